@@ -1,0 +1,148 @@
+"""Runs every check there is, in every environment, and closes with one line that counts the tests.
+
+Knows the steps of `make test` (all of it) and of `make check` (`--quick`: linters, types and the
+tests that need no program written by others, in one environment). A step that fails does not stop
+those after it. What the tests printed is summed from the reports that pytest writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import environments
+from build_server import SERVERS, build, find_go
+
+ROOT = environments.ROOT
+REPORTS = ROOT / ".test-results"
+NEWEST, OLDEST, ZARR2 = "py313-zarr", "py311-zarr316", "zarr2"
+LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks")
+# A test works in processes of its own where it matters, and reads the clock nowhere else.
+WORKERS = os.environ.get("VERSIONED_ZARR_TEST_WORKERS", "2")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a run; `report` is where its pytest writes what it counted."""
+
+    name: str
+    command: tuple[str, ...]
+    report: Path | None = None
+
+
+@dataclass
+class Counts:
+    """How many tests ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def add_report(self, report: Path) -> None:
+        """Add what one run of pytest wrote; an expected failure counts as skipped, as in pytest."""
+        report_tree = ET.parse(report)  # noqa: S314  our own pytest wrote it
+        for suite in report_tree.getroot().iter("testsuite"):
+            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            skipped = int(suite.get("skipped", 0))
+            self.failed += failed
+            self.skipped += skipped
+            self.passed += int(suite.get("tests", 0)) - failed - skipped
+
+
+def lint_steps(name: str) -> Iterator[Step]:
+    """Style, format and layers, in one environment."""
+    tools = environments.python_of(name).parent
+    linted = [folder for folder in LINTED if (ROOT / folder).is_dir()]
+    yield Step("ruff check", (str(tools / "ruff"), "check", *linted))
+    yield Step("ruff format", (str(tools / "ruff"), "format", "--check", *linted))
+    yield Step("import-linter", (str(tools / "lint-imports"),))
+    yield type_step(name)
+
+
+def type_step(name: str) -> Step:
+    """Types, as the Python and the zarr of an environment have them."""
+    return Step(f"mypy, {name}", (str(environments.python_of(name)), "-m", "mypy"))
+
+
+def test_step(name: str, *arguments: str) -> Step:
+    """A run of pytest in an environment."""
+    report = REPORTS / f"{name}.xml"
+    command = ("-m", "pytest", "-q", "-n", WORKERS, f"--junitxml={report}", *arguments)
+    return Step(f"pytest, {name}", (str(environments.python_of(name)), *command), report)
+
+
+def run(steps: list[Step]) -> Counts:
+    """Run the steps one after the other; return what they counted and which ones failed."""
+    counts = Counts()
+    for step in steps:
+        print(f"\n--- {step.name}", flush=True)
+        started = time.monotonic()
+        if step.report:
+            step.report.unlink(missing_ok=True)
+        done = subprocess.run(step.command, cwd=ROOT, check=False)
+        if step.report and step.report.exists():
+            counts.add_report(step.report)
+        verdict = "ok" if done.returncode == 0 else f"FAILED with exit code {done.returncode}"
+        if done.returncode:
+            counts.broken.append(step.name)
+        print(f"--- {step.name}: {verdict}, {time.monotonic() - started:.0f} s", flush=True)
+    return counts
+
+
+def all_steps() -> Iterator[Step]:
+    """What `make test` runs, once environments and servers are there."""
+    made = [name for name in (NEWEST, OLDEST, ZARR2) if environments.make(name)]
+    zarr3 = [name for name in made if name != ZARR2]
+    if not zarr3:
+        raise SystemExit("no environment could be made: Python 3.13 or 3.11 is needed")
+    build_servers()
+    yield from lint_steps(zarr3[0])
+    yield from (type_step(name) for name in zarr3[1:])
+    yield from (test_step(name) for name in zarr3)
+    if ZARR2 in made:
+        yield test_step(ZARR2, "tests/zarr2")
+
+
+def quick_steps() -> Iterator[Step]:
+    """What `make check` runs."""
+    name = next((name for name in (NEWEST, OLDEST) if environments.make(name)), None)
+    if name is None:
+        raise SystemExit("no environment could be made: Python 3.13 or 3.11 is needed")
+    yield from lint_steps(name)
+    yield test_step(name, "-m", "not slow and not compat")
+
+
+def build_servers() -> None:
+    """Build the real servers, where there is Go; their tests skip, or in CI fail, without them."""
+    if find_go() is None and not environments.IN_CI:
+        print("servers: left out, as there is no Go here", flush=True)
+        return
+    for name in SERVERS:
+        build(name)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="run every check of the project")
+    parser.add_argument("--quick", action="store_true", help="only what takes under two minutes")
+    quick = parser.parse_args().quick
+    REPORTS.mkdir(exist_ok=True)
+    started = time.monotonic()
+    counts = run(list(quick_steps() if quick else all_steps()))
+    print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
+    for name in counts.broken:
+        print(f"failed: {name}")
+    print(f"total: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
+    return 1 if counts.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
