@@ -1,0 +1,29 @@
+"""Where the suites of others find a fresh repository: in memory and in a folder."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import versioned_zarr as vz
+
+_numbers = itertools.count()
+
+Place = Callable[[Path], str]
+
+
+def in_memory(_folder: Path) -> str:
+    """The URL of a repository that is not there yet, in this process's memory."""
+    return f"memory://suite-{os.getpid()}-{next(_numbers)}"
+
+
+def in_folder(folder: Path) -> str:
+    """The path of a repository that is not there yet."""
+    return str(folder / f"repository-{next(_numbers)}.vz")
+
+
+def fresh_session(place: Place, folder: Path) -> vz.Session:
+    """A session on the branch main of a new repository."""
+    return vz.create(place(folder)).session("main")

@@ -1,0 +1,66 @@
+"""xarray's own tests of its Zarr backend, on the store of a session in a folder.
+
+They write, append, write regions, change attributes, and read back through the same store, in both
+Zarr formats and with Dask; what they skip or expect to fail is xarray's choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from zarr.abc.store import Store
+
+from tests.compat.places import fresh_session, in_folder, in_memory
+
+pytest.importorskip("xarray")
+pytest.importorskip("dask")
+
+from xarray.tests.test_backends import (
+    TestZarrRegionAuto as RegionAuto,
+)
+from xarray.tests.test_backends import (
+    ZarrBase,
+    default_zarr_format,
+    tmp_store,
+)
+
+__all__ = ["default_zarr_format", "tmp_store"]
+
+# xarray warns its users, and zarr warns xarray, as their own tests expect.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+RegionAuto.__test__ = False  # it is collected here only as what we make of it
+
+
+@contextlib.contextmanager
+def session_store_in_a_folder() -> Iterator[Store]:
+    with tempfile.TemporaryDirectory(prefix="xarray-suite-") as folder:
+        yield fresh_session(in_folder, Path(folder)).store
+
+
+class TestSession(ZarrBase):
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        with session_store_in_a_folder() as store:
+            yield store
+
+
+class TestRegionInAFolder(RegionAuto):
+    __test__ = True
+
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        with session_store_in_a_folder() as store:
+            yield store
+
+
+class TestRegionInMemory(RegionAuto):
+    __test__ = True
+
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        yield fresh_session(in_memory, Path()).store
