@@ -1,8 +1,8 @@
 """Makes the virtual environments that the project is run, checked and measured in.
 
-Knows which there are, which Python each needs and what goes into it. An environment is made afresh
-when pyproject.toml, its recipe or its Python changed since, and left alone otherwise. Runs on a
-bare Python: nothing is installed before it.
+Knows which there are, which Python each needs and what goes into it. One is made afresh when its
+recipe, its Python or what pyproject.toml says of packages changed, and left alone otherwise. Runs
+on a bare Python: nothing is installed before it.
 
     python tools/environments.py demo                  make it unless it is there and up to date
     python tools/environments.py py313-zarr zarr2      several, in this order
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,10 @@ def find_python(versions: tuple[str, ...]) -> str | None:
 
 def fingerprint(environment: Environment, base: str) -> str:
     """Text that changes when the environment ought to be made afresh."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     parts = [
-        (ROOT / "pyproject.toml").read_text("utf-8"),
+        # Not the rest, so that a change of ruff's settings makes nothing afresh.
+        repr([project[table] for table in ("build-system", "project", "dependency-groups")]),
         repr(environment),
         base,
         str(ROOT),  # an environment cannot be moved
