@@ -1,0 +1,173 @@
+"""How a directory too large for one block is spread over shards: UnixFS's HAMT.
+
+A name's murmur3 hash picks one of 256 slots in the root shard by its first byte. A slot holds one
+name, or a shard that tells the slot's names apart by the next byte of their hashes. So the shards
+depend on the names alone, not on the order in which they came. A link in a shard is called by its
+slot in hexadecimal, then by the name, if it leads to what the name names. Nothing here reads a
+block; `build` hands those it makes to a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import mmh3
+import numpy as np
+
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.unixfs import HAMT_FANOUT, HAMT_HASH_TYPE, Kind, Node
+
+MAX_DEPTH: Final = 8
+"""A hash has so many bytes; names that share all of them fit no HAMT."""
+
+SLOTS: Final = tuple(f"{slot:02X}" for slot in range(HAMT_FANOUT))
+"""What each slot is called in the names of links."""
+
+_SLOT_NUMBERS: Final = {name: slot for slot, name in enumerate(SLOTS)}
+_SLOT_DIGITS: Final = 2
+
+Put: TypeAlias = Callable[[Cid, bytes], None]
+Entry: TypeAlias = tuple[str, Cid, int]
+Shard: TypeAlias = dict[str, Link]
+"""A decoded shard: its links by slot, in the order of the slots."""
+
+
+def hash_name(name: str) -> bytes:
+    """Return the 8 bytes that say which slot `name` takes in each shard on the way to it."""
+    return mmh3.hash_bytes(name)[7::-1]
+
+
+def hash_names(names: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Return the hashes of many names as numbers; their order is the order of the slots."""
+    digests = b"".join(map(mmh3.hash_bytes, names))
+    return np.frombuffer(digests, "<u8")[::2]
+
+
+def read_shard(node: Node) -> Shard:
+    """Return the links of a HAMT's shard by slot.
+
+    Raises:
+        CorruptBlockError: it is none, or of another fanout or hash function than the profile's.
+    """
+    if node.kind is not Kind.HAMT:
+        raise CorruptBlockError(f"not a HAMT's shard but a {node.kind.name.lower()}")
+    if node.fanout != HAMT_FANOUT or node.hash_type != HAMT_HASH_TYPE:
+        raise CorruptBlockError(
+            f"a HAMT of fanout {node.fanout} and hash function {node.hash_type:#x}; "
+            "versioned_zarr reads fanout 256 with murmur3-x64-64, as profile unixfs-v1-2025 has it"
+        )
+    shard = {link.name[:_SLOT_DIGITS]: link for link in node.links}
+    bitfield = 0
+    for slot in shard:
+        if slot not in _SLOT_NUMBERS:
+            raise CorruptBlockError(f"a HAMT's shard has no slot {slot!r}")
+        bitfield |= 1 << _SLOT_NUMBERS[slot]
+    if bitfield != node.bitfield or len(shard) != len(node.links):
+        raise CorruptBlockError("a HAMT's shard has other links than its bitfield says")
+    return shard
+
+
+def is_shard(link: Link) -> bool:
+    """Tell whether a shard's link leads to a shard, not to what a name names."""
+    return len(link.name) == _SLOT_DIGITS
+
+
+def named(link: Link) -> Link:
+    """Return a shard's link to what a name names under that name, without the slot."""
+    return Link(link.name[_SLOT_DIGITS:], link.cid, link.tsize)
+
+
+def encode_shard(shard: Shard, hash_function: HashFunction) -> tuple[Link, bytes]:
+    """Return the block of `shard`, its links in any order, and a link to it without a name."""
+    slots = sorted(shard)
+    bitfield = 0
+    for slot in slots:
+        bitfield |= 1 << _SLOT_NUMBERS[slot]
+    block = unixfs.shard([shard[slot] for slot in slots], bitfield)
+    tsize = len(block) + sum([link.tsize for link in shard.values()])
+    return Link("", hash_function.dag_pb(block), tsize), block
+
+
+def build(entries: Sequence[Entry], hash_function: HashFunction, put: Put, depth: int = 0) -> Link:
+    """Build the shards of a HAMT of `entries` and hand them to `put`, children first.
+
+    Args:
+        entries: name, cid and tsize of at least one thing (at least two below the root), in any
+            order; all names' hashes are the same in their first `depth` bytes.
+        hash_function: what names the blocks.
+        put: receives each shard's CID and block.
+        depth: the number of shards above.
+
+    Returns:
+        A link to the topmost shard, without a name. Costs 2 µs a name.
+
+    Raises:
+        InvalidInputError: two names share all of their hash.
+    """
+    in_order, hashes = _sort(entries)
+    return _Builder(in_order, hashes, hash_function, put).build(0, len(in_order), depth)
+
+
+def _sort(entries: Sequence[Entry]) -> tuple[list[Entry], bytes]:
+    """Return the entries sorted by hash, and their hashes one after another."""
+    if len(entries) < 100:  # numpy is not worth its calls
+        pairs = sorted((hash_name(entry[0]), entry) for entry in entries)
+        return [entry for _, entry in pairs], b"".join([each for each, _ in pairs])
+    hashes = hash_names([entry[0] for entry in entries])
+    order = hashes.argsort()
+    return [entries[at] for at in order.tolist()], hashes[order].astype(">u8").tobytes()
+
+
+class _Builder:
+    """Builds shards over a run of entries that is sorted by hash."""
+
+    def __init__(
+        self, entries: list[Entry], hashes: bytes, hash_function: HashFunction, put: Put
+    ) -> None:
+        self._entries = entries
+        self._hashes = hashes
+        self._name_block = hash_function.dag_pb
+        self._put = put
+
+    def build(self, start: int, stop: int, depth: int) -> Link:
+        """Build the shard of the entries from `start` to `stop`."""
+        if depth == MAX_DEPTH:
+            names = " and ".join(repr(entry[0]) for entry in self._entries[start : start + 2])
+            raise InvalidInputError(
+                f"the names {names} have the same murmur3 hash, and so cannot lie in one large "
+                "directory; rename one"
+            )
+        slots = self._hashes[8 * start + depth : 8 * stop : 8]
+        links: list[Entry]
+        bitfield = 0
+        if len(set(slots)) == len(slots):
+            links = [
+                (SLOTS[slot] + name, cid, tsize)
+                for slot, (name, cid, tsize) in zip(slots, self._entries[start:stop], strict=True)
+            ]
+            for slot in slots:
+                bitfield |= 1 << slot
+        else:
+            links = []
+            at = 0
+            while at < len(slots):
+                slot = slots[at]
+                first = start + at
+                at = slots.rindex(slot) + 1
+                links.append(self._fill(slot, first, start + at, depth))
+                bitfield |= 1 << slot
+        block = unixfs.shard(links, bitfield)
+        cid = self._name_block(block)
+        self._put(cid, block)
+        return Link("", cid, len(block) + sum([link[2] for link in links]))
+
+    def _fill(self, slot: int, start: int, stop: int, depth: int) -> Entry:
+        if stop - start == 1:
+            name, cid, tsize = self._entries[start]
+            return SLOTS[slot] + name, cid, tsize
+        _, cid, tsize = self.build(start, stop, depth + 1)
+        return SLOTS[slot], cid, tsize

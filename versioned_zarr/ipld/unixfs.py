@@ -1,0 +1,235 @@
+"""How UnixFS lays values and trees out in blocks, by the profile unixfs-v1-2025 (IPIP-499).
+
+A value is a raw leaf, or a balanced tree over raw leaves of 1 MiB with 1024 links a node. A tree
+is a directory, one block while that is at most 256 KiB, else a HAMT (see `hamt`). What other tools
+wrote with other settings is read just as well. Nothing here reads or stores a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from versioned_zarr.errors import CorruptBlockError
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.cid import Buffer, Cid, HashFunction
+from versioned_zarr.ipld.dag_pb import Link, varint
+
+LEAF_SIZE: Final = 1 << 20
+LINKS_PER_NODE: Final = 1024
+HAMT_THRESHOLD: Final = 256 << 10
+"""A directory's block has at most so many bytes; a HAMT takes over above."""
+
+# What the profile's HAMTs say after their bitfield: hash function murmur3-x64-64, fanout 256.
+HAMT_FANOUT: Final = 256
+HAMT_HASH_TYPE: Final = 0x22
+_HAMT_TAIL: Final = b"\x28" + varint(HAMT_HASH_TYPE) + b"\x30" + varint(HAMT_FANOUT)
+
+_DIRECTORY_DATA: Final = b"\x08\x01"
+EMPTY_DIRECTORY: Final = dag_pb.encode((), _DIRECTORY_DATA)
+"""The block of the directory that holds nothing."""
+
+
+class Kind(IntEnum):
+    """What a UnixFS node is; the numbers are those of its Type field."""
+
+    RAW = 0
+    DIRECTORY = 1
+    FILE = 2
+    METADATA = 3
+    SYMLINK = 4
+    HAMT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A UnixFS node, as `decode` read it.
+
+    Attributes:
+        kind: what it is.
+        links: its links, in the order of the block.
+        size: the byte length of the value, if it is (a part of) one.
+        blocksizes: the byte length of the value's part under each link.
+        data: the bytes of the value that the node holds itself, before those of its links.
+        bitfield: of a HAMT's shard, which of its slots are taken.
+        fanout: of a HAMT's shard, how many slots it has.
+        hash_type: of a HAMT's shard, the multicodec number of its hash function.
+    """
+
+    kind: Kind
+    links: list[Link]
+    size: int = 0
+    blocksizes: tuple[int, ...] = ()
+    data: bytes = b""
+    bitfield: int = 0
+    fanout: int = 0
+    hash_type: int = 0
+
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+class File(NamedTuple):
+    """A value laid out in blocks.
+
+    Attributes:
+        cid: its root block.
+        size: the value's byte length.
+        tsize: the byte length of all its blocks together.
+        blocks: those blocks, the root first, then depth first; leaves are views of the value.
+    """
+
+    cid: Cid
+    size: int
+    tsize: int
+    blocks: list[tuple[Cid, Buffer]]
+
+
+class _Part(NamedTuple):
+    """A subtree of a value's blocks while it is being built, from the leaves up."""
+
+    cid: Cid
+    size: int
+    tsize: int
+    blocks: list[tuple[Cid, Buffer]]
+
+
+def build_file(
+    data: Buffer,
+    hash_function: HashFunction,
+    run: Callable[[Callable[[memoryview], Cid], Iterable[memoryview]], Iterable[Cid]] = map,
+) -> File:
+    """Lay the value `data` (any C-contiguous buffer) out in blocks; copies none of its bytes.
+
+    Args:
+        data: the value.
+        hash_function: what names the blocks.
+        run: how leaves are hashed: `map`, or an executor's `map` to use more cores. Called only
+            for a value of more than one leaf.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) <= LEAF_SIZE:
+        cid = hash_function.raw(view)
+        return File(cid, len(view), len(view), [(cid, view)])
+    leaves = [view[at : at + LEAF_SIZE] for at in range(0, len(view), LEAF_SIZE)]
+    level = [
+        _Part(cid, len(leaf), len(leaf), [(cid, leaf)])
+        for cid, leaf in zip(run(hash_function.raw, leaves), leaves, strict=True)
+    ]
+    while len(level) > 1:
+        level = [
+            _join(level[at : at + LINKS_PER_NODE], hash_function)
+            for at in range(0, len(level), LINKS_PER_NODE)
+        ]
+    return File(*level[0])
+
+
+def _join(parts: list[_Part], hash_function: HashFunction) -> _Part:
+    size = sum(part.size for part in parts)
+    data = b"".join(
+        (
+            b"\x08\x02\x18",
+            varint(size),
+            *(b"\x20" + varint(part.size) for part in parts),
+        )
+    )
+    block = dag_pb.encode([("", part.cid, part.tsize) for part in parts], data)
+    cid = hash_function.dag_pb(block)
+    blocks: list[tuple[Cid, Buffer]] = [(cid, block)]
+    for part in parts:
+        blocks.extend(part.blocks)
+    return _Part(cid, size, len(block) + sum(part.tsize for part in parts), blocks)
+
+
+def directory(links: Iterable[tuple[str, Cid, int]]) -> bytes:
+    """Return the block of a directory of `links` (name, cid, tsize), sorted by name."""
+    return dag_pb.encode(links, _DIRECTORY_DATA)
+
+
+def shard(links: Iterable[tuple[str, Cid, int]], bitfield: int) -> bytes:
+    """Return the block of a HAMT's shard of `links`, whose taken slots are the bits of `bitfield`.
+
+    The bitfield is big-endian without leading zero bytes, as go-unixfs writes it.
+    """
+    bits = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
+    return dag_pb.encode(links, b"\x08\x05\x12%c%b%b" % (len(bits), bits, _HAMT_TAIL))
+
+
+def link_size(link: tuple[str, Cid, int]) -> int:
+    """Return the share in bytes that `link` has in a directory's block."""
+    name, cid, tsize = link
+    name_size = len(name.encode())
+    body = 3 + len(cid) + name_size
+    body += _varint_size(len(cid)) + _varint_size(name_size) + _varint_size(tsize)
+    return 1 + _varint_size(body) + body
+
+
+def _varint_size(number: int) -> int:
+    return (number.bit_length() + 6) // 7 or 1
+
+
+def decode(block: Buffer) -> Node:
+    """Read a dag-pb block as a UnixFS node, whoever wrote it.
+
+    Raises:
+        CorruptBlockError: it is not one; the error names no CID, since none is known.
+    """
+    links, data = dag_pb.decode(block)
+    if data == _DIRECTORY_DATA:
+        return Node(Kind.DIRECTORY, links)
+    if data[:3] == b"\x08\x05\x12" and data[4 + data[3] :] == _HAMT_TAIL:
+        bits = int.from_bytes(data[4 : -len(_HAMT_TAIL)], "big")
+        return Node(Kind.HAMT, links, 0, (), b"", bits, HAMT_FANOUT, HAMT_HASH_TYPE)
+    return _read_data(data, links)
+
+
+def _read_data(data: bytes, links: list[Link]) -> Node:
+    kind: Kind | None = None
+    content = b""
+    size: int | None = None
+    blocksizes: list[int] = []
+    numbers = {5: 0, 6: 0}
+    for field, value in _fields(data):
+        if field == 1 and isinstance(value, int) and value in _KINDS:
+            kind = _KINDS[value]
+        elif field == 2 and isinstance(value, bytes):
+            content = value
+        elif field == 3 and isinstance(value, int):
+            size = value
+        elif field == 4 and isinstance(value, int):
+            blocksizes.append(value)
+        elif field in numbers and isinstance(value, int):
+            numbers[field] = value
+        elif field <= 6:
+            raise CorruptBlockError(f"not a UnixFS node: its field {field} makes no sense")
+    if kind is None:
+        raise CorruptBlockError("not a UnixFS node: it has no type")
+    if kind is Kind.HAMT:
+        return Node(
+            kind,
+            links,
+            bitfield=int.from_bytes(content, "big"),
+            fanout=numbers[6],
+            hash_type=numbers[5],
+        )
+    if kind in {Kind.FILE, Kind.RAW} and len(blocksizes) != len(links):
+        raise CorruptBlockError(
+            f"not a UnixFS node: it has {len(links)} links but sizes for {len(blocksizes)}"
+        )
+    whole = len(content) + sum(blocksizes)
+    if kind in {Kind.FILE, Kind.RAW} and size is not None and size != whole:
+        raise CorruptBlockError(
+            f"not a UnixFS node: it says that it holds {size} bytes, but holds {whole}"
+        )
+    return Node(kind, links, size=whole, blocksizes=tuple(blocksizes), data=content)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield the fields of a UnixFS message, block sizes one by one also where they are packed."""
+    for field, value in dag_pb.read_fields(data):
+        if field == 4 and isinstance(value, bytes):
+            yield from ((4, number) for number in dag_pb.read_varints(value))
+        else:
+            yield field, value

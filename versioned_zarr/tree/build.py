@@ -1,0 +1,383 @@
+"""A tree while it is being changed: the changes laid over a base tree, until they are stored."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+from versioned_zarr.errors import InvalidKeyError
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.hamt import Put
+from versioned_zarr.ipld.unixfs import EMPTY_DIRECTORY
+from versioned_zarr.tree import directories
+from versioned_zarr.tree.directories import Change
+from versioned_zarr.tree.keys import check_key, in_key_order
+from versioned_zarr.tree.lookup import Trees
+
+
+class Leaf(Protocol):
+    """What a tree needs to know of a value that was set."""
+
+    @property
+    def cid(self) -> Cid:
+        """The root of the value's blocks."""
+        ...
+
+    @property
+    def tsize(self) -> int:
+        """The byte length of all those blocks together."""
+        ...
+
+
+class _Gone(Enum):
+    """Marks a name whose value was deleted."""
+
+    GONE = 0
+
+
+_GONE: Final = _Gone.GONE
+T = TypeVar("T", bound=Leaf)
+_Change: TypeAlias = "T | _Overlay[T] | _Gone"
+
+
+class _Overlay(Generic[T]):
+    """The changes in one directory, over that directory of the base, if it has one."""
+
+    __slots__ = ("base", "changes", "removed")
+
+    def __init__(self, base: Cid | None) -> None:
+        self.base = base
+        self.changes: dict[str, _Change[T]] = {}
+        self.removed: dict[str, Cid | None] = {}
+        """Names that a directory of the base (its CID) or a value (None) had to leave."""
+
+
+class WorkTree(Generic[T]):
+    """The changes made to a tree, as a tree that is read and written by key.
+
+    Not thread-safe by itself: who shares one holds a lock.
+
+    Args:
+        trees: where the base is read.
+        root: the base; None for the empty tree.
+    """
+
+    def __init__(self, trees: Trees, root: Cid | None = None) -> None:
+        self._trees = trees
+        self._base = trees.empty if root is None else root
+        self._root: _Overlay[T] = _Overlay(self._base)
+        self._overlays = {"": self._root}
+
+    def set(self, key: str, leaf: T) -> None:
+        """Let `key` lead to `leaf`.
+
+        Raises:
+            InvalidKeyError: no tree can hold the key (see `check_key`), or it lies below another
+                key's value, or it is a directory. That a key is a directory of the base is found
+                out by `flush`, if the directory around it is a HAMT: looking each new name up
+                there would read blocks.
+        """
+        path, _, name = key.rpartition("/")
+        overlay = self._overlays.get(path)
+        if overlay is None:
+            overlay = self._make_overlay(path, key)
+        old = overlay.changes.get(name)
+        if old is None:
+            check_key(key)
+            if overlay.base is not None:
+                base = self._trees.directory(overlay.base)
+                link = None if base.is_sharded else base.get(name)
+                if link is not None and self._trees.is_directory(link):
+                    self._make_way(key, overlay, name)
+        elif isinstance(old, _Overlay):
+            self._make_way(key, overlay, name)
+        overlay.changes[name] = leaf
+
+    def get(self, key: str) -> T | Link | None:
+        """Return what `key` leads to: a leaf that was set, a link of the base, or None."""
+        path, _, name = key.rpartition("/")
+        where = self._overlays.get(path) or self._locate(path)
+        if not isinstance(where, _Overlay):
+            return None if where is None else self._trees.find(where, name)
+        change = where.changes.get(name)
+        if change is None:
+            return None if where.base is None else self._trees.find(where.base, name)
+        return None if change is _GONE or isinstance(change, _Overlay) else change
+
+    def delete(self, key: str) -> bool:
+        """Take `key` out of the tree; return whether it was there."""
+        if self.get(key) is None:
+            return False
+        path, _, name = key.rpartition("/")
+        overlay = self._make_overlay(path, key)
+        if overlay.base is not None and self._trees.directory(overlay.base).get(name) is not None:
+            overlay.changes[name] = _GONE
+        else:
+            del overlay.changes[name]
+        return True
+
+    def delete_prefix(self, path: str) -> bool:
+        """Take all keys in the directory at `path` out of the tree; return whether any were."""
+        if self.is_empty(path):
+            return False
+        if path:
+            parent, _, name = path.rpartition("/")
+            overlay = self._make_overlay(parent, path)
+            self._remove(overlay, name)
+        else:
+            self._root = _Overlay(None)
+            self._overlays = {"": self._root}
+        return True
+
+    def is_empty(self, path: str = "") -> bool:
+        """Tell whether no key lies in the directory at `path`."""
+        where = self._locate(path)
+        if isinstance(where, _Overlay):
+            return self._is_empty(where)
+        return where is None or not self._has_key(where)
+
+    def list_dir(self, path: str = "") -> list[str]:
+        """Return the names in the directory at `path`, sorted; none where no directory is."""
+        where = self._locate(path)
+        if not isinstance(where, _Overlay):
+            return [] if where is None else self._trees.list_dir(where)
+        names = {link.name for link in self._base_links(where)}
+        for name, change in where.changes.items():
+            if change is _GONE or (isinstance(change, _Overlay) and self._is_empty(change)):
+                names.discard(name)
+            else:
+                names.add(name)
+        return sorted(names)
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, T | Link]]:
+        """Yield all keys in the directory at `prefix` and what they lead to, sorted by key.
+
+        Lazy; the tree may not be changed meanwhile.
+        """
+        where = self._locate(prefix)
+        start = f"{prefix}/" if prefix else ""
+        if isinstance(where, _Overlay):
+            yield from self._walk_overlay(where, start)
+        elif where is not None:
+            yield from self._trees.walk_directory(self._trees.directory(where), start)
+
+    def changed(self) -> Iterator[tuple[str, T | None]]:
+        """Yield the keys that were set, with their leaves, or deleted (None), sorted by key.
+
+        A key set to what the base holds counts as set. Costs O(changes), and a walk of each
+        directory that was removed whole.
+        """
+        if self._root.base is None:
+            yield from self._changed_where_removed(self._base, self._root, "")
+        else:
+            yield from self._changed_in(self._root, "")
+
+    def flush(self, put: Put) -> Link:
+        """Store the tree: hand the blocks of changed directories to `put`, children first.
+
+        The changes stay laid over the old base; go on with a new `WorkTree` on the new root.
+        Costs 2 to 3 µs a changed name; in a HAMT, only shards on the way to changed names are
+        read and made.
+
+        Returns:
+            The link to the new root, without a name.
+
+        Raises:
+            InvalidKeyError: see `set`; nothing is lost: delete the key and flush again.
+        """
+        link = self._flush(self._root, "", self._base, put)
+        if link is not None:
+            return link
+        if self._base != self._trees.empty:
+            put(self._trees.empty, EMPTY_DIRECTORY)
+        return Link("", self._trees.empty, len(EMPTY_DIRECTORY))
+
+    def _make_overlay(self, path: str, key: str) -> _Overlay[T]:
+        """Return the overlay of the directory at `path`, which `key` needs; make it if need be."""
+        check_key(key)
+        overlay = self._root
+        at = ""
+        for part in path.split("/") if path else ():
+            at = f"{at}/{part}" if at else part
+            change = overlay.changes.get(part)
+            if not isinstance(change, _Overlay):
+                link = None
+                if change is None and overlay.base is not None:
+                    link = self._trees.directory(overlay.base).get(part)
+                is_set = change is not None and change is not _GONE
+                if is_set or (link is not None and not self._trees.is_directory(link)):
+                    raise InvalidKeyError(
+                        f"{key!r} cannot be a key beside {at!r}, which leads to a value; "
+                        f"delete {at!r} first",
+                        key=key,
+                    )
+                if change is _GONE:
+                    overlay.removed.setdefault(part)
+                change = overlay.changes[part] = _Overlay(None if link is None else link.cid)
+            overlay = self._overlays[at] = change
+        return overlay
+
+    def _make_way(self, key: str, overlay: _Overlay[T], name: str) -> None:
+        """Let a value take the place of a directory, if no key is left in that."""
+        below = next(self.walk(key), None)
+        if below is not None:
+            raise _is_directory(key, below[0])
+        self._remove(overlay, name)
+
+    def _remove(self, overlay: _Overlay[T], name: str) -> None:
+        """Cut off the directory `name`."""
+        link = None if overlay.base is None else self._trees.directory(overlay.base).get(name)
+        if link is None:
+            overlay.changes.pop(name, None)
+        else:
+            overlay.changes[name] = _GONE
+            if self._trees.is_directory(link):
+                overlay.removed[name] = link.cid
+        self._overlays = {"": self._root}
+
+    def _locate(self, path: str) -> _Overlay[T] | Cid | None:
+        """Return the directory at `path`: its overlay, or its CID where nothing was changed."""
+        overlay = self._root
+        parts = path.split("/") if path else []
+        for at, part in enumerate(parts):
+            change = overlay.changes.get(part)
+            if isinstance(change, _Overlay):
+                overlay = change
+            elif change is None and overlay.base is not None:
+                link = self._trees.subtree(overlay.base, "/".join(parts[at:]))
+                return link.cid if link is not None and self._trees.is_directory(link) else None
+            else:
+                return None
+        return overlay
+
+    def _base_links(self, overlay: _Overlay[T]) -> Iterator[Link]:
+        return iter(() if overlay.base is None else self._trees.directory(overlay.base))
+
+    def _is_empty(self, overlay: _Overlay[T]) -> bool:
+        for change in overlay.changes.values():
+            if isinstance(change, _Overlay):
+                if not self._is_empty(change):
+                    return False
+            elif change is not _GONE:
+                return False
+        return not any(
+            link.name not in overlay.changes and self._is_key(link)
+            for link in self._base_links(overlay)
+        )
+
+    def _has_key(self, directory: Cid) -> bool:
+        return any(self._is_key(link) for link in self._trees.directory(directory))
+
+    def _is_key(self, link: Link) -> bool:
+        """Tell whether a link of the base leads to a value, or to a directory that holds one."""
+        return not self._trees.is_directory(link) or self._has_key(link.cid)
+
+    def _walk_overlay(self, overlay: _Overlay[T], start: str) -> Iterator[tuple[str, T | Link]]:
+        for label, item in in_key_order(self._labelled(overlay)):
+            if label[-1] != "/":
+                assert not isinstance(item, _Overlay)
+                yield start + label, item
+            elif isinstance(item, _Overlay):
+                yield from self._walk_overlay(item, start + label)
+            else:
+                directory = self._trees.directory(item.cid)
+                yield from self._trees.walk_directory(directory, start + label)
+
+    def _labelled(self, overlay: _Overlay[T]) -> Iterator[tuple[str, T | Link | _Overlay[T]]]:
+        links = {link.name: link for link in self._base_links(overlay)}
+        for name in sorted(links.keys() | overlay.changes.keys()):
+            change = overlay.changes.get(name)
+            if change is None:
+                yield self._trees.label(links[name]), links[name]
+            elif isinstance(change, _Overlay):
+                yield f"{name}/", change
+            elif change is not _GONE:
+                yield name, change
+
+    def _changed_in(self, overlay: _Overlay[T], start: str) -> Iterator[tuple[str, T | None]]:
+        for label, change in in_key_order(self._labelled_changes(overlay)):
+            if label[-1] != "/":
+                assert not isinstance(change, _Overlay)
+                yield start + label, change
+                continue
+            assert change is None or isinstance(change, _Overlay)
+            removed = overlay.removed.get(label[:-1])
+            if removed is not None:
+                yield from self._changed_where_removed(removed, change, start + label)
+            elif change is not None:
+                yield from self._changed_in(change, start + label)
+
+    def _labelled_changes(
+        self, overlay: _Overlay[T]
+    ) -> Iterator[tuple[str, T | _Overlay[T] | None]]:
+        for name, change in sorted(overlay.changes.items(), key=lambda item: item[0]):
+            removed = overlay.removed.get(name)
+            if isinstance(change, _Overlay):
+                if name in overlay.removed and removed is None:
+                    yield name, None
+                yield f"{name}/", change
+                continue
+            if change is not _GONE:
+                yield name, change
+            elif removed is None:
+                yield name, None
+            if removed is not None:
+                yield f"{name}/", None
+
+    def _changed_where_removed(
+        self, removed: Cid, overlay: _Overlay[T] | None, start: str
+    ) -> Iterator[tuple[str, T | None]]:
+        """Yield what was set where a directory of the base was removed, and what is gone there."""
+        base = self._trees.walk_directory(self._trees.directory(removed), start)
+        was_set = iter(()) if overlay is None else self._changed_in(overlay, start)
+        gone: Iterator[tuple[str, T | None]] = ((key, None) for key, _ in base)
+        last = ""
+        # Where both have a key, merge yields the one that was set first.
+        for key, leaf in heapq.merge(was_set, gone, key=lambda item: item[0]):
+            if key != last:
+                yield key, leaf
+            last = key
+
+    def _flush(self, overlay: _Overlay[T], start: str, known: Cid | None, put: Put) -> Link | None:
+        """Store one directory; return None if nothing is left in it."""
+        changes: list[Change] = []
+        for name, change in overlay.changes.items():
+            if change is _GONE:
+                changes.append((name, None, 0))
+            elif isinstance(change, _Overlay):
+                was = change.base or overlay.removed.get(name)
+                link = self._flush(change, f"{start}{name}/", was, put)
+                if link is None:
+                    changes.append((name, None, 0))
+                elif link.cid != change.base:
+                    changes.append((name, link.cid, link.tsize))
+            else:
+                changes.append((name, change.cid, change.tsize))
+        if overlay.base is None:
+            entries = [(name, cid, tsize) for name, cid, tsize in changes if cid is not None]
+            return directories.create(self._trees, entries, directories.all_but(known, put))
+        base = self._trees.directory(overlay.base)
+        if not changes:
+            return Link("", base.cid, base.tsize)
+
+        def check(link: Link) -> None:
+            change = overlay.changes[link.name]
+            if change is _GONE or isinstance(change, _Overlay) or link.name in overlay.removed:
+                return
+            if self._trees.is_directory(link):
+                key = start + link.name
+                below = self._trees.walk_directory(self._trees.directory(link.cid), f"{key}/")
+                raise _is_directory(key, next(below, (f"{key}/", None))[0])
+
+        return directories.update(self._trees, base, changes, put, check)
+
+
+def _is_directory(key: str, other: str) -> InvalidKeyError:
+    return InvalidKeyError(
+        f"{key!r} cannot be a key beside {other!r}, which makes it a directory; "
+        f"delete what lies in it first",
+        key=key,
+    )

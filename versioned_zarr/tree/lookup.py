@@ -1,0 +1,339 @@
+"""How a key is found in a tree, and how trees are listed; reads blocks, never writes one."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from versioned_zarr.errors import CorruptBlockError, InvalidCidError, InvalidInputError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import hamt, unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.hamt import MAX_DEPTH, SLOTS, Shard
+from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.tree.keys import MAX_PARTS, in_key_order
+
+_MAX_PATHS: Final = 4096
+_DOTS: Final = frozenset([".", "..", *(slot + dots for slot in SLOTS for dots in (".", ".."))])
+
+
+class BlockSource(Protocol):
+    """Where the blocks of trees are read from."""
+
+    def get(self, cid: Cid) -> bytes | memoryview:
+        """Return the block that `cid` names, or raise BlockNotFoundError."""
+        ...
+
+
+class Directory(ABC):
+    """A directory of a tree, immutable; obtained from `Trees.directory`.
+
+    Attributes:
+        cid: its name.
+        tsize: the bytes of its blocks and of all below, as a link to it says.
+    """
+
+    __slots__ = ("cid", "tsize")
+
+    def __init__(self, cid: Cid, tsize: int) -> None:
+        self.cid = cid
+        self.tsize = tsize
+
+    @property
+    @abstractmethod
+    def is_sharded(self) -> bool:
+        """Whether it is a HAMT."""
+
+    @abstractmethod
+    def get(self, name: str) -> Link | None:
+        """Return the link called `name`, or None. In a HAMT, reads the shards on the way."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Link]:
+        """Yield the links in the order of storage. In a HAMT, reads shards as it comes to them."""
+
+    @abstractmethod
+    def links(self) -> list[Link]:
+        """Return all links, sorted by name. In a HAMT, reads all shards."""
+
+
+class PlainDirectory(Directory):
+    """A directory in one block.
+
+    Attributes:
+        by_name: its links by name, sorted.
+    """
+
+    __slots__ = ("by_name",)
+
+    def __init__(self, cid: Cid, tsize: int, by_name: dict[str, Link]) -> None:
+        super().__init__(cid, tsize)
+        self.by_name = by_name
+
+    @property
+    def is_sharded(self) -> bool:
+        return False
+
+    def get(self, name: str) -> Link | None:
+        return self.by_name.get(name)
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(self.by_name.values())
+
+    def links(self) -> list[Link]:
+        return list(self.by_name.values())
+
+
+class ShardedDirectory(Directory):
+    """A directory that is a HAMT; also one of its shards, in the cache of `Trees`.
+
+    Attributes:
+        shard: the links of the root shard by slot.
+    """
+
+    __slots__ = ("_trees", "shard")
+
+    def __init__(self, cid: Cid, tsize: int, shard: Shard, trees: Trees) -> None:
+        super().__init__(cid, tsize)
+        self.shard = shard
+        self._trees = trees
+
+    @property
+    def is_sharded(self) -> bool:
+        return True
+
+    def get(self, name: str) -> Link | None:
+        shard = self.shard
+        for depth, slot in enumerate(hamt.hash_name(name), 1):
+            link = shard.get(SLOTS[slot])
+            if link is None:
+                return None
+            if not hamt.is_shard(link):
+                return hamt.named(link) if link.name[2:] == name else None
+            shard = self._trees.shard(link.cid, depth)
+        return None
+
+    def __iter__(self) -> Iterator[Link]:
+        return self._trees.shard_links(self.shard, 0)
+
+    def links(self) -> list[Link]:
+        return sorted(self)
+
+
+class Trees:
+    """Finds and lists keys in the trees whose blocks a `BlockSource` has.
+
+    Decoded directories and shards are remembered, up to a number of links; there is nothing to
+    invalidate, since a block never changes. Safe to share between threads.
+
+    Args:
+        blocks: where blocks are read from.
+        hash_function: what names the blocks that a `WorkTree` on these trees makes.
+        max_links: how many decoded links are remembered, at about 250 bytes each.
+    """
+
+    def __init__(
+        self, blocks: BlockSource, hash_function: HashFunction, max_links: int = 1 << 18
+    ) -> None:
+        self.blocks = blocks
+        self.hash_function = hash_function
+        self.empty = hash_function.dag_pb(unixfs.EMPTY_DIRECTORY)
+        """The CID of the tree that holds nothing; readable though no block is stored."""
+        self._recent = _Recent(max_links)
+        self._paths: dict[tuple[Cid, str], Cid] = {}
+
+    def directory(self, cid: Cid) -> Directory:
+        """Return the directory that `cid` names.
+
+        Raises:
+            InvalidCidError: `cid` names a value.
+            BlockNotFoundError: its block is not there.
+            CorruptBlockError: its block is no UnixFS node.
+        """
+        node = self._node(cid)
+        if isinstance(node, Directory):
+            return node
+        text = cids.to_text(cid)
+        raise InvalidCidError(f"{text} is the CID of a value, not of a tree", text=text)
+
+    def shard(self, cid: Cid, depth: int) -> Shard:
+        """Return the shard that `cid` names, `depth` shards below the root of a HAMT."""
+        node = self._node(cid)
+        if isinstance(node, ShardedDirectory) and depth < MAX_DEPTH:
+            return node.shard
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"block {text} is linked as a HAMT's shard but is none, or lies too deep", cid=text
+        )
+
+    def shard_links(self, shard: Shard, depth: int) -> Iterator[Link]:
+        """Yield the links of all names in and below a shard, in the order of their hashes."""
+        for link in shard.values():
+            if hamt.is_shard(link):
+                yield from self.shard_links(self.shard(link.cid, depth + 1), depth + 1)
+            else:
+                yield hamt.named(link)
+
+    def is_directory(self, link: Link) -> bool:
+        """Tell whether `link` leads to a directory. Reads its block, unless it is a raw leaf."""
+        return not cids.is_raw(link.cid) and isinstance(self._node(link.cid), Directory)
+
+    def size(self, link: Link) -> int:
+        """Return the byte length of the value that `link` leads to.
+
+        Raises:
+            InvalidInputError: it leads to a directory.
+        """
+        if cids.is_raw(link.cid):
+            return link.tsize
+        node = self._node(link.cid)
+        if isinstance(node, Directory):
+            raise InvalidInputError(f"{link.name!r} is a directory and has no size of its own")
+        return node
+
+    def find(self, root: Cid, key: str) -> Link | None:
+        """Return the link to the value under `key`, or None where none is (or a directory is)."""
+        path, _, name = key.rpartition("/")
+        directory = self._directory_at(root, path)
+        link = directory.get(name) if directory is not None else None
+        return None if link is None or self.is_directory(link) else link
+
+    def subtree(self, root: Cid, path: str) -> Link | None:
+        """Return the link to what lies at `path`, a directory or a value; None where nothing is."""
+        if not path:
+            return Link("", root, self.directory(root).tsize)
+        parent, _, name = path.rpartition("/")
+        directory = self._directory_at(root, parent)
+        return directory.get(name) if directory is not None else None
+
+    def list_dir(self, root: Cid, path: str = "") -> list[str]:
+        """Return the names in the directory at `path`, sorted; none where no directory is."""
+        directory = self._directory_at(root, path)
+        return [link.name for link in directory.links()] if directory is not None else []
+
+    def walk(self, root: Cid, prefix: str = "") -> Iterator[tuple[str, Link]]:
+        """Yield all keys and their values' links in the directory at `prefix`, sorted by key.
+
+        Lazy: holds the links of the directories on the way to the current key.
+        """
+        directory = self._directory_at(root, prefix)
+        if directory is not None:
+            yield from self.walk_directory(directory, f"{prefix}/" if prefix else "")
+
+    def walk_directory(self, directory: Directory, start: str) -> Iterator[tuple[str, Link]]:
+        """Yield what lies in `directory` as `walk` does; each key begins with `start`."""
+        if start.count("/") >= MAX_PARTS:
+            text = cids.to_text(directory.cid)
+            raise CorruptBlockError(
+                f"directory {text} lies more than {MAX_PARTS} deep in its tree", cid=text
+            )
+        for label, link in in_key_order((self.label(link), link) for link in directory.links()):
+            if label[-1] == "/":
+                yield from self.walk_directory(self.directory(link.cid), start + label)
+            else:
+                yield start + label, link
+
+    def label(self, link: Link) -> str:
+        """Return the name of `link`, and "/" behind it if it leads to a directory."""
+        return f"{link.name}/" if self.is_directory(link) else link.name
+
+    def _directory_at(self, root: Cid, path: str) -> Directory | None:
+        if not path:
+            return self.directory(root)
+        cid = self._paths.get((root, path))
+        if cid is not None:
+            return self.directory(cid)
+        directory = self.directory(root)
+        for part in path.split("/"):
+            link = directory.get(part)
+            if link is None or cids.is_raw(link.cid):
+                return None
+            node = self._node(link.cid)
+            if not isinstance(node, Directory):
+                return None
+            directory = node
+        if len(self._paths) >= _MAX_PATHS:
+            self._paths.clear()
+        self._paths[root, path] = directory.cid
+        return directory
+
+    def _node(self, cid: Cid) -> Directory | int:
+        """Return the directory or the size of the value that a dag-pb block names."""
+        node = self._recent.get(cid)
+        if node is None:
+            node, links = self._read(cid)
+            self._recent.add(cid, node, links + 1)
+        return node
+
+    def _read(self, cid: Cid) -> tuple[Directory | int, int]:
+        """Read and decode a block; also return how many links it has."""
+        if cids.codec(cid) != cids.DAG_PB:
+            text = cids.to_text(cid)
+            raise InvalidCidError(f"{text} is not the CID of a tree: not dag-pb", text=text)
+        block = unixfs.EMPTY_DIRECTORY if cid == self.empty else self.blocks.get(cid)
+        try:
+            node = unixfs.decode(block)
+            return self._interpret(cid, node, len(block)), len(node.links)
+        except CorruptBlockError as error:
+            text = cids.to_text(cid)
+            raise CorruptBlockError(f"block {text}: {error}", cid=text) from error
+
+    def _interpret(self, cid: Cid, node: Node, block_size: int) -> Directory | int:
+        if node.kind in {Kind.FILE, Kind.RAW}:
+            return node.size
+        if node.kind not in {Kind.DIRECTORY, Kind.HAMT}:
+            raise CorruptBlockError(f"a {node.kind.name.lower()}, which no key can lead to")
+        tsize = block_size + sum([link.tsize for link in node.links])
+        names = [link.name for link in node.links]
+        _check_names(names)
+        if node.kind is Kind.HAMT:
+            return ShardedDirectory(cid, tsize, hamt.read_shard(node), self)
+        if names != sorted(names):
+            node.links.sort()
+        by_name = {link.name: link for link in node.links}
+        if len(by_name) != len(names) or "" in by_name:
+            raise CorruptBlockError("a directory with a name that is empty or there twice")
+        return PlainDirectory(cid, tsize, by_name)
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse names that would lead out of the folder of an export, or to another key's value."""
+    joined = "".join(names)
+    if "/" in joined or "\0" in joined or not _DOTS.isdisjoint(names):
+        raise CorruptBlockError("a directory with a name that no key can have: '.', '..', '/', NUL")
+
+
+class _Recent:
+    """Remembers nodes by CID, up to a total weight, and forgets those not asked for lately.
+
+    Two generations: what is asked for moves to the young one; when that is full, it becomes the
+    old one, and the old one is dropped. Reading what is there takes no lock.
+    """
+
+    def __init__(self, max_weight: int) -> None:
+        self._lock = threading.Lock()
+        self._max_young = max_weight // 2
+        self._young: dict[Cid, tuple[Directory | int, int]] = {}
+        self._old: dict[Cid, tuple[Directory | int, int]] = {}
+        self._weight = 0
+
+    def get(self, cid: Cid) -> Directory | int | None:
+        found = self._young.get(cid)
+        if found is None:
+            found = self._old.get(cid)
+            if found is None:
+                return None
+            self.add(cid, *found)
+        return found[0]
+
+    def add(self, cid: Cid, node: Directory | int, weight: int) -> None:
+        with self._lock:
+            if cid in self._young:
+                return
+            if self._weight + weight > self._max_young:
+                self._old, self._young, self._weight = self._young, {}, 0
+            self._young[cid] = node, weight
+            self._weight += weight
