@@ -1,0 +1,218 @@
+"""The memory of this process as a `Storage`, for tests, for scratch work, and as the reference.
+
+A repository at `memory://name` lives as long as the process and is shared by all its threads; it
+does not reach other processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from versioned_zarr.storage import Bytes, Draft, Log, Stored
+
+
+@dataclass
+class _Item:
+    data: bytearray
+    modified_s: float = field(default_factory=time.time)
+    writer: object | None = None
+
+
+class MemoryStorage:
+    """A dict of byte strings that behaves as a folder does."""
+
+    _places: dict[str, MemoryStorage] = {}
+    _places_guard = threading.Lock()
+
+    def __init__(self, name: str) -> None:
+        self.url = f"memory://{name}"
+        self._items: dict[str, _Item] = {}
+        self._locks: dict[str, _SharedLock] = {}
+        self._guard = threading.RLock()
+        self._changes = 0
+
+    @classmethod
+    def named(cls, name: str) -> MemoryStorage:
+        """The place of this name, made at its first mention."""
+        with cls._places_guard:
+            return cls._places.setdefault(name, cls(name))
+
+    def __repr__(self) -> str:
+        return f"MemoryStorage({self.url!r})"
+
+    def _item(self, path: str) -> _Item:
+        try:
+            return self._items[path]
+        except KeyError:
+            raise FileNotFoundError(f"nothing at {path!r} in {self.url}") from None
+
+    def view(self, path: str) -> memoryview:
+        """See `Storage.view`."""
+        return memoryview(self._item(path).data).toreadonly()
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
+        """See `Storage.read`."""
+        with self._guard:
+            return memoryview(bytes(self._item(path).data[start:end]))
+
+    def put(self, path: str, parts: Sequence[Bytes]) -> None:
+        """See `Storage.put`."""
+        with self._guard:
+            self._items[path] = _Item(bytearray().join(parts))
+            self._changes += 1
+
+    def list(self, prefix: str) -> list[Stored]:
+        """See `Storage.list`."""
+        start = f"{prefix}/" if prefix else ""
+        with self._guard:
+            return [
+                Stored(path, len(item.data), item.modified_s)
+                for path, item in sorted(self._items.items())
+                if path.startswith(start)
+            ]
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        with self._guard:
+            self._items.pop(path, None)
+            self._changes += 1
+
+    def delete_folder(self, prefix: str) -> None:
+        """See `Storage.delete_folder`."""
+        for stored in self.list(prefix):
+            self.delete(stored.path)
+
+    def sweep(self) -> None:
+        """See `Storage.sweep`: what is half-written in memory dies with its writer."""
+
+    def stamp(self, prefix: str) -> object:
+        """See `Storage.stamp`: coarse, one count for all folders."""
+        return self._changes
+
+    def open_log(self, path: str, *, create: bool = False) -> Log:
+        """See `Storage.open_log`."""
+        with self._guard:
+            if create:
+                self._items.setdefault(path, _Item(bytearray()))
+            return _MemoryLog(self._item(path), self._guard)
+
+    def open_draft(self, path: str) -> Draft:
+        """See `Storage.open_draft`."""
+        with self._guard:
+            if path in self._items:
+                raise FileExistsError(path)
+            self._items[path] = _Item(bytearray())
+            return _MemoryDraft(self, path, claim=True)
+
+    def adopt_draft(self, path: str) -> Draft | None:
+        """See `Storage.adopt_draft`."""
+        with self._guard:
+            taken = self._item(path).writer is not None
+            return None if taken else _MemoryDraft(self, path, claim=True)
+
+    def read_draft(self, path: str) -> Draft:
+        """See `Storage.read_draft`."""
+        return _MemoryDraft(self, path, claim=False)
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, shared: bool = False) -> Iterator[None]:
+        """See `Storage.lock`."""
+        with self._guard:
+            lock = self._locks.setdefault(name, _SharedLock())
+        with lock.held(shared):
+            yield
+
+
+class _SharedLock:
+    """Many readers or one writer, among the threads of this process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sharing = 0
+        self._alone = False
+
+    @contextlib.contextmanager
+    def held(self, shared: bool) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and (shared or not self._sharing))
+            if shared:
+                self._sharing += 1
+            else:
+                self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                if shared:
+                    self._sharing -= 1
+                else:
+                    self._alone = False
+                self._changed.notify_all()
+
+
+class _MemoryLog:
+    def __init__(self, item: _Item, guard: threading.RLock) -> None:
+        self._item = item
+        self._guard = guard
+
+    def append(self, record: bytes) -> int:
+        with self._guard:
+            self._item.data += record
+            self._item.modified_s = time.time()
+            return len(self._item.data)
+
+    def end(self) -> int:
+        return len(self._item.data)
+
+    def read(self, start: int, end: int) -> bytes:
+        with self._guard:
+            return bytes(self._item.data[start:end])
+
+    def sync(self) -> None:
+        """Memory is as durable as it gets."""
+
+    def close(self) -> None:
+        """A list of bytes holds nothing open."""
+
+
+class _MemoryDraft:
+    def __init__(self, storage: MemoryStorage, path: str, *, claim: bool) -> None:
+        self.path = path
+        self._storage = storage
+        self._item = storage._item(path)
+        if claim:
+            self._item.writer = self
+
+    def write(self, offset: int, parts: Sequence[Bytes]) -> None:
+        with self._storage._guard:
+            data = self._item.data
+            for part in parts:
+                end = offset + len(part)
+                if len(data) < offset:
+                    data.extend(bytes(offset - len(data)))
+                data[offset:end] = part
+                offset = end
+
+    def read(self, start: int, end: int) -> memoryview:
+        with self._storage._guard:
+            return memoryview(bytes(self._item.data[start:end]))
+
+    def size(self) -> int:
+        return len(self._item.data)
+
+    def start_writeback(self) -> None:
+        """Memory is as durable as it gets."""
+
+    def publish(self, path: str, size: int) -> None:
+        with self._storage._guard:
+            del self._item.data[size:]
+            self._storage._items[path] = self._storage._items.pop(self.path)
+            self._storage._changes += 1
+
+    def close(self) -> None:
+        if self._item.writer is self:
+            self._item.writer = None

@@ -1,0 +1,186 @@
+"""Where each block lies: sorted runs of digests, looked up by bisection.
+
+A run is columns, not rows, so that it works mapped from a file as it does in memory, and merging
+is numpy's. docs/design/index.md shows the bytes of the file. An index is never the truth: it can
+be thrown away and made again from the packs.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld.car import DATA_OFFSET, INDEX_ENTRY, digest_prefixes
+from versioned_zarr.ipld.cid import CID_SIZE
+
+_MAGIC = b"vzindex1"
+_HEAD = struct.Struct("<8sIIQI4x")  # magic, hash code, packs, entries, crc32 of what follows
+NAME_SIZE = 24
+_TAIL = np.dtype("V24")
+
+
+class Place(NamedTuple):
+    """The bytes of a block: the name of its pack, the offset and the size there."""
+
+    pack: str
+    start: int
+    size: int
+
+
+class Run:
+    """The places of the blocks of some packs, sorted by digest."""
+
+    def __init__(
+        self,
+        packs: Sequence[str],
+        prefixes: npt.NDArray[np.uint64],
+        starts: npt.NDArray[np.uint64],
+        numbers: npt.NDArray[np.uint32],
+        sizes: npt.NDArray[np.uint32],
+        tails: npt.NDArray[np.void],
+    ) -> None:
+        self.packs = tuple(packs)
+        self.prefixes, self.starts, self.numbers = prefixes, starts, numbers
+        self.sizes, self.tails = sizes, tails
+        self._prefixes, self._starts = _numbers_of(prefixes), _numbers_of(starts)
+        self._numbers, self._sizes = _numbers_of(numbers), _numbers_of(sizes)
+        self._tails = memoryview(np.ascontiguousarray(tails).view("u1")).cast("B")
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    def find(self, digest: bytes) -> Place | None:
+        """The place of a block; O(log n), about a microsecond."""
+        prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
+        at = bisect_left(self._prefixes, prefix)
+        while at < len(self._prefixes) and self._prefixes[at] == prefix:
+            if self._tails[24 * at : 24 * at + 24] == tail:
+                pack = self.packs[self._numbers[at]]
+                return Place(pack, self._starts[at], self._sizes[at])
+            at += 1
+        return None
+
+    def digests(self) -> npt.NDArray[np.void]:
+        """The digests of all blocks, as they are sorted: n values of dtype V32."""
+        raw = np.empty((len(self), 32), "u1")
+        raw[:, :8] = self.prefixes.astype(">u8").view("u1").reshape(-1, 8)
+        raw[:, 8:] = self.tails.view("u1").reshape(-1, 24)
+        return raw.view("V32").ravel()
+
+    def to_bytes(self, hash_code: int) -> list[bytes]:
+        """The run as the parts of an index file."""
+        names = b"".join(name.encode("ascii") for name in self.packs)
+        columns = (self.prefixes, self.starts, self.numbers, self.sizes, self.tails)
+        parts = [names, *(column.tobytes() for column in columns)]
+        checksum = 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        return [_HEAD.pack(_MAGIC, hash_code, len(self.packs), len(self), checksum), *parts]
+
+
+def _numbers_of(column: npt.NDArray[np.unsignedinteger]) -> memoryview:
+    return memoryview(column)
+
+
+def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) -> Run:
+    """The run in an index file, without a copy.
+
+    Args:
+        data: the whole file.
+        hash_code: the multihash code of the repository.
+        where: the file's name, for errors.
+        check: whether to read all of it and compare the checksum.
+
+    Raises:
+        CorruptError: this is not such a file, or `check` found another checksum.
+    """
+    if len(data) >= _HEAD.size:
+        magic, code, packs, entries, checksum = _HEAD.unpack_from(data)
+        at = _HEAD.size + packs * NAME_SIZE
+        whole = (magic, code) == (_MAGIC, hash_code) and len(data) == at + entries * 48
+        head = _HEAD.pack(magic, code, packs, entries, checksum)
+        if whole and head == data[: _HEAD.size]:
+            if check and zlib.crc32(data[_HEAD.size :]) != checksum:
+                raise CorruptError(f"the checksum of {where} does not match", where=where)
+            raw = bytes(data[_HEAD.size : at])
+            names = [raw[i : i + NAME_SIZE].decode("latin-1") for i in range(0, len(raw), NAME_SIZE)]
+            columns = []
+            for dtype in (np.dtype("<u8"), np.dtype("<u8"), np.dtype("<u4"), np.dtype("<u4"), _TAIL):
+                columns.append(np.frombuffer(data, dtype, entries, at))
+                at += entries * dtype.itemsize
+            numbers = columns[2]
+            if not entries or not check or int(numbers.max()) < packs:
+                return Run(names, *columns)
+    raise CorruptError(f"{where} is not an index", where=where)
+
+
+def run_of_pack(pack: str, entries: npt.NDArray[np.void], data_end: int) -> Run:
+    """The run of one pack, from the entries of its own index (offsets from DATA_OFFSET)."""
+    offsets = entries["offset"].astype("<i8") + DATA_OFFSET
+    order = np.argsort(offsets, kind="stable")
+    ends = np.empty_like(offsets)
+    ends[order[:-1]] = offsets[order[1:]]
+    if len(order):
+        ends[order[-1]] = data_end
+    lengths = ends - offsets
+    varints = np.ones_like(lengths)
+    for size in (1, 2, 3, 4):
+        varints += lengths - size >= 1 << (7 * size)
+    sizes = lengths - varints - CID_SIZE
+    if len(sizes) and (int(sizes.min()) < 0 or int(offsets.min()) < DATA_OFFSET):
+        raise CorruptError(f"the index of pack {pack} is damaged", where=pack)
+    return _sorted_run(
+        [pack],
+        digest_prefixes(entries),
+        (offsets + varints + CID_SIZE).astype("<u8"),
+        np.zeros(len(entries), "<u4"),
+        sizes.astype("<u4"),
+        _tails_of(entries),
+    )
+
+
+def _tails_of(entries: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    raw = np.ascontiguousarray(entries).view("u1").reshape(len(entries), INDEX_ENTRY.itemsize)
+    return np.ascontiguousarray(raw[:, 8:32]).view(_TAIL).ravel()
+
+
+def _sorted_run(
+    packs: Sequence[str],
+    prefixes: npt.NDArray[np.uint64],
+    starts: npt.NDArray[np.uint64],
+    numbers: npt.NDArray[np.uint32],
+    sizes: npt.NDArray[np.uint32],
+    tails: npt.NDArray[np.void],
+) -> Run:
+    order = np.argsort(prefixes, kind="stable")
+    return Run(
+        packs, prefixes[order], starts[order], numbers[order], sizes[order], tails[order]
+    )
+
+
+def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
+    """One run of all blocks in packs that are `alive`; a block in two packs is named twice."""
+    packs = sorted({pack for run in runs for pack in run.packs} & alive)
+    number_of = {pack: number for number, pack in enumerate(packs)}
+    columns: list[list[npt.NDArray[np.generic]]] = [[], [], [], [], []]
+    seen: set[str] = set()
+    for run in runs:
+        gone = len(packs)
+        mapping = np.array(
+            [gone if pack in seen else number_of.get(pack, gone) for pack in run.packs], "<u4"
+        )
+        seen.update(run.packs)
+        numbers = mapping[run.numbers]
+        kept = numbers < gone
+        parts = (run.prefixes, run.starts, numbers, run.sizes, run.tails)
+        for column, part in zip(columns, parts, strict=True):
+            column.append(part[kept])
+    merged = [np.concatenate(column) for column in columns]
+    return _sorted_run(packs, *merged)

@@ -1,0 +1,163 @@
+"""Writing a pack: sections go to a draft, places are remembered, the index comes last."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld.car import (
+    DATA_OFFSET,
+    FIRST_SECTION,
+    INDEX_ENTRY,
+    decode_index,
+    encode_index,
+    header_size,
+    pack_head,
+    read_pack_head,
+    section_header,
+    sections,
+)
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage import Bytes, Draft
+
+
+class PackEntries:
+    """The digests and offsets of the sections of a pack, packed tightly as they come."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+        self._offsets = array("Q")
+
+    def add(self, cid: Cid, offset: int) -> None:
+        """Remember a section that begins at `offset` bytes of the file."""
+        self._digests += cid[-32:]
+        self._offsets.append(offset - DATA_OFFSET)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def to_array(self) -> npt.NDArray[np.void]:
+        """The entries with dtype INDEX_ENTRY, in the order they came."""
+        entries = np.empty(len(self), INDEX_ENTRY)
+        entries["digest"] = np.frombuffer(self._digests, "V32")
+        entries["offset"] = np.frombuffer(self._offsets, "<u8")
+        return entries
+
+
+class PackDraft:
+    """A pack that is being written by this process, or was by one that died.
+
+    Not thread-safe but for `write`, which may run beside anything once its room is reserved.
+    """
+
+    def __init__(self, draft: Draft, hash_function: HashFunction) -> None:
+        self.draft = draft
+        self.hash = hash_function
+        self.end = FIRST_SECTION
+        self.entries = PackEntries()
+        self.is_sound = True
+
+    @property
+    def path(self) -> str:
+        """Where the draft lies in its storage."""
+        return self.draft.path
+
+    def reserve(self, blocks: Sequence[Block]) -> int:
+        """Set room aside for the blocks' sections; returns the offset of the first."""
+        offset = first = self.end
+        for cid, data in blocks:
+            self.entries.add(cid, offset)
+            offset += header_size(len(data)) + len(data)
+        self.end = offset
+        return first
+
+    def write(self, offset: int, blocks: Iterable[Block]) -> None:
+        """Write sections into the room that was reserved for them.
+
+        Raises:
+            StorageError: the draft then has a hole, and can only be copied from, not published.
+        """
+        parts: list[Bytes] = []
+        for cid, data in blocks:
+            parts += (section_header(cid, len(data)), data)
+        try:
+            self.draft.write(offset, parts)
+        except BaseException:
+            self.is_sound = False
+            raise
+
+    def recover(self) -> None:
+        """Learn from a dead writer's draft which sections it finished."""
+        data, path = self.draft.read(0, self.draft.size()), self.path
+        multihash = bytes((self.hash.code, 32))
+        try:
+            for section in sections(data, FIRST_SECTION, len(data), path):
+                if section.cid[2:4] != multihash:
+                    break
+                self.entries.add(section.cid, section.offset)
+                self.end = section.end
+        except CorruptError:
+            # The last section may be torn. If room was reserved and not written, finished
+            # sections lie behind the hole: values there are copied, by their journalled places.
+            pass
+        rest = bytes(data[self.end :])
+        self.is_sound = rest.count(0) == len(rest)
+
+    def publish(self, path: str, root: Cid) -> None:
+        """Add the index and the head, and let the pack appear at `path`, durably."""
+        index = encode_index(self.entries.to_array(), self.hash.code)
+        self.draft.write(self.end, [index])
+        self.draft.write(0, [pack_head(root, self.end)])
+        self.draft.publish(path, self.end + len(index))
+
+
+def pack_of(blocks: Sequence[Block], root: Cid, hash_function: HashFunction) -> list[Bytes]:
+    """A whole pack of the blocks, as parts to be written one behind the other."""
+    entries = PackEntries()
+    parts: list[Bytes] = [b""]
+    offset = FIRST_SECTION
+    for cid, data in blocks:
+        entries.add(cid, offset)
+        header = section_header(cid, len(data))
+        parts += (header, data)
+        offset += len(header) + len(data)
+    parts[0] = pack_head(root, offset)
+    parts.append(encode_index(entries.to_array(), hash_function.code))
+    return parts
+
+
+def read_entries(
+    data: memoryview, hash_function: HashFunction, where: str
+) -> tuple[npt.NDArray[np.void], int]:
+    """The entries of a pack's own index, and the offset at which its sections end.
+
+    Raises:
+        CorruptError: the head or the index is damaged.
+    """
+    _, data_end = read_pack_head(data, where)
+    return decode_index(data[data_end:], hash_function.code, where), data_end
+
+
+def scan_entries(
+    data: memoryview, hash_function: HashFunction, where: str
+) -> tuple[npt.NDArray[np.void], int]:
+    """The entries of a pack by walking its sections, when its index cannot be trusted.
+
+    Stops at the first thing that is no section: the index, or damage.
+    """
+    entries, end = PackEntries(), FIRST_SECTION
+    multihash = bytes((hash_function.code, 32))
+    try:
+        for section in sections(data, FIRST_SECTION, len(data), where):
+            if section.cid[0] != 1 or section.cid[2:4] != multihash:
+                break
+            entries.add(section.cid, section.offset)
+            end = section.end
+    except CorruptError:
+        pass
+    return entries.to_array(), end

@@ -1,0 +1,291 @@
+"""The block store that keeps packs on a `Storage`, and knows from its index where each block lies.
+
+Layout: `packs/NAME.car`, written once; `index/NAME.idx`, merged runs over many packs. A pack that
+no run covers yet is looked up through the index at its own tail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from versioned_zarr.blocks.index import NAME_SIZE, Place, Run, merge_runs, run_from_file, run_of_pack
+from versioned_zarr.blocks.pack import pack_of, read_entries, scan_entries
+from versioned_zarr.blocks.store import Block, Publishable
+from versioned_zarr.errors import BlockNotFoundError, CorruptError, ReadOnlyError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
+from versioned_zarr.storage import Storage
+
+PACKS, INDEX = "packs", "index"
+GC_LOCK = "gc"
+_UNCOVERED_PACKS = 16
+_UNCOVERED_ENTRIES = 4096
+
+
+def pack_path(name: str) -> str:
+    """Where the pack of this name lies."""
+    return f"{PACKS}/{name}.car"
+
+
+def new_name() -> str:
+    """A name for a pack or a run that no other has."""
+    return secrets.token_hex(NAME_SIZE // 2)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What this process knows of the packs: replaced as a whole, never changed."""
+
+    stamp: object
+    packs: frozenset[str]
+    merged: tuple[tuple[str, Run], ...]  # name of the index file, and its run
+    single: tuple[Run, ...]  # of packs that no merged run covers
+
+    def find(self, cid: Cid) -> Place | None:
+        digest = cid[-32:]
+        for run in self.single:
+            place = run.find(digest)
+            if place is not None and place.pack in self.packs:
+                return place
+        for _, run in self.merged:
+            place = run.find(digest)
+            if place is not None and place.pack in self.packs:
+                return place
+        return None
+
+
+class PackedStore:
+    """A `BlockStore` of packs. Thread-safe; many processes may share the storage."""
+
+    def __init__(self, storage: Storage, hash_function: HashFunction, *, verify: bool) -> None:
+        self.storage = storage
+        self.hash = hash_function
+        self.verify = verify
+        self._known = _Known(None, frozenset(), (), ())
+        self._guard = threading.Lock()
+        self._rescued: object = None
+        self._stored = 0
+        self.refresh()
+
+    # Reading
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`."""
+        data = self._find(cid)
+        if data is None and self.refresh():
+            data = self._find(cid)
+        if data is None and self._rescue():
+            data = self._find(cid)
+        if data is None:
+            data = self._find_damaged(cid)
+        elif self.verify:
+            cids.check(cid, data, self.storage.url)
+        return data
+
+    def _find(self, cid: Cid) -> memoryview | None:
+        """The block, if the index names a place for it and a section of that digest is there."""
+        place = self._known.find(cid)
+        if place is None:
+            return None
+        try:
+            section = self._read(place)
+        except FileNotFoundError:
+            return None
+        # The multihash alone: a raw block and a node of the same bytes share their digest.
+        if section[4:CID_SIZE] != cid[4:]:
+            return None
+        return section[CID_SIZE:]
+
+    def _read(self, place: Place) -> memoryview:
+        """The CID and the bytes at a place."""
+        path, start, end = pack_path(place.pack), place.start - CID_SIZE, place.start + place.size
+        view = self.storage.view(path)
+        return self.storage.read(path, start, end) if view is None else view[start:end]
+
+    def _find_damaged(self, cid: Cid) -> memoryview:
+        """Say what is wrong with a block that was not found; give it if only its name is."""
+        text, place = cids.to_text(cid), self._known.find(cid)
+        if place is None:
+            raise BlockNotFoundError(
+                f"block {text} is not in {self.storage.url}; "
+                "'vz fsck' lists what is missing and which commits it touches",
+                cid=text,
+            )
+        try:
+            data = self._read(place)[CID_SIZE:]
+        except FileNotFoundError:
+            data = memoryview(b"")
+        cids.check(cid, data, pack_path(place.pack))
+        return data
+
+    def place(self, cid: Cid) -> Place | None:
+        """Where a block lies, as far as this process knows."""
+        return self._known.find(cid)
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`."""
+        return self._known.find(cid) is not None
+
+    # Writing
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """See `BlockStore.put`: one new pack."""
+        name = new_name()
+        self.storage.put(pack_path(name), pack_of(blocks, root, self.hash))
+        self._learn(name)
+
+    def publish(self, draft: Publishable, root: Cid) -> None:
+        """See `BlockStore.publish`."""
+        name = new_name()
+        draft.publish(pack_path(name), root)
+        self._learn(name)
+
+    @contextlib.contextmanager
+    def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
+        """See `BlockStore.keep`: holds off the last step of `gc` and `repack`."""
+        with self.storage.lock(GC_LOCK, shared=True):
+            wanted = list(cids_)
+            if wanted:
+                self.refresh()
+            yield all(cid in self for cid in wanted)
+
+    # What is known of the packs
+
+    def refresh(self) -> bool:
+        """Look for new packs and indexes; says whether there were changes."""
+        stamp = self._stamp()
+        if stamp == self._known.stamp:
+            return False
+        with self._guard:
+            stamp = self._stamp()
+            known = self._known
+            if stamp == known.stamp:
+                return True
+            packs = frozenset(_names(self.storage, PACKS, ".car"))
+            merged = self._load_merged(dict(known.merged))
+            covered = {pack for _, run in merged for pack in run.packs}
+            have = {run.packs[0]: run for run in known.single}
+            single = []
+            for name in sorted(packs - covered):
+                run = have.get(name) or self._load_single(name)
+                if run is not None:
+                    single.append(run)
+            self._known = _Known(stamp, packs, tuple(merged), tuple(single))
+        return True
+
+    def _stamp(self) -> object:
+        return self.storage.stamp(PACKS), self.storage.stamp(INDEX)
+
+    def _load_merged(self, have: dict[str, Run]) -> list[tuple[str, Run]]:
+        found: list[tuple[str, Run]] = []
+        for name in _names(self.storage, INDEX, ".idx"):
+            run = have.get(name)
+            if run is None:
+                path = f"{INDEX}/{name}.idx"
+                try:
+                    data = self.storage.view(path) or self.storage.read(path)
+                    run = run_from_file(data, self.hash.code, path, check=False)
+                except (FileNotFoundError, CorruptError):
+                    continue
+            found.append((name, run))
+        found.sort(key=lambda item: len(item[1].packs), reverse=True)
+        covered: set[str] = set()
+        needed = []
+        for name, run in found:
+            if not covered.issuperset(run.packs):
+                covered.update(run.packs)
+                needed.append((name, run))
+        return needed
+
+    def _load_single(self, name: str) -> Run | None:
+        path = pack_path(name)
+        try:
+            data = self.storage.view(path) or self.storage.read(path)
+            return run_of_pack(name, *read_entries(data, self.hash, path))
+        except FileNotFoundError:
+            return None
+        except CorruptError:
+            return self._scan(name)
+
+    def wants_tidying(self, packs: int) -> bool:
+        """Whether this process has stored so many packs since the last time, or found them."""
+        if self._stored < packs and (self._stored != 1 or len(self._known.packs) < 2 * packs):
+            return False
+        self._stored = 0
+        return True
+
+    def _learn(self, name: str) -> None:
+        """Take in a pack that this process has just stored, without looking at the others."""
+        run = self._load_single(name)
+        with self._guard:
+            self._stored += 1
+            known = self._known
+            single = known.single if run is None else (*known.single, run)
+            self._known = _Known(known.stamp, known.packs | {name}, known.merged, single)
+        entries = sum(len(run) for run in single)
+        if len(single) >= _UNCOVERED_PACKS or entries >= _UNCOVERED_ENTRIES:
+            self.merge_index()
+
+    def merge_index(self, *, everything: bool = False) -> None:
+        """Cover the single packs with a run, and join runs until each is twice the next."""
+        self.refresh()
+        known = self._known
+        chosen: list[Run] = list(known.single)
+        size = sum(len(run) for run in chosen)
+        left = sorted(known.merged, key=lambda item: len(item[1]))
+        joined = []
+        while left and (everything or len(left[0][1]) < 2 * size):
+            name, run = left.pop(0)
+            joined.append(name)
+            chosen.append(run)
+            size += len(run)
+        if not chosen:
+            return
+        self._write_index(merge_runs(chosen, set(known.packs)), replacing=joined)
+
+    def _rescue(self) -> bool:
+        """Make the index again from the packs, once for each state of them; says if it did."""
+        if self._stamp() == self._rescued:
+            return False
+        with contextlib.suppress(ReadOnlyError, StorageError):
+            self.rebuild_index()
+        self._rescued = self._stamp()
+        return True
+
+    def rebuild_index(self) -> None:
+        """Replace every index file by one made from the packs' sections alone. O(all blocks)."""
+        with self._guard:
+            packs = _names(self.storage, PACKS, ".car")
+            stale = _names(self.storage, INDEX, ".idx")
+            runs = [run for run in map(self._scan, packs) if run is not None]
+            self._known = _Known(self._stamp(), frozenset(packs), (), tuple(runs))
+        if runs:
+            self._write_index(merge_runs(runs, set(packs)), replacing=stale)
+
+    def _write_index(self, run: Run, replacing: Iterable[str]) -> None:
+        path = f"{INDEX}/{new_name()}.idx"
+        self.storage.put(path, run.to_bytes(self.hash.code))
+        for name in replacing:
+            self.storage.delete(f"{INDEX}/{name}.idx")
+        self.refresh()
+
+    def _scan(self, name: str) -> Run | None:
+        path = pack_path(name)
+        try:
+            data = self.storage.view(path) or self.storage.read(path)
+        except FileNotFoundError:
+            return None
+        return run_of_pack(name, *scan_entries(data, self.hash, path))
+
+
+def _names(storage: Storage, folder: str, ending: str) -> list[str]:
+    start = len(folder) + 1
+    return [
+        stored.path[start : -len(ending)]
+        for stored in storage.list(folder)
+        if stored.path.endswith(ending)
+    ]

@@ -1,0 +1,56 @@
+"""Reading the bytes of a value, all of them or a range, from the blocks of its UnixFS file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid
+
+Get = Callable[[Cid], memoryview]
+
+
+def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
+    """The bytes of a value from `start` to `end`, clamped as Python slices are; read-only.
+
+    Without a copy where they lie in one block. Only the leaves that the range touches are read.
+
+    Args:
+        get: gives blocks.
+        cid: the value.
+        start: the first byte, not negative.
+        end: the byte behind the last; None for the value's end.
+    """
+    block = get(cid)
+    if cids.is_raw(cid):
+        return block[start:end]
+    node = unixfs.decode(block)
+    stop = node.size if end is None else min(end, node.size)
+    if start >= stop:
+        return memoryview(b"")
+    pieces: list[memoryview] = []
+    _gather(get, node, start, stop, pieces)
+    if len(pieces) == 1:
+        return pieces[0]
+    return memoryview(b"".join(pieces))
+
+
+def _gather(
+    get: Get, node: unixfs.Node, start: int, end: int, pieces: list[memoryview]
+) -> None:
+    """Collect the pieces of a node's bytes from `start` to `end`, counted from its own first."""
+    position = len(node.data)
+    if start < position:
+        pieces.append(memoryview(node.data)[start:end])
+    for link, size in zip(node.links, node.blocksizes, strict=True):
+        if position >= end:
+            return
+        if position + size > start:
+            low, high = max(0, start - position), min(size, end - position)
+            block = get(link.cid)
+            if cids.is_raw(link.cid):
+                pieces.append(block[low:high])
+            else:
+                _gather(get, unixfs.decode(block), low, high, pieces)
+        position += size

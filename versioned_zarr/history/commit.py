@@ -1,0 +1,259 @@
+"""A commit: a tree with parents, author, time and message, kept as a UnixFS directory.
+
+`commit.json` holds canonical JSON, `tree` and `parents/N` are links. Thus a stock IPFS tool can
+browse a commit, and a pin on it keeps its tree and its history. docs/design/commits.md shows the
+bytes.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from versioned_zarr.blocks.store import Block, BlockStore
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb, unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.dag_pb import Link
+
+FORMAT = 1
+MESSAGE_LIMIT_BYTES = 1 << 20
+# The cumulative size of a commit counts its history once for each path to it, and doubles with
+# every criss-cross of merges. Readers in JavaScript take no larger number than this.
+TSIZE_LIMIT = (1 << 53) - 1
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What was committed, by whom, when and after what. Immutable, and equal by its CID.
+
+    Attributes:
+        cid: the commit's own name, as text.
+        tree: the CID of its tree, as text: what `ipfs add -r --hidden` gives for its values.
+        parents: the CIDs of the commits it was made from; the first is the branch's own past.
+        author: free text, as a rule `name <mail>` or `user@host`.
+        time: when it was made, UTC with microseconds.
+        message: why, in the author's words.
+        metadata: JSON that went with it.
+    """
+
+    cid: str
+    tree: str = field(compare=False)
+    parents: tuple[str, ...] = field(compare=False)
+    author: str = field(compare=False)
+    time: datetime = field(compare=False)
+    message: str = field(compare=False)
+    metadata: Mapping[str, Any] = field(compare=False, default_factory=dict)
+
+    def __str__(self) -> str:
+        """The commit as `vz log` prints it."""
+        when = self.time.strftime("%Y-%m-%d %H:%M:%S UTC")
+        body = "\n".join(f"    {line}" for line in self.message.splitlines())
+        return f"commit {self.cid}\ntree   {self.tree}\nAuthor: {self.author}\nDate:   {when}\n\n{body}"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the message."""
+        return self.message.split("\n", 1)[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The commit as plain JSON data."""
+        return {
+            "cid": self.cid,
+            "tree": self.tree,
+            "parents": list(self.parents),
+            "author": self.author,
+            "time": format_time(self.time),
+            "message": self.message,
+            "metadata": dict(self.metadata),
+        }
+
+
+def format_time(time: datetime) -> str:
+    """A time as it stands in commits and logs: UTC, six decimals, a Z."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """The time that `format_time` wrote.
+
+    Raises:
+        ValueError: it did not write this.
+    """
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def default_author() -> str:
+    """Who commits when nobody is named: $VERSIONED_ZARR_AUTHOR, or user@host."""
+    named = os.environ.get("VERSIONED_ZARR_AUTHOR")
+    if named:
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def encode(
+    *,
+    tree: Link,
+    parents: Sequence[Link],
+    author: str,
+    time: datetime,
+    message: str,
+    metadata: Mapping[str, Any] | None,
+    hash_function: HashFunction,
+) -> tuple[Commit, list[Block]]:
+    """A new commit and its blocks, the commit's own last.
+
+    Args:
+        tree: the root of the tree, with its cumulative size.
+        parents: the commits before it, likewise; their names do not matter.
+        author: see `Commit`.
+        time: see `Commit`.
+        message: see `Commit`.
+        metadata: what JSON can say: dicts with text keys, lists, text, finite numbers, booleans.
+        hash_function: the repository's.
+
+    Raises:
+        InvalidInputError: the metadata is no JSON, or author or message are no text or too long.
+    """
+    document = {
+        "author": _checked_text("author", author),
+        "format": FORMAT,
+        "message": _checked_text("message", message),
+        "metadata": dict(metadata or {}),
+        "time": format_time(time),
+    }
+    try:
+        text = json.dumps(
+            document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        data = text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"commit metadata must be JSON: {error}; convert arrays and numpy numbers first"
+        ) from error
+    file = unixfs.build_file(data, hash_function)
+    blocks: list[Block] = list(file.blocks)
+    links = [Link("commit.json", file.cid, file.tsize)]
+    if parents:
+        numbered = sorted(
+            Link(str(number), parent.cid, min(parent.tsize, TSIZE_LIMIT))
+            for number, parent in enumerate(parents)
+        )
+        links.append(_directory("parents", numbered, blocks, hash_function))
+    links.append(Link("tree", tree.cid, tree.tsize))
+    root = _directory("", links, blocks, hash_function)
+    parsed = json.loads(text)
+    commit = Commit(
+        cid=cids.to_text(root.cid),
+        tree=cids.to_text(tree.cid),
+        parents=tuple(cids.to_text(parent.cid) for parent in parents),
+        author=author,
+        time=parse_time(parsed["time"]),
+        message=message,
+        metadata=parsed["metadata"],
+    )
+    return commit, blocks
+
+
+def _checked_text(what: str, text: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{what} must be text, not {type(text).__name__}")
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{what} is not valid Unicode text: {error}") from error
+    if size > MESSAGE_LIMIT_BYTES:
+        raise InvalidInputError(f"{what} of {size} bytes is over the limit of 1 MiB")
+    return text
+
+
+def _directory(
+    name: str, links: list[Link], blocks: list[Block], hash_function: HashFunction
+) -> Link:
+    block = unixfs.directory(links)
+    link = Link(name, hash_function.dag_pb(block), cumulative_size(block, links))
+    blocks.append((link.cid, block))
+    return link
+
+
+def cumulative_size(block: bytes | memoryview, links: Sequence[Link]) -> int:
+    """The size of a node and of all that it links to, as far as it can be told."""
+    return min(len(block) + sum(link.tsize for link in links), TSIZE_LIMIT)
+
+
+def read(cid: Cid, blocks: BlockStore) -> Commit:
+    """The commit of this CID; three block reads.
+
+    Raises:
+        BlockNotFoundError: a block of it is missing.
+        CorruptBlockError: the block is there and is no commit.
+    """
+    links = {link.name: link for link in _links(cid, blocks)}
+    try:
+        document = json.loads(read_file(links["commit.json"].cid, blocks))
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']!r} is not {FORMAT}")
+        parents: tuple[str, ...] = ()
+        if "parents" in links:
+            numbered = {link.name: link.cid for link in _links(links["parents"].cid, blocks)}
+            parents = tuple(cids.to_text(numbered[str(n)]) for n in range(len(numbered)))
+        return Commit(
+            cid=cids.to_text(cid),
+            tree=cids.to_text(links["tree"].cid),
+            parents=parents,
+            author=str(document["author"]),
+            time=parse_time(document["time"]),
+            message=str(document["message"]),
+            metadata=dict(document["metadata"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, (CorruptBlockError, FileNotFoundError)):
+            raise
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"{text} is not a commit that can be read: {error}", cid=text, where="commit.json"
+        ) from error
+
+
+def is_commit(cid: Cid, blocks: BlockStore) -> bool:
+    """Whether a block that is there looks like a commit rather than a tree."""
+    if cids.is_raw(cid):
+        return False
+    node = unixfs.decode(blocks.get(cid))
+    names = [link.name for link in node.links]
+    if names not in (["commit.json", "tree"], ["commit.json", "parents", "tree"]):
+        return False
+    try:
+        read(cid, blocks)
+    except CorruptBlockError:
+        return False
+    return True
+
+
+def link_to(cid: Cid, blocks: BlockStore) -> Link:
+    """A commit or the root of a tree as a link, with its cumulative size."""
+    block = blocks.get(cid)
+    return Link("", cid, cumulative_size(block, dag_pb.decode(block)[0]))
+
+
+def _links(cid: Cid, blocks: BlockStore) -> Sequence[Link]:
+    return unixfs.decode(blocks.get(cid)).links
+
+
+def read_file(cid: Cid, blocks: BlockStore) -> bytes:
+    """All bytes of a small UnixFS file."""
+    if cids.is_raw(cid):
+        return bytes(blocks.get(cid))
+    node = unixfs.decode(blocks.get(cid))
+    return bytes(node.data) + b"".join(read_file(link.cid, blocks) for link in node.links)

@@ -1,0 +1,168 @@
+"""The CAR format: blocks one behind the other, and the index at the tail of a version 2 file.
+
+Sources: the CARv1 and CARv2 specifications (ipld.io/specs/transport/car). A pack of ours is a
+CARv2 with one root, whose index is of the kind 0x0401, MultihashIndexSorted, and names every
+block. docs/design/packs.md shows the bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld.cid import CID_SIZE, Cid
+
+PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
+HEADER_SIZE = 40
+DATA_OFFSET = len(PRAGMA) + HEADER_SIZE
+INDEX_CODEC = b"\x81\x08"  # 0x0401 as a varint
+
+_HEADER = struct.Struct("<16sQQQ")
+_INDEX_HEAD = struct.Struct("<iQiIq")  # codes, code, widths, width, size of the entries in bytes
+_FULLY_INDEXED = b"\x80" + bytes(15)
+_V1_ROOT = bytes.fromhex("3aa265726f6f747381d82a582500")
+_V1_VERSION = bytes.fromhex("6776657273696f6e01")
+V1_HEADER_SIZE = len(_V1_ROOT) + CID_SIZE + len(_V1_VERSION)
+FIRST_SECTION = DATA_OFFSET + V1_HEADER_SIZE
+
+INDEX_ENTRY = np.dtype([("digest", "V32"), ("offset", "<u8")])
+
+
+class Section(NamedTuple):
+    """Where one block lies in a buffer: its section's start, its CID, its bytes from-to."""
+
+    offset: int
+    cid: Cid
+    start: int
+    end: int
+
+
+def encode_varint(number: int) -> bytes:
+    """An unsigned LEB128 varint (multiformats unsigned-varint)."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def decode_varint(buffer: memoryview | bytes, position: int, where: str) -> tuple[int, int]:
+    """The varint at `position` and the position behind it.
+
+    Raises:
+        CorruptError: the bytes end inside it, or it is longer than nine bytes.
+    """
+    number = shift = 0
+    for at in range(position, min(position + 9, len(buffer))):
+        byte = buffer[at]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at + 1
+        shift += 7
+    raise CorruptError(f"no varint at byte {position} of {where}", where=where)
+
+
+def section_header(cid: Cid, size: int) -> bytes:
+    """What stands before the bytes of a block of `size` bytes."""
+    length = size + CID_SIZE
+    if length < 0x80:
+        return bytes((length,)) + cid
+    if length < 0x4000:
+        return bytes((length & 0x7F | 0x80, length >> 7)) + cid
+    return encode_varint(length) + cid
+
+
+def header_size(size: int) -> int:
+    """How many bytes stand before the bytes of a block of `size` bytes."""
+    length = size + CID_SIZE
+    return CID_SIZE + (1 if length < 0x80 else 2 if length < 0x4000 else len(encode_varint(length)))
+
+
+def pack_head(root: Cid, data_end: int) -> bytes:
+    """The first FIRST_SECTION bytes of a pack whose last section ends at `data_end`."""
+    header = _HEADER.pack(_FULLY_INDEXED, DATA_OFFSET, data_end - DATA_OFFSET, data_end)
+    return PRAGMA + header + _V1_ROOT + root + _V1_VERSION
+
+
+def read_pack_head(buffer: memoryview | bytes, where: str) -> tuple[Cid, int]:
+    """The root of a pack and the offset at which its sections end.
+
+    Raises:
+        CorruptError: these bytes do not begin a pack.
+    """
+    if len(buffer) < FIRST_SECTION:
+        raise CorruptError(f"{where} is too short to be a pack", where=where)
+    root_at = DATA_OFFSET + len(_V1_ROOT)
+    root = Cid(bytes(buffer[root_at : root_at + CID_SIZE]))
+    data_end = _HEADER.unpack_from(buffer, len(PRAGMA))[3]
+    if bytes(buffer[:FIRST_SECTION]) != pack_head(root, data_end):
+        raise CorruptError(f"the head of {where} is damaged", where=where)
+    return root, data_end
+
+
+def sections(buffer: memoryview, start: int, end: int, where: str) -> Iterator[Section]:
+    """The sections of a buffer from one offset to another, without reading the blocks.
+
+    Raises:
+        CorruptError: at the first place where no section can begin.
+    """
+    position = start
+    while position < end:
+        length, at = decode_varint(buffer, position, where)
+        block, stop = at + CID_SIZE, at + length
+        if length < CID_SIZE or stop > end:
+            raise CorruptError(f"no section at byte {position} of {where}", where=where)
+        yield Section(position, Cid(bytes(buffer[at:block])), block, stop)
+        position = stop
+
+
+def encode_index(entries: npt.NDArray[np.void], hash_code: int) -> bytes:
+    """The index of a pack: entries of INDEX_ENTRY, offsets counted from DATA_OFFSET.
+
+    Equal digests keep the order of their offsets.
+    """
+    order = np.argsort(digest_prefixes(entries), kind="stable")
+    ordered = entries[order]
+    _settle_equal_prefixes(ordered)
+    width = INDEX_ENTRY.itemsize
+    head = _INDEX_HEAD.pack(1, hash_code, 1, width, width * len(entries))
+    return INDEX_CODEC + head + ordered.tobytes()
+
+
+def digest_prefixes(entries: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    """The first eight bytes of each digest as a number that sorts as the digest does."""
+    raw = np.ascontiguousarray(entries).view("u1").reshape(len(entries), -1)
+    return np.ascontiguousarray(raw[:, :8]).view(">u8").ravel().astype("<u8")
+
+
+def _settle_equal_prefixes(ordered: npt.NDArray[np.void]) -> None:
+    prefixes = digest_prefixes(ordered)
+    equal = np.flatnonzero(prefixes[1:] == prefixes[:-1])
+    if not len(equal):
+        return
+    for run in np.split(equal, np.flatnonzero(np.diff(equal) > 1) + 1):
+        first, last = int(run[0]), int(run[-1]) + 2
+        rows = sorted(ordered[first:last].tolist(), key=lambda row: (bytes(row[0]), row[1]))
+        ordered[first:last] = np.array(rows, dtype=INDEX_ENTRY)
+
+
+def decode_index(buffer: memoryview | bytes, hash_code: int, where: str) -> npt.NDArray[np.void]:
+    """The entries of a pack's index, as they lie in the buffer.
+
+    Raises:
+        CorruptError: these bytes are not such an index.
+    """
+    at = len(INDEX_CODEC)
+    width = INDEX_ENTRY.itemsize
+    if len(buffer) >= at + _INDEX_HEAD.size and bytes(buffer[:at]) == INDEX_CODEC:
+        codes, code, widths, found, size = _INDEX_HEAD.unpack_from(buffer, at)
+        whole = (codes, code, widths, found, size % width) == (1, hash_code, 1, width, 0)
+        if whole and at + _INDEX_HEAD.size + size == len(buffer):
+            return np.frombuffer(buffer, INDEX_ENTRY, offset=at + _INDEX_HEAD.size)
+    raise CorruptError(f"the index of {where} is damaged", where=where)

@@ -1,0 +1,260 @@
+"""Making commits: from a session's working state, or from two trees, to a branch that moved.
+
+Everything a commit needs is durable before the branch names it; of many that commit at once, one
+wins and the others look again. What a compare-and-swap said is believed only after a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.errors import BranchMovedError, ConflictError, RefNotFoundError
+from versioned_zarr.history import commit as commits
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.refs import HEADS
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.merge import Conflict, Resolve, merge_trees
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.storage import Bytes
+from versioned_zarr.tree.build import WorkTree
+from versioned_zarr.tree.lookup import Trees
+
+
+class Leaf(NamedTuple):
+    """A value as a work tree wants it: its CID and the cumulative size of its blocks."""
+
+    cid: Cid
+    tsize: int
+
+
+class NewBlocks:
+    """Blocks that are not stored yet, laid over those that are; reads as a block source."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._new: dict[Cid, Bytes] = {}
+
+    def put(self, cid: Cid, data: Bytes) -> None:
+        """Add a block."""
+        self._new[cid] = data
+
+    def get(self, cid: Cid) -> memoryview:
+        """A new block, or one that is stored."""
+        found = self._new.get(cid)
+        return self._stores.blocks.get(cid) if found is None else memoryview(found)
+
+    def items(self) -> Iterable[Block]:
+        """The new blocks, in the order they came."""
+        return self._new.items()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a commit is to say, but for its tree and parents.
+
+    Attributes:
+        message: why.
+        author: who; None for `default_author`.
+        metadata: JSON to go with it.
+        why: what the branch's log says of the move; the message's first line is added.
+    """
+
+    message: str
+    author: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    why: str = "commit"
+
+
+@dataclass
+class Change:
+    """A tree to be committed: what it was made from, and the blocks it needs.
+
+    Attributes:
+        base: the commit that the change was made on.
+        root: the changed tree.
+        blocks: the nodes of the tree, and values, that may not be stored yet.
+        read: gives all bytes of the value that a link names, of a new value too.
+        prepare: stores the values, called once when it is sure that there will be a commit;
+            gives blocks that shall go into the commit's own pack.
+    """
+
+    base: Commit
+    root: Link
+    blocks: NewBlocks
+    read: Callable[[Link], bytes]
+    prepare: Callable[[], list[Block]] = field(default=list)
+
+
+def head_of(stores: Stores, branch: str) -> Commit:
+    """The commit that a branch names.
+
+    Raises:
+        RefNotFoundError: there is no such branch.
+    """
+    entry = stores.refs.read(HEADS, branch)
+    if entry is None or entry.commit is None:
+        names = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8])
+        raise RefNotFoundError(
+            f"branch {branch!r} not found in {stores.storage.url!r}; there are {names or 'none'}",
+            ref=branch,
+        )
+    return stores.commit(to_text(entry.commit))
+
+
+def commit_change(
+    stores: Stores,
+    branch: str,
+    change: Change,
+    draft: Draft,
+    *,
+    may_merge: bool = True,
+    resolve: Resolve = None,
+    before_swap: Callable[[Cid], None] | None = None,
+) -> Commit:
+    """Commit a change to a branch; where the branch has moved, merge the change into it.
+
+    Args:
+        stores: the repository.
+        branch: the branch.
+        change: what to commit.
+        draft: what the commit says.
+        may_merge: whether a change may be merged into a branch that moved.
+        resolve: settles conflicts; see `merge_trees`.
+        before_swap: told the commit's CID just before the branch is moved to it.
+
+    Raises:
+        BranchMovedError: the branch moved, and `may_merge` is false.
+        ConflictError: the branch moved and its changes do not go with these.
+    """
+    prepared: list[Block] | None = None
+    with stores.blocks.keep(()):
+        while True:
+            with stores.refs.lock(HEADS, branch):
+                head = head_of(stores, branch)
+                root, blocks = change.root, list(change.blocks.items())
+                if head.cid != change.base.cid:
+                    if not may_merge:
+                        raise _moved(branch, change.base, head)
+                    root, blocks = _merge_into(stores, head, change, branch, resolve)
+                if prepared is None:
+                    prepared = change.prepare()
+                commit, own = new_commit(stores, root, [head], draft)
+                stores.blocks.put([*prepared, *blocks, *own], from_text(commit.cid))
+                if before_swap is not None:
+                    before_swap(from_text(commit.cid))
+                with suppress(BranchMovedError):
+                    move_branch(stores, branch, head, commit, f"{draft.why}: {commit.summary}")
+                    return commit
+                prepared = []
+
+
+def move_branch(stores: Stores, branch: str, head: Commit, commit: Commit, why: str) -> None:
+    """Move a branch from a commit to another, and know for certain whether it moved.
+
+    Raises:
+        BranchMovedError: the branch is elsewhere.
+    """
+    new = from_text(commit.cid)
+    try:
+        stores.refs.swap(HEADS, branch, from_text(head.cid), new, why)
+    except Exception:
+        entry = stores.refs.read(HEADS, branch)
+        if entry is None or entry.commit != new:
+            raise
+
+
+def new_commit(
+    stores: Stores, root: Link, parents: list[Commit], draft: Draft
+) -> tuple[Commit, list[Block]]:
+    """A commit of a tree after its parents, and its blocks."""
+    return commits.encode(
+        tree=root,
+        parents=[commits.link_to(from_text(parent.cid), stores.blocks) for parent in parents],
+        author=draft.author if draft.author is not None else commits.default_author(),
+        time=datetime.now(UTC),
+        message=draft.message,
+        metadata=draft.metadata,
+        hash_function=stores.hash,
+    )
+
+
+def _merge_into(
+    stores: Stores, head: Commit, change: Change, branch: str, resolve: Resolve
+) -> tuple[Link, list[Block]]:
+    """The tree of a branch with a change merged into it, and the blocks of both."""
+    merged = merge_trees(
+        Trees(change.blocks, stores.hash),
+        base=from_text(change.base.tree),
+        ours=from_text(head.tree),
+        theirs=change.root.cid,
+        read=change.read,
+        resolve=resolve,
+    )
+    if merged.conflicts:
+        raise conflict_error(merged.conflicts, f"branch {branch!r}", "this session")
+    root, nodes = apply_changes(stores, from_text(head.tree), merged.changes, change.blocks)
+    # Nodes of the unmerged tree are not needed, but its new values may be.
+    return root, nodes
+
+
+def apply_changes(
+    stores: Stores,
+    ours: Cid,
+    changes: Iterable[tuple[str, Link | bytes | None]],
+    source: NewBlocks | None = None,
+) -> tuple[Link, list[Block]]:
+    """A tree with some keys set or taken away, and the new blocks that it needs.
+
+    Args:
+        stores: the repository.
+        ours: the tree to start from.
+        changes: each key with a link to its value, its bytes, or None to take it away.
+        source: new blocks that the links may lead to.
+    """
+    trees = stores.trees if source is None else Trees(source, stores.hash)
+    work: WorkTree[Leaf] = WorkTree(trees, ours)
+    blocks: list[Block] = []
+    changes = list(changes)
+    for key, value in changes:
+        if value is None:
+            work.delete(key)
+    for key, value in changes:
+        if isinstance(value, bytes):
+            file = unixfs.build_file(value, stores.hash)
+            blocks += file.blocks
+            work.set(key, Leaf(file.cid, file.tsize))
+        elif value is not None:
+            work.set(key, Leaf(value.cid, value.tsize))
+    root = work.flush(lambda cid, data: blocks.append((cid, data)))
+    return root, blocks
+
+
+def conflict_error(conflicts: Iterable[Conflict], ours: str, theirs: str) -> ConflictError:
+    """The error that names each conflict, on a line of its own."""
+    listed = list(conflicts)
+    lines = [f"  {conflict}" for conflict in listed[:20]]
+    if len(listed) > len(lines):
+        lines.append(f"  and {len(listed) - len(lines)} more")
+    plural = "s" if len(listed) != 1 else ""
+    return ConflictError(
+        f"{len(listed)} conflict{plural} between {ours} and {theirs}; nothing was committed "
+        "and nothing is lost:\n" + "\n".join(lines),
+        conflicts=listed,
+    )
+
+
+def _moved(branch: str, expected: Commit, found: Commit) -> BranchMovedError:
+    return BranchMovedError(
+        f"branch {branch!r} moved from {expected.cid} to {found.cid} since the session was "
+        "opened; on_moved='merge' would try to merge the two",
+        branch=branch,
+        expected=expected.cid,
+        found=found.cid,
+    )

@@ -1,0 +1,217 @@
+"""Removing what nothing reaches, and joining small packs, beside running writers.
+
+The order that makes it safe: new packs are durable before old ones go; old ones go only under
+the lock that commits and re-used values share, after a last look at what was named meanwhile.
+docs/design/concurrency.md tells why that is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from versioned_zarr.blocks.pack import PackDraft, read_entries, scan_entries
+from versioned_zarr.blocks.packed import GC_LOCK, PACKS, PackedStore, new_name, pack_path
+from versioned_zarr.errors import CorruptBlockError, CorruptError
+from versioned_zarr.history.refs import HEADS, TAGS
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
+from versioned_zarr.ipld.cid import CID_SIZE, RAW, Cid
+from versioned_zarr.repository.journal import folder_of
+from versioned_zarr.repository.reach import reach, ref_roots, session_roots
+from versioned_zarr.repository.sessions import list_sessions
+from versioned_zarr.repository.stores import Stores
+
+PACK_LIMIT_BYTES = 512 << 20
+SMALL_PACK_BYTES = 64 << 20
+_TIDY_LIMIT_BYTES = 4 << 20
+_TIDY_PACKS = 32
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `gc` or `repack` did, or would do.
+
+    Attributes:
+        removed_blocks: how many blocks went.
+        removed_bytes: how many bytes the packs shrank by.
+        removed_packs: how many packs went.
+        written_packs: how many packs came in their place.
+        removed_sessions: how many sessions of dead processes that had written nothing went.
+    """
+
+    removed_blocks: int = 0
+    removed_bytes: int = 0
+    removed_packs: int = 0
+    written_packs: int = 0
+    removed_sessions: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as plain JSON data."""
+        return dict(self.__dict__)
+
+
+class _Found(NamedTuple):
+    """A block in a pack."""
+
+    cid: Cid
+    start: int
+    end: int
+
+
+def _blocks_in(stores: Stores, pack: str) -> list[_Found]:
+    """The blocks of a pack, in the order of their places."""
+    path = pack_path(pack)
+    data = stores.storage.view(path) or stores.storage.read(path)
+    try:
+        entries, data_end = read_entries(data, stores.hash, path)
+    except CorruptError:
+        entries, data_end = scan_entries(data, stores.hash, path)
+    found = []
+    for offset in sorted(int(offset) + DATA_OFFSET for offset in entries["offset"]):
+        length, at = decode_varint(data, offset, path)
+        if offset + length > data_end:
+            raise CorruptBlockError(f"{path} is damaged at byte {offset}; run 'vz fsck'", where=path)
+        found.append(_Found(Cid(bytes(data[at : at + CID_SIZE])), at + CID_SIZE, at + length))
+    return found
+
+
+def _rewrite(
+    stores: Stores, store: PackedStore, packs: Iterable[str], keep: Callable[[Cid], bool]
+) -> int:
+    """Copy the blocks to keep into new packs, nodes apart from values; says how many packs.
+
+    Raises:
+        CorruptBlockError: a block is damaged; the packs are left as they are.
+    """
+    writers: dict[bool, tuple[PackDraft, Cid]] = {}
+    seen: set[Cid] = set()
+    written = 0
+
+    def finish(is_value: bool) -> None:
+        draft, root = writers.pop(is_value)
+        store.publish(draft, root)
+        draft.draft.close()
+
+    for pack in packs:
+        path = pack_path(pack)
+        data = stores.storage.view(path) or stores.storage.read(path)
+        for cid, start, end in _blocks_in(stores, pack):
+            if cid in seen or not keep(cid):
+                continue
+            block = data[start:end]
+            cids.check(cid, block, path)
+            seen.add(cid)
+            is_value = cids.codec(cid) == RAW
+            if is_value not in writers:
+                name = f"{PACKS}/{new_name()}.draft"
+                writers[is_value] = PackDraft(stores.storage.open_draft(name), stores.hash), cid
+                written += 1
+            draft = writers[is_value][0]
+            draft.write(draft.reserve([(cid, block)]), [(cid, block)])
+            if draft.end > PACK_LIMIT_BYTES:
+                finish(is_value)
+    for is_value in list(writers):
+        finish(is_value)
+    return written
+
+
+def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
+    """See `Repository.gc`."""
+    store = _packed(stores)
+    cutoff = datetime.now(UTC) - keep_reflog
+    store.refresh()
+    packs = {
+        stored.path[len(PACKS) + 1 : -len(".car")]: stored.size
+        for stored in stores.storage.list(PACKS)
+        if stored.path.endswith(".car")
+    }
+    live: set[bytes] = set()
+    _mark(stores, cutoff, live)
+    dead = {pack: [b for b in _blocks_in(stores, pack) if b.cid[-32:] not in live] for pack in packs}
+    dead = {pack: blocks for pack, blocks in dead.items() if blocks}
+    idle = [info for info in list_sessions(stores) if not info.is_alive and not info.keys]
+    idle = [info for info in idle if info.problem is None]
+    result = Collected(
+        removed_blocks=sum(len(blocks) for blocks in dead.values()),
+        removed_bytes=sum(end - start for blocks in dead.values() for _, start, end in blocks),
+        removed_packs=len(dead),
+        removed_sessions=len(idle),
+    )
+    if dry_run:
+        return result
+    written = _rewrite(stores, store, sorted(dead), lambda cid: cid[-32:] in live)
+    with stores.storage.lock(GC_LOCK):
+        # What was named since the first look is named now, or by someone who waits for the lock.
+        _mark(stores, cutoff, live)
+        for pack, blocks in dead.items():
+            if not any(block.cid[-32:] in live for block in blocks):
+                stores.storage.delete(pack_path(pack))
+        for kind in (HEADS, TAGS):
+            for name in stores.refs.names(kind, deleted=True):
+                stores.refs.forget(kind, name, cutoff)
+        for info in idle:
+            stores.storage.delete_folder(folder_of(info.id))
+    stores.storage.sweep()
+    store.refresh()
+    store.merge_index(everything=True)
+    return Collected(**{**result.__dict__, "written_packs": written})
+
+
+def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
+    commits, values = session_roots(stores)
+    stores.blocks.refresh()
+    reach(stores.blocks, {stores.empty_tree, *ref_roots(stores, cutoff), *commits}, live)
+    # A value that only lies in a draft is not in the block store, and its blocks need no keeping.
+    reach(stores.blocks, (cid for cid in values if cid in stores.blocks), live)
+
+
+def repack(stores: Stores) -> Collected:
+    """See `Repository.repack`."""
+    return _join(stores, SMALL_PACK_BYTES, least=2)
+
+
+def tidy(stores: Stores) -> None:
+    """Join the packs of small commits once there are many of them.
+
+    Packs are joined with others of their size, so that each block is copied a few times at most
+    however many commits come.
+    """
+    store = stores.blocks
+    if isinstance(store, PackedStore) and store.wants_tidying(_TIDY_PACKS):
+        limit = 1 << 16
+        while limit <= _TIDY_LIMIT_BYTES:
+            if _join(stores, limit, least=_TIDY_PACKS).removed_packs:
+                return
+            limit <<= 3
+
+
+def _join(stores: Stores, limit_bytes: int, least: int) -> Collected:
+    store = _packed(stores)
+    with stores.storage.lock(GC_LOCK):
+        small = {
+            stored.path[len(PACKS) + 1 : -len(".car")]: stored.size
+            for stored in stores.storage.list(PACKS)
+            if stored.path.endswith(".car") and stored.size < limit_bytes
+        }
+        if len(small) < least:
+            return Collected()
+        before = sum(small.values())
+        written = _rewrite(stores, store, sorted(small), lambda cid: True)
+        for pack in small:
+            stores.storage.delete(pack_path(pack))
+    store.refresh()
+    store.merge_index()
+    after = sum(
+        stored.size for stored in stores.storage.list(PACKS) if stored.path.endswith(".car")
+    )
+    return Collected(
+        removed_bytes=max(0, before - after), removed_packs=len(small), written_packs=written
+    )
+
+
+def _packed(stores: Stores) -> PackedStore:
+    assert isinstance(stores.blocks, PackedStore)
+    return stores.blocks

@@ -1,0 +1,112 @@
+"""From blocks that cannot be read to the keys and commits that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.tree.lookup import BlockSource
+
+
+@dataclass
+class Impact:
+    """The keys and the commits (CIDs in text) that one unreadable block touches."""
+
+    keys: set[str] = field(default_factory=set)
+    commits: set[str] = field(default_factory=set)
+
+
+def trace(source: BlockSource, commits: Iterable[Cid], reached: set[bytes]) -> dict[Cid, Impact]:
+    """The unreadable blocks below some commits and their ancestors, and what each touches.
+
+    O(all blocks), each read once; what lies above an unreadable block again for each commit.
+
+    Args:
+        source: gives the blocks that are sound, and raises BlockNotFoundError for the others.
+        commits: where to begin.
+        reached: filled with the digests of all blocks that were come to.
+    """
+    tracer = _Tracer(source, reached)
+    stack, seen = list(commits), set()
+    while stack:
+        commit = stack.pop()
+        if commit not in seen:
+            seen.add(commit)
+            stack += tracer.commit(commit)
+    return tracer.found
+
+
+class _Tracer:
+    def __init__(self, source: BlockSource, reached: set[bytes]) -> None:
+        self._source = source
+        self._reached = reached
+        self._clean: set[Cid] = set()
+        self.found: dict[Cid, Impact] = {}
+
+    def commit(self, commit: Cid) -> list[Cid]:
+        """Trace one commit; gives its parents."""
+        node = self._node(commit, "", commit)
+        if node is None:
+            return []
+        parents: list[Cid] = []
+        for link in node.links:
+            if link.name == "parents":
+                folder = self._node(link.cid, "", commit)
+                parents = [] if folder is None else [parent.cid for parent in folder.links]
+            elif link.name == "tree":
+                self._trace(link.cid, "", commit, is_key=False)
+            else:
+                self._trace(link.cid, "", commit, is_key=False)
+        return parents
+
+    def _node(self, cid: Cid, path: str, commit: Cid) -> unixfs.Node | None:
+        self._reached.add(cid[-32:])
+        try:
+            return unixfs.decode(self._source.get(cid))
+        except (BlockNotFoundError, CorruptBlockError):
+            self._blame(cid, f"{path}/*".lstrip("/"), commit)
+            return None
+
+    def _blame(self, cid: Cid, key: str, commit: Cid) -> None:
+        impact = self.found.setdefault(cid, Impact())
+        impact.keys.add(key)
+        impact.commits.add(to_text(commit))
+
+    def _trace(self, cid: Cid, path: str, commit: Cid, *, is_key: bool) -> bool:
+        """Trace what lies at a path; says whether all of it can be read."""
+        if cid in self._clean:
+            return True
+        self._reached.add(cid[-32:])
+        if cids.is_raw(cid):
+            return self._trace_leaf(cid, path, commit)
+        node = self._node(cid, path, commit)
+        if node is None:
+            return False
+        clean = True
+        for link in node.links:
+            clean &= self._trace(link.cid, _below(path, node.kind, link.name), commit, is_key=True)
+        if clean:
+            self._clean.add(cid)
+        return clean
+
+    def _trace_leaf(self, cid: Cid, path: str, commit: Cid) -> bool:
+        try:
+            self._source.get(cid)
+        except BlockNotFoundError:
+            self._blame(cid, path or "commit.json", commit)
+            return False
+        self._clean.add(cid)
+        return True
+
+
+def _below(path: str, kind: unixfs.Kind, name: str) -> str:
+    """The path of what a node links to; leaves and shards lie at the path of their node."""
+    if kind is unixfs.Kind.HAMT:
+        name = name[2:]
+    elif kind is not unixfs.Kind.DIRECTORY:
+        name = ""
+    return f"{path}/{name}".strip("/") if name else path

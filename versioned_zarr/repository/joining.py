@@ -1,0 +1,195 @@
+"""Merge, revert, cherry-pick and squash: all a three-way merge of trees, or less."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from versioned_zarr.errors import (
+    BranchMovedError,
+    InvalidInputError,
+    InvalidRefError,
+    NothingToCommitError,
+)
+from versioned_zarr.history import commit as commits
+from versioned_zarr.history import walk
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.refs import HEADS
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.committing import (
+    Draft,
+    apply_changes,
+    conflict_error,
+    head_of,
+    move_branch,
+    new_commit,
+)
+from versioned_zarr.repository.merge import Resolve, merge_trees
+from versioned_zarr.repository.revisions import resolve_commit
+from versioned_zarr.repository.stores import Stores
+
+
+def merge(
+    stores: Stores,
+    source: str,
+    into: str,
+    message: str | None,
+    resolve: Resolve,
+    author: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Commit:
+    """See `Repository.merge`."""
+    theirs = resolve_commit(stores, source)
+    while True:
+        with stores.blocks.keep(()), stores.refs.lock(HEADS, into):
+            head = head_of(stores, into)
+            bases = walk.merge_bases(head.cid, theirs.cid, stores.commit)
+            if theirs.cid in bases:
+                return head
+            try:
+                if head.cid in bases:
+                    move_branch(stores, into, head, theirs, f"merge {source}: fast-forward")
+                    return theirs
+                base = _merge_base_tree(stores, bases)
+                text = f"Merge {source!r} into {into!r}" if message is None else message
+                draft = Draft(text, author, metadata, f"merge {source}")
+                tree, blocks = _three_way(
+                    stores,
+                    base,
+                    from_text(head.tree),
+                    from_text(theirs.tree),
+                    resolve,
+                    (f"branch {into!r}", repr(source)),
+                )
+                commit, own = new_commit(stores, tree, [head, theirs], draft)
+                stores.blocks.put([*blocks, *own], from_text(commit.cid))
+                move_branch(stores, into, head, commit, f"merge {source}: {commit.summary}")
+                return commit
+            except BranchMovedError:
+                continue
+
+
+def _merge_base_tree(stores: Stores, bases: list[str]) -> Cid:
+    """The tree that both sides are compared with.
+
+    With several best common ancestors it is their own merge, and where they are in conflict what
+    they all came from: both sides then have a change to what is in dispute.
+    """
+    if not bases:
+        return stores.empty_tree
+    first = stores.commit(bases[0])
+    tree = from_text(first.tree)
+    for other in map(stores.commit, bases[1:]):
+        below = walk.merge_bases(first.cid, other.cid, stores.commit)
+        root, blocks = _three_way(
+            stores,
+            _merge_base_tree(stores, below),
+            tree,
+            from_text(other.tree),
+            lambda conflict: "base",
+            ("one merge base", "another"),
+        )
+        if blocks:
+            stores.blocks.put(blocks, blocks[0][0])
+        tree = root.cid
+    return tree
+
+
+def _three_way(
+    stores: Stores,
+    base: Cid,
+    ours: Cid,
+    theirs: Cid,
+    resolve: Resolve,
+    names: tuple[str, str],
+) -> tuple[Link, list[commits.Block]]:
+    merged = merge_trees(
+        stores.trees,
+        base=base,
+        ours=ours,
+        theirs=theirs,
+        read=stores.read_link,
+        resolve=resolve,
+    )
+    if merged.conflicts:
+        raise conflict_error(merged.conflicts, *names)
+    return apply_changes(stores, ours, merged.changes)
+
+
+def revert(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
+    """See `Repository.revert`."""
+    commit = resolve_commit(stores, ref)
+    draft = Draft(f'Revert "{commit.summary}"\n\nThis reverts commit {commit.cid}.', why="revert")
+    return _replay(stores, branch, commit.tree, _parent_tree(stores, commit), draft, resolve)
+
+
+def cherry_pick(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
+    """See `Repository.cherry_pick`."""
+    commit = resolve_commit(stores, ref)
+    metadata = {**commit.metadata, "cherry_picked_from": commit.cid}
+    draft = Draft(commit.message, commit.author, metadata, "cherry-pick")
+    return _replay(stores, branch, _parent_tree(stores, commit), commit.tree, draft, resolve)
+
+
+def _parent_tree(stores: Stores, commit: Commit) -> str:
+    if not commit.parents:
+        raise InvalidInputError(f"{commit.cid} is the root commit; it has no change to take")
+    return stores.commit(commit.parents[0]).tree
+
+
+def _replay(
+    stores: Stores, branch: str, old: str, new: str, draft: Draft, resolve: Resolve
+) -> Commit:
+    """Make on a branch the change that leads from one tree to another."""
+    while True:
+        with stores.blocks.keep(()), stores.refs.lock(HEADS, branch):
+            head = head_of(stores, branch)
+            tree, blocks = _three_way(
+                stores,
+                from_text(old),
+                from_text(head.tree),
+                from_text(new),
+                resolve,
+                (f"branch {branch!r}", "the change"),
+            )
+            if tree.cid == from_text(head.tree):
+                raise NothingToCommitError(
+                    f"nothing to commit: branch {branch!r} is already so", branch=branch
+                )
+            commit, own = new_commit(stores, tree, [head], draft)
+            stores.blocks.put([*blocks, *own], from_text(commit.cid))
+            try:
+                move_branch(stores, branch, head, commit, f"{draft.why}: {commit.summary}")
+                return commit
+            except BranchMovedError:
+                continue
+
+
+def squash(stores: Stores, since: str, branch: str, message: str | None) -> Commit:
+    """See `Repository.squash`."""
+    start = resolve_commit(stores, since)
+    with stores.blocks.keep(()), stores.refs.lock(HEADS, branch):
+        head = head_of(stores, branch)
+        if start.cid == head.cid:
+            raise NothingToCommitError(
+                f"nothing to squash: {branch!r} is at {since!r}", branch=branch
+            )
+        replaced = []
+        for commit in walk.log([head.cid], stores.commit):
+            if commit.cid == start.cid:
+                break
+            if walk.is_ancestor(commit.cid, start.cid, stores.commit):
+                raise InvalidRefError(
+                    f"{since!r} is not in the past of branch {branch!r}", ref=since
+                )
+            replaced.append(commit)
+        text = message
+        if text is None:
+            text = "\n\n".join(commit.message for commit in reversed(replaced))
+        tree = commits.link_to(from_text(head.tree), stores.blocks)
+        commit, own = new_commit(stores, tree, [start], Draft(text, why="squash"))
+        stores.blocks.put(own, from_text(commit.cid))
+        move_branch(stores, branch, head, commit, f"squash: {commit.summary}")
+        return commit
+

@@ -1,0 +1,148 @@
+"""Branches and tags as mappings from names to commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from versioned_zarr.errors import (
+    BranchMovedError,
+    InvalidInputError,
+    InvalidRefError,
+    RefNotFoundError,
+)
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.refs import HEADS, TAGS, create_or_explain
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.repository.revisions import resolve_commit
+from versioned_zarr.repository.stores import Stores
+
+MAIN = "main"
+
+
+class _Names(Mapping[str, Commit]):
+    """Refs of one kind. Reads are live: what others do is seen at once."""
+
+    kind: str
+    word: str
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def __getitem__(self, name: str) -> Commit:
+        return self._stores.commit(to_text(self._at(name)))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stores.refs.names(self.kind))
+
+    def __len__(self) -> int:
+        return len(self._stores.refs.names(self.kind))
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return isinstance(name, str) and self._stores.refs.read(self.kind, name) is not None
+        except InvalidRefError:
+            return False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {list(self)!r}>"
+
+    def _at(self, name: str) -> Cid:
+        check_ref_name(name)
+        entry = self._stores.refs.read(self.kind, name)
+        if entry is None or entry.commit is None:
+            raise RefNotFoundError(
+                f"{self.word} {name!r} not found in {self._stores.storage.url!r}", ref=name
+            )
+        return entry.commit
+
+    def create(self, name: str, at: str = MAIN) -> Commit:
+        """Make a new one.
+
+        Args:
+            name: as `git check-ref-format` allows.
+            at: the commit it names; see `Repository.checkout`.
+
+        Raises:
+            InvalidRefError: no ref can be called so.
+            AlreadyExistsError: it exists.
+            RefNotFoundError: nothing answers to `at`.
+        """
+        check_ref_name(name)
+        commit = resolve_commit(self._stores, at)
+        why = f"{self.word}: created at {at}"
+        create_or_explain(self._stores.refs, self.kind, name, from_text(commit.cid), why)
+        return commit
+
+    def delete(self, name: str) -> None:
+        """Remove the name; its commits stay until `gc` finds that nothing reaches them.
+
+        Raises:
+            RefNotFoundError: there is none of this name.
+        """
+        self._stores.refs.swap(self.kind, name, self._at(name), None, f"{self.word}: deleted")
+
+    def rename(self, old: str, new: str) -> None:
+        """Call it by another name.
+
+        Raises:
+            RefNotFoundError: there is none of the old name.
+            AlreadyExistsError: there is one of the new name.
+        """
+        check_ref_name(new)
+        commit = self._at(old)
+        why = f"{self.word}: renamed {old} to {new}"
+        create_or_explain(self._stores.refs, self.kind, new, commit, why)
+        self._stores.refs.swap(self.kind, old, commit, None, why)
+
+
+class Branches(_Names):
+    """The branches of a repository."""
+
+    kind = HEADS
+    word = "branch"
+
+    def delete(self, name: str) -> None:
+        """Remove a branch; `NAME@{1}` still finds where it stood.
+
+        Raises:
+            RefNotFoundError: there is no such branch.
+            InvalidInputError: it is the last branch.
+        """
+        if list(self) == [name]:
+            raise InvalidInputError(f"{name!r} is the last branch; create another one first")
+        super().delete(name)
+
+    def move(self, name: str, to: str, expect: str | None = None) -> Commit:
+        """Let a branch name another commit, related or not.
+
+        Args:
+            name: the branch.
+            to: the commit; see `Repository.checkout`.
+            expect: the CID of the commit, or a ref, that the branch must be at.
+
+        Raises:
+            RefNotFoundError: there is no such branch or commit.
+            BranchMovedError: it is not where it was expected to be.
+        """
+        commit = resolve_commit(self._stores, to)
+        found = self._at(name)
+        if expect is not None:
+            wanted = resolve_commit(self._stores, expect)
+            if from_text(wanted.cid) != found:
+                raise BranchMovedError(
+                    f"branch {name!r} is at {to_text(found)}, not at {wanted.cid} as expected",
+                    branch=name,
+                    expected=wanted.cid,
+                    found=to_text(found),
+                )
+        new = from_text(commit.cid)
+        self._stores.refs.swap(HEADS, name, found, new, f"branch: moved to {to}")
+        return commit
+
+
+class Tags(_Names):
+    """The tags of a repository: they stay where they were created."""
+
+    kind = TAGS
+    word = "tag"

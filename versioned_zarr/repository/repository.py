@@ -1,0 +1,328 @@
+"""A repository: snapshots, sessions, branches and tags over blocks and refs."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from versioned_zarr.errors import InvalidInputError, NothingToCommitError, RefNotFoundError
+from versioned_zarr.history import walk
+from versioned_zarr.history.commit import Commit, default_author
+from versioned_zarr.history.refs import HEADS, TAGS, RefEntry
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository import faces, gc, joining
+from versioned_zarr.repository.diff import Diff
+from versioned_zarr.repository.fsck import Report, fsck
+from versioned_zarr.repository.gc import Collected
+from versioned_zarr.repository.journal import SessionHead, read_head
+from versioned_zarr.repository.merge import Resolve
+from versioned_zarr.repository.names import Branches, Tags
+from versioned_zarr.repository.committing import head_of
+from versioned_zarr.repository.revisions import Version, resolve, resolve_commit
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
+from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.repository.stats import Stats, measure
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.repository.working import Working
+from versioned_zarr.tree.diff import changes
+
+_REMEMBERED_SESSIONS = 8
+
+
+class BlockRepository:
+    """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
+
+    Got from `versioned_zarr.open` and `versioned_zarr.create`.
+
+    Attributes:
+        url: where it lives.
+        stores: what it is made of, for the modules of this package.
+    """
+
+    def __init__(self, stores: Stores, reopen: Callable[..., Any], *arguments: Any) -> None:
+        self.url = stores.storage.url
+        self.stores = stores
+        self._reopen = (reopen, arguments)
+        self._sessions: OrderedDict[str, Working] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Repository {self.url}>"
+
+    def _repr_html_(self) -> str:
+        html: str = faces.maker("repository_html")(self)
+        return html
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen
+
+    @property
+    def hash(self) -> str:
+        """The name of the hash function: "sha2-256" or "blake3"."""
+        return self.stores.hash.name
+
+    # Reading
+
+    def checkout(self, ref: str = "main") -> Snapshot:
+        """The immutable snapshot that a ref names now.
+
+        Args:
+            ref: a branch, tag, commit CID or a prefix of 8 or more characters, a tree CID, or
+                one of `REF~N`, `REF^N`, `BRANCH@{N}` (the branch's log), `REF@{TIME}` (as of).
+
+        Raises:
+            InvalidRefError: the text cannot be read.
+            RefNotFoundError: nothing answers to it.
+        """
+        version: Version = resolve(self.stores, ref)
+        return Snapshot(self, version.tree, version.commit)
+
+    def log(self, ref: str = "main", *, path: str | None = None) -> Iterator[Commit]:
+        """The commits that a ref reaches, the newest first; read as they are asked for.
+
+        Args:
+            ref: see `checkout`; not a bare tree.
+            path: only commits that changed what lies at this path, told by its CID.
+        """
+        start = resolve_commit(self.stores, ref).cid
+        if path is None:
+            return walk.log([start], self.stores.commit)
+        wanted = path.strip("/")
+
+        def content(commit: Commit) -> Cid | None:
+            link = self.stores.trees.subtree(from_text(commit.tree), wanted)
+            return None if link is None else link.cid
+
+        return walk.log_of_path(start, self.stores.commit, content)
+
+    def diff(self, base: str, other: str | None = None) -> Diff:
+        """What differs between two refs, related or not; lazily, skipping what is equal.
+
+        Args:
+            base: the old side; alone, the commit that is compared with its first parent.
+            other: the new side.
+        """
+        if other is None:
+            commit = resolve_commit(self.stores, base)
+            new = from_text(commit.tree)
+            parent = self.stores.commit(commit.parents[0]) if commit.parents else None
+            old = self.stores.empty_tree if parent is None else from_text(parent.tree)
+            names = (parent.cid if parent else "the empty tree", commit.cid)
+        else:
+            old, new = resolve(self.stores, base).tree, resolve(self.stores, other).tree
+            names = (base, other)
+        trees, read_link = self.stores.trees, self.stores.read_link
+
+        def reader(root: Cid) -> Callable[[str], bytes | None]:
+            return lambda key: read_link(link) if (link := trees.find(root, key)) else None
+
+        return Diff(
+            changes(trees, old, new),
+            read_old=reader(old),
+            read_new=reader(new),
+            old_name=names[0],
+            new_name=names[1],
+        )
+
+    # Branches and tags
+
+    @property
+    def branches(self) -> Branches:
+        """The branches: a Mapping of names to commits, with `create`, `move`, `rename`, `delete`."""
+        return Branches(self.stores)
+
+    @property
+    def tags(self) -> Tags:
+        """The tags: a Mapping of names to commits, with `create`, `rename` and `delete`."""
+        return Tags(self.stores)
+
+    def reflog(self, branch: str = "main") -> Iterator[RefEntry]:
+        """Where a branch stood, the newest first, also of a branch that was deleted."""
+        return self.stores.refs.history(HEADS, branch)
+
+    # Writing
+
+    def session(self, branch: str = "main", message: str | None = None) -> Session:
+        """A writable view of a branch, isolated until it commits.
+
+        Args:
+            branch: where it will commit to.
+            message: what a clean end of its `with` block commits with.
+
+        Raises:
+            RefNotFoundError: there is no such branch.
+        """
+        base = head_of(self.stores, branch)
+        head = SessionHead.new(branch, base.cid, default_author())
+        working = self._working(head, from_text(base.tree), exists=False)
+        return Session(self, working, message)
+
+    def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> Working:
+        stores = self.stores
+        working = Working(
+            stores.storage,
+            stores.blocks,
+            stores.trees,
+            head,
+            root,
+            exists=exists,
+            tree_of=stores.tree_of,
+        )
+        self._remember(working)
+        return working
+
+    def _remember(self, working: Working) -> None:
+        with self._guard:
+            self._sessions[working.head.id] = working
+            self._sessions.move_to_end(working.head.id)
+            while len(self._sessions) > _REMEMBERED_SESSIONS:
+                self._sessions.popitem(last=False)
+
+    def working_of(self, session: str) -> Working:
+        """This process's state of a session that may have been opened elsewhere.
+
+        Raises:
+            SessionNotFoundError: it has ended, or never wrote.
+        """
+        with self._guard:
+            found = self._sessions.get(session)
+        if found is not None and found.closed is None:
+            return found
+        head = read_head(self.stores.storage, session)
+        self.stores.blocks.refresh()
+        root = self.stores.tree_of(from_text(head.base))
+        return self._working(head, root, exists=True)
+
+    def forget_session(self, session: str) -> None:
+        """Let go of this process's state of a session that has ended."""
+        with self._guard:
+            self._sessions.pop(session, None)
+
+    def sessions(self) -> list[SessionInfo]:
+        """The sessions that have written and not ended, of the living and of the dead."""
+        return list_sessions(self.stores)
+
+    def resume(self, id: str, message: str | None = None) -> Session:
+        """The session of this id, with all that it wrote, to go on with.
+
+        Raises:
+            SessionNotFoundError: there is none.
+            CorruptJournalError: its journal is damaged.
+        """
+        return Session(self, self.working_of(id), message)
+
+    def drop(self, id: str) -> None:
+        """Forget a session and what it wrote.
+
+        Raises:
+            SessionNotFoundError: there is none.
+        """
+        with self._guard:
+            working = self._sessions.pop(id, None)
+        drop_session(self.stores, id)
+        if working is not None:
+            working.end("was dropped", keep_folder=False)
+
+    # Merging
+
+    def merge(
+        self,
+        source: str,
+        into: str = "main",
+        message: str | None = None,
+        resolve: Resolve = None,
+        *,
+        author: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Commit:
+        """Bring a branch what another ref has; the commit that the branch names afterwards.
+
+        Three-way on the merge base. If the branch has nothing of its own it is only moved
+        (fast-forward); if it has all of it already, nothing happens.
+
+        Args:
+            source: what to merge; see `checkout`.
+            into: the branch.
+            message: why; `Merge SOURCE into BRANCH` by default.
+            resolve: "ours" (the branch's side), "theirs", a mapping of path patterns to those,
+                or a function of a `Conflict`.
+            author: see `Session.commit`.
+            metadata: see `Session.commit`.
+
+        Raises:
+            ConflictError: both sides changed the same; lists path, kind, base, ours and theirs.
+        """
+        commit = joining.merge(self.stores, source, into, message, resolve, author, metadata)
+        self.tidy()
+        return commit
+
+    def revert(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit:
+        """A new commit on a branch that undoes an earlier one.
+
+        Raises:
+            ConflictError: later commits changed the same.
+            NothingToCommitError: the branch does not have the change (any more).
+        """
+        return joining.revert(self.stores, commit, branch, resolve)
+
+    def cherry_pick(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit:
+        """A new commit on a branch that makes the change of a commit from elsewhere.
+
+        Raises:
+            ConflictError: the branch has changed the same.
+            NothingToCommitError: the branch has the change already.
+        """
+        return joining.cherry_pick(self.stores, commit, branch, resolve)
+
+    def squash(self, since: str, branch: str = "main", message: str | None = None) -> Commit:
+        """Replace the commits of a branch after `since` by one with the same tree.
+
+        The commits that it replaces stay in the branch's log.
+
+        Raises:
+            InvalidRefError: `since` is not in the branch's past.
+            NothingToCommitError: nothing lies between the two.
+        """
+        return joining.squash(self.stores, since, branch, message)
+
+    # Keeping
+
+    def gc(
+        self, *, keep_reflog: timedelta = timedelta(days=30), dry_run: bool = False
+    ) -> Collected:
+        """Remove what no branch, tag, recent log entry or session reaches. O(repository).
+
+        Safe beside running writers.
+
+        Args:
+            keep_reflog: how far back the branches' logs keep commits alive.
+            dry_run: only say what would go.
+        """
+        return gc.collect(self.stores, keep_reflog, dry_run=dry_run)
+
+    def repack(self) -> Collected:
+        """Join all packs that are small into few large ones. O(what they hold)."""
+        return gc.repack(self.stores)
+
+    def tidy(self) -> None:
+        """Join the packs of small commits where many have come together; called after commits."""
+        gc.tidy(self.stores)
+
+    def fsck(self, *, read_all: bool = True) -> Report:
+        """Check everything; says what is missing or damaged, and which keys and commits suffer.
+
+        Args:
+            read_all: read and hash every block, rather than only look whether it is there.
+        """
+        return fsck(self.stores, read_all=read_all)
+
+    def stats(self) -> Stats:
+        """How much there is, and how much of it the refs share."""
+        return measure(self.stores)
+
+

@@ -1,0 +1,361 @@
+"""A session: the writable view of a branch, shared by threads and by processes that unpickle it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from versioned_zarr.errors import InvalidInputError, NothingToCommitError
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.refs import HEADS
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository import faces
+from versioned_zarr.repository.committing import (
+    Change,
+    Draft,
+    NewBlocks,
+    commit_change,
+    conflict_error,
+)
+from versioned_zarr.repository.diff import Diff
+from versioned_zarr.repository.journal import Kind
+from versioned_zarr.repository.merge import Conflict, Resolve
+from versioned_zarr.repository.publishing import publish_values
+from versioned_zarr.repository.working import Working
+from versioned_zarr.tree.diff import KeyChange
+
+if TYPE_CHECKING:
+    from versioned_zarr.interfaces.mapping import SessionMapping
+    from versioned_zarr.interfaces.zarr_store import VersionedStore
+    from versioned_zarr.repository.repository import BlockRepository
+
+class Session:
+    """A writable, isolated view of a branch. Got from `Repository.session`.
+
+    It sees the branch as it was when the session was opened, and its own writes; others see
+    nothing until `commit`. Threads may share it. It pickles by reference: a copy in another
+    process writes into the same session. After a commit it goes on, based on that commit.
+
+    As a context manager, a clean end commits if a message was given; an exception commits
+    nothing and keeps the journal, so that `Repository.resume` can go on with it.
+
+    Attributes:
+        repository: where it writes.
+        message: what a clean end of the `with` block commits with.
+    """
+
+    def __init__(
+        self,
+        repository: BlockRepository,
+        working: Working,
+        message: str | None = None,
+        known: int | None = None,
+    ) -> None:
+        self.repository = repository
+        self.message = message
+        self.working = working
+        self._known = known
+        self._store: VersionedStore | None = None
+        _OPEN.add(self)
+
+    @property
+    def id(self) -> str:
+        """The name under which `Repository.sessions` lists it."""
+        return self.working.head.id
+
+    @property
+    def branch(self) -> str:
+        """The branch that it commits to."""
+        return self.working.head.branch
+
+    @property
+    def base(self) -> Commit:
+        """The commit that it is based on."""
+        return self.repository.stores.commit(self.working.base)
+
+    @property
+    def read_only(self) -> bool:
+        """Always false."""
+        return False
+
+    def __repr__(self) -> str:
+        state = self.working.closed or "open"
+        return f"<Session {self.id} on {self.branch!r} of {self.repository.url}, {state}>"
+
+    def _repr_html_(self) -> str:
+        html: str = faces.maker("session_html")(self)
+        return html
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Session)
+            and other.id == self.id
+            and other.repository.url == self.repository.url
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.repository.url))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.working.check_open()
+        self.working.share()
+        return _unpickle, (self.repository, self.id, self.working.position())
+
+    # Faces
+
+    @property
+    def store(self) -> VersionedStore:
+        """The session as a zarr v3 store."""
+        if self._store is None:
+            self._store = faces.maker("store")(self)
+        return self._store
+
+    @property
+    def mapping(self) -> SessionMapping:
+        """The session as a MutableMapping of keys to bytes, for zarr v2 and everything else."""
+        mapping: SessionMapping = faces.maker("session_mapping")(self)
+        return mapping
+
+    # Values; what a snapshot has too
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes of a value, or a range of them clamped as slices are.
+
+        Raises:
+            KeyNotFoundError: there is no value under this key.
+        """
+        return self.working.read(key, start, end)
+
+    def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
+        """As `read`, with None for a key that holds no value."""
+        found = self.working.find(key)
+        return None if found is None else self.working.read_found(found, start, end)
+
+    def size(self, key: str) -> int | None:
+        """The length in bytes of a value, without reading it; None if there is none."""
+        found = self.working.find(key)
+        return None if found is None else self.working.size(found)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys in a folder and below it, as they are now."""
+        return (key for key, _ in self.working.walk(prefix))
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """The keys in a folder and below it with their values' lengths in bytes."""
+        return ((key, self.working.size(found)) for key, found in self.working.walk(prefix))
+
+    def list_dir(self, path: str = "") -> list[str]:
+        """The names directly in a folder, sorted."""
+        return self.working.list_dir(path)
+
+    def is_empty(self, path: str = "") -> bool:
+        """Whether no value lies in a folder."""
+        return self.working.is_empty(path)
+
+    def write(self, key: str, value: bytes | bytearray | memoryview) -> None:
+        """Put a value under a key; it survives the death of the process once this returns.
+
+        Raises:
+            InvalidKeyError: no such key can be, or it lies above or below another key's value.
+            SessionClosedError: the session has ended.
+            StorageError: the value could not be stored; the session is as it was.
+        """
+        self.working.write(key, value, self._known)
+
+    def write_new(self, key: str, value: bytes | bytearray | memoryview) -> None:
+        """As `write`, unless the key holds a value already."""
+        self.working.write(key, value, self._known, only_new=True)
+
+    def delete(self, key: str) -> bool:
+        """Take a key away; says whether it was there."""
+        return self.working.delete(key, self._known)
+
+    def clear(self, path: str = "") -> None:
+        """Take away all that lies in a folder and below it."""
+        self.working.clear(path, self._known)
+
+    # Version control
+
+    def status(self) -> Diff:
+        """What the session changed, against the commit that it is based on."""
+        working, trees = self.working, self.repository.stores.trees
+        root = working.root
+        changes = []
+        for key, now in sorted(working.changed(), key=lambda item: item[0]):
+            old = trees.find(root, key)
+            new = None if now is None or now.cid is None else Link("", now.cid, now.tsize)
+            if (old and old.cid) != (new and new.cid):
+                changes.append(KeyChange(key, old, new))
+        stores = self.repository.stores
+        return Diff(
+            changes,
+            read_old=lambda key: stores.read_link(link) if (link := trees.find(root, key)) else None,
+            read_new=lambda key: None if (value := self.get(key)) is None else bytes(value),
+            old_name=self.working.base,
+            new_name=f"session {self.id}",
+        )
+
+    def commit(
+        self,
+        message: str,
+        *,
+        author: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        allow_empty: bool = False,
+        on_moved: Literal["merge", "fail"] = "merge",
+        resolve: Resolve = None,
+    ) -> Commit:
+        """Commit what the session wrote, from all its processes, to its branch.
+
+        Costs in proportion to what changed. The commit is durable when this returns.
+
+        Args:
+            message: why.
+            author: who; by default $VERSIONED_ZARR_AUTHOR or user@host.
+            metadata: JSON to go with the commit.
+            allow_empty: commit even if nothing changed.
+            on_moved: "merge": if the branch has moved, changes that go together are merged;
+                "fail": refuse, for work that depends on all that it read.
+            resolve: settles conflicts with a branch that moved; see `Repository.merge`.
+
+        Raises:
+            NothingToCommitError: nothing changed.
+            ConflictError: the branch's changes and these do not go together, or two processes
+                wrote different bytes to one key, unaware of each other.
+            BranchMovedError: the branch moved, and `on_moved` is "fail".
+            RefNotFoundError: the branch was deleted.
+        """
+        if on_moved not in ("merge", "fail"):
+            raise InvalidInputError(f"on_moved must be 'merge' or 'fail', not {on_moved!r}")
+        draft = Draft(message, author, metadata)
+        with self.working.frozen():
+            commit = self._commit(draft, allow_empty, on_moved == "merge", resolve)
+        self.repository.tidy()
+        return commit
+
+    def _commit(
+        self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve
+    ) -> Commit:
+        working, stores = self.working, self.repository.stores
+        working.refresh()
+        done = _already_committed(self.repository, working)
+        if done is not None:
+            working.note(Kind.COMMIT, from_text(done.cid), working.consumed)
+            working.drop_drafts()
+            return done
+        _check_rivals(working)
+        new = NewBlocks(stores)
+        root = working.flush(new.put)
+        base = self.base
+        if root.cid == working.root and not allow_empty:
+            raise NothingToCommitError(
+                f"nothing to commit: the session on {self.branch!r} holds what its base "
+                f"{base.cid} holds; allow_empty=True commits all the same",
+                branch=self.branch,
+            )
+        upto = working.consumed
+        places = {entry.cid: entry for entry in working.entries.values() if entry.cid}
+
+        def read(link: Link) -> bytes:
+            pending = places.get(link.cid)
+            return stores.read_link(link) if pending is None else bytes(working.read_found(pending))
+
+        def intend(commit: Cid) -> None:
+            if working.exists:
+                working.note(Kind.INTENT, commit, upto)
+
+        change = Change(base, root, new, read, lambda: publish_values(stores, working))
+        commit = commit_change(
+            stores,
+            self.branch,
+            change,
+            draft,
+            may_merge=may_merge,
+            resolve=resolve,
+            before_swap=intend,
+        )
+        working.note(Kind.COMMIT, from_text(commit.cid), upto)
+        working.drop_drafts()
+        return commit
+
+    def discard(self) -> None:
+        """End the session and forget what it wrote since its last commit, in all processes."""
+        if self.working.closed is None:
+            self._end("was discarded", keep_folder=False)
+
+    def _end(self, how: str, *, keep_folder: bool) -> None:
+        self.working.end(how, keep_folder=keep_folder)
+        self.repository.forget_session(self.id)
+
+    def __enter__(self) -> Self:
+        self.working.check_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.working.closed is not None:
+            return
+        if kind is not None:
+            has_changes = bool(self.working.entries)
+            self._end("ended by an exception; repo.resume(id) goes on", keep_folder=has_changes)
+            return
+        if self.message is not None:
+            try:
+                self.commit(self.message)
+            except NothingToCommitError:
+                self._end("has ended", keep_folder=False)
+                raise
+            except BaseException:
+                self._end("could not be committed; repo.resume(id) goes on", keep_folder=True)
+                raise
+        has_changes = bool(self.working.entries)
+        self._end("has ended", keep_folder=has_changes)
+
+
+_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A thread of the parent may have held a session's lock at the fork."""
+    for session in list(_OPEN):
+        if session.working.closed is None:
+            session.working.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _unpickle(repository: BlockRepository, session: str, known: int) -> Session:
+    return Session(repository, repository.working_of(session), known=known)
+
+
+def _check_rivals(working: Working) -> None:
+    conflicts = []
+    for key, rivals in working.rivals():
+        texts = [None if rival.cid is None else to_text(rival.cid) for rival in rivals]
+        kind = "written twice" if len(rivals) > 1 else "value above or below another"
+        conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
+    if conflicts:
+        raise conflict_error(
+            conflicts, "what one process wrote", "what another wrote, unaware of it"
+        )
+
+
+def _already_committed(repository: BlockRepository, working: Working) -> Commit | None:
+    """The commit that a process was about to make of all this when it died, if it was made."""
+    intent = working.intent
+    if intent is None:
+        return None
+    refs = repository.stores.refs
+    entries = refs.history(HEADS, working.head.branch)
+    if not any(entry.commit == intent for entry in entries):
+        return None
+    return repository.stores.commit(to_text(intent))

@@ -1,0 +1,203 @@
+"""A snapshot: the read-only view of a tree, or of one folder in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from versioned_zarr.blocks.values import read_value
+from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository import faces
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.tree.keys import check_key
+from versioned_zarr.tree.lookup import Directory
+
+if TYPE_CHECKING:
+    import xarray
+    import zarr
+
+    from versioned_zarr.interfaces.mapping import SnapshotMapping
+    from versioned_zarr.interfaces.zarr_store import VersionedStore
+    from versioned_zarr.repository.repository import BlockRepository
+
+
+class Snapshot:
+    """The values of one tree, for ever the same. Got from `Repository.checkout`.
+
+    Two snapshots are equal if their trees are, wherever they come from. A snapshot pickles as
+    the repository's URL and its CID.
+
+    Attributes:
+        repository: where it comes from.
+        commit: the commit that was checked out; None for a bare tree CID and for a subtree.
+    """
+
+    def __init__(
+        self, repository: BlockRepository, tree: Cid, commit: Commit | None = None
+    ) -> None:
+        self.repository = repository
+        self.commit = commit
+        self._tree = tree
+        self._stores: Stores = repository.stores
+        self._directories: dict[str, Directory | None] = {}
+        self._store: VersionedStore | None = None
+
+    @property
+    def cid(self) -> str:
+        """The CID of the tree: what `ipfs add -r -Q --hidden --cid-version=1` gives for it."""
+        return to_text(self._tree)
+
+    @property
+    def root(self) -> Cid:
+        """The CID of the tree as bytes."""
+        return self._tree
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.cid} of {self.repository.url}>"
+
+    def _repr_html_(self) -> str:
+        html: str = faces.maker("snapshot_html")(self)
+        return html
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and other._tree == self._tree
+
+    def __hash__(self) -> int:
+        return hash(self._tree)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot, (self.repository, self._tree, self.commit)
+
+    @property
+    def read_only(self) -> bool:
+        """Always true."""
+        return True
+
+    # Faces
+
+    @property
+    def store(self) -> VersionedStore:
+        """The snapshot as a read-only zarr v3 store."""
+        if self._store is None:
+            self._store = faces.maker("store")(self, read_only=True)
+        return self._store
+
+    @property
+    def mapping(self) -> SnapshotMapping:
+        """The snapshot as a Mapping of keys to bytes, for zarr v2 and everything else."""
+        mapping: SnapshotMapping = faces.maker("snapshot_mapping")(self)
+        return mapping
+
+    def open(self, path: str = "", **options: Any) -> zarr.Group | zarr.Array:
+        """The group or array at `path`, opened by zarr for reading.
+
+        Args:
+            path: a Zarr path; the root by default.
+            options: passed to `zarr.open`.
+        """
+        node: zarr.Group | zarr.Array = faces.maker("open")(self, path, **options)
+        return node
+
+    def to_xarray(self, group: str | None = None, **options: Any) -> xarray.Dataset:
+        """The group as an xarray Dataset.
+
+        Args:
+            group: the path of the group; the root by default.
+            options: passed to `xarray.open_zarr`.
+
+        Raises:
+            MissingDependencyError: xarray is not installed.
+        """
+        dataset: xarray.Dataset = faces.maker("to_xarray")(self, group, **options)
+        return dataset
+
+    def to_folder(self, path: str, **options: Any) -> None:
+        """Write all values as the files of a plain Zarr folder; see `interfaces.transfer`."""
+        faces.maker("to_folder")(self, path, **options)
+
+    # Values
+
+    def find(self, key: str) -> Link | None:
+        """The link to the value under a key, or None; after the first time two dict look-ups."""
+        folder, _, name = key.rpartition("/")
+        directory = self._directory(folder)
+        link = None if directory is None else directory.get(name)
+        if link is None or self._stores.trees.is_directory(link):
+            return None
+        return link
+
+    def _directory(self, path: str) -> Directory | None:
+        try:
+            return self._directories[path]
+        except KeyError:
+            link = self._stores.trees.subtree(self._tree, path)
+            found = None
+            if link is not None and self._stores.trees.is_directory(link):
+                found = self._stores.trees.directory(link.cid)
+            self._directories[path] = found
+            return found
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes of a value, or a range of them clamped as slices are.
+
+        Read-only, and without a copy where a value of up to 1 MiB lies in a local pack.
+
+        Raises:
+            KeyNotFoundError: there is no value under this key.
+            CorruptBlockError: reads are verified, and what is stored is not what was written.
+        """
+        link = self.find(key)
+        if link is None:
+            raise KeyNotFoundError(f"no value under {key!r} in tree {self.cid}", key=key)
+        return read_value(self._stores.blocks.get, link.cid, start, end)
+
+    def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
+        """As `read`, with None for a key that holds no value."""
+        link = self.find(key)
+        return None if link is None else read_value(self._stores.blocks.get, link.cid, start, end)
+
+    def size(self, key: str) -> int | None:
+        """The length in bytes of a value, without reading it; None if there is none."""
+        link = self.find(key)
+        return None if link is None else self._stores.trees.size(link)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys in a folder and below it, sorted within each folder; lazily."""
+        return (key for key, _ in self.links(prefix))
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """The keys in a folder and below it with their values' lengths in bytes; lazily."""
+        return ((key, self._stores.trees.size(link)) for key, link in self.links(prefix))
+
+    def links(self, prefix: str = "") -> Iterator[tuple[str, Link]]:
+        """The keys in a folder and below it with the links to their values; lazily."""
+        return self._stores.trees.walk(self._tree, prefix)
+
+    def list_dir(self, path: str = "") -> list[str]:
+        """The names directly in a folder, sorted."""
+        return self._stores.trees.list_dir(self._tree, path)
+
+    def is_empty(self, path: str = "") -> bool:
+        """Whether no value lies in a folder."""
+        return not self.list_dir(path)
+
+    def path(self, key: str) -> Snapshot:
+        """The snapshot of the folder at `key`, with a CID of its own.
+
+        Raises:
+            InvalidKeyError: no folder can be called so, or a value lies there.
+            KeyNotFoundError: nothing lies there.
+        """
+        key = key.strip("/") if isinstance(key, str) else key
+        if key == "":
+            return self
+        check_key(key)
+        link = self._stores.trees.subtree(self._tree, key)
+        if link is None:
+            raise KeyNotFoundError(f"nothing at {key!r} in tree {self.cid}", key=key)
+        if not self._stores.trees.is_directory(link):
+            raise InvalidKeyError(f"{key!r} is a value, not a folder; use snapshot.read", key=key)
+        return Snapshot(self.repository, link.cid)

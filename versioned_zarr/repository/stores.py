@@ -1,0 +1,76 @@
+"""What a repository is made of, in one bundle: blocks, trees, refs, and a place for sessions."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.blocks.values import read_value
+from versioned_zarr.history import commit as commits
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.refs import RefStore
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.storage import Storage
+from versioned_zarr.tree.lookup import Trees
+
+_REMEMBERED_COMMITS = 4096
+
+
+@dataclass
+class Stores:
+    """The parts that every module of the repository works on.
+
+    Attributes:
+        storage: where sessions, and for packed repositories all else, live.
+        blocks: the blocks.
+        refs: the branches and tags.
+        trees: reads trees, with a cache.
+    """
+
+    storage: Storage
+    blocks: BlockStore
+    refs: RefStore
+    trees: Trees
+    _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def hash(self) -> HashFunction:
+        """The hash function that names every block."""
+        return self.blocks.hash
+
+    @property
+    def empty_tree(self) -> Cid:
+        """The CID of the tree that holds nothing; every repository has its block."""
+        return self.hash.dag_pb(unixfs.directory([]))
+
+    def commit(self, cid: str) -> Commit:
+        """The commit of this CID, from memory if it was read lately.
+
+        Raises:
+            BlockNotFoundError: it is not here.
+            CorruptBlockError: it is no commit, or damaged.
+        """
+        with self._guard:
+            found = self._commits.get(cid)
+            if found is not None:
+                self._commits.move_to_end(cid)
+                return found
+        found = commits.read(from_text(cid), self.blocks)
+        with self._guard:
+            self._commits[cid] = found
+            if len(self._commits) > _REMEMBERED_COMMITS:
+                self._commits.popitem(last=False)
+        return found
+
+    def tree_of(self, commit: Cid) -> Cid:
+        """The tree of a commit."""
+        return from_text(commits.read(commit, self.blocks).tree)
+
+    def read_link(self, link: Link) -> bytes:
+        """All bytes of the value that a link names."""
+        return bytes(read_value(self.blocks.get, link.cid))

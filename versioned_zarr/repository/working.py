@@ -1,0 +1,559 @@
+"""The working state of a session in one process: what was written, over what it is based on.
+
+Knows the journal and the drafts, and keeps the view of them that this process has. Every process
+that writes into a session has its own working state of it; the journal makes them agree. It does
+not know how to commit.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from versioned_zarr.blocks.pack import PackDraft
+from versioned_zarr.blocks.store import Block, BlockStore
+from versioned_zarr.blocks.values import read_value
+from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError, SessionClosedError
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.car import decode_varint, header_size
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.journal import (
+    IN_STORE,
+    Kind,
+    Record,
+    SessionHead,
+    decode_records,
+    draft_path,
+    encode_record,
+    folder_of,
+    open_journal,
+    write_head,
+)
+from versioned_zarr.storage import Bytes, Draft, Log, Storage
+from versioned_zarr.tree.build import WorkTree
+from versioned_zarr.tree.keys import check_key
+from versioned_zarr.tree.lookup import Trees
+
+DRAFT_LIMIT_BYTES = 1 << 30
+_HEADER_LIMIT = CID_SIZE + 10
+
+
+class Pending:
+    """What the journal says last of one key: a value that is not committed, or a deletion."""
+
+    __slots__ = ("cid", "draft", "is_unseen", "offset", "position", "rivals", "size", "tsize", "writer")
+
+    def __init__(self, record: Record, *, is_unseen: bool) -> None:
+        self.cid: Cid | None = record.cid if record.kind is Kind.SET else None
+        self.draft = record.draft
+        self.offset = record.offset
+        self.size = record.size
+        self.tsize = record.tsize
+        self.writer = record.writer
+        self.position = record.position
+        self.is_unseen = is_unseen
+        self.rivals: tuple[Pending, ...] = ()
+
+
+class Working:
+    """A session as one process sees it. Thread-safe; one for each session and process.
+
+    Args:
+        storage: where the journal and the drafts live.
+        blocks: where committed values are, and where values are looked for before they are
+            written again.
+        trees: reads trees.
+        head: the session; its folder may not exist yet.
+        root: the tree that the session is based on.
+        exists: whether the folder is there.
+        tree_of: gives the tree of a commit, for commits that other processes make.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        blocks: BlockStore,
+        trees: Trees,
+        head: SessionHead,
+        root: Cid,
+        *,
+        exists: bool,
+        tree_of: Callable[[Cid], Cid],
+    ) -> None:
+        self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
+        self.base = head.base
+        self.root = root
+        self.entries: dict[str, Pending] = {}
+        self.collisions: dict[str, Pending] = {}
+        self.consumed = 0
+        self.closed: str | None = None
+        self.intent: Cid | None = None
+        self._tree_of = tree_of
+        self._overlay: WorkTree[Pending] = WorkTree(trees, root)
+        self._log: Log | None = None
+        self._drafts: dict[int, PackDraft] = {}
+        self._draft_number = IN_STORE
+        self._readers: dict[int, Draft] = {}
+        self._written: dict[Cid, Pending] = {}
+        self._start_again()
+        self._is_shared = exists
+        if exists:
+            self._log = open_journal(storage, head.id)
+            self.refresh()
+
+    def _start_again(self) -> None:
+        """Set up what belongs to this process alone: the lock, its number, its drafts."""
+        self._process = os.getpid()
+        self._changed = threading.Condition(threading.RLock())
+        self._writes_under_way = 0
+        self.writer = secrets.randbits(32)
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the parent's drafts, which only the parent may write."""
+        for draft in self._drafts.values():
+            draft.draft.close()
+        self._drafts.clear()
+        self._written.clear()
+        self._draft_number = IN_STORE
+        self._start_again()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session has a folder: it has written, or was handed to others."""
+        return self._log is not None
+
+    # Reading
+
+    def find(self, key: str) -> Pending | Link | None:
+        """What lies under a key: something pending, something committed, or nothing."""
+        with self._changed:
+            self.refresh()
+            found = self._overlay.get(key)
+            if isinstance(found, Pending):
+                found.is_unseen = False
+            elif key in self.entries:
+                self.entries[key].is_unseen = False
+            return found
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes of a value or a range of them, as `read_value` gives them.
+
+        Raises:
+            KeyNotFoundError: there is no value under this key.
+        """
+        found = self.find(key)
+        if found is None:
+            raise KeyNotFoundError(f"no value under {key!r} in session {self.head.id}", key=key)
+        return self.read_found(found, start, end)
+
+    def read_found(
+        self, found: Pending | Link, start: int = 0, end: int | None = None
+    ) -> memoryview:
+        """The bytes of what `find` or `walk` gave."""
+        assert found.cid is not None
+        if isinstance(found, Pending) and found.draft != IN_STORE:
+            try:
+                return self._read_pending(found, found.cid, start, end)
+            except FileNotFoundError:
+                pass  # its draft has become a pack since
+        return read_value(self.blocks.get, found.cid, start, end)
+
+    def _read_pending(
+        self, pending: Pending, cid: Cid, start: int, end: int | None
+    ) -> memoryview:
+        draft = self._reader(pending.draft)
+        if pending.size == pending.tsize:
+            first = pending.offset + header_size(pending.size)
+            stop = pending.size if end is None else min(end, pending.size)
+            return draft.read(first + start, first + max(start, stop))
+        places = {found: (low, high) for found, low, high in _places(draft, pending)}
+        return read_value(lambda wanted: draft.read(*places[wanted]), cid, start, end)
+
+    def _reader(self, number: int) -> Draft:
+        own = self._drafts.get(number)
+        if own is not None:
+            return own.draft
+        with self._changed:
+            reader = self._readers.get(number)
+            if reader is None:
+                path = draft_path(self.head.id, number)
+                reader = self._readers[number] = self.storage.read_draft(path)
+            return reader
+
+    def blocks_of(self, pending: Pending) -> Iterator[Block]:
+        """The blocks of a pending value, the root first."""
+        assert pending.cid is not None
+        draft = self._reader(pending.draft)
+        for cid, low, high in _places(draft, pending):
+            yield cid, draft.read(low, high)
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
+        """All values in a folder and below it, sorted; a view of this moment."""
+        with self._changed:
+            self.refresh()
+            return iter(list(self._overlay.walk(prefix)))
+
+    def list_dir(self, path: str) -> list[str]:
+        """The names directly in a folder."""
+        with self._changed:
+            self.refresh()
+            return self._overlay.list_dir(path)
+
+    def is_empty(self, path: str) -> bool:
+        """Whether no value lies in a folder."""
+        with self._changed:
+            self.refresh()
+            return self._overlay.is_empty(path)
+
+    def size(self, found: Pending | Link) -> int:
+        """The length in bytes of a value."""
+        return found.size if isinstance(found, Pending) else self.trees.size(found)
+
+    def changed(self) -> list[tuple[str, Pending | None]]:
+        """Every key that was touched: what it holds now, or None if it was deleted."""
+        with self._changed:
+            self.refresh()
+            return list(self._overlay.changed())
+
+    # Writing
+
+    def write(
+        self, key: str, data: Bytes, known: int | None = None, *, only_new: bool = False
+    ) -> None:
+        """Put a value under a key. It survives the death of the process once this returns.
+
+        Args:
+            key: a Zarr key.
+            data: the value; copied before it is hashed, since zarr passes views of users' arrays.
+            known: the position up to which the caller knows all that others have written; None
+                if it knows what this process knows.
+            only_new: leave the key as it is if it holds a value.
+
+        Raises:
+            InvalidKeyError: no such key can be, or it lies above or below another key's value.
+            SessionClosedError: the session has ended.
+            StorageError: the value could not be stored; the session is as it was.
+        """
+        check_key(key)
+        file = unixfs.build_file(memoryview(bytes(data)), self.blocks.hash)
+        with self._changed:
+            self._begin_write()
+            if only_new and self._overlay.get(key) is not None:
+                return
+            if self._write_again(key, file, known):
+                return
+            number, draft = self._own_draft()
+            offset = draft.reserve(file.blocks)
+            if len(file.blocks) == 1:
+                draft.write(offset, file.blocks)
+                self._set(key, file, number, offset, known)
+                return
+            self._writes_under_way += 1
+        try:
+            draft.write(offset, file.blocks)
+            with self._changed:
+                self._set(key, file, number, offset, known)
+        finally:
+            with self._changed:
+                self._writes_under_way -= 1
+                self._changed.notify_all()
+
+    def delete(self, key: str, known: int | None = None) -> bool:
+        """Take a key away; says whether it was there."""
+        with self._changed:
+            self._begin_write()
+            if self._overlay.get(key) is None:
+                return False
+            self._append(Record(Kind.DELETE, key, self.writer, self._seen(key, known)))
+            return True
+
+    def clear(self, path: str, known: int | None = None) -> None:
+        """Take away all that lies in a folder and below it."""
+        with self._changed:
+            self._begin_write()
+            if not self._overlay.is_empty(path):
+                seen = self.consumed if known is None else known
+                self._append(Record(Kind.CLEAR, path, self.writer, seen))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold off the writers of this process, and wait for those that are under way."""
+        with self._changed:
+            self.check_open()
+            self._changed.wait_for(lambda: not self._writes_under_way)
+            yield
+
+    def check_open(self) -> None:
+        """Raise SessionClosedError if the session has ended."""
+        if self.closed:
+            raise SessionClosedError(
+                f"session {self.head.id} on {self.head.branch!r} {self.closed}; "
+                "open a new one with repo.session()",
+                session=self.head.id,
+            )
+        if self._process != os.getpid():
+            self.after_fork()
+
+    def _begin_write(self) -> None:
+        self.check_open()
+        self.materialise()
+        self.refresh()
+
+    def _write_again(self, key: str, file: unixfs.File, known: int | None) -> bool:
+        """Enter a value that is there already, without writing it; says whether it was."""
+        written = self._written.get(file.cid)
+        if written is not None:
+            self._set(key, file, written.draft, written.offset, known)
+            return True
+        if file.cid in self.blocks:
+            with self.blocks.keep([file.cid]) as is_kept:
+                if is_kept:
+                    self._set(key, file, IN_STORE, 0, known)
+                    return True
+        return False
+
+    def _own_draft(self) -> tuple[int, PackDraft]:
+        draft = self._drafts.get(self._draft_number)
+        if draft is None or draft.end > DRAFT_LIMIT_BYTES or not draft.is_sound:
+            number = secrets.randbits(31)
+            path = draft_path(self.head.id, number)
+            draft = PackDraft(self.storage.open_draft(path), self.blocks.hash)
+            self._drafts[number] = draft
+            self._draft_number = number
+        return self._draft_number, draft
+
+    def _seen(self, key: str, known: int | None) -> int:
+        """Up to where this write knows what others have written to its key."""
+        before = self.entries.get(key)
+        if known is None or before is None or not before.is_unseen or before.position < known:
+            return self.consumed
+        return before.position
+
+    def _set(
+        self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None
+    ) -> None:
+        seen = self._seen(key, known)
+        record = Record(
+            Kind.SET, key, self.writer, seen, draft, offset, file.size, file.tsize, file.cid
+        )
+        # Refuses a key that cannot be here before anything is on record.
+        self._overlay.set(key, Pending(record, is_unseen=False))
+        self._append(record)
+
+    def _append(self, record: Record) -> None:
+        """Put a record on the journal and take it in: it counts once it is on the journal."""
+        assert self._log is not None
+        encoded = encode_record(record)
+        try:
+            end = self._log.append(encoded)
+        except BaseException:
+            self._start_over()
+            raise
+        start = end - len(encoded)
+        if start != self.consumed:
+            self._consume(start)
+        self._apply(record._replace(position=start))
+        self.consumed = end
+
+    # The journal
+
+    def share(self) -> None:
+        """Make ready for other processes, which will know the session by its id."""
+        with self._changed:
+            self._is_shared = True
+            self.materialise()
+
+    def materialise(self) -> None:
+        """Give the session its folder, so that others can write into it."""
+        with self._changed:
+            if self._log is None:
+                write_head(self.storage, self.head)
+                self._log = open_journal(self.storage, self.head.id, create=True)
+
+    def position(self) -> int:
+        """Up to where this process has taken in the journal, which it first brings up to date."""
+        with self._changed:
+            self.refresh()
+            return self.consumed
+
+    def refresh(self) -> None:
+        """Take in what other processes have written since; a system call if they have not."""
+        if self._log is not None:
+            end = self._log.end()
+            if end != self.consumed:
+                self._consume(end)
+
+    def _consume(self, end: int) -> None:
+        assert self._log is not None
+        where = f"{folder_of(self.head.id)}/journal"
+        data = self._log.read(self.consumed, end)
+        records, position = decode_records(data, self.consumed, where)
+        for record in records:
+            self.consumed = record.position
+            self._apply(record)
+        self.consumed = position
+
+    def _start_over(self) -> None:
+        """Take in the whole journal again, after a write that half happened."""
+        self.entries.clear()
+        self.consumed = 0
+        base = from_text(self.head.base)
+        self.rebase(base, self._tree_of(base), 0)
+        self.refresh()
+
+    def _apply(self, record: Record) -> None:
+        if record.kind is Kind.SET or record.kind is Kind.DELETE:
+            self._lay(record)
+        elif record.kind is Kind.CLEAR:
+            self._lay_clear(record)
+        elif record.kind is Kind.INTENT:
+            self.intent = record.cid
+        else:
+            self.rebase(record.cid, self._tree_of(record.cid), record.seen)
+
+    def _lay(self, record: Record) -> None:
+        key, is_own = record.key, record.writer == self.writer
+        pending = Pending(record, is_unseen=not is_own)
+        before = self.entries.get(key)
+        if before is not None:
+            pending.rivals = _rivals(before, pending, record.seen)
+        self.entries[key] = pending
+        if pending.cid is None:
+            self._overlay.delete(key)
+            self.collisions.pop(key, None)
+            return
+        if is_own:
+            self._written.setdefault(pending.cid, pending)
+        try:
+            self._overlay.set(key, pending)
+        except InvalidKeyError:
+            # Another process wrote above or below this key before it could know of this write.
+            self.collisions[key] = pending
+
+    def _lay_clear(self, record: Record) -> None:
+        start = f"{record.key}/" if record.key else ""
+        for key in [key for key in self.entries if key.startswith(start)]:
+            pending = Pending(record, is_unseen=record.writer != self.writer)
+            pending.rivals = _rivals(self.entries[key], pending, record.seen)
+            self.entries[key] = pending
+            self.collisions.pop(key, None)
+        self._overlay.delete_prefix(record.key)
+
+    def rebase(self, commit: Cid, root: Cid, upto: int) -> None:
+        """Base the session on a commit that holds all records before the position `upto`."""
+        self.base, self.root = to_text(commit), root
+        later = {key: entry for key, entry in self.entries.items() if entry.position >= upto}
+        self.entries, self.collisions, self.intent = later, {}, None
+        self._written = {}
+        self._overlay = WorkTree(self.trees, root)
+        for key, pending in later.items():
+            if pending.cid is None:
+                self._overlay.delete(key)
+            else:
+                self._overlay.set(key, pending)
+
+    # Committing
+
+    def rivals(self) -> Iterator[tuple[str, tuple[Pending, ...]]]:
+        """The keys to which processes wrote unaware of each other, and what they wrote."""
+        for key, pending in self.entries.items():
+            if pending.rivals:
+                yield key, (*pending.rivals, pending)
+        for key, pending in self.collisions.items():
+            yield key, (pending,)
+
+    def flush(self, put: Callable[[Cid, Bytes], None]) -> Link:
+        """The root of the tree as it is now, and the nodes it needs; see `WorkTree.flush`."""
+        return self._overlay.flush(put)
+
+    def note(self, kind: Kind, commit: Cid, upto: int) -> None:
+        """Put an intent or a commit on the journal; both speak of the records before `upto`."""
+        with self._changed:
+            if self._log is not None:
+                self._append(Record(kind, "", self.writer, upto, cid=commit))
+            elif kind is Kind.COMMIT:
+                self.rebase(commit, self._tree_of(commit), upto)
+
+    def take_drafts(self) -> dict[int, PackDraft]:
+        """The drafts that no living process writes, by number: this one's and dead ones'.
+
+        They are the caller's from now on; this process begins another one.
+        """
+        taken, self._drafts, self._draft_number = self._drafts, {}, IN_STORE
+        self._written = {}
+        wanted = {entry.draft for entry in self.entries.values() if entry.cid is not None}
+        for number in wanted - {IN_STORE} - taken.keys():
+            path = draft_path(self.head.id, number)
+            try:
+                adopted = self.storage.adopt_draft(path)
+            except FileNotFoundError:
+                continue
+            if adopted is not None:
+                taken[number] = PackDraft(adopted, self.blocks.hash)
+                taken[number].recover()
+        return taken
+
+    def give_back(self, drafts: dict[int, PackDraft]) -> None:
+        """Take back drafts that were not published; they are read until `drop_drafts`."""
+        self._drafts.update(drafts)
+
+    def drop_drafts(self) -> None:
+        """After a commit: remove the drafts that it took, and a folder that nobody needs."""
+        for number, draft in self._drafts.items():
+            draft.draft.close()
+            self.storage.delete(draft_path(self.head.id, number))
+        self._drafts.clear()
+        if self._log is not None and not self._is_shared and not self.entries:
+            self._log.close()
+            self._log = None
+            self.consumed = 0
+            self.storage.delete_folder(folder_of(self.head.id))
+            self.head = replace(self.head, base=self.base)
+
+    def end(self, how: str, *, keep_folder: bool) -> None:
+        """Refuse further writes and let go of all that is open.
+
+        Args:
+            how: what happened to the session, as it will stand in errors.
+            keep_folder: leave journal and drafts, so that the session can be resumed.
+        """
+        with self._changed:
+            self.closed = how
+            for draft in self._drafts.values():
+                draft.draft.close()
+            for reader in self._readers.values():
+                reader.close()
+            self._drafts.clear()
+            self._readers.clear()
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+                if not keep_folder:
+                    self.storage.delete_folder(folder_of(self.head.id))
+
+
+def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]:
+    """What was written to a key before, by others, unknown to the writer, and different."""
+    return tuple(
+        old
+        for old in (*before.rivals, before)
+        if old.writer != pending.writer and old.position >= seen and old.cid != pending.cid
+    )
+
+
+def _places(draft: Draft, pending: Pending) -> Iterator[tuple[Cid, int, int]]:
+    """The blocks of a pending value and where they lie in its draft, the root first."""
+    left, at = pending.tsize, pending.offset
+    while True:
+        header = draft.read(at, at + _HEADER_LIMIT)
+        length, start = decode_varint(header, 0, draft.path)
+        low, high = at + start + CID_SIZE, at + start + length
+        yield Cid(bytes(header[start : start + CID_SIZE])), low, high
+        left, at = left - (high - low), high
+        if left <= 0:
+            return

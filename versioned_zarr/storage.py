@@ -1,0 +1,176 @@
+"""What a place must offer so that packs, refs and journals can live there.
+
+A backend for a plain folder, for memory or for an object store implements `Storage`; everything
+above it is the same for all of them. Paths are relative, with `/` between the parts. The contract
+suite `versioned_zarr.testing.StorageContract` says in code what each method promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeAlias
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+"""Anything that holds bytes one after the other and can be written without a copy."""
+
+
+class Stored(NamedTuple):
+    """One thing in a storage: its path, its size in bytes, when it was last written (Unix s)."""
+
+    path: str
+    size: int
+    modified_s: float
+
+
+class Log(Protocol):
+    """A sequence of records that many processes append to, in one order that all of them see.
+
+    A position is the number of bytes before it. What `append` was given is whole in the log once
+    it returns, also when the process dies right after; no two records are mixed.
+    """
+
+    def append(self, record: bytes) -> int:
+        """Add a record and return the position behind it.
+
+        Raises:
+            StorageError: the record was not added; a torn piece of it may lie in the log.
+        """
+        ...
+
+    def end(self) -> int:
+        """The position behind the last record; cheap enough to be asked before every read."""
+        ...
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from one position to another."""
+        ...
+
+    def sync(self) -> None:
+        """Return when everything appended so far would survive a loss of power."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the log holds open."""
+        ...
+
+
+class Draft(Protocol):
+    """A pack while one process writes it: sections are added, read back, and published at the end.
+
+    What `write` was given survives the death of the process; `publish` makes it durable.
+    """
+
+    path: str
+
+    def write(self, offset: int, parts: Sequence[Bytes]) -> None:
+        """Put the parts one behind the other, the first at `offset` bytes.
+
+        Raises:
+            StorageFullError: no room; what was written before is as it was.
+        """
+        ...
+
+    def read(self, start: int, end: int) -> memoryview:
+        """The bytes between two offsets."""
+        ...
+
+    def size(self) -> int:
+        """How many bytes there are, room that was set aside included."""
+        ...
+
+    def start_writeback(self) -> None:
+        """Begin to make durable what was written, without waiting for it."""
+        ...
+
+    def publish(self, path: str, size: int) -> None:
+        """Cut the draft at `size` bytes, make it durable, and let it appear whole at `path`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the draft and of the claim to be its living writer; the bytes stay."""
+        ...
+
+
+class Storage(Protocol):
+    """A place for packs, logs and small files. Every method may be called from many threads."""
+
+    url: str
+
+    def view(self, path: str) -> memoryview | None:
+        """All bytes at `path` without a copy, or None where the place cannot do that.
+
+        The view stays readable after the thing at `path` was deleted.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes at `path` from `start` to `end`; one round trip.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def put(self, path: str, parts: Sequence[Bytes]) -> None:
+        """Write the parts as one whole, durably; a reader sees the old bytes or the new ones."""
+        ...
+
+    def list(self, prefix: str) -> list[Stored]:
+        """All that lies in the folder `prefix` and below it, sorted by path."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove what is at `path`, if anything is."""
+        ...
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove all that lies in the folder `prefix` and below it."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what writers left half-written more than a day ago."""
+        ...
+
+    def stamp(self, prefix: str) -> object:
+        """A token that differs after something directly in the folder `prefix` came or went."""
+        ...
+
+    def open_log(self, path: str, *, create: bool = False) -> Log:
+        """The log at `path`.
+
+        Raises:
+            FileNotFoundError: it is not there and `create` is false.
+        """
+        ...
+
+    def open_draft(self, path: str) -> Draft:
+        """A new draft at `path`, of which this process is the living writer until it closes it."""
+        ...
+
+    def adopt_draft(self, path: str) -> Draft | None:
+        """The draft at `path` if its writer is gone; None while that writer lives.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def read_draft(self, path: str) -> Draft:
+        """The draft at `path` for reading alone, whoever writes it.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def lock(self, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
+        """Hold a lock of this name against all other processes and threads.
+
+        Where a place has no locks this does nothing: no promise of the engine rests on a lock
+        alone, except that `gc` and `repack` must not run there beside writers.
+        """
+        ...
