@@ -45,7 +45,20 @@ def varint(number: int) -> bytes:
 _TABLE_SIZE: Final = 512
 _HEADS: Final = [b"\x12" + varint(2 + CID_SIZE + n) + b"\x0a\x24" for n in range(_TABLE_SIZE)]
 _NAME_HEADS: Final = [b"\x12" + varint(n) for n in range(_TABLE_SIZE)]
-_TSIZES: Final = [b"\x18" + varint(n) for n in range(1 << 14)]
+_TSIZE_BEGINS: Final = [b"\x18%c" % (0x80 | n) for n in range(128)]
+_MORE: Final = [b"%c" % (0x80 | n) for n in range(128)]
+_LAST: Final = [b"%c" % n for n in range(128)]
+
+
+def _encode_tsize(tsize: int) -> bytes:
+    if tsize < 1 << 7:
+        return b"\x18%c" % tsize
+    begin = _TSIZE_BEGINS[tsize & 0x7F]
+    if tsize < 1 << 14:
+        return begin + _LAST[tsize >> 7]
+    if tsize < 1 << 21:
+        return begin + _MORE[tsize >> 7 & 0x7F] + _LAST[tsize >> 14]
+    return begin + varint(tsize >> 7)
 
 
 def encode(links: Iterable[tuple[str, Cid, int]], data: bytes) -> bytes:
@@ -60,8 +73,7 @@ def encode(links: Iterable[tuple[str, Cid, int]], data: bytes) -> bytes:
         encoded = name.encode()
         tail = tails.get(tsize)
         if tail is None:
-            tail = _TSIZES[tsize] if tsize < len(_TSIZES) else b"\x18" + varint(tsize)
-            tails[tsize] = tail
+            tail = tails[tsize] = _encode_tsize(tsize)
         size = len(encoded)
         if size < 300 and len(cid) == CID_SIZE:
             name_head = _NAME_HEADS[size]

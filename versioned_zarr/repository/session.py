@@ -25,7 +25,7 @@ from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.journal import Kind
 from versioned_zarr.repository.merge import Conflict, Resolve
 from versioned_zarr.repository.publishing import publish_values
-from versioned_zarr.repository.working import Working
+from versioned_zarr.repository.working import Pending, Working
 from versioned_zarr.tree.diff import KeyChange
 
 if TYPE_CHECKING:
@@ -121,6 +121,20 @@ class Session:
         return mapping
 
     # Values; what a snapshot has too
+
+    def find(self, key: str) -> Pending | Link | None:
+        """What lies under a key: something pending, something committed, or nothing."""
+        return self.working.find(key)
+
+    def read_found(
+        self, found: Pending | Link, start: int = 0, end: int | None = None
+    ) -> memoryview:
+        """The bytes of what `find` gave, or a range of them."""
+        return self.working.read_found(found, start, end)
+
+    def size_of(self, found: Pending | Link) -> int:
+        """The length in bytes of what `find` gave."""
+        return self.working.size(found)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of a value, or a range of them clamped as slices are.

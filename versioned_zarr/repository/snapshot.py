@@ -122,7 +122,9 @@ class Snapshot:
 
     def find(self, key: str) -> Link | None:
         """The link to the value under a key, or None; after the first time two dict look-ups."""
-        folder, _, name = key.rpartition("/")
+        folder, slash, name = key.rpartition("/")
+        if slash and (not folder or folder[-1] == "/" or folder[0] == "/"):
+            return None  # not a key, but a path that a look-up would tidy up
         directory = self._directory(folder)
         link = None if directory is None else directory.get(name)
         if link is None or self._stores.trees.is_directory(link):
@@ -133,10 +135,11 @@ class Snapshot:
         try:
             return self._directories[path]
         except KeyError:
-            link = self._stores.trees.subtree(self._tree, path)
+            trees = self._stores.trees
+            link = trees.subtree(self._tree, path)
             found = None
-            if link is not None and self._stores.trees.is_directory(link):
-                found = self._stores.trees.directory(link.cid)
+            if link is not None and trees.is_directory(link):
+                found = trees.directory(link.cid)
             self._directories[path] = found
             return found
 
@@ -152,12 +155,20 @@ class Snapshot:
         link = self.find(key)
         if link is None:
             raise KeyNotFoundError(f"no value under {key!r} in tree {self.cid}", key=key)
-        return read_value(self._stores.blocks.get, link.cid, start, end)
+        return self.read_found(link, start, end)
+
+    def read_found(self, found: Link, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes of what `find` gave, or a range of them."""
+        return read_value(self._stores.blocks.get, found.cid, start, end)
+
+    def size_of(self, found: Link) -> int:
+        """The length in bytes of what `find` gave."""
+        return self._stores.trees.size(found)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
         """As `read`, with None for a key that holds no value."""
         link = self.find(key)
-        return None if link is None else read_value(self._stores.blocks.get, link.cid, start, end)
+        return None if link is None else self.read_found(link, start, end)
 
     def size(self, key: str) -> int | None:
         """The length in bytes of a value, without reading it; None if there is none."""

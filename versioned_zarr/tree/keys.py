@@ -23,7 +23,13 @@ def check_key(key: str) -> None:
     Raises:
         InvalidKeyError: it cannot; the message says which part, and why.
     """
-    if (
+    if not is_key(key):
+        raise InvalidKeyError(f"{key!r} cannot be a key: {_why_not(key)}", key=str(key))
+
+
+def is_key(key: object) -> bool:
+    """Tell whether a value can lie under `key`; see `check_key`."""
+    return (
         type(key) is str
         and key.isascii()
         and 0 < len(key) <= MAX_PART_BYTES
@@ -32,11 +38,7 @@ def check_key(key: str) -> None:
         and "//" not in key
         and "/." not in key
         and "\0" not in key
-    ):
-        return
-    reason = _why_not(key)
-    if reason is not None:
-        raise InvalidKeyError(f"{key!r} cannot be a key: {reason}", key=str(key))
+    ) or _why_not(key) is None
 
 
 def _why_not(key: object) -> str | None:

@@ -1,0 +1,253 @@
+"""Snapshots and sessions as a zarr v3 `Store`.
+
+Answers inline whatever is small, since what lies in a local pack is there within microseconds and
+a thread costs forty; large values are read, hashed and written in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+
+from versioned_zarr.errors import ReadOnlyError
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from versioned_zarr.ipld.dag_pb import Link
+    from versioned_zarr.repository.working import Pending
+
+INLINE_BYTES = 256 << 10
+"""Values up to this length are read and written on the caller's thread."""
+
+
+class VersionedStore(Store):
+    """A zarr v3 store over a `Snapshot` or a `Session`.
+
+    Any key is taken that can be the path of a file: Zarr v2 and v3 documents, chunks of every key
+    encoding, and what other conventions put beside them. Thread-safe; pickles by reference.
+
+    Args:
+        view: the snapshot, which is read-only, or the session.
+        read_only: refuse writes into a session too.
+    """
+
+    supports_writes = True
+    supports_deletes = True
+    supports_listing = True
+
+    def __init__(self, view: Session | Snapshot, *, read_only: bool = False) -> None:
+        super().__init__(read_only=read_only or view.read_only)
+        self._view = view
+
+    @property
+    def view(self) -> Session | Snapshot:
+        """The snapshot or session behind the store."""
+        return self._view
+
+    @property
+    def session(self) -> Session:
+        """The session behind a store that can be written to.
+
+        Raises:
+            ReadOnlyError: it is a snapshot.
+        """
+        if isinstance(self._view, Session):
+            return self._view
+        raise ReadOnlyError(
+            "a snapshot never changes; open a session to write: repo.session('main')",
+            url=self._view.repository.url,
+        )
+
+    def __repr__(self) -> str:
+        return f"VersionedStore({self._view!r})"
+
+    def __str__(self) -> str:
+        view = self._view
+        name = f"session:{view.id}" if isinstance(view, Session) else view.cid
+        return f"{view.repository.url}|{name}"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, VersionedStore)
+            and other._view == self._view
+            and other.read_only == self.read_only
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._view, self.read_only))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self._view, self.read_only, self._is_open)
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """The same content in a store that refuses writes, or takes them.
+
+        Raises:
+            ReadOnlyError: a snapshot cannot be written to.
+        """
+        if not read_only:
+            self.session  # noqa: B018 - raises for a snapshot
+        return type(self)(self._view, read_only=read_only)
+
+    # Reading
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """See `zarr.abc.store.Store.get`; ranges past the end are clamped as slices are."""
+        found = self._view.find(key)
+        if found is None:
+            return None
+        if found.tsize > INLINE_BYTES:
+            return await asyncio.to_thread(self._read, found, prototype, byte_range)
+        return self._read(found, prototype, byte_range)
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """As `get`, on the caller's thread."""
+        found = self._view.find(key)
+        if found is None:
+            return None
+        return self._read(found, prototype or default_buffer_prototype(), byte_range)
+
+    def _read(
+        self,
+        found: Link | Pending,
+        prototype: BufferPrototype,
+        byte_range: ByteRequest | None,
+    ) -> Buffer:
+        if byte_range is None:
+            return prototype.buffer.from_bytes(self._view.read_found(found))  # type: ignore[arg-type]
+        start, end = 0, None
+        if isinstance(byte_range, RangeByteRequest):
+            start, end = byte_range.start, max(byte_range.start, byte_range.end)
+        elif isinstance(byte_range, OffsetByteRequest):
+            start = byte_range.offset
+        elif isinstance(byte_range, SuffixByteRequest):
+            start = max(0, self._view.size_of(found) - byte_range.suffix)
+        else:
+            raise ValueError(f"Unexpected byte_range, got {byte_range}.")
+        return prototype.buffer.from_bytes(self._view.read_found(found, start, end))  # type: ignore[arg-type]
+
+    async def get_partial_values(
+        self,
+        prototype: BufferPrototype,
+        key_ranges: Iterable[tuple[str, ByteRequest | None]],
+    ) -> list[Buffer | None]:
+        """See `zarr.abc.store.Store.get_partial_values`."""
+        return [await self.get(key, prototype, wanted) for key, wanted in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """See `zarr.abc.store.Store.exists`; told from the tree."""
+        return self._view.find(key) is not None
+
+    async def getsize(self, key: str) -> int:
+        """The length in bytes of a value, told from the tree.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        found = self._view.find(key)
+        if found is None:
+            raise FileNotFoundError(key)
+        return self._view.size_of(found)
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        """The length in bytes of all values in a folder and below it."""
+        return sum(size for _, size in self._view.sizes(prefix.rstrip("/")))
+
+    async def is_empty(self, prefix: str) -> bool:
+        """See `zarr.abc.store.Store.is_empty`."""
+        return self._view.is_empty(prefix.rstrip("/"))
+
+    async def list(self) -> AsyncIterator[str]:
+        """See `zarr.abc.store.Store.list`."""
+        for key in self._view.keys():
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """See `zarr.abc.store.Store.list_prefix`: the prefix is text, not a folder."""
+        folder, slash, beginning = prefix.rpartition("/")
+        if not beginning:
+            for key in self._view.keys(folder):
+                yield key
+            return
+        for name in self._view.list_dir(folder):
+            if name.startswith(beginning):
+                path = folder + slash + name
+                if self._view.find(path) is not None:
+                    yield path
+                    continue
+                for key in self._view.keys(path):
+                    yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """See `zarr.abc.store.Store.list_dir`; O(children), not O(keys)."""
+        for name in self._view.list_dir(prefix.rstrip("/")):
+            yield name
+
+    # Writing
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """See `zarr.abc.store.Store.set`; survives the death of the process once it returns."""
+        data = self._checked(value, "set")
+        if len(data) > INLINE_BYTES:
+            await asyncio.to_thread(self.session.write, key, data)
+        else:
+            self.session.write(key, data)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """As `set`, on the caller's thread."""
+        self.session.write(key, self._checked(value, "set_sync"))
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """See `zarr.abc.store.Store.set_if_not_exists`; atomic within the session's process."""
+        self.session.write_new(key, self._checked(value, "set_if_not_exists"))
+
+    def _checked(self, value: Buffer, method: str) -> memoryview:
+        self._check_writable()
+        if not isinstance(value, Buffer):
+            raise TypeError(
+                f"{type(self).__name__}.{method}(): `value` must be a Buffer instance. "
+                f"Got an instance of {type(value)} instead."
+            )
+        return memoryview(value.as_buffer_like()).cast("B")
+
+    async def delete(self, key: str) -> None:
+        """See `zarr.abc.store.Store.delete`; a key that is not there is no error."""
+        self.delete_sync(key)
+
+    def delete_sync(self, key: str) -> None:
+        """As `delete`, on the caller's thread."""
+        self._check_writable()
+        self.session.delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """See `zarr.abc.store.Store.delete_dir`; one record in the journal, however many keys."""
+        self._check_writable()
+        self.session.clear(prefix.rstrip("/"))
+
+
+def _unpickle(view: Session | Snapshot, read_only: bool, is_open: bool) -> VersionedStore:
+    store = VersionedStore(view, read_only=read_only)
+    store._is_open = is_open
+    return store
