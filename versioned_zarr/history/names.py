@@ -11,21 +11,21 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 _NAME_LIMIT_BYTES = 240
 
 
-def check_ref_name(name: str) -> str:
+def check_ref_name(name: object) -> str:
     """Give back a name that a branch or tag may have.
 
     Raises:
         InvalidRefError: git would refuse it, or it is over 240 bytes when percent-encoded.
     """
     reason = _reason_against(name)
-    if reason:
+    if reason or not isinstance(name, str):
         raise InvalidRefError(
             f"{name!r} cannot be the name of a branch or tag: {reason}", ref=str(name)
         )
     return name
 
 
-def _reason_against(name: str) -> str | None:
+def _reason_against(name: object) -> str | None:
     if not isinstance(name, str):
         return f"it is not text but {type(name).__name__}"
     if not name or name == "@":

@@ -8,7 +8,6 @@ wrote with other settings is read just as well. Nothing here reads or stores a b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -43,8 +42,7 @@ class Kind(IntEnum):
     HAMT = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A UnixFS node, as `decode` read it.
 
     Attributes:

@@ -40,7 +40,7 @@ class _Names(Mapping[str, Commit]):
 
     def __contains__(self, name: object) -> bool:
         try:
-            return isinstance(name, str) and self._stores.refs.read(self.kind, name) is not None
+            return self._stores.refs.read(self.kind, check_ref_name(name)) is not None
         except InvalidRefError:
             return False
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from versioned_zarr.ipld import hamt, unixfs
-from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_raw
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import SLOTS, Entry, Put, Shard
 from versioned_zarr.ipld.unixfs import HAMT_THRESHOLD, link_size
@@ -118,7 +118,14 @@ class _ShardedUpdate:
             by_slot.setdefault(SLOTS[change[0][depth]], []).append(change)
         new = shard.copy()
         for slot, slot_changes in by_slot.items():
-            result = self._slot(shard.get(slot), slot_changes, depth)
+            old = shard.get(slot)
+            if (
+                old is not None
+                and len(slot_changes) == 1
+                and self._replace(new, old, *slot_changes)
+            ):
+                continue
+            result = self._slot(old, slot_changes, depth)
             if result is not None:
                 new[slot] = Link(slot + result.name, result.cid, result.tsize)
             else:
@@ -134,6 +141,22 @@ class _ShardedUpdate:
         made, block = hamt.encode_shard(new, self._trees.hash_function)
         self._made.append((made.cid, block))
         return made
+
+    def _replace(self, shard: Shard, old: Link, change: tuple[bytes, Change]) -> bool:
+        """Set a name that has its slot in `shard` to itself; return whether it has.
+
+        A short way to what `_slot` does as well, for the most usual change of all.
+        """
+        _, (name, cid, tsize) = change
+        if cid is None or old.name[2:] != name:
+            return False
+        if not is_raw(old.cid):
+            self._check(hamt.named(old))
+        new = Link(old.name, cid, tsize)
+        if tsize.bit_length() != old.tsize.bit_length():
+            self._growth += link_size(hamt.named(new)) - link_size(hamt.named(old))
+        shard[old.name[:2]] = new
+        return True
 
     def _slot(
         self, link: Link | None, changes: list[tuple[bytes, Change]], depth: int
@@ -162,22 +185,16 @@ class _ShardedUpdate:
         Until a shard is read, it counts as two of the smallest links, since no shard has fewer
         names below it.
         """
-        size = len(unixfs.EMPTY_DIRECTORY)
-        unread: deque[tuple[Shard, int]] = deque([(self._base.shard, 0)])
-        pending: deque[tuple[Cid, int]] = deque()
-        while unread or pending:
-            if size > size_bytes:
-                return True
-            if unread:
-                shard, depth = unread.popleft()
-            else:
-                cid, depth = pending.popleft()
-                shard = self._trees.shard(cid, depth)
-                size -= 2 * _SMALLEST_LINK
-            for link in shard.values():
+        least = 2 * _SMALLEST_LINK
+        size = len(unixfs.EMPTY_DIRECTORY) + least
+        unread = deque([(self._base.cid, 0)])
+        while unread and size <= size_bytes:
+            cid, depth = unread.popleft()
+            size -= least
+            for link in self._trees.shard(cid, depth).values():
                 if hamt.is_shard(link):
-                    pending.append((link.cid, depth + 1))
-                    size += 2 * _SMALLEST_LINK
+                    unread.append((link.cid, depth + 1))
+                    size += least
                 else:
                     size += link_size(hamt.named(link))
         return size > size_bytes

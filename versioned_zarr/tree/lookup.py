@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Final, Protocol
+from operator import itemgetter
+from typing import ClassVar, Final, Protocol
 
 from versioned_zarr.errors import CorruptBlockError, InvalidCidError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
@@ -17,6 +18,7 @@ from versioned_zarr.ipld.unixfs import Kind, Node
 from versioned_zarr.tree.keys import MAX_PARTS, in_key_order
 
 _MAX_PATHS: Final = 4096
+_name_of: Final = itemgetter(0)
 _DOTS: Final = frozenset([".", "..", *(slot + dots for slot in SLOTS for dots in (".", ".."))])
 
 
@@ -34,18 +36,15 @@ class Directory(ABC):
     Attributes:
         cid: its name.
         tsize: the bytes of its blocks and of all below, as a link to it says.
+        is_sharded: whether it is a HAMT.
     """
 
     __slots__ = ("cid", "tsize")
+    is_sharded: ClassVar[bool]
 
     def __init__(self, cid: Cid, tsize: int) -> None:
         self.cid = cid
         self.tsize = tsize
-
-    @property
-    @abstractmethod
-    def is_sharded(self) -> bool:
-        """Whether it is a HAMT."""
 
     @abstractmethod
     def get(self, name: str) -> Link | None:
@@ -68,22 +67,21 @@ class PlainDirectory(Directory):
     """
 
     __slots__ = ("by_name",)
+    is_sharded = False
 
     def __init__(self, cid: Cid, tsize: int, by_name: dict[str, Link]) -> None:
         super().__init__(cid, tsize)
         self.by_name = by_name
 
-    @property
-    def is_sharded(self) -> bool:
-        return False
-
     def get(self, name: str) -> Link | None:
+        """Return the link called `name`, or None."""
         return self.by_name.get(name)
 
     def __iter__(self) -> Iterator[Link]:
         return iter(self.by_name.values())
 
     def links(self) -> list[Link]:
+        """Return all links, sorted by name."""
         return list(self.by_name.values())
 
 
@@ -95,17 +93,15 @@ class ShardedDirectory(Directory):
     """
 
     __slots__ = ("_trees", "shard")
+    is_sharded = True
 
     def __init__(self, cid: Cid, tsize: int, shard: Shard, trees: Trees) -> None:
         super().__init__(cid, tsize)
         self.shard = shard
         self._trees = trees
 
-    @property
-    def is_sharded(self) -> bool:
-        return True
-
     def get(self, name: str) -> Link | None:
+        """Return the link called `name`, or None; read the shards on the way to it."""
         shard = self.shard
         for depth, slot in enumerate(hamt.hash_name(name), 1):
             link = shard.get(SLOTS[slot])
@@ -120,7 +116,8 @@ class ShardedDirectory(Directory):
         return self._trees.shard_links(self.shard, 0)
 
     def links(self) -> list[Link]:
-        return sorted(self)
+        """Return all links, sorted by name; read all shards."""
+        return sorted(self, key=_name_of)
 
 
 class Trees:
@@ -171,11 +168,15 @@ class Trees:
 
     def shard_links(self, shard: Shard, depth: int) -> Iterator[Link]:
         """Yield the links of all names in and below a shard, in the order of their hashes."""
-        for link in shard.values():
-            if hamt.is_shard(link):
-                yield from self.shard_links(self.shard(link.cid, depth + 1), depth + 1)
-            else:
+        way = [iter(shard.values())]
+        while way:
+            for link in way[-1]:
+                if hamt.is_shard(link):
+                    way.append(iter(self.shard(link.cid, depth + len(way)).values()))
+                    break
                 yield hamt.named(link)
+            else:
+                way.pop()
 
     def is_directory(self, link: Link) -> bool:
         """Tell whether `link` leads to a directory. Reads its block, unless it is a raw leaf."""
@@ -230,7 +231,12 @@ class Trees:
             raise CorruptBlockError(
                 f"directory {text} lies more than {MAX_PARTS} deep in its tree", cid=text
             )
-        for label, link in in_key_order((self.label(link), link) for link in directory.links()):
+        links = directory.links()
+        if all(cids.is_raw(link.cid) for link in links):
+            for link in links:
+                yield start + link.name, link
+            return
+        for label, link in in_key_order((self.label(link), link) for link in links):
             if label[-1] == "/":
                 yield from self.walk_directory(self.directory(link.cid), start + label)
             else:
@@ -292,7 +298,7 @@ class Trees:
         if node.kind is Kind.HAMT:
             return ShardedDirectory(cid, tsize, hamt.read_shard(node), self)
         if names != sorted(names):
-            node.links.sort()
+            node.links.sort(key=_name_of)
         by_name = {link.name: link for link in node.links}
         if len(by_name) != len(names) or "" in by_name:
             raise CorruptBlockError("a directory with a name that is empty or there twice")

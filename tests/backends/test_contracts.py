@@ -1,0 +1,100 @@
+"""Memory and a local folder keep every contract."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.memory import MemoryStorage
+from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.history.refs import LogRefs, RefStore
+from versioned_zarr.ipld.cid import hash_function
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.storage import Storage
+from versioned_zarr.testing import (
+    BlockStoreContract,
+    RefStoreContract,
+    RepositoryContract,
+    StorageContract,
+)
+
+
+class OnMemory:
+    @pytest.fixture
+    def storage(self) -> Storage:
+        return MemoryStorage("contract")
+
+    @pytest.fixture
+    def url(self) -> str:
+        return f"memory://{uuid.uuid4()}"
+
+
+class OnFolder:
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return LocalStorage(tmp_path / "storage")
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return str(tmp_path / "repository")
+
+
+class OnPacks:
+    @pytest.fixture(params=["sha2-256", "blake3"])
+    def blocks(self, storage: Storage, request: pytest.FixtureRequest) -> BlockStore:
+        return PackedStore(storage, hash_function(request.param), verify=False)
+
+    @pytest.fixture
+    def refs(self, storage: Storage) -> RefStore:
+        return LogRefs(storage)
+
+    @pytest.fixture
+    def repository(self, url: str) -> Repository:
+        return vz.create(url)
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[], Repository]:
+        def reopen() -> Repository:
+            gc.collect()
+            return vz.open(url, verify="always")
+
+        return reopen
+
+
+class TestMemoryStorage(OnMemory, StorageContract):
+    pass
+
+
+class TestFolderStorage(OnFolder, StorageContract):
+    pass
+
+
+class TestMemoryBlocks(OnMemory, OnPacks, BlockStoreContract):
+    pass
+
+
+class TestFolderBlocks(OnFolder, OnPacks, BlockStoreContract):
+    pass
+
+
+class TestMemoryRefs(OnMemory, OnPacks, RefStoreContract):
+    pass
+
+
+class TestFolderRefs(OnFolder, OnPacks, RefStoreContract):
+    pass
+
+
+class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract):
+    pass
+
+
+class TestFolderRepository(OnFolder, OnPacks, RepositoryContract):
+    pass

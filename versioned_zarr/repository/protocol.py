@@ -1,0 +1,63 @@
+"""What a repository offers, whoever keeps it: the public interface as a Protocol.
+
+`BlockRepository` keeps blocks and refs itself; a server that has versions of its own may answer
+to the same. The contract suite `versioned_zarr.testing.RepositoryContract` says what each means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Protocol
+
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.refs import RefEntry
+from versioned_zarr.repository.diff import Diff
+from versioned_zarr.repository.fsck import Report
+from versioned_zarr.repository.gc import Collected
+from versioned_zarr.repository.merge import Resolve
+from versioned_zarr.repository.names import Branches, Tags
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.sessions import SessionInfo
+from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.repository.stats import Stats
+
+
+class Repository(Protocol):
+    """See `BlockRepository` for what each method does, costs and raises."""
+
+    url: str
+
+    @property
+    def branches(self) -> Branches: ...
+    @property
+    def tags(self) -> Tags: ...
+    def checkout(self, ref: str = "main") -> Snapshot: ...
+    def log(self, ref: str = "main", *, path: str | None = None) -> Iterator[Commit]: ...
+    def diff(self, base: str, other: str | None = None) -> Diff: ...
+    def reflog(self, branch: str = "main") -> Iterator[RefEntry]: ...
+    def session(self, branch: str = "main", message: str | None = None) -> Session: ...
+    def sessions(self) -> list[SessionInfo]: ...
+    def resume(self, id: str, message: str | None = None) -> Session: ...
+    def drop(self, id: str) -> None: ...
+    def merge(
+        self,
+        source: str,
+        into: str = "main",
+        message: str | None = None,
+        resolve: Resolve = None,
+        *,
+        author: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Commit: ...
+    def revert(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit: ...
+    def cherry_pick(
+        self, commit: str, branch: str = "main", *, resolve: Resolve = None
+    ) -> Commit: ...
+    def squash(self, since: str, branch: str = "main", message: str | None = None) -> Commit: ...
+    def gc(
+        self, *, keep_reflog: timedelta = timedelta(days=30), dry_run: bool = False
+    ) -> Collected: ...
+    def repack(self) -> Collected: ...
+    def fsck(self, *, read_all: bool = True) -> Report: ...
+    def stats(self) -> Stats: ...
