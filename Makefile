@@ -34,4 +34,4 @@ servers: ## build the real servers that tests talk to
 
 clean: ## remove what was made here; the built servers stay
 	rm -rf .venv .venvs .test-results .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
-	rm -rf .import_linter_cache .grimp_cache
+	rm -rf .import_linter_cache demo-output

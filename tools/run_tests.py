@@ -63,7 +63,7 @@ def lint_steps(name: str) -> Iterator[Step]:
     linted = [folder for folder in LINTED if (ROOT / folder).is_dir()]
     yield Step("ruff check", (str(tools / "ruff"), "check", *linted))
     yield Step("ruff format", (str(tools / "ruff"), "format", "--check", *linted))
-    yield Step("import-linter", (str(tools / "lint-imports"),))
+    yield Step("import-linter", (str(tools / "lint-imports"), "--no-cache", "--no-logo"))
     yield type_step(name)
 
 

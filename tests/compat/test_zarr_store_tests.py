@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from versioned_zarr.interfaces.zarr_store import VersionedStore
 from zarr.core.buffer import Buffer, cpu
 from zarr.testing.store import StoreTests
 
 from tests.compat.places import Place, fresh_session, in_folder, in_memory
+from versioned_zarr.interfaces.zarr_store import VersionedStore
 
 
 class OnASession(StoreTests[VersionedStore, cpu.Buffer]):
