@@ -34,11 +34,20 @@ from versioned_zarr.ipld.car import (
 )
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, to_text
 from versioned_zarr.repository.impact import Impact, trace
-from versioned_zarr.repository.journal import IN_STORE, SESSIONS, Kind, folder_of, read_head, session_ids
+from versioned_zarr.repository.journal import (
+    Kind,
+    Record,
+    draft_path,
+    folder_of,
+    read_head,
+    session_ids,
+)
 from versioned_zarr.repository.marker import MARKER, read_marker
 from versioned_zarr.repository.reach import session_roots
-from versioned_zarr.repository.sessions import list_sessions, read_records
+from versioned_zarr.repository.sessions import read_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
+from versioned_zarr.repository.working import places_in
+from versioned_zarr.storage import Draft
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ def fsck(stores: Stores, *, read_all: bool) -> Report:
         if stored.path.endswith(".car"):
             _check_pack(stores, stored.path, sound, report, read_all=read_all)
     _check_index(stores, report)
-    roots |= _check_sessions(stores, report, read_all=read_all)
+    roots |= _check_sessions(stores, sound, report, read_all=read_all)
     reached: set[bytes] = set()
     impact = trace(sound, roots, reached)
     _name_impact(sound, impact, report)
@@ -274,7 +283,9 @@ def _check_index(stores: Stores, report: Report) -> None:
             report.damaged.append(Damage(stored.path, problem))
 
 
-def _check_sessions(stores: Stores, report: Report, *, read_all: bool) -> set[Cid]:
+def _check_sessions(
+    stores: Stores, sound: _Sound, report: Report, *, read_all: bool
+) -> set[Cid]:
     """The commits that sessions are based on; damaged journals and drafts are reported."""
     roots: set[Cid] = set()
     for session in session_ids(stores.storage):
@@ -288,47 +299,52 @@ def _check_sessions(stores: Stores, report: Report, *, read_all: bool) -> set[Ci
             report.damaged.append(Damage(folder_of(session), str(error)))
             continue
         roots.update(record.cid for record in records if record.kind is Kind.COMMIT)
-        keys: dict[Cid, set[str]] = {}
-        for record in records:
-            if record.kind is Kind.SET and record.draft != IN_STORE:
-                keys.setdefault(record.cid, set()).add(record.key)
         if read_all:
-            _check_drafts(stores, session, keys, report)
+            _check_drafts(stores, session, writes_since_commit(records)[1], sound, report)
     return roots
 
 
 def _check_drafts(
-    stores: Stores, session: str, keys: dict[Cid, set[str]], report: Report
+    stores: Stores, session: str, records: list[Record], sound: _Sound, report: Report
 ) -> None:
-    for stored in stores.storage.list(folder_of(session)):
-        if not stored.path.endswith(".draft"):
-            continue
-        draft = stores.storage.adopt_draft(stored.path)
-        if draft is None:
-            continue  # its writer lives
+    """Read what the journal says lies in drafts; what it does not name, nobody was promised."""
+    by_draft: dict[int, list[Record]] = {}
+    for record in records:
+        if record.kind is Kind.SET and record.cid[-32:] not in sound.places:
+            by_draft.setdefault(record.draft, []).append(record)
+    for number, group in by_draft.items():
+        path = draft_path(session, number)
         try:
-            data = draft.read(0, draft.size())
+            draft = stores.storage.read_draft(path)
+        except FileNotFoundError:
+            for record in group:
+                problem = "its draft is gone and no pack holds it"
+                damage = Damage(path, problem, to_text(record.cid), (record.key,))
+                report.missing.append(damage)
+            continue
+        try:
+            if any(draft.read(0, FIRST_SECTION)):
+                report.damaged.append(Damage(path, "its head, not written yet, is damaged"))
+            for record in group:
+                problem = _problem_in(stores, draft, record)
+                if problem:
+                    damage = Damage(path, problem, to_text(record.cid), (record.key,))
+                    report.damaged.append(damage)
         finally:
             draft.close()
-        end, owner = FIRST_SECTION, None
-        try:
-            for section in sections(data, FIRST_SECTION, len(data), stored.path):
-                if section.cid in keys:
-                    owner = section.cid
-                block = data[section.start : section.end]
-                if stores.hash.digest(block) != section.cid[-32:]:
-                    touched = tuple(sorted(keys.get(owner, set()))) if owner else ()
-                    problem = f"the block at byte {section.start} does not hash to its name"
-                    report.damaged.append(
-                        Damage(stored.path, problem, to_text(section.cid), touched)
-                    )
-                end = section.end
-        except CorruptError:
-            pass
-        rest = bytes(data[:FIRST_SECTION]) + bytes(data[end:])
-        if rest.count(0) != len(rest):
-            touched = tuple(sorted(key for group in keys.values() for key in group))
-            report.damaged.append(Damage(stored.path, f"damaged at byte {end}", None, touched))
+
+
+def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
+    """What is wrong with a value in a draft, if anything."""
+    first = None
+    try:
+        for cid, low, high in places_in(draft, record.offset, record.tsize):
+            first = first or cid
+            if stores.hash.digest(draft.read(low, high)) != cid[-32:]:
+                return f"the block at byte {low} does not hash to its name"
+    except CorruptError as error:
+        return str(error)
+    return None if first == record.cid else f"no such value at byte {record.offset}"
 
 
 def _name_impact(sound: _Sound, impact: dict[Cid, Impact], report: Report) -> None:

@@ -21,13 +21,14 @@ from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
 from versioned_zarr.ipld.cid import CID_SIZE, RAW, Cid
 from versioned_zarr.repository.journal import folder_of
 from versioned_zarr.repository.reach import reach, ref_roots, session_roots
-from versioned_zarr.repository.sessions import list_sessions
+from versioned_zarr.repository.sessions import SessionInfo, list_sessions
 from versioned_zarr.repository.stores import Stores
 
 PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
 _TIDY_LIMIT_BYTES = 4 << 20
 _TIDY_PACKS = 32
+_ABANDONED_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,7 @@ def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collect
     _mark(stores, cutoff, live)
     dead = {pack: [b for b in _blocks_in(stores, pack) if b.cid[-32:] not in live] for pack in packs}
     dead = {pack: blocks for pack, blocks in dead.items() if blocks}
-    idle = [info for info in list_sessions(stores) if not info.is_alive and not info.keys]
-    idle = [info for info in idle if info.problem is None]
+    idle = [info for info in list_sessions(stores) if _is_abandoned(info)]
     result = Collected(
         removed_blocks=sum(len(blocks) for blocks in dead.values()),
         removed_bytes=sum(end - start for blocks in dead.values() for _, start, end in blocks),
@@ -158,6 +158,12 @@ def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collect
     store.refresh()
     store.merge_index(everything=True)
     return Collected(**{**result.__dict__, "written_packs": written})
+
+
+def _is_abandoned(info: SessionInfo) -> bool:
+    """Whether a session holds nothing and nobody will come back to it."""
+    is_old = datetime.now(UTC) - info.last_write > _ABANDONED_AFTER
+    return is_old and not info.is_alive and not info.keys and info.problem is None
 
 
 def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:

@@ -74,7 +74,7 @@ def _info(stores: Stores, session: str) -> SessionInfo:
     head = read_head(storage, session)
     try:
         records = read_records(storage, session)
-        last, later = _since_commit(records)
+        last, later = writes_since_commit(records)
         keys = len({record.key for record in later})
         base = last
     except CorruptJournalError as error:
@@ -118,7 +118,7 @@ def read_records(storage: Storage, session: str) -> list[Record]:
         log.close()
 
 
-def _since_commit(records: list[Record]) -> tuple[str | None, list[Record]]:
+def writes_since_commit(records: list[Record]) -> tuple[str | None, list[Record]]:
     """The last commit on a journal, and the writes that came after what it holds."""
     commits = [record for record in records if record.kind is Kind.COMMIT]
     upto = commits[-1].seen if commits else 0

@@ -17,7 +17,7 @@ from dataclasses import replace
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block, BlockStore
 from versioned_zarr.blocks.values import read_value
-from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError, SessionClosedError
+from versioned_zarr.errors import CorruptError, InvalidKeyError, KeyNotFoundError, SessionClosedError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.car import decode_varint, header_size
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text, to_text
@@ -171,7 +171,7 @@ class Working:
             first = pending.offset + header_size(pending.size)
             stop = pending.size if end is None else min(end, pending.size)
             return draft.read(first + start, first + max(start, stop))
-        places = {found: (low, high) for found, low, high in _places(draft, pending)}
+        places = {found: (low, high) for found, low, high in places_in(draft, pending.offset, pending.tsize)}
         return read_value(lambda wanted: draft.read(*places[wanted]), cid, start, end)
 
     def _reader(self, number: int) -> Draft:
@@ -189,7 +189,7 @@ class Working:
         """The blocks of a pending value, the root first."""
         assert pending.cid is not None
         draft = self._reader(pending.draft)
-        for cid, low, high in _places(draft, pending):
+        for cid, low, high in places_in(draft, pending.offset, pending.tsize):
             yield cid, draft.read(low, high)
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
@@ -546,13 +546,24 @@ def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]
     )
 
 
-def _places(draft: Draft, pending: Pending) -> Iterator[tuple[Cid, int, int]]:
-    """The blocks of a pending value and where they lie in its draft, the root first."""
-    left, at = pending.tsize, pending.offset
+def places_in(draft: Draft, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:
+    """The blocks of a value and where they lie in its draft, the root first.
+
+    Args:
+        draft: where it was written.
+        offset: where its first section begins.
+        tsize: the cumulative size of its blocks.
+
+    Raises:
+        CorruptError: no sections lie there.
+    """
+    left, at = tsize, offset
     while True:
         header = draft.read(at, at + _HEADER_LIMIT)
         length, start = decode_varint(header, 0, draft.path)
         low, high = at + start + CID_SIZE, at + start + length
+        if high < low:
+            raise CorruptError(f"no section at byte {at} of {draft.path}", where=draft.path)
         yield Cid(bytes(header[start : start + CID_SIZE])), low, high
         left, at = left - (high - low), high
         if left <= 0:
