@@ -1,0 +1,161 @@
+"""What a key means to Zarr: which node it belongs to, a document of which kind, or which chunk.
+
+Pure functions on keys and documents, for the formats 2 and 3 and every chunk key encoding they
+define. Sources: the Zarr v2 specification, and the Zarr v3 core specification's chapters on array
+metadata, chunk key encodings and the sharding codec.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+V3 = "zarr.json"
+DOCUMENTS = (V3, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+NODE_DOCUMENTS = (V3, ".zarray", ".zgroup")
+
+_NO_STRUCTURE = {"attributes", "consolidated_metadata", "dimension_names"}
+
+ReadKey = Callable[[str], bytes | None]
+
+
+def split(key: str) -> tuple[str, str]:
+    """The folder and the last part of a key."""
+    folder, _, name = key.rpartition("/")
+    return folder, name
+
+
+def join(folder: str, name: str) -> str:
+    """The key of a name in a folder."""
+    return f"{folder}/{name}" if folder else name
+
+
+def parse(data: bytes | None) -> dict[str, Any] | None:
+    """A document as a dict; None if there is none, or it is no JSON object."""
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A group or an array as its documents describe it.
+
+    Attributes:
+        path: where it is; the root is empty.
+        is_array: whether it is an array.
+        document: what `zarr.json`, `.zarray` or `.zgroup` says.
+        attributes: its attributes, from `zarr.json` or `.zattrs`.
+    """
+
+    path: str
+    is_array: bool
+    document: dict[str, Any]
+    attributes: dict[str, Any]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The metadata by the names that zarr-python uses; attributes as `attributes.NAME`."""
+        fields = dict(_fields_of_array(self.document) if self.is_array else {})
+        for name, value in self.attributes.items():
+            fields[f"attributes.{name}"] = value
+        return fields
+
+    def coordinates(self, key: str) -> tuple[int, ...] | None:
+        """The position in the chunk grid of a key below this array; None if it is no chunk."""
+        if not self.is_array:
+            return None
+        start = f"{self.path}/" if self.path else ""
+        if not key.startswith(start):
+            return None
+        return _coordinates(self.document, key[len(start) :])
+
+    @property
+    def grid_shape(self) -> tuple[int, ...] | None:
+        """How many chunks (stored ones: shards, if sharded) there are along each dimension."""
+        if not self.is_array:
+            return None
+        fields = self.fields
+        chunks = fields.get("shards") or fields.get("chunks")
+        shape = fields.get("shape")
+        try:
+            return tuple(-(-size // max(1, step)) for size, step in zip(shape, chunks, strict=True))
+        except (TypeError, ValueError):
+            return None
+
+
+def node_at(path: str, read: ReadKey) -> Node | None:
+    """The node whose documents lie in a folder, if there is one."""
+    document = parse(read(join(path, V3)))
+    if document is not None:
+        attributes = document.get("attributes")
+        is_array = document.get("node_type") == "array"
+        return Node(path, is_array, document, attributes if isinstance(attributes, dict) else {})
+    for name in (".zarray", ".zgroup"):
+        document = parse(read(join(path, name)))
+        if document is not None:
+            attributes = parse(read(join(path, ".zattrs"))) or {}
+            return Node(path, name == ".zarray", document, attributes)
+    return None
+
+
+def structure(name: str, document: dict[str, Any] | None) -> dict[str, Any]:
+    """The fields of a document that say how chunks are to be read; of groups there are none."""
+    if document is None or name not in (V3, ".zarray"):
+        return {}
+    if name == V3 and document.get("node_type") != "array":
+        return {}
+    return {key: value for key, value in document.items() if key not in _NO_STRUCTURE}
+
+
+def _fields_of_array(document: dict[str, Any]) -> dict[str, Any]:
+    if document.get("zarr_format") == 2:
+        return {key: value for key, value in document.items() if key != "zarr_format"}
+    hidden = {"zarr_format", "node_type", "attributes", "chunk_grid", "data_type", "codecs"}
+    fields = {key: value for key, value in document.items() if key not in hidden}
+    grid = document.get("chunk_grid")
+    chunks = _configuration(grid).get("chunk_shape", grid)
+    codecs = document.get("codecs")
+    fields |= {"chunks": chunks, "dtype": document.get("data_type"), "codecs": codecs}
+    if isinstance(codecs, list) and len(codecs) == 1:
+        sharding = codecs[0]
+        if isinstance(sharding, dict) and sharding.get("name") == "sharding_indexed":
+            inner = _configuration(sharding)
+            fields |= {"shards": chunks, "chunks": inner.get("chunk_shape")}
+            fields["codecs"] = inner.get("codecs", codecs)
+    return fields
+
+
+def _configuration(document: Any) -> dict[str, Any]:
+    if isinstance(document, dict) and isinstance(document.get("configuration"), dict):
+        return dict(document["configuration"])
+    return {}
+
+
+def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
+    shape = document.get("shape")
+    dimensions = len(shape) if isinstance(shape, list) else 0
+    if document.get("zarr_format") == 2:
+        separator, prefix = document.get("dimension_separator") or ".", ""
+    else:
+        encoding = document.get("chunk_key_encoding")
+        name = encoding.get("name") if isinstance(encoding, dict) else encoding
+        is_default = name != "v2"
+        separator = _configuration(encoding).get("separator", "/" if is_default else ".")
+        prefix = "c" if is_default else ""
+    parts = rest.split(separator)
+    if prefix:
+        if parts[0] != prefix:
+            return None
+        parts = parts[1:]
+    elif dimensions == 0:
+        return () if rest == "0" else None
+    if len(parts) != dimensions or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    return tuple(int(part) for part in parts)
