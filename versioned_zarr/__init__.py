@@ -1,8 +1,42 @@
 """Versioned Zarr: branches, commits, diffs and merges for arrays, named by what they hold."""
 
 from versioned_zarr.errors import *  # noqa: F403
+from versioned_zarr.errors import __all__ as _errors
+from versioned_zarr.history.commit import Commit
 from versioned_zarr.location import create, open, open_or_create
 from versioned_zarr.repository import faces
+from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
+from versioned_zarr.repository.fsck import Damage, Report
+from versioned_zarr.repository.gc import Collected
+from versioned_zarr.repository.merge import Conflict
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.sessions import SessionInfo
+from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.repository.stats import Stats
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChunkChange",
+    "Collected",
+    "Commit",
+    "Conflict",
+    "Damage",
+    "Diff",
+    "NodeDiff",
+    "Report",
+    "Repository",
+    "Session",
+    "SessionInfo",
+    "Snapshot",
+    "Stats",
+    "__version__",
+    "create",
+    "open",
+    "open_or_create",
+    *_errors,
+]
 
 faces.register(
     store="versioned_zarr.interfaces.zarr_store:VersionedStore",

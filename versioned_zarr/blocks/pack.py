@@ -13,7 +13,9 @@ from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,
     FIRST_SECTION,
+    INDEX_CODEC,
     INDEX_ENTRY,
+    Section,
     decode_index,
     encode_index,
     header_size,
@@ -24,6 +26,9 @@ from versioned_zarr.ipld.car import (
 )
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes, Draft
+
+
+_ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
 
 class PackEntries:
@@ -143,21 +148,48 @@ def read_entries(
     return decode_index(data[data_end:], hash_function.code, where), data_end
 
 
-def scan_entries(
+def recover_entries(
     data: memoryview, hash_function: HashFunction, where: str
 ) -> tuple[npt.NDArray[np.void], int]:
-    """The entries of a pack by walking its sections, when its index cannot be trusted.
+    """The entries of a pack that may be damaged, from its sections and from its index.
 
-    Stops at the first thing that is no section: the index, or damage.
+    Where the two disagree about a block, its bytes decide. Stops at the first thing that is no
+    section, unless the index knows of blocks behind it.
     """
-    entries, end = PackEntries(), FIRST_SECTION
+    found, end = _scan(data, hash_function, where)
+    try:
+        indexed, end = read_entries(data, hash_function, where)
+    except CorruptError:
+        indexed = np.empty(0, INDEX_ENTRY)
+    entries = PackEntries()
+    for digest, offset in indexed.tolist():
+        at = int(offset) + DATA_OFFSET
+        section = found.pop(at, None)
+        if section is None or section.cid[-32:] == digest:
+            entries.add(Cid(digest), at)
+        else:
+            entries.add(Cid(hash_function.digest(data[section.start : section.end])), at)
+    for at, section in found.items():
+        if at < end:
+            entries.add(section.cid, at)
+    return entries.to_array(), end
+
+
+def _scan(
+    data: memoryview, hash_function: HashFunction, where: str
+) -> tuple[dict[int, Section], int]:
+    """The sections of a pack by their offsets, and where the last of them ends."""
+    found: dict[int, Section] = {}
+    end = FIRST_SECTION
     multihash = bytes((hash_function.code, 32))
     try:
         for section in sections(data, FIRST_SECTION, len(data), where):
-            if section.cid[0] != 1 or section.cid[2:4] != multihash:
+            if section.cid[2:4] != multihash and section.end > len(data) - len(INDEX_CODEC):
                 break
-            entries.add(section.cid, section.offset)
+            if data[section.offset : section.offset + 2] == INDEX_CODEC and section.cid[:4] == _ONE:
+                break  # the index begins as a section of 1025 bytes would
+            found[section.offset] = section
             end = section.end
     except CorruptError:
         pass
-    return entries.to_array(), end
+    return found, end

@@ -13,9 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from versioned_zarr.blocks.index import NAME_SIZE, Place, Run, merge_runs, run_from_file, run_of_pack
-from versioned_zarr.blocks.pack import pack_of, read_entries, scan_entries
+from versioned_zarr.blocks.pack import pack_of, read_entries, recover_entries
 from versioned_zarr.blocks.store import Block, Publishable
-from versioned_zarr.errors import BlockNotFoundError, CorruptError, ReadOnlyError, StorageError
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    CorruptBlockError,
+    CorruptError,
+    ReadOnlyError,
+    StorageError,
+)
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
 from versioned_zarr.storage import Storage
@@ -46,16 +52,21 @@ class _Known:
     single: tuple[Run, ...]  # of packs that no merged run covers
 
     def find(self, cid: Cid) -> Place | None:
+        for place in self.find_all(cid):
+            return place
+        return None
+
+    def find_all(self, cid: Cid) -> Iterator[Place]:
+        """All places of a block: merging and repacking may leave it in two packs for a while."""
         digest = cid[-32:]
         for run in self.single:
             place = run.find(digest)
             if place is not None and place.pack in self.packs:
-                return place
+                yield place
         for _, run in self.merged:
             place = run.find(digest)
             if place is not None and place.pack in self.packs:
-                return place
-        return None
+                yield place
 
 
 class PackedStore:
@@ -80,10 +91,8 @@ class PackedStore:
             data = self._find(cid)
         if data is None and self._rescue():
             data = self._find(cid)
-        if data is None:
-            data = self._find_damaged(cid)
-        elif self.verify:
-            cids.check(cid, data, self.storage.url)
+        if data is None or (self.verify and not cids.matches(cid, data)):
+            data = self._find_sound(cid)
         return data
 
     def _find(self, cid: Cid) -> memoryview | None:
@@ -106,21 +115,28 @@ class PackedStore:
         view = self.storage.view(path)
         return self.storage.read(path, start, end) if view is None else view[start:end]
 
-    def _find_damaged(self, cid: Cid) -> memoryview:
-        """Say what is wrong with a block that was not found; give it if only its name is."""
-        text, place = cids.to_text(cid), self._known.find(cid)
-        if place is None:
-            raise BlockNotFoundError(
-                f"block {text} is not in {self.storage.url}; "
-                "'vz fsck' lists what is missing and which commits it touches",
+    def _find_sound(self, cid: Cid) -> memoryview:
+        """The block from whatever place holds it whole; says what is wrong if none does."""
+        text, place = cids.to_text(cid), None
+        for place in self._known.find_all(cid):
+            try:
+                data = self._read(place)[CID_SIZE:]
+            except FileNotFoundError:
+                continue
+            if cids.matches(cid, data):
+                return data
+        if place is not None:
+            raise CorruptBlockError(
+                f"block {text} is damaged in {pack_path(place.pack)} of {self.storage.url}; "
+                "fetch it from another copy of the repository; 'vz fsck' says what it touches",
                 cid=text,
+                where=pack_path(place.pack),
             )
-        try:
-            data = self._read(place)[CID_SIZE:]
-        except FileNotFoundError:
-            data = memoryview(b"")
-        cids.check(cid, data, pack_path(place.pack))
-        return data
+        raise BlockNotFoundError(
+            f"block {text} is not in {self.storage.url}; "
+            "'vz fsck' lists what is missing and which commits it touches",
+            cid=text,
+        )
 
     def place(self, cid: Cid) -> Place | None:
         """Where a block lies, as far as this process knows."""
@@ -279,7 +295,7 @@ class PackedStore:
             data = self.storage.view(path) or self.storage.read(path)
         except FileNotFoundError:
             return None
-        return run_of_pack(name, *scan_entries(data, self.hash, path))
+        return run_of_pack(name, *recover_entries(data, self.hash, path))
 
 
 def _names(storage: Storage, folder: str, ending: str) -> list[str]:

@@ -7,7 +7,7 @@ hides nothing. It changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from versioned_zarr.blocks.index import run_from_file
@@ -223,6 +223,10 @@ def _check_pack(
             except CorruptError:
                 length, start = 0, at
             named = Cid(bytes(data[start : start + 4]) + bytes(digest))
+            if not _is_prefix(stores, named[:4]):
+                problem = f"the name of the block at byte {at} is damaged"
+                cid = to_text(_likely(stores, bytes(digest)))
+                report.damaged.append(Damage(path, problem, cid))
             if length < CID_SIZE or start + length > data_end:
                 problem = f"no block begins at byte {at}"
                 report.damaged.append(Damage(path, problem, to_text(_likely(stores, bytes(digest)))))
@@ -255,6 +259,7 @@ def _check_pack(
         report.damaged.append(Damage(path, str(error)))
     if position != data_end and places and position == FIRST_SECTION:
         report.damaged.append(Damage(path, f"its sections end at byte {position}"))
+    _check_root(stores, path, data, places, report)
     for section in places.values():
         report.checked_blocks += 1
         digest = section.cid[-32:]
@@ -266,6 +271,24 @@ def _check_pack(
             sound.bad.setdefault(digest, (path, likely))
         elif digest not in sound.places:
             sound.places[digest] = (path, section.start, section.end)
+
+
+def _check_root(
+    stores: Stores, path: str, data: memoryview, places: dict[int, Section], report: Report
+) -> None:
+    """The root of a pack is one of its blocks."""
+    try:
+        root = read_pack_head(data, path)[0]
+    except CorruptError:
+        return  # said already
+    digests = {section.cid[-32:] for section in places.values()}
+    if root[-32:] not in digests or not _is_prefix(stores, root[:4]):
+        report.damaged.append(Damage(path, "the root that its head names is not in it"))
+
+
+def _is_prefix(stores: Stores, prefix: bytes) -> bool:
+    multihash = bytes((stores.hash.code, 32))
+    return prefix in (b"\x01\x55" + multihash, b"\x01\x70" + multihash)
 
 
 def _likely(stores: Stores, digest: bytes) -> Cid:
@@ -365,6 +388,8 @@ def _name_impact(sound: _Sound, impact: dict[Cid, Impact], report: Report) -> No
                 tuple(sorted(touched.keys)),
                 tuple(sorted(touched.commits)),
             )
+        elif digest is not None and digest in sound.places:
+            damage = replace(damage, problem=f"{damage.problem}; another pack holds it whole")
         named.append(damage)
     report.damaged = named
     for digest, (cid, touched) in by_digest.items():

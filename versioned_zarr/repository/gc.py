@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from versioned_zarr.blocks.pack import PackDraft, read_entries, scan_entries
+from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
 from versioned_zarr.blocks.packed import GC_LOCK, PACKS, PackedStore, new_name, pack_path
 from versioned_zarr.errors import CorruptBlockError, CorruptError
 from versioned_zarr.history.refs import HEADS, TAGS
@@ -69,7 +69,7 @@ def _blocks_in(stores: Stores, pack: str) -> list[_Found]:
     try:
         entries, data_end = read_entries(data, stores.hash, path)
     except CorruptError:
-        entries, data_end = scan_entries(data, stores.hash, path)
+        entries, data_end = recover_entries(data, stores.hash, path)
     found = []
     for offset in sorted(int(offset) + DATA_OFFSET for offset in entries["offset"]):
         length, at = decode_varint(data, offset, path)
