@@ -80,13 +80,13 @@ class WorkTree(Generic[T]):
                 out by `flush`, if the directory around it is a HAMT: looking each new name up
                 there would read blocks.
         """
+        check_key(key)
         path, _, name = key.rpartition("/")
         overlay = self._overlays.get(path)
         if overlay is None:
             overlay = self._make_overlay(path, key)
         old = overlay.changes.get(name)
         if old is None:
-            check_key(key)
             if overlay.base is not None:
                 base = self._trees.directory(overlay.base)
                 link = None if base.is_sharded else base.get(name)
@@ -98,7 +98,9 @@ class WorkTree(Generic[T]):
 
     def get(self, key: str) -> T | Link | None:
         """Return what `key` leads to: a leaf that was set, a link of the base, or None."""
-        path, _, name = key.rpartition("/")
+        path, slash, name = key.rpartition("/")
+        if slash and not path:
+            return None
         where = self._overlays.get(path) or self._locate(path)
         if not isinstance(where, _Overlay):
             return None if where is None else self._trees.find(where, name)
@@ -113,7 +115,9 @@ class WorkTree(Generic[T]):
             return False
         path, _, name = key.rpartition("/")
         overlay = self._make_overlay(path, key)
-        if overlay.base is not None and self._trees.directory(overlay.base).get(name) is not None:
+        base = None if overlay.base is None else self._trees.directory(overlay.base)
+        link = None if base is None else base.get(name)
+        if link is not None and (name in overlay.removed or not self._trees.is_directory(link)):
             overlay.changes[name] = _GONE
         else:
             del overlay.changes[name]
@@ -197,7 +201,6 @@ class WorkTree(Generic[T]):
 
     def _make_overlay(self, path: str, key: str) -> _Overlay[T]:
         """Return the overlay of the directory at `path`, which `key` needs; make it if need be."""
-        check_key(key)
         overlay = self._root
         at = ""
         for part in path.split("/") if path else ():
@@ -246,7 +249,7 @@ class WorkTree(Generic[T]):
             change = overlay.changes.get(part)
             if isinstance(change, _Overlay):
                 overlay = change
-            elif change is None and overlay.base is not None:
+            elif part and change is None and overlay.base is not None:
                 link = self._trees.subtree(overlay.base, "/".join(parts[at:]))
                 return link.cid if link is not None and self._trees.is_directory(link) else None
             else:

@@ -150,7 +150,7 @@ class Trees:
             BlockNotFoundError: its block is not there.
             CorruptBlockError: its block is no UnixFS node.
         """
-        node = self._node(cid)
+        node = self._node(cid) if _is_dag_pb(cid) else 0
         if isinstance(node, Directory):
             return node
         text = cids.to_text(cid)
@@ -197,18 +197,14 @@ class Trees:
 
     def find(self, root: Cid, key: str) -> Link | None:
         """Return the link to the value under `key`, or None where none is (or a directory is)."""
-        path, _, name = key.rpartition("/")
-        directory = self._directory_at(root, path)
-        link = directory.get(name) if directory is not None else None
+        link = self._link_at(root, key)
         return None if link is None or self.is_directory(link) else link
 
     def subtree(self, root: Cid, path: str) -> Link | None:
         """Return the link to what lies at `path`, a directory or a value; None where nothing is."""
         if not path:
             return Link("", root, self.directory(root).tsize)
-        parent, _, name = path.rpartition("/")
-        directory = self._directory_at(root, parent)
-        return directory.get(name) if directory is not None else None
+        return self._link_at(root, path)
 
     def list_dir(self, root: Cid, path: str = "") -> list[str]:
         """Return the names in the directory at `path`, sorted; none where no directory is."""
@@ -246,6 +242,13 @@ class Trees:
         """Return the name of `link`, and "/" behind it if it leads to a directory."""
         return f"{link.name}/" if self.is_directory(link) else link.name
 
+    def _link_at(self, root: Cid, path: str) -> Link | None:
+        parent, slash, name = path.rpartition("/")
+        if slash and not parent:
+            return None  # nothing has an empty name, so "/a" is not "a"
+        directory = self._directory_at(root, parent)
+        return None if directory is None else directory.get(name)
+
     def _directory_at(self, root: Cid, path: str) -> Directory | None:
         if not path:
             return self.directory(root)
@@ -276,9 +279,9 @@ class Trees:
 
     def _read(self, cid: Cid) -> tuple[Directory | int, int]:
         """Read and decode a block; also return how many links it has."""
-        if cids.codec(cid) != cids.DAG_PB:
+        if not _is_dag_pb(cid):
             text = cids.to_text(cid)
-            raise InvalidCidError(f"{text} is not the CID of a tree: not dag-pb", text=text)
+            raise CorruptBlockError(f"block {text} is linked in a tree but is not dag-pb", cid=text)
         block = unixfs.EMPTY_DIRECTORY if cid == self.empty else self.blocks.get(cid)
         try:
             node = unixfs.decode(block)
@@ -303,6 +306,11 @@ class Trees:
         if len(by_name) != len(names) or "" in by_name:
             raise CorruptBlockError("a directory with a name that is empty or there twice")
         return PlainDirectory(cid, tsize, by_name)
+
+
+def _is_dag_pb(cid: Cid) -> bool:
+    """Tell whether `cid`, of version 1 or 0, names a dag-pb block."""
+    return cid[:2] in {b"\x01\x70", b"\x12\x20"}
 
 
 def _check_names(names: list[str]) -> None:
