@@ -142,6 +142,7 @@ class SessionHead:
         host: on which machine.
         process: the number of the process that opened it there.
         author: who.
+        purpose: what for, in words that a program can find it by; empty as a rule.
     """
 
     id: str
@@ -151,13 +152,14 @@ class SessionHead:
     host: str
     process: int
     author: str
+    purpose: str = ""
 
     @classmethod
-    def new(cls, branch: str, base: str, author: str) -> SessionHead:
+    def new(cls, branch: str, base: str, author: str, purpose: str = "") -> SessionHead:
         """The head of a session that this process opens now."""
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-        return cls(name, branch, base, now, socket.gethostname(), os.getpid(), author)
+        return cls(name, branch, base, now, socket.gethostname(), os.getpid(), author, purpose)
 
     def to_bytes(self) -> bytes:
         """The head as a file: a line of JSON and its checksum."""

@@ -147,18 +147,21 @@ class BlockRepository:
 
     # Writing
 
-    def session(self, branch: str = "main", message: str | None = None) -> Session:
+    def session(
+        self, branch: str = "main", message: str | None = None, *, purpose: str = ""
+    ) -> Session:
         """A writable view of a branch, isolated until it commits.
 
         Args:
             branch: where it will commit to.
             message: what a clean end of its `with` block commits with.
+            purpose: what for; `sessions` shows it.
 
         Raises:
             RefNotFoundError: there is no such branch.
         """
         base = head_of(self.stores, branch)
-        head = SessionHead.new(branch, base.cid, default_author())
+        head = SessionHead.new(branch, base.cid, default_author(), purpose)
         working = self._working(head, from_text(base.tree), exists=False)
         return Session(self, working, message)
 

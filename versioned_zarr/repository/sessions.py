@@ -38,6 +38,7 @@ class SessionInfo:
         process: the number of the process there.
         keys: how many keys it has written or deleted since its last commit.
         is_alive: whether a process holds one of its drafts open for writing.
+        purpose: what for, if whoever opened it said so.
         problem: what is wrong with its journal, if anything.
     """
 
@@ -51,6 +52,7 @@ class SessionInfo:
     process: int
     keys: int
     is_alive: bool
+    purpose: str = ""
     problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def _info(stores: Stores, session: str) -> SessionInfo:
         process=head.process,
         keys=keys,
         is_alive=any(_is_claimed(storage, item.path) for item in stored),
+        purpose=head.purpose,
         problem=problem,
     )
 

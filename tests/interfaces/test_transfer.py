@@ -1,0 +1,135 @@
+"""Plain Zarr comes in and goes out byte for byte, also when it is interrupted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import versioned_zarr as vz
+from versioned_zarr.interfaces.transfer import (
+    LargeTransferWarning,
+    Progress,
+    import_zarr,
+    to_folder,
+)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(params=[2, 3])
+def plain(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    folder = tmp_path / "plain.zarr"
+    group = zarr.create_group(str(folder), zarr_format=request.param)
+    array = group.create_array("a/b", shape=(40, 30), chunks=(10, 10), dtype="f4")
+    array[:] = np.arange(1200).reshape(40, 30)
+    array.attrs["units"] = "K"
+    return folder
+
+
+def test_import_and_export_give_the_same_files(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    commit = import_zarr(repository, plain)
+    snapshot = repository.checkout()
+    assert snapshot.commit == commit
+    assert dict(snapshot.mapping) == files_of(plain)
+    snapshot.to_folder(tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(plain)
+    assert repository.sessions() == []
+
+
+def test_import_into_a_group_and_from_a_url(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain.as_uri(), path="runs/1")
+    import_zarr(repository, plain, path="runs/2", message="again")
+    snapshot = repository.checkout()
+    assert snapshot.path("runs/1").cid == snapshot.path("runs/2").cid
+    with pytest.raises(vz.AlreadyExistsError, match="runs/1"):
+        import_zarr(repository, plain, path="runs/1")
+
+
+def test_what_is_no_zarr_is_refused(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with pytest.raises(vz.InvalidInputError, match=r"zarr\.json"):
+        import_zarr(repository, tmp_path)
+    with pytest.raises(vz.InvalidInputError):
+        import_zarr(repository, tmp_path / "nothing")
+
+
+def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.keys >= 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_zarr(repository, plain, workers=1, on_progress=interrupt)
+    (left,) = repository.sessions()
+    assert left.keys >= 5
+    seen: list[int] = []
+    import_zarr(repository, plain, on_progress=lambda progress: seen.append(progress.keys))
+    assert seen[0] >= 5
+    assert dict(repository.checkout().mapping) == files_of(plain)
+    assert repository.sessions() == []
+
+
+def test_an_interrupted_export_goes_on_where_it_stopped(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain)
+    out = tmp_path / "out"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.keys >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        to_folder(repository.checkout(), out, workers=1, on_progress=interrupt)
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    victim = next(path for path in written if path.stat().st_size > 2)
+    victim.write_bytes(b"x" * victim.stat().st_size)
+    os.utime(victim, ns=(1, 1))
+    to_folder(repository.checkout(), out)
+    assert files_of(out) == files_of(plain)
+    kept = [path for path, time in written.items() if path.stat().st_mtime_ns == time]
+    assert len(kept) == len(written) - 1
+
+
+def test_export_does_not_mix_with_other_files(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "diary.txt").write_text("mine")
+    with pytest.raises(vz.AlreadyExistsError, match=r"diary\.txt"):
+        to_folder(repository.checkout(), out)
+
+
+def test_a_damaged_block_does_not_leave_the_repository(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain)
+    chunk = (plain / ("a/b/c/0/0" if (plain / "zarr.json").exists() else "a/b/0.0")).read_bytes()
+    for pack in (tmp_path / "r.vz" / "packs").iterdir():
+        data = bytearray(pack.read_bytes())
+        if chunk in data:
+            data[data.index(chunk)] ^= 1
+            pack.write_bytes(data)
+    with pytest.raises(vz.CorruptBlockError):
+        vz.open(tmp_path / "r.vz", verify="never").checkout().to_folder(tmp_path / "out")
+
+
+def test_a_large_import_says_how_large(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("versioned_zarr.interfaces.transfer.LARGE_BYTES", 100)
+    with pytest.warns(LargeTransferWarning, match="GB"):
+        import_zarr(vz.create(tmp_path / "r.vz"), plain)

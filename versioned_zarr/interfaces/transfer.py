@@ -1,0 +1,280 @@
+"""Plain Zarr in and out: import from a folder or URL, export to a folder. Bytes are never decoded."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from versioned_zarr.blocks.values import read_value
+from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, StorageError
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.hierarchy import NODE_DOCUMENTS, join
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
+
+LARGE_BYTES = 1_000_000_000
+_WORKERS = 8
+
+
+class LargeTransferWarning(UserWarning):
+    """More than 1 GB is about to be copied."""
+
+
+@dataclass
+class Progress:
+    """How far a transfer is.
+
+    Attributes:
+        keys: how many keys are done.
+        keys_total: how many there are.
+        size_bytes: how many bytes are done.
+        size_bytes_total: how many there are.
+    """
+
+    keys: int
+    keys_total: int
+    size_bytes: int
+    size_bytes_total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def import_zarr(
+    repository: Repository,
+    source: str | os.PathLike[str],
+    *,
+    branch: str = "main",
+    path: str = "",
+    message: str | None = None,
+    overwrite: bool = False,
+    workers: int = _WORKERS,
+    storage_options: dict[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Commit:
+    """Commit a copy of a plain Zarr hierarchy, key by key.
+
+    At most `workers` values are in memory at once. An import that was interrupted, or whose
+    process died, goes on where it stopped when it is called again with the same source, branch
+    and path; a key counts as copied if it has the length that the source says.
+
+    Args:
+        repository: where to.
+        source: a folder, or a URL that fsspec knows, of Zarr v2 or v3.
+        branch: the branch to commit to.
+        path: the group in the repository that it shall become; the root by default.
+        message: why; by default the source's name.
+        overwrite: replace what lies at `path`.
+        workers: how many values are copied at once.
+        storage_options: for fsspec.
+        on_progress: called as values arrive, from the calling thread.
+
+    Raises:
+        InvalidInputError: there is no Zarr at `source`.
+        AlreadyExistsError: `path` is not empty, and `overwrite` is false.
+        StorageError: the source cannot be read; the session is kept and can go on.
+    """
+    text = os.fspath(source)
+    file_system, root = fsspec.core.url_to_fs(text, **(storage_options or {}))
+    values = _list_source(file_system, root, text)
+    total = sum(values.values())
+    if total > LARGE_BYTES:
+        warnings.warn(
+            f"importing {len(values)} keys, {total / 1e9:.1f} GB, from {text}",
+            LargeTransferWarning,
+            stacklevel=2,
+        )
+    path = path.strip("/")
+    session = _session_for(repository, f"import {text} into /{path}", branch, path, overwrite)
+    with session:
+        done = {key: size for key, size in session.sizes(path)}
+        keys = {join(path, name): name for name in values}
+        waiting = [key for key, name in keys.items() if done.get(key) != values[name]]
+
+        def copy(key: str) -> int:
+            data = _fetch(file_system, f"{root.rstrip('/')}/{keys[key]}", text)
+            session.write(key, data)
+            return len(data)
+
+        finished = sum(values[name] for key, name in keys.items() if done.get(key) == values[name])
+        start = Progress(len(keys) - len(waiting), len(keys), finished, total)
+        _run(waiting, copy, workers, start, on_progress)
+        return session.commit(message or f"Import {text}")
+
+
+def _list_source(file_system: Any, root: str, text: str) -> dict[str, int]:
+    try:
+        found = file_system.find(root, detail=True)
+    except OSError as error:
+        raise StorageError(f"cannot list {text!r}: {error}", where=text) from error
+    start = len(root.rstrip("/")) + 1
+    values = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
+    if not any(name in values for name in NODE_DOCUMENTS):
+        raise InvalidInputError(
+            f"no Zarr at {text!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
+            "give the folder that holds one of them"
+        )
+    return values
+
+
+def _fetch(file_system: Any, path: str, text: str) -> bytes:
+    try:
+        return bytes(file_system.cat_file(path))
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {path!r} of {text!r}: {error}; run the import again to go on", where=path
+        ) from error
+
+
+def _session_for(
+    repository: Repository, purpose: str, branch: str, path: str, overwrite: bool
+) -> Session:
+    """The session that an earlier attempt left, or a new one on an empty place."""
+    for info in repository.sessions():
+        if (info.purpose, info.branch, info.is_alive) == (purpose, branch, False):
+            return repository.resume(info.id)
+    session = repository.session(branch, purpose=purpose)
+    if not session.is_empty(path):
+        if not overwrite:
+            raise AlreadyExistsError(
+                f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
+                "or say overwrite",
+                name=path,
+            )
+        session.clear(path)
+    return session
+
+
+def to_folder(
+    snapshot: Snapshot,
+    path: str | os.PathLike[str],
+    *,
+    workers: int = _WORKERS,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Write all values of a snapshot as the files of a plain Zarr folder.
+
+    Every block is verified against its CID on the way out. Each file appears whole. Called
+    again after an interruption, it writes only what is not there yet with the right content.
+
+    Args:
+        snapshot: what to write.
+        path: the folder; made if it is not there.
+        workers: how many values are written at once.
+        on_progress: called as values are written, from the calling thread.
+
+    Raises:
+        AlreadyExistsError: the folder holds files that the snapshot does not.
+        CorruptBlockError: a block is damaged.
+        StorageError: a file cannot be written.
+    """
+    folder = Path(path)
+    links = dict(snapshot.links())
+    for file in _files(folder):
+        if file not in links:
+            raise AlreadyExistsError(
+                f"{str(folder)!r} holds {file!r}, which the snapshot does not; "
+                "export to an empty folder",
+                name=str(folder),
+            )
+    sizes = {key: snapshot.size_of(link) for key, link in links.items()}
+    blocks = snapshot.repository.stores.blocks
+
+    def verified(cid: Cid) -> memoryview:
+        data = blocks.get(cid)
+        cids.check(cid, data, "the repository")
+        return data
+
+    def write(key: str) -> int:
+        target = folder / key
+        if not _holds(target, links[key], sizes[key]):
+            _write_file(target, read_value(verified, links[key].cid))
+        return sizes[key]
+
+    total = sum(sizes.values())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _run(list(links), write, workers, Progress(0, len(links), 0, total), on_progress)
+    except OSError as error:
+        if isinstance(error, (StorageError, FileNotFoundError)):
+            raise
+        raise StorageError(f"cannot write {str(folder)!r}: {error}", where=str(folder)) from error
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if not name.startswith(_TEMPORARY):
+                yield Path(parent, name).relative_to(folder).as_posix()
+
+
+_TEMPORARY = ".vz-export-"
+
+
+def _holds(target: Path, link: Link, size: int) -> bool:
+    """Whether a file is there and has the content of a value."""
+    with suppress(FileNotFoundError):
+        if target.stat().st_size == size:
+            data = memoryview(target.read_bytes())
+            return unixfs.build_file(data, cids.hash_of(link.cid)).cid == link.cid
+    return False
+
+
+def _write_file(target: Path, data: memoryview) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _run(
+    keys: list[str],
+    work: Callable[[str], int],
+    workers: int,
+    progress: Progress,
+    on_progress: OnProgress | None,
+) -> None:
+    """Do the work for all keys, few at a time; stops at the first failure, or when interrupted."""
+    stop = threading.Event()
+    report = on_progress or (lambda progress: None)
+    report(progress)
+    waiting = iter(keys)
+    running: set[Future[int]] = set()
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        try:
+            while True:
+                while len(running) < 2 * workers and (key := next(waiting, None)) is not None:
+                    running.add(pool.submit(_unless(stop, work), key))
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    progress.size_bytes += future.result()
+                    progress.keys += 1
+                report(progress)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _unless(stop: threading.Event, work: Callable[[str], int]) -> Callable[[str], int]:
+    return lambda key: 0 if stop.is_set() else work(key)
