@@ -55,6 +55,28 @@ def _decode_or_corrupt(block):
     assert again == (links, data)
 
 
+@given(st.lists(st.builds(Link, st.text("ab\x12\x01\x18", max_size=4), CIDS, SIZES)), st.data())
+def test_a_name_is_found_where_a_link_has_it_and_nowhere_else(links, data):
+    """Names, CIDs and sizes may hold the bytes that begin and end a name."""
+    content = b"\x08\x01"
+    block = dag_pb.encode(links, content)
+    starts = dag_pb.scan(block, content)
+    if starts is None:
+        assert any(len(dag_pb.encode([link], b"")) >= 130 for link in links)
+        return
+    assert len(starts) == len(links)
+    name = data.draw(st.text("ab\x12\x01\x18", max_size=4))
+    first = next((link for link in links if link.name == name), None)
+    assert dag_pb.find(block, starts, name) == first
+
+
+@given(BLOCKS, st.binary(max_size=3))
+def test_a_scan_of_any_block_agrees_with_decode(block, data):
+    starts = dag_pb.scan(block, data)
+    if starts is not None:
+        assert block.endswith(data)
+
+
 def test_links_after_the_data_are_read_too():
     link = Link("name", bytes(36), 5)
     block = dag_pb.encode([], b"data") + dag_pb.encode([link], b"")
@@ -66,7 +88,7 @@ def test_a_link_without_name_and_size_is_read():
 
 
 @pytest.mark.parametrize(
-    "block, why",
+    ("block", "why"),
     [
         (b"\x12", "too early"),
         (b"\x12\x05\x0a\x02ab", "too early"),

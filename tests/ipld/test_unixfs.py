@@ -107,7 +107,7 @@ def test_what_other_tools_write_is_read():
 
 
 @pytest.mark.parametrize(
-    "fields, why",
+    ("fields", "why"),
     [
         ([], "no type"),
         ([(2, b"x")], "no type"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tree.blocks import SHA2, Blocks, build, cids, contents, leaf
-from versioned_zarr.ipld import Cid, Link, hash_function, hamt, unixfs
+from versioned_zarr.ipld import Cid, Link, hamt, hash_function, unixfs
 from versioned_zarr.ipld.cid import Buffer, to_text
 from versioned_zarr.tree import Trees, WorkTree, changes
 

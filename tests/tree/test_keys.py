@@ -47,7 +47,7 @@ def test_a_name_that_every_folder_takes_is_a_key(key):
     assert is_key(key)
 
 
-@pytest.mark.parametrize("key, why", BAD.items())
+@pytest.mark.parametrize(("key", "why"), BAD.items())
 def test_any_other_is_refused_and_told_why(key, why):
     with pytest.raises(InvalidKeyError, match=why) as caught:
         check_key(key)

@@ -37,7 +37,12 @@ def open_tree(blocks, model):
     return Trees(blocks, SHA2), root
 
 
-@pytest.mark.parametrize("model", [MODEL, LARGE, {}], ids=["small", "sharded", "empty"])
+PLAIN = {f"c/{i}": leaf(i) for i in range(3000)}
+
+
+@pytest.mark.parametrize(
+    "model", [MODEL, PLAIN, LARGE, {}], ids=["small", "large", "sharded", "empty"]
+)
 def test_all_keys_are_found_and_no_others(blocks, model):
     trees, root = open_tree(blocks, model)
     assert contents(trees, root) == cids(model)
@@ -149,7 +154,7 @@ LEAF = leaf("x").cid
 
 
 @pytest.mark.parametrize(
-    "names, why",
+    ("names", "why"),
     [
         ([".."], "no key can have"),
         (["."], "no key can have"),

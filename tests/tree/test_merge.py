@@ -1,6 +1,5 @@
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.tree.blocks import SHA2, Blocks, build, cids, leaf
 from tests.tree.test_diff import LARGE, MODELS
@@ -94,7 +93,7 @@ def test_one_sided_changes_are_taken():
 
 
 @pytest.mark.parametrize(
-    "base, ours, theirs, path",
+    ("base", "ours", "theirs", "path"),
     [
         ({}, {"a": leaf(0)}, {"a/b": leaf(1), "a/c/d": leaf(1)}, "a"),
         ({"a/x": leaf(0)}, {"a/x": leaf(1)}, {"a": leaf(2)}, "a"),

@@ -6,7 +6,9 @@ block is written in its canonical form, links first, and read in any form that t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from struct import Struct
 from typing import Final, NamedTuple
@@ -163,6 +165,48 @@ def _decode_usual(block: bytes) -> tuple[list[Link], int]:
         found = [(name.encode("latin-1").decode(), cid, tsize) for name, cid, tsize in found]
     # Half the time of Link(...), which is a call into Python for each.
     return list(map(tuple.__new__, repeat(Link), found)), at
+
+
+def scan(block: bytes, data: bytes) -> array[int] | None:
+    """Return where each link starts in a block of links of less than 128 bytes, and then `data`.
+
+    Looks at nothing but the links' lengths: a tenth of what `decode` costs. Returns None for any
+    other block, sound or not.
+    """
+    starts = array("I")
+    append = starts.append
+    at = 0
+    end = len(block) - len(data) - 2
+    while at < end and block[at] == 0x12:
+        size = block[at + 1]
+        if size > 0x7F:
+            return None
+        append(at)
+        at += 2 + size
+    return starts if block[at:] == b"\x0a%c%b" % (len(data), data) else None
+
+
+def find(block: bytes, starts: Sequence[int], name: str) -> Link | None:
+    """Return the link called `name` of a block that `scan` gave `starts` for, or None.
+
+    Raises:
+        CorruptBlockError: that link is not one.
+    """
+    encoded = name.encode(errors="surrogatepass")
+    if len(encoded) > 0x7F:
+        return None
+    field = b"\x12%c%b\x18" % (len(encoded), encoded)
+    at = block.find(field)
+    while at >= 0:
+        # The same bytes may stand in a CID, or in another name: only a link's own field counts.
+        number = bisect_right(starts, at) - 1
+        if number >= 0:
+            start = starts[number]
+            link = _link(block[start + 2 : start + 2 + block[start + 1]])
+            if link.name == name:
+                return link
+        at = block.find(field, at + 1)
+    return None
 
 
 def _link(body: bytes) -> Link:

@@ -59,7 +59,7 @@ def read_shard(node: Node) -> Shard:
         CorruptBlockError: it is none, or of another fanout or hash function than the profile's.
     """
     if node.kind is not Kind.HAMT:
-        raise CorruptBlockError(f"not a HAMT's shard but a {node.kind.name.lower()}")
+        raise CorruptBlockError(f"not a directory or a HAMT's shard but a {node.kind.name.lower()}")
     if node.fanout != HAMT_FANOUT or node.hash_type != HAMT_HASH_TYPE:
         raise CorruptBlockError(
             f"a HAMT of fanout {node.fanout} and hash function {node.hash_type:#x}; "

@@ -26,8 +26,8 @@ HAMT_FANOUT: Final = 256
 HAMT_HASH_TYPE: Final = 0x22
 _HAMT_TAIL: Final = b"\x28" + varint(HAMT_HASH_TYPE) + b"\x30" + varint(HAMT_FANOUT)
 
-_DIRECTORY_DATA: Final = b"\x08\x01"
-EMPTY_DIRECTORY: Final = dag_pb.encode((), _DIRECTORY_DATA)
+DIRECTORY_DATA: Final = b"\x08\x01"
+EMPTY_DIRECTORY: Final = dag_pb.encode((), DIRECTORY_DATA)
 """The block of the directory that holds nothing."""
 
 
@@ -143,7 +143,7 @@ def _join(parts: list[_Part], hash_function: HashFunction) -> _Part:
 
 def directory(links: Iterable[tuple[str, Cid, int]]) -> bytes:
     """Return the block of a directory of `links` (name, cid, tsize), sorted by name."""
-    return dag_pb.encode(links, _DIRECTORY_DATA)
+    return dag_pb.encode(links, DIRECTORY_DATA)
 
 
 def shard(links: Iterable[tuple[str, Cid, int]], bitfield: int) -> bytes:
@@ -175,7 +175,7 @@ def decode(block: Buffer) -> Node:
         CorruptBlockError: it is not one; the error names no CID, since none is known.
     """
     links, data = dag_pb.decode(block)
-    if data == _DIRECTORY_DATA:
+    if data == DIRECTORY_DATA:
         return Node(Kind.DIRECTORY, links)
     if data[:3] == b"\x08\x05\x12" and data[4 + data[3] :] == _HAMT_TAIL:
         bits = int.from_bytes(data[4 : -len(_HAMT_TAIL)], "big")

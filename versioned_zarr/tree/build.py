@@ -12,10 +12,10 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import Put
 from versioned_zarr.ipld.unixfs import EMPTY_DIRECTORY
-from versioned_zarr.tree import directories
-from versioned_zarr.tree.directories import Change
+from versioned_zarr.tree import update
 from versioned_zarr.tree.keys import check_key, in_key_order
 from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.update import Change
 
 
 class Leaf(Protocol):
@@ -361,7 +361,7 @@ class WorkTree(Generic[T]):
                 changes.append((name, change.cid, change.tsize))
         if overlay.base is None:
             entries = [(name, cid, tsize) for name, cid, tsize in changes if cid is not None]
-            return directories.create(self._trees, entries, directories.all_but(known, put))
+            return update.create(self._trees, entries, update.all_but(known, put))
         base = self._trees.directory(overlay.base)
         if not changes:
             return Link("", base.cid, base.tsize)
@@ -375,7 +375,7 @@ class WorkTree(Generic[T]):
                 below = self._trees.walk_directory(self._trees.directory(link.cid), f"{key}/")
                 raise _is_directory(key, next(below, (f"{key}/", None))[0])
 
-        return directories.update(self._trees, base, changes, put, check)
+        return update.update(self._trees, base, changes, put, check)
 
 
 def _is_directory(key: str, other: str) -> InvalidKeyError:

@@ -9,8 +9,9 @@ from versioned_zarr.ipld import hamt
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import Shard
+from versioned_zarr.tree.directory import Directory, ShardedDirectory, links_below
 from versioned_zarr.tree.keys import in_key_order
-from versioned_zarr.tree.lookup import Directory, ShardedDirectory, Trees
+from versioned_zarr.tree.lookup import Trees
 
 _Pair: TypeAlias = tuple[Link | None, Link | None]
 
@@ -138,4 +139,4 @@ def _compare_shards(
 def _in_slot(trees: Trees, link: Link | None, depth: int) -> dict[str, Link]:
     if link is None:
         return {}
-    return {each.name: each for each in trees.shard_links({link.name[:2]: link}, depth)}
+    return {each.name: each for each in links_below(trees, {link.name[:2]: link}, depth)}

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from operator import itemgetter
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 from versioned_zarr.errors import CorruptBlockError, InvalidCidError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld import hamt, unixfs
+from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.ipld.hamt import MAX_DEPTH, SLOTS, Shard
-from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.ipld.hamt import MAX_DEPTH, Shard
+from versioned_zarr.tree.directory import Directory, ShardedDirectory, read
 from versioned_zarr.tree.keys import MAX_PARTS, in_key_order
 
+__all__ = ["BlockSource", "Directory", "Trees"]
+
 _MAX_PATHS: Final = 4096
-_name_of: Final = itemgetter(0)
-_DOTS: Final = frozenset([".", "..", *(slot + dots for slot in SLOTS for dots in (".", ".."))])
 
 
 class BlockSource(Protocol):
@@ -28,96 +26,6 @@ class BlockSource(Protocol):
     def get(self, cid: Cid) -> bytes | memoryview:
         """Return the block that `cid` names, or raise BlockNotFoundError."""
         ...
-
-
-class Directory(ABC):
-    """A directory of a tree, immutable; obtained from `Trees.directory`.
-
-    Attributes:
-        cid: its name.
-        tsize: the bytes of its blocks and of all below, as a link to it says.
-        is_sharded: whether it is a HAMT.
-    """
-
-    __slots__ = ("cid", "tsize")
-    is_sharded: ClassVar[bool]
-
-    def __init__(self, cid: Cid, tsize: int) -> None:
-        self.cid = cid
-        self.tsize = tsize
-
-    @abstractmethod
-    def get(self, name: str) -> Link | None:
-        """Return the link called `name`, or None. In a HAMT, reads the shards on the way."""
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Link]:
-        """Yield the links in the order of storage. In a HAMT, reads shards as it comes to them."""
-
-    @abstractmethod
-    def links(self) -> list[Link]:
-        """Return all links, sorted by name. In a HAMT, reads all shards."""
-
-
-class PlainDirectory(Directory):
-    """A directory in one block.
-
-    Attributes:
-        by_name: its links by name, sorted.
-    """
-
-    __slots__ = ("by_name",)
-    is_sharded = False
-
-    def __init__(self, cid: Cid, tsize: int, by_name: dict[str, Link]) -> None:
-        super().__init__(cid, tsize)
-        self.by_name = by_name
-
-    def get(self, name: str) -> Link | None:
-        """Return the link called `name`, or None."""
-        return self.by_name.get(name)
-
-    def __iter__(self) -> Iterator[Link]:
-        return iter(self.by_name.values())
-
-    def links(self) -> list[Link]:
-        """Return all links, sorted by name."""
-        return list(self.by_name.values())
-
-
-class ShardedDirectory(Directory):
-    """A directory that is a HAMT; also one of its shards, in the cache of `Trees`.
-
-    Attributes:
-        shard: the links of the root shard by slot.
-    """
-
-    __slots__ = ("_trees", "shard")
-    is_sharded = True
-
-    def __init__(self, cid: Cid, tsize: int, shard: Shard, trees: Trees) -> None:
-        super().__init__(cid, tsize)
-        self.shard = shard
-        self._trees = trees
-
-    def get(self, name: str) -> Link | None:
-        """Return the link called `name`, or None; read the shards on the way to it."""
-        shard = self.shard
-        for depth, slot in enumerate(hamt.hash_name(name), 1):
-            link = shard.get(SLOTS[slot])
-            if link is None:
-                return None
-            if not hamt.is_shard(link):
-                return hamt.named(link) if link.name[2:] == name else None
-            shard = self._trees.shard(link.cid, depth)
-        return None
-
-    def __iter__(self) -> Iterator[Link]:
-        return self._trees.shard_links(self.shard, 0)
-
-    def links(self) -> list[Link]:
-        """Return all links, sorted by name; read all shards."""
-        return sorted(self, key=_name_of)
 
 
 class Trees:
@@ -165,18 +73,6 @@ class Trees:
         raise CorruptBlockError(
             f"block {text} is linked as a HAMT's shard but is none, or lies too deep", cid=text
         )
-
-    def shard_links(self, shard: Shard, depth: int) -> Iterator[Link]:
-        """Yield the links of all names in and below a shard, in the order of their hashes."""
-        way = [iter(shard.values())]
-        while way:
-            for link in way[-1]:
-                if hamt.is_shard(link):
-                    way.append(iter(self.shard(link.cid, depth + len(way)).values()))
-                    break
-                yield hamt.named(link)
-            else:
-                way.pop()
 
     def is_directory(self, link: Link) -> bool:
         """Tell whether `link` leads to a directory. Reads its block, unless it is a raw leaf."""
@@ -283,41 +179,12 @@ class Trees:
             text = cids.to_text(cid)
             raise CorruptBlockError(f"block {text} is linked in a tree but is not dag-pb", cid=text)
         block = unixfs.EMPTY_DIRECTORY if cid == self.empty else self.blocks.get(cid)
-        try:
-            node = unixfs.decode(block)
-            return self._interpret(cid, node, len(block)), len(node.links)
-        except CorruptBlockError as error:
-            text = cids.to_text(cid)
-            raise CorruptBlockError(f"block {text}: {error}", cid=text) from error
-
-    def _interpret(self, cid: Cid, node: Node, block_size: int) -> Directory | int:
-        if node.kind in {Kind.FILE, Kind.RAW}:
-            return node.size
-        if node.kind not in {Kind.DIRECTORY, Kind.HAMT}:
-            raise CorruptBlockError(f"a {node.kind.name.lower()}, which no key can lead to")
-        tsize = block_size + sum([link.tsize for link in node.links])
-        names = [link.name for link in node.links]
-        _check_names(names)
-        if node.kind is Kind.HAMT:
-            return ShardedDirectory(cid, tsize, hamt.read_shard(node), self)
-        if names != sorted(names):
-            node.links.sort(key=_name_of)
-        by_name = {link.name: link for link in node.links}
-        if len(by_name) != len(names) or "" in by_name:
-            raise CorruptBlockError("a directory with a name that is empty or there twice")
-        return PlainDirectory(cid, tsize, by_name)
+        return read(cid, bytes(block), self)
 
 
 def _is_dag_pb(cid: Cid) -> bool:
     """Tell whether `cid`, of version 1 or 0, names a dag-pb block."""
     return cid[:2] in {b"\x01\x70", b"\x12\x20"}
-
-
-def _check_names(names: list[str]) -> None:
-    """Refuse names that would lead out of the folder of an export, or to another key's value."""
-    joined = "".join(names)
-    if "/" in joined or "\0" in joined or not _DOTS.isdisjoint(names):
-        raise CorruptBlockError("a directory with a name that no key can have: '.', '..', '/', NUL")
 
 
 class _Recent:

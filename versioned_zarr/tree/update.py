@@ -15,7 +15,8 @@ from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_raw
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import SLOTS, Entry, Put, Shard
 from versioned_zarr.ipld.unixfs import HAMT_THRESHOLD, link_size
-from versioned_zarr.tree.lookup import Directory, ShardedDirectory, Trees
+from versioned_zarr.tree.directory import Directory, ShardedDirectory
+from versioned_zarr.tree.lookup import Trees
 
 Change: TypeAlias = tuple[str, Cid | None, int]
 """A name in a directory with the CID and tsize that it is to have; no CID: the name goes."""
