@@ -1,10 +1,10 @@
 """Versioned Zarr: branches, commits, diffs and merges for arrays, named by what they hold."""
 
+from versioned_zarr import faces
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.location import create, open, open_or_create
-from versioned_zarr.repository import faces
 from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
 from versioned_zarr.repository.fsck import Damage, Report
 from versioned_zarr.repository.gc import Collected

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from versioned_zarr import faces
 from versioned_zarr.blocks.store import Block, BlockStore
 from versioned_zarr.errors import CorruptBlockError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
@@ -57,6 +58,10 @@ class Commit:
         when = self.time.strftime("%Y-%m-%d %H:%M:%S UTC")
         body = "\n".join(f"    {line}" for line in self.message.splitlines())
         return f"commit {self.cid}\ntree   {self.tree}\nAuthor: {self.author}\nDate:   {when}\n\n{body}"
+
+    def _repr_html_(self) -> str:
+        html: str = faces.maker("commit_html")(self)
+        return html
 
     @property
     def summary(self) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from versioned_zarr import faces
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.repository import faces, hierarchy
+from versioned_zarr.repository import hierarchy
 from versioned_zarr.repository.hierarchy import Node, ReadKey
 from versioned_zarr.tree.diff import KeyChange
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from versioned_zarr import faces
 from versioned_zarr.errors import InvalidInputError, NothingToCommitError, RefNotFoundError
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.refs import HEADS, TAGS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository import faces, gc, joining
+from versioned_zarr.repository import gc, joining
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.fsck import Report, fsck
 from versioned_zarr.repository.gc import Collected

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from versioned_zarr import faces
 from versioned_zarr.errors import InvalidInputError, NothingToCommitError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository import faces
 from versioned_zarr.repository.committing import (
     Change,
     Draft,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from versioned_zarr import faces
 from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository import faces
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Directory

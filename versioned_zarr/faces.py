@@ -1,6 +1,6 @@
-"""Places on snapshots and sessions where higher layers put their view of them.
+"""Places on snapshots, sessions, commits where higher layers put their view of them.
 
-A snapshot has a `store` for zarr and a session a picture for notebooks, and the core imports
+A snapshot has a `store` for zarr and a commit a picture for notebooks, and the core imports
 neither. The package's `__init__` names who makes each; they are imported when first asked for.
 """
 
