@@ -4,7 +4,7 @@ from versioned_zarr import faces
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.location import create, open, open_or_create
+from versioned_zarr.location import create, open, open_or_create  # noqa: A004 - vz.open
 from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
 from versioned_zarr.repository.fsck import Damage, Report
 from versioned_zarr.repository.gc import Collected
@@ -17,7 +17,7 @@ from versioned_zarr.repository.stats import Stats
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "ChunkChange",
     "Collected",
     "Commit",
@@ -49,5 +49,7 @@ faces.register(
     snapshot_html="versioned_zarr.interfaces.notebook:snapshot_html",
     session_html="versioned_zarr.interfaces.notebook:session_html",
     commit_html="versioned_zarr.interfaces.notebook:commit_html",
+    log_html="versioned_zarr.interfaces.notebook:log_html",
+    log_text="versioned_zarr.interfaces.graph:log_text",
     diff_html="versioned_zarr.interfaces.notebook:diff_html",
 )

@@ -12,6 +12,7 @@ from versioned_zarr import faces
 from versioned_zarr.errors import InvalidInputError, NothingToCommitError, RefNotFoundError
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, default_author
+from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.refs import HEADS, TAGS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -83,23 +84,34 @@ class BlockRepository:
         version: Version = resolve(self.stores, ref)
         return Snapshot(self, version.tree, version.commit)
 
-    def log(self, ref: str = "main", *, path: str | None = None) -> Iterator[Commit]:
+    def log(self, ref: str = "main", *, path: str | None = None) -> Log:
         """The commits that a ref reaches, the newest first; read as they are asked for.
+
+        An iterator that also shows itself as a graph, by `print` and in notebooks.
 
         Args:
             ref: see `checkout`; not a bare tree.
             path: only commits that changed what lies at this path, told by its CID.
         """
         start = resolve_commit(self.stores, ref).cid
+
+        def names() -> dict[str, list[str]]:
+            return standing_at(self.branches, self.tags)
+
         if path is None:
-            return walk.log([start], self.stores.commit)
+            return Log(lambda: walk.log([start], self.stores.commit), title=ref, names=names)
         wanted = path.strip("/")
 
         def content(commit: Commit) -> Cid | None:
             link = self.stores.trees.subtree(from_text(commit.tree), wanted)
             return None if link is None else link.cid
 
-        return walk.log_of_path(start, self.stores.commit, content)
+        return Log(
+            lambda: walk.log_of_path(start, self.stores.commit, content),
+            title=f"{wanted} in {ref}",
+            names=names,
+            is_linear=True,
+        )
 
     def diff(self, base: str, other: str | None = None) -> Diff:
         """What differs between two refs, related or not; lazily, skipping what is equal.

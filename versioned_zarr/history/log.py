@@ -1,0 +1,64 @@
+"""A log: the commits of a history one after the other, and the history as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from versioned_zarr import faces
+from versioned_zarr.history.commit import Commit
+
+Names = Mapping[str, Sequence[str]]
+"""The branches and tags that stand at commits, by the commits' CIDs."""
+
+
+class Log(Iterator[Commit]):
+    """Commits, the newest first, read as they are asked for. Got from `Repository.log`.
+
+    An iterator, so it is used up once. Showing it, by `print` or in a notebook, walks the history
+    afresh and takes nothing away from whoever iterates.
+
+    Args:
+        walk: begins a walk.
+        title: what it is the log of, for people.
+        names: gives the branches and tags; only asked for when the log is shown.
+        is_linear: whether commits were left out (a log of one path), so that there are no lines
+            between parents and children to draw.
+    """
+
+    def __init__(
+        self,
+        walk: Callable[[], Iterator[Commit]],
+        *,
+        title: str = "",
+        names: Callable[[], Names] = dict,
+        is_linear: bool = False,
+    ) -> None:
+        self.title = title
+        self.is_linear = is_linear
+        self.walk = walk
+        self.names = names
+        self._commits = walk()
+
+    def __next__(self) -> Commit:
+        return next(self._commits)
+
+    def __repr__(self) -> str:
+        return f"<Log of {self.title}>" if self.title else "<Log>"
+
+    def __str__(self) -> str:
+        text: str = faces.maker("log_text")(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        html: str = faces.maker("log_html")(self)
+        return html
+
+
+def standing_at(branches: Mapping[str, Commit], tags: Mapping[str, Commit]) -> dict[str, list[str]]:
+    """The names of the branches and tags that stand at each commit, by its CID."""
+    names: dict[str, list[str]] = {}
+    for name, commit in branches.items():
+        names.setdefault(commit.cid, []).append(name)
+    for name, commit in tags.items():
+        names.setdefault(commit.cid, []).append(f"tag: {name}")
+    return names
