@@ -36,7 +36,7 @@ VersionedZarrError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "AlreadyExistsError",
@@ -74,7 +74,7 @@ class VersionedZarrError(Exception):
     A subclass names its facts in `facts`; they are keyword arguments and become attributes.
     """
 
-    facts: tuple[str, ...] = ()
+    facts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, **facts: Any) -> None:
         unknown = set(facts) - set(self.facts)
@@ -105,35 +105,35 @@ class InvalidInputError(VersionedZarrError, ValueError):
 class InvalidKeyError(InvalidInputError):
     """A key that no Zarr store may hold, or one that lies under another key's value."""
 
-    facts = ("key",)
+    facts: ClassVar[tuple[str, ...]] = ("key",)
     key: str
 
 
 class InvalidRefError(InvalidInputError):
     """A branch or tag name, or an expression such as `main~2`, that cannot be read."""
 
-    facts = ("ref",)
+    facts: ClassVar[tuple[str, ...]] = ("ref",)
     ref: str
 
 
 class InvalidCidError(InvalidInputError):
     """Text or bytes that are not a CID of a kind that versioned_zarr reads."""
 
-    facts = ("text",)
+    facts: ClassVar[tuple[str, ...]] = ("text",)
     text: str
 
 
 class InvalidUrlError(InvalidInputError):
     """A URL whose scheme no backend knows, or whose parts make no sense."""
 
-    facts = ("url",)
+    facts: ClassVar[tuple[str, ...]] = ("url",)
     url: str
 
 
 class ReadOnlyError(InvalidInputError):
     """A write to something that is read-only: a snapshot, or a folder without write permission."""
 
-    facts = ("url",)
+    facts: ClassVar[tuple[str, ...]] = ("url",)
     url: str
 
 
@@ -144,42 +144,42 @@ class NotFoundError(VersionedZarrError, KeyError, FileNotFoundError):
 class RepositoryNotFoundError(NotFoundError):
     """No repository lives at this URL."""
 
-    facts = ("url",)
+    facts: ClassVar[tuple[str, ...]] = ("url",)
     url: str
 
 
 class RefNotFoundError(NotFoundError):
     """No branch, tag, commit or tree answers to this name."""
 
-    facts = ("ref",)
+    facts: ClassVar[tuple[str, ...]] = ("ref",)
     ref: str
 
 
 class KeyNotFoundError(NotFoundError):
     """The tree holds no value under this key."""
 
-    facts = ("key",)
+    facts: ClassVar[tuple[str, ...]] = ("key",)
     key: str
 
 
 class BlockNotFoundError(NotFoundError):
     """A block that a tree or a commit names is not in the repository."""
 
-    facts = ("cid",)
+    facts: ClassVar[tuple[str, ...]] = ("cid",)
     cid: str
 
 
 class SessionNotFoundError(NotFoundError):
     """No journal of a session with this id is left."""
 
-    facts = ("session",)
+    facts: ClassVar[tuple[str, ...]] = ("session",)
     session: str
 
 
 class AlreadyExistsError(VersionedZarrError, FileExistsError):
     """A repository, branch or tag of this name is there already."""
 
-    facts = ("name",)
+    facts: ClassVar[tuple[str, ...]] = ("name",)
     name: str
 
 
@@ -190,7 +190,7 @@ class ConflictError(VersionedZarrError, RuntimeError):
         conflicts: one `Conflict` for each key or metadata field in dispute.
     """
 
-    facts = ("conflicts",)
+    facts: ClassVar[tuple[str, ...]] = ("conflicts",)
     conflicts: Sequence[Any]
 
     def __init__(self, message: str, **facts: Any) -> None:
@@ -201,7 +201,7 @@ class ConflictError(VersionedZarrError, RuntimeError):
 class BranchMovedError(ConflictError):
     """The branch names another commit than the one that was expected."""
 
-    facts = ("conflicts", "branch", "expected", "found")
+    facts: ClassVar[tuple[str, ...]] = ("conflicts", "branch", "expected", "found")
     branch: str
     expected: str | None
     found: str | None
@@ -210,21 +210,21 @@ class BranchMovedError(ConflictError):
 class NothingToCommitError(VersionedZarrError, ValueError):
     """The session holds what its base holds; pass allow_empty=True to commit all the same."""
 
-    facts = ("branch",)
+    facts: ClassVar[tuple[str, ...]] = ("branch",)
     branch: str
 
 
 class SessionClosedError(VersionedZarrError, ValueError):
     """A write to a session that was discarded, dropped or finished."""
 
-    facts = ("session",)
+    facts: ClassVar[tuple[str, ...]] = ("session",)
     session: str
 
 
 class FormatError(VersionedZarrError, ValueError):
     """The repository's format is not one that this version reads."""
 
-    facts = ("url", "found")
+    facts: ClassVar[tuple[str, ...]] = ("url", "found")
     url: str
     found: Any
 
@@ -232,35 +232,35 @@ class FormatError(VersionedZarrError, ValueError):
 class CorruptError(VersionedZarrError, ValueError):
     """Stored bytes are not what they were when they were written."""
 
-    facts = ("where",)
+    facts: ClassVar[tuple[str, ...]] = ("where",)
     where: str
 
 
 class CorruptBlockError(CorruptError):
     """The bytes of a block do not hash to its CID, or are not what its codec says."""
 
-    facts = ("where", "cid")
+    facts: ClassVar[tuple[str, ...]] = ("where", "cid")
     cid: str
 
 
 class CorruptRefError(CorruptError):
     """A line of a branch's or tag's log is damaged."""
 
-    facts = ("where", "ref")
+    facts: ClassVar[tuple[str, ...]] = ("where", "ref")
     ref: str
 
 
 class CorruptJournalError(CorruptError):
     """A record of a session's journal is damaged."""
 
-    facts = ("where", "session")
+    facts: ClassVar[tuple[str, ...]] = ("where", "session")
     session: str
 
 
 class StorageError(VersionedZarrError, OSError):
     """The place where the repository lives failed; the cause says how."""
 
-    facts = ("where",)
+    facts: ClassVar[tuple[str, ...]] = ("where",)
     where: str
 
 
@@ -271,6 +271,6 @@ class StorageFullError(StorageError):
 class MissingDependencyError(VersionedZarrError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
-    facts = ("package", "extra")
+    facts: ClassVar[tuple[str, ...]] = ("package", "extra")
     package: str
     extra: str

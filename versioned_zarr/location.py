@@ -87,7 +87,9 @@ def create(
     return open(url, verify=verify)
 
 
-def open(url: str | os.PathLike[str], *, verify: Verify = "network") -> BlockRepository:
+def open(  # noqa: A001 - the public name is vz.open
+    url: str | os.PathLike[str], *, verify: Verify = "network"
+) -> BlockRepository:
     """Open a repository.
 
     Args:
@@ -138,8 +140,10 @@ def _check_verify(verify: str) -> None:
 
 def _storage(url: str | os.PathLike[str]) -> Storage:
     text = os.fspath(url)
-    if not isinstance(text, str) or not text:
-        raise InvalidUrlError(f"a repository's place must be a path or a URL, not {url!r}", url=str(url))
+    if not text or not isinstance(text, str):
+        raise InvalidUrlError(
+            f"a repository's place must be a path or a URL, not {url!r}", url=str(url)
+        )
     if "\0" in text:
         raise InvalidUrlError(f"a path cannot hold a NUL byte: {text!r}", url=text)
     if not _SCHEME.match(text) or os.path.exists(text):

@@ -88,7 +88,12 @@ class ModelSession:
     touched: bool = field(default=False)
 
 
-def merged(base: Tree, ours: Tree, theirs: Tree) -> tuple[Tree, set[str]]:
+DOCUMENTS = ("zarr.json", ".zattrs")
+
+
+def merged(
+    base: Tree, ours: Tree, theirs: Tree, *, may_agree: bool = True
+) -> tuple[Tree, set[str]]:
     """What a three-way merge must give, and the keys in conflict."""
     result, conflicts = dict(ours), set()
     for key in base.keys() | ours.keys() | theirs.keys():
@@ -98,7 +103,7 @@ def merged(base: Tree, ours: Tree, theirs: Tree) -> tuple[Tree, set[str]]:
                 result.pop(key, None)
             else:
                 result[key] = t
-        elif t not in (b, o):
+        elif t != b and (t != o or not (may_agree or key.endswith(DOCUMENTS))):
             conflicts.add(key)
     return result, conflicts
 
@@ -170,7 +175,7 @@ class VersionControl(RuleBasedStateMachine):
             with pytest.raises(vz.RefNotFoundError):
                 model.session.commit("nowhere")
             return
-        tree, conflicts = merged(model.base.tree, head.tree, model.tree)
+        tree, conflicts = merged(model.base.tree, head.tree, model.tree, may_agree=False)
         if head is model.base:
             tree, conflicts = dict(model.tree), set()
         if conflicts:
@@ -250,9 +255,7 @@ class VersionControl(RuleBasedStateMachine):
         best = [
             commit
             for commit in common
-            if not any(
-                commit is not other and commit in other.ancestors() for other in common
-            )
+            if not any(commit is not other and commit in other.ancestors() for other in common)
         ]
         if len(best) > 1:
             return  # the criss-cross has tests of its own
@@ -357,9 +360,7 @@ class InFolder(VersionControl):
 
 
 @pytest.mark.parametrize(("machine", "examples"), [(InMemory, 40), (InFolder, 40)])
-def test_the_repository_is_the_model(
-    machine: type[VersionControl], examples: int
-) -> None:
+def test_the_repository_is_the_model(machine: type[VersionControl], examples: int) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -29,7 +29,10 @@ def test_no_acknowledged_commit_is_lost_in_a_storm(tmp_path: Path) -> None:
     repository = vz.create(url)
     notes = [str(tmp_path / f"{worker}.txt") for worker in range(8)]
     run_all(
-        [SPAWN.Process(target=workers.storm, args=(url, n, 50, note)) for n, note in enumerate(notes)]
+        [
+            SPAWN.Process(target=workers.storm, args=(url, n, 50, note))
+            for n, note in enumerate(notes)
+        ]
     )
     acknowledged = dict(
         line.split() for note in notes for line in Path(note).read_text().splitlines()
@@ -69,7 +72,9 @@ def test_processes_write_into_one_session(tmp_path: Path) -> None:
     session.write("parent", b"0")
     run_all(
         [
-            SPAWN.Process(target=workers.write_into, args=(session, f"k/{n}", bytes([n]) * 2_000_000))
+            SPAWN.Process(
+                target=workers.write_into, args=(session, f"k/{n}", bytes([n]) * 2_000_000)
+            )
             for n in range(4)
         ]
     )
@@ -132,7 +137,9 @@ def test_threads_share_a_session(tmp_path: Path) -> None:
 
     def write(worker: int) -> None:
         for number in range(100):
-            session.write(f"{worker}/{number}", bytes([worker, number]) * 700_000 if number < 3 else b"x")
+            session.write(
+                f"{worker}/{number}", bytes([worker, number]) * 700_000 if number < 3 else b"x"
+            )
 
     threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""One flipped byte, anywhere in the folder: it is found, named, and never read as if it were data."""
+"""One flipped byte, anywhere in the folder: it is found, named, and never read as data."""
 
 from __future__ import annotations
 
@@ -108,8 +108,12 @@ def test_a_flipped_byte_is_named_and_never_passed_on(
         if where.startswith("packs/") and errors:
             assert errors <= {"CorruptBlockError", "BlockNotFoundError"}, named
             lost = [damage for damage in (*report.damaged, *report.missing) if damage.commits]
-            assert lost, named
-            broken = {key.split(":", 1)[1] for key, value in found.items() if ":" in key and isinstance(value, str)}
+            assert lost, f"{named}: {report}; {found}"
+            broken = {
+                key.split(":", 1)[1]
+                for key, value in found.items()
+                if ":" in key and isinstance(value, str)
+            }
             touched = {key for damage in lost for key in damage.keys}
             assert all(
                 key in touched or any(key.startswith(t[:-1]) for t in touched if t.endswith("*"))

@@ -89,7 +89,7 @@ class MemoryStorage:
     def sweep(self) -> None:
         """See `Storage.sweep`: what is half-written in memory dies with its writer."""
 
-    def stamp(self, prefix: str) -> object:
+    def stamp(self, prefix: str) -> object:  # noqa: ARG002 - one count for all
         """See `Storage.stamp`: coarse, one count for all folders."""
         return self._changes
 

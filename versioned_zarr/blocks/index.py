@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,16 +56,15 @@ class Run:
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def find(self, digest: bytes) -> Place | None:
-        """The place of a block; O(log n), about a microsecond."""
+    def find(self, digest: bytes) -> Iterator[Place]:
+        """The places of a block, as a rule one; O(log n), about a microsecond."""
         prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
         at = bisect_left(self._prefixes, prefix)
         while at < len(self._prefixes) and self._prefixes[at] == prefix:
             if self._tails[24 * at : 24 * at + 24] == tail:
                 pack = self.packs[self._numbers[at]]
-                return Place(pack, self._starts[at], self._sizes[at])
+                yield Place(pack, self._starts[at], self._sizes[at])
             at += 1
-        return None
 
     def digests(self) -> npt.NDArray[np.void]:
         """The digests of all blocks, as they are sorted: n values of dtype V32."""
@@ -110,9 +109,17 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
             if check and zlib.crc32(data[_HEAD.size :]) != checksum:
                 raise CorruptError(f"the checksum of {where} does not match", where=where)
             raw = bytes(data[_HEAD.size : at])
-            names = [raw[i : i + NAME_SIZE].decode("latin-1") for i in range(0, len(raw), NAME_SIZE)]
+            names = [
+                raw[i : i + NAME_SIZE].decode("latin-1") for i in range(0, len(raw), NAME_SIZE)
+            ]
             columns = []
-            for dtype in (np.dtype("<u8"), np.dtype("<u8"), np.dtype("<u4"), np.dtype("<u4"), _TAIL):
+            for dtype in (
+                np.dtype("<u8"),
+                np.dtype("<u8"),
+                np.dtype("<u4"),
+                np.dtype("<u4"),
+                _TAIL,
+            ):
                 columns.append(np.frombuffer(data, dtype, entries, at))
                 at += entries * dtype.itemsize
             numbers = columns[2]
@@ -160,9 +167,7 @@ def _sorted_run(
     tails: npt.NDArray[np.void],
 ) -> Run:
     order = np.argsort(prefixes, kind="stable")
-    return Run(
-        packs, prefixes[order], starts[order], numbers[order], sizes[order], tails[order]
-    )
+    return Run(packs, prefixes[order], starts[order], numbers[order], sizes[order], tails[order])
 
 
 def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:

@@ -27,7 +27,6 @@ from versioned_zarr.ipld.car import (
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes, Draft
 
-
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
 

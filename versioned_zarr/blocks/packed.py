@@ -11,8 +11,16 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from versioned_zarr.blocks.index import NAME_SIZE, Place, Run, merge_runs, run_from_file, run_of_pack
+from versioned_zarr.blocks.index import (
+    NAME_SIZE,
+    Place,
+    Run,
+    merge_runs,
+    run_from_file,
+    run_of_pack,
+)
 from versioned_zarr.blocks.pack import pack_of, read_entries, recover_entries
 from versioned_zarr.blocks.store import Block, Publishable
 from versioned_zarr.errors import (
@@ -23,7 +31,8 @@ from versioned_zarr.errors import (
     StorageError,
 )
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
+from versioned_zarr.ipld.car import section_header
+from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction
 from versioned_zarr.storage import Storage
 
 PACKS, INDEX = "packs", "index"
@@ -51,7 +60,13 @@ class _Known:
     merged: tuple[tuple[str, Run], ...]  # name of the index file, and its run
     single: tuple[Run, ...]  # of packs that no merged run covers
 
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, the newest first."""
+        return (*reversed(self.single), *(run for _, run in self.merged))
+
     def find(self, cid: Cid) -> Place | None:
+        """One place of a block."""
         for place in self.find_all(cid):
             return place
         return None
@@ -59,14 +74,10 @@ class _Known:
     def find_all(self, cid: Cid) -> Iterator[Place]:
         """All places of a block: merging and repacking may leave it in two packs for a while."""
         digest = cid[-32:]
-        for run in self.single:
-            place = run.find(digest)
-            if place is not None and place.pack in self.packs:
-                yield place
-        for _, run in self.merged:
-            place = run.find(digest)
-            if place is not None and place.pack in self.packs:
-                yield place
+        for run in self.runs:
+            for place in run.find(digest):
+                if place.pack in self.packs:
+                    yield place
 
 
 class PackedStore:
@@ -100,18 +111,20 @@ class PackedStore:
         place = self._known.find(cid)
         if place is None:
             return None
+        header = section_header(cid, place.size)
         try:
-            section = self._read(place)
+            section = self._read(place, len(header))
         except FileNotFoundError:
             return None
-        # The multihash alone: a raw block and a node of the same bytes share their digest.
-        if section[4:CID_SIZE] != cid[4:]:
+        found = section[: len(header)]
+        # A raw block and a node of the same bytes share their digest, and so their place.
+        if found != header and (len(found) < CID_SIZE or _other_codec(found) != header):
             return None
-        return section[CID_SIZE:]
+        return section[len(header) :]
 
-    def _read(self, place: Place) -> memoryview:
-        """The CID and the bytes at a place."""
-        path, start, end = pack_path(place.pack), place.start - CID_SIZE, place.start + place.size
+    def _read(self, place: Place, before: int = 0) -> memoryview:
+        """The bytes at a place, and some before them."""
+        path, start, end = pack_path(place.pack), place.start - before, place.start + place.size
         view = self.storage.view(path)
         return self.storage.read(path, start, end) if view is None else view[start:end]
 
@@ -120,7 +133,7 @@ class PackedStore:
         text, place = cids.to_text(cid), None
         for place in self._known.find_all(cid):
             try:
-                data = self._read(place)[CID_SIZE:]
+                data = self._read(place)
             except FileNotFoundError:
                 continue
             if cids.matches(cid, data):
@@ -296,6 +309,13 @@ class PackedStore:
         except FileNotFoundError:
             return None
         return run_of_pack(name, *recover_entries(data, self.hash, path))
+
+
+def _other_codec(header: memoryview) -> bytes:
+    """A section's header with the codec raw for dag-pb and the other way round."""
+    changed = bytearray(header)
+    changed[-CID_SIZE + 1] ^= RAW ^ DAG_PB
+    return bytes(changed)
 
 
 def _names(storage: Storage, folder: str, ending: str) -> list[str]:

@@ -54,6 +54,6 @@ class BlockStore(Protocol):
         """While held, blocks that are here stay; gives False if one of `cids` is not here."""
         ...
 
-    def refresh(self) -> None:
-        """See what other processes have stored since."""
+    def refresh(self) -> bool:
+        """See what other processes have stored since; says whether there may be something."""
         ...

@@ -36,9 +36,7 @@ def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> me
     return memoryview(b"".join(pieces))
 
 
-def _gather(
-    get: Get, node: unixfs.Node, start: int, end: int, pieces: list[memoryview]
-) -> None:
+def _gather(get: Get, node: unixfs.Node, start: int, end: int, pieces: list[memoryview]) -> None:
     """Collect the pieces of a node's bytes from `start` to `end`, counted from its own first."""
     position = len(node.data)
     if start < position:

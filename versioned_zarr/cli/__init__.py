@@ -1,1 +1,16 @@
-""""""
+"""The command `vz`: git's words, with git's meanings, for versioned Zarr."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; needs the extra `cli`."""
+    try:
+        from versioned_zarr.cli.app import run
+    except ImportError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        sys.exit("vz: the command line needs click and rich: pip install 'versioned-zarr[cli]'")
+    run()

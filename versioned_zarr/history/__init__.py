@@ -1,0 +1,1 @@
+"""Commits, branches and tags, and walking from one commit to others."""

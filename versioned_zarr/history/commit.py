@@ -57,7 +57,8 @@ class Commit:
         """The commit as `vz log` prints it."""
         when = self.time.strftime("%Y-%m-%d %H:%M:%S UTC")
         body = "\n".join(f"    {line}" for line in self.message.splitlines())
-        return f"commit {self.cid}\ntree   {self.tree}\nAuthor: {self.author}\nDate:   {when}\n\n{body}"
+        head = f"commit {self.cid}\ntree   {self.tree}\n"
+        return f"{head}Author: {self.author}\nDate:   {when}\n\n{body}"
 
     def _repr_html_(self) -> str:
         html: str = faces.maker("commit_html")(self)

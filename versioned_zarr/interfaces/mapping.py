@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 
 import numpy as np
 
-from versioned_zarr.errors import KeyNotFoundError
+from versioned_zarr.errors import KeyNotFoundError, ReadOnlyError
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 
@@ -36,6 +36,14 @@ class SnapshotMapping(Mapping[str, bytes]):
     def __len__(self) -> int:
         return sum(1 for _ in self._view.keys())
 
+    def __setitem__(self, key: str, value: object) -> None:
+        """Refuse; zarr v2 wants every mapping to have it, also one that it only reads."""
+        raise _read_only(self._view)
+
+    def __delitem__(self, key: str) -> None:
+        """Refuse; as `__setitem__`."""
+        raise _read_only(self._view)
+
     def listdir(self, path: str = "") -> list[str]:
         """The names directly in a folder; zarr v2 asks for it by this name."""
         return self._view.list_dir(path.strip("/"))
@@ -51,7 +59,7 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
     def __init__(self, view: Session) -> None:
         self._view = self._session = view
 
-    def __setitem__(self, key: str, value: bytes | bytearray | memoryview) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         self._session.write(key, _flat(value))
 
     def __delitem__(self, key: str) -> None:
@@ -67,15 +75,30 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
         self._session.clear(path.strip("/"))
 
 
+def _read_only(view: Snapshot | Session) -> ReadOnlyError:
+    return ReadOnlyError(
+        "a snapshot never changes; open a session to write: repo.session('main')",
+        url=view.repository.url,
+    )
+
+
 def _checked(key: str) -> str:
     if not isinstance(key, str):
         raise KeyNotFoundError(f"keys are text, not {type(key).__name__}", key=str(key))
     return key
 
 
-def _flat(value: bytes | bytearray | memoryview) -> bytes | memoryview:
-    """The bytes of whatever a chunk may come as; arrays of times export no buffer."""
+def _flat(value: object) -> bytes | memoryview:
+    """The bytes of whatever a chunk may come as; arrays of times export no buffer.
+
+    Raises:
+        TypeError: it holds no bytes.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError("an array of Python objects has no bytes of its own; encode it first")
+        return np.ascontiguousarray(value).view("u1").reshape(-1).data if value.size else b""
     try:
-        return memoryview(value).cast("B")
-    except (TypeError, ValueError, BufferError):
-        return np.ascontiguousarray(value).tobytes()
+        return memoryview(value).cast("B")  # type: ignore[arg-type]  # it says so if it cannot
+    except TypeError as error:
+        raise TypeError(f"a value must be bytes, not {type(value).__name__}") from error

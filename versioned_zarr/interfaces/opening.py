@@ -36,4 +36,5 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
             extra="xarray",
         ) from error
     options.setdefault("consolidated", False)
-    return xarray.open_zarr(VersionedStore(snapshot), group=group, **options)
+    dataset: xarray.Dataset = xarray.open_zarr(VersionedStore(snapshot), group=group, **options)
+    return dataset

@@ -1,4 +1,4 @@
-"""Plain Zarr in and out: import from a folder or URL, export to a folder. Bytes are never decoded."""
+"""Plain Zarr in and out: from a folder or URL, to a folder. Bytes are never decoded."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def import_zarr(
     path = path.strip("/")
     session = _session_for(repository, f"import {text} into /{path}", branch, path, overwrite)
     with session:
-        done = {key: size for key, size in session.sizes(path)}
+        done = dict(session.sizes(path))
         keys = {join(path, name): name for name in values}
         waiting = [key for key, name in keys.items() if done.get(key) != values[name]]
 

@@ -136,7 +136,7 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None,
     ) -> Buffer:
         if byte_range is None:
-            return prototype.buffer.from_bytes(self._view.read_found(found))  # type: ignore[arg-type]
+            return prototype.buffer.from_bytes(self._view.read_found(found))
         start, end = 0, None
         if isinstance(byte_range, RangeByteRequest):
             start, end = byte_range.start, max(byte_range.start, byte_range.end)
@@ -146,7 +146,7 @@ class VersionedStore(Store):
             start = max(0, self._view.size_of(found) - byte_range.suffix)
         else:
             raise ValueError(f"Unexpected byte_range, got {byte_range}.")
-        return prototype.buffer.from_bytes(self._view.read_found(found, start, end))  # type: ignore[arg-type]
+        return prototype.buffer.from_bytes(self._view.read_found(found, start, end))
 
     async def get_partial_values(
         self,

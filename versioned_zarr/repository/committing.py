@@ -196,6 +196,7 @@ def _merge_into(
         theirs=change.root.cid,
         read=change.read,
         resolve=resolve,
+        may_agree=False,
     )
     if merged.conflicts:
         raise conflict_error(merged.conflicts, f"branch {branch!r}", "this session")

@@ -88,7 +88,8 @@ class NodeDiff:
 
     def summary(self) -> str:
         """The chunks in a few words, as `3 chunks added, 1 changed`."""
-        counts = [(how, self.count(how)) for how in ("added", "changed", "removed")]  # type: ignore[arg-type]
+        words: tuple[How, ...] = ("added", "changed", "removed")
+        counts = [(how, self.count(how)) for how in words]
         parts = [f"{count} {how}" for how, count in counts if count]
         return f"chunks: {', '.join(parts)}" if parts else ""
 
@@ -237,11 +238,9 @@ class Diff:
             return
         found = nodes.get(node.path)
         if found is None:
-            found = NodeDiff(node.path, True, "changed", grid_shape=node.grid_shape)
+            found = NodeDiff(node.path, is_array=True, how="changed", grid_shape=node.grid_shape)
             nodes[node.path] = found
-        how: How = (
-            "added" if change.old is None else "removed" if change.new is None else "changed"
-        )
+        how: How = "added" if change.old is None else "removed" if change.new is None else "changed"
         found.chunks.append(ChunkChange(change.key, coordinates, how))
 
     def to_dict(self) -> dict[str, Any]:
@@ -272,7 +271,9 @@ class Diff:
             if path in shown:
                 kind = "array" if node.is_array else "group"
                 summary = node.summary()
-                lines.append(f"{node.how} {kind} {path or '/'}" + (f"; {summary}" if summary else ""))
+                lines.append(
+                    f"{node.how} {kind} {path or '/'}" + (f"; {summary}" if summary else "")
+                )
                 if node.how == "changed":
                     lines += [
                         f"    {name}: {json.dumps(old)} -> {json.dumps(new)}"

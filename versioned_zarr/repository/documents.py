@@ -73,8 +73,8 @@ def _merge(
         return settle(FieldClash(path, (base, ours, theirs)))
     merged = {}
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        sides = (side.get(key, MISSING) for side in (inner, ours, theirs))
-        value = _merge((*path, key), name, *sides, settle)
+        one, two, three = (side.get(key, MISSING) for side in (inner, ours, theirs))
+        value = _merge((*path, key), name, one, two, three, settle)
         if value is not MISSING:
             merged[key] = value
     return merged
@@ -98,8 +98,10 @@ def _has_fields(path: tuple[str, ...], name: str) -> bool:
             return True
         inner = path[1].rpartition("/")[2] if path[0] == "metadata" else ""
         return inner in DOCUMENTS and _has_fields(path[2:], inner)
-    if name == ".zattrs" or path in ((), ("attributes",)):
-        return path in ((), ("attributes",)) if name != ".zattrs" else path == ()
+    if name == ".zattrs" or not path:
+        return not path
+    if path == ("attributes",):
+        return True
     consolidated = ("consolidated_metadata", "metadata")
     if path in (consolidated[:1], consolidated):
         return True

@@ -6,12 +6,11 @@ hides nothing. It changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
-from versioned_zarr.blocks.pack import read_entries
 from versioned_zarr.blocks.packed import INDEX, PACKS
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -20,19 +19,12 @@ from versioned_zarr.errors import (
     FormatError,
     RepositoryNotFoundError,
 )
+from versioned_zarr.history.names import from_file_name
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.car import (
-    DATA_OFFSET,
-    FIRST_SECTION,
-    Section,
-    decode_varint,
-    encode_index,
-    read_pack_head,
-    sections,
-)
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, to_text
+from versioned_zarr.ipld.car import FIRST_SECTION
+from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.impact import Impact, trace
 from versioned_zarr.repository.journal import (
     Kind,
@@ -116,17 +108,17 @@ class _Sound:
     """The blocks that are there and, if they were read, hash to their CIDs."""
 
     def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self.places: dict[bytes, tuple[str, int, int]] = {}
-        self.bad: dict[bytes, tuple[str, Cid]] = {}
+        self._storage = stores.storage
+        self.places: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
+        self.lost: set[bytes] = set()
 
     def get(self, cid: Cid) -> memoryview:
-        place = self.places.get(cid[-32:])
-        if place is None:
+        found = self.places.get(cid[-32:])
+        if found is None:
             raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
-        path, start, end = place
-        view = self._stores.storage.view(path)
-        return self._stores.storage.read(path, start, end) if view is None else view[start:end]
+        path, start, end = found[1]
+        view = self._storage.view(path)
+        return self._storage.read(path, start, end) if view is None else view[start:end]
 
 
 def fsck(stores: Stores, *, read_all: bool) -> Report:
@@ -147,18 +139,9 @@ def fsck(stores: Stores, *, read_all: bool) -> Report:
     _, kept = _session_roots(stores)
     _reach_values(sound, kept, reached)
     report.unreferenced = sorted(
-        stores_text
-        for digest, stores_text in _texts(sound)
-        if digest not in reached
+        to_text(cid) for digest, (cid, _) in sound.places.items() if digest not in reached
     )
     return report
-
-
-def _texts(sound: _Sound) -> Iterator[tuple[bytes, str]]:
-    for digest, (path, start, _) in sound.places.items():
-        view = sound._stores.storage.view(path)
-        data = sound._stores.storage.read(path, start - CID_SIZE, start) if view is None else view[start - CID_SIZE : start]
-        yield digest, to_text(Cid(bytes(data)))
 
 
 def _session_roots(stores: Stores) -> tuple[set[Cid], set[Cid]]:
@@ -191,8 +174,6 @@ def _check_refs(stores: Stores, report: Report) -> set[Cid]:
     roots: set[Cid] = set()
     for kind in (HEADS, TAGS):
         for stored in stores.storage.list(f"refs/{kind}"):
-            from versioned_zarr.history.names import from_file_name
-
             name = from_file_name(stored.path.rpartition("/")[2].removesuffix(".log"))
             number: int | None = None
             try:
@@ -212,88 +193,16 @@ def _check_pack(
     stores: Stores, path: str, sound: _Sound, report: Report, *, read_all: bool
 ) -> None:
     data = stores.storage.view(path) or stores.storage.read(path)
-    places: dict[int, Section] = {}
-    data_end = len(data)
-    try:
-        entries, data_end = read_entries(data, stores.hash, path)
-        for digest, offset in entries.tolist():
-            at = int(offset) + DATA_OFFSET
-            try:
-                length, start = decode_varint(data, at, path)
-            except CorruptError:
-                length, start = 0, at
-            named = Cid(bytes(data[start : start + 4]) + bytes(digest))
-            if not _is_prefix(stores, named[:4]):
-                problem = f"the name of the block at byte {at} is damaged"
-                cid = to_text(_likely(stores, bytes(digest)))
-                report.damaged.append(Damage(path, problem, cid))
-            if length < CID_SIZE or start + length > data_end:
-                problem = f"no block begins at byte {at}"
-                report.damaged.append(Damage(path, problem, to_text(_likely(stores, bytes(digest)))))
-                sound.bad.setdefault(bytes(digest), (path, _likely(stores, bytes(digest))))
-            else:
-                places[at] = Section(at, named, start + CID_SIZE, start + length)
-        if bytes(data[data_end:]) != encode_index(entries, stores.hash.code):
-            report.damaged.append(Damage(path, "its index is not in order"))
-    except CorruptError as error:
-        report.damaged.append(Damage(path, str(error)))
-        try:
-            data_end = read_pack_head(data, path)[1]
-        except CorruptError:
-            data_end = len(data)
-    position = FIRST_SECTION
-    try:
-        for section in sections(data, FIRST_SECTION, data_end, path):
-            indexed = places.get(section.offset)
-            if indexed is None and section.cid[2:4] != bytes((stores.hash.code, 32)):
-                break
-            if indexed is None and places:
-                problem = f"the block at byte {section.offset} is not in the pack's index"
-                report.damaged.append(Damage(path, problem, to_text(section.cid)))
-            elif indexed is not None and indexed.cid != section.cid:
-                problem = f"the name of the block at byte {section.offset} is damaged"
-                report.damaged.append(Damage(path, problem, to_text(_likely(stores, indexed.cid[-32:]))))
-            places.setdefault(section.offset, section)
-            position = section.end
-    except CorruptError as error:
-        report.damaged.append(Damage(path, str(error)))
-    if position != data_end and places and position == FIRST_SECTION:
-        report.damaged.append(Damage(path, f"its sections end at byte {position}"))
-    _check_root(stores, path, data, places, report)
-    for section in places.values():
-        report.checked_blocks += 1
-        digest = section.cid[-32:]
-        block = data[section.start : section.end]
-        if read_all and stores.hash.digest(block) != digest:
-            likely = _likely(stores, digest)
-            problem = f"the block at byte {section.start} does not hash to its name"
-            report.damaged.append(Damage(path, problem, to_text(likely)))
-            sound.bad.setdefault(digest, (path, likely))
-        elif digest not in sound.places:
-            sound.places[digest] = (path, section.start, section.end)
-
-
-def _check_root(
-    stores: Stores, path: str, data: memoryview, places: dict[int, Section], report: Report
-) -> None:
-    """The root of a pack is one of its blocks."""
-    try:
-        root = read_pack_head(data, path)[0]
-    except CorruptError:
-        return  # said already
-    digests = {section.cid[-32:] for section in places.values()}
-    if root[-32:] not in digests or not _is_prefix(stores, root[:4]):
-        report.damaged.append(Damage(path, "the root that its head names is not in it"))
-
-
-def _is_prefix(stores: Stores, prefix: bytes) -> bool:
-    multihash = bytes((stores.hash.code, 32))
-    return prefix in (b"\x01\x55" + multihash, b"\x01\x70" + multihash)
-
-
-def _likely(stores: Stores, digest: bytes) -> Cid:
-    """A CID for a digest whose codec is not known: raw, as most blocks are."""
-    return Cid(b"\x01\x55" + bytes((stores.hash.code, 32)) + digest)
+    checked = check_pack(data, stores.hash, path, read_all=read_all)
+    for fault in checked.faults:
+        cid = None if fault.cid is None else to_text(fault.cid)
+        report.damaged.append(Damage(path, fault.problem, cid))
+        if fault.cid is not None and fault.is_lost:
+            sound.lost.add(fault.cid[-32:])
+    report.checked_blocks += len(checked.sections)
+    for section in checked.sections:
+        place = (path, section.start, section.end)
+        sound.places.setdefault(section.cid[-32:], (section.cid, place))
 
 
 def _check_index(stores: Stores, report: Report) -> None:
@@ -306,9 +215,7 @@ def _check_index(stores: Stores, report: Report) -> None:
             report.damaged.append(Damage(stored.path, problem))
 
 
-def _check_sessions(
-    stores: Stores, sound: _Sound, report: Report, *, read_all: bool
-) -> set[Cid]:
+def _check_sessions(stores: Stores, sound: _Sound, report: Report, *, read_all: bool) -> set[Cid]:
     """The commits that sessions are based on; damaged journals and drafts are reported."""
     roots: set[Cid] = set()
     for session in session_ids(stores.storage):
@@ -349,9 +256,9 @@ def _check_drafts(
             if any(draft.read(0, FIRST_SECTION)):
                 report.damaged.append(Damage(path, "its head, not written yet, is damaged"))
             for record in group:
-                problem = _problem_in(stores, draft, record)
-                if problem:
-                    damage = Damage(path, problem, to_text(record.cid), (record.key,))
+                found = _problem_in(stores, draft, record)
+                if found:
+                    damage = Damage(path, found, to_text(record.cid), (record.key,))
                     report.damaged.append(damage)
         finally:
             draft.close()
@@ -372,36 +279,27 @@ def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
 
 def _name_impact(sound: _Sound, impact: dict[Cid, Impact], report: Report) -> None:
     """Say of each damage which keys and commits it touches, and list what is missing."""
-    by_digest: dict[bytes, tuple[Cid, Impact]] = {
-        cid[-32:]: (cid, touched) for cid, touched in impact.items()
-    }
-    named = []
-    for damage in report.damaged:
-        digest = None if damage.cid is None else cids.from_text(damage.cid)[-32:]
-        found = by_digest.get(digest) if digest is not None else None
-        if found is not None:
-            cid, touched = found
-            damage = Damage(
-                damage.where,
-                damage.problem,
-                to_text(cid),
-                tuple(sorted(touched.keys)),
-                tuple(sorted(touched.commits)),
-            )
-        elif digest is not None and digest in sound.places:
-            damage = replace(damage, problem=f"{damage.problem}; another pack holds it whole")
-        named.append(damage)
-    report.damaged = named
-    for digest, (cid, touched) in by_digest.items():
-        if digest not in sound.bad:
-            report.missing.append(
-                Damage(
-                    PACKS,
-                    f"block {to_text(cid)} is nowhere",
-                    to_text(cid),
-                    tuple(sorted(touched.keys)),
-                    tuple(sorted(touched.commits)),
-                )
-            )
+    by_digest = {cid[-32:]: cid for cid in impact}
+    report.damaged = [_named(damage, sound, impact, by_digest) for damage in report.damaged]
+    for cid, touched in impact.items():
+        if cid[-32:] not in sound.lost:
+            missing = Damage(PACKS, "the block is nowhere", to_text(cid))
+            report.missing.append(_with_impact(missing, cid, touched))
 
 
+def _named(
+    damage: Damage, sound: _Sound, impact: dict[Cid, Impact], by_digest: dict[bytes, Cid]
+) -> Damage:
+    if damage.cid is None:
+        return damage
+    digest = cids.from_text(damage.cid)[-32:]
+    if digest in by_digest:
+        return _with_impact(damage, by_digest[digest], impact[by_digest[digest]])
+    if digest in sound.lost and digest in sound.places:
+        return replace(damage, problem=f"{damage.problem}; another pack holds it whole")
+    return damage
+
+
+def _with_impact(damage: Damage, cid: Cid, touched: Impact) -> Damage:
+    keys, commits = tuple(sorted(touched.keys)), tuple(sorted(touched.commits))
+    return replace(damage, cid=to_text(cid), keys=keys, commits=commits)

@@ -74,7 +74,9 @@ def _blocks_in(stores: Stores, pack: str) -> list[_Found]:
     for offset in sorted(int(offset) + DATA_OFFSET for offset in entries["offset"]):
         length, at = decode_varint(data, offset, path)
         if offset + length > data_end:
-            raise CorruptBlockError(f"{path} is damaged at byte {offset}; run 'vz fsck'", where=path)
+            raise CorruptBlockError(
+                f"{path} is damaged at byte {offset}; run 'vz fsck'", where=path
+            )
         found.append(_Found(Cid(bytes(data[at : at + CID_SIZE])), at + CID_SIZE, at + length))
     return found
 
@@ -131,7 +133,9 @@ def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collect
     }
     live: set[bytes] = set()
     _mark(stores, cutoff, live)
-    dead = {pack: [b for b in _blocks_in(stores, pack) if b.cid[-32:] not in live] for pack in packs}
+    dead = {
+        pack: [b for b in _blocks_in(stores, pack) if b.cid[-32:] not in live] for pack in packs
+    }
     dead = {pack: blocks for pack, blocks in dead.items() if blocks}
     idle = [info for info in list_sessions(stores) if _is_abandoned(info)]
     result = Collected(

@@ -84,6 +84,8 @@ class Node:
         fields = self.fields
         chunks = fields.get("shards") or fields.get("chunks")
         shape = fields.get("shape")
+        if not isinstance(shape, list) or not isinstance(chunks, list):
+            return None
         try:
             return tuple(-(-size // max(1, step)) for size, step in zip(shape, chunks, strict=True))
         except (TypeError, ValueError):

@@ -57,10 +57,8 @@ class _Tracer:
             if link.name == "parents":
                 folder = self._node(link.cid, "", commit)
                 parents = [] if folder is None else [parent.cid for parent in folder.links]
-            elif link.name == "tree":
-                self._trace(link.cid, "", commit, is_key=False)
             else:
-                self._trace(link.cid, "", commit, is_key=False)
+                self._trace(link.cid, "", commit)
         return parents
 
     def _node(self, cid: Cid, path: str, commit: Cid) -> unixfs.Node | None:
@@ -76,7 +74,7 @@ class _Tracer:
         impact.keys.add(key)
         impact.commits.add(to_text(commit))
 
-    def _trace(self, cid: Cid, path: str, commit: Cid, *, is_key: bool) -> bool:
+    def _trace(self, cid: Cid, path: str, commit: Cid) -> bool:
         """Trace what lies at a path; says whether all of it can be read."""
         if cid in self._clean:
             return True
@@ -88,7 +86,7 @@ class _Tracer:
             return False
         clean = True
         for link in node.links:
-            clean &= self._trace(link.cid, _below(path, node.kind, link.name), commit, is_key=True)
+            clean &= self._trace(link.cid, _below(path, node.kind, link.name), commit)
         if clean:
             self._clean.add(cid)
         return clean

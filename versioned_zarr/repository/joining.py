@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import (
     BranchMovedError,
     InvalidInputError,
@@ -36,6 +37,7 @@ def merge(
     into: str,
     message: str | None,
     resolve: Resolve,
+    *,
     author: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> Commit:
@@ -103,7 +105,7 @@ def _three_way(
     theirs: Cid,
     resolve: Resolve,
     names: tuple[str, str],
-) -> tuple[Link, list[commits.Block]]:
+) -> tuple[Link, list[Block]]:
     merged = merge_trees(
         stores.trees,
         base=base,
@@ -192,4 +194,3 @@ def squash(stores: Stores, since: str, branch: str, message: str | None) -> Comm
         stores.blocks.put(own, from_text(commit.cid))
         move_branch(stores, branch, head, commit, f"squash: {commit.summary}")
         return commit
-

@@ -29,6 +29,7 @@ Resolve: TypeAlias = "Side | Mapping[str, Side] | Callable[[Conflict], Decision]
 """How conflicts are settled: one side for all, a side for each path pattern (as in `fnmatch`), or
 a function that gives a side, the bytes of the value for a key, or None to leave the conflict."""
 
+_Document: TypeAlias = dict[str, Any] | None
 _SIDES = ("ours", "theirs", "base")
 
 
@@ -93,6 +94,7 @@ def merge_trees(
     theirs: Cid,
     read: Callable[[Link], bytes],
     resolve: Resolve = None,
+    may_agree: bool = True,
 ) -> Merged:
     """Merge what changed from `base` to `theirs` into `ours`. O(what both sides changed).
 
@@ -103,11 +105,14 @@ def merge_trees(
         theirs: the other tree.
         read: gives all bytes of a value; asked for metadata documents alone.
         resolve: see `Resolve`.
+        may_agree: whether both sides may have made the same change to a value. Two branches
+            that did agree; two sessions that did may both have added 1 to the same 6, and one
+            of them is lost. Documents may always be the same.
 
     Raises:
         InvalidInputError: `resolve` says something that is no decision.
     """
-    return _Merge(trees, base, ours, theirs, read, _decider(resolve)).run()
+    return _Merge(trees, base, ours, theirs, read, _decider(resolve)).run(may_agree=may_agree)
 
 
 def _decider(resolve: Resolve) -> Callable[[Conflict], Decision]:
@@ -176,14 +181,23 @@ class _Merge:
         self._take: dict[str, Link | bytes | None] = {}
         self._conflicts: list[Conflict] = []
 
-    def run(self) -> Merged:
+    def run(self, *, may_agree: bool) -> Merged:
         merged = merge_keys(self.trees, self.base, self._ours.root, self._theirs.root)
         self._take = dict(merged.take)
         settled = self._settle_nodes()
-        for clash in merged.conflicts:
+        clashes = merged.conflicts if may_agree else [*merged.conflicts, *self._agreements()]
+        for clash in clashes:
             if not any(_is_below(clash.key, path) for path in settled):
                 self._settle_key(clash)
         return Merged(list(self._take.items()), self._conflicts)
+
+    def _agreements(self) -> Iterator[KeyConflict]:
+        """The values that both sides changed alike."""
+        for key in self._ours.changes.keys() & self._theirs.changes.keys():
+            ours, theirs = self._ours.changes[key], self._theirs.changes[key]
+            is_document = hierarchy.split(key)[1] in hierarchy.DOCUMENTS
+            if not is_document and _text(ours.new) == _text(theirs.new):
+                yield KeyConflict(key, ours.old, ours.new, theirs.new)
 
     # Nodes
 
@@ -258,7 +272,11 @@ class _Merge:
     def _settle_key(self, clash: KeyConflict) -> None:
         name = hierarchy.split(clash.key)[1]
         if name in hierarchy.DOCUMENTS and clash.ours is not None and clash.theirs is not None:
-            documents = [self._document(link) for link in (clash.base, clash.ours, clash.theirs)]
+            documents = (
+                self._document(clash.base),
+                self._document(clash.ours),
+                self._document(clash.theirs),
+            )
             if documents[1] is not None and documents[2] is not None:
                 self._settle_document(clash, name, documents)
                 return
@@ -267,6 +285,8 @@ class _Merge:
             kind = "removed on one side, changed on the other"
         elif clash.base is None:
             kind = "added on both sides"
+        if _text(clash.ours) == _text(clash.theirs):
+            kind = "changed alike on both sides, unaware of each other"
         links = {"base": clash.base, "ours": clash.ours, "theirs": clash.theirs}
         conflict = Conflict(clash.key, kind, *(_text(link) for link in links.values()))
         decision = self._decide(conflict)
@@ -297,27 +317,32 @@ class _Merge:
             yield from self.trees.walk(root, key)
 
     def _settle_document(
-        self, clash: KeyConflict, name: str, documents: list[dict[str, Any] | None]
+        self, clash: KeyConflict, name: str, documents: tuple[_Document, _Document, _Document]
     ) -> None:
-        base, ours, theirs = documents
         left: list[Conflict] = []
 
         def settle(field: FieldClash) -> Any:
-            values = [None if value is MISSING else value for value in field.values]
-            where = ".".join(field.path)
-            conflict = Conflict(clash.key, "field changed on both sides", *values, where)
+            base, ours, theirs = (None if value is MISSING else value for value in field.values)
+            conflict = Conflict(
+                clash.key,
+                "field changed on both sides",
+                base,
+                ours,
+                theirs,
+                ".".join(field.path),
+            )
             decision = self._decide(conflict)
             if decision is None or isinstance(decision, bytes):
                 left.append(conflict)
                 return field.values[1]
             return field.values[_SIDES_OF_FIELD.index(decision)]
 
-        merged = merge_documents(name, base, ours, theirs, settle)
+        merged = merge_documents(name, *documents, settle)
         if left:
             self._conflicts += left
-        elif merged == theirs:
+        elif merged == documents[2]:
             self._take[clash.key] = clash.theirs
-        elif merged != ours:
+        elif merged != documents[1]:
             self._take[clash.key] = dump(merged)
 
     def _document(self, link: Link | None) -> dict[str, Any] | None:

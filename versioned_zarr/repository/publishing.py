@@ -23,7 +23,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     live: dict[int, dict[Cid, Pending]] = {}
     for entry in working.entries.values():
         # An attempt that failed half-way may have stored some of them.
-        if entry.cid and entry.draft != IN_STORE and entry.cid not in stores.blocks:
+        if not entry.is_gone and entry.draft != IN_STORE and entry.cid not in stores.blocks:
             live.setdefault(entry.draft, {})[entry.cid] = entry
     sizes = {
         number: sum(pending.tsize for pending in values.values()) for number, values in live.items()
@@ -56,7 +56,5 @@ def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
     for pending in values:
         blocks = list(working.blocks_of(pending))
         copy.write(copy.reserve(blocks), blocks)
-    root = values[0].cid
-    assert root is not None
-    stores.blocks.publish(copy, root)
+    stores.blocks.publish(copy, values[0].cid)
     copy.draft.close()

@@ -65,6 +65,5 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
         reached.add(digest)
         if cids.is_raw(cid):
             continue
-        for link in dag_pb.decode(source.get(cid))[0]:
-            if link.cid[-32:] not in reached:
-                stack.append(link.cid)
+        links = dag_pb.decode(source.get(cid))[0]
+        stack += [link.cid for link in links if link.cid[-32:] not in reached]

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from versioned_zarr import faces
-from versioned_zarr.errors import InvalidInputError, NothingToCommitError, RefNotFoundError
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
-from versioned_zarr.history.refs import HEADS, TAGS, RefEntry
-from versioned_zarr.ipld.cid import Cid, from_text, to_text
-from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.history.refs import HEADS, RefEntry
+from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository import gc, joining
+from versioned_zarr.repository.committing import head_of
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.fsck import Report, fsck
 from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead, read_head
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
-from versioned_zarr.repository.committing import head_of
 from versioned_zarr.repository.revisions import Version, resolve, resolve_commit
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
@@ -146,7 +144,7 @@ class BlockRepository:
 
     @property
     def branches(self) -> Branches:
-        """The branches: a Mapping of names to commits, with `create`, `move`, `rename`, `delete`."""
+        """The branches: a Mapping of names to commits; `create`, `move`, `rename`, `delete`."""
         return Branches(self.stores)
 
     @property
@@ -273,7 +271,9 @@ class BlockRepository:
         Raises:
             ConflictError: both sides changed the same; lists path, kind, base, ours and theirs.
         """
-        commit = joining.merge(self.stores, source, into, message, resolve, author, metadata)
+        commit = joining.merge(
+            self.stores, source, into, message, resolve, author=author, metadata=metadata
+        )
         self.tidy()
         return commit
 
@@ -340,5 +340,3 @@ class BlockRepository:
     def stats(self) -> Stats:
         """How much there is, and how much of it the refs share."""
         return measure(self.stores)
-
-

@@ -46,7 +46,7 @@ def resolve(stores: Stores, ref: str) -> Version:
         InvalidRefError: the text cannot be read.
         RefNotFoundError: nothing answers to it.
     """
-    if not isinstance(ref, str) or not ref:
+    if not ref or not isinstance(ref, str):
         raise InvalidRefError(f"a ref must be text such as 'main', not {ref!r}", ref=str(ref))
     name, steps = _split(ref)
     if not steps:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from versioned_zarr.interfaces.zarr_store import VersionedStore
     from versioned_zarr.repository.repository import BlockRepository
 
+
 class Session:
     """A writable, isolated view of a branch. Got from `Repository.session`.
 
@@ -201,13 +202,15 @@ class Session:
         changes = []
         for key, now in sorted(working.changed(), key=lambda item: item[0]):
             old = trees.find(root, key)
-            new = None if now is None or now.cid is None else Link("", now.cid, now.tsize)
+            new = None if now is None else Link("", now.cid, now.tsize)
             if (old and old.cid) != (new and new.cid):
                 changes.append(KeyChange(key, old, new))
         stores = self.repository.stores
         return Diff(
             changes,
-            read_old=lambda key: stores.read_link(link) if (link := trees.find(root, key)) else None,
+            read_old=lambda key: (
+                stores.read_link(link) if (link := trees.find(root, key)) else None
+            ),
             read_new=lambda key: None if (value := self.get(key)) is None else bytes(value),
             old_name=self.working.base,
             new_name=f"session {self.id}",
@@ -251,9 +254,7 @@ class Session:
         self.repository.tidy()
         return commit
 
-    def _commit(
-        self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve
-    ) -> Commit:
+    def _commit(self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve) -> Commit:
         working, stores = self.working, self.repository.stores
         working.refresh()
         done = _already_committed(self.repository, working)
@@ -272,7 +273,7 @@ class Session:
                 branch=self.branch,
             )
         upto = working.consumed
-        places = {entry.cid: entry for entry in working.entries.values() if entry.cid}
+        places = {entry.cid: entry for entry in working.entries.values()}
 
         def read(link: Link) -> bytes:
             pending = places.get(link.cid)
@@ -354,7 +355,7 @@ def _unpickle(repository: BlockRepository, session: str, known: int) -> Session:
 def _check_rivals(working: Working) -> None:
     conflicts = []
     for key, rivals in working.rivals():
-        texts = [None if rival.cid is None else to_text(rival.cid) for rival in rivals]
+        texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
         kind = "written twice" if len(rivals) > 1 else "value above or below another"
         conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
     if conflicts:

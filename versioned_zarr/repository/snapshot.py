@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from versioned_zarr import faces
 from versioned_zarr.blocks.values import read_value
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from versioned_zarr.interfaces.mapping import SnapshotMapping
     from versioned_zarr.interfaces.zarr_store import VersionedStore
     from versioned_zarr.repository.repository import BlockRepository
+
+
+class Found(Protocol):
+    """What lies under a key: its CID and the cumulative size of its blocks."""
+
+    @property
+    def cid(self) -> Cid:
+        """The CID of the value."""
+        ...
+
+    @property
+    def tsize(self) -> int:
+        """The cumulative size of its blocks, in bytes."""
+        ...
 
 
 class Snapshot:
@@ -91,14 +105,14 @@ class Snapshot:
         mapping: SnapshotMapping = faces.maker("snapshot_mapping")(self)
         return mapping
 
-    def open(self, path: str = "", **options: Any) -> zarr.Group | zarr.Array:
+    def open(self, path: str = "", **options: Any) -> zarr.Group | zarr.Array[Any]:
         """The group or array at `path`, opened by zarr for reading.
 
         Args:
             path: a Zarr path; the root by default.
             options: passed to `zarr.open`.
         """
-        node: zarr.Group | zarr.Array = faces.maker("open")(self, path, **options)
+        node: zarr.Group | zarr.Array[Any] = faces.maker("open")(self, path, **options)
         return node
 
     def to_xarray(self, group: str | None = None, **options: Any) -> xarray.Dataset:
@@ -157,13 +171,13 @@ class Snapshot:
             raise KeyNotFoundError(f"no value under {key!r} in tree {self.cid}", key=key)
         return self.read_found(link, start, end)
 
-    def read_found(self, found: Link, start: int = 0, end: int | None = None) -> memoryview:
+    def read_found(self, found: Found, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of what `find` gave, or a range of them."""
         return read_value(self._stores.blocks.get, found.cid, start, end)
 
-    def size_of(self, found: Link) -> int:
+    def size_of(self, found: Found) -> int:
         """The length in bytes of what `find` gave."""
-        return self._stores.trees.size(found)
+        return self._stores.trees.size(Link("", found.cid, found.tsize))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
         """As `read`, with None for a key that holds no value."""
@@ -202,7 +216,7 @@ class Snapshot:
             InvalidKeyError: no folder can be called so, or a value lies there.
             KeyNotFoundError: nothing lies there.
         """
-        key = key.strip("/") if isinstance(key, str) else key
+        key = str(key).strip("/")
         if key == "":
             return self
         check_key(key)

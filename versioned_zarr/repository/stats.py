@@ -62,8 +62,10 @@ class Stats:
     def __str__(self) -> str:
         lines = [
             f"{self.packs} packs, {self.stored_bytes:,} bytes stored; {self.commits} commits",
-            f"{self.values} values, {self.size_bytes:,} bytes; "
-            f"{self.shared_bytes:,} bytes saved by sharing",
+            (
+                f"{self.values} values, {self.size_bytes:,} bytes; "
+                f"{self.shared_bytes:,} bytes saved by sharing"
+            ),
         ]
         for ref in self.refs:
             lines.append(

@@ -17,7 +17,13 @@ from dataclasses import replace
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block, BlockStore
 from versioned_zarr.blocks.values import read_value
-from versioned_zarr.errors import CorruptError, InvalidKeyError, KeyNotFoundError, SessionClosedError
+from versioned_zarr.errors import (
+    CorruptError,
+    InvalidInputError,
+    InvalidKeyError,
+    KeyNotFoundError,
+    SessionClosedError,
+)
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.car import decode_varint, header_size
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text, to_text
@@ -46,10 +52,22 @@ _HEADER_LIMIT = CID_SIZE + 10
 class Pending:
     """What the journal says last of one key: a value that is not committed, or a deletion."""
 
-    __slots__ = ("cid", "draft", "is_unseen", "offset", "position", "rivals", "size", "tsize", "writer")
+    __slots__ = (
+        "cid",
+        "draft",
+        "is_gone",
+        "is_unseen",
+        "offset",
+        "position",
+        "rivals",
+        "size",
+        "tsize",
+        "writer",
+    )
 
     def __init__(self, record: Record, *, is_unseen: bool) -> None:
-        self.cid: Cid | None = record.cid if record.kind is Kind.SET else None
+        self.cid = record.cid  # of a deletion, zeros
+        self.is_gone = record.kind is not Kind.SET
         self.draft = record.draft
         self.offset = record.offset
         self.size = record.size
@@ -155,7 +173,6 @@ class Working:
         self, found: Pending | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
         """The bytes of what `find` or `walk` gave."""
-        assert found.cid is not None
         if isinstance(found, Pending) and found.draft != IN_STORE:
             try:
                 return self._read_pending(found, found.cid, start, end)
@@ -163,15 +180,16 @@ class Working:
                 pass  # its draft has become a pack since
         return read_value(self.blocks.get, found.cid, start, end)
 
-    def _read_pending(
-        self, pending: Pending, cid: Cid, start: int, end: int | None
-    ) -> memoryview:
+    def _read_pending(self, pending: Pending, cid: Cid, start: int, end: int | None) -> memoryview:
         draft = self._reader(pending.draft)
         if pending.size == pending.tsize:
             first = pending.offset + header_size(pending.size)
             stop = pending.size if end is None else min(end, pending.size)
             return draft.read(first + start, first + max(start, stop))
-        places = {found: (low, high) for found, low, high in places_in(draft, pending.offset, pending.tsize)}
+        places = {
+            found: (low, high)
+            for found, low, high in places_in(draft, pending.offset, pending.tsize)
+        }
         return read_value(lambda wanted: draft.read(*places[wanted]), cid, start, end)
 
     def _reader(self, number: int) -> Draft:
@@ -187,7 +205,6 @@ class Working:
 
     def blocks_of(self, pending: Pending) -> Iterator[Block]:
         """The blocks of a pending value, the root first."""
-        assert pending.cid is not None
         draft = self._reader(pending.draft)
         for cid, low, high in places_in(draft, pending.offset, pending.tsize):
             yield cid, draft.read(low, high)
@@ -240,7 +257,7 @@ class Working:
             StorageError: the value could not be stored; the session is as it was.
         """
         check_key(key)
-        file = unixfs.build_file(memoryview(bytes(data)), self.blocks.hash)
+        file = unixfs.build_file(_copied(data), self.blocks.hash)
         with self._changed:
             self._begin_write()
             if only_new and self._overlay.get(key) is not None:
@@ -334,9 +351,7 @@ class Working:
             return self.consumed
         return before.position
 
-    def _set(
-        self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None
-    ) -> None:
+    def _set(self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None) -> None:
         seen = self._seen(key, known)
         record = Record(
             Kind.SET, key, self.writer, seen, draft, offset, file.size, file.tsize, file.cid
@@ -423,7 +438,7 @@ class Working:
         if before is not None:
             pending.rivals = _rivals(before, pending, record.seen)
         self.entries[key] = pending
-        if pending.cid is None:
+        if pending.is_gone:
             self._overlay.delete(key)
             self.collisions.pop(key, None)
             return
@@ -452,7 +467,7 @@ class Working:
         self._written = {}
         self._overlay = WorkTree(self.trees, root)
         for key, pending in later.items():
-            if pending.cid is None:
+            if pending.is_gone:
                 self._overlay.delete(key)
             else:
                 self._overlay.set(key, pending)
@@ -486,7 +501,7 @@ class Working:
         """
         taken, self._drafts, self._draft_number = self._drafts, {}, IN_STORE
         self._written = {}
-        wanted = {entry.draft for entry in self.entries.values() if entry.cid is not None}
+        wanted = {entry.draft for entry in self.entries.values() if not entry.is_gone}
         for number in wanted - {IN_STORE} - taken.keys():
             path = draft_path(self.head.id, number)
             try:
@@ -535,6 +550,17 @@ class Working:
                 self._log = None
                 if not keep_folder:
                     self.storage.delete_folder(folder_of(self.head.id))
+
+
+def _copied(data: Bytes) -> memoryview:
+    """The bytes as nobody else can change them.
+
+    Raises:
+        InvalidInputError: these are no bytes.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidInputError(f"a value must be bytes, not {type(data).__name__}")
+    return memoryview(data if type(data) is bytes else bytes(data))
 
 
 def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]:

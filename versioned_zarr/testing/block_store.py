@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.blocks.store import Block, BlockStore
 from versioned_zarr.errors import BlockNotFoundError
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage import Bytes
 
 
 class BlockStoreContract:
@@ -38,16 +40,16 @@ class BlockStoreContract:
             assert blocks.get(cid) == data
 
     def test_many_puts_stay_found(self, blocks: BlockStore) -> None:
-        stored = {}
+        stored: dict[Cid, Bytes] = {}
         for number in range(100):
-            batch = []
+            batch: list[Block] = []
             for part in range(number % 7 + 1):
                 data = f"{number}/{part}".encode()
                 batch.append((blocks.hash.raw(data), data))
             blocks.put(batch, batch[0][0])
             stored.update(batch)
-        for cid, data in stored.items():
-            assert blocks.get(cid) == data
+        for cid, value in stored.items():
+            assert blocks.get(cid) == value
 
     def test_keep_says_whether_blocks_are_there(self, blocks: BlockStore) -> None:
         cid = blocks.hash.raw(b"x")

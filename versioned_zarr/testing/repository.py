@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 
@@ -23,9 +24,11 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.session import Session
 
 BAD_KEYS = [
-    "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\0b", "é" * 150, "x" * 300, "\ud800",
+    "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\0b",
+    "é" * 150, "x" * 300, "\ud800",
 ]  # fmt: skip
 BAD_REFS = [
     "", "a b", "a..b", "a~", "a^", "a:b", "a?", "a*", "a[", "a\\b", "/a", "a/", "a//b", ".a",
@@ -51,6 +54,12 @@ def contents(repository: Repository, ref: str = "main") -> dict[str, bytes]:
     return dict(repository.checkout(ref).mapping)
 
 
+def fail_after_writing(session: Session) -> None:
+    """What goes wrong in the middle of a `with` block."""
+    session.write("a", b"2")
+    raise ZeroDivisionError
+
+
 class RepositoryContract:
     """Subclass it with fixtures `repository` (a new one) and `reopen` (opens it afresh)."""
 
@@ -69,7 +78,7 @@ class RepositoryContract:
     ) -> None:
         session = repository.session()
         session.write("a/b", b"1")
-        assert session.read("a/b") == b"1"
+        assert bytes(session.read("a/b")) == b"1"
         assert session.list_dir("a") == ["b"]
         assert repository.session().get("a/b") is None
         assert contents(repository) == {}
@@ -77,7 +86,9 @@ class RepositoryContract:
     def test_a_commit_is_what_the_session_held(
         self, repository: Repository, reopen: Callable[[], Repository]
     ) -> None:
-        commit = commit_values(repository, {"a/b": b"1", "c": b"", "d/e/f": b"x" * 3_000_000}, "why")
+        commit = commit_values(
+            repository, {"a/b": b"1", "c": b"", "d/e/f": b"x" * 3_000_000}, "why"
+        )
         again = reopen()
         assert again.branches["main"] == commit
         assert contents(again) == {"a/b": b"1", "c": b"", "d/e/f": b"x" * 3_000_000}
@@ -109,12 +120,12 @@ class RepositoryContract:
         with repository.session(message="clean") as session:
             session.write("a", b"1")
         assert contents(repository) == {"a": b"1"}
-        with pytest.raises(ZeroDivisionError), repository.session(message="never") as session:
-            session.write("a", b"2")
-            raise ZeroDivisionError
+        session = repository.session(message="never")
+        with pytest.raises(ZeroDivisionError), session:
+            fail_after_writing(session)
         assert contents(repository) == {"a": b"1"}
         resumed = repository.resume(session.id)
-        assert resumed.read("a") == b"2"
+        assert bytes(resumed.read("a")) == b"2"
         resumed.commit("resumed")
         assert contents(repository) == {"a": b"2"}
 
@@ -139,21 +150,19 @@ class RepositoryContract:
         assert (info.id, info.branch, info.keys, info.is_alive) == (session.id, "main", 2, True)
         assert info.base == repository.branches["main"].cid
         copy = reopen().resume(session.id)
-        assert copy.read("b") == b"2"
+        assert bytes(copy.read("b")) == b"2"
         repository.drop(session.id)
         assert repository.sessions() == []
         with pytest.raises(SessionNotFoundError):
             repository.drop(session.id)
 
-    def test_a_pickled_session_writes_into_the_same_one(
-        self, repository: Repository
-    ) -> None:
+    def test_a_pickled_session_writes_into_the_same_one(self, repository: Repository) -> None:
         session = repository.session()
         session.write("a", b"1")
         copy = pickle.loads(pickle.dumps(session))
         assert copy == session
         copy.write("b", b"2")
-        assert session.read("b") == b"2"
+        assert bytes(session.read("b")) == b"2"
         session.commit("both")
         assert contents(repository) == {"a": b"1", "b": b"2"}
 
@@ -170,7 +179,7 @@ class RepositoryContract:
         session = repository.session()
         session.write("a/b", b"1")
         for key in ("a", "a/b/c"):
-            with pytest.raises(InvalidKeyError, match="a/b|'a'"):
+            with pytest.raises(InvalidKeyError, match=r"a/b|'a'"):
                 session.write(key, b"2")
         session.commit("one")
         for key in ("a", "a/b/c"):
@@ -205,7 +214,7 @@ class RepositoryContract:
         one.commit("one")
         with pytest.raises(BranchMovedError):
             two.commit("two", on_moved="fail")
-        assert two.read("b") == b"2"
+        assert bytes(two.read("b")) == b"2"
         assert contents(repository) == {"a": b"1"}
 
     def test_a_conflict_names_the_keys_and_loses_nothing(self, repository: Repository) -> None:
@@ -217,7 +226,7 @@ class RepositoryContract:
         with pytest.raises(ConflictError, match="a/c/0") as caught:
             two.commit("two")
         assert [conflict.path for conflict in caught.value.conflicts] == ["a/c/0"]
-        assert two.read("a/c/0") == b"2"
+        assert bytes(two.read("a/c/0")) == b"2"
         assert contents(repository)["a/c/0"] == b"1"
         two.commit("two", resolve="theirs")
         assert contents(repository) == {"a/c/0": b"2", "own/1": b"1", "own/2": b"2"}
@@ -229,7 +238,7 @@ class RepositoryContract:
         repository.branches.delete("dev")
         with pytest.raises(RefNotFoundError, match="dev"):
             session.commit("lost")
-        assert session.read("a") == b"1"
+        assert bytes(session.read("a")) == b"1"
 
     # Refs
 
@@ -379,7 +388,7 @@ class RepositoryContract:
 
     @pytest.mark.parametrize(("resolve", "want"), [("ours", b"1"), ("theirs", b"2")])
     def test_merge_conflicts_are_resolved_as_told(
-        self, repository: Repository, resolve: str, want: bytes
+        self, repository: Repository, resolve: Literal["ours", "theirs"], want: bytes
     ) -> None:
         repository.branches.create("dev")
         commit_values(repository, {"x/a": b"1"}, "ours")
@@ -416,8 +425,8 @@ class RepositoryContract:
 
     def test_squash_keeps_the_tree(self, repository: Repository) -> None:
         start = commit_values(repository, {"a": b"1"}, "one")
-        for number in range(3):
-            last = commit_values(repository, {"a": bytes([number])}, f"step {number}")
+        commit_values(repository, {"a": b"2"}, "step 1")
+        last = commit_values(repository, {"a": b"3"}, "step 2")
         squashed = repository.squash(start.cid, "main", "all at once")
         assert squashed.parents == (start.cid,)
         assert squashed.tree == last.tree
@@ -459,10 +468,10 @@ class RepositoryContract:
         value = bytes(range(256)) * 10_000
         commit_values(repository, {"small": b"0123456789", "large": value})
         snapshot = repository.checkout()
-        assert snapshot.read("small", 3, 99) == b"3456789"
-        assert snapshot.read("small", 20, 30) == b""
+        assert bytes(snapshot.read("small", 3, 99)) == b"3456789"
+        assert bytes(snapshot.read("small", 20, 30)) == b""
         for start, end in ((0, 1), (1 << 20, (1 << 20) + 1), ((1 << 20) - 5, (2 << 20) + 5)):
-            assert snapshot.read("large", start, end) == value[start:end]
+            assert bytes(snapshot.read("large", start, end)) == value[start:end]
         assert snapshot.size("large") == len(value)
         assert snapshot.size("none") is None
 

@@ -14,14 +14,14 @@ class StorageContract:
 
     def test_what_was_put_is_read(self, storage: Storage) -> None:
         storage.put("a/b", [b"12", memoryview(b"345")])
-        assert storage.read("a/b") == b"12345"
-        assert storage.read("a/b", 1, 3) == b"23"
-        assert storage.read("a/b", 3) == b"45"
+        assert bytes(storage.read("a/b")) == b"12345"
+        assert bytes(storage.read("a/b", 1, 3)) == b"23"
+        assert bytes(storage.read("a/b", 3)) == b"45"
 
     def test_put_replaces_the_whole(self, storage: Storage) -> None:
         storage.put("a", [b"a longer one"])
         storage.put("a", [b"short"])
-        assert storage.read("a") == b"short"
+        assert bytes(storage.read("a")) == b"short"
 
     def test_a_view_outlives_deletion(self, storage: Storage) -> None:
         storage.put("a", [b"12345"])
@@ -29,7 +29,7 @@ class StorageContract:
         if view is None:
             pytest.skip("this place has no views")
         storage.delete("a")
-        assert view == b"12345"
+        assert bytes(view) == b"12345"
         assert view.readonly
 
     @pytest.mark.parametrize("method", ["read", "view", "open_log", "adopt_draft", "read_draft"])
@@ -67,7 +67,7 @@ class StorageContract:
         log.sync()
         again = storage.open_log("logs/one")
         assert again.end() == 11
-        assert again.read(0, 11) == b"firstsecond"
+        assert bytes(again.read(0, 11)) == b"firstsecond"
         assert again.append(b"!") == 12
         assert log.end() == 12
         log.close()
@@ -97,12 +97,12 @@ class StorageContract:
         draft.write(3, [b"45", b"6"])
         draft.write(0, [b"123"])
         draft.write(6, [b"trailing"])
-        assert draft.read(1, 5) == b"2345"
+        assert bytes(draft.read(1, 5)) == b"2345"
         assert draft.size() >= 14
         draft.start_writeback()
         draft.publish("packs/x.car", 6)
         draft.close()
-        assert storage.read("packs/x.car") == b"123456"
+        assert bytes(storage.read("packs/x.car")) == b"123456"
         assert [item.path for item in storage.list("s")] == []
 
     def test_a_draft_belongs_to_its_living_writer(self, storage: Storage) -> None:
@@ -110,13 +110,13 @@ class StorageContract:
         draft.write(0, [b"123"])
         assert storage.adopt_draft("s/1.draft") is None
         reader = storage.read_draft("s/1.draft")
-        assert reader.read(0, 3) == b"123"
+        assert bytes(reader.read(0, 3)) == b"123"
         reader.close()
         assert storage.adopt_draft("s/1.draft") is None
         draft.close()
         adopted = storage.adopt_draft("s/1.draft")
         assert adopted is not None
-        assert adopted.read(0, 3) == b"123"
+        assert bytes(adopted.read(0, 3)) == b"123"
         adopted.close()
 
     def test_a_lock_lets_one_in_and_sharers_together(self, storage: Storage) -> None:

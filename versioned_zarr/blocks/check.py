@@ -1,0 +1,129 @@
+"""Checking a pack: each byte of it must be what writing its blocks again would give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from versioned_zarr.blocks.pack import recover_entries
+from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld.car import (
+    DATA_OFFSET,
+    FIRST_SECTION,
+    Section,
+    decode_varint,
+    encode_index,
+    header_size,
+    pack_head,
+    section_header,
+)
+from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction
+
+
+class Fault(NamedTuple):
+    """Something wrong with a pack.
+
+    Attributes:
+        problem: what, in words.
+        cid: the block that it concerns, if one; its codec may be a guess.
+        is_lost: whether that block cannot be read from this pack.
+    """
+
+    problem: str
+    cid: Cid | None = None
+    is_lost: bool = False
+
+
+class Checked(NamedTuple):
+    """What a check of a pack found: its sound blocks, and its faults."""
+
+    sections: list[Section]
+    faults: list[Fault]
+
+
+def check_pack(
+    data: memoryview, hash_function: HashFunction, where: str, *, read_all: bool
+) -> Checked:
+    """Check a whole pack.
+
+    Args:
+        data: the pack.
+        hash_function: the repository's.
+        where: its name, for errors.
+        read_all: whether to hash every block, or only those whose names are damaged.
+    """
+    entries, end = recover_entries(data, hash_function, where)
+    places = sorted(
+        (int(offset) + DATA_OFFSET, bytes(digest)) for digest, offset in entries.tolist()
+    )
+    checked = Checked([], [])
+    for number, (offset, digest) in enumerate(places):
+        following = places[number + 1][0] if number + 1 < len(places) else end
+        _check_block(data, offset, following, digest, hash_function, checked, read_all=read_all)
+    digests = {section.cid[-32:] for section in checked.sections}
+    root = Cid(bytes(data[FIRST_SECTION - _ROOT_FROM_END :][:CID_SIZE]))
+    if bytes(data[:FIRST_SECTION]) != pack_head(root, end):
+        checked.faults.append(Fault("its head is damaged"))
+    elif root[-32:] not in digests or root[:4] not in _prefixes(hash_function):
+        checked.faults.append(Fault("the root that its head names is not in it"))
+    if bytes(data[end:]) != encode_index(entries, hash_function.code):
+        checked.faults.append(Fault("its index is damaged; its blocks are found without it"))
+    return checked
+
+
+_ROOT_FROM_END = CID_SIZE + len(b"\x67version\x01")
+
+
+def _prefixes(hash_function: HashFunction) -> tuple[bytes, bytes]:
+    """How a CID with a raw block and one with a node begin."""
+    multihash = bytes((hash_function.code, 32))
+    return bytes((1, RAW)) + multihash, bytes((1, DAG_PB)) + multihash
+
+
+def _check_block(
+    data: memoryview,
+    offset: int,
+    following: int,
+    digest: bytes,
+    hash_function: HashFunction,
+    checked: Checked,
+    *,
+    read_all: bool,
+) -> None:
+    """Find the block of a digest at an offset, by its own header or by where the next begins."""
+    raw = Cid(_prefixes(hash_function)[0] + digest)
+    for cid, start, end in _candidates(data, offset, following, digest):
+        block = data[start:end]
+        is_whole = bytes(data[offset:start]) == section_header(cid, len(block))
+        is_named = cid[:4] in _prefixes(hash_function)
+        if is_whole and is_named and not read_all:
+            checked.sections.append(Section(offset, cid, start, end))
+            return
+        if hash_function.digest(block) == digest:
+            if not (is_whole and is_named):
+                cid = raw if not is_named else cid
+                checked.faults.append(
+                    Fault(f"the name of the block at byte {offset} is damaged", cid)
+                )
+            checked.sections.append(Section(offset, cid, start, end))
+            return
+    problem = f"the block at byte {offset} does not hash to its name"
+    checked.faults.append(Fault(problem, raw, is_lost=True))
+
+
+def _candidates(
+    data: memoryview, offset: int, following: int, digest: bytes
+) -> Iterator[tuple[Cid, int, int]]:
+    """Where the bytes of a block may lie: as its header says, and as its neighbours say."""
+    try:
+        length, at = decode_varint(data, offset, "")
+        cid = Cid(bytes(data[at : at + CID_SIZE]))
+        if cid[-32:] == digest and CID_SIZE <= length <= len(data) - at:
+            yield cid, at + CID_SIZE, at + length
+    except CorruptError:
+        pass
+    for header in range(CID_SIZE + 1, CID_SIZE + 6):
+        size = following - offset - header
+        if size >= 0 and header_size(size) == header:
+            prefix = bytes(data[offset + header - CID_SIZE :][:4])
+            yield Cid(prefix + digest), offset + header, following

@@ -1,0 +1,5 @@
+"""`python -m versioned_zarr.cli`."""
+
+from versioned_zarr.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""What the commands share: the repository, printing, progress bars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bar
+
+import versioned_zarr as vz
+from versioned_zarr.interfaces.transfer import OnProgress, Progress
+from versioned_zarr.repository.marker import MARKER
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Context:
+    """What `-C` said, and the repository it leads to."""
+
+    def __init__(self, place: str | None) -> None:
+        self.place = place
+        self._repository: vz.Repository | None = None
+
+    @property
+    def repository(self) -> vz.Repository:
+        """The repository, opened when first asked for."""
+        if self._repository is None:
+            self._repository = vz.open(self.place or _around_here())
+        return self._repository
+
+
+def _around_here() -> str:
+    """The nearest folder above this one that is a repository, or this one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / MARKER).is_file():
+            return str(folder)
+    return str(here)
+
+
+with_repository = click.pass_obj
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+resolve_option = click.option(
+    "--resolve",
+    type=click.Choice(["ours", "theirs"]),
+    help="Settle conflicts by taking one side.",
+)
+branch_option = click.option(
+    "-b", "--branch", default="main", show_default=True, help="The branch to commit to."
+)
+
+
+def console() -> Console:
+    """Where results go."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON, indented."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_commit_line(commit: vz.Commit) -> None:
+    """Say which commit was made."""
+    console().print(f"[yellow]{commit.cid}[/] ", end="")
+    console().print(commit.summary, markup=False)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[OnProgress]:
+    """A bar on stderr that a transfer moves; nothing where stderr is no terminal."""
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[keys]}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not Console(stderr=True).is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=None, keys="")
+
+        def move(progress: Progress) -> None:
+            bar.update(
+                task,
+                total=progress.size_bytes_total,
+                completed=progress.size_bytes,
+                keys=f"{progress.keys}/{progress.keys_total} keys",
+            )
+
+        yield move

@@ -1,0 +1,147 @@
+"""Commands that make repositories and move values in and out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+import versioned_zarr as vz
+from versioned_zarr.cli.output import (
+    Context,
+    as_json,
+    branch_option,
+    console,
+    print_commit_line,
+    print_json,
+    progress_bar,
+    with_repository,
+)
+from versioned_zarr.interfaces.folder import cid_of_folder
+from versioned_zarr.interfaces.transfer import import_zarr, to_folder
+
+
+@click.command()
+@click.argument("place", required=False)
+@click.option(
+    "--hash",
+    "hash_name",
+    type=click.Choice(["sha2-256", "blake3"]),
+    default="sha2-256",
+    show_default=True,
+    help="What names blocks; for good.",
+)
+@with_repository
+def init(context: Context, place: str | None, hash_name: str) -> None:
+    """Make a repository at PLACE, a path or URL."""
+    repository = vz.create(place or context.place or os.curdir, hash=hash_name)
+    console().print(f"new repository at {repository.url}", markup=False)
+
+
+@click.command()
+@click.argument("ref", default="main")
+@click.argument("path", default="")
+@click.option("-r", "--recursive", is_flag=True, help="All keys below, not just the names here.")
+@click.option("-l", "--long", is_flag=True, help="With sizes in bytes.")
+@as_json
+@with_repository
+def ls(context: Context, ref: str, path: str, recursive: bool, long: bool, as_json: bool) -> None:
+    """List what lies at PATH in REF."""
+    snapshot = context.repository.checkout(ref).path(path)
+    sizes: dict[str, int | None]
+    if recursive:
+        sizes = dict(snapshot.sizes())
+    else:
+        sizes = {name: snapshot.size(name) for name in snapshot.list_dir()}
+    if as_json:
+        print_json([{"name": name, "size": size} for name, size in sizes.items()])
+        return
+    for name, size in sizes.items():
+        shown = name if size is not None else f"{name}/"
+        text = f"{'-' if size is None else size:>12}  {shown}" if long else shown
+        console().print(text, markup=False)
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("key")
+@with_repository
+def cat(context: Context, ref: str, key: str) -> None:
+    """Write the value under KEY in REF to standard output, as it is."""
+    sys.stdout.buffer.write(context.repository.checkout(ref).read(key))
+    sys.stdout.buffer.flush()
+
+
+@click.command("import")
+@click.argument("source")
+@branch_option
+@click.option("-p", "--path", default="", help="The group it shall become.")
+@click.option("-m", "--message", help="Why.")
+@click.option("--overwrite", is_flag=True, help="Replace what lies there.")
+@click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@with_repository
+def import_(
+    context: Context,
+    source: str,
+    branch: str,
+    path: str,
+    message: str | None,
+    overwrite: bool,
+    workers: int,
+) -> None:
+    """Commit a copy of the plain Zarr at SOURCE, a folder or URL.
+
+    Interrupted, it goes on where it stopped when it is called again.
+    """
+    with progress_bar("importing") as on_progress:
+        commit = import_zarr(
+            context.repository,
+            source,
+            branch=branch,
+            path=path,
+            message=message,
+            overwrite=overwrite,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    print_commit_line(commit)
+
+
+@click.command("export")
+@click.argument("ref")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("-p", "--path", default="", help="Only this group or array.")
+@click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@with_repository
+def export(context: Context, ref: str, folder: str, path: str, workers: int) -> None:
+    """Write REF as a plain Zarr folder, every block verified.
+
+    Interrupted, it goes on where it stopped when it is called again.
+    """
+    snapshot = context.repository.checkout(ref).path(path)
+    with progress_bar("exporting") as on_progress:
+        to_folder(snapshot, folder, workers=workers, on_progress=on_progress)
+    console().print(f"{snapshot.cid} written to {folder}", markup=False)
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--hash",
+    "hash_name",
+    type=click.Choice(["sha2-256", "blake3"]),
+    default="sha2-256",
+    show_default=True,
+)
+def cid(path: Path, hash_name: str) -> None:
+    """Print the CID of a plain folder or file, as a snapshot of it would have.
+
+    Needs no repository. The same as `ipfs add -r -Q --hidden --only-hash` prints for it with the
+    profile unixfs-v1-2025.
+    """
+    click.echo(cid_of_folder(path, hash_name))
+
+
+COMMANDS = [init, ls, cat, import_, export, cid]
