@@ -70,6 +70,18 @@ def test_a_name_is_found_where_a_link_has_it_and_nowhere_else(links, data):
     assert dag_pb.find(block, starts, name) == first
 
 
+def test_the_bytes_of_a_name_within_a_cid_are_no_name():
+    cid = (b"-" * 10 + b"\x12\x01b\x18").ljust(36, b"-")
+    links = [Link("a", cid, 0), Link("b", bytes(36), 0), Link("a\x12\x01c\x18", cid, 0)]
+    block = dag_pb.encode(links, b"\x08\x01")
+    starts = dag_pb.scan(block, b"\x08\x01")
+    assert dag_pb.find(block, starts, "b") == links[1]
+    assert dag_pb.find(block, starts, "c") is None
+    assert dag_pb.find(block, starts, "x" * 200) is None
+    assert dag_pb.scan(block[:-1], b"\x08\x01") is None
+    assert dag_pb.scan(dag_pb.encode([Link("x" * 200, cid, 0)], b"\x08\x01"), b"\x08\x01") is None
+
+
 @given(BLOCKS, st.binary(max_size=3))
 def test_a_scan_of_any_block_agrees_with_decode(block, data):
     starts = dag_pb.scan(block, data)
@@ -99,9 +111,24 @@ def test_a_link_without_name_and_size_is_read():
         (b"\x12\x06\x0a\x01b\x12\x01\xff", "UTF-8"),
         (b"\x12\x2c\x0a\x24" + bytes(36) + b"\x12\x02\xc3\xff\x18\x01", "UTF-8"),
         (b"\x12" + b"\xff" * 10, "64 bits"),
+        (b"\x12" + b"\xff" * 9 + b"\x02", "64 bits"),
+        (b"\x12\x03\x0a\x05a", "a link ends too early"),
+        (b"\x12\x06\x0a\x01b\x1a\x01x", "unknown field 0x1a"),
         (b"\x12\x80", "too early"),
     ],
 )
 def test_a_malformed_block_says_why(block, why):
     with pytest.raises(CorruptBlockError, match=why):
         dag_pb.decode(block)
+
+
+def test_messages_are_read_field_by_field():
+    message = b"\x08\x05" + b"\x12\x01x" + b"\x19" + bytes(8) + b"\x25" + bytes(4)
+    assert dag_pb.read_fields(message) == [(1, 5), (2, b"x"), (3, bytes(8)), (4, bytes(4))]
+    assert dag_pb.read_varints(b"\x05\x80\x01") == [5, 128]
+
+
+@pytest.mark.parametrize("message", [b"\x08", b"\x08\x80", b"\x12\x05x", b"\x19123", b"\x0b"])
+def test_a_malformed_message_says_why(message):
+    with pytest.raises(CorruptBlockError, match=r"too early|unknown kind"):
+        dag_pb.read_fields(message)

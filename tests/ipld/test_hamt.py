@@ -22,6 +22,14 @@ def test_hashes_of_one_and_of_many_names_agree():
     ]
 
 
+def test_a_lone_surrogate_has_no_hash():
+    """Given to mmh3 as it is, it ends the process."""
+    with pytest.raises(UnicodeEncodeError):
+        hamt.hash_name("\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        hamt.hash_names(["a", "\ud800"])
+
+
 def test_few_and_many_entries_are_built_alike():
     """Below 100 entries another way of sorting is taken."""
     names = [f"{i}" for i in range(5000)]

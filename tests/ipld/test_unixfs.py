@@ -1,7 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from versioned_zarr.errors import CorruptBlockError
@@ -133,7 +133,8 @@ def test_any_fields_read_or_are_corrupt(fields):
         return
 
 
-@given(st.binary(max_size=60))
+@example(b"\x08\x05\x12")
+@given(st.one_of(st.binary(max_size=60), st.binary(max_size=9).map(b"\x08\x05\x12".__add__)))
 def test_any_bytes_read_or_are_corrupt(data):
     for block in (data, dag_pb.encode((), data)):
         try:

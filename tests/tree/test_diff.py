@@ -82,6 +82,8 @@ def test_equal_trees_and_subtrees_are_not_read(blocks):
     extra = LARGE | {"b/x": leaf(1)}
     assert found(blocks, LARGE, extra) == differing(LARGE, extra)
     assert len(blocks.gets) == 3
+    assert found(blocks, LARGE, extra, "a/c") == []
+    assert len(blocks.gets) == 3
 
 
 def test_a_directory_that_becomes_a_hamt_is_compared_by_names(blocks):

@@ -12,6 +12,7 @@ from versioned_zarr.errors import (
     InvalidInputError,
 )
 from versioned_zarr.ipld import Cid, Link, dag_pb, unixfs
+from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.tree import Trees
 
 MODEL = {
@@ -68,6 +69,25 @@ def test_all_keys_are_found_and_no_others(blocks, model):
         assert trees.find(root, key) is None
 
 
+def test_names_are_found_in_a_block_before_and_after_it_is_decoded(blocks):
+    trees, root = open_tree(blocks, PLAIN)
+    for key, link in PLAIN.items():
+        assert trees.find(root, key).cid == link.cid
+        assert trees.find(root, f"{key}x") is None
+    assert len(blocks.gets) == 2
+
+
+def test_a_malformed_link_in_a_large_directory_is_told_of(blocks):
+    link = b"\x12\x2e" + b"\x0a\x24" + bytes(36) + b"\x12\x02ab\x18\x01\x19\x00"
+    directory = store(blocks, link * 300 + b"\x0a\x02\x08\x01")
+    root = store(blocks, unixfs.directory([("d", directory, 1)]))
+    trees = Trees(blocks, SHA2)
+    for look in (lambda: trees.find(root, "d/ab"), lambda: trees.list_dir(root, "d")):
+        with pytest.raises(CorruptBlockError) as caught:
+            look()
+        assert caught.value.cid == to_text(directory)
+
+
 def test_directories_are_listed_and_walked_by_path(blocks):
     trees, root = open_tree(blocks, MODEL)
     assert trees.list_dir(root) == ["a", "a-b", "a.b", "zarr.json", "é"]
@@ -97,6 +117,13 @@ def test_finding_a_name_reads_the_shards_on_the_way_only(blocks):
     assert len(blocks.gets) <= 4
     trees.find(root, "12345")
     assert len(blocks.gets) <= 4
+
+
+def test_many_paths_are_found_one_after_the_other(blocks):
+    model = {f"{i}/x": leaf(i) for i in range(4200)}
+    trees, root = open_tree(blocks, model)
+    assert all(trees.find(root, key).cid == link.cid for key, link in model.items())
+    assert len(trees._paths) < 4200
 
 
 def test_what_is_remembered_is_bounded(blocks):

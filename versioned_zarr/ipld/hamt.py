@@ -39,15 +39,20 @@ Shard: TypeAlias = dict[str, Link]
 
 
 def hash_name(name: str) -> bytes:
-    """Return the 8 bytes that say which slot `name` takes in each shard on the way to it."""
-    return mmh3.hash_bytes(name)[7::-1]
+    """Return the 8 bytes that say which slot `name` takes in each shard on the way to it.
+
+    Raises:
+        UnicodeEncodeError: `name` has a lone surrogate.
+    """
+    # mmh3 is never given the str itself: a lone surrogate in one crashes it.
+    return mmh3.hash_bytes(name.encode())[7::-1]
 
 
 def hash_names(names: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Return the hashes of many names as numbers; their order is the order of the slots."""
     hashes = np.empty(len(names), np.uint64)
     for start in range(0, len(names), _BATCH):
-        digests = b"".join(map(mmh3.hash_bytes, names[start : start + _BATCH]))
+        digests = b"".join(map(mmh3.hash_bytes, map(str.encode, names[start : start + _BATCH])))
         hashes[start : start + _BATCH] = np.frombuffer(digests, "<u8")[::2]
     return hashes
 

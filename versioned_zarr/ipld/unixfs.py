@@ -177,8 +177,9 @@ def decode(block: Buffer) -> Node:
     links, data = dag_pb.decode(block)
     if data == DIRECTORY_DATA:
         return Node(Kind.DIRECTORY, links)
-    if data[:3] == b"\x08\x05\x12" and data[4 + data[3] :] == _HAMT_TAIL:
-        bits = int.from_bytes(data[4 : -len(_HAMT_TAIL)], "big")
+    bits_end = len(data) - len(_HAMT_TAIL)
+    if data[:3] == b"\x08\x05\x12" and data[bits_end:] == _HAMT_TAIL and data[3] == bits_end - 4:
+        bits = int.from_bytes(data[4:bits_end], "big")
         return Node(Kind.HAMT, links, 0, (), b"", bits, HAMT_FANOUT, HAMT_HASH_TYPE)
     return _read_data(data, links)
 

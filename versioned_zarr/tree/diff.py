@@ -77,16 +77,15 @@ def _labelled(trees: Trees, pairs: Iterable[tuple[str, _Pair]]) -> Iterator[tupl
 def _of_pair(trees: Trees, pair: _Pair, start: str) -> Iterator[KeyChange]:
     """Yield the changes between two directories, either of which may be missing."""
     old, new = pair
-    if old is None and new is None:
-        return
-    if old is None or new is None:
-        present = old or new
-        assert present is not None
-        for key, link in trees.walk_directory(trees.directory(present.cid), start):
-            yield KeyChange(key, link, None) if new is None else KeyChange(key, None, link)
-        return
-    pairs = changed_links(trees, trees.directory(old.cid), trees.directory(new.cid))
-    yield from _of_names(trees, pairs, start)
+    if old is not None and new is not None:
+        pairs = changed_links(trees, trees.directory(old.cid), trees.directory(new.cid))
+        yield from _of_names(trees, pairs, start)
+    elif old is not None:
+        for key, link in trees.walk_directory(trees.directory(old.cid), start):
+            yield KeyChange(key, link, None)
+    elif new is not None:
+        for key, link in trees.walk_directory(trees.directory(new.cid), start):
+            yield KeyChange(key, None, link)
 
 
 def changed_links(

@@ -136,14 +136,15 @@ class ShardedDirectory(Directory):
         except UnicodeEncodeError:
             return None  # a lone surrogate, which no name has
         shard = self.shard
-        for depth, slot in enumerate(digest, 1):
-            link = shard.get(SLOTS[slot])
+        depth = 0
+        while True:
+            link = shard.get(SLOTS[digest[depth]])
             if link is None:
                 return None
             if not hamt.is_shard(link):
                 return hamt.named(link) if link.name[2:] == name else None
-            shard = self._shards.shard(link.cid, depth)
-        return None
+            depth += 1
+            shard = self._shards.shard(link.cid, depth)  # refuses to go below the digest's end
 
     def __iter__(self) -> Iterator[Link]:
         return links_below(self._shards, self.shard, 0)
