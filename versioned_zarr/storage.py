@@ -115,8 +115,15 @@ class Storage(Protocol):
         """
         ...
 
-    def put(self, path: str, parts: Sequence[Bytes]) -> None:
-        """Write the parts as one whole, durably; a reader sees the old bytes or the new ones."""
+    def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
+        """Write the parts as one whole: a reader sees the old bytes or the new ones.
+
+        Args:
+            path: where.
+            parts: what, one behind the other.
+            durable: whether it must survive a loss of power once this returns, or only the
+                death of the process.
+        """
         ...
 
     def list(self, prefix: str) -> list[Stored]:

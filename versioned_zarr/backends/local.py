@@ -30,28 +30,36 @@ _SWEEP_AGE_S = 24 * 3600
 _MAX_PARTS = 512  # below IOV_MAX of every system
 
 
-@contextlib.contextmanager
-def _naming_failures(path: str | os.PathLike[str]) -> Iterator[None]:
+class _naming_failures:  # noqa: N801 - used as a statement, on every write
     """Turn what the system says into errors that say what, where and what to do."""
-    try:
-        yield
-    except (FileNotFoundError, StorageError):
-        raise
-    except OSError as error:
-        where = os.fspath(path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(
-                f"no room left to write {where!r}; free some and try again, "
-                "nothing that was committed is touched",
-                where=where,
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ReadOnlyError(
-                f"no permission for {where!r}: {error.strerror}; "
-                "check who owns the folder and how it is mounted",
-                url=where,
-            ) from error
-        raise StorageError(f"{where!r} failed: {error.strerror or error}", where=where) from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, StorageError)):
+            raise _named(error, os.fspath(self._path)) from error
+
+
+def _named(error: OSError, where: str) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            f"no room left to write {where!r}; free some and try again, "
+            "nothing that was committed is touched",
+            where=where,
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ReadOnlyError(
+            f"no permission for {where!r}: {error.strerror}; "
+            "check who owns the folder and how it is mounted",
+            url=where,
+        )
+    return StorageError(f"{where!r} failed: {error.strerror or error}", where=where)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -64,6 +72,10 @@ def _sync_folder(folder: Path) -> None:
 
 def _write_all(fd: int, parts: Sequence[Bytes], offset: int | None) -> None:
     """Write every byte of the parts, at `offset` or where the file stands."""
+    if len(parts) <= _MAX_PARTS and offset is not None:
+        done = os.pwritev(fd, parts, offset)
+        if done == sum(map(len, parts)):
+            return
     rest = [memoryview(part).cast("B") for part in parts if len(part)]
     while rest:
         batch = rest[:_MAX_PARTS]
@@ -129,7 +141,7 @@ class LocalStorage:
             stop = os.fstat(file.fileno()).st_size if end is None else end
             return memoryview(os.pread(file.fileno(), max(0, stop - start), start))
 
-    def put(self, path: str, parts: Sequence[Bytes]) -> None:
+    def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """See `Storage.put`: a temporary file, fsync, rename, fsync of the folder."""
         target = self._path(path)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -139,14 +151,16 @@ class LocalStorage:
                 fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 try:
                     _write_all(fd, parts, None)
-                    os.fsync(fd)
+                    if durable:
+                        os.fsync(fd)
                 finally:
                     os.close(fd)
                 os.replace(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            _sync_folder(target.parent)
+            if durable:
+                _sync_folder(target.parent)
         self._forget(path)
 
     def list(self, prefix: str) -> list[Stored]:
@@ -266,8 +280,7 @@ class _LocalLog:
                 self._fd = os.open(path, flags, 0o666)
             except PermissionError:
                 self._fd = os.open(path, os.O_RDONLY)
-            if create:
-                _sync_folder(path.parent)
+            self._is_new = create and not os.fstat(self._fd).st_size
 
     def append(self, record: bytes) -> int:
         with _naming_failures(self._path):
@@ -289,6 +302,9 @@ class _LocalLog:
     def sync(self) -> None:
         with _naming_failures(self._path):
             os.fdatasync(self._fd)
+            if self._is_new:
+                _sync_folder(self._path.parent)
+                self._is_new = False
 
     def close(self) -> None:
         if self._fd >= 0:

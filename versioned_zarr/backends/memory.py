@@ -59,7 +59,13 @@ class MemoryStorage:
         with self._guard:
             return memoryview(bytes(self._item(path).data[start:end]))
 
-    def put(self, path: str, parts: Sequence[Bytes]) -> None:
+    def put(
+        self,
+        path: str,
+        parts: Sequence[Bytes],
+        *,
+        durable: bool = True,  # noqa: ARG002 - memory is as durable as it gets
+    ) -> None:
         """See `Storage.put`."""
         with self._guard:
             self._items[path] = _Item(bytearray().join(parts))

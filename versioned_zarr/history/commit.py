@@ -7,10 +7,9 @@ bytes.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import socket
+import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -101,11 +100,13 @@ def default_author() -> str:
     named = os.environ.get("VERSIONED_ZARR_AUTHOR")
     if named:
         return named
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    user = os.environ.get("LOGNAME") or os.environ.get("USER")
+    if not user:
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            user = f"uid{os.getuid()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def encode(

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
 from versioned_zarr.blocks.packed import GC_LOCK, PACKS, PackedStore, new_name, pack_path
+from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import CorruptBlockError, CorruptError
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
-from versioned_zarr.ipld.cid import CID_SIZE, RAW, Cid
+from versioned_zarr.ipld.cid import CID_SIZE, Cid
 from versioned_zarr.repository.journal import folder_of
 from versioned_zarr.repository.reach import reach, ref_roots, session_roots
 from versioned_zarr.repository.sessions import SessionInfo, list_sessions
@@ -26,8 +27,9 @@ from versioned_zarr.repository.stores import Stores
 
 PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
-_TIDY_LIMIT_BYTES = 4 << 20
-_TIDY_PACKS = 32
+_TIERS_BYTES = (32 << 10, 512 << 10, 8 << 20)
+_TIDY_PACKS = 16
+_BATCH_BYTES = 1 << 20
 _ABANDONED_AFTER = timedelta(days=1)
 
 
@@ -89,15 +91,9 @@ def _rewrite(
     Raises:
         CorruptBlockError: a block is damaged; the packs are left as they are.
     """
-    writers: dict[bool, tuple[PackDraft, Cid]] = {}
+    writers = {True: _Rewriter(stores, store), False: _Rewriter(stores, store)}
     seen: set[Cid] = set()
-    written = 0
-
-    def finish(is_value: bool) -> None:
-        draft, root = writers.pop(is_value)
-        store.publish(draft, root)
-        draft.draft.close()
-
+    digest_of = stores.hash.digest
     for pack in packs:
         path = pack_path(pack)
         data = stores.storage.view(path) or stores.storage.read(path)
@@ -105,20 +101,52 @@ def _rewrite(
             if cid in seen or not keep(cid):
                 continue
             block = data[start:end]
-            cids.check(cid, block, path)
+            if digest_of(block) != cid[-32:]:
+                cids.check(cid, block, path)
             seen.add(cid)
-            is_value = cids.codec(cid) == RAW
-            if is_value not in writers:
-                name = f"{PACKS}/{new_name()}.draft"
-                writers[is_value] = PackDraft(stores.storage.open_draft(name), stores.hash), cid
-                written += 1
-            draft = writers[is_value][0]
-            draft.write(draft.reserve([(cid, block)]), [(cid, block)])
-            if draft.end > PACK_LIMIT_BYTES:
-                finish(is_value)
-    for is_value in list(writers):
-        finish(is_value)
-    return written
+            writers[cids.is_raw(cid)].add(cid, block)
+    for writer in writers.values():
+        writer.finish()
+    return sum(writer.written for writer in writers.values())
+
+
+class _Rewriter:
+    """Blocks going into new packs, a batch at a time."""
+
+    def __init__(self, stores: Stores, store: PackedStore) -> None:
+        self._stores, self._store = stores, store
+        self._draft: PackDraft | None = None
+        self._root: Cid | None = None
+        self._batch: list[Block] = []
+        self._batch_bytes = 0
+        self.written = 0
+
+    def add(self, cid: Cid, block: memoryview) -> None:
+        """Copy a block."""
+        self._batch.append((cid, block))
+        self._batch_bytes += len(block)
+        if self._batch_bytes >= _BATCH_BYTES:
+            self._write()
+            if self._draft is not None and self._draft.end > PACK_LIMIT_BYTES:
+                self.finish()
+
+    def _write(self) -> None:
+        if self._draft is None:
+            path = f"{PACKS}/{new_name()}.draft"
+            self._draft = PackDraft(self._stores.storage.open_draft(path), self._stores.hash)
+            self._root = self._batch[0][0]
+        self._draft.write(self._draft.reserve(self._batch), self._batch)
+        self._batch, self._batch_bytes = [], 0
+
+    def finish(self) -> None:
+        """Publish what was copied, if anything."""
+        if self._batch:
+            self._write()
+        if self._draft is not None and self._root is not None:
+            self._store.publish(self._draft, self._root)
+            self._draft.draft.close()
+            self._draft = None
+            self.written += 1
 
 
 def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
@@ -180,7 +208,7 @@ def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
 
 def repack(stores: Stores) -> Collected:
     """See `Repository.repack`."""
-    return _join(stores, SMALL_PACK_BYTES, least=2)
+    return _join(stores, 0, SMALL_PACK_BYTES, least=2)
 
 
 def tidy(stores: Stores) -> None:
@@ -191,20 +219,19 @@ def tidy(stores: Stores) -> None:
     """
     store = stores.blocks
     if isinstance(store, PackedStore) and store.wants_tidying(_TIDY_PACKS):
-        limit = 1 << 16
-        while limit <= _TIDY_LIMIT_BYTES:
-            if _join(stores, limit, least=_TIDY_PACKS).removed_packs:
-                return
-            limit <<= 3
+        lower = 0
+        for upper in _TIERS_BYTES:
+            _join(stores, lower, upper, least=_TIDY_PACKS)
+            lower = upper
 
 
-def _join(stores: Stores, limit_bytes: int, least: int) -> Collected:
+def _join(stores: Stores, lower_bytes: int, upper_bytes: int, *, least: int) -> Collected:
     store = _packed(stores)
     with stores.storage.lock(GC_LOCK):
         small = {
             stored.path[len(PACKS) + 1 : -len(".car")]: stored.size
             for stored in stores.storage.list(PACKS)
-            if stored.path.endswith(".car") and stored.size < limit_bytes
+            if stored.path.endswith(".car") and lower_bytes <= stored.size < upper_bytes
         }
         if len(small) < least:
             return Collected()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import struct
 import zlib
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ class SessionHead:
         """The head of a session that this process opens now."""
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-        return cls(name, branch, base, now, socket.gethostname(), os.getpid(), author, purpose)
+        return cls(name, branch, base, now, os.uname().nodename, os.getpid(), author, purpose)
 
     def to_bytes(self) -> bytes:
         """The head as a file: a line of JSON and its checksum."""
@@ -180,7 +179,7 @@ def draft_path(session: str, number: int) -> str:
 
 def write_head(storage: Storage, head: SessionHead) -> None:
     """Make the folder of a session."""
-    storage.put(f"{folder_of(head.id)}/session.json", [head.to_bytes()])
+    storage.put(f"{folder_of(head.id)}/session.json", [head.to_bytes()], durable=False)
 
 
 def read_head(storage: Storage, session: str) -> SessionHead:

@@ -356,12 +356,28 @@ class Working:
         record = Record(
             Kind.SET, key, self.writer, seen, draft, offset, file.size, file.tsize, file.cid
         )
+        pending = Pending(record, is_unseen=False)
         # Refuses a key that cannot be here before anything is on record.
-        self._overlay.set(key, Pending(record, is_unseen=False))
-        self._append(record)
+        self._overlay.set(key, pending)
+        start, end = self._log_record(record)
+        if start != self.consumed:
+            self._consume(start)
+            self._overlay.set(key, pending)
+        pending.position = start
+        self._enter(key, pending, seen)
+        self._written.setdefault(file.cid, pending)
+        self.consumed = end
 
     def _append(self, record: Record) -> None:
         """Put a record on the journal and take it in: it counts once it is on the journal."""
+        start, end = self._log_record(record)
+        if start != self.consumed:
+            self._consume(start)
+        self._apply(record._replace(position=start))
+        self.consumed = end
+
+    def _log_record(self, record: Record) -> tuple[int, int]:
+        """Put a record on the journal; gives where it begins and ends."""
         assert self._log is not None
         encoded = encode_record(record)
         try:
@@ -369,11 +385,7 @@ class Working:
         except BaseException:
             self._start_over()
             raise
-        start = end - len(encoded)
-        if start != self.consumed:
-            self._consume(start)
-        self._apply(record._replace(position=start))
-        self.consumed = end
+        return end - len(encoded), end
 
     # The journal
 
@@ -434,10 +446,7 @@ class Working:
     def _lay(self, record: Record) -> None:
         key, is_own = record.key, record.writer == self.writer
         pending = Pending(record, is_unseen=not is_own)
-        before = self.entries.get(key)
-        if before is not None:
-            pending.rivals = _rivals(before, pending, record.seen)
-        self.entries[key] = pending
+        self._enter(key, pending, record.seen)
         if pending.is_gone:
             self._overlay.delete(key)
             self.collisions.pop(key, None)
@@ -449,6 +458,12 @@ class Working:
         except InvalidKeyError:
             # Another process wrote above or below this key before it could know of this write.
             self.collisions[key] = pending
+
+    def _enter(self, key: str, pending: Pending, seen: int) -> None:
+        before = self.entries.get(key)
+        if before is not None:
+            pending.rivals = _rivals(before, pending, seen)
+        self.entries[key] = pending
 
     def _lay_clear(self, record: Record) -> None:
         start = f"{record.key}/" if record.key else ""

@@ -1,0 +1,203 @@
+"""Costs that must follow the change: one chunk of a million, many commits, many processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import versioned_zarr as vz
+from benchmarks.timing import Result
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".benchmark-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def run(_: int) -> Iterator[Result]:
+    yield from imports()
+    yield from million_values()
+    yield from million_chunks()
+    yield from many_commits()
+    yield from storm()
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def imports() -> Iterator[Result]:
+    code = (
+        "import time; t = time.perf_counter(); import versioned_zarr; "
+        "d = time.perf_counter() - t; import sys; print(d * 1e3, 'zarr' in sys.modules)"
+    )
+    # As installed packages have it: compiled once. The first, uncounted, run compiles.
+    with scratch() as cache:
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        yield from _imports(code, environment)
+
+
+def _imports(code: str, environment: dict[str, str]) -> Iterator[Result]:
+    times = []
+    for _ in range(8):
+        command = [sys.executable, "-c", code]
+        output = subprocess.run(command, capture_output=True, check=True, env=environment)
+        took, has_zarr = output.stdout.split()
+        times.append(float(took))
+        assert has_zarr == b"False"
+    yield Result("import versioned_zarr (no zarr)", sorted(times[1:])[3], "ms", 100)
+
+
+MILLION = """
+import resource, sys, time
+import versioned_zarr as vz
+session = vz.create(sys.argv[1]).session()
+start = time.perf_counter()
+mapping = session.mapping
+for number in range(1_000_000):
+    mapping[f"a/c/{number}"] = number.to_bytes(8, "little") * 8
+session.commit("a million")
+took = time.perf_counter() - start
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def million_values() -> Iterator[Result]:
+    with scratch() as folder:
+        command = [sys.executable, "-c", MILLION, str(folder / "r.vz")]
+        output = subprocess.run(command, capture_output=True, check=True)
+        seconds, mebibytes = (float(text) for text in output.stdout.split())
+        yield Result("1,000,000 values of 64 bytes, with the commit", seconds, "s", 30)
+        yield Result("  its peak memory", mebibytes, "MiB", 1024)
+
+
+ARRAY = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [1_000_000],
+    "data_type": "int64",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "fill_value": 0,
+    "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+    "attributes": {},
+}
+
+COLD = """
+import sys, time
+import versioned_zarr as vz
+start = time.perf_counter()
+snapshot = vz.open(sys.argv[1]).checkout("main")
+assert snapshot.read("c/777777") == (777777).to_bytes(8, "little")
+print((time.perf_counter() - start) * 1e3)
+"""
+
+
+def million_chunks() -> Iterator[Result]:
+    with scratch() as folder:
+        url = folder / "r.vz"
+        repository = vz.create(url)
+        with repository.session(message="a million chunks") as session:
+            session.write("zarr.json", json.dumps(ARRAY).encode())
+            for number in range(1_000_000):
+                session.write(f"c/{number}", number.to_bytes(8, "little"))
+        commits, statuses, diffs, written = [], [], [], []
+        for number in range(9):
+            session = repository.session()
+            session.write(f"c/{number * 100_003}", b"changed!" + bytes([number]))
+            start = time.perf_counter()
+            session.status()
+            statuses.append(time.perf_counter() - start)
+            before = size_of(url)
+            start = time.perf_counter()
+            session.commit("one chunk")
+            commits.append(time.perf_counter() - start)
+            written.append(size_of(url) - before)
+            start = time.perf_counter()
+            assert len(repository.diff("main").keys) == 1
+            diffs.append(time.perf_counter() - start)
+        middle = len(commits) // 2
+        yield Result("one chunk of 1,000,000: commit", sorted(commits)[middle] * 1e3, "ms", 20)
+        yield Result("  bytes written", sorted(written)[middle] / 1024, "KiB", 1024)
+        yield Result("  status", sorted(statuses)[middle] * 1e3, "ms", 10)
+        yield Result("  diff", sorted(diffs)[middle] * 1e3, "ms", 10)
+        times = []
+        for _ in range(5):
+            command = [sys.executable, "-c", COLD, str(url)]
+            output = subprocess.run(command, capture_output=True, check=True)
+            times.append(float(output.stdout))
+        yield Result("  open + first chunk, fresh process", sorted(times)[2], "ms", 10)
+
+
+def many_commits() -> Iterator[Result]:
+    with scratch() as folder:
+        repository = vz.create(folder / "r.vz")
+        hundreds, sizes = [], []
+        for _ in range(100):
+            before, start = size_of(folder), time.perf_counter()
+            for number in range(100):
+                session = repository.session()
+                session.write("zarr.json", json.dumps({"attributes": {"n": number}}).encode())
+                session.write(f"a/c/{number}", os.urandom(64))
+                session.commit("one of ten thousand")
+            hundreds.append(time.perf_counter() - start)
+            sizes.append(size_of(folder) - before)
+        first, last = sorted(hundreds[:10])[5], sorted(hundreds[-10:])[5]
+        yield Result("10,000 commits: one of the last", last * 10, "ms")
+        yield Result("  last hundreds / first hundreds, time", last / first, "×", 1.25)
+        grown = sum(sizes[-10:]) / sum(sizes[:10])
+        yield Result("  last hundreds / first hundreds, bytes", grown, "×", 1.25)
+        start = time.perf_counter()
+        assert sum(1 for _ in repository.log()) == 10_001
+        yield Result("  log of all", (time.perf_counter() - start) * 1e3, "ms")
+    with scratch() as folder:
+        repository = vz.create(folder / "r.vz")
+        for number in range(1500):
+            with repository.session(message="an attribute") as session:
+                document = {"zarr_format": 3, "node_type": "group", "attributes": {"n": number}}
+                session.write("zarr.json", json.dumps(document, indent=2).encode())
+        yield Result("1500 attribute commits leave", size_of(folder) / 1e6, "MB", 5)
+
+
+def commit_often(url: str, worker: int, commits: int, go: object) -> None:
+    repository = vz.open(url)
+    go.wait()  # type: ignore[attr-defined]
+    for number in range(commits):
+        session = repository.session()
+        session.write(f"w{worker}/{number}", f"{worker}/{number}".encode())
+        session.commit(f"{worker}/{number}")
+
+
+def storm() -> Iterator[Result]:
+    context = multiprocessing.get_context("spawn")
+    with scratch() as folder:
+        url = str(folder / "r.vz")
+        repository = vz.create(url)
+        go = context.Barrier(9)
+        workers = [
+            context.Process(target=commit_often, args=(url, number, 45, go)) for number in range(8)
+        ]
+        for worker in workers:
+            worker.start()
+        go.wait()
+        start = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        took = time.perf_counter() - start
+        lost = 360 - (sum(1 for _ in repository.log()) - 1)
+        yield Result("8 processes, 360 commits to one branch", took, "s", 3)
+        yield Result("  lost", lost, "commits", 0)

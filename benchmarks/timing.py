@@ -1,0 +1,47 @@
+"""Results, and how they are compared: ratios of medians within one run."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Result:
+    """One figure: what was measured, what it should be, and whether it is."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    note: str = ""
+
+    @property
+    def is_met(self) -> bool | None:
+        return None if self.target is None else self.value <= self.target
+
+
+@dataclass
+class Stopwatch:
+    """Times by name, several rounds of each."""
+
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        gc.collect()
+        start = time.perf_counter()
+        yield
+        self.times.setdefault(name, []).append(time.perf_counter() - start)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.times[name])
+
+    def ratio(self, name: str, other: str) -> float:
+        """The median, round by round, of one time over another."""
+        pairs = zip(self.times[name], self.times[other], strict=True)
+        return statistics.median(one / two for one, two in pairs)
