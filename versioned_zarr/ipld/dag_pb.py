@@ -97,7 +97,7 @@ _HEAD_SIZE: Final = 42
 def decode(block: Buffer) -> tuple[list[Link], bytes]:
     """Return the links and the data of `block`.
 
-    Costs half a microsecond a link.
+    Costs a microsecond a link.
 
     Raises:
         CorruptBlockError: it is not a dag-pb block; the error names no CID, since none is known.

@@ -114,7 +114,7 @@ def build(entries: Sequence[Entry], hash_function: HashFunction, put: Put, depth
         depth: the number of shards above.
 
     Returns:
-        A link to the topmost shard, without a name. Costs 2 µs a name.
+        A link to the topmost shard, without a name. Costs 2 to 3 µs a name.
 
     Raises:
         InvalidInputError: two names share all of their hash.
