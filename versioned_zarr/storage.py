@@ -115,6 +115,15 @@ class Storage(Protocol):
         """
         ...
 
+    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
+        """Fill the buffers, one behind the other, with the bytes at `path` from `start` on.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            StorageError: there are not so many bytes.
+        """
+        ...
+
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """Write the parts as one whole: a reader sees the old bytes or the new ones.
 

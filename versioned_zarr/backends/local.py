@@ -70,21 +70,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _write_all(fd: int, parts: Sequence[Bytes], offset: int | None) -> None:
-    """Write every byte of the parts, at `offset` or where the file stands."""
-    if len(parts) <= _MAX_PARTS and offset is not None:
-        done = os.pwritev(fd, parts, offset)
-        if done == sum(map(len, parts)):
-            return
-    rest = [memoryview(part).cast("B") for part in parts if len(part)]
+def _write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
+    """Write every byte of the parts, one behind the other, the first at `offset`."""
+    for first in range(0, len(parts), _MAX_PARTS):
+        batch = parts[first : first + _MAX_PARTS]
+        size = sum(map(len, batch))
+        done = os.pwritev(fd, batch, offset)
+        offset += size
+        if done < size:
+            _write_rest(fd, b"".join(batch)[done:], offset - size + done)
+
+
+def _write_rest(fd: int, data: bytes, offset: int) -> None:
+    """Go on after the system wrote less than it was given; a full disk says so now."""
+    rest = memoryview(data)
     while rest:
-        batch = rest[:_MAX_PARTS]
-        done = os.writev(fd, batch) if offset is None else os.pwritev(fd, batch, offset)
-        offset = None if offset is None else offset + done
-        while rest and done >= len(rest[0]):
-            done -= len(rest.pop(0))
-        if done:
-            rest[0] = rest[0][done:]
+        done = os.pwrite(fd, rest, offset)
+        rest, offset = rest[done:], offset + done
 
 
 _STORAGES: weakref.WeakSet[LocalStorage] = weakref.WeakSet()
@@ -141,6 +143,20 @@ class LocalStorage:
             stop = os.fstat(file.fileno()).st_size if end is None else end
             return memoryview(os.pread(file.fileno(), max(0, stop - start), start))
 
+    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
+        """See `Storage.read_into`: faster than the map for what is copied anyhow."""
+        with _naming_failures(self._path(path)):
+            fd = os.open(self._path(path), os.O_RDONLY)
+            try:
+                for first in range(0, len(buffers), _MAX_PARTS):
+                    batch = buffers[first : first + _MAX_PARTS]
+                    wanted = sum(map(len, batch))
+                    if os.preadv(fd, batch, start) != wanted:
+                        raise OSError(errno.EIO, f"no {wanted} bytes at {start}")
+                    start += wanted
+            finally:
+                os.close(fd)
+
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """See `Storage.put`: a temporary file, fsync, rename, fsync of the folder."""
         target = self._path(path)
@@ -150,7 +166,7 @@ class LocalStorage:
             try:
                 fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 try:
-                    _write_all(fd, parts, None)
+                    _write_all(fd, parts, 0)
                     if durable:
                         os.fsync(fd)
                 finally:

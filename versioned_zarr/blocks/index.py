@@ -1,8 +1,8 @@
 """Where each block lies: sorted runs of digests, looked up by bisection.
 
 A run is columns, not rows, so that it works mapped from a file as it does in memory, and merging
-is numpy's. docs/design/index.md shows the bytes of the file. An index is never the truth: it can
-be thrown away and made again from the packs.
+is numpy's. docs/design/index-files.md shows the bytes of the file. An index is never the truth: it
+can be thrown away and made again from the packs.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.prefixes)
+
+    def first(self, digest: bytes) -> Place | None:
+        """One place of a block; as `find`, in half the time."""
+        prefix = int.from_bytes(digest[:8], "big")
+        at = bisect_left(self._prefixes, prefix)
+        if at == len(self._prefixes) or self._prefixes[at] != prefix:
+            return None
+        if self._tails[24 * at : 24 * at + 24] == digest[8:]:
+            return Place(self.packs[self._numbers[at]], self._starts[at], self._sizes[at])
+        return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[Place]:
         """The places of a block, as a rule one; O(log n), about a microsecond."""

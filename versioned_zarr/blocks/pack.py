@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 
 from versioned_zarr.blocks.store import Block
-from versioned_zarr.errors import CorruptError
+from versioned_zarr.errors import CorruptError, VersionedZarrError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,
     FIRST_SECTION,
@@ -28,6 +30,10 @@ from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes, Draft
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
+
+
+_WRITEBACK_BYTES = 16 << 20
+_WRITER = ThreadPoolExecutor(1, thread_name_prefix="versioned-zarr-writeback")
 
 
 class PackEntries:
@@ -65,6 +71,8 @@ class PackDraft:
         self.end = FIRST_SECTION
         self.entries = PackEntries()
         self.is_sound = True
+        self._sent = 0
+        self._writeback: Future[None] | None = None
 
     @property
     def path(self) -> str:
@@ -94,6 +102,14 @@ class PackDraft:
         except BaseException:
             self.is_sound = False
             raise
+        if self.end - self._sent >= _WRITEBACK_BYTES:
+            self._sent = self.end
+            self._writeback = _WRITER.submit(self._start_writeback)
+
+    def _start_writeback(self) -> None:
+        """Let the disk work while the next values are hashed; publishing says what fails."""
+        with suppress(VersionedZarrError):
+            self.draft.start_writeback()
 
     def recover(self) -> None:
         """Learn from a dead writer's draft which sections it finished."""
@@ -114,6 +130,8 @@ class PackDraft:
 
     def publish(self, path: str, root: Cid) -> None:
         """Add the index and the head, and let the pack appear at `path`, durably."""
+        if self._writeback is not None:
+            self._writeback.result()
         index = encode_index(self.entries.to_array(), self.hash.code)
         self.draft.write(self.end, [index])
         self.draft.write(0, [pack_head(root, self.end)])

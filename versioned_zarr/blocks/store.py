@@ -38,6 +38,15 @@ class BlockStore(Protocol):
         """
         ...
 
+    def get_joined(self, cids: Sequence[Cid], size_bytes: int) -> memoryview:
+        """The bytes of several blocks, one behind the other; as `get`, with one copy.
+
+        Args:
+            cids: the blocks.
+            size_bytes: how long they are together.
+        """
+        ...
+
     def __contains__(self, cid: Cid) -> bool:
         """Whether the block is here, as far as this process has looked; no round trip."""
         ...

@@ -75,6 +75,8 @@ def section_header(cid: Cid, size: int) -> bytes:
         return bytes((length,)) + cid
     if length < 0x4000:
         return bytes((length & 0x7F | 0x80, length >> 7)) + cid
+    if length < 0x200000:
+        return bytes((length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14)) + cid
     return encode_varint(length) + cid
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from versioned_zarr import faces
-from versioned_zarr.blocks.values import read_value
+from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -173,7 +173,7 @@ class Snapshot:
 
     def read_found(self, found: Found, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of what `find` gave, or a range of them."""
-        return read_value(self._stores.blocks.get, found.cid, start, end)
+        return read_stored(self._stores.blocks, found.cid, start, end)
 
     def size_of(self, found: Found) -> int:
         """The length in bytes of what `find` gave."""

