@@ -75,23 +75,23 @@ def small_chunks(rounds: int) -> Iterator[Result]:
     """4096 chunks of 16 KiB."""
     data = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
     watch = compare(data, (64, 64), rounds, [name for name in STORES if name != "ours, blake3"])
-    yield from table(watch, "4096 × 16 KiB", ["MemoryStore", "LocalStore", "Icechunk", "ours"])
-    yield ratio(watch, "4096 × 16 KiB read", "read", "MemoryStore", 1.15)
-    yield ratio(watch, "4096 × 16 KiB read", "read", "Icechunk", 1 / 4)
-    yield ratio(watch, "4096 × 16 KiB write + commit", "write", "MemoryStore", 1.5)
-    yield ratio(watch, "4096 × 16 KiB write + commit", "write", "Icechunk", 1 / 3)
-    yield ratio(watch, "4096 × 16 KiB write + commit", "write", "LocalStore", 1 / 3)
+    yield from table(watch, "4096 x 16 KiB", ["MemoryStore", "LocalStore", "Icechunk", "ours"])
+    yield ratio(watch, "4096 x 16 KiB read", "read", "MemoryStore", 1.15)
+    yield ratio(watch, "4096 x 16 KiB read", "read", "Icechunk", 1 / 4)
+    yield ratio(watch, "4096 x 16 KiB write + commit", "write", "MemoryStore", 1.5)
+    yield ratio(watch, "4096 x 16 KiB write + commit", "write", "Icechunk", 1 / 3)
+    yield ratio(watch, "4096 x 16 KiB write + commit", "write", "LocalStore", 1 / 3)
 
 
 def large_chunks(rounds: int) -> Iterator[Result]:
     """64 chunks of 4 MiB."""
     data = np.random.default_rng(2).random((64, 1 << 20), dtype="f4")
     watch = compare(data, (1, 1 << 20), rounds, list(STORES))
-    yield from table(watch, "64 × 4 MiB", list(STORES))
-    yield ratio(watch, "64 × 4 MiB write + commit", "write", "LocalStore", 1.6)
-    yield ratio(watch, "64 × 4 MiB write + commit", "write", "LocalStore", 1.1, "ours, blake3")
-    yield ratio(watch, "64 × 4 MiB read", "read", "LocalStore", 1.0)
-    yield ratio(watch, "64 × 4 MiB read", "read", "Icechunk", 1 / 4)
+    yield from table(watch, "64 x 4 MiB", list(STORES))
+    yield ratio(watch, "64 x 4 MiB write + commit", "write", "LocalStore", 1.6)
+    yield ratio(watch, "64 x 4 MiB write + commit", "write", "LocalStore", 1.1, "ours, blake3")
+    yield ratio(watch, "64 x 4 MiB read", "read", "LocalStore", 1.0)
+    yield ratio(watch, "64 x 4 MiB read", "read", "Icechunk", 1 / 4)
 
 
 def compare(data: Any, chunks: tuple[int, int], rounds: int, names: list[str]) -> Stopwatch:
@@ -134,4 +134,4 @@ def ratio(
     watch: Stopwatch, what: str, action: str, peer: str, target: float, name: str = "ours"
 ) -> Result:
     value = watch.ratio(f"{name} {action}", f"{peer} {action}")
-    return Result(f"{what}: {name} / {peer}", value, "×", target)
+    return Result(f"{what}: {name} / {peer}", value, "x", target)

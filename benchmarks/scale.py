@@ -158,9 +158,9 @@ def many_commits() -> Iterator[Result]:
             sizes.append(size_of(folder) - before)
         first, last = sorted(hundreds[:10])[5], sorted(hundreds[-10:])[5]
         yield Result("10,000 commits: one of the last", last * 10, "ms")
-        yield Result("  last hundreds / first hundreds, time", last / first, "×", 1.25)
+        yield Result("  last hundreds / first hundreds, time", last / first, "x", 1.25)
         grown = sum(sizes[-10:]) / sum(sizes[:10])
-        yield Result("  last hundreds / first hundreds, bytes", grown, "×", 1.25)
+        yield Result("  last hundreds / first hundreds, bytes", grown, "x", 1.25)
         start = time.perf_counter()
         assert sum(1 for _ in repository.log()) == 10_001
         yield Result("  log of all", (time.perf_counter() - start) * 1e3, "ms")

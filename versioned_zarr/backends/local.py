@@ -262,7 +262,7 @@ class LocalStorage:
             return _LocalDraft(self, path, os.open(self._path(path), os.O_RDONLY))
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, shared: bool = False) -> Iterator[None]:
+    def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
         """See `Storage.lock`: `flock` on a file of its own, so it also holds between threads."""
         path = self.folder / "locks" / name
         with _naming_failures(path):
@@ -272,8 +272,13 @@ class LocalStorage:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-            yield
+            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            try:
+                fcntl.flock(fd, how if wait else how | fcntl.LOCK_NB)
+                is_held = True
+            except BlockingIOError:
+                is_held = False
+            yield is_held
         finally:
             os.close(fd)
 

@@ -135,12 +135,16 @@ class MemoryStorage:
         return _MemoryDraft(self, path, claim=False)
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, shared: bool = False) -> Iterator[None]:
+    def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
         """See `Storage.lock`."""
         with self._guard:
             lock = self._locks.setdefault(name, _SharedLock())
-        with lock.held(shared):
-            yield
+        is_held = lock.acquire(shared, wait)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                lock.release(shared)
 
 
 class _SharedLock:
@@ -151,23 +155,27 @@ class _SharedLock:
         self._sharing = 0
         self._alone = False
 
-    @contextlib.contextmanager
-    def held(self, shared: bool) -> Iterator[None]:
+    def acquire(self, shared: bool, wait: bool) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone and (shared or not self._sharing))
+            if not wait and not self._is_free(shared):
+                return False
+            self._changed.wait_for(lambda: self._is_free(shared))
             if shared:
                 self._sharing += 1
             else:
                 self._alone = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                if shared:
-                    self._sharing -= 1
-                else:
-                    self._alone = False
-                self._changed.notify_all()
+            return True
+
+    def release(self, shared: bool) -> None:
+        with self._changed:
+            if shared:
+                self._sharing -= 1
+            else:
+                self._alone = False
+            self._changed.notify_all()
+
+    def _is_free(self, shared: bool) -> bool:
+        return not self._alone and (shared or not self._sharing)
 
 
 class _MemoryLog:

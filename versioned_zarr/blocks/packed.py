@@ -37,6 +37,9 @@ from versioned_zarr.storage import Storage
 
 PACKS, INDEX = "packs", "index"
 GC_LOCK = "gc"
+"""Shared by those who count on blocks to stay; alone for the moment in which packs go."""
+HOUSE_LOCK = "housekeeping"
+"""Only one process removes packs at a time, so that no other's plans are upset."""
 _UNCOVERED_PACKS = 16
 _UNCOVERED_ENTRIES = 4096
 

@@ -72,7 +72,7 @@ class RefStore(Protocol):
         """Drop moves that were undone by a later move made before this time."""
         ...
 
-    def lock(self, kind: str, name: str) -> AbstractContextManager[None]:
+    def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """Keep others from moving a ref, where the place can; `swap` is safe without it."""
         ...
 
@@ -187,7 +187,7 @@ class LogRefs:
                 lines = [_format(entry) for entry in reversed(kept)]
                 self._storage.put(_path(kind, name), lines)
 
-    def lock(self, kind: str, name: str) -> AbstractContextManager[None]:
+    def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """See `RefStore.lock`."""
         return self._storage.lock(f"{kind}-{to_file_name(name)}")
 

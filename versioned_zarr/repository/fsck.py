@@ -6,17 +6,19 @@ hides nothing. It changes nothing.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
-from versioned_zarr.blocks.packed import INDEX, PACKS
+from versioned_zarr.blocks.packed import HOUSE_LOCK, INDEX, PACKS
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptError,
     CorruptJournalError,
     FormatError,
+    ReadOnlyError,
     RepositoryNotFoundError,
 )
 from versioned_zarr.history.names import from_file_name
@@ -123,6 +125,14 @@ class _Sound:
 
 def fsck(stores: Stores, *, read_all: bool) -> Report:
     """See `Repository.fsck`. O(repository)."""
+    with ExitStack() as held:
+        # Where nothing can be written, nobody moves packs away either.
+        with suppress(ReadOnlyError):
+            held.enter_context(stores.storage.lock(HOUSE_LOCK))
+        return _fsck(stores, read_all=read_all)
+
+
+def _fsck(stores: Stores, *, read_all: bool) -> Report:
     report = Report()
     sound = _Sound(stores)
     _check_marker(stores, report)

@@ -13,7 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
-from versioned_zarr.blocks.packed import GC_LOCK, PACKS, PackedStore, new_name, pack_path
+from versioned_zarr.blocks.packed import (
+    GC_LOCK,
+    HOUSE_LOCK,
+    PACKS,
+    PackedStore,
+    new_name,
+    pack_path,
+)
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import CorruptBlockError, CorruptError
 from versioned_zarr.history.refs import HEADS, TAGS
@@ -151,6 +158,11 @@ class _Rewriter:
 
 def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
     """See `Repository.gc`."""
+    with stores.storage.lock(HOUSE_LOCK):
+        return _collect(stores, keep_reflog, dry_run=dry_run)
+
+
+def _collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
     store = _packed(stores)
     cutoff = datetime.now(UTC) - keep_reflog
     store.refresh()
@@ -208,7 +220,8 @@ def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
 
 def repack(stores: Stores) -> Collected:
     """See `Repository.repack`."""
-    return _join(stores, 0, SMALL_PACK_BYTES, least=2)
+    with stores.storage.lock(HOUSE_LOCK):
+        return _join(stores, 0, SMALL_PACK_BYTES, least=2)
 
 
 def tidy(stores: Stores) -> None:
@@ -218,9 +231,11 @@ def tidy(stores: Stores) -> None:
     however many commits come.
     """
     store = stores.blocks
-    if isinstance(store, PackedStore) and store.wants_tidying(_TIDY_PACKS):
+    if not isinstance(store, PackedStore) or not store.wants_tidying(_TIDY_PACKS):
+        return
+    with stores.storage.lock(HOUSE_LOCK, wait=False) as is_held:
         lower = 0
-        for upper in _TIERS_BYTES:
+        for upper in _TIERS_BYTES if is_held else ():
             _join(stores, lower, upper, least=_TIDY_PACKS)
             lower = upper
 

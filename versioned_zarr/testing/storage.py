@@ -128,6 +128,16 @@ class StorageContract:
         assert entered.wait(10)
         thread.join()
 
+    def test_a_lock_that_is_taken_is_not_waited_for_unless_asked(self, storage: Storage) -> None:
+        with storage.lock("name") as is_held:
+            assert is_held
+            with storage.lock("name", wait=False) as is_held_twice:
+                assert not is_held_twice
+            with storage.lock("name", shared=True, wait=False) as is_shared:
+                assert not is_shared
+        with storage.lock("name", wait=False) as is_held_again:
+            assert is_held_again
+
     def _enter_alone(self, storage: Storage, entered: threading.Event) -> None:
         with storage.lock("name"):
             entered.set()
