@@ -158,7 +158,7 @@ def _storage(url: str | os.PathLike[str]) -> Storage:
             )
         return LocalStorage(unquote(parts.path))
     if parts.scheme == "memory":
-        return MemoryStorage.named(text.removeprefix("memory:").lstrip("/"))
+        return MemoryStorage.named(text.partition(":")[2].lstrip("/"))
     if parts.scheme in _EXTRAS:
         raise InvalidUrlError(
             f"no backend for {parts.scheme!r} in {text!r} is installed; "

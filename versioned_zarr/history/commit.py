@@ -133,6 +133,8 @@ def encode(
     Raises:
         InvalidInputError: the metadata is no JSON, or author or message are no text or too long.
     """
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidInputError(f"commit metadata must be a dict, not {type(metadata).__name__}")
     document = {
         "author": _checked_text("author", author),
         "format": FORMAT,

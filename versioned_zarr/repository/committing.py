@@ -16,6 +16,7 @@ from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import BranchMovedError, ConflictError, RefNotFoundError
 from versioned_zarr.history import commit as commits
 from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
@@ -96,9 +97,10 @@ def head_of(stores: Stores, branch: str) -> Commit:
     """The commit that a branch names.
 
     Raises:
+        InvalidRefError: no branch can be called so.
         RefNotFoundError: there is no such branch.
     """
-    entry = stores.refs.read(HEADS, branch)
+    entry = stores.refs.read(HEADS, check_ref_name(branch))
     if entry is None or entry.commit is None:
         names = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8])
         raise RefNotFoundError(

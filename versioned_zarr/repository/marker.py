@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from versioned_zarr.errors import FormatError, RepositoryNotFoundError
+from versioned_zarr.errors import FormatError, RepositoryNotFoundError, StorageError
 from versioned_zarr.storage import Storage
 
 FORMAT = 1
@@ -31,7 +31,10 @@ def read_marker(storage: Storage) -> dict[str, Any]:
     url = storage.url
     try:
         data = bytes(storage.read(MARKER))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, StorageError) as error:
+        is_file = isinstance(error.__cause__, NotADirectoryError)  # or something above it is
+        if isinstance(error, StorageError) and not is_file:
+            raise
         raise RepositoryNotFoundError(
             f"no repository at {url!r}; vz.create({_short(url)!r}) makes one", url=url
         ) from None

@@ -12,6 +12,7 @@ from versioned_zarr import faces
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
+from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository import gc, joining
@@ -154,7 +155,7 @@ class BlockRepository:
 
     def reflog(self, branch: str = "main") -> Iterator[RefEntry]:
         """Where a branch stood, the newest first, also of a branch that was deleted."""
-        return self.stores.refs.history(HEADS, branch)
+        return self.stores.refs.history(HEADS, check_ref_name(branch))
 
     # Writing
 

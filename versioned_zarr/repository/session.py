@@ -24,8 +24,9 @@ from versioned_zarr.repository.committing import (
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.journal import Kind
 from versioned_zarr.repository.merge import Conflict, Resolve
+from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.repository.publishing import publish_values
-from versioned_zarr.repository.working import Pending, Working
+from versioned_zarr.repository.working import Working
 from versioned_zarr.tree.diff import KeyChange
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Session:
     @property
     def base(self) -> Commit:
         """The commit that it is based on."""
-        return self.repository.stores.commit(self.working.base)
+        return self.repository.stores.commit(self.working.state.base)
 
     @property
     def read_only(self) -> bool:
@@ -198,7 +199,7 @@ class Session:
     def status(self) -> Diff:
         """What the session changed, against the commit that it is based on."""
         working, trees = self.working, self.repository.stores.trees
-        root = working.root
+        root = working.state.root
         changes = []
         for key, now in sorted(working.changed(), key=lambda item: item[0]):
             old = trees.find(root, key)
@@ -212,7 +213,7 @@ class Session:
                 stores.read_link(link) if (link := trees.find(root, key)) else None
             ),
             read_new=lambda key: None if (value := self.get(key)) is None else bytes(value),
-            old_name=self.working.base,
+            old_name=self.working.state.base,
             new_name=f"session {self.id}",
         )
 
@@ -258,22 +259,23 @@ class Session:
         working, stores = self.working, self.repository.stores
         working.refresh()
         done = _already_committed(self.repository, working)
-        if done is not None:
-            working.note(Kind.COMMIT, from_text(done.cid), working.consumed)
+        if done is not None and not working.state.has_changes:
             working.drop_drafts()
             return done
         _check_rivals(working)
         new = NewBlocks(stores)
-        root = working.flush(new.put)
+        root = working.state.flush(new.put)
         base = self.base
-        if root.cid == working.root and not allow_empty:
+        if root.cid == working.state.root and not allow_empty:
+            if done is not None:
+                return done
             raise NothingToCommitError(
                 f"nothing to commit: the session on {self.branch!r} holds what its base "
                 f"{base.cid} holds; allow_empty=True commits all the same",
                 branch=self.branch,
             )
         upto = working.consumed
-        places = {entry.cid: entry for entry in working.entries.values()}
+        places = {entry.cid: entry for entry in working.state.entries.values()}
 
         def read(link: Link) -> bytes:
             pending = places.get(link.cid)
@@ -319,7 +321,7 @@ class Session:
         if self.working.closed is not None:
             return
         if kind is not None:
-            has_changes = bool(self.working.entries)
+            has_changes = self.working.state.has_changes
             self._end("ended by an exception; repo.resume(id) goes on", keep_folder=has_changes)
             return
         if self.message is not None:
@@ -331,7 +333,7 @@ class Session:
             except BaseException:
                 self._end("could not be committed; repo.resume(id) goes on", keep_folder=True)
                 raise
-        has_changes = bool(self.working.entries)
+        has_changes = self.working.state.has_changes
         self._end("has ended", keep_folder=has_changes)
 
 
@@ -354,7 +356,7 @@ def _unpickle(repository: BlockRepository, session: str, known: int) -> Session:
 
 def _check_rivals(working: Working) -> None:
     conflicts = []
-    for key, rivals in working.rivals():
+    for key, rivals in working.state.rivals():
         texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
         kind = "written twice" if len(rivals) > 1 else "value above or below another"
         conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
@@ -365,12 +367,16 @@ def _check_rivals(working: Working) -> None:
 
 
 def _already_committed(repository: BlockRepository, working: Working) -> Commit | None:
-    """The commit that a process was about to make of all this when it died, if it was made."""
-    intent = working.intent
+    """The commit that a process was about to make when it died, if it was made.
+
+    The session is then based on it; what was written after it is still to be committed.
+    """
+    intent = working.state.intent
     if intent is None:
         return None
     refs = repository.stores.refs
     entries = refs.history(HEADS, working.head.branch)
-    if not any(entry.commit == intent for entry in entries):
+    if not any(entry.commit == intent.cid for entry in entries):
         return None
-    return repository.stores.commit(to_text(intent))
+    working.note(Kind.COMMIT, intent.cid, intent.seen)
+    return repository.stores.commit(to_text(intent.cid))

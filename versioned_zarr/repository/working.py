@@ -20,13 +20,12 @@ from versioned_zarr.blocks.values import read_stored, read_value
 from versioned_zarr.errors import (
     CorruptError,
     InvalidInputError,
-    InvalidKeyError,
     KeyNotFoundError,
     SessionClosedError,
 )
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.car import decode_varint, header_size
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text, to_text
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.journal import (
     IN_STORE,
@@ -40,42 +39,13 @@ from versioned_zarr.repository.journal import (
     open_journal,
     write_head,
 )
+from versioned_zarr.repository.overlay import Overlay, Pending
 from versioned_zarr.storage import Bytes, Draft, Log, Storage
-from versioned_zarr.tree.build import WorkTree
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
 
 DRAFT_LIMIT_BYTES = 1 << 30
 _HEADER_LIMIT = CID_SIZE + 10
-
-
-class Pending:
-    """What the journal says last of one key: a value that is not committed, or a deletion."""
-
-    __slots__ = (
-        "cid",
-        "draft",
-        "is_gone",
-        "is_unseen",
-        "offset",
-        "position",
-        "rivals",
-        "size",
-        "tsize",
-        "writer",
-    )
-
-    def __init__(self, record: Record, *, is_unseen: bool) -> None:
-        self.cid = record.cid  # of a deletion, zeros
-        self.is_gone = record.kind is not Kind.SET
-        self.draft = record.draft
-        self.offset = record.offset
-        self.size = record.size
-        self.tsize = record.tsize
-        self.writer = record.writer
-        self.position = record.position
-        self.is_unseen = is_unseen
-        self.rivals: tuple[Pending, ...] = ()
 
 
 class Working:
@@ -104,15 +74,10 @@ class Working:
         tree_of: Callable[[Cid], Cid],
     ) -> None:
         self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
-        self.base = head.base
-        self.root = root
-        self.entries: dict[str, Pending] = {}
-        self.collisions: dict[str, Pending] = {}
+        self.state = Overlay(trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
-        self.intent: Cid | None = None
         self._tree_of = tree_of
-        self._overlay: WorkTree[Pending] = WorkTree(trees, root)
         self._log: Log | None = None
         self._drafts: dict[int, PackDraft] = {}
         self._draft_number = IN_STORE
@@ -151,12 +116,7 @@ class Working:
         """What lies under a key: something pending, something committed, or nothing."""
         with self._changed:
             self.refresh()
-            found = self._overlay.get(key)
-            if isinstance(found, Pending):
-                found.is_unseen = False
-            elif key in self.entries:
-                self.entries[key].is_unseen = False
-            return found
+            return self.state.find(key)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of a value or a range of them, as `read_value` gives them.
@@ -213,19 +173,19 @@ class Working:
         """All values in a folder and below it, sorted; a view of this moment."""
         with self._changed:
             self.refresh()
-            return iter(list(self._overlay.walk(prefix)))
+            return iter(list(self.state.tree.walk(prefix)))
 
     def list_dir(self, path: str) -> list[str]:
         """The names directly in a folder."""
         with self._changed:
             self.refresh()
-            return self._overlay.list_dir(path)
+            return self.state.tree.list_dir(path)
 
     def is_empty(self, path: str) -> bool:
         """Whether no value lies in a folder."""
         with self._changed:
             self.refresh()
-            return self._overlay.is_empty(path)
+            return self.state.tree.is_empty(path)
 
     def size(self, found: Pending | Link) -> int:
         """The length in bytes of a value."""
@@ -235,7 +195,7 @@ class Working:
         """Every key that was touched: what it holds now, or None if it was deleted."""
         with self._changed:
             self.refresh()
-            return list(self._overlay.changed())
+            return list(self.state.tree.changed())
 
     # Writing
 
@@ -260,7 +220,7 @@ class Working:
         file = unixfs.build_file(_copied(data), self.blocks.hash)
         with self._changed:
             self._begin_write()
-            if only_new and self._overlay.get(key) is not None:
+            if only_new and self.state.tree.get(key) is not None:
                 return
             if self._write_again(key, file, known):
                 return
@@ -284,16 +244,18 @@ class Working:
         """Take a key away; says whether it was there."""
         with self._changed:
             self._begin_write()
-            if self._overlay.get(key) is None:
+            if self.state.tree.get(key) is None:
                 return False
-            self._append(Record(Kind.DELETE, key, self.writer, self._seen(key, known)))
+            self._append(
+                Record(Kind.DELETE, key, self.writer, self.state.seen(key, known, self.consumed))
+            )
             return True
 
     def clear(self, path: str, known: int | None = None) -> None:
         """Take away all that lies in a folder and below it."""
         with self._changed:
             self._begin_write()
-            if not self._overlay.is_empty(path):
+            if not self.state.tree.is_empty(path):
                 seen = self.consumed if known is None else known
                 self._append(Record(Kind.CLEAR, path, self.writer, seen))
 
@@ -344,27 +306,20 @@ class Working:
             self._draft_number = number
         return self._draft_number, draft
 
-    def _seen(self, key: str, known: int | None) -> int:
-        """Up to where this write knows what others have written to its key."""
-        before = self.entries.get(key)
-        if known is None or before is None or not before.is_unseen or before.position < known:
-            return self.consumed
-        return before.position
-
     def _set(self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None) -> None:
-        seen = self._seen(key, known)
+        seen = self.state.seen(key, known, self.consumed)
         record = Record(
             Kind.SET, key, self.writer, seen, draft, offset, file.size, file.tsize, file.cid
         )
         pending = Pending(record, is_unseen=False)
         # Refuses a key that cannot be here before anything is on record.
-        self._overlay.set(key, pending)
+        self.state.tree.set(key, pending)
         start, end = self._log_record(record)
         if start != self.consumed:
             self._consume(start)
-            self._overlay.set(key, pending)
+            self.state.tree.set(key, pending)
         pending.position = start
-        self._enter(key, pending, seen)
+        self.state.enter(key, pending, seen)
         self._written.setdefault(file.cid, pending)
         self.consumed = end
 
@@ -427,79 +382,30 @@ class Working:
 
     def _start_over(self) -> None:
         """Take in the whole journal again, after a write that half happened."""
-        self.entries.clear()
+        base = self.head.base
+        self.state = Overlay(self.trees, base, self._tree_of(from_text(base)))
+        self._written = {}
         self.consumed = 0
-        base = from_text(self.head.base)
-        self.rebase(base, self._tree_of(base), 0)
         self.refresh()
 
     def _apply(self, record: Record) -> None:
+        is_own = record.writer == self.writer
         if record.kind is Kind.SET or record.kind is Kind.DELETE:
-            self._lay(record)
+            pending = self.state.lay(record, is_own=is_own)
+            if is_own and not pending.is_gone:
+                self._written.setdefault(pending.cid, pending)
         elif record.kind is Kind.CLEAR:
-            self._lay_clear(record)
+            self.state.clear(record, is_own=is_own)
         elif record.kind is Kind.INTENT:
-            self.intent = record.cid
+            self.state.intent = record
         else:
-            self.rebase(record.cid, self._tree_of(record.cid), record.seen)
+            self._rebase(record.cid, record.seen)
 
-    def _lay(self, record: Record) -> None:
-        key, is_own = record.key, record.writer == self.writer
-        pending = Pending(record, is_unseen=not is_own)
-        self._enter(key, pending, record.seen)
-        if pending.is_gone:
-            self._overlay.delete(key)
-            self.collisions.pop(key, None)
-            return
-        if is_own:
-            self._written.setdefault(pending.cid, pending)
-        try:
-            self._overlay.set(key, pending)
-        except InvalidKeyError:
-            # Another process wrote above or below this key before it could know of this write.
-            self.collisions[key] = pending
-
-    def _enter(self, key: str, pending: Pending, seen: int) -> None:
-        before = self.entries.get(key)
-        if before is not None:
-            pending.rivals = _rivals(before, pending, seen)
-        self.entries[key] = pending
-
-    def _lay_clear(self, record: Record) -> None:
-        start = f"{record.key}/" if record.key else ""
-        for key in [key for key in self.entries if key.startswith(start)]:
-            pending = Pending(record, is_unseen=record.writer != self.writer)
-            pending.rivals = _rivals(self.entries[key], pending, record.seen)
-            self.entries[key] = pending
-            self.collisions.pop(key, None)
-        self._overlay.delete_prefix(record.key)
-
-    def rebase(self, commit: Cid, root: Cid, upto: int) -> None:
-        """Base the session on a commit that holds all records before the position `upto`."""
-        self.base, self.root = to_text(commit), root
-        later = {key: entry for key, entry in self.entries.items() if entry.position >= upto}
-        self.entries, self.collisions, self.intent = later, {}, None
+    def _rebase(self, commit: Cid, upto: int) -> None:
         self._written = {}
-        self._overlay = WorkTree(self.trees, root)
-        for key, pending in later.items():
-            if pending.is_gone:
-                self._overlay.delete(key)
-            else:
-                self._overlay.set(key, pending)
+        self.state.rebase(commit, self._tree_of(commit), upto)
 
     # Committing
-
-    def rivals(self) -> Iterator[tuple[str, tuple[Pending, ...]]]:
-        """The keys to which processes wrote unaware of each other, and what they wrote."""
-        for key, pending in self.entries.items():
-            if pending.rivals:
-                yield key, (*pending.rivals, pending)
-        for key, pending in self.collisions.items():
-            yield key, (pending,)
-
-    def flush(self, put: Callable[[Cid, Bytes], None]) -> Link:
-        """The root of the tree as it is now, and the nodes it needs; see `WorkTree.flush`."""
-        return self._overlay.flush(put)
 
     def note(self, kind: Kind, commit: Cid, upto: int) -> None:
         """Put an intent or a commit on the journal; both speak of the records before `upto`."""
@@ -507,7 +413,7 @@ class Working:
             if self._log is not None:
                 self._append(Record(kind, "", self.writer, upto, cid=commit))
             elif kind is Kind.COMMIT:
-                self.rebase(commit, self._tree_of(commit), upto)
+                self._rebase(commit, upto)
 
     def take_drafts(self) -> dict[int, PackDraft]:
         """The drafts that no living process writes, by number: this one's and dead ones'.
@@ -516,7 +422,7 @@ class Working:
         """
         taken, self._drafts, self._draft_number = self._drafts, {}, IN_STORE
         self._written = {}
-        wanted = {entry.draft for entry in self.entries.values() if not entry.is_gone}
+        wanted = {entry.draft for entry in self.state.entries.values() if not entry.is_gone}
         for number in wanted - {IN_STORE} - taken.keys():
             path = draft_path(self.head.id, number)
             try:
@@ -538,12 +444,12 @@ class Working:
             draft.draft.close()
             self.storage.delete(draft_path(self.head.id, number))
         self._drafts.clear()
-        if self._log is not None and not self._is_shared and not self.entries:
+        if self._log is not None and not self._is_shared and not self.state.has_changes:
             self._log.close()
             self._log = None
             self.consumed = 0
             self.storage.delete_folder(folder_of(self.head.id))
-            self.head = replace(self.head, base=self.base)
+            self.head = replace(self.head, base=self.state.base)
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """Refuse further writes and let go of all that is open.
@@ -592,15 +498,6 @@ def _copied(data: Bytes) -> memoryview:
     view = memoryview(scratch)[:size]
     view[:] = data
     return view.toreadonly()
-
-
-def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]:
-    """What was written to a key before, by others, unknown to the writer, and different."""
-    return tuple(
-        old
-        for old in (*before.rivals, before)
-        if old.writer != pending.writer and old.position >= seen and old.cid != pending.cid
-    )
 
 
 def places_in(draft: Draft, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:
