@@ -25,7 +25,7 @@ from versioned_zarr.repository.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from versioned_zarr.ipld.dag_pb import Link
-    from versioned_zarr.repository.working import Pending
+    from versioned_zarr.repository.overlay import Pending
 
 INLINE_BYTES = 256 << 10
 """Values up to this length are read and written on the caller's thread."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.ipld.dag_pb import varint
 
 PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
 HEADER_SIZE = 40
@@ -40,16 +41,6 @@ class Section(NamedTuple):
     cid: Cid
     start: int
     end: int
-
-
-def encode_varint(number: int) -> bytes:
-    """An unsigned LEB128 varint (multiformats unsigned-varint)."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def decode_varint(buffer: memoryview | bytes, position: int, where: str) -> tuple[int, int]:
@@ -77,13 +68,13 @@ def section_header(cid: Cid, size: int) -> bytes:
         return bytes((length & 0x7F | 0x80, length >> 7)) + cid
     if length < 0x200000:
         return bytes((length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14)) + cid
-    return encode_varint(length) + cid
+    return varint(length) + cid
 
 
 def header_size(size: int) -> int:
     """How many bytes stand before the bytes of a block of `size` bytes."""
     length = size + CID_SIZE
-    return CID_SIZE + (1 if length < 0x80 else 2 if length < 0x4000 else len(encode_varint(length)))
+    return CID_SIZE + (1 if length < 0x80 else 2 if length < 0x4000 else len(varint(length)))
 
 
 def pack_head(root: Cid, data_end: int) -> bytes:

@@ -6,8 +6,9 @@ from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.repository.journal import IN_STORE, draft_path
+from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.repository.stores import Stores
-from versioned_zarr.repository.working import Pending, Working
+from versioned_zarr.repository.working import Working
 
 INLINE_LIMIT_BYTES = 256 << 10
 """Up to this much, a commit's values go into the pack of the commit itself."""
@@ -21,7 +22,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     """
     stores.blocks.refresh()
     live: dict[int, dict[Cid, Pending]] = {}
-    for entry in working.entries.values():
+    for entry in working.state.entries.values():
         # An attempt that failed half-way may have stored some of them.
         if not entry.is_gone and entry.draft != IN_STORE and entry.cid not in stores.blocks:
             live.setdefault(entry.draft, {})[entry.cid] = entry

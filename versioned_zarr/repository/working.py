@@ -246,9 +246,8 @@ class Working:
             self._begin_write()
             if self.state.tree.get(key) is None:
                 return False
-            self._append(
-                Record(Kind.DELETE, key, self.writer, self.state.seen(key, known, self.consumed))
-            )
+            seen = self.state.seen(key, known, self.consumed)
+            self._append(Record(Kind.DELETE, key, self.writer, seen))
             return True
 
     def clear(self, path: str, known: int | None = None) -> None:

@@ -1,0 +1,63 @@
+"""What a journal's records come to, also when a commit is made while others write on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from versioned_zarr.ipld.cid import from_text
+from versioned_zarr.repository.journal import Kind, Record
+from versioned_zarr.repository.overlay import Overlay
+
+
+def test_what_came_after_a_commit_is_laid_over_it() -> None:
+    repository = vz.create("memory://overlay")
+    with repository.session(message="values") as session:
+        for key in ("x/1", "x/2", "y"):
+            session.write(key, key.encode())
+    commit = repository.branches["main"]
+    root = from_text(commit.tree)
+    overlay = Overlay(repository.stores.trees, commit.cid, root)
+    cid = repository.stores.hash.raw(b"new")
+    for record in (
+        Record(Kind.SET, "before", 1, 0, cid=cid, size=3, tsize=3, position=0),
+        Record(Kind.CLEAR, "x", 2, 0, position=100),
+        Record(Kind.SET, "x/3", 2, 100, cid=cid, size=3, tsize=3, position=200),
+        Record(Kind.DELETE, "y", 2, 100, position=300),
+    ):
+        if record.kind is Kind.CLEAR:
+            overlay.clear(record, is_own=False)
+        else:
+            overlay.lay(record, is_own=False)
+    overlay.rebase(from_text(commit.cid), root, upto=50)
+    assert [key for key, _ in overlay.tree.walk()] == ["x/3"]
+    assert overlay.has_changes
+    overlay.rebase(from_text(commit.cid), root, upto=400)
+    assert [key for key, _ in overlay.tree.walk()] == ["x/1", "x/2", "y"]
+    assert not overlay.has_changes
+
+
+def test_values_above_and_below_each_other_are_told_not_lost() -> None:
+    repository = vz.create("memory://collision")
+    commit = repository.branches["main"]
+    overlay = Overlay(repository.stores.trees, commit.cid, from_text(commit.tree))
+    cid = repository.stores.hash.raw(b"new")
+    overlay.lay(Record(Kind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0), is_own=True)
+    overlay.lay(Record(Kind.SET, "a/b", 2, 0, cid=cid, size=3, tsize=3, position=9), is_own=False)
+    assert [key for key, _ in overlay.rivals()] == ["a/b"]
+
+
+def test_a_session_that_only_took_away_is_kept_and_resumed(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with repository.session(message="values") as session:
+        session.write("x/1", b"1")
+    session = repository.session()
+    with pytest.raises(ZeroDivisionError), session:
+        session.clear("x")
+        raise ZeroDivisionError
+    resumed = repository.resume(session.id)
+    assert list(resumed.keys()) == []
+    resumed.commit("taken away")
+    assert list(repository.checkout().keys()) == []
