@@ -49,14 +49,18 @@ def test_values_above_and_below_each_other_are_told_not_lost() -> None:
     assert [key for key, _ in overlay.rivals()] == ["a/b"]
 
 
+def clear_and_fail(session: vz.Session) -> None:
+    session.clear("x")
+    raise ZeroDivisionError
+
+
 def test_a_session_that_only_took_away_is_kept_and_resumed(tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
     with repository.session(message="values") as session:
         session.write("x/1", b"1")
     session = repository.session()
     with pytest.raises(ZeroDivisionError), session:
-        session.clear("x")
-        raise ZeroDivisionError
+        clear_and_fail(session)
     resumed = repository.resume(session.id)
     assert list(resumed.keys()) == []
     resumed.commit("taken away")
