@@ -1,0 +1,150 @@
+"""HTML that is well-formed and escaped by construction, and the few colours and shapes we use.
+
+Knows nothing of repositories. What it makes stands by itself: no scripts, no links to anything
+outside, readable on light and on dark, and still readable where styles are stripped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+TEXT_LIMIT = 160
+"""How many characters of a metadata value are shown."""
+
+# Mid-tones that stand out on white and on black alike.
+GREEN, AMBER, RED, BLUE = "#2f9e5f", "#cf8a1c", "#d1495b", "#3f88c5"
+COLOUR_OF_CHANGE = {"added": GREEN, "changed": AMBER, "removed": RED, "moved": BLUE}
+COLOURS_OF_LANES = (BLUE, AMBER, GREEN, RED, "#8a6fc8", "#2a9d9d")
+_FAINT = "rgba(128,128,128,0.35)"
+
+_CELL = "padding:2px 12px 2px 0;text-align:left;vertical-align:top;border:0;background:none;"
+_MONOSPACE = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:0.92em;"
+
+
+class Markup(str):
+    """Text that is HTML already; anything else is escaped."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> Markup:
+    """Anything as HTML; control characters, which XML forbids, become replacement characters."""
+    if isinstance(value, Markup):
+        return value
+    allowed = (char if char >= " " or char in "\n\t" else "\ufffd" for char in str(value))
+    # Surrogates and the two non-characters cannot be written as UTF-8 or stand in XML.
+    clean = "".join(
+        "\ufffd" if "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff" else c for c in allowed
+    )
+    return Markup(escape(clean))
+
+
+def join(parts: Iterable[object], between: object = Markup("")) -> Markup:
+    """Pieces one after the other."""
+    return Markup(text(between).join(text(part) for part in parts))
+
+
+def element(name: str, *children: object, **attributes: object) -> Markup:
+    """An element; an attribute that is None is left out, and `_` in its name stands for `-`."""
+    words = "".join(
+        f' {key.replace("_", "-")}="{text(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inside = join(children)
+    return Markup(f"<{name}{words}>{inside}</{name}>" if inside else f"<{name}{words}/>")
+
+
+def block(*children: object) -> Markup:
+    """The outermost element of all that a notebook shows."""
+    return element("div", *children, style="line-height:1.45;max-width:100%;overflow-x:auto")
+
+
+def heading(kind: str, rest: object) -> Markup:
+    """The first line: what this is, and which one."""
+    return element("div", element("strong", kind), " ", rest, style="margin-bottom:4px")
+
+
+def code(value: object, *, title: str | None = None) -> Markup:
+    """Something to be copied: a CID, a key, a field's value."""
+    style = f"{_MONOSPACE}background:none;color:inherit;padding:0"
+    return element(
+        "code", value or "", Markup("&#8203;") if not value else "", title=title, style=style
+    )
+
+
+def short_cid(cid: str) -> Markup:
+    """The beginning of a CID, with all of it where the pointer rests."""
+    return code(f"{cid[:16]}\N{HORIZONTAL ELLIPSIS}", title=cid)
+
+
+def badge(label: str, colour: str) -> Markup:
+    """A word in a frame: a branch, a tag, a kind of change."""
+    style = (
+        f"border:1px solid {colour};color:{colour};border-radius:4px;padding:0 5px;font-size:0.85em"
+    )
+    return element("span", label, style=f"{style};white-space:nowrap")
+
+
+def faint(*children: object) -> Markup:
+    """What may be overlooked."""
+    return element("span", *children, style="opacity:0.7")
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
+    """Names and values, a line each."""
+    return table([], [[faint(name), value] for name, value in pairs])
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Markup:
+    """A table; without a header just aligned text."""
+    names = list(header)
+    line = f"{_CELL}border-bottom:1px solid {_FAINT}"
+    head = element("tr", *(element("th", name, style=line) for name in names)) if names else ""
+    body = [element("tr", *(element("td", cell, style=_CELL) for cell in row)) for row in rows]
+    if not head and not body:
+        return Markup("")
+    return element("table", head, *body, style="border-collapse:collapse;border:0;margin:2px 0")
+
+
+def fold(summary: object, *children: object, is_open: bool = True) -> Markup:
+    """Something with a line on top that can be closed."""
+    return element(
+        "details",
+        element("summary", summary, style="cursor:pointer"),
+        element("div", *children, style="margin:2px 0 6px 18px"),
+        open="open" if is_open else None,
+    )
+
+
+def value(data: Any) -> Markup:
+    """A metadata value as JSON, cut off where it is long."""
+    written = json.dumps(data, ensure_ascii=False)
+    if len(written) > TEXT_LIMIT:
+        written = f"{written[:TEXT_LIMIT]}\N{HORIZONTAL ELLIPSIS}"
+    return code(written)
+
+
+def cut(words: str, limit: int = TEXT_LIMIT) -> str:
+    """Text of bounded length."""
+    return words if len(words) <= limit else f"{words[:limit]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def and_more(shown: int, total: int, what: str) -> Markup:
+    """What to say below a list that was cut off; nothing if it was not."""
+    if total <= shown:
+        return Markup("")
+    return element("div", faint(f"\N{HORIZONTAL ELLIPSIS} and {total - shown:,} more {what}"))
+
+
+def size(length_bytes: int) -> str:
+    """A length in bytes, for people."""
+    amount = float(length_bytes)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError
