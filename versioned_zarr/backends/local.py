@@ -27,6 +27,7 @@ from versioned_zarr.storage import Bytes, Draft, Log, Stored
 _ALLOCATION_SIZE = 64 << 20
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MAX_PARTS = 512  # below IOV_MAX of every system
 
 
@@ -53,7 +54,7 @@ def _named(error: OSError, where: str) -> Exception:
             "nothing that was committed is touched",
             where=where,
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in _FORBIDDEN:
         return ReadOnlyError(
             f"no permission for {where!r}: {error.strerror}; "
             "check who owns the folder and how it is mounted",
@@ -299,7 +300,9 @@ class _LocalLog:
             flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
             try:
                 self._fd = os.open(path, flags, 0o666)
-            except PermissionError:
+            except OSError as error:
+                if create or error.errno not in _FORBIDDEN:
+                    raise
                 self._fd = os.open(path, os.O_RDONLY)
             self._is_new = create and not os.fstat(self._fd).st_size
 

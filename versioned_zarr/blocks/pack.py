@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -33,7 +33,6 @@ _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
 
 _WRITEBACK_BYTES = 16 << 20
-_WRITER = ThreadPoolExecutor(1, thread_name_prefix="versioned-zarr-writeback")
 
 
 class PackEntries:
@@ -72,7 +71,7 @@ class PackDraft:
         self.entries = PackEntries()
         self.is_sound = True
         self._sent = 0
-        self._writeback: Future[None] | None = None
+        self._writeback: threading.Thread | None = None
 
     @property
     def path(self) -> str:
@@ -103,12 +102,17 @@ class PackDraft:
             self.is_sound = False
             raise
         if self.end - self._sent >= _WRITEBACK_BYTES:
-            self._sent = self.end
-            self._writeback = _WRITER.submit(self._start_writeback)
+            self._start_writeback()
 
     def _start_writeback(self) -> None:
-        """Let the disk work while the next values are hashed; publishing says what fails."""
-        with suppress(VersionedZarrError):
+        """Let the disk work while the next values are hashed, unless it is at work already."""
+        if self._writeback is None or not self._writeback.is_alive():
+            self._sent = self.end
+            self._writeback = threading.Thread(target=self._write_back, daemon=True)
+            self._writeback.start()
+
+    def _write_back(self) -> None:
+        with suppress(VersionedZarrError):  # publishing syncs again, and says what fails
             self.draft.start_writeback()
 
     def recover(self) -> None:
@@ -131,7 +135,7 @@ class PackDraft:
     def publish(self, path: str, root: Cid) -> None:
         """Add the index and the head, and let the pack appear at `path`, durably."""
         if self._writeback is not None:
-            self._writeback.result()
+            self._writeback.join()
         index = encode_index(self.entries.to_array(), self.hash.code)
         self.draft.write(self.end, [index])
         self.draft.write(0, [pack_head(root, self.end)])

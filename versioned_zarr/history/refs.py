@@ -16,7 +16,7 @@ from typing import Protocol
 
 from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, CorruptRefError
 from versioned_zarr.history.commit import format_time, parse_time
-from versioned_zarr.history.names import from_file_name, to_file_name
+from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage import Log, Storage
@@ -189,7 +189,7 @@ class LogRefs:
 
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """See `RefStore.lock`."""
-        return self._storage.lock(f"{kind}-{to_file_name(name)}")
+        return self._storage.lock(f"{kind}-{to_file_name(check_ref_name(name))}")
 
 
 def _path(kind: str, name: str) -> str:
