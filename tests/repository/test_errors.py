@@ -1,0 +1,743 @@
+"""Bad input, bad places and bad luck: what is said, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import versioned_zarr as vz
+from versioned_zarr import errors
+from versioned_zarr.history.refs import LogRefs, RefEntry
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.cid import from_text as cid_from_text
+from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
+
+LEAF = "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq"
+ABSENT = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+
+
+@pytest.fixture
+def repository() -> BlockRepository:
+    repository = vz.create(f"memory://{uuid.uuid4()}")
+    session = repository.session()
+    session.write("a/b", b"1")
+    session.commit("one")
+    return repository
+
+
+# Refs
+
+UNREADABLE = [
+    "", "a b", "main~x", "main^x", "main@{x}", "main@{2026-13-01}", "main~1main", "~1", "@{1}",
+    None, 3, b"main",
+]  # fmt: skip
+UNKNOWN = ["nope", "main~9", "main~99999999999", "main^2", "main@{9}", "\0", "\ud800", "x" * 5000]
+REF_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
+    "checkout": lambda repo, ref: repo.checkout(ref),
+    "log": lambda repo, ref: repo.log(ref),
+    "diff, old": lambda repo, ref: repo.diff(ref),
+    "diff, old of two": lambda repo, ref: repo.diff(ref, "main"),
+    "diff, new": lambda repo, ref: repo.diff("main", ref or ""),
+    "merge": lambda repo, ref: repo.merge(ref),
+    "revert": lambda repo, ref: repo.revert(ref),
+    "cherry_pick": lambda repo, ref: repo.cherry_pick(ref),
+    "squash": lambda repo, ref: repo.squash(ref),
+    "branches.create": lambda repo, ref: repo.branches.create("new", ref),
+    "branches.move": lambda repo, ref: repo.branches.move("main", ref),
+    "branches.move, expect": lambda repo, ref: repo.branches.move("main", "main", ref or ""),
+    "tags.create": lambda repo, ref: repo.tags.create("new", ref),
+}
+
+
+@pytest.mark.parametrize("call", REF_CALLS)
+@pytest.mark.parametrize("ref", UNREADABLE, ids=repr)
+def test_a_ref_that_cannot_be_read_is_refused(
+    repository: BlockRepository, call: str, ref: Any
+) -> None:
+    with pytest.raises((vz.InvalidRefError, vz.RefNotFoundError)):
+        REF_CALLS[call](repository, ref)
+
+
+@pytest.mark.parametrize("call", REF_CALLS)
+@pytest.mark.parametrize("ref", UNKNOWN, ids=lambda ref: repr(ref)[:20])
+def test_a_ref_that_nothing_answers_to_is_named(
+    repository: BlockRepository, call: str, ref: str
+) -> None:
+    with pytest.raises(vz.RefNotFoundError) as caught:
+        REF_CALLS[call](repository, ref)
+    assert caught.value.ref == ref
+
+
+@pytest.mark.parametrize("call", sorted(REF_CALLS.keys() - {"checkout", "log"}))
+@pytest.mark.parametrize("cid", [LEAF, ABSENT])
+def test_a_cid_that_is_no_version_here_is_not_found(
+    repository: BlockRepository, call: str, cid: str
+) -> None:
+    with pytest.raises(vz.RefNotFoundError):
+        REF_CALLS[call](repository, cid)
+
+
+@pytest.mark.parametrize("call", ["log", "merge", "revert", "branches.create", "tags.create"])
+def test_a_bare_tree_is_no_commit(repository: BlockRepository, call: str) -> None:
+    with pytest.raises(vz.InvalidRefError, match="is a tree"):
+        REF_CALLS[call](repository, repository.checkout().cid)
+
+
+NAME_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
+    "session": lambda repo, name: repo.session(name),
+    "merge, into": lambda repo, name: repo.merge("main", into=name),
+    "revert, branch": lambda repo, name: repo.revert("main", name),
+    "cherry_pick, branch": lambda repo, name: repo.cherry_pick("main", name),
+    "squash, branch": lambda repo, name: repo.squash("main~1", name),
+    "branches[]": lambda repo, name: repo.branches[name],
+    "branches.delete": lambda repo, name: repo.branches.delete(name),
+    "branches.rename": lambda repo, name: repo.branches.rename(name, "new"),
+    "branches.move": lambda repo, name: repo.branches.move(name, "main"),
+    "tags[]": lambda repo, name: repo.tags[name],
+    "tags.delete": lambda repo, name: repo.tags.delete(name),
+    "tags.rename": lambda repo, name: repo.tags.rename(name, "new"),
+}
+NEW_NAME_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
+    "branches.create": lambda repo, name: repo.branches.create(name),
+    "branches.rename, new": lambda repo, name: repo.branches.rename("main", name),
+    "tags.create": lambda repo, name: repo.tags.create(name),
+    "reflog": lambda repo, name: list(repo.reflog(name)),
+}
+NO_NAMES = ["", "a b", "a..b", "-a", "a.lock", "/a", "@", "\ud800", "x" * 300, None, 3, b"main"]
+
+
+@pytest.mark.parametrize("call", [*NAME_CALLS, *NEW_NAME_CALLS])
+@pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: repr(name)[:20])
+def test_what_git_would_not_call_a_branch_is_refused(
+    repository: BlockRepository, call: str, name: Any
+) -> None:
+    with pytest.raises(vz.InvalidRefError):
+        {**NAME_CALLS, **NEW_NAME_CALLS}[call](repository, name)
+    assert list(repository.branches) == ["main"]
+
+
+@pytest.mark.parametrize("call", NAME_CALLS)
+def test_a_branch_or_tag_that_is_not_there_is_named(repository: BlockRepository, call: str) -> None:
+    with pytest.raises(vz.RefNotFoundError, match="'mian'") as caught:
+        NAME_CALLS[call](repository, "mian")
+    assert caught.value.ref == "mian"
+
+
+def test_a_name_that_is_taken_is_refused(repository: BlockRepository) -> None:
+    repository.branches.create("b")
+    repository.tags.create("t")
+    for refuse in (
+        lambda: repository.branches.create("b"),
+        lambda: repository.branches.rename("b", "main"),
+        lambda: repository.tags.create("t"),
+    ):
+        with pytest.raises(vz.AlreadyExistsError, match="exists already"):
+            refuse()
+
+
+# Keys, paths and values
+
+KEYS = ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a\0b", "x" * 300, "\ud800", "a/b/c", "a"]
+READS: dict[str, Callable[[Session | Snapshot, Any], object]] = {
+    "read": lambda view, key: view.read(key),
+    "mapping[]": lambda view, key: view.mapping[key],
+}
+
+
+@pytest.mark.parametrize("call", READS)
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: repr(key)[:20])
+def test_a_key_without_a_value_is_not_found(
+    repository: BlockRepository, call: str, key: str
+) -> None:
+    for view in (repository.checkout(), repository.session()):
+        with pytest.raises(vz.KeyNotFoundError) as caught:
+            READS[call](view, key)
+        assert caught.value.key == key
+        assert view.get(key) is None
+        assert view.size(key) is None
+        assert key not in view.mapping
+
+
+@pytest.mark.parametrize("key", [*KEYS, None, 3, b"a"], ids=lambda key: repr(key)[:20])
+def test_a_key_that_cannot_be_is_not_written(repository: BlockRepository, key: Any) -> None:
+    session = repository.session()
+    for write in (session.write, session.write_new, session.mapping.__setitem__):
+        with pytest.raises(vz.InvalidKeyError):
+            write(key, b"")
+    assert not session.status()
+
+
+@pytest.mark.parametrize("path", [".", "..", "a//b", "\0", "zz", "a/b/c", "a/b"])
+def test_a_path_where_nothing_lies_has_no_snapshot(repository: BlockRepository, path: str) -> None:
+    with pytest.raises((vz.KeyNotFoundError, vz.InvalidKeyError)):
+        repository.checkout().path(path)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [1]], ids=repr)
+def test_a_value_that_is_no_bytes_is_refused(repository: BlockRepository, value: Any) -> None:
+    session = repository.session()
+    with pytest.raises(vz.InvalidInputError, match="bytes"):
+        session.write("key", value)
+    assert session.get("key") is None
+
+
+def test_a_snapshot_is_not_written_to(repository: BlockRepository) -> None:
+    mapping: Any = repository.checkout().mapping
+    with pytest.raises(vz.ReadOnlyError, match="never changes"):
+        mapping["a"] = b""
+    with pytest.raises(vz.ReadOnlyError, match="never changes"):
+        del mapping["a/b"]
+
+
+# What goes into a commit, and how it is asked for
+
+COMMITS: dict[str, dict[str, Any]] = {
+    "message is None": {"message": None},
+    "message is bytes": {"message": b"m"},
+    "message is no Unicode": {"message": "\ud800"},
+    "message of 2 MiB": {"message": "m" * (2 << 20)},
+    "author is bytes": {"message": "m", "author": b"a"},
+    "metadata is a list": {"message": "m", "metadata": [1]},
+    "metadata is text": {"message": "m", "metadata": "abc"},
+    "metadata holds NaN": {"message": "m", "metadata": {"a": float("nan")}},
+    "metadata holds bytes": {"message": "m", "metadata": {"a": b""}},
+    "metadata is no Unicode": {"message": "m", "metadata": {"a": "\ud800"}},
+    "on_moved": {"message": "m", "on_moved": "rebase"},
+}
+
+
+@pytest.mark.parametrize("case", COMMITS)
+def test_a_commit_that_cannot_be_is_refused_and_the_session_goes_on(
+    repository: BlockRepository, case: str
+) -> None:
+    session = repository.session()
+    session.write("c", b"2")
+    with pytest.raises(vz.InvalidInputError):
+        session.commit(**COMMITS[case])
+    assert session.commit("right").parents == (repository.checkout("main~1").commit.cid,)
+    assert repository.checkout().mapping["c"] == b"2"
+    assert repository.fsck().is_clean
+
+
+@pytest.mark.parametrize(
+    "resolve",
+    ["mine", 3, {"a/*": "mine"}, lambda conflict: "mine", lambda conflict: 3],
+    ids=lambda resolve: "function" if callable(resolve) else str(resolve),
+)
+def test_a_decision_that_is_none_is_refused(repository: BlockRepository, resolve: Any) -> None:
+    repository.branches.create("other")
+    for branch, value in (("main", b"2"), ("other", b"3")):
+        session = repository.session(branch)
+        session.write("a/b", value)
+        session.commit("change")
+    with pytest.raises(vz.InvalidInputError):
+        repository.merge("other", resolve=resolve)
+    assert repository.checkout().mapping["a/b"] == b"2"
+
+
+@pytest.mark.parametrize("call", ["resume", "drop"])
+@pytest.mark.parametrize("name", ["", "nope", "..", "../refs", "a/b", "\0"], ids=repr)
+def test_a_session_that_is_not_there_is_named(
+    repository: BlockRepository, call: str, name: str
+) -> None:
+    with pytest.raises(vz.SessionNotFoundError):
+        getattr(repository, call)(name)
+    assert list(repository.branches) == ["main"]
+
+
+@pytest.mark.parametrize("ending", ["discard", "leave"])
+def test_an_ended_session_is_not_written_to(repository: BlockRepository, ending: str) -> None:
+    session = repository.session()
+    if ending == "discard":
+        session.discard()
+    else:
+        with session:
+            pass
+    for refuse in (
+        lambda: session.write("c", b""),
+        lambda: session.delete("a/b"),
+        session.clear,
+        lambda: session.commit("m"),
+        lambda: pickle.dumps(session),
+    ):
+        with pytest.raises(vz.SessionClosedError, match=session.id):
+            refuse()
+
+
+# Places
+
+OPENERS = [vz.open, vz.create, vz.open_or_create]
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "path or a URL"),
+        (b"bytes", "path or a URL"),
+        ("a\0b", "NUL"),
+        ("foo://x", "unknown scheme 'foo'.*file://.*memory://"),
+        ("file://host/p", "three slashes"),
+        ("s3://bucket/prefix", r"versioned-zarr\[s3\].*file://"),
+        ("http://host/r", r"versioned-zarr\[serve\]"),
+        ("ipfs://name", r"versioned-zarr\[ipfs\]"),
+        ("lakefs://repository", r"versioned-zarr\[lakefs\]"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_explained(
+    opener: Callable[[Any], object], url: Any, says: str
+) -> None:
+    with pytest.raises(vz.InvalidUrlError, match=says):
+        opener(url)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_what_is_no_place_at_all_is_a_type_error(opener: Callable[[Any], object]) -> None:
+    for place in (None, 3):
+        with pytest.raises(TypeError):
+            opener(place)
+
+
+def test_schemes_are_read_in_any_case() -> None:
+    name = uuid.uuid4()
+    assert vz.create(f"MEMORY://{name}") is vz.open(f"memory://{name}")
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_verify_has_three_values(opener: Callable[..., object], tmp_path: Path) -> None:
+    with pytest.raises(vz.InvalidInputError, match=r"always.*network.*never"):
+        opener(tmp_path / "r", verify="sometimes")
+    assert not (tmp_path / "r" / "versioned-zarr.json").exists()
+
+
+@pytest.mark.parametrize("name", ["md5", "", "SHA2-256"])
+def test_an_unknown_hash_names_the_known(name: str, tmp_path: Path) -> None:
+    with pytest.raises(vz.InvalidInputError, match=r"sha2-256.*blake3|blake3.*sha2-256"):
+        vz.create(tmp_path / "r", hash=name)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_that_is_no_repository_is_not_opened_and_not_filled(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("mine")
+    with pytest.raises(vz.RepositoryNotFoundError, match=r"vz\.create"):
+        vz.open(tmp_path)
+    with pytest.raises(vz.AlreadyExistsError, match="not empty"):
+        vz.create(tmp_path)
+    with pytest.raises(vz.AlreadyExistsError):
+        vz.open_or_create(tmp_path)
+    assert not (tmp_path / "versioned-zarr.json").exists()
+    assert (tmp_path / "data.txt").read_text() == "mine"
+
+
+def test_a_repository_is_not_created_twice(tmp_path: Path) -> None:
+    vz.create(tmp_path / "r")
+    with pytest.raises(vz.AlreadyExistsError, match=r"vz\.open"):
+        vz.create(tmp_path / "r")
+
+
+def test_a_file_is_no_repository(tmp_path: Path) -> None:
+    file = tmp_path / "data.nc"
+    file.write_text("mine")
+    for place in (file, file / "below"):
+        with pytest.raises(vz.RepositoryNotFoundError):
+            vz.open(place)
+        with pytest.raises(vz.StorageError):
+            vz.create(place)
+    assert file.read_text() == "mine"
+
+
+def marker(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document, sort_keys=True).encode()
+    return b"%s %08x\n" % (text, zlib.crc32(text))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (marker({"format": 2, "hash": "sha2-256"}), "upgrade"),
+        (marker({"format": 2, "hash": "sha3", "more": [1]}), "upgrade"),
+        (marker({"format": 0, "hash": "sha2-256"}), "damaged"),
+        (marker({"format": "1", "hash": "sha2-256"}), "damaged"),
+        (marker({"format": 1, "hash": "sha2-256"})[:-3], "damaged"),
+        (marker({"format": 1, "hash": "sha2-256"}).replace(b"sha2", b"sha3"), "damaged"),
+        (marker({"format": 1}), "damaged"),
+        (b"[1]", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"", "damaged"),
+    ],
+)
+def test_a_newer_format_and_a_damaged_marker_are_told_apart(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
+    vz.create(tmp_path / "r")
+    (tmp_path / "r" / "versioned-zarr.json").write_bytes(data)
+    with pytest.raises(vz.FormatError, match=says):
+        vz.open(tmp_path / "r")
+    with pytest.raises(vz.FormatError, match=says):
+        vz.open_or_create(tmp_path / "r")
+
+
+def test_gc_takes_a_time_span(repository: BlockRepository) -> None:
+    wrong: Any = 3
+    with pytest.raises(TypeError):
+        repository.gc(keep_reflog=wrong)
+    assert repository.gc(keep_reflog=timedelta(0), dry_run=True).removed_blocks == 0
+
+
+def test_a_damaged_commit_says_which_and_where(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r")
+    session = repository.session()
+    session.write("a", b"1")
+    commit = session.commit("a message to be damaged")
+    (pack,) = [
+        pack
+        for pack in (tmp_path / "r" / "packs").iterdir()
+        if b"a message to be damaged" in pack.read_bytes()
+    ]
+    pack.write_bytes(pack.read_bytes().replace(b'"message"', b'"massage"'))
+    again = vz.open(tmp_path / "r", verify="always")
+    with pytest.raises(vz.CorruptBlockError, match="damaged"):
+        again.checkout()
+    unverified = vz.open(tmp_path / "r", verify="never")
+    with pytest.raises(vz.CorruptBlockError, match=commit.cid):
+        list(unverified.log())
+    assert unverified.checkout(commit.tree).mapping["a"] == b"1"
+    report = unverified.fsck()
+    assert not report.is_clean
+    assert commit.cid in str(report)
+
+
+# Places that refuse
+
+
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small file system of its own at a folder, while the test runs."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path / "disk", "size=2m")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """A folder, and a function that makes it read-only: by its mode, or for root by a mount."""
+    if os.geteuid() != 0:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+
+        def forbid() -> Path:
+            for path in [*folder.rglob("*"), folder]:
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            return folder
+
+        yield forbid
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+        return
+    for folder in mounted(tmp_path / "disk", "size=4m"):
+
+        def remount(folder: Path = folder) -> Path:
+            command = ["mount", "-o", "remount,ro", str(folder)]
+            subprocess.run(command, check=True, capture_output=True)
+            return folder
+
+        yield remount
+
+
+def test_a_read_only_repository_reads_and_refuses_writes(
+    tmp_path: Path, read_only: Callable[[], Path]
+) -> None:
+    place = tmp_path / "disk" / "r"
+    session = vz.create(place).session()
+    session.write("a", b"1" * 3_000)
+    commit = session.commit("one")
+    del session
+    read_only()
+    repository = vz.open(place)
+    assert repository.checkout().mapping["a"] == b"1" * 3_000
+    assert next(found.cid for found in repository.log()) == commit.cid
+    assert repository.diff("main").keys
+    assert repository.sessions() == []
+    assert repository.fsck().is_clean
+    assert repository.stats().to_dict()
+    for refuse in (
+        lambda: repository.session().write("b", b"2"),
+        lambda: repository.branches.create("b"),
+        lambda: repository.tags.create("t"),
+        lambda: repository.branches.move("main", "main~1"),
+        lambda: repository.revert("main"),
+        repository.gc,
+        repository.repack,
+        lambda: vz.create(tmp_path / "disk" / "other"),
+    ):
+        with pytest.raises(vz.ReadOnlyError, match=r"permission|[Rr]ead-only"):
+            refuse()
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room at all."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return ballast
+
+
+def test_a_full_disk_refuses_a_write_and_goes_on_with_room(small_disk: Path) -> None:
+    repository = vz.create(small_disk / "r")
+    first = repository.session()
+    first.write("a", b"1" * 100_000)
+    committed = first.commit("one")
+    session = repository.session()
+    session.write("b", b"2" * 1000)
+    ballast = fill(small_disk)
+    for number in range(3):
+        with pytest.raises(vz.StorageFullError, match="no room") as caught:
+            session.write(f"c{number}", bytes([number]) * 300_000)
+        assert caught.value.where
+    assert bytes(session.read("b")) == b"2" * 1000
+    assert session.get("c0") is None
+    assert repository.fsck().is_clean
+    assert repository.branches["main"] == committed
+    ballast.unlink()
+    session.write("c", b"3" * 300_000)
+    session.commit("two")
+    assert dict(vz.open(small_disk / "r", verify="always").checkout().sizes()) == {
+        "a": 100_000,
+        "b": 1000,
+        "c": 300_000,
+    }
+    assert repository.fsck().is_clean
+
+
+@pytest.mark.parametrize("size", [1000, 400_000])
+def test_a_full_disk_refuses_a_commit_and_goes_on_with_room(small_disk: Path, size: int) -> None:
+    repository = vz.create(small_disk / "r")
+    first = repository.session()
+    first.write("a", b"1" * 1000)
+    committed = first.commit("one")
+    session = repository.session()
+    session.write("b", os.urandom(size))
+    ballast = fill(small_disk)
+    for _ in range(2):
+        with pytest.raises(vz.StorageFullError):
+            session.commit("two")
+        assert repository.branches["main"] == committed
+        assert repository.fsck().is_clean
+    assert session.size("b") == size
+    ballast.unlink()
+    commit = session.commit("two")
+    assert commit.parents == (committed.cid,)
+    assert dict(repository.checkout().sizes()) == {"a": 1000, "b": size}
+    assert repository.fsck().is_clean
+
+
+def test_a_full_disk_refuses_to_move_a_ref_and_the_ref_stays(small_disk: Path) -> None:
+    repository = vz.create(small_disk / "r")
+    ballast = fill(small_disk)
+    with pytest.raises(vz.StorageFullError):
+        repository.tags.create("t" * 200)
+    assert "t" * 200 not in repository.tags
+    ballast.unlink()
+    repository.tags.create("t" * 200)
+    assert repository.fsck().is_clean
+
+
+# The answer to the compare-and-swap
+
+
+class LosesAnswers(LogRefs):
+    """Refs whose moves are made, or not, and whose answers do not come."""
+
+    def __init__(self, refs: LogRefs, *, is_done: bool, error: type[BaseException]) -> None:
+        super().__init__(refs._storage)
+        self.is_done, self.error = is_done, error
+
+    def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
+        if self.is_done:
+            super().swap(kind, name, expect, new, why)
+        raise self.error("the connection was lost")
+
+
+def lose_answers(
+    repository: BlockRepository, *, is_done: bool, error: type[BaseException] = vz.StorageError
+) -> None:
+    refs = repository.stores.refs
+    assert isinstance(refs, LogRefs)
+    repository.stores.refs = LosesAnswers(refs, is_done=is_done, error=error)
+
+
+@pytest.mark.parametrize("error", [vz.StorageError, vz.BranchMovedError, TimeoutError])
+def test_a_commit_survives_a_lost_answer(
+    repository: BlockRepository, error: type[BaseException]
+) -> None:
+    session = repository.session()
+    session.write("c", b"2")
+    lose_answers(repository, is_done=True, error=error)
+    commit = session.commit("two")
+    assert [found.cid for found in repository.log()].count(commit.cid) == 1
+    assert next(entry.commit for entry in repository.reflog()) == cid_from_text(commit.cid)
+    assert [entry.number for entry in repository.reflog()] == [2, 1, 0]
+    assert repository.sessions() == []
+
+
+@pytest.mark.parametrize("error", [vz.StorageError, TimeoutError])
+def test_a_swap_that_was_not_done_is_an_error_and_nothing_is_lost(
+    repository: BlockRepository, error: type[BaseException]
+) -> None:
+    before = repository.branches["main"]
+    refs = repository.stores.refs
+    session = repository.session()
+    session.write("c", b"2")
+    lose_answers(repository, is_done=False, error=error)
+    with pytest.raises(error, match="connection was lost"):
+        session.commit("two")
+    repository.stores.refs = refs
+    assert repository.branches["main"] == before
+    assert bytes(session.read("c")) == b"2"
+    commit = session.commit("two, again")
+    assert commit.parents == (before.cid,)
+    assert [found.message for found in repository.log()][:2] == ["two, again", "one"]
+    assert repository.fsck().is_clean
+
+
+def test_a_merge_survives_a_lost_answer(repository: BlockRepository) -> None:
+    repository.branches.create("other")
+    for branch in ("main", "other"):
+        session = repository.session(branch)
+        session.write(branch, b"2")
+        session.commit("change")
+    lose_answers(repository, is_done=True)
+    commit = repository.merge("other")
+    assert repository.branches["main"] == commit
+    assert len(commit.parents) == 2
+
+
+class Died(BaseException):
+    """Whoever was committing is no more."""
+
+
+def test_what_was_written_after_a_commit_that_nobody_heard_of_is_committed_too(
+    repository: BlockRepository,
+) -> None:
+    refs = repository.stores.refs
+    session = repository.session()
+    session.write("c", b"2")
+    lose_answers(repository, is_done=True, error=Died)
+    with pytest.raises(Died):
+        session.commit("two")
+    repository.stores.refs = refs
+    session.working.end("died", keep_folder=True)
+    resumed = repository.resume(session.id)
+    resumed.write("d", b"3")
+    commit = resumed.commit("three")
+    assert [found.message for found in repository.log()][:3] == ["three", "two", "one"]
+    assert commit == repository.branches["main"]
+    assert dict(repository.checkout().mapping) == {"a/b": b"1", "c": b"2", "d": b"3"}
+
+
+def test_a_commit_that_nobody_heard_of_is_not_made_twice(repository: BlockRepository) -> None:
+    refs = repository.stores.refs
+    session = repository.session()
+    session.write("c", b"2")
+    lose_answers(repository, is_done=True, error=Died)
+    with pytest.raises(Died):
+        session.commit("two")
+    repository.stores.refs = refs
+    session.working.end("died", keep_folder=True)
+    commit = repository.resume(session.id).commit("two, again")
+    assert [found.message for found in repository.log()][:2] == ["two", "one"]
+    assert commit == repository.branches["main"]
+
+
+# The classes
+
+BUILT_INS = {
+    "InvalidInputError": ValueError,
+    "NotFoundError": (KeyError, FileNotFoundError),
+    "AlreadyExistsError": FileExistsError,
+    "ConflictError": RuntimeError,
+    "NothingToCommitError": ValueError,
+    "SessionClosedError": ValueError,
+    "FormatError": ValueError,
+    "CorruptError": ValueError,
+    "StorageError": OSError,
+    "MissingDependencyError": ImportError,
+}
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_an_error_pickles_with_its_facts(name: str) -> None:
+    kind = getattr(errors, name)
+    facts: dict[str, Any] = {fact: f"the {fact}" for fact in kind.facts}
+    if "conflicts" in facts:
+        facts["conflicts"] = (vz.Conflict("a/b", "changed on both sides", "1", "2", "3"),)
+    error = kind("what, where, what to do", **facts)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == str(error) == "what, where, what to do"
+    assert {fact: getattr(again, fact) for fact in kind.facts} == facts
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_an_error_is_the_built_in_that_people_catch(name: str) -> None:
+    kind = getattr(errors, name)
+    assert getattr(vz, name) is kind
+    assert issubclass(kind, vz.VersionedZarrError)
+    expected = [
+        built_in for base, built_in in BUILT_INS.items() if issubclass(kind, getattr(errors, base))
+    ]
+    if kind is vz.VersionedZarrError:
+        assert not expected
+        return
+    (built_ins,) = expected
+    for built_in in built_ins if isinstance(built_ins, tuple) else (built_ins,):
+        assert issubclass(kind, built_in)
+        with pytest.raises(built_in, match="it says so"):
+            raise kind("it says so")
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_the_tree_in_the_docstring_draws_every_class_and_fact(name: str) -> None:
+    kind = getattr(errors, name)
+    assert errors.__doc__ is not None
+    (line,) = [
+        line for line in errors.__doc__.splitlines() if name in line.replace("(", " ").split()
+    ]
+    for fact in set(kind.facts) - set(kind.__mro__[1].__dict__.get("facts", ())):
+        assert f".{fact}" in line
+
+
+def test_an_error_has_no_facts_but_its_own() -> None:
+    with pytest.raises(TypeError, match="no fact"):
+        vz.RefNotFoundError("m", key="a")
