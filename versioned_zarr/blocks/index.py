@@ -51,7 +51,7 @@ class Run:
         self.sizes, self.tails = sizes, tails
         self._prefixes, self._starts = _numbers_of(prefixes), _numbers_of(starts)
         self._numbers, self._sizes = _numbers_of(numbers), _numbers_of(sizes)
-        self._tails = memoryview(np.ascontiguousarray(tails).view("u1")).cast("B")
+        self._tails = np.ascontiguousarray(tails).view("u1").data.cast("B")
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -95,7 +95,7 @@ class Run:
 
 
 def _numbers_of(column: npt.NDArray[np.unsignedinteger]) -> memoryview:
-    return memoryview(column)
+    return column.data
 
 
 def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) -> Run:

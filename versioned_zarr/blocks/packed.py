@@ -138,7 +138,7 @@ class PackedStore:
 
     def get_joined(self, cids: Sequence[Cid], size_bytes: int) -> memoryview:
         """See `BlockStore.get_joined`; one system call where the blocks lie side by side."""
-        joined = memoryview(np.empty(size_bytes, "u1"))  # not zeroed first, as a bytearray is
+        joined = np.empty(size_bytes, "u1").data  # not zeroed first, as a bytearray is
         if self.verify or not self._read_side_by_side(cids, joined):
             at = 0
             for cid in cids:

@@ -25,7 +25,7 @@ from versioned_zarr.history.names import from_file_name
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.car import FIRST_SECTION
+from versioned_zarr.ipld.car import FIRST_SECTION, read_pack_head
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.impact import Impact, trace
 from versioned_zarr.repository.journal import (
@@ -263,8 +263,8 @@ def _check_drafts(
                 report.missing.append(damage)
             continue
         try:
-            if any(draft.read(0, FIRST_SECTION)):
-                report.damaged.append(Damage(path, "its head, not written yet, is damaged"))
+            if not _is_head(draft.read(0, FIRST_SECTION), path):
+                report.damaged.append(Damage(path, "its head is damaged"))
             for record in group:
                 found = _problem_in(stores, draft, record)
                 if found:
@@ -272,6 +272,17 @@ def _check_drafts(
                     report.damaged.append(damage)
         finally:
             draft.close()
+
+
+def _is_head(head: memoryview, path: str) -> bool:
+    """Whether a draft's head is not written yet, or is that of the pack it was to become."""
+    if not any(head):
+        return True
+    try:
+        read_pack_head(head, path)
+    except CorruptError:
+        return False
+    return True
 
 
 def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
