@@ -11,7 +11,7 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +184,7 @@ def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
     """One run of all blocks in packs that are `alive`; a block in two packs is named twice."""
     packs = sorted({pack for run in runs for pack in run.packs} & alive)
     number_of = {pack: number for number, pack in enumerate(packs)}
-    columns: list[list[npt.NDArray[np.generic]]] = [[], [], [], [], []]
+    columns: list[list[npt.NDArray[Any]]] = [[], [], [], [], []]
     seen: set[str] = set()
     for run in runs:
         gone = len(packs)
@@ -194,7 +194,13 @@ def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
         seen.update(run.packs)
         numbers = mapping[run.numbers]
         kept = numbers < gone
-        parts = (run.prefixes, run.starts, numbers, run.sizes, run.tails)
+        parts: list[npt.NDArray[Any]] = [
+            run.prefixes,
+            run.starts,
+            numbers,
+            run.sizes,
+            run.tails,
+        ]
         for column, part in zip(columns, parts, strict=True):
             column.append(part[kept])
     merged = [np.concatenate(column) for column in columns]

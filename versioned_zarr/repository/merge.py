@@ -205,10 +205,15 @@ class _Merge:
         """Find the nodes that cannot be merged key by key; gives their paths."""
         settled: list[str] = []
         for one, other in ((self._ours, self._theirs), (self._theirs, self._ours)):
-            for change in one.changes.values():
+            documents = [
+                change
+                for change in one.changes.values()
+                if change.old is not None
+                and hierarchy.split(change.key)[1] in hierarchy.NODE_DOCUMENTS
+            ]
+            # The group before what is in it, so that its removal is one conflict.
+            for change in sorted(documents, key=lambda change: change.key.count("/")):
                 path, name = hierarchy.split(change.key)
-                if name not in hierarchy.NODE_DOCUMENTS or change.old is None:
-                    continue
                 if any(_is_below(change.key, above) for above in settled):
                     continue
                 kind = self._clash_at(path, name, change, one, other)
