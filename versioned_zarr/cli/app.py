@@ -55,9 +55,9 @@ def completion(shell: str) -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run `vz` and leave with its exit code; errors are one line on stderr."""
     try:
-        cli.main(arguments, prog_name="vz", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = cli.main(arguments, prog_name="vz", standalone_mode=False)
+        if code:  # of a command that left early; others return None
+            sys.exit(code)
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
