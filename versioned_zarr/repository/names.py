@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from versioned_zarr.errors import (
     BranchMovedError,
@@ -71,8 +72,18 @@ class _Names(Mapping[str, Commit]):
         check_ref_name(name)
         commit = resolve_commit(self._stores, at)
         why = f"{self.word}: created at {at}"
-        create_or_explain(self._stores.refs, self.kind, name, from_text(commit.cid), why)
+        with self._kept(commit, at) as cid:
+            create_or_explain(self._stores.refs, self.kind, name, cid, why)
         return commit
+
+    @contextmanager
+    def _kept(self, commit: Commit, at: str) -> Iterator[Cid]:
+        """Keep `gc` from taking a commit between finding it and naming it."""
+        cid = from_text(commit.cid)
+        with self._stores.blocks.keep([cid]) as is_kept:
+            if not is_kept:
+                raise RefNotFoundError(f"the commit at {at!r} was just collected", ref=at)
+            yield cid
 
     def delete(self, name: str) -> None:
         """Remove the name; its commits stay until `gc` finds that nothing reaches them.
@@ -136,8 +147,8 @@ class Branches(_Names):
                     expected=wanted.cid,
                     found=to_text(found),
                 )
-        new = from_text(commit.cid)
-        self._stores.refs.swap(HEADS, name, found, new, f"branch: moved to {to}")
+        with self._kept(commit, to) as new:
+            self._stores.refs.swap(HEADS, name, found, new, f"branch: moved to {to}")
         return commit
 
 
