@@ -1,4 +1,4 @@
-"""Two branches change one array: what goes together is merged, what does not is named."""
+"""Two people change one array: what goes together is merged, what does not is named."""
 
 from __future__ import annotations
 
@@ -10,40 +10,53 @@ import zarr
 
 import versioned_zarr as vz
 
+repo = vz.create(Path(tempfile.mkdtemp(), "survey.vz"))
+with repo.session("main", message="An empty map") as session:
+    zarr.create_array(session.store, name="depth", shape=(40, 40), chunks=(10, 10), dtype="f4")
 
-def main() -> None:
-    repository = vz.create(Path(tempfile.mkdtemp()) / "merge.vz")
-    with repository.session(message="Zeros") as session:
-        group = zarr.create_group(session.store)
-        group.create_array("a", shape=(4, 4), chunks=(2, 2), dtype="i4")[:] = 1
-    repository.branches.create("dev")
+# Anna fills the north and says what the numbers are, Ben fills the south.
+repo.branches.create("anna")
+repo.branches.create("ben")
+with repo.session("anna", message="The north") as session:
+    depth = zarr.open_array(session.store, path="depth")
+    depth[:20] = 10
+    depth.attrs["units"] = "m"
+with repo.session("ben", message="The south") as session:
+    depth = zarr.open_array(session.store, path="depth")
+    depth[20:] = 30
+    depth.attrs["instrument"] = "echo sounder"
 
-    with repository.session("main", message="The upper left chunk, and a unit") as session:
-        array = zarr.open_group(session.store)["a"]
-        array[:2, :2] = 2
-        array.attrs["units"] = "K"
-    with repository.session("dev", message="The lower right chunk, and a name") as session:
-        array = zarr.open_group(session.store)["a"]
-        array[2:, 2:] = 3
-        array.attrs["long_name"] = "an example"
+# Different chunks of one array, different attributes of one node: no conflict.
+repo.merge("anna", into="main")
+repo.merge("ben", into="main")
+depth = repo.checkout("main").open("depth")
+assert dict(depth.attrs) == {"units": "m", "instrument": "echo sounder"}
+assert np.array_equal(depth[:, 0], [10] * 20 + [30] * 20)
+print(repo.log())
 
-    repository.merge("dev", into="main")
-    merged = repository.checkout("main").open("a")
-    assert merged[0, 0] == 2
-    assert merged[3, 3] == 3
-    assert dict(merged.attrs) == {"units": "K", "long_name": "an example"}
-
-    for branch, value in (("main", 10), ("dev", 20)):
-        with repository.session(branch, message=f"All {value}") as session:
-            zarr.open_group(session.store)["a"][:2, :2] = value
-    try:
-        repository.merge("dev", into="main")
-    except vz.ConflictError as error:
-        print(error)
-    repository.merge("dev", into="main", resolve={"a/*": "theirs"})
-    assert np.all(repository.checkout("main").open("a")[:2, :2] == 20)
-    print(repository.log("main"))
+# Now both change the same chunk, and the same attribute.
+for name, value in (("anna", 11), ("ben", 12)):
+    repo.branches.move(name, "main")
+    with repo.session(name, message=f"The first row is {value}") as session:
+        depth = zarr.open_array(session.store, path="depth")
+        depth[0, :10] = value
+        depth.attrs["checked_by"] = name
+repo.merge("anna", into="main")
+try:
+    repo.merge("ben", into="main")
+except vz.ConflictError as error:
+    print("\nconflicts:")
+    for conflict in error.conflicts:
+        print(f"    {conflict}")
 
 
-if __name__ == "__main__":
-    main()
+# Take one side by its name, by path, or as here by a function of each conflict.
+def settle(conflict: vz.Conflict) -> str:
+    """Ben measured later, and Anna is the one who checks."""
+    return "ours" if conflict.field else "theirs"
+
+
+repo.merge("ben", into="main", resolve=settle)
+depth = repo.checkout("main").open("depth")
+print(f"\nthe first row is {depth[0, 0]:.0f}, checked by {depth.attrs['checked_by']}")
+print(repo.log())

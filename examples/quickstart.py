@@ -1,4 +1,4 @@
-"""Write an array on a branch, change it, compare, go back, and name it by its hash."""
+"""First steps: commit, look back, undo."""
 
 from __future__ import annotations
 
@@ -6,40 +6,38 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 import zarr
 
 import versioned_zarr as vz
 
+folder = Path(tempfile.mkdtemp())
+repo = vz.create(folder / "climate.vz")
 
-def main() -> None:
-    place = Path(tempfile.mkdtemp()) / "quickstart.vz"
-    repository = vz.create(place)
+# A session is a writable view of a branch. Others see nothing of it until it is committed, and if
+# the block ends with an exception nothing is.
+temperature = np.random.default_rng(0).normal(15, 8, size=(12, 18, 36)).astype("f4")
+dataset = xr.Dataset({"temperature": (("month", "lat", "lon"), temperature)})
+with repo.session("main", message="Monthly means") as session:
+    encoding = {"temperature": {"chunks": (1, 18, 36)}}
+    dataset.to_zarr(session.store, consolidated=False, encoding=encoding)
 
-    with repository.session("main", message="Temperatures of a day") as session:
-        group = zarr.create_group(session.store)
-        array = group.create_array("temperature", shape=(24, 100), chunks=(6, 100), dtype="f4")
-        array[:] = np.linspace(270, 290, 2400, dtype="f4").reshape(24, 100)
-        array.attrs["units"] = "K"
+# Anything that writes Zarr will do. Here zarr itself changes one month, and commits by hand.
+session = repo.session("main")
+array = zarr.open_array(session.store, path="temperature")
+array[6] += 1
+print(session.status())
+commit = session.commit("July was too cold", metadata={"reason": "sensor 4 replaced"})
+print(f"\n{commit}\n")
 
-    with repository.session("main", message="Correct the last hour") as session:
-        array = zarr.open_group(session.store)["temperature"]
-        array[23] += 0.5
+# Versions are compared by their hashes: what is equal is never read.
+print(repo.diff("main~1", "main"))
+with_mistake = repo.checkout("main~1").to_xarray().temperature
+corrected = repo.checkout("main").to_xarray().temperature
+print("July changed by", round(float((corrected - with_mistake)[6].mean()), 3))
 
-    print(*repository.log("main"), sep="\n\n")
-    print()
-    print("What the last commit changed:")
-    print(repository.diff("main"))
-
-    before = repository.checkout("main~1")
-    after = repository.checkout("main")
-    assert after.open("temperature")[23, 0] - before.open("temperature")[23, 0] == 0.5
-    print()
-    print(f"before: {before.cid}")
-    print(f"after:  {after.cid}")
-
-    again = repository.checkout(before.cid)
-    assert np.array_equal(again.open("temperature")[:], before.open("temperature")[:])
-
-
-if __name__ == "__main__":
-    main()
+# A name for this version that stays, and a way back: reverting is a commit of its own.
+repo.tags.create("v1.0")
+repo.revert("main")
+assert repo.checkout("main").cid == repo.checkout("main~2").cid
+print(f"\n{repo.log()}")

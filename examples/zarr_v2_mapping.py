@@ -1,0 +1,41 @@
+"""Sessions and snapshots as mappings: for format 2, for zarr 2, for values that are no Zarr.
+
+`session.mapping` is a MutableMapping from keys to bytes. With zarr 2 that is a store by itself:
+`zarr.group(store=session.mapping)`. With zarr 3, `session.store` writes both formats.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+import versioned_zarr as vz
+
+repo = vz.create(Path(tempfile.mkdtemp(), "old.vz"))
+session = repo.session("main")
+
+# The old format, through zarr 3.
+array = zarr.create_array(
+    session.store, name="a", shape=(4, 4), chunks=(2, 2), dtype="i4", zarr_format=2
+)
+array[:] = np.arange(16).reshape(4, 4)
+
+# Keys and bytes. Any key that can be the path of a file is taken, and versioned with the rest.
+print(sorted(session.mapping))
+print(json.loads(session.mapping["a/.zarray"])["chunks"])
+session.mapping["a/.zattrs"] = json.dumps({"units": "m"}).encode()
+session.mapping["notes/2026-11-23.txt"] = b"Calibrated before the first run.\n"
+session.commit("An array of the old format, and a note")
+
+# Reading works alike, and a snapshot's mapping refuses to be changed.
+mapping = repo.checkout("main").mapping
+assert mapping["notes/2026-11-23.txt"].startswith(b"Calibrated")
+try:
+    mapping["a/0.0"] = b""
+except vz.ReadOnlyError as error:
+    print(f"refused: {error}")
+print(repo.diff("main"))
