@@ -121,7 +121,9 @@ def fold(summary: object, *children: object, is_open: bool = True) -> Markup:
 
 
 def value(data: Any) -> Markup:
-    """A metadata value as JSON, cut off where it is long."""
+    """A metadata value as JSON, cut off where it is long; None, which is not there, as a dash."""
+    if data is None:
+        return faint("\N{EN DASH}")
     written = json.dumps(data, ensure_ascii=False)
     if len(written) > TEXT_LIMIT:
         written = f"{written[:TEXT_LIMIT]}\N{HORIZONTAL ELLIPSIS}"
