@@ -18,7 +18,8 @@ from versioned_zarr.cli.output import (
     resolve_option,
     with_repository,
 )
-from versioned_zarr.interfaces.graph import text_lines
+from versioned_zarr.history.log import Names, standing_at
+from versioned_zarr.interfaces.graph import one_line, text_lines
 
 
 @click.command()
@@ -43,34 +44,18 @@ def log(
     if as_json:
         print_json([commit.to_dict() for commit in commits])
         return
-    names = _names(context.repository)
+    names = standing_at(context.repository.branches, context.repository.tags)
     if graph:
         for drawing, commit in text_lines(commits):
-            text = "" if commit is None else f" {_one_line(commit, names)}"
+            text = "" if commit is None else f" {one_line(commit, names)}"
             console().print(f"{drawing}{text}", markup=False)
         return
     for commit in commits:
-        text = _one_line(commit, names) if oneline else f"{_decorated(commit, names)}\n"
+        text = one_line(commit, names) if oneline else f"{_decorated(commit, names)}\n"
         console().print(text, markup=False)
 
 
-def _names(repository: vz.Repository) -> dict[str, list[str]]:
-    """The branches and tags that stand at each commit."""
-    names: dict[str, list[str]] = {}
-    for name, commit in repository.branches.items():
-        names.setdefault(commit.cid, []).append(name)
-    for name, commit in repository.tags.items():
-        names.setdefault(commit.cid, []).append(f"tag: {name}")
-    return names
-
-
-def _one_line(commit: vz.Commit, names: dict[str, list[str]]) -> str:
-    here = names.get(commit.cid)
-    shown = f" ({', '.join(here)})" if here else ""
-    return f"{commit.cid[:16]}{shown} {commit.summary}"
-
-
-def _decorated(commit: vz.Commit, names: dict[str, list[str]]) -> str:
+def _decorated(commit: vz.Commit, names: Names) -> str:
     here = names.get(commit.cid)
     text = str(commit)
     return text.replace("\n", f" ({', '.join(here)})\n", 1) if here else text
