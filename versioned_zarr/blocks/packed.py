@@ -197,10 +197,6 @@ class PackedStore:
             cid=text,
         )
 
-    def place(self, cid: Cid) -> Place | None:
-        """Where a block lies, as far as this process knows."""
-        return self._known.find(cid)
-
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
         return self._known.find(cid) is not None
