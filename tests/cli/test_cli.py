@@ -179,6 +179,16 @@ def test_log_draws_the_graph(repository: vz.Repository, vz_: Vz) -> None:
     assert len(out.splitlines()) > 5
 
 
+def test_the_graph_of_a_path_is_one_line(repository: vz.Repository, vz_: Vz) -> None:
+    change(repository, 0, 7)
+    change(repository, 1, 8)
+    change(repository, 0, 9)
+    lines = vz_("log", "--graph", "--path", "x/c/0").out.splitlines()
+    messages = ["set 0 to 9", "set 0 to 7", "import it"]
+    assert [line.partition(" ")[0] for line in lines] == ["*"] * 3
+    assert all(line.endswith(message) for line, message in zip(lines, messages, strict=True))
+
+
 def test_show_gives_the_commit_and_its_diff(repository: vz.Repository, vz_: Vz) -> None:
     commit = change(repository, 0, 7)
     out = vz_("show").out

@@ -46,7 +46,7 @@ def log(
         return
     names = standing_at(context.repository.branches, context.repository.tags)
     if graph:
-        for drawing, commit in text_lines(commits):
+        for drawing, commit in text_lines(commits, is_linear=path is not None):
             text = "" if commit is None else f" {one_line(commit, names)}"
             console().print(f"{drawing}{text}", markup=False)
         return
