@@ -158,7 +158,12 @@ def _storage(url: str | os.PathLike[str]) -> Storage:
             )
         return LocalStorage(unquote(parts.path))
     if parts.scheme == "memory":
-        return MemoryStorage.named(text.partition(":")[2].lstrip("/"))
+        name = text.partition(":")[2].lstrip("/")
+        if not name:
+            raise InvalidUrlError(
+                f"{text!r} names no place; give it a name, as in memory://scratch", url=text
+            )
+        return MemoryStorage.named(name)
     if parts.scheme in _EXTRAS:
         raise InvalidUrlError(
             f"no backend for {parts.scheme!r} in {text!r} is installed; "

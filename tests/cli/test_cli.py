@@ -179,6 +179,15 @@ def test_log_draws_the_graph(repository: vz.Repository, vz_: Vz) -> None:
     assert len(out.splitlines()) > 5
 
 
+def test_gc_may_be_told_to_keep_the_whole_log(repository: vz.Repository, vz_: Vz) -> None:
+    repository.branches.create("gone")
+    change(repository, 0, 7, "gone")
+    repository.branches.delete("gone")
+    for days in ("1e12", "inf", "nan"):
+        assert vz_("gc", "--keep-reflog", days, "--json").json["removed_blocks"] == 0
+    assert vz_("gc", "--keep-reflog", "0", "--json").json["removed_blocks"] > 0
+
+
 def test_the_graph_of_a_path_is_one_line(repository: vz.Repository, vz_: Vz) -> None:
     change(repository, 0, 7)
     change(repository, 1, 8)

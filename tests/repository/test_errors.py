@@ -179,6 +179,46 @@ def test_a_key_that_cannot_be_is_not_written(repository: BlockRepository, key: A
     assert not session.status()
 
 
+LOOK_UPS: dict[str, Callable[[Snapshot, Any], object]] = {
+    "read": lambda view, key: view.read(key),
+    "get": lambda view, key: view.get(key),
+    "find": lambda view, key: view.find(key),
+    "size": lambda view, key: view.size(key),
+    "keys": lambda view, key: view.keys(key),
+    "sizes": lambda view, key: view.sizes(key),
+    "links": lambda view, key: view.links(key),
+    "list_dir": lambda view, key: view.list_dir(key),
+    "is_empty": lambda view, key: view.is_empty(key),
+    "path": lambda view, key: view.path(key),
+    "mapping.listdir": lambda view, key: view.mapping.listdir(key),
+}
+
+
+@pytest.mark.parametrize("call", LOOK_UPS)
+@pytest.mark.parametrize("key", [None, 3, b"a/b", Path("a/b"), ("a", "b")], ids=repr)
+def test_a_key_that_is_no_text_is_not_looked_for(
+    repository: BlockRepository, call: str, key: Any
+) -> None:
+    with pytest.raises(vz.InvalidKeyError, match=type(key).__name__):
+        LOOK_UPS[call](repository.checkout(), key)
+
+
+@pytest.mark.parametrize("key", [None, 3, b"a/b"], ids=repr)
+def test_a_mapping_holds_nothing_under_what_is_no_text(
+    repository: BlockRepository, key: Any
+) -> None:
+    session = repository.session()
+    for mapping in (repository.checkout().mapping, session.mapping):
+        assert key not in mapping
+        assert mapping.get(key) is None
+        with pytest.raises(KeyError):
+            mapping[key]
+    with pytest.raises(KeyError):
+        del session.mapping[key]
+    with pytest.raises(vz.InvalidKeyError):
+        session.mapping.rmdir(key)
+
+
 @pytest.mark.parametrize("path", [".", "..", "a//b", "\0", "zz", "a/b/c", "a/b"])
 def test_a_path_where_nothing_lies_has_no_snapshot(repository: BlockRepository, path: str) -> None:
     with pytest.raises((vz.KeyNotFoundError, vz.InvalidKeyError)):
@@ -247,6 +287,37 @@ def test_a_decision_that_is_none_is_refused(repository: BlockRepository, resolve
     assert repository.checkout().mapping["a/b"] == b"2"
 
 
+NO_DECISIONS = [
+    "mine", "", 3, b"ours", ["ours"], {"a/*": "mine"}, {"a/*": None}, {"a/*": b"1"}, {3: "ours"},
+]  # fmt: skip
+RESOLVING: dict[str, Callable[[BlockRepository, Any], object]] = {
+    "merge, nothing to do": lambda repo, resolve: repo.merge("main", resolve=resolve),
+    "merge, fast-forward": lambda repo, resolve: repo.merge("ahead", resolve=resolve),
+    "revert": lambda repo, resolve: repo.revert("main", resolve=resolve),
+    "cherry_pick": lambda repo, resolve: repo.cherry_pick("ahead", resolve=resolve),
+    "commit": lambda repo, resolve: changed(repo).commit("m", resolve=resolve),
+}
+
+
+def changed(repository: BlockRepository, branch: str = "main") -> Session:
+    session = repository.session(branch)
+    session.write("new", b"1")
+    return session
+
+
+@pytest.mark.parametrize("call", RESOLVING)
+@pytest.mark.parametrize("resolve", NO_DECISIONS, ids=repr)
+def test_a_way_to_decide_that_is_none_is_refused_where_nothing_is_to_decide(
+    repository: BlockRepository, call: str, resolve: Any
+) -> None:
+    repository.branches.create("ahead")
+    changed(repository, "ahead").commit("change")
+    before = repository.branches["main"]
+    with pytest.raises(vz.InvalidInputError, match=r"resolve|settled"):
+        RESOLVING[call](repository, resolve)
+    assert repository.branches["main"] == before
+
+
 @pytest.mark.parametrize("call", ["resume", "drop"])
 @pytest.mark.parametrize("name", ["", "nope", "..", "../refs", "a/b", "\0"], ids=repr)
 def test_a_session_that_is_not_there_is_named(
@@ -288,6 +359,9 @@ OPENERS = [vz.open, vz.create, vz.open_or_create]
         ("", "path or a URL"),
         (b"bytes", "path or a URL"),
         ("a\0b", "NUL"),
+        ("memory://", "name.*memory://scratch"),
+        ("memory:", "name.*memory://scratch"),
+        ("memory:///", "name.*memory://scratch"),
         ("foo://x", "unknown scheme 'foo'.*file://.*memory://"),
         ("file://host/p", "three slashes"),
         ("s3://bucket/prefix", r"versioned-zarr\[s3\].*file://"),
@@ -389,10 +463,19 @@ def test_a_newer_format_and_a_damaged_marker_are_told_apart(
         vz.open_or_create(tmp_path / "r")
 
 
-def test_gc_takes_a_time_span(repository: BlockRepository) -> None:
-    wrong: Any = 3
-    with pytest.raises(TypeError):
-        repository.gc(keep_reflog=wrong)
+@pytest.mark.parametrize("span", [3, 0, 30.0, None, "30", timedelta(-1)], ids=repr)
+def test_gc_takes_a_time_span(repository: BlockRepository, span: Any) -> None:
+    with pytest.raises(vz.InvalidInputError, match="timedelta"):
+        repository.gc(keep_reflog=span)
+
+
+def test_gc_takes_the_longest_time_span_and_the_shortest(repository: BlockRepository) -> None:
+    repository.branches.create("gone")
+    changed(repository, "gone").commit("change")
+    repository.branches.delete("gone")
+    assert repository.gc(keep_reflog=timedelta.max).removed_blocks == 0
+    assert len(list(repository.reflog("gone"))) == 3
+    assert repository.gc(keep_reflog=timedelta(0)).removed_blocks > 0
     assert repository.gc(keep_reflog=timedelta(0), dry_run=True).removed_blocks == 0
 
 

@@ -32,7 +32,8 @@ from versioned_zarr.cli.output import (
 def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> None:
     """Remove what no branch, tag, recent log entry or session reaches."""
     with console().status("looking for what is reached"):
-        done = context.repository.gc(keep_reflog=timedelta(days=keep_reflog), dry_run=dry_run)
+        span = timedelta(days=min(timedelta.max.days, keep_reflog))
+        done = context.repository.gc(keep_reflog=span, dry_run=dry_run)
     if as_json:
         print_json(done.to_dict())
         return

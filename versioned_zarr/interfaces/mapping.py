@@ -9,6 +9,7 @@ import numpy as np
 from versioned_zarr.errors import KeyNotFoundError, ReadOnlyError
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.tree.keys import check_text
 
 
 class SnapshotMapping(Mapping[str, bytes]):
@@ -46,6 +47,7 @@ class SnapshotMapping(Mapping[str, bytes]):
 
     def listdir(self, path: str = "") -> list[str]:
         """The names directly in a folder; zarr v2 asks for it by this name."""
+        check_text(path)
         return self._view.list_dir(path.strip("/"))
 
 
@@ -72,6 +74,7 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
 
     def rmdir(self, path: str = "") -> None:
         """Take away all in a folder; zarr v2 asks for it by this name."""
+        check_text(path)
         self._session.clear(path.strip("/"))
 
 

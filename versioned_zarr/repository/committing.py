@@ -21,7 +21,7 @@ from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.merge import Conflict, Resolve, merge_trees
+from versioned_zarr.repository.merge import Conflict, Resolve, check_resolve, merge_trees
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Bytes
 from versioned_zarr.tree.build import WorkTree
@@ -134,7 +134,9 @@ def commit_change(
     Raises:
         BranchMovedError: the branch moved, and `may_merge` is false.
         ConflictError: the branch moved and its changes do not go with these.
+        InvalidInputError: `resolve` is nothing that decides.
     """
+    check_resolve(resolve)
     prepared: list[Block] | None = None
     with stores.blocks.keep(()):
         while True:

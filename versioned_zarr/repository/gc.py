@@ -22,7 +22,7 @@ from versioned_zarr.blocks.packed import (
     pack_path,
 )
 from versioned_zarr.blocks.store import Block
-from versioned_zarr.errors import CorruptBlockError, CorruptError
+from versioned_zarr.errors import CorruptBlockError, CorruptError, InvalidInputError
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
@@ -158,13 +158,25 @@ class _Rewriter:
 
 def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
     """See `Repository.gc`."""
+    cutoff = _before_now(keep_reflog)
     with stores.storage.lock(HOUSE_LOCK):
-        return _collect(stores, keep_reflog, dry_run=dry_run)
+        return _collect(stores, cutoff, dry_run=dry_run)
 
 
-def _collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
+def _before_now(span: object) -> datetime:
+    """The time so long ago; the first there is for whatever lies before it."""
+    if not isinstance(span, timedelta) or span < timedelta(0):
+        raise InvalidInputError(
+            f"keep_reflog is a timedelta of zero or more, such as timedelta(days=30), not {span!r}"
+        )
+    try:
+        return datetime.now(UTC) - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _collect(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
     store = _packed(stores)
-    cutoff = datetime.now(UTC) - keep_reflog
     store.refresh()
     packs = {
         stored.path[len(PACKS) + 1 : -len(".car")]: stored.size

@@ -26,7 +26,7 @@ from versioned_zarr.repository.committing import (
     move_branch,
     new_commit,
 )
-from versioned_zarr.repository.merge import Resolve, merge_trees
+from versioned_zarr.repository.merge import Resolve, check_resolve, merge_trees
 from versioned_zarr.repository.revisions import resolve_commit
 from versioned_zarr.repository.stores import Stores
 
@@ -42,6 +42,7 @@ def merge(
     metadata: Mapping[str, Any] | None,
 ) -> Commit:
     """See `Repository.merge`."""
+    check_resolve(resolve)
     theirs = resolve_commit(stores, source)
     while True:
         with stores.blocks.keep(()), stores.refs.lock(HEADS, into):
@@ -121,6 +122,7 @@ def _three_way(
 
 def revert(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
     """See `Repository.revert`."""
+    check_resolve(resolve)
     commit = resolve_commit(stores, ref)
     draft = Draft(f'Revert "{commit.summary}"\n\nThis reverts commit {commit.cid}.', why="revert")
     return _replay(stores, branch, commit.tree, _parent_tree(stores, commit), draft, resolve)
@@ -128,6 +130,7 @@ def revert(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
 
 def cherry_pick(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
     """See `Repository.cherry_pick`."""
+    check_resolve(resolve)
     commit = resolve_commit(stores, ref)
     metadata = {**commit.metadata, "cherry_picked_from": commit.cid}
     draft = Draft(commit.message, commit.author, metadata, "cherry-pick")

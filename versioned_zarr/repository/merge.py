@@ -30,7 +30,7 @@ Resolve: TypeAlias = "Side | Mapping[str, Side] | Callable[[Conflict], Decision]
 a function that gives a side, the bytes of the value for a key, or None to leave the conflict."""
 
 _Document: TypeAlias = dict[str, Any] | None
-_SIDES = ("ours", "theirs", "base")
+_SIDES: tuple[Side, ...] = ("ours", "theirs", "base")
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,26 @@ def merge_trees(
     return _Merge(trees, base, ours, theirs, read, _decider(resolve)).run(may_agree=may_agree)
 
 
+def check_resolve(resolve: Resolve) -> None:
+    """Make sure that conflicts can be settled so, before there is one.
+
+    Raises:
+        InvalidInputError: `resolve` is nothing that decides.
+    """
+    _decider(resolve)
+
+
 def _decider(resolve: Resolve) -> Callable[[Conflict], Decision]:
     if resolve is None:
         return lambda conflict: None
     if isinstance(resolve, str):
-        side = _checked(resolve)
+        side = _checked_side(resolve)
         return lambda conflict: side
     if isinstance(resolve, Mapping):
-        sides = {pattern: _checked(side) for pattern, side in resolve.items()}
+        for pattern in resolve:
+            if not isinstance(pattern, str):
+                raise InvalidInputError(f"a path pattern in resolve is text, not {pattern!r}")
+        sides = {pattern: _checked_side(side) for pattern, side in resolve.items()}
 
         def by_pattern(conflict: Conflict) -> Decision:
             return next(
@@ -140,10 +152,17 @@ def _decider(resolve: Resolve) -> Callable[[Conflict], Decision]:
     return lambda conflict: _checked(decide(conflict))
 
 
-def _checked(decision: Any) -> Any:
-    if decision is None or isinstance(decision, bytes) or decision in _SIDES:
+def _checked(decision: Any) -> Decision:
+    if decision is None or isinstance(decision, bytes):
         return decision
-    raise InvalidInputError(f"a conflict is settled by 'ours' or 'theirs', not {decision!r}")
+    return _checked_side(decision)
+
+
+def _checked_side(side: Any) -> Side:
+    for known in _SIDES:
+        if isinstance(side, str) and side == known:
+            return known
+    raise InvalidInputError(f"a conflict is settled by 'ours' or 'theirs', not {side!r}")
 
 
 class _Side:

@@ -271,6 +271,7 @@ class BlockRepository:
 
         Raises:
             ConflictError: both sides changed the same; lists path, kind, base, ours and theirs.
+            InvalidInputError: `resolve` is none of these.
         """
         commit = joining.merge(
             self.stores, source, into, message, resolve, author=author, metadata=metadata
@@ -317,8 +318,12 @@ class BlockRepository:
         Safe beside running writers.
 
         Args:
-            keep_reflog: how far back the branches' logs keep commits alive.
+            keep_reflog: how far back the branches' logs keep commits alive; `timedelta.max`
+                for all of them.
             dry_run: only say what would go.
+
+        Raises:
+            InvalidInputError: `keep_reflog` is no time span, or less than none.
         """
         return gc.collect(self.stores, keep_reflog, dry_run=dry_run)
 

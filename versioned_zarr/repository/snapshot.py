@@ -12,7 +12,7 @@ from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.stores import Stores
-from versioned_zarr.tree.keys import check_key
+from versioned_zarr.tree.keys import check_key, check_text
 from versioned_zarr.tree.lookup import Directory
 
 if TYPE_CHECKING:
@@ -135,7 +135,12 @@ class Snapshot:
     # Values
 
     def find(self, key: str) -> Link | None:
-        """The link to the value under a key, or None; after the first time two dict look-ups."""
+        """The link to the value under a key, or None; after the first time two dict look-ups.
+
+        Raises:
+            InvalidKeyError: the key is not text; of this class in all look-ups here.
+        """
+        check_text(key)
         folder, slash, name = key.rpartition("/")
         if slash and (not folder or folder[-1] == "/" or folder[0] == "/"):
             return None  # not a key, but a path that a look-up would tidy up
@@ -164,6 +169,7 @@ class Snapshot:
 
         Raises:
             KeyNotFoundError: there is no value under this key.
+            InvalidKeyError: the key is not text.
             CorruptBlockError: reads are verified, and what is stored is not what was written.
         """
         link = self.find(key)
@@ -199,10 +205,12 @@ class Snapshot:
 
     def links(self, prefix: str = "") -> Iterator[tuple[str, Link]]:
         """The keys in a folder and below it with the links to their values; lazily."""
+        check_text(prefix)
         return self._stores.trees.walk(self._tree, prefix)
 
     def list_dir(self, path: str = "") -> list[str]:
         """The names directly in a folder, sorted."""
+        check_text(path)
         return self._stores.trees.list_dir(self._tree, path)
 
     def is_empty(self, path: str = "") -> bool:
@@ -216,7 +224,8 @@ class Snapshot:
             InvalidKeyError: no folder can be called so, or a value lies there.
             KeyNotFoundError: nothing lies there.
         """
-        key = str(key).strip("/")
+        check_text(key)
+        key = key.strip("/")
         if key == "":
             return self
         check_key(key)

@@ -27,6 +27,16 @@ def check_key(key: str) -> None:
         raise InvalidKeyError(f"{key!r} cannot be a key: {_why_not(key)}", key=str(key))
 
 
+def check_text(key: str) -> None:
+    """Make sure that `key`, a key or a path that is looked for, is text at all.
+
+    Raises:
+        InvalidKeyError: it is something else.
+    """
+    if not isinstance(key, str):
+        raise InvalidKeyError(f"a key is a str, not a {type(key).__name__}: {key!r}", key=str(key))
+
+
 def is_key(key: object) -> bool:
     """Tell whether a value can lie under `key`; see `check_key`."""
     return (
