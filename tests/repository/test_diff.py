@@ -218,6 +218,82 @@ def test_a_moved_node_is_no_news(repository: BlockRepository, zarr_format: Any) 
     assert "here -> there/deep: moved" in str(diff)
 
 
+def move(session: Session, old: str, new: str) -> None:
+    """Write what lies in one folder into another instead."""
+    for key in list(session.keys(old)):
+        session.write(f"{new}{key.removeprefix(old)}", session.read(key))
+    session.clear(old)
+
+
+def filled(session: Session, *paths: str) -> None:
+    """Groups named `g…` and arrays, each array with values of its own."""
+    for number, path in enumerate(paths, 1):
+        if path.rpartition("/")[2].startswith("g"):
+            zarr.create_group(session.store, path=path, attributes={"number": number})
+        else:
+            make(session, path, zarr_format=3)[:] = number
+
+
+def test_a_node_that_moved_into_a_new_group_is_shown_as_moved(repository: BlockRepository) -> None:
+    session = repository.session()
+    filled(session, "x", "y")
+    session.commit("made")
+    filled(session, "g", "g/z")
+    move(session, "x", "g/x")
+    move(session, "y", "g/deep/why")
+    session.commit("moved")
+    diff = repository.diff("main")
+    assert diff.nodes_moved == [("x", "g/x"), ("y", "g/deep/why")]
+    assert diff.nodes_added == ["g", "g/z"]
+    assert diff.nodes_removed == diff.nodes_changed == []
+    back = repository.diff("main", "main~1")
+    assert back.nodes_moved == [("g/deep/why", "y"), ("g/x", "x")]
+    assert back.nodes_removed == ["g", "g/z"]
+    assert back.nodes_added == []
+
+
+def test_a_group_that_moved_and_changed_is_new_and_what_is_in_it_moved(
+    repository: BlockRepository,
+) -> None:
+    session = repository.session()
+    filled(session, "g1", "g1/a", "g1/b", "g1/g", "g1/g/c")
+    session.commit("made")
+    move(session, "g1", "g2")
+    session.write("g2/more", b"1")
+    session.commit("moved")
+    diff = repository.diff("main")
+    assert (diff.nodes_added, diff.nodes_removed) == (["g2"], ["g1"])
+    assert diff.nodes_moved == [("g1/a", "g2/a"), ("g1/b", "g2/b"), ("g1/g", "g2/g")]
+
+
+def test_nodes_that_hold_the_same_are_paired_by_name(repository: BlockRepository) -> None:
+    session = repository.session()
+    for path in ("g/a", "g/b", "g/c"):
+        make(session, path, zarr_format=3)
+    session.commit("made")
+    move(session, "g/c", "g3/a")
+    move(session, "g/b", "g2/b")
+    move(session, "g/a", "g1/c")
+    session.commit("moved")
+    diff = repository.diff("main")
+    assert [pair for pair in diff.nodes_moved if pair[0] == "g/b"] == [("g/b", "g2/b")]
+    assert len(diff.nodes_moved) == 3
+
+
+def test_a_node_that_changed_below_one_that_moved_is_shown(repository: BlockRepository) -> None:
+    session = repository.session()
+    filled(session, "g", "g/x")
+    session.commit("made")
+    document = session.read("g/zarr.json")
+    session.delete("g/zarr.json")
+    session.write("new/zarr.json", document)
+    zarr.open_array(session.store, path="g/x", mode="r+")[0, 0] = 9
+    session.commit("changed")
+    diff = repository.diff("main")
+    assert diff.nodes_moved == [("g", "new")]
+    assert diff.nodes_changed == ["g/x"]
+
+
 def test_keys_that_belong_to_no_node_are_named(repository: BlockRepository) -> None:
     session = repository.session()
     make(session, zarr_format=3)

@@ -11,6 +11,7 @@ from versioned_zarr import faces
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository import hierarchy
 from versioned_zarr.repository.hierarchy import Node, ReadKey
+from versioned_zarr.repository.moves import find_moved, is_below_any
 from versioned_zarr.tree.diff import KeyChange
 
 How = Literal["added", "removed", "changed"]
@@ -153,7 +154,10 @@ class Diff:
         """Every node that differs, by path. A moved node is here as removed and as added."""
         if self._nodes is None:
             self._nodes = self._compare()
-            self._moved = _find_moved(self._nodes, self._keys)
+            found = self._nodes.items()
+            gone = [path for path, node in found if node.how == "removed"]
+            come = [path for path, node in found if node.how == "added"]
+            self._moved = find_moved(gone, come, self._keys)
         return self._nodes
 
     @property
@@ -162,11 +166,13 @@ class Diff:
         return {path: node for path, node in self.nodes.items() if node.is_array}
 
     def _paths(self, how: How) -> list[str]:
-        moved = {path for pair in self.nodes_moved for path in pair}
+        moved: set[str] = set()
+        if how != "changed":
+            moved = {new if how == "added" else old for old, new in self.nodes_moved}
         return [
             path
             for path, node in self.nodes.items()
-            if node.how == how and not any(_is_within(path, above) for above in moved)
+            if node.how == how and not is_below_any(path, moved)
         ]
 
     @property
@@ -314,48 +320,3 @@ class _Nodes:
                 found = self.array_above(folder)
             self._arrays[folder] = found if found is not None and found.is_array else None
         return self._arrays[folder]
-
-
-def _is_within(path: str, above: str) -> bool:
-    return path == above or path.startswith(f"{above}/")
-
-
-def _find_moved(nodes: dict[str, NodeDiff], keys: list[KeyChange]) -> list[tuple[str, str]]:
-    """Pair removed nodes with added ones that hold the same keys with the same values."""
-    gone = _topmost([path for path, node in nodes.items() if node.how == "removed"])
-    come = _topmost([path for path, node in nodes.items() if node.how == "added"])
-    if not gone or not come:
-        return []
-    before = _contents(gone, ((change.key, change.old) for change in keys if change.new is None))
-    after = _contents(come, ((change.key, change.new) for change in keys if change.old is None))
-    by_content: dict[frozenset[tuple[str, bytes]], str] = {}
-    for path in come:
-        by_content.setdefault(frozenset(after[path]), path)
-    moved = []
-    for path in gone:
-        target = by_content.pop(frozenset(before[path]), None)
-        if target is not None:
-            moved.append((path, target))
-    return moved
-
-
-def _topmost(paths: list[str]) -> list[str]:
-    chosen: list[str] = []
-    for path in sorted(paths):
-        if path and not (chosen and _is_within(path, chosen[-1])):
-            chosen.append(path)
-    return chosen
-
-
-def _contents(
-    paths: list[str], links: Iterable[tuple[str, Any]]
-) -> dict[str, set[tuple[str, bytes]]]:
-    """For each path, the keys below it, relative to it, with their CIDs."""
-    contents: dict[str, set[tuple[str, bytes]]] = {path: set() for path in paths}
-    for key, link in links:
-        folder = hierarchy.split(key)[0]
-        while folder and folder not in contents:
-            folder = hierarchy.split(folder)[0]
-        if folder:
-            contents[folder].add((key[len(folder) + 1 :], link.cid))
-    return contents
