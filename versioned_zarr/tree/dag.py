@@ -1,0 +1,296 @@
+"""Which blocks make up a DAG, a path in it or a part of a value, in depth-first order.
+
+What a CAR must hold, whoever asks for it. Reads through a function that gives blocks, stores
+nothing, and takes what others wrote (see `nodes`). An identity CID holds its block itself, so that
+is never among the blocks. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless Gateway
+specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from versioned_zarr.errors import CorruptBlockError, KeyNotFoundError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import hamt
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.tree.nodes import (
+    DIRECTORIES,
+    VALUES,
+    Get,
+    corrupt,
+    decode_node,
+    links_of,
+    read_block,
+    read_node,
+    sized_parts,
+    slot_digits,
+)
+
+Block: TypeAlias = tuple[Cid, bytes | memoryview]
+
+
+class Scope(Enum):
+    """How much of what lies at the end of a path: a `dag-scope`.
+
+    `BLOCK` is its root block alone; `ENTITY` what it takes to read all of a value, or to list a
+    directory without what lies in it; `ALL` everything below.
+    """
+
+    BLOCK = "block"
+    ENTITY = "entity"
+    ALL = "all"
+
+
+class Span(NamedTuple):
+    """A range of bytes as `entity-bytes` says it: both ends belong to it.
+
+    Attributes:
+        first: the first byte; negative: so many before the value's end.
+        last: the last byte; negative: counted from the end, as -1 the last; None: the value's last.
+    """
+
+    first: int
+    last: int | None
+
+    def within(self, size: int) -> tuple[int, int]:
+        """Return the range's start and stop in a value of `size` bytes; equal if it is empty."""
+        start = max(0, size + self.first) if self.first < 0 else self.first
+        last = size - 1 if self.last is None else self.last
+        stop = (size + last if last < 0 else last) + 1
+        stop = min(stop, size)
+        return (start, stop) if start < stop else (0, 0)
+
+
+class Way(NamedTuple):
+    """How a path leads through a DAG, from `resolve`.
+
+    Attributes:
+        blocks: the blocks that are read on the way, in that order, without the last part's own.
+        roots: the CID that the way began at, and the one that each part of the path led to.
+        tsize: the cumulative size of what lies at its end, as the link to it says; None for a
+            path without parts.
+    """
+
+    blocks: tuple[Cid, ...]
+    roots: tuple[Cid, ...]
+    tsize: int | None
+
+    @property
+    def end(self) -> Cid:
+        """The CID of what lies at the end of the path."""
+        return self.roots[-1]
+
+
+def resolve(get: Get, root: Cid, path: Sequence[str]) -> Way:
+    """Follow the names of `path` through directories, from `root` on. O(blocks on the way).
+
+    Raises:
+        KeyNotFoundError: there is no such path.
+        BlockNotFoundError: a block on the way is missing.
+        CorruptBlockError: a block on the way is not UnixFS.
+    """
+    blocks: list[Cid] = []
+    roots = [root]
+    tsize: int | None = None
+    for number, part in enumerate(path):
+        link = _find(get, roots[-1], part, blocks)
+        if link is None:
+            shown = "/".join(path[: number + 1])
+            raise KeyNotFoundError(f"nothing at {shown!r} in {cids.to_text(root)}", key=shown)
+        roots.append(link.cid)
+        tsize = link.tsize
+    return Way(tuple(blocks), tuple(roots), tsize)
+
+
+def blocks_of_path(
+    get: Get, way: Way, scope: Scope = Scope.ALL, span: Span | None = None, *, again: bool = False
+) -> Iterator[Block]:
+    """Yield the blocks that prove a path, then those of what lies at its end; depth first.
+
+    Reads each block when it is its turn, so memory does not grow with the bytes; unless `again`,
+    it holds about 120 bytes for each block that was yielded.
+
+    Args:
+        get: gives blocks.
+        way: the path, from `resolve`.
+        scope: how much of what lies at its end.
+        span: of a value, only what it takes to read these bytes, its root included; implies
+            `Scope.ENTITY`, which it is for anything but a value.
+        again: yield a block every time it is met, not just the first.
+
+    Raises:
+        BlockNotFoundError: a block is missing.
+        CorruptBlockError: a block cannot be read.
+    """
+    met = None if again else _Met()
+    yield from _once(get, way.blocks, met)
+    if scope is Scope.BLOCK and span is None:
+        yield from _once(get, [way.end], met)
+    elif scope is Scope.ALL and span is None:
+        yield from _all_below(get, way.end, met)
+    else:
+        yield from _entity(get, way.end, span, met)
+
+
+def blocks_below(get: Get, roots: Iterable[Cid], skip: Callable[[Cid], bool]) -> Iterator[Block]:
+    """Yield every block of the DAGs under `roots` once, depth first, the parent first.
+
+    Args:
+        get: gives blocks.
+        roots: where to begin, one after the other.
+        skip: tells which blocks to leave out with all below them, such as what the other side
+            has complete.
+    """
+    met = _Met()
+    for root in roots:
+        yield from _all_below(get, root, met, skip)
+
+
+class _Met:
+    """Which blocks were yielded, and which of them with all that lies below."""
+
+    def __init__(self) -> None:
+        self.yielded: set[Cid] = set()
+        self.whole: set[Cid] = set()
+
+    def is_new(self, cid: Cid) -> bool:
+        """Tell whether a block was not yielded yet, and note that it is now."""
+        known = len(self.yielded)
+        self.yielded.add(cid)
+        return len(self.yielded) > known
+
+
+def _once(get: Get, wanted: Iterable[Cid], met: _Met | None) -> Iterator[Block]:
+    for cid in wanted:
+        if inline(cid) is None and (met is None or met.is_new(cid)):
+            yield cid, get(cid)
+
+
+def _all_below(
+    get: Get, root: Cid, met: _Met | None, skip: Callable[[Cid], bool] = lambda cid: False
+) -> Iterator[Block]:
+    """Yield all blocks of a DAG, also where they are no UnixFS but plain dag-pb."""
+    stack = [root]
+    while stack:
+        cid = stack.pop()
+        if met is not None:
+            known = met.yielded if cids.is_raw(cid) else met.whole
+            if cid in known or skip(cid):
+                continue
+            if not cids.is_raw(cid):
+                met.whole.add(cid)  # what lies below it comes before anything else on the stack
+        block = read_block(get, cid)
+        if inline(cid) is None and (met is None or met.is_new(cid)):
+            yield cid, block
+        if not cids.is_raw(cid):
+            stack += [link.cid for link in reversed(links_of(cid, block))]
+
+
+def _entity(get: Get, root: Cid, span: Span | None, met: _Met | None) -> Iterator[Block]:
+    """Yield the blocks of a value, or those that hold a range of it, or those that list it."""
+    try:
+        node = read_node(get, root)
+    except CorruptBlockError:
+        node = None  # no UnixFS: its own block is all there is to say
+    if node is not None and node.kind in VALUES and span is None:
+        yield from _all_below(get, root, met)
+        return
+    yield from _once(get, [root], met)
+    if node is None or cids.is_raw(root):
+        return
+    if node.kind in VALUES and span is not None:
+        yield from _span(get, node, *span.within(node.size), met)
+    elif node.kind is Kind.HAMT:
+        yield from _shards(get, node, met)
+
+
+def _span(get: Get, root: Node, start: int, stop: int, met: _Met | None) -> Iterator[Block]:
+    """Yield the blocks below the root of a value that hold the bytes from `start` to `stop`."""
+    stack = [(*part, size) for part, size in sized_parts(root, start, stop)]
+    stack.reverse()
+    while stack:
+        cid, start, stop, size = stack.pop()
+        is_whole = start == 0 and stop == size
+        if met is not None and cid in met.whole:
+            continue
+        block = read_block(get, cid)
+        if inline(cid) is None and (met is None or met.is_new(cid)):
+            yield cid, block
+        if met is not None and is_whole:
+            met.whole.add(cid)
+        if not cids.is_raw(cid):
+            below = [
+                (*part, size) for part, size in sized_parts(decode_node(cid, block), start, stop)
+            ]
+            stack += reversed(below)
+
+
+def _shards(get: Get, root: Node, met: _Met | None) -> Iterator[Block]:
+    """Yield the shards below the root of a HAMT, not what its names lead to."""
+    stack = _shard_links(root)
+    while stack:
+        cid = stack.pop()
+        if met is not None:
+            if cid in met.whole:
+                continue
+            met.whole.add(cid)
+        block = read_block(get, cid)
+        if inline(cid) is None and (met is None or met.is_new(cid)):
+            yield cid, block
+        stack += _shard_links(decode_node(cid, block))
+
+
+def _shard_links(node: Node) -> list[Cid]:
+    """The shards that a shard links to, the last one first."""
+    if node.kind is not Kind.HAMT:
+        raise CorruptBlockError("a HAMT links to something as a shard that is none")
+    digits = slot_digits(node)
+    return [link.cid for link in reversed(node.links) if len(link.name) == digits]
+
+
+def _find(get: Get, cid: Cid, name: str, blocks: list[Cid]) -> Link | None:
+    """Return the link called `name` in a directory, and add the blocks that were read for it."""
+    if cids.is_raw(cid):
+        return None
+    node = read_node(get, cid)
+    if node.kind not in DIRECTORIES:
+        return None
+    digest = _name_bits(name) if node.kind is Kind.HAMT else 0
+    used = 0
+    while True:
+        if inline(cid) is None:
+            blocks.append(cid)
+        if node.kind is not Kind.HAMT:
+            return next((link for link in node.links if link.name == name), None)
+        digits = slot_digits(node)
+        width = node.fanout.bit_length() - 1
+        used += width
+        if used > _HASH_BITS:
+            return None
+        slot = f"{digest >> (_HASH_BITS - used) & (node.fanout - 1):0{digits}X}"
+        link = next((link for link in node.links if link.name[:digits] == slot), None)
+        if link is None:
+            return None
+        if len(link.name) > digits:
+            found = link.name[digits:] == name
+            return Link(name, link.cid, link.tsize) if found else None
+        cid = link.cid
+        node = read_node(get, cid)
+        if node.kind is not Kind.HAMT:
+            raise corrupt(cid, "it is linked as a HAMT's shard but is none")
+
+
+_HASH_BITS = 64
+
+
+def _name_bits(name: str) -> int:
+    try:
+        return int.from_bytes(hamt.hash_name(name), "big")
+    except UnicodeEncodeError:
+        return 0  # a lone surrogate, which no name has; the comparison of names says so

@@ -1,0 +1,164 @@
+"""Reading the nodes of a DAG that anybody wrote, and the bytes of a value in pieces.
+
+Unlike `lookup`, this remembers nothing, and takes what no tree of ours has: dag-pb leaves with
+inline data, other leaf sizes, HAMTs of any width, CIDv0, identity CIDs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb, unixfs
+from versioned_zarr.ipld.cid import Buffer, Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.unixfs import Kind, Node
+
+Get: TypeAlias = Callable[[Cid], bytes | memoryview]
+"""Gives the block that a CID names, or raises BlockNotFoundError."""
+
+VALUES = frozenset([Kind.FILE, Kind.RAW])
+DIRECTORIES = frozenset([Kind.DIRECTORY, Kind.HAMT])
+
+
+def kind_of(get: Get, cid: Cid) -> Kind:
+    """Tell what a CID names: Kind.RAW for a raw block.
+
+    Raises:
+        CorruptBlockError: it is not UnixFS.
+    """
+    return Kind.RAW if cids.is_raw(cid) else read_node(get, cid).kind
+
+
+def size_of(get: Get, cid: Cid) -> int:
+    """Return the byte length of a value. Reads its root block.
+
+    Raises:
+        InvalidInputError: it is no value but a directory.
+        CorruptBlockError: it is not UnixFS.
+    """
+    if cids.is_raw(cid):
+        return len(read_block(get, cid))
+    node = read_node(get, cid)
+    if node.kind not in VALUES:
+        text = cids.to_text(cid)
+        raise InvalidInputError(f"{text} is no value but a {node.kind.name.lower()}")
+    return node.size
+
+
+def pieces(get: Get, cid: Cid, start: int, stop: int) -> Iterator[memoryview]:
+    """Yield the bytes of a value from `start` to `stop` in pieces, without a copy, in order.
+
+    Reads a leaf when it is its turn, and only those that the range touches.
+
+    Raises:
+        CorruptBlockError: a block holds other bytes than the one above it says.
+    """
+    stack = [(cid, start, stop)]
+    while stack:
+        cid, start, stop = stack.pop()
+        if start >= stop:
+            continue
+        if cids.is_raw(cid):
+            leaf = memoryview(read_block(get, cid))
+            _check_size(cid, len(leaf), stop)
+            yield leaf[start:stop]
+            continue
+        node = read_node(get, cid)
+        _check_size(cid, node.size, stop)
+        if start < len(node.data):
+            yield memoryview(node.data)[start:stop]
+        stack += reversed([part for part, _ in sized_parts(node, start, stop)])
+
+
+def sized_parts(node: Node, start: int, stop: int) -> Iterator[tuple[tuple[Cid, int, int], int]]:
+    """Yield the part of a range that lies under each link, counted from that part's own start.
+
+    Gives what `pieces` goes on with, and the length of all that lies under the link.
+
+    Raises:
+        CorruptBlockError: the node is no (part of a) value.
+    """
+    if node.kind not in VALUES:
+        raise CorruptBlockError(f"a value has a {node.kind.name.lower()} among its parts")
+    position = len(node.data)
+    for link, size in zip(node.links, node.blocksizes, strict=True):
+        if position >= stop:
+            return
+        low, high = max(0, start - position), min(size, stop - position)
+        if low < high:
+            yield (link.cid, low, high), size
+        position += size
+
+
+def slot_digits(node: Node) -> int:
+    """Return how many hexadecimal digits of a link's name in a shard are its slot."""
+    fanout = node.fanout
+    if fanout < 2 or fanout & (fanout - 1) or fanout > 1 << 16:
+        raise CorruptBlockError(f"a HAMT of fanout {fanout}, which is no power of two up to 65536")
+    if node.hash_type != unixfs.HAMT_HASH_TYPE:
+        raise CorruptBlockError(f"a HAMT of hash function {node.hash_type:#x}, not murmur3-x64-64")
+    return len(f"{fanout - 1:X}")
+
+
+def read_node(get: Get, cid: Cid) -> Node:
+    """Read the UnixFS node that a CID names.
+
+    Raises:
+        CorruptBlockError: it is none.
+    """
+    return decode_node(cid, read_block(get, cid))
+
+
+def decode_node(cid: Cid, block: Buffer) -> Node:
+    """Return a block as a UnixFS node; a raw block is one of kind RAW that holds its bytes.
+
+    Raises:
+        CorruptBlockError: it is none.
+    """
+    if cids.is_raw(cid):
+        return Node(Kind.RAW, [], len(block), (), bytes(block))
+    try:
+        _check_dag_pb(cid)
+        return unixfs.decode(block)
+    except CorruptBlockError as error:
+        raise corrupt(cid, str(error)) from error
+
+
+def links_of(cid: Cid, block: Buffer) -> list[Link]:
+    """Return the links of a dag-pb block, UnixFS or not.
+
+    Raises:
+        CorruptBlockError: it is no dag-pb block.
+    """
+    try:
+        _check_dag_pb(cid)
+        return dag_pb.decode(block)[0]
+    except CorruptBlockError as error:
+        raise corrupt(cid, str(error)) from error
+
+
+def _check_dag_pb(cid: Cid) -> None:
+    codec = cids.codec(cid)
+    if codec != cids.DAG_PB:
+        raise CorruptBlockError(f"its codec {codec:#x} is neither raw nor dag-pb")
+
+
+def read_block(get: Get, cid: Cid) -> bytes | memoryview:
+    """Return the block that a CID names, or holds itself."""
+    held = inline(cid)
+    return get(cid) if held is None else held
+
+
+def _check_size(cid: Cid, size: int, wanted: int) -> None:
+    if wanted > size:
+        raise corrupt(cid, f"it holds {size} bytes where the block above it says more")
+
+
+def corrupt(cid: Cid, what: str) -> CorruptBlockError:
+    """Return the error that says what is wrong with a block."""
+    text = cids.to_text(cid)
+    return CorruptBlockError(f"block {text}: {what}", cid=text)
