@@ -10,6 +10,7 @@ import click
 from versioned_zarr.cli.output import (
     Context,
     as_json,
+    bytes_bar,
     console,
     print_commit_line,
     print_json,
@@ -31,9 +32,9 @@ from versioned_zarr.cli.output import (
 @with_repository
 def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> None:
     """Remove what no branch, tag, recent log entry or session reaches."""
-    with console().status("looking for what is reached"):
+    with bytes_bar("looking through packs") as progress:
         span = timedelta(days=min(timedelta.max.days, keep_reflog))
-        done = context.repository.gc(keep_reflog=span, dry_run=dry_run)
+        done = context.repository.gc(keep_reflog=span, dry_run=dry_run, progress=progress)
     if as_json:
         print_json(done.to_dict())
         return
@@ -46,8 +47,8 @@ def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> No
 @with_repository
 def repack(context: Context, as_json: bool) -> None:
     """Join small packs into large ones."""
-    with console().status("joining packs"):
-        done = context.repository.repack()
+    with bytes_bar("joining packs") as progress:
+        done = context.repository.repack(progress=progress)
     if as_json:
         print_json(done.to_dict())
         return
@@ -60,8 +61,8 @@ def repack(context: Context, as_json: bool) -> None:
 @with_repository
 def fsck(context: Context, quick: bool, as_json: bool) -> None:
     """Check everything, and name the keys and commits that a damage touches."""
-    with console().status("checking"):
-        report = context.repository.fsck(read_all=not quick)
+    with bytes_bar("checking") as progress:
+        report = context.repository.fsck(read_all=not quick, progress=progress)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -78,10 +78,8 @@ def print_commit_line(commit: vz.Commit) -> None:
     console().print(commit.summary, markup=False)
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[OnProgress]:
-    """A bar on stderr that a transfer moves; nothing where stderr is no terminal."""
-    bar = Bar(
+def _bar() -> Bar:
+    return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
@@ -92,7 +90,20 @@ def progress_bar(label: str) -> Iterator[OnProgress]:
         transient=True,
         disable=not Console(stderr=True).is_terminal,
     )
-    with bar:
+
+
+@contextmanager
+def bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, as `progress_bar`, moved by the bytes that are done and all there are."""
+    with _bar() as bar:
+        task = bar.add_task(label, total=None, keys="")
+        yield lambda done, total: bar.update(task, total=total, completed=done)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[OnProgress]:
+    """A bar on stderr that a transfer moves; nothing where stderr is no terminal."""
+    with _bar() as bar:
         task = bar.add_task(label, total=None, keys="")
 
         def move(progress: Progress) -> None:

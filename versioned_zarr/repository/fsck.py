@@ -37,6 +37,7 @@ from versioned_zarr.repository.journal import (
     session_ids,
 )
 from versioned_zarr.repository.marker import MARKER, read_marker
+from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import session_roots
 from versioned_zarr.repository.sessions import read_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
@@ -123,23 +124,25 @@ class _Sound:
         return self._storage.read(path, start, end) if view is None else view[start:end]
 
 
-def fsck(stores: Stores, *, read_all: bool) -> Report:
+def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) -> Report:
     """See `Repository.fsck`. O(repository)."""
     with ExitStack() as held:
         # Where nothing can be written, nobody moves packs away either.
         with suppress(ReadOnlyError):
             held.enter_context(stores.storage.lock(HOUSE_LOCK))
-        return _fsck(stores, read_all=read_all)
+        return _fsck(stores, read_all=read_all, progress=progress)
 
 
-def _fsck(stores: Stores, *, read_all: bool) -> Report:
+def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
     report = Report()
     sound = _Sound(stores)
     _check_marker(stores, report)
     roots = _check_refs(stores, report)
-    for stored in stores.storage.list(PACKS):
-        if stored.path.endswith(".car"):
-            _check_pack(stores, stored.path, sound, report, read_all=read_all)
+    packs = [stored for stored in stores.storage.list(PACKS) if stored.path.endswith(".car")]
+    steps = Steps(sum(stored.size for stored in packs), progress)
+    for stored in packs:
+        _check_pack(stores, stored.path, sound, report, read_all=read_all)
+        steps.add(stored.size)
     _check_index(stores, report)
     roots |= _check_sessions(stores, sound, report, read_all=read_all)
     reached: set[bytes] = set()

@@ -7,7 +7,8 @@ docs/design/concurrency.md tells why that is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -22,14 +23,20 @@ from versioned_zarr.blocks.packed import (
     pack_path,
 )
 from versioned_zarr.blocks.store import Block
-from versioned_zarr.errors import CorruptBlockError, CorruptError, InvalidInputError
+from versioned_zarr.errors import (
+    CorruptBlockError,
+    CorruptError,
+    InvalidInputError,
+    SessionNotFoundError,
+)
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid
-from versioned_zarr.repository.journal import folder_of
+from versioned_zarr.repository.journal import folder_of, read_head, session_ids
+from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import reach, ref_roots, session_roots
-from versioned_zarr.repository.sessions import SessionInfo, list_sessions
+from versioned_zarr.repository.sessions import session_info
 from versioned_zarr.repository.stores import Stores
 
 PACK_LIMIT_BYTES = 512 << 20
@@ -91,7 +98,11 @@ def _blocks_in(stores: Stores, pack: str) -> list[_Found]:
 
 
 def _rewrite(
-    stores: Stores, store: PackedStore, packs: Iterable[str], keep: Callable[[Cid], bool]
+    stores: Stores,
+    store: PackedStore,
+    packs: Mapping[str, int],
+    keep: Callable[[Cid], bool],
+    steps: Steps,
 ) -> int:
     """Copy the blocks to keep into new packs, nodes apart from values; says how many packs.
 
@@ -101,7 +112,7 @@ def _rewrite(
     writers = {True: _Rewriter(stores, store), False: _Rewriter(stores, store)}
     seen: set[Cid] = set()
     digest_of = stores.hash.digest
-    for pack in packs:
+    for pack, size in sorted(packs.items()):
         path = pack_path(pack)
         data = stores.storage.view(path) or stores.storage.read(path)
         for cid, start, end in _blocks_in(stores, pack):
@@ -112,6 +123,7 @@ def _rewrite(
                 cids.check(cid, block, path)
             seen.add(cid)
             writers[cids.is_raw(cid)].add(cid, block)
+        steps.add(size)
     for writer in writers.values():
         writer.finish()
     return sum(writer.written for writer in writers.values())
@@ -156,11 +168,13 @@ class _Rewriter:
             self.written += 1
 
 
-def collect(stores: Stores, keep_reflog: timedelta, *, dry_run: bool) -> Collected:
+def collect(
+    stores: Stores, keep_reflog: timedelta, *, dry_run: bool, progress: OnProgress | None = None
+) -> Collected:
     """See `Repository.gc`."""
     cutoff = _before_now(keep_reflog)
     with stores.storage.lock(HOUSE_LOCK):
-        return _collect(stores, cutoff, dry_run=dry_run)
+        return _collect(stores, cutoff, dry_run=dry_run, progress=progress)
 
 
 def _before_now(span: object) -> datetime:
@@ -175,7 +189,9 @@ def _before_now(span: object) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _collect(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
+def _collect(
+    stores: Stores, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
+) -> Collected:
     store = _packed(stores)
     store.refresh()
     packs = {
@@ -183,13 +199,17 @@ def _collect(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
         for stored in stores.storage.list(PACKS)
         if stored.path.endswith(".car")
     }
+    steps = Steps(sum(packs.values()), progress)
     live: set[bytes] = set()
     _mark(stores, cutoff, live)
-    dead = {
-        pack: [b for b in _blocks_in(stores, pack) if b.cid[-32:] not in live] for pack in packs
-    }
-    dead = {pack: blocks for pack, blocks in dead.items() if blocks}
-    idle = [info for info in list_sessions(stores) if _is_abandoned(info)]
+    dead: dict[str, list[_Found]] = {}
+    for pack, size in packs.items():
+        blocks = [block for block in _blocks_in(stores, pack) if block.cid[-32:] not in live]
+        if blocks:
+            dead[pack] = blocks
+        if not blocks or dry_run:
+            steps.add(size)
+    idle = [session for session in session_ids(stores.storage) if _is_abandoned(stores, session)]
     result = Collected(
         removed_blocks=sum(len(blocks) for blocks in dead.values()),
         removed_bytes=sum(end - start for blocks in dead.values() for _, start, end in blocks),
@@ -198,7 +218,8 @@ def _collect(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
     )
     if dry_run:
         return result
-    written = _rewrite(stores, store, sorted(dead), lambda cid: cid[-32:] in live)
+    sizes = {pack: packs[pack] for pack in dead}
+    written = _rewrite(stores, store, sizes, lambda cid: cid[-32:] in live, steps)
     with stores.storage.lock(GC_LOCK):
         # What was named since the first look is named now, or by someone who waits for the lock.
         _mark(stores, cutoff, live)
@@ -208,18 +229,51 @@ def _collect(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
         for kind in (HEADS, TAGS):
             for name in stores.refs.names(kind, deleted=True):
                 stores.refs.forget(kind, name, cutoff)
-        for info in idle:
-            stores.storage.delete_folder(folder_of(info.id))
+        for session in idle:
+            if _is_abandoned(stores, session):
+                stores.storage.delete_folder(folder_of(session))
     stores.storage.sweep()
     store.refresh()
     store.merge_index(everything=True)
     return Collected(**{**result.__dict__, "written_packs": written})
 
 
-def _is_abandoned(info: SessionInfo) -> bool:
+def _is_abandoned(stores: Stores, session: str) -> bool:
     """Whether a session holds nothing and nobody will come back to it."""
+    try:
+        info = session_info(stores, session)
+    except SessionNotFoundError:
+        return False
+    except FileNotFoundError:
+        # It was killed before its first record; until there is one there are no drafts either.
+        return _is_left_bare(stores, session)
+    if info.is_alive or info.keys or info.problem is not None:
+        return False
     is_old = datetime.now(UTC) - info.last_write > _ABANDONED_AFTER
-    return is_old and not info.is_alive and not info.keys and info.problem is None
+    return is_old or _is_known_dead(info.host, info.process)
+
+
+def _is_left_bare(stores: Stores, session: str) -> bool:
+    try:
+        head = read_head(stores.storage, session)
+    except SessionNotFoundError:
+        return False
+    found = stores.storage.list(folder_of(session))
+    has_drafts = any(stored.path.endswith(".draft") for stored in found)
+    return not has_drafts and _is_known_dead(head.host, head.process)
+
+
+def _is_known_dead(host: str, process: int) -> bool:
+    """Whether a process ran on this machine and is no more; others cannot be known."""
+    if host != os.uname().nodename:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
@@ -230,10 +284,10 @@ def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
     reach(stores.blocks, (cid for cid in values if cid in stores.blocks), live)
 
 
-def repack(stores: Stores) -> Collected:
+def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
     """See `Repository.repack`."""
     with stores.storage.lock(HOUSE_LOCK):
-        return _join(stores, 0, SMALL_PACK_BYTES, least=2)
+        return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)
 
 
 def tidy(stores: Stores) -> None:
@@ -252,7 +306,14 @@ def tidy(stores: Stores) -> None:
             lower = upper
 
 
-def _join(stores: Stores, lower_bytes: int, upper_bytes: int, *, least: int) -> Collected:
+def _join(
+    stores: Stores,
+    lower_bytes: int,
+    upper_bytes: int,
+    *,
+    least: int,
+    progress: OnProgress | None = None,
+) -> Collected:
     store = _packed(stores)
     with stores.storage.lock(GC_LOCK):
         small = {
@@ -263,7 +324,7 @@ def _join(stores: Stores, lower_bytes: int, upper_bytes: int, *, least: int) -> 
         if len(small) < least:
             return Collected()
         before = sum(small.values())
-        written = _rewrite(stores, store, sorted(small), lambda cid: True)
+        written = _rewrite(stores, store, small, lambda cid: True, Steps(before, progress))
         for pack in small:
             stores.storage.delete(pack_path(pack))
     store.refresh()

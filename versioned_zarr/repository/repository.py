@@ -23,6 +23,7 @@ from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead, read_head
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
+from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.revisions import Version, resolve, resolve_commit
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
@@ -311,7 +312,11 @@ class BlockRepository:
     # Keeping
 
     def gc(
-        self, *, keep_reflog: timedelta = timedelta(days=30), dry_run: bool = False
+        self,
+        *,
+        keep_reflog: timedelta = timedelta(days=30),
+        dry_run: bool = False,
+        progress: OnProgress | None = None,
     ) -> Collected:
         """Remove what no branch, tag, recent log entry or session reaches. O(repository).
 
@@ -321,27 +326,34 @@ class BlockRepository:
             keep_reflog: how far back the branches' logs keep commits alive; `timedelta.max`
                 for all of them.
             dry_run: only say what would go.
+            progress: called with the bytes of packs that are done and of all packs, first with
+                0 and after each pack.
 
         Raises:
             InvalidInputError: `keep_reflog` is no time span, or less than none.
         """
-        return gc.collect(self.stores, keep_reflog, dry_run=dry_run)
+        return gc.collect(self.stores, keep_reflog, dry_run=dry_run, progress=progress)
 
-    def repack(self) -> Collected:
-        """Join all packs that are small into few large ones. O(what they hold)."""
-        return gc.repack(self.stores)
+    def repack(self, *, progress: OnProgress | None = None) -> Collected:
+        """Join all packs that are small into few large ones. O(what they hold).
+
+        Args:
+            progress: as for `gc`, of the packs that are joined; not called if none are.
+        """
+        return gc.repack(self.stores, progress)
 
     def tidy(self) -> None:
         """Join the packs of small commits where many have come together; called after commits."""
         gc.tidy(self.stores)
 
-    def fsck(self, *, read_all: bool = True) -> Report:
+    def fsck(self, *, read_all: bool = True, progress: OnProgress | None = None) -> Report:
         """Check everything; says what is missing or damaged, and which keys and commits suffer.
 
         Args:
             read_all: read and hash every block, rather than only look whether it is there.
+            progress: as for `gc`.
         """
-        return fsck(self.stores, read_all=read_all)
+        return fsck(self.stores, read_all=read_all, progress=progress)
 
     def stats(self) -> Stats:
         """How much there is, and how much of it the refs share."""

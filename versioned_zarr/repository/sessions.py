@@ -66,11 +66,17 @@ def list_sessions(stores: Stores) -> list[SessionInfo]:
     found = []
     for session in session_ids(stores.storage):
         with suppress(SessionNotFoundError, FileNotFoundError):
-            found.append(_info(stores, session))
+            found.append(session_info(stores, session))
     return found
 
 
-def _info(stores: Stores, session: str) -> SessionInfo:
+def session_info(stores: Stores, session: str) -> SessionInfo:
+    """What can be told of one session.
+
+    Raises:
+        SessionNotFoundError: there is none of this id.
+        FileNotFoundError: it has no journal.
+    """
     storage = stores.storage
     problem, keys, base = None, 0, None
     head = read_head(storage, session)

@@ -495,6 +495,22 @@ class RepositoryContract:
         open_session.commit("kept")
         assert contents(repository) == {"a": b"1" * 1000, "c": b"3"}
 
+    def test_keeping_says_how_far_it_is(self, repository: Repository) -> None:
+        for number in range(3):
+            commit_values(repository, {f"a/{number}": bytes([number]) * 100}, str(number))
+        for keep in (
+            lambda tell: repository.fsck(progress=tell),
+            lambda tell: repository.gc(dry_run=True, progress=tell),
+            lambda tell: repository.gc(progress=tell),
+            lambda tell: repository.repack(progress=tell),
+        ):
+            told: list[tuple[int, int]] = []
+            keep(lambda done, total, told=told: told.append((done, total)))
+            assert told[0][0] == 0
+            assert told[-1][0] == told[-1][1] > 0
+            assert told == sorted(told)
+            assert len({total for _, total in told}) == 1
+
     def test_repack_changes_nothing_that_is_read(self, repository: Repository) -> None:
         for number in range(10):
             commit_values(repository, {f"a/{number}": bytes([number]) * 100}, str(number))

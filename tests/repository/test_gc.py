@@ -1,0 +1,93 @@
+"""What gc makes of the folders that sessions leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from versioned_zarr.repository.journal import (
+    SessionHead,
+    draft_path,
+    folder_of,
+    open_journal,
+    write_head,
+)
+from versioned_zarr.repository.repository import BlockRepository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> BlockRepository:
+    return vz.create(tmp_path / "r")
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def leave(
+    repository: BlockRepository, process: int, *, host: str = "", has_journal: bool = True
+) -> str:
+    """The folder of a session that wrote nothing."""
+    head = SessionHead.new("main", repository.branches["main"].cid, "Ada")
+    head = replace(head, process=process, host=host or head.host)
+    storage = repository.stores.storage
+    write_head(storage, head)
+    if has_journal:
+        open_journal(storage, head.id, create=True).close()
+    return head.id
+
+
+def is_left(repository: BlockRepository, session: str) -> bool:
+    return bool(repository.stores.storage.list(folder_of(session)))
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_an_empty_folder_of_a_dead_process_goes_at_once(
+    repository: BlockRepository, dead: int, has_journal: bool
+) -> None:
+    session = leave(repository, dead, has_journal=has_journal)
+    assert repository.gc(dry_run=True).removed_sessions == 1
+    assert is_left(repository, session)
+    assert repository.gc().removed_sessions == 1
+    assert not is_left(repository, session)
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_an_empty_folder_of_whoever_may_live_stays(
+    repository: BlockRepository, dead: int, has_journal: bool
+) -> None:
+    ours = leave(repository, os.getpid(), has_journal=has_journal)
+    elsewhere = leave(repository, dead, host="another", has_journal=has_journal)
+    assert repository.gc(keep_reflog=timedelta(0)).removed_sessions == 0
+    assert is_left(repository, ours)
+    assert is_left(repository, elsewhere)
+
+
+def test_a_session_that_a_living_process_joined_stays(
+    repository: BlockRepository, dead: int
+) -> None:
+    session = leave(repository, dead)
+    draft = repository.stores.storage.open_draft(draft_path(session, 1))
+    assert repository.gc().removed_sessions == 0
+    draft.close()
+    assert repository.gc().removed_sessions == 1
+
+
+def test_writes_of_a_dead_process_stay(repository: BlockRepository, dead: int) -> None:
+    name = leave(repository, dead)
+    session = repository.resume(name)
+    session.write("a", b"1" * 100_000)
+    session.working.end("died", keep_folder=True)
+    assert repository.gc(keep_reflog=timedelta(0)).removed_sessions == 0
+    assert bytes(repository.resume(name).read("a")) == b"1" * 100_000
