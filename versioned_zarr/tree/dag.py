@@ -195,14 +195,14 @@ def _all_below(
 def _entity(get: Get, root: Cid, span: Span | None, met: _Met | None) -> Iterator[Block]:
     """Yield the blocks of a value, or those that hold a range of it, or those that list it."""
     try:
-        node = read_node(get, root)
+        node = None if cids.is_raw(root) else read_node(get, root)
     except CorruptBlockError:
         node = None  # no UnixFS: its own block is all there is to say
     if node is not None and node.kind in VALUES and span is None:
         yield from _all_below(get, root, met)
         return
     yield from _once(get, [root], met)
-    if node is None or cids.is_raw(root):
+    if node is None:
         return
     if node.kind in VALUES and span is not None:
         yield from _span(get, node, *span.within(node.size), met)

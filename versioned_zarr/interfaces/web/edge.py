@@ -1,0 +1,91 @@
+"""The way in: makes the web application, or runs it; needs the extra `serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from versioned_zarr.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from versioned_zarr.repository.repository import BlockRepository
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Names of this machine that no other machine reaches."""
+
+
+def app(
+    repository: BlockRepository,
+    *,
+    refs: Sequence[str] | None = None,
+    cors: Sequence[str] = (),
+    hosts: Sequence[str] = ("*",),
+) -> Starlette:
+    """The repository as an ASGI application: `/ipfs/CID/...` and `/REF/key`; see the guide.
+
+    Reads run in threads; every block is verified against its CID before it leaves.
+
+    Args:
+        repository: what to serve.
+        refs: only these branches, tags or CIDs of commits or trees are there, and only blocks
+            that they reach, their history included; None for everything that is stored.
+        cors: the origins whose pages may read, as "https://example.org", or "*".
+        hosts: the names that a request's `Host` may say; "*" for any. Where only this machine is
+            to read, its own names keep out pages that were made to look like it (DNS rebinding).
+
+    Raises:
+        MissingDependencyError: starlette is not installed.
+        RefNotFoundError: one of `refs` is not there.
+    """
+    try:
+        from versioned_zarr.interfaces.web.application import make_app
+    except ImportError as error:
+        raise _missing(error, "starlette") from error
+    return make_app(repository, refs=refs, cors=cors, hosts=hosts)
+
+
+def serve(
+    repository: BlockRepository,
+    *,
+    refs: Sequence[str] | None = None,
+    cors: Sequence[str] = (),
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve a repository over HTTP until the process is interrupted or terminated.
+
+    Args:
+        repository: what to serve.
+        refs: see `app`.
+        cors: see `app`.
+        host: the address to listen at; by default only this machine can connect.
+        port: 0 for any that is free.
+        on_ready: called with the URL once connections are taken.
+
+    Raises:
+        MissingDependencyError: starlette or uvicorn is not installed.
+        RefNotFoundError: one of `refs` is not there.
+        OSError: the address cannot be listened at.
+    """
+    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    made = app(repository, refs=refs, cors=cors, hosts=hosts)
+    try:
+        from versioned_zarr.interfaces.web.server import run
+    except ImportError as error:
+        raise _missing(error, "uvicorn") from error
+    run(made, host=host, port=port, on_ready=on_ready)
+
+
+def _missing(error: ImportError, package: str) -> ImportError:
+    """What to raise for a failed import: our own error, if it is for a package of the extra."""
+    if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
+        return error
+    return MissingDependencyError(
+        f"serving over HTTP needs the package {package}; "
+        "install it with `pip install 'versioned-zarr[serve]'`",
+        package=package,
+        extra="serve",
+    )

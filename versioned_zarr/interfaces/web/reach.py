@@ -1,0 +1,75 @@
+"""Which blocks some refs reach, found out no further than it takes to answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.tree.nodes import Get, links_of
+
+
+class Reach:
+    """Walks down from roots that may move. Thread-safe.
+
+    A block that is reached is told once the walk has met it; that one is not, only after the whole
+    walk, which is done once and goes on from there when a root moves forward. Costs about 100
+    bytes a block, and reads trees and commits, never leaves.
+
+    Args:
+        get: gives blocks.
+        roots: tells where the roots stand now.
+        is_past: tells whether one root is reached from another.
+    """
+
+    def __init__(
+        self, get: Get, roots: Callable[[], frozenset[Cid]], is_past: Callable[[Cid, Cid], bool]
+    ) -> None:
+        self._get = get
+        self._roots = roots
+        self._is_past = is_past
+        self._guard = threading.Lock()
+        self._from: frozenset[Cid] = frozenset()
+        self._reached: set[bytes] = set()
+        self._stack: list[Cid] = []
+
+    def __contains__(self, cid: Cid) -> bool:
+        roots = self._roots()
+        digest = cids.digest(cid)
+        with self._guard:
+            if roots != self._from:
+                self._follow(roots)
+            return digest in self._reached or self._walk_to(digest)
+
+    def _follow(self, roots: frozenset[Cid]) -> None:
+        """Take new roots; what the old ones reached stays if the new ones reach those."""
+        left = self._from - roots
+        if not all(any(self._is_past(old, new) for new in roots) for old in left):
+            self._reached.clear()
+            self._stack.clear()
+            self._stack += roots
+        else:
+            self._stack += roots - self._from
+        self._from = roots
+
+    def _walk_to(self, wanted: bytes) -> bool:
+        stack, reached = self._stack, self._reached
+        while stack:
+            cid = stack.pop()
+            digest = cids.digest(cid)
+            if digest in reached:
+                continue
+            reached.add(digest)
+            if not cids.is_raw(cid):
+                stack += self._below(cid)
+            if digest == wanted:
+                return True
+        return False
+
+    def _below(self, cid: Cid) -> list[Cid]:
+        try:
+            return [link.cid for link in links_of(cid, self._get(cid))]
+        except (BlockNotFoundError, CorruptBlockError):
+            return []  # what lies below a damaged block cannot be told, nor offered

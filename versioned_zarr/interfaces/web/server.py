@@ -1,0 +1,131 @@
+"""Runs the application with uvicorn, and ends connections of clients that keep it waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_TIMEOUT_S: Final = 20.0
+"""How long a client may take to send a request, from when it connected or was last answered."""
+BODY_TIMEOUT_S: Final = 30.0
+"""How long a client may leave what was sent to it unread."""
+SLOWEST_BYTES: Final = 32 << 10
+"""How much a client must read in that time."""
+HEAD_LIMIT_BYTES: Final = 32 << 10
+CONNECTION_LIMIT: Final = 512
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 whose clients must send their request, and read the answer, in good time.
+
+    uvicorn alone waits for ever for a request that does not come to its end, and for a client that
+    does not read.
+    """
+
+    head_timeout_s: float = HEAD_TIMEOUT_S
+    body_timeout_s: float = BODY_TIMEOUT_S
+    _head_timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(
+        self,
+        transport: asyncio.Transport,  # type: ignore[override]  # as uvicorn's own has it
+    ) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._cancel_head()
+        self._cancel_body()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Take what has come; a request that is whole is waited for no longer."""
+        super().handle_events()
+        # Before the first request there is no cycle, whatever uvicorn's types say.
+        if not getattr(self.cycle, "response_complete", True):
+            self._cancel_head()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self._await_request()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to watch whether the client reads; nothing is written until it has read most."""
+        super().pause_writing()
+        left = self.transport.get_write_buffer_size()
+        self._cancel_body()
+        self._body_timer = self.loop.call_later(self.body_timeout_s, self._check_body, left)
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        self._cancel_body()
+        super().resume_writing()
+
+    def _await_request(self) -> None:
+        self._cancel_head()
+        self._head_timer = self.loop.call_later(self.head_timeout_s, self._check_head, None)
+
+    def _check_head(self, left_before: int | None) -> None:
+        """End the connection, unless the client is still reading the last answer."""
+        left = self.transport.get_write_buffer_size()
+        if left and (left_before is None or left <= left_before - SLOWEST_BYTES):
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._check_head, left)
+            return
+        self.transport.abort()
+
+    def _check_body(self, left_before: int) -> None:
+        """End the connection if the client reads less than the slowest that is put up with."""
+        left = self.transport.get_write_buffer_size()
+        if left > left_before - SLOWEST_BYTES:
+            self.transport.abort()
+            return
+        self._body_timer = self.loop.call_later(self.body_timeout_s, self._check_body, left)
+
+    def _cancel_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _cancel_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+
+def run(
+    app: Starlette, *, host: str, port: int, on_ready: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serve until the process is interrupted or terminated; see `edge.serve`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=1024) as listener:
+        address, bound = listener.getsockname()[:2]
+        name = f"[{address}]" if ":" in address else address
+        on_ready(f"http://{name}:{bound}/")
+        uvicorn.Server(configuration(app)).run(sockets=[listener])
+
+
+def configuration(app: Starlette) -> uvicorn.Config:
+    """How uvicorn is to run the application."""
+    return uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=HEAD_LIMIT_BYTES,
+        limit_concurrency=CONNECTION_LIMIT,
+        timeout_graceful_shutdown=3,
+    )
