@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from versioned_zarr.repository.repository import BlockRepository
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""Names of this machine that no other machine reaches."""
+LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
+"""Names of this machine that no other machine reaches, as addresses and as `Host` has them."""
 
 
 def app(

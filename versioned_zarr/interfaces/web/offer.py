@@ -151,7 +151,9 @@ class Offer:
     def _standing(self, name: str) -> list[tuple[str, str, Cid]]:
         """The refs that a text may mean: kind, name, and where each stands."""
         meant = [(HEADS, name), (TAGS, name)]
-        meant += [(kind, name[5:]) for kind in (HEADS, TAGS) if name.startswith(f"{kind}/")]
+        for kind in (HEADS, TAGS):
+            if name.startswith(f"{kind}/"):
+                meant.append((kind, name.removeprefix(f"{kind}/")))
         found = []
         for kind, each in meant:
             try:
