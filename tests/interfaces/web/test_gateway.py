@@ -154,7 +154,7 @@ class TestPlain:
 
     def test_an_identity_cid_is_its_own_answer(self, web) -> None:
         cid = "bafkqaf3imvwgy3zaneqgc3janfxgy2lomvscay3jmqfa"
-        assert web.get(f"/ipfs/{cid}").content == b"hello I am inlined CID\n"
+        assert web.get(f"/ipfs/{cid}").content == b"hello i am inlined cid\n"
         found = web.get(f"/ipfs/{cid}", headers={"Accept": f"{CAR}; dups=y"})
         assert "dups=y" in found.headers["content-type"]
         assert read_car(found.content)[1] == []
