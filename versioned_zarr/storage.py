@@ -27,7 +27,8 @@ class Log(Protocol):
     """A sequence of records that many processes append to, in one order that all of them see.
 
     A position is the number of bytes before it. What `append` was given is whole in the log once
-    it returns, also when the process dies right after; no two records are mixed.
+    it returns, also when the process dies right after; no two records are mixed. One thread uses
+    an open log at a time, and a forked child opens its own.
     """
 
     def append(self, record: bytes) -> int:

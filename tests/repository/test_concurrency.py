@@ -160,3 +160,26 @@ def test_a_forked_child_writes_into_the_session_of_its_parent(tmp_path: Path) ->
     session.write("parent again", b"3")
     session.commit("family")
     assert set(repository.checkout().mapping) == {"parent", "child", "parent again"}
+
+
+def write_many(session: vz.Session, name: str) -> None:
+    for number in range(500):
+        session.write(f"{name}/{number}", f"{name} {number}".encode())
+
+
+def test_parent_and_forked_children_write_at_once(tmp_path: Path) -> None:
+    repository = vz.create(str(tmp_path / "r.vz"))
+    session = repository.session()
+    session.write("first", b"1")
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=write_many, args=(session, f"child{i}")) for i in range(3)]
+    for child in children:
+        child.start()
+    write_many(session, "parent")
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    session.commit("family")
+    mapping = repository.checkout().mapping
+    assert len(mapping) == 1 + 4 * 500
+    assert all(mapping[key] == key.replace("/", " ").encode() for key in mapping if "/" in key)

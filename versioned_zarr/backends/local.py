@@ -44,10 +44,11 @@ class _naming_failures:  # noqa: N801 - used as a statement, on every write
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, StorageError)):
-            raise _named(error, os.fspath(self._path)) from error
+            raise _named(error, self._path) from error
 
 
-def _named(error: OSError, where: str) -> Exception:
+def _named(error: OSError, path: str | os.PathLike[str]) -> Exception:
+    where = os.fspath(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(
             f"no room left to write {where!r}; free some and try again, "
@@ -307,7 +308,7 @@ class _LocalLog:
             self._is_new = create and not os.fstat(self._fd).st_size
 
     def append(self, record: bytes) -> int:
-        with _naming_failures(self._path):
+        try:
             written = os.write(self._fd, record)
             end = os.lseek(self._fd, 0, os.SEEK_CUR)
             if written != len(record):
@@ -315,9 +316,11 @@ class _LocalLog:
                     os.ftruncate(self._fd, end - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return end
+        except OSError as error:
+            raise _named(error, self._path) from error
 
     def end(self) -> int:
-        return os.fstat(self._fd).st_size
+        return os.lseek(self._fd, 0, os.SEEK_END)
 
     def read(self, start: int, end: int) -> bytes:
         with _naming_failures(self._path):
@@ -348,11 +351,18 @@ class _LocalDraft:
         self._allocated = 0
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
-        end = offset + sum(len(part) for part in parts)
-        with _naming_failures(self.path):
+        try:
+            end = offset + sum(map(len, parts))
             if end > self._allocated and offset >= _ALLOCATION_SIZE >> 4:
                 self._allocate(end)
-            _write_all(self._fd, parts, offset)
+            if len(parts) > _MAX_PARTS:
+                _write_all(self._fd, parts, offset)
+                return
+            done = os.pwritev(self._fd, parts, offset)
+            if done != end - offset:
+                _write_rest(self._fd, b"".join(parts)[done:], offset + done)
+        except OSError as error:
+            raise _named(error, self.path) from error
 
     def _allocate(self, end: int) -> None:
         """Reserve room ahead: a large file then grows in few pieces, and writes go faster."""

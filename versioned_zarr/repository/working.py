@@ -92,7 +92,8 @@ class Working:
     def _start_again(self) -> None:
         """Set up what belongs to this process alone: the lock, its number, its drafts."""
         self._process = os.getpid()
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._writes_under_way = 0
         self.writer = secrets.randbits(32)
 
@@ -104,6 +105,10 @@ class Working:
         self._written.clear()
         self._draft_number = IN_STORE
         self._start_again()
+        if self._log is not None:
+            # A position in an open file is shared with the parent; each needs one of its own.
+            self._log.close()
+            self._log = open_journal(self.storage, self.head.id)
 
     @property
     def exists(self) -> bool:
@@ -114,7 +119,7 @@ class Working:
 
     def find(self, key: str) -> Pending | Link | None:
         """What lies under a key: something pending, something committed, or nothing."""
-        with self._changed:
+        with self._lock:
             self.refresh()
             return self.state.find(key)
 
@@ -156,7 +161,7 @@ class Working:
         own = self._drafts.get(number)
         if own is not None:
             return own.draft
-        with self._changed:
+        with self._lock:
             reader = self._readers.get(number)
             if reader is None:
                 path = draft_path(self.head.id, number)
@@ -171,19 +176,19 @@ class Working:
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
         """All values in a folder and below it, sorted; a view of this moment."""
-        with self._changed:
+        with self._lock:
             self.refresh()
             return iter(list(self.state.tree.walk(prefix)))
 
     def list_dir(self, path: str) -> list[str]:
         """The names directly in a folder."""
-        with self._changed:
+        with self._lock:
             self.refresh()
             return self.state.tree.list_dir(path)
 
     def is_empty(self, path: str) -> bool:
         """Whether no value lies in a folder."""
-        with self._changed:
+        with self._lock:
             self.refresh()
             return self.state.tree.is_empty(path)
 
@@ -193,7 +198,7 @@ class Working:
 
     def changed(self) -> list[tuple[str, Pending | None]]:
         """Every key that was touched: what it holds now, or None if it was deleted."""
-        with self._changed:
+        with self._lock:
             self.refresh()
             return list(self.state.tree.changed())
 
@@ -218,7 +223,7 @@ class Working:
         """
         check_key(key)
         file = unixfs.build_file(_copied(data), self.blocks.hash)
-        with self._changed:
+        with self._lock:
             self._begin_write()
             if only_new and self.state.tree.get(key) is not None:
                 return
@@ -233,16 +238,16 @@ class Working:
             self._writes_under_way += 1
         try:
             draft.write(offset, file.blocks)
-            with self._changed:
+            with self._lock:
                 self._set(key, file, number, offset, known)
         finally:
-            with self._changed:
+            with self._lock:
                 self._writes_under_way -= 1
                 self._changed.notify_all()
 
     def delete(self, key: str, known: int | None = None) -> bool:
         """Take a key away; says whether it was there."""
-        with self._changed:
+        with self._lock:
             self._begin_write()
             if self.state.tree.get(key) is None:
                 return False
@@ -252,7 +257,7 @@ class Working:
 
     def clear(self, path: str, known: int | None = None) -> None:
         """Take away all that lies in a folder and below it."""
-        with self._changed:
+        with self._lock:
             self._begin_write()
             if not self.state.tree.is_empty(path):
                 seen = self.consumed if known is None else known
@@ -261,7 +266,7 @@ class Working:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Hold off the writers of this process, and wait for those that are under way."""
-        with self._changed:
+        with self._lock:
             self.check_open()
             self._changed.wait_for(lambda: not self._writes_under_way)
             yield
@@ -345,20 +350,20 @@ class Working:
 
     def share(self) -> None:
         """Make ready for other processes, which will know the session by its id."""
-        with self._changed:
+        with self._lock:
             self._is_shared = True
             self.materialise()
 
     def materialise(self) -> None:
         """Give the session its folder, so that others can write into it."""
-        with self._changed:
+        with self._lock:
             if self._log is None:
                 write_head(self.storage, self.head)
                 self._log = open_journal(self.storage, self.head.id, create=True)
 
     def position(self) -> int:
         """Up to where this process has taken in the journal, which it first brings up to date."""
-        with self._changed:
+        with self._lock:
             self.refresh()
             return self.consumed
 
@@ -408,7 +413,7 @@ class Working:
 
     def note(self, kind: Kind, commit: Cid, upto: int) -> None:
         """Put an intent or a commit on the journal; both speak of the records before `upto`."""
-        with self._changed:
+        with self._lock:
             if self._log is not None:
                 self._append(Record(kind, "", self.writer, upto, cid=commit))
             elif kind is Kind.COMMIT:
@@ -457,7 +462,7 @@ class Working:
             how: what happened to the session, as it will stand in errors.
             keep_folder: leave journal and drafts, so that the session can be resumed.
         """
-        with self._changed:
+        with self._lock:
             self.closed = how
             for draft in self._drafts.values():
                 draft.draft.close()
