@@ -34,8 +34,8 @@ def repository():
                                    compressors=None)  # fmt: skip
         large[:] = np.random.default_rng(1).integers(0, 255, large.shape, "u1")
         old = zarr.create_group(session.store, path="old", zarr_format=2)
-        del session.mapping[".zgroup"]  # zarr made the root a group of both formats
         old.create_array("v2", data=VALUES, chunks=(3, 5), attributes={"unit": "m"})
+        del session.mapping[".zgroup"]  # zarr made the root a group of both formats
     made.branches.create("feature/x")
     return made
 
@@ -67,7 +67,7 @@ def test_zarr_python_reads_a_branch_over_http(repository, port) -> None:
 
 @pytest.fixture(scope="module")
 def zarrita(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the script, with zarrita installed. A machine without node is fine, in CI too."""
+    """The script's folder, with zarrita installed; a machine without node is fine, also in CI."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"no {program} on this machine")

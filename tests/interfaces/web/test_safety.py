@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 
@@ -249,3 +252,21 @@ def test_a_missing_package_names_the_extra() -> None:
     assert (error.extra, error.package) == ("serve", "starlette")
     other = ImportError("no", name="versioned_zarr.interfaces.web.nope")
     assert edge._missing(other, "starlette") is other
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_told_to_stop(tmp_path, number) -> None:
+    vz.create(tmp_path / "r.vz")
+    command = [sys.executable, "-m", "versioned_zarr.cli", "serve", str(tmp_path / "r.vz")]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--ref", "main"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        line = process.stdout.readline().decode()
+        port = int(line.rstrip("/\n").rpartition(":")[2])
+        with client_of(port) as web:
+            assert [entry["name"] for entry in web.get("/?format=json").json()] == ["main"]
+            assert web.get("/", headers={"Host": "evil.example"}).status_code == 400
+            process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode in {-number, 128 + number, 0}
+    assert b"Traceback" not in said
