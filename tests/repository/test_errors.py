@@ -179,28 +179,49 @@ def test_a_key_that_cannot_be_is_not_written(repository: BlockRepository, key: A
     assert not session.status()
 
 
-LOOK_UPS: dict[str, Callable[[Snapshot, Any], object]] = {
+LOOK_UPS: dict[str, Callable[[Snapshot | Session, Any], object]] = {
     "read": lambda view, key: view.read(key),
     "get": lambda view, key: view.get(key),
     "find": lambda view, key: view.find(key),
     "size": lambda view, key: view.size(key),
     "keys": lambda view, key: view.keys(key),
     "sizes": lambda view, key: view.sizes(key),
-    "links": lambda view, key: view.links(key),
     "list_dir": lambda view, key: view.list_dir(key),
     "is_empty": lambda view, key: view.is_empty(key),
-    "path": lambda view, key: view.path(key),
     "mapping.listdir": lambda view, key: view.mapping.listdir(key),
 }
+SNAPSHOT_LOOK_UPS: dict[str, Callable[[Snapshot, Any], object]] = {
+    **LOOK_UPS,
+    "links": lambda view, key: view.links(key),
+    "path": lambda view, key: view.path(key),
+}
+SESSION_LOOK_UPS: dict[str, Callable[[Session, Any], object]] = {
+    **LOOK_UPS,
+    "delete": lambda view, key: view.delete(key),
+    "clear": lambda view, key: view.clear(key),
+}
+NO_TEXTS = [None, 3, b"a/b", Path("a/b"), ("a", "b")]
 
 
-@pytest.mark.parametrize("call", LOOK_UPS)
-@pytest.mark.parametrize("key", [None, 3, b"a/b", Path("a/b"), ("a", "b")], ids=repr)
-def test_a_key_that_is_no_text_is_not_looked_for(
+@pytest.mark.parametrize("call", SNAPSHOT_LOOK_UPS)
+@pytest.mark.parametrize("key", NO_TEXTS, ids=repr)
+def test_a_snapshot_does_not_look_for_a_key_that_is_no_text(
     repository: BlockRepository, call: str, key: Any
 ) -> None:
     with pytest.raises(vz.InvalidKeyError, match=type(key).__name__):
-        LOOK_UPS[call](repository.checkout(), key)
+        SNAPSHOT_LOOK_UPS[call](repository.checkout(), key)
+
+
+@pytest.mark.parametrize("call", SESSION_LOOK_UPS)
+@pytest.mark.parametrize("key", NO_TEXTS, ids=repr)
+def test_a_session_does_not_look_for_a_key_that_is_no_text(
+    repository: BlockRepository, call: str, key: Any
+) -> None:
+    session = repository.session()
+    session.write("c", b"2")
+    with pytest.raises(vz.InvalidKeyError, match=type(key).__name__):
+        SESSION_LOOK_UPS[call](session, key)
+    assert dict(session.mapping) == {"a/b": b"1", "c": b"2"}
 
 
 @pytest.mark.parametrize("key", [None, 3, b"a/b"], ids=repr)
@@ -296,6 +317,7 @@ RESOLVING: dict[str, Callable[[BlockRepository, Any], object]] = {
     "revert": lambda repo, resolve: repo.revert("main", resolve=resolve),
     "cherry_pick": lambda repo, resolve: repo.cherry_pick("ahead", resolve=resolve),
     "commit": lambda repo, resolve: changed(repo).commit("m", resolve=resolve),
+    "commit, nothing to do": lambda repo, resolve: repo.session().commit("m", resolve=resolve),
 }
 
 

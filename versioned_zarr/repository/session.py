@@ -23,11 +23,12 @@ from versioned_zarr.repository.committing import (
 )
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.journal import Kind
-from versioned_zarr.repository.merge import Conflict, Resolve
+from versioned_zarr.repository.merge import Conflict, Resolve, check_resolve
 from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.repository.publishing import publish_values
 from versioned_zarr.repository.working import Working
 from versioned_zarr.tree.diff import KeyChange
+from versioned_zarr.tree.keys import check_text
 
 if TYPE_CHECKING:
     from versioned_zarr.interfaces.mapping import SessionMapping
@@ -125,7 +126,12 @@ class Session:
     # Values; what a snapshot has too
 
     def find(self, key: str) -> Pending | Link | None:
-        """What lies under a key: something pending, something committed, or nothing."""
+        """What lies under a key: something pending, something committed, or nothing.
+
+        Raises:
+            InvalidKeyError: the key is not text; of this class in all look-ups here.
+        """
+        check_text(key)
         return self.working.find(key)
 
     def read_found(
@@ -143,33 +149,39 @@ class Session:
 
         Raises:
             KeyNotFoundError: there is no value under this key.
+            InvalidKeyError: the key is not text.
         """
+        check_text(key)
         return self.working.read(key, start, end)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
         """As `read`, with None for a key that holds no value."""
-        found = self.working.find(key)
+        found = self.find(key)
         return None if found is None else self.working.read_found(found, start, end)
 
     def size(self, key: str) -> int | None:
         """The length in bytes of a value, without reading it; None if there is none."""
-        found = self.working.find(key)
+        found = self.find(key)
         return None if found is None else self.working.size(found)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys in a folder and below it, as they are now."""
+        check_text(prefix)
         return (key for key, _ in self.working.walk(prefix))
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """The keys in a folder and below it with their values' lengths in bytes."""
+        check_text(prefix)
         return ((key, self.working.size(found)) for key, found in self.working.walk(prefix))
 
     def list_dir(self, path: str = "") -> list[str]:
         """The names directly in a folder, sorted."""
+        check_text(path)
         return self.working.list_dir(path)
 
     def is_empty(self, path: str = "") -> bool:
         """Whether no value lies in a folder."""
+        check_text(path)
         return self.working.is_empty(path)
 
     def write(self, key: str, value: bytes | bytearray | memoryview) -> None:
@@ -188,10 +200,12 @@ class Session:
 
     def delete(self, key: str) -> bool:
         """Take a key away; says whether it was there."""
+        check_text(key)
         return self.working.delete(key, self._known)
 
     def clear(self, path: str = "") -> None:
         """Take away all that lies in a folder and below it."""
+        check_text(path)
         self.working.clear(path, self._known)
 
     # Version control
@@ -246,7 +260,9 @@ class Session:
                 wrote different bytes to one key, unaware of each other.
             BranchMovedError: the branch moved, and `on_moved` is "fail".
             RefNotFoundError: the branch was deleted.
+            InvalidInputError: `on_moved` or `resolve` is nothing that decides.
         """
+        check_resolve(resolve)
         if on_moved not in ("merge", "fail"):
             raise InvalidInputError(f"on_moved must be 'merge' or 'fail', not {on_moved!r}")
         draft = Draft(message, author, metadata)
