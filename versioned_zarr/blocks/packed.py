@@ -201,6 +201,11 @@ class PackedStore:
         """See `BlockStore.__contains__`."""
         return self._known.find(cid) is not None
 
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """See `BlockStore.missing`: looks at the folder of packs once, then at the index."""
+        self.refresh()
+        return [cid for cid in wanted if cid not in self]
+
     # Writing
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:

@@ -51,6 +51,10 @@ class BlockStore(Protocol):
         """Whether the block is here, as far as this process has looked; no round trip."""
         ...
 
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """Those of the blocks that are not here, in their order; may cost a round trip or more."""
+        ...
+
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
         """Store the blocks durably, all of them or none; `root` is one of them."""
         ...
