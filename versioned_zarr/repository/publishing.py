@@ -34,7 +34,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
         for values in live.values():
             for pending in values.values():
-                inline += working.blocks_of(pending)
+                inline += working.drafts.blocks_of(pending)
         live = {}
     copied: list[Pending] = []
     for number, values in live.items():
@@ -47,7 +47,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
             copied += values.values()
     if copied:
         _copy(stores, working, copied)
-    working.give_back(drafts)
+    working.drafts.give_back(drafts)
     return inline
 
 
@@ -55,7 +55,7 @@ def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
     name = draft_path(working.head.id, IN_STORE)
     copy = PackDraft(stores.storage.open_draft(name), stores.hash)
     for pending in values:
-        blocks = list(working.blocks_of(pending))
+        blocks = list(working.drafts.blocks_of(pending))
         copy.write(copy.reserve(blocks), blocks)
     stores.blocks.publish(copy, values[0].cid)
     copy.draft.close()

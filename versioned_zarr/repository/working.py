@@ -1,8 +1,8 @@
 """The working state of a session in one process: what was written, over what it is based on.
 
-Knows the journal and the drafts, and keeps the view of them that this process has. Every process
-that writes into a session has its own working state of it; the journal makes them agree. It does
-not know how to commit.
+Knows the journal, and keeps the view of it that this process has. Every process that writes into a
+session has its own working state of it; the journal makes them agree. It does not know how to
+commit.
 """
 
 from __future__ import annotations
@@ -15,37 +15,31 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from versioned_zarr.blocks.pack import PackDraft
-from versioned_zarr.blocks.store import Block, BlockStore
-from versioned_zarr.blocks.values import read_stored, read_value
-from versioned_zarr.errors import (
-    CorruptError,
-    InvalidInputError,
-    KeyNotFoundError,
-    SessionClosedError,
-)
+from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.blocks.values import read_stored
+from versioned_zarr.errors import KeyNotFoundError, SessionClosedError
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.car import decode_varint, header_size
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
+from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.drafts import Drafts, places_in
 from versioned_zarr.repository.journal import (
     IN_STORE,
     Kind,
     Record,
     SessionHead,
     decode_records,
-    draft_path,
     encode_record,
     folder_of,
     open_journal,
     write_head,
 )
 from versioned_zarr.repository.overlay import Overlay, Pending
-from versioned_zarr.storage import Bytes, Draft, Log, Storage
+from versioned_zarr.repository.scratch import copy_of
+from versioned_zarr.storage import Bytes, Log, Storage
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
 
-DRAFT_LIMIT_BYTES = 1 << 30
-_HEADER_LIMIT = CID_SIZE + 10
+__all__ = ["Working", "places_in"]
 
 
 class Working:
@@ -75,13 +69,11 @@ class Working:
     ) -> None:
         self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
         self.state = Overlay(trees, head.base, root)
+        self.drafts = Drafts(storage, blocks.hash, head.id)
         self.consumed = 0
         self.closed: str | None = None
         self._tree_of = tree_of
         self._log: Log | None = None
-        self._drafts: dict[int, PackDraft] = {}
-        self._draft_number = IN_STORE
-        self._readers: dict[int, Draft] = {}
         self._written: dict[Cid, Pending] = {}
         self._start_again()
         self._is_shared = exists
@@ -90,7 +82,7 @@ class Working:
             self.refresh()
 
     def _start_again(self) -> None:
-        """Set up what belongs to this process alone: the lock, its number, its drafts."""
+        """Set up what belongs to this process alone: the lock and its number."""
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -98,12 +90,9 @@ class Working:
         self.writer = secrets.randbits(32)
 
     def after_fork(self) -> None:
-        """In a forked child: forget the parent's drafts, which only the parent may write."""
-        for draft in self._drafts.values():
-            draft.draft.close()
-        self._drafts.clear()
+        """In a forked child: let go of what is the parent's alone."""
+        self.drafts.after_fork()
         self._written.clear()
-        self._draft_number = IN_STORE
         self._start_again()
         if self._log is not None:
             # A position in an open file is shared with the parent; each needs one of its own.
@@ -140,39 +129,10 @@ class Working:
         """The bytes of what `find` or `walk` gave."""
         if isinstance(found, Pending) and found.draft != IN_STORE:
             try:
-                return self._read_pending(found, found.cid, start, end)
+                return self.drafts.read(found, start, end)
             except FileNotFoundError:
                 pass  # its draft has become a pack since
         return read_stored(self.blocks, found.cid, start, end)
-
-    def _read_pending(self, pending: Pending, cid: Cid, start: int, end: int | None) -> memoryview:
-        draft = self._reader(pending.draft)
-        if pending.size == pending.tsize:
-            first = pending.offset + header_size(pending.size)
-            stop = pending.size if end is None else min(end, pending.size)
-            return draft.read(first + start, first + max(start, stop))
-        places = {
-            found: (low, high)
-            for found, low, high in places_in(draft, pending.offset, pending.tsize)
-        }
-        return read_value(lambda wanted: draft.read(*places[wanted]), cid, start, end)
-
-    def _reader(self, number: int) -> Draft:
-        own = self._drafts.get(number)
-        if own is not None:
-            return own.draft
-        with self._lock:
-            reader = self._readers.get(number)
-            if reader is None:
-                path = draft_path(self.head.id, number)
-                reader = self._readers[number] = self.storage.read_draft(path)
-            return reader
-
-    def blocks_of(self, pending: Pending) -> Iterator[Block]:
-        """The blocks of a pending value, the root first."""
-        draft = self._reader(pending.draft)
-        for cid, low, high in places_in(draft, pending.offset, pending.tsize):
-            yield cid, draft.read(low, high)
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
         """All values in a folder and below it, sorted; a view of this moment."""
@@ -222,14 +182,14 @@ class Working:
             StorageError: the value could not be stored; the session is as it was.
         """
         check_key(key)
-        file = unixfs.build_file(_copied(data), self.blocks.hash)
+        file = unixfs.build_file(copy_of(data), self.blocks.hash)
         with self._lock:
             self._begin_write()
             if only_new and self.state.tree.get(key) is not None:
                 return
             if self._write_again(key, file, known):
                 return
-            number, draft = self._own_draft()
+            number, draft = self.drafts.own()
             offset = draft.reserve(file.blocks)
             if len(file.blocks) == 1:
                 draft.write(offset, file.blocks)
@@ -299,16 +259,6 @@ class Working:
                     self._set(key, file, IN_STORE, 0, known)
                     return True
         return False
-
-    def _own_draft(self) -> tuple[int, PackDraft]:
-        draft = self._drafts.get(self._draft_number)
-        if draft is None or draft.end > DRAFT_LIMIT_BYTES or not draft.is_sound:
-            number = secrets.randbits(31)
-            path = draft_path(self.head.id, number)
-            draft = PackDraft(self.storage.open_draft(path), self.blocks.hash)
-            self._drafts[number] = draft
-            self._draft_number = number
-        return self._draft_number, draft
 
     def _set(self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None) -> None:
         seen = self.state.seen(key, known, self.consumed)
@@ -420,34 +370,16 @@ class Working:
                 self._rebase(commit, upto)
 
     def take_drafts(self) -> dict[int, PackDraft]:
-        """The drafts that no living process writes, by number: this one's and dead ones'.
+        """The drafts that hold what is pending, but for those that living processes write.
 
-        They are the caller's from now on; this process begins another one.
+        They are the caller's from now on; equal values that are written next are written again.
         """
-        taken, self._drafts, self._draft_number = self._drafts, {}, IN_STORE
         self._written = {}
-        wanted = {entry.draft for entry in self.state.entries.values() if not entry.is_gone}
-        for number in wanted - {IN_STORE} - taken.keys():
-            path = draft_path(self.head.id, number)
-            try:
-                adopted = self.storage.adopt_draft(path)
-            except FileNotFoundError:
-                continue
-            if adopted is not None:
-                taken[number] = PackDraft(adopted, self.blocks.hash)
-                taken[number].recover()
-        return taken
-
-    def give_back(self, drafts: dict[int, PackDraft]) -> None:
-        """Take back drafts that were not published; they are read until `drop_drafts`."""
-        self._drafts.update(drafts)
+        return self.drafts.take({entry.draft for entry in self.state.entries.values()})
 
     def drop_drafts(self) -> None:
         """After a commit: remove the drafts that it took, and a folder that nobody needs."""
-        for number, draft in self._drafts.items():
-            draft.draft.close()
-            self.storage.delete(draft_path(self.head.id, number))
-        self._drafts.clear()
+        self.drafts.drop()
         if self._log is not None and not self._is_shared and not self.state.has_changes:
             self._log.close()
             self._log = None
@@ -464,65 +396,9 @@ class Working:
         """
         with self._lock:
             self.closed = how
-            for draft in self._drafts.values():
-                draft.draft.close()
-            for reader in self._readers.values():
-                reader.close()
-            self._drafts.clear()
-            self._readers.clear()
+            self.drafts.close()
             if self._log is not None:
                 self._log.close()
                 self._log = None
                 if not keep_folder:
                     self.storage.delete_folder(folder_of(self.head.id))
-
-
-_SCRATCH = threading.local()
-_SCRATCH_LIMIT_BYTES = 64 << 20
-
-
-def _copied(data: Bytes) -> memoryview:
-    """The bytes as nobody else can change them, until this thread asks again.
-
-    Memory that is used again costs a third of memory that is new.
-
-    Raises:
-        InvalidInputError: these are no bytes.
-    """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise InvalidInputError(f"a value must be bytes, not {type(data).__name__}")
-    size = len(data)
-    if type(data) is bytes:
-        return memoryview(data)
-    if size <= unixfs.LEAF_SIZE or size > _SCRATCH_LIMIT_BYTES:
-        return memoryview(bytes(data))
-    scratch: bytearray | None = getattr(_SCRATCH, "buffer", None)
-    if scratch is None or len(scratch) < size:
-        scratch = _SCRATCH.buffer = bytearray(size)
-    view = memoryview(scratch)[:size]
-    view[:] = data
-    return view.toreadonly()
-
-
-def places_in(draft: Draft, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:
-    """The blocks of a value and where they lie in its draft, the root first.
-
-    Args:
-        draft: where it was written.
-        offset: where its first section begins.
-        tsize: the cumulative size of its blocks.
-
-    Raises:
-        CorruptError: no sections lie there.
-    """
-    left, at = tsize, offset
-    while True:
-        header = draft.read(at, at + _HEADER_LIMIT)
-        length, start = decode_varint(header, 0, draft.path)
-        low, high = at + start + CID_SIZE, at + start + length
-        if high < low:
-            raise CorruptError(f"no section at byte {at} of {draft.path}", where=draft.path)
-        yield Cid(bytes(header[start : start + CID_SIZE])), low, high
-        left, at = left - (high - low), high
-        if left <= 0:
-            return
