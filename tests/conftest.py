@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.servers.daemon import node
 from tests.servers.kubo import kubo
 
-__all__ = ["kubo"]
+__all__ = ["kubo", "node"]
 
 HERE = Path(__file__).parent
 # tests/zarr2 runs in an environment of its own, which has nothing that the others need.

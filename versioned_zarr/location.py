@@ -6,37 +6,52 @@ import os
 import re
 import threading
 import weakref
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote, urlsplit
 
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.errors import (
-    AlreadyExistsError,
     InvalidInputError,
     InvalidUrlError,
     RepositoryNotFoundError,
 )
 from versioned_zarr.history import commit as commits
-from versioned_zarr.history.refs import HEADS, LogRefs
+from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.marker import MARKER, encode_marker, read_marker
+from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
+from versioned_zarr.repository.place import Place, StoragePlace, Verify
 from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Storage
-from versioned_zarr.tree.lookup import Trees
 
-Verify = Literal["always", "network", "never"]
+
+class Options(TypedDict, total=False):
+    """How to reach a repository on a server; for an IPFS node.
+
+    Attributes:
+        headers: sent with every request.
+        token: a bearer token; $VERSIONED_ZARR_IPFS_AUTH by default. Never shown.
+        client: an `ipfshttpclient.Client` whose address and credentials are used.
+        timeout_s: how long the server may be silent, in seconds.
+        cache_bytes: how much of what lies there is kept on this machine; 0 for nothing.
+    """
+
+    headers: Mapping[str, str]
+    token: str
+    client: Any
+    timeout_s: float
+    cache_bytes: int
+
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
-    "ipfs": "ipfs", "ipns": "ipfs", "ipfs+http": "ipfs", "ipfs+https": "ipfs", "lakefs": "lakefs",
+    "ipfs": "ipfs", "ipns": "ipfs", "lakefs": "lakefs",
 }  # fmt: skip
 _OPEN: weakref.WeakValueDictionary[tuple[str, str, int], BlockRepository] = (
     weakref.WeakValueDictionary()
@@ -45,7 +60,11 @@ _GUARD = threading.Lock()
 
 
 def create(
-    url: str | os.PathLike[str], *, hash: str = "sha2-256", verify: Verify = "network"
+    url: str | os.PathLike[str],
+    *,
+    hash: str = "sha2-256",
+    verify: Verify = "network",
+    **options: Unpack[Options],
 ) -> BlockRepository:
     """Make a new repository, with a branch `main` at a root commit of the empty tree.
 
@@ -60,16 +79,12 @@ def create(
         InvalidUrlError: the URL cannot be read.
         ReadOnlyError: no permission to write there.
     """
-    storage = _storage(url)
+    place = _place(url, options)
     function = hash_function(hash)
     _check_verify(verify)
-    with storage.lock("create"):
-        if any(not stored.path.startswith("locks/") for stored in storage.list("")):
-            raise AlreadyExistsError(
-                f"{storage.url!r} is not empty; open it with vz.open, or choose another place",
-                name=storage.url,
-            )
-        blocks = PackedStore(storage, function, verify=verify == "always")
+    with place.storage.lock("create"):
+        place.check_free()
+        stores = place.stores(function, verify)
         tree = unixfs.directory([])
         commit, own = commits.encode(
             tree=Link("", function.dag_pb(tree), len(tree)),
@@ -81,14 +96,17 @@ def create(
             hash_function=function,
         )
         root = from_text(commit.cid)
-        blocks.put([(function.dag_pb(tree), tree), *own], root)
-        LogRefs(storage).swap(HEADS, MAIN, None, root, "create")
-        storage.put(MARKER, [encode_marker(hash)])
-    return open(url, verify=verify)
+        stores.blocks.put([(function.dag_pb(tree), tree), *own], root)
+        create_or_explain(stores.refs, HEADS, MAIN, root, "create")
+        place.write_marker(encode_marker(hash))
+    return open(url, verify=verify, **options)
 
 
 def open(  # noqa: A001 - the public name is vz.open
-    url: str | os.PathLike[str], *, verify: Verify = "network"
+    url: str | os.PathLike[str],
+    *,
+    verify: Verify = "network",
+    **options: Unpack[Options],
 ) -> BlockRepository:
     """Open a repository.
 
@@ -103,34 +121,38 @@ def open(  # noqa: A001 - the public name is vz.open
         FormatError: it was made by a newer version, or its marker is damaged.
         InvalidUrlError: the URL cannot be read.
     """
-    storage = _storage(url)
+    place = _place(url, options)
     _check_verify(verify)
+    key = (place.url, verify, os.getpid())
     with _GUARD:
-        found = _OPEN.get((storage.url, verify, os.getpid()))
-    document = read_marker(storage)
-    if found is not None and found.hash == document["hash"]:
+        found = _OPEN.get(key)
+    document = read_marker(place.url, place.read_marker)
+    if found is not None and found.hash == document["hash"] and not options:
         return found
-    function = hash_function(document["hash"])
-    blocks = PackedStore(storage, function, verify=verify == "always")
-    stores = Stores(storage, blocks, LogRefs(storage), Trees(blocks, function))
-    repository = BlockRepository(stores, _reopen, storage.url, verify)
-    with _GUARD:
-        _OPEN[storage.url, verify, os.getpid()] = repository
+    stores = place.stores(hash_function(document["hash"]), verify)
+    repository = BlockRepository(stores, _reopen, place.url, verify, options)
+    if not options:
+        with _GUARD:
+            _OPEN[key] = repository
     return repository
 
 
 def open_or_create(
-    url: str | os.PathLike[str], *, hash: str = "sha2-256", verify: Verify = "network"
+    url: str | os.PathLike[str],
+    *,
+    hash: str = "sha2-256",
+    verify: Verify = "network",
+    **options: Unpack[Options],
 ) -> BlockRepository:
     """Open a repository, or make it if there is none; see `open` and `create`."""
     try:
-        return open(url, verify=verify)
+        return open(url, verify=verify, **options)
     except RepositoryNotFoundError:
-        return create(url, hash=hash, verify=verify)
+        return create(url, hash=hash, verify=verify, **options)
 
 
-def _reopen(url: str, verify: Verify) -> BlockRepository:
-    return open(url, verify=verify)
+def _reopen(url: str, verify: Verify, options: Options) -> BlockRepository:
+    return open(url, verify=verify, **options)
 
 
 def _check_verify(verify: str) -> None:
@@ -138,7 +160,7 @@ def _check_verify(verify: str) -> None:
         raise InvalidInputError(f"verify must be one of {get_args(Verify)}, not {verify!r}")
 
 
-def _storage(url: str | os.PathLike[str]) -> Storage:
+def _place(url: str | os.PathLike[str], options: Options) -> Place:
     text = os.fspath(url)
     if not text or not isinstance(text, str):
         raise InvalidUrlError(
@@ -146,6 +168,21 @@ def _storage(url: str | os.PathLike[str]) -> Storage:
         )
     if "\0" in text:
         raise InvalidUrlError(f"a path cannot hold a NUL byte: {text!r}", url=text)
+    if _SCHEME.match(text) and not os.path.exists(text):
+        scheme = urlsplit(text).scheme
+        if scheme in ("ipfs+http", "ipfs+https"):
+            # The backend needs a package that most repositories do without.
+            from versioned_zarr.backends.kubo.place import KuboPlace  # noqa: PLC0415
+
+            return KuboPlace(text, **options)
+    if options:
+        raise InvalidInputError(
+            f"{text!r} is no repository on a server and takes none of {', '.join(options)}"
+        )
+    return StoragePlace(_storage(text))
+
+
+def _storage(text: str) -> Storage:
     if not _SCHEME.match(text) or os.path.exists(text):
         return LocalStorage(text)
     parts = urlsplit(text)
@@ -168,11 +205,11 @@ def _storage(url: str | os.PathLike[str]) -> Storage:
         raise InvalidUrlError(
             f"no backend for {parts.scheme!r} in {text!r} is installed; "
             f"pip install 'versioned-zarr[{_EXTRAS[parts.scheme]}]' would bring it, in a release "
-            "that has it; this one knows paths, file:// and memory://",
+            "that has it; this one knows paths, file://, memory:// and ipfs+http://",
             url=text,
         )
     raise InvalidUrlError(
-        f"unknown scheme {parts.scheme!r} in {text!r}; known are a plain path, file:// and "
-        "memory://",
+        f"unknown scheme {parts.scheme!r} in {text!r}; known are a plain path, file://, "
+        "memory:// and ipfs+http://",
         url=text,
     )

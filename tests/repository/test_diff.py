@@ -430,7 +430,7 @@ def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Cou
     counting = Counting(stores.blocks)
     blocks: Any = counting
     trees = Trees(blocks, stores.hash)
-    fresh = Stores(stores.storage, blocks, stores.refs, trees)
+    fresh = Stores(stores.storage, blocks, stores.refs, trees, stores.read_marker)
     return BlockRepository(fresh, lambda: repository), counting
 
 

@@ -104,11 +104,16 @@ os.register_at_fork(after_in_child=_free_guards_after_fork)
 
 
 class LocalStorage:
-    """A folder of the local file system. Its parts are made as they are needed."""
+    """A folder of the local file system. Its parts are made as they are needed.
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    Args:
+        folder: where.
+        url: what errors and the repository call the place, if not by the folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], url: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self.url = self.folder.as_uri()
+        self.url = self.folder.as_uri() if url is None else url
         self._maps: OrderedDict[str, memoryview] = OrderedDict()
         self._guard = threading.Lock()
         _STORAGES.add(self)

@@ -24,6 +24,14 @@ _MAGIC = b"vzindex1"
 _HEAD = struct.Struct("<8sIIQI4x")  # magic, hash code, packs, entries, crc32 of what follows
 NAME_SIZE = 24
 _TAIL = np.dtype("V24")
+_COLUMNS = (  # in the order of the file and of `Run`
+    np.dtype("<u8"),  # prefixes
+    np.dtype("<u8"),  # starts
+    np.dtype("<u4"),  # numbers
+    np.dtype("<u4"),  # sizes
+    _TAIL,  # tails
+)
+_ENTRY_SIZE = sum(dtype.itemsize for dtype in _COLUMNS)
 
 
 class Place(NamedTuple):
@@ -113,7 +121,7 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
     if len(data) >= _HEAD.size:
         magic, code, packs, entries, checksum = _HEAD.unpack_from(data)
         at = _HEAD.size + packs * NAME_SIZE
-        whole = (magic, code) == (_MAGIC, hash_code) and len(data) == at + entries * 48
+        whole = (magic, code) == (_MAGIC, hash_code) and len(data) == at + entries * _ENTRY_SIZE
         head = _HEAD.pack(magic, code, packs, entries, checksum)
         if whole and head == data[: _HEAD.size]:
             if check and zlib.crc32(data[_HEAD.size :]) != checksum:
@@ -123,13 +131,7 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
                 raw[i : i + NAME_SIZE].decode("latin-1") for i in range(0, len(raw), NAME_SIZE)
             ]
             columns = []
-            for dtype in (
-                np.dtype("<u8"),
-                np.dtype("<u8"),
-                np.dtype("<u4"),
-                np.dtype("<u4"),
-                _TAIL,
-            ):
+            for dtype in _COLUMNS:
                 columns.append(np.frombuffer(data, dtype, entries, at))
                 at += entries * dtype.itemsize
             numbers = columns[2]
@@ -168,23 +170,16 @@ def _tails_of(entries: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     return np.ascontiguousarray(raw[:, 8:32]).view(_TAIL).ravel()
 
 
-def _sorted_run(
-    packs: Sequence[str],
-    prefixes: npt.NDArray[np.uint64],
-    starts: npt.NDArray[np.uint64],
-    numbers: npt.NDArray[np.uint32],
-    sizes: npt.NDArray[np.uint32],
-    tails: npt.NDArray[np.void],
-) -> Run:
-    order = np.argsort(prefixes, kind="stable")
-    return Run(packs, prefixes[order], starts[order], numbers[order], sizes[order], tails[order])
+def _sorted_run(packs: Sequence[str], *columns: npt.NDArray[Any]) -> Run:
+    order = np.argsort(columns[0], kind="stable")
+    return Run(packs, *(column[order] for column in columns))
 
 
 def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
     """One run of all blocks in packs that are `alive`; a block in two packs is named twice."""
     packs = sorted({pack for run in runs for pack in run.packs} & alive)
     number_of = {pack: number for number, pack in enumerate(packs)}
-    columns: list[list[npt.NDArray[Any]]] = [[], [], [], [], []]
+    columns: list[list[npt.NDArray[Any]]] = [[] for _ in _COLUMNS]
     seen: set[str] = set()
     for run in runs:
         gone = len(packs)
@@ -194,13 +189,9 @@ def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
         seen.update(run.packs)
         numbers = mapping[run.numbers]
         kept = numbers < gone
-        parts: list[npt.NDArray[Any]] = [
-            run.prefixes,
-            run.starts,
-            numbers,
-            run.sizes,
-            run.tails,
-        ]
+        parts: tuple[npt.NDArray[Any], ...] = (
+            run.prefixes, run.starts, numbers, run.sizes, run.tails,
+        )  # fmt: skip
         for column, part in zip(columns, parts, strict=True):
             column.append(part[kept])
     merged = [np.concatenate(column) for column in columns]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 
-from versioned_zarr.blocks.store import Block
+from versioned_zarr.blocks.store import Block, Follower
 from versioned_zarr.errors import CorruptError, VersionedZarrError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,
@@ -19,6 +19,7 @@ from versioned_zarr.ipld.car import (
     INDEX_ENTRY,
     Section,
     decode_index,
+    decode_varint,
     encode_index,
     header_size,
     pack_head,
@@ -26,7 +27,7 @@ from versioned_zarr.ipld.car import (
     section_header,
     sections,
 )
-from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
 from versioned_zarr.storage import Bytes, Draft
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
@@ -70,6 +71,9 @@ class PackDraft:
         self.end = FIRST_SECTION
         self.entries = PackEntries()
         self.is_sound = True
+        self.is_recovered = False
+        self.follower: Follower | None = None
+        self._unwritten: set[int] = set()
         self._sent = 0
         self._writeback: threading.Thread | None = None
 
@@ -84,6 +88,7 @@ class PackDraft:
         for cid, data in blocks:
             self.entries.add(cid, offset)
             offset += header_size(len(data)) + len(data)
+        self._unwritten.add(first)
         self.end = offset
         return first
 
@@ -101,6 +106,7 @@ class PackDraft:
         except BaseException:
             self.is_sound = False
             raise
+        self._unwritten.discard(offset)
         if self.end - self._sent >= _WRITEBACK_BYTES:
             self._start_writeback()
 
@@ -108,6 +114,8 @@ class PackDraft:
         """Let the disk work while the next values are hashed, unless it is at work already."""
         if self._writeback is None or not self._writeback.is_alive():
             self._sent = self.end
+            if self.follower is not None:
+                self.follower.grown()
             self._writeback = threading.Thread(target=self._write_back, daemon=True)
             self._writeback.start()
 
@@ -115,8 +123,31 @@ class PackDraft:
         with suppress(VersionedZarrError):  # publishing syncs again, and says what fails
             self.draft.start_writeback()
 
+    def read(self, start: int, end: int) -> memoryview:
+        """The bytes between two offsets."""
+        return self.draft.read(start, end)
+
+    def finished(self, start: int = FIRST_SECTION) -> Iterator[tuple[Cid, int, int]]:
+        """The blocks from the offset `start` on that are written, up to the first that is not.
+
+        May run beside `write`.
+
+        Raises:
+            CorruptError: no section lies where one should.
+        """
+        at, end = start, self.end
+        # What is reserved later lies behind `end`; what is written meanwhile is left for later.
+        end = min([end, *self._unwritten.copy()])
+        while at < end:
+            length, low = decode_varint(self.draft.read(at, min(at + 10, end)), 0, self.path)
+            low += at
+            cid = Cid(bytes(self.draft.read(low, low + CID_SIZE)))
+            yield cid, low + CID_SIZE, low + length
+            at = low + length
+
     def recover(self) -> None:
         """Learn from a dead writer's draft which sections it finished."""
+        self.is_recovered = True
         data, path = self.draft.read(0, self.draft.size()), self.path
         multihash = bytes((self.hash.code, 32))
         try:

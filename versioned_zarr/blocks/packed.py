@@ -24,7 +24,7 @@ from versioned_zarr.blocks.index import (
     run_of_pack,
 )
 from versioned_zarr.blocks.pack import pack_of, read_entries, recover_entries
-from versioned_zarr.blocks.store import Block, Publishable
+from versioned_zarr.blocks.store import Block, Followable, Publishable
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptBlockError,
@@ -42,6 +42,7 @@ GC_LOCK = "gc"
 """Shared by those who count on blocks to stay; alone for the moment in which packs go."""
 HOUSE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that no other's plans are upset."""
+_NEAR = contextlib.nullcontext()
 _UNCOVERED_PACKS = 16
 _UNCOVERED_ENTRIES = 4096
 
@@ -91,6 +92,8 @@ class _Known:
 class PackedStore:
     """A `BlockStore` of packs. Thread-safe; many processes may share the storage."""
 
+    is_remote = False
+
     def __init__(self, storage: Storage, hash_function: HashFunction, *, verify: bool) -> None:
         self.storage = storage
         self.hash = hash_function
@@ -113,6 +116,11 @@ class PackedStore:
         if data is None or (self.verify and not cids.matches(cid, data)):
             data = self._find_sound(cid)
         return data
+
+    def find(self, cid: Cid) -> memoryview | None:
+        """The bytes of a block, or None if it is not here; not compared with its CID."""
+        data = self._find(cid)
+        return self._find(cid) if data is None and self.refresh() else data
 
     def _find(self, cid: Cid) -> memoryview | None:
         """The block, if the index names a place for it and a section of that digest is there."""
@@ -208,10 +216,13 @@ class PackedStore:
 
     # Writing
 
-    def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """See `BlockStore.put`: one new pack."""
+    def follow(self, draft: Followable) -> None:
+        """See `BlockStore.follow`: nothing to do, the draft lies here already."""
+
+    def put(self, blocks: Sequence[Block], root: Cid, *, durable: bool = True) -> None:
+        """See `BlockStore.put`: one new pack; `durable` as in `Storage.put`."""
         name = new_name()
-        self.storage.put(pack_path(name), pack_of(blocks, root, self.hash))
+        self.storage.put(pack_path(name), pack_of(blocks, root, self.hash), durable=durable)
         self._learn(name)
 
     def publish(self, draft: Publishable, root: Cid) -> None:
@@ -228,6 +239,10 @@ class PackedStore:
             if wanted:
                 self.refresh()
             yield all(cid in self for cid in wanted)
+
+    def near(self) -> contextlib.nullcontext[None]:
+        """See `BlockStore.near`: everything is near."""
+        return _NEAR
 
     # What is known of the packs
 

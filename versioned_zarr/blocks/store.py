@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes
 
 Block: TypeAlias = tuple[Cid, Bytes]
+
+
+class NotNearError(Exception):
+    """A block would have to be fetched; the caller asked not to. Never leaves the package."""
 
 
 class Publishable(Protocol):
@@ -24,10 +29,41 @@ class Publishable(Protocol):
         ...
 
 
+class Follower(Protocol):
+    """Who reads a draft while it is written."""
+
+    def grown(self) -> None:
+        """Called now and then, from any thread, when there is more to read; does not wait."""
+        ...
+
+
+class Followable(Publishable, Protocol):
+    """A draft that a store may read while it is written, to be done sooner with it."""
+
+    is_recovered: bool
+    """Whether another process wrote it, so that nobody knows how much of it was stored."""
+    follower: Follower | None
+    """Who is told while it grows."""
+
+    def finished(self, start: int) -> Iterator[tuple[Cid, int, int]]:
+        """The blocks from `start` on that are written: their CIDs, where they begin and end."""
+        ...
+
+    def read(self, start: int, end: int) -> memoryview:
+        """Bytes of the draft."""
+        ...
+
+
 class BlockStore(Protocol):
-    """Blocks by CID. Every method may be called from many threads."""
+    """Blocks by CID. Every method may be called from many threads.
+
+    Attributes:
+        hash: names the blocks.
+        is_remote: whether `get` may have to wait for a network.
+    """
 
     hash: HashFunction
+    is_remote: bool
 
     def get(self, cid: Cid) -> memoryview:
         """The bytes of a block, read-only.
@@ -59,7 +95,11 @@ class BlockStore(Protocol):
         """Store the blocks durably, all of them or none; `root` is one of them."""
         ...
 
-    def publish(self, draft: Publishable, root: Cid) -> None:
+    def follow(self, draft: Followable) -> None:
+        """Told of a draft that is begun and will be published here as a rule."""
+        ...
+
+    def publish(self, draft: Followable, root: Cid) -> None:
         """Store the blocks of a finished draft durably, all of them or none."""
         ...
 
@@ -67,6 +107,26 @@ class BlockStore(Protocol):
         """While held, blocks that are here stay; gives False if one of `cids` is not here."""
         ...
 
+    def near(self) -> AbstractContextManager[None]:
+        """While held, `get` on this thread raises NotNearError rather than wait for a network."""
+        ...
+
     def refresh(self) -> bool:
         """See what other processes have stored since; says whether there may be something."""
+        ...
+
+
+@runtime_checkable
+class ServedBlocks(BlockStore, Protocol):
+    """Blocks that a server keeps, which also removes what nothing names."""
+
+    def problems(
+        self, cids: Sequence[Cid], *, read_all: bool
+    ) -> Mapping[Cid, BlockNotFoundError | CorruptBlockError]:
+        """What is wrong with blocks as the server has them, whatever a cache may hold.
+
+        Args:
+            cids: the blocks.
+            read_all: read and hash them, rather than only ask whether they are there.
+        """
         ...

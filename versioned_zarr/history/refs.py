@@ -119,7 +119,7 @@ class LogRefs:
             lines = _whole_lines(log.read(start, end), name)
             # The first line is whole only if the text before it was read as well.
             if len(lines) > 1 or start == 0:
-                return _parse(lines[-1], name) if lines else None
+                return decode_entry(lines[-1], name) if lines else None
             size *= 8
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
@@ -148,7 +148,7 @@ class LogRefs:
             entry = RefEntry(number, new, datetime.now(UTC), why)
             log = self._storage.open_log(path, create=True)
             try:
-                self._append(log, path, _format(entry), name)
+                self._append(log, path, encode_entry(entry), name)
             finally:
                 log.close()
         return entry
@@ -170,7 +170,7 @@ class LogRefs:
         except FileNotFoundError:
             return
         for line in reversed(_whole_lines(text, name)):
-            yield _parse(line, name)
+            yield decode_entry(line, name)
 
     def forget(self, kind: str, name: str, before: datetime) -> None:
         """See `RefStore.forget`."""
@@ -184,7 +184,7 @@ class LogRefs:
             if kept and kept[0].commit is None and kept[0].time < before:
                 self._storage.delete(_path(kind, name))
             elif len(kept) < len(entries):
-                lines = [_format(entry) for entry in reversed(kept)]
+                lines = [encode_entry(entry) for entry in reversed(kept)]
                 self._storage.put(_path(kind, name), lines)
 
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
@@ -204,7 +204,8 @@ def _shown(commit: Cid | None) -> str:
     return "nothing" if commit is None else cids.to_text(commit)
 
 
-def _format(entry: RefEntry) -> bytes:
+def encode_entry(entry: RefEntry) -> bytes:
+    """A move as a line of text: JSON, its checksum, a line feed."""
     document = {
         "commit": _text(entry.commit),
         "number": entry.number,
@@ -229,7 +230,13 @@ def _is_whole(line: bytes) -> bool:
     return checksum == b" %08x" % zlib.crc32(text)
 
 
-def _parse(line: bytes, name: str) -> RefEntry:
+def decode_entry(line: bytes, name: str) -> RefEntry:
+    """The move that a line tells of, with or without its line feed.
+
+    Raises:
+        CorruptRefError: the line is damaged.
+    """
+    line = line.removesuffix(b"\n")
     if not _is_whole(line):
         raise _damaged(line, name)
     document = json.loads(line[:-_CRC_SIZE])

@@ -7,8 +7,9 @@ a thread costs forty; large values are read, hashed and written in threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any, Self
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zarr.abc.store import (
     ByteRequest,
@@ -19,6 +20,7 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from versioned_zarr.blocks.store import NotNearError
 from versioned_zarr.errors import ReadOnlyError
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 256 << 10
 """Values up to this length are read and written on the caller's thread."""
+_LISTED_AT_ONCE = 1000
+_T = TypeVar("_T")
 
 
 class VersionedStore(Store):
@@ -49,6 +53,7 @@ class VersionedStore(Store):
     def __init__(self, view: Session | Snapshot, *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only or view.read_only)
         self._view = view
+        self._blocks = view.repository.stores.blocks
 
     @property
     def view(self) -> Session | Snapshot:
@@ -109,6 +114,10 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """See `zarr.abc.store.Store.get`; ranges past the end are clamped as slices are."""
+        if self._blocks.is_remote:
+            return await self._wait_for(
+                lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)
+            )
         found = self._view.find(key)
         if found is None:
             return None
@@ -158,7 +167,7 @@ class VersionedStore(Store):
 
     async def exists(self, key: str) -> bool:
         """See `zarr.abc.store.Store.exists`; told from the tree."""
-        return self._view.find(key) is not None
+        return await self._wait_for(self._view.find, key) is not None
 
     async def getsize(self, key: str) -> int:
         """The length in bytes of a value, told from the tree.
@@ -166,51 +175,75 @@ class VersionedStore(Store):
         Raises:
             FileNotFoundError: there is none.
         """
-        found = self._view.find(key)
-        if found is None:
+        size = await self._wait_for(self._view.size, key)
+        if size is None:
             raise FileNotFoundError(key)
-        return self._view.size_of(found)
+        return size
 
     async def getsize_prefix(self, prefix: str) -> int:
         """The length in bytes of all values in a folder and below it."""
-        return sum(size for _, size in self._view.sizes(prefix.rstrip("/")))
+
+        def total() -> int:
+            return sum(size for _, size in self._view.sizes(prefix.rstrip("/")))
+
+        return await self._wait_for(total)
 
     async def is_empty(self, prefix: str) -> bool:
         """See `zarr.abc.store.Store.is_empty`."""
-        return self._view.is_empty(prefix.rstrip("/"))
+        return await self._wait_for(self._view.is_empty, prefix.rstrip("/"))
 
     async def list(self) -> AsyncIterator[str]:
         """See `zarr.abc.store.Store.list`."""
-        for key in self._view.keys():
+        async for key in self._keys(""):
             yield key
+
+    async def _keys(self, folder: str) -> AsyncIterator[str]:
+        keys = iter(self._view.keys(folder))
+        if not self._blocks.is_remote:
+            for key in keys:
+                yield key
+            return
+        while batch := await asyncio.to_thread(list, itertools.islice(keys, _LISTED_AT_ONCE)):
+            for key in batch:
+                yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """See `zarr.abc.store.Store.list_prefix`: the prefix is text, not a folder."""
         folder, slash, beginning = prefix.rpartition("/")
         if not beginning:
-            for key in self._view.keys(folder):
+            async for key in self._keys(folder):
                 yield key
             return
-        for name in self._view.list_dir(folder):
+        for name in await self._wait_for(self._view.list_dir, folder):
             if name.startswith(beginning):
                 path = folder + slash + name
-                if self._view.find(path) is not None:
+                if await self.exists(path):
                     yield path
                     continue
-                for key in self._view.keys(path):
+                async for key in self._keys(path):
                     yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """See `zarr.abc.store.Store.list_dir`; O(children), not O(keys)."""
-        for name in self._view.list_dir(prefix.rstrip("/")):
+        for name in await self._wait_for(self._view.list_dir, prefix.rstrip("/")):
             yield name
+
+    async def _wait_for(self, answer: Callable[..., _T], *arguments: str) -> _T:
+        """Answer inline what needs no network, else in a thread."""
+        if not self._blocks.is_remote:
+            return answer(*arguments)
+        try:
+            with self._blocks.near():
+                return answer(*arguments)
+        except NotNearError:
+            return await asyncio.to_thread(answer, *arguments)
 
     # Writing
 
     async def set(self, key: str, value: Buffer) -> None:
         """See `zarr.abc.store.Store.set`; survives the death of the process once it returns."""
         data = self._checked(value, "set")
-        if len(data) > INLINE_BYTES:
+        if len(data) > INLINE_BYTES or self._blocks.is_remote:
             await asyncio.to_thread(self.session.write, key, data)
         else:
             self.session.write(key, data)

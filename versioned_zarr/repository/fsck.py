@@ -13,6 +13,7 @@ from typing import Any
 from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
 from versioned_zarr.blocks.packed import HOUSE_LOCK, INDEX, PACKS
+from versioned_zarr.blocks.store import ServedBlocks
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptError,
@@ -20,6 +21,7 @@ from versioned_zarr.errors import (
     FormatError,
     ReadOnlyError,
     RepositoryNotFoundError,
+    VersionedZarrError,
 )
 from versioned_zarr.history.names import from_file_name
 from versioned_zarr.history.refs import HEADS, TAGS
@@ -135,6 +137,9 @@ def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) 
 
 def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
     report = Report()
+    if isinstance(stores.blocks, ServedBlocks):
+        _check_served(stores, stores.blocks, report, read_all=read_all)
+        return report
     sound = _Sound(stores)
     _check_marker(stores, report)
     roots = _check_refs(stores, report)
@@ -157,6 +162,62 @@ def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Rep
     return report
 
 
+class _Served:
+    """The blocks of a server, looked at there and not in any cache, many at a time."""
+
+    def __init__(self, blocks: ServedBlocks, report: Report, *, read_all: bool) -> None:
+        self._blocks, self._report, self._read_all = blocks, report, read_all
+        self._looked_at: dict[Cid, VersionedZarrError | None] = {}
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockSource.get`; of a value's leaf nothing is given, only whether it is sound."""
+        if cid not in self._looked_at:
+            self._look([cid], read_all=self._read_all or not cids.is_raw(cid))
+        problem = self._looked_at[cid]
+        if problem is not None:
+            raise problem
+        if cids.is_raw(cid):
+            return memoryview(b"")
+        data = self._blocks.get(cid)
+        leaves = [link.cid for link in dag_pb.decode(data)[0] if cids.is_raw(link.cid)]
+        new = [leaf for leaf in dict.fromkeys(leaves) if leaf not in self._looked_at]
+        self._look(new, read_all=self._read_all)
+        return data
+
+    def _look(self, wanted: list[Cid], *, read_all: bool) -> None:
+        problems = self._blocks.problems(wanted, read_all=read_all)
+        for cid in wanted:
+            problem = self._looked_at[cid] = problems.get(cid)
+            self._report.checked_blocks += 1
+            if isinstance(problem, CorruptError):
+                self._report.damaged.append(Damage(to_text(cid), str(problem), to_text(cid)))
+
+
+def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_all: bool) -> None:
+    """Check what the refs reach; what nothing reaches is the server's own business."""
+    _check_marker(stores, report)
+    roots: set[Cid] = set()
+    for kind in (HEADS, TAGS):
+        for name in stores.refs.names(kind, deleted=True):
+            try:
+                entries = stores.refs.history(kind, name)
+                roots |= {entry.commit for entry in entries if entry.commit is not None}
+            except CorruptError as error:
+                report.damaged.append(Damage(f"refs/{kind}/{name}", str(error)))
+    impact = trace(_Served(blocks, report, read_all=read_all), roots, set())
+    damaged = {damage.cid for damage in report.damaged}
+    report.damaged = [
+        damage
+        if damage.cid is None
+        else _with_impact(damage, cids.from_text(damage.cid), impact[cids.from_text(damage.cid)])
+        for damage in report.damaged
+    ]
+    for cid, touched in impact.items():
+        if to_text(cid) not in damaged:
+            missing = Damage(stores.storage.url, "the block is nowhere", to_text(cid))
+            report.missing.append(_with_impact(missing, cid, touched))
+
+
 def _session_roots(stores: Stores) -> tuple[set[Cid], set[Cid]]:
     try:
         return session_roots(stores)
@@ -177,7 +238,7 @@ def _reach_values(sound: _Sound, values: set[Cid], reached: set[bytes]) -> None:
 
 def _check_marker(stores: Stores, report: Report) -> None:
     try:
-        read_marker(stores.storage)
+        read_marker(stores.storage.url, stores.read_marker)
     except (FormatError, RepositoryNotFoundError) as error:
         report.damaged.append(Damage(MARKER, str(error)))
 

@@ -192,7 +192,9 @@ def _before_now(span: object) -> datetime:
 def _collect(
     stores: Stores, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
 ) -> Collected:
-    store = _packed(stores)
+    store = stores.blocks
+    if not isinstance(store, PackedStore):
+        return _forget(stores, cutoff, dry_run=dry_run)
     store.refresh()
     packs = {
         stored.path[len(PACKS) + 1 : -len(".car")]: stored.size
@@ -209,7 +211,7 @@ def _collect(
             dead[pack] = blocks
         if not blocks or dry_run:
             steps.add(size)
-    idle = [session for session in session_ids(stores.storage) if _is_abandoned(stores, session)]
+    idle = _abandoned(stores)
     result = Collected(
         removed_blocks=sum(len(blocks) for blocks in dead.values()),
         removed_bytes=sum(end - start for blocks in dead.values() for _, start, end in blocks),
@@ -226,16 +228,41 @@ def _collect(
         for pack, blocks in dead.items():
             if not any(block.cid[-32:] in live for block in blocks):
                 stores.storage.delete(pack_path(pack))
-        for kind in (HEADS, TAGS):
-            for name in stores.refs.names(kind, deleted=True):
-                stores.refs.forget(kind, name, cutoff)
-        for session in idle:
-            if _is_abandoned(stores, session):
-                stores.storage.delete_folder(folder_of(session))
+        _forget_moves(stores, cutoff)
+        _drop_abandoned(stores, idle)
     stores.storage.sweep()
     store.refresh()
     store.merge_index(everything=True)
     return Collected(**{**result.__dict__, "written_packs": written})
+
+
+def _forget(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
+    """Let go of what old moves of refs hold on to; the server that keeps the blocks does the rest.
+
+    A Kubo node, for one, removes what no ref reaches with its own `ipfs repo gc`.
+    """
+    idle = _abandoned(stores)
+    if not dry_run:
+        _forget_moves(stores, cutoff)
+        _drop_abandoned(stores, idle)
+        stores.storage.sweep()
+    return Collected(removed_sessions=len(idle))
+
+
+def _forget_moves(stores: Stores, cutoff: datetime) -> None:
+    for kind in (HEADS, TAGS):
+        for name in stores.refs.names(kind, deleted=True):
+            stores.refs.forget(kind, name, cutoff)
+
+
+def _abandoned(stores: Stores) -> list[str]:
+    return [session for session in session_ids(stores.storage) if _is_abandoned(stores, session)]
+
+
+def _drop_abandoned(stores: Stores, sessions: list[str]) -> None:
+    for session in sessions:
+        if _is_abandoned(stores, session):
+            stores.storage.delete_folder(folder_of(session))
 
 
 def _is_abandoned(stores: Stores, session: str) -> bool:
@@ -285,7 +312,9 @@ def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
 
 
 def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
-    """See `Repository.repack`."""
+    """See `Repository.repack`; nothing to do where no packs of ours are."""
+    if not isinstance(stores.blocks, PackedStore):
+        return Collected()
     with stores.storage.lock(HOUSE_LOCK):
         return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)
 

@@ -94,7 +94,7 @@ class _Tracer:
     def _trace_leaf(self, cid: Cid, path: str, commit: Cid) -> bool:
         try:
             self._source.get(cid)
-        except BlockNotFoundError:
+        except (BlockNotFoundError, CorruptBlockError):
             self._blame(cid, path or "commit.json", commit)
             return False
         self._clean.add(cid)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from versioned_zarr.errors import FormatError, RepositoryNotFoundError, StorageError
-from versioned_zarr.storage import Storage
 
 FORMAT = 1
 MARKER = "versioned-zarr.json"
@@ -21,16 +21,19 @@ def encode_marker(hash_name: str) -> bytes:
     return b"%s %08x\n" % (text, zlib.crc32(text))
 
 
-def read_marker(storage: Storage) -> dict[str, Any]:
+def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
     """What the marker of a repository says: its `format` and its `hash`.
+
+    Args:
+        url: the repository.
+        read: gives the marker's bytes, or raises FileNotFoundError.
 
     Raises:
         RepositoryNotFoundError: there is no marker.
         FormatError: it is damaged, or of a format that this version does not read.
     """
-    url = storage.url
     try:
-        data = bytes(storage.read(MARKER))
+        data = read()
     except (FileNotFoundError, StorageError) as error:
         is_file = isinstance(error.__cause__, NotADirectoryError)  # or something above it is
         if isinstance(error, StorageError) and not is_file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from versioned_zarr.blocks.store import BlockStore
@@ -29,12 +30,14 @@ class Stores:
         blocks: the blocks.
         refs: the branches and tags.
         trees: reads trees, with a cache.
+        read_marker: gives the bytes of the repository's marker.
     """
 
     storage: Storage
     blocks: BlockStore
     refs: RefStore
     trees: Trees
+    read_marker: Callable[[], bytes]
     _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 

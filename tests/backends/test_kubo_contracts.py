@@ -1,0 +1,71 @@
+"""A repository on a real Kubo node keeps every contract that others keep."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from tests.servers.daemon import Daemon
+from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.blocks.cache import BlockCache
+from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.history.refs import RefStore
+from versioned_zarr.ipld.cid import hash_function
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.testing import BlockStoreContract, RefStoreContract, RepositoryContract
+
+pytestmark = pytest.mark.compat
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(params=["sha2-256", "blake3"])
+def blocks(node: Daemon, tmp_path: Path, request: pytest.FixtureRequest) -> BlockStore:
+    storage = LocalStorage(tmp_path / "cache")
+    return KuboBlocks(KuboClient(node.rpc), BlockCache(storage, hash_function(request.param)))
+
+
+@pytest.fixture
+def uncached(node: Daemon, tmp_path: Path) -> BlockStore:
+    cache = BlockCache(LocalStorage(tmp_path), hash_function("sha2-256"), limit_bytes=0)
+    return KuboBlocks(KuboClient(node.rpc), cache)
+
+
+class TestKuboBlocks(BlockStoreContract):
+    pass
+
+
+class TestKuboRefs(RefStoreContract):
+    @pytest.fixture
+    def refs(self, node: Daemon, uncached: KuboBlocks, tmp_path: Path) -> RefStore:
+        root = f"/versioned-zarr/{uuid.uuid4()}"
+        storage = LocalStorage(tmp_path / "locks")
+        return MfsRefs(uncached.client, root, uncached, storage, uncached.settle)
+
+
+class TestKuboRepository(RepositoryContract):
+    @pytest.fixture
+    def url(self, node: Daemon) -> str:
+        return f"{node.url}/{uuid.uuid4()}"
+
+    @pytest.fixture
+    def repository(self, url: str) -> Repository:
+        return vz.create(url)
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[], Repository]:
+        def reopen() -> Repository:
+            gc.collect()
+            return vz.open(url, verify="always")
+
+        return reopen

@@ -1,0 +1,273 @@
+"""Blocks in a node's blockstore, through a local cache: sent as CARs, compared when they come.
+
+What is sent is not pinned, so a garbage collection of the node could take it before a ref names
+it. `settle`, called once a ref does, finds out whether one ran and sends again what it took;
+docs/design/kubo.md tells why that is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.blocks.cache import BlockCache
+from versioned_zarr.blocks.store import Block, Followable, NotNearError
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.car import FIRST_SECTION
+from versioned_zarr.ipld.car_v1 import header, section_head
+from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, to_text
+from versioned_zarr.storage import Bytes
+
+ASK_BYTES = 64 << 10
+"""From this length on it is cheaper to ask whether the node has a block than to send it."""
+BATCH_BYTES = 32 << 20
+_CANARY_BYTES = 32
+
+_Place = tuple[Cid, int, int]
+
+
+class KuboBlocks:
+    """A `BlockStore` on one node. Thread-safe; many processes and machines may share the node.
+
+    Args:
+        client: the node.
+        cache: what is near; holds what was written here and what was read lately.
+    """
+
+    is_remote = True
+
+    def __init__(self, client: KuboClient, cache: BlockCache) -> None:
+        self.client, self.cache = client, cache
+        self.hash: HashFunction = cache.hash
+        self._nearby = threading.local()
+        self._guard = threading.Lock()
+        self._counted_on: set[Cid] = set()
+        self._canary: str | None = None
+
+    # Reading
+
+    @contextlib.contextmanager
+    def near(self) -> Iterator[None]:
+        """See `BlockStore.near`."""
+        self._nearby.is_asked = True
+        try:
+            yield
+        finally:
+            self._nearby.is_asked = False
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`: from the cache, or with one request."""
+        found = self.cache.get(cid)
+        return self._fetch(cid) if found is None else found
+
+    def _fetch(self, cid: Cid) -> memoryview:
+        if getattr(self._nearby, "is_asked", False):
+            raise NotNearError
+        data = self.client.get_block(cid)
+        cids.check(cid, data, self.client.base_url)
+        self.cache.add(cid, data)
+        return memoryview(data)
+
+    def get_joined(self, cids_: Sequence[Cid], size_bytes: int) -> memoryview:
+        """See `BlockStore.get_joined`; what is not in the cache is fetched in parallel."""
+        joined = self.cache.get_joined(cids_, size_bytes)
+        if joined is None:
+            joined = memoryview(b"".join(self.get_many(cids_)))
+        return joined
+
+    def get_many(self, wanted: Sequence[Cid]) -> list[memoryview]:
+        """Several blocks, fetched in parallel where they are not in the cache."""
+        found = [self.cache.get(cid) for cid in wanted]
+        absent = [cid for cid, data in zip(wanted, found, strict=True) if data is None]
+        if absent and getattr(self._nearby, "is_asked", False):
+            raise NotNearError
+        fetched = dict(zip(absent, self.client.in_parallel(self._fetch, absent), strict=True))
+        return [
+            fetched[cid] if data is None else data for cid, data in zip(wanted, found, strict=True)
+        ]
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`: in the cache, and so on the node when it came there."""
+        return cid in self.cache
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """Those of the blocks that the node does not have; asked for in parallel."""
+        return self.client.missing(wanted)
+
+    def problems(
+        self, wanted: Sequence[Cid], *, read_all: bool
+    ) -> dict[Cid, BlockNotFoundError | CorruptBlockError]:
+        """See `ServedBlocks.problems`."""
+        look = self._problem_read if read_all else self._problem_asked
+        found = self.client.in_parallel(look, wanted)
+        return {cid: it for cid, it in zip(wanted, found, strict=True) if it is not None}
+
+    def _problem_read(self, cid: Cid) -> BlockNotFoundError | CorruptBlockError | None:
+        try:
+            cids.check(cid, self.client.get_block(cid), self.client.base_url)
+        except (BlockNotFoundError, CorruptBlockError) as error:
+            return error
+        return None
+
+    def _problem_asked(self, cid: Cid) -> BlockNotFoundError | None:
+        if self.client.has_block(cid):
+            return None
+        text = to_text(cid)
+        return BlockNotFoundError(f"block {text} is not on {self.client.base_url}", cid=text)
+
+    # Writing
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """See `BlockStore.put`: one request."""
+        self._send(blocks, root)
+        self.cache.put(blocks, root)
+
+    def _send(self, blocks: Sequence[Block], root: Cid) -> None:
+        self._count_on(cid for cid, _ in blocks)
+
+        def parts() -> Iterator[Bytes]:
+            yield header([root])
+            for cid, data in blocks:
+                yield section_head(cid, len(data))
+                yield data
+
+        self.client.import_car(parts, len(blocks))
+
+    def follow(self, draft: Followable) -> None:
+        """See `BlockStore.follow`: sends what is written while the writer goes on."""
+        draft.follower = _Sender(self, draft)
+
+    def publish(self, draft: Followable, root: Cid) -> None:
+        """See `BlockStore.publish`: sends what the writer was ahead of, then fills the cache."""
+        follower = draft.follower
+        sender = follower if isinstance(follower, _Sender) else _Sender(self, draft)
+        sender.finish()
+        self.cache.publish(draft, root, sender.sent)
+
+    @contextlib.contextmanager
+    def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
+        """See `BlockStore.keep`: asks the node, and `settle` looks again."""
+        wanted = list(cids_)
+        if wanted:
+            self._count_on(wanted)
+        yield not self.client.missing(wanted)
+
+    def refresh(self) -> bool:
+        """See `BlockStore.refresh`: what the node has can always have grown."""
+        return True
+
+    # Garbage collections of the node
+
+    def _count_on(self, wanted: Iterable[Cid]) -> None:
+        """Remember blocks that a ref will reach, and from when on they must not be taken.
+
+        A block that nothing refers to, the canary, is put on the node before them: while it is
+        there, no collection has begun since.
+        """
+        with self._guard:
+            if self._canary is None:
+                self.client.wait_for_gc()
+                self._canary = self.client.put_block(secrets.token_bytes(_CANARY_BYTES))
+            self._counted_on.update(wanted)
+
+    def settle(self) -> None:
+        """Make sure that the node has what was sent, now that a ref reaches it.
+
+        Raises:
+            StorageError: a collection took blocks, and they could not be sent again.
+        """
+        with self._guard:
+            canary, counted_on = self._canary, self._counted_on
+            self._canary, self._counted_on = None, set()
+        if canary is None:
+            return
+        self.client.wait_for_gc()
+        if self.client.has_block(from_text(canary)):
+            return
+        absent = self.client.missing(list(counted_on))
+        for start in range(0, len(absent), 256):
+            batch = [(cid, self._at_hand(cid)) for cid in absent[start : start + 256]]
+            self._send(batch, batch[0][0])
+
+    def _at_hand(self, cid: Cid) -> memoryview:
+        found = self.cache.get(cid)
+        if found is None:
+            raise StorageError(
+                f"a garbage collection of the IPFS node at {self.client.base_url} took block "
+                f"{to_text(cid)} while it was being committed, and the cache does not hold it; "
+                "'vz fsck' says what it touches: write those keys again",
+                where=self.client.base_url,
+            )
+        return found
+
+
+class _Sender:
+    """Sends a draft in batches, from a thread of its own while it grows, then to its end.
+
+    Attributes:
+        draft: what is sent.
+        sent: up to where it is on the node.
+    """
+
+    def __init__(self, blocks: KuboBlocks, draft: Followable) -> None:
+        self.draft, self.sent = draft, FIRST_SECTION
+        self._blocks = blocks
+        self._has_failed = False
+        self._thread: threading.Thread | None = None
+
+    def grown(self) -> None:
+        """Called by the writer: begin to send, unless that is under way or did not work."""
+        if not self._has_failed and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._send_ahead, daemon=True)
+            self._thread.start()
+
+    def _send_ahead(self) -> None:
+        try:
+            self._send()
+        except Exception:  # noqa: BLE001 - `finish` sends the rest again, and says what fails
+            self._has_failed = True
+
+    def finish(self) -> None:
+        """Send the rest; whatever fails now is raised."""
+        self.draft.follower = None
+        if self._thread is not None:
+            self._thread.join()
+        self._send()
+
+    def _send(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if not batch:
+                return
+            wanted = self._wanted(batch)
+            if wanted:
+                self._send_batch(wanted)
+            self.sent = batch[-1][2]
+
+    def _next_batch(self) -> list[_Place]:
+        batch: list[_Place] = []
+        for cid, start, end in self.draft.finished(self.sent):
+            batch.append((cid, start, end))
+            if end - self.sent >= BATCH_BYTES:
+                break
+        return batch
+
+    def _wanted(self, batch: list[_Place]) -> list[_Place]:
+        """The blocks that the node may lack."""
+        self._blocks._count_on(cid for cid, _, _ in batch)
+        ask_all = self.draft.is_recovered or self._has_failed
+        asked = [cid for cid, start, end in batch if ask_all or end - start >= ASK_BYTES]
+        there = set(asked) - set(self._blocks.client.missing(asked))
+        return [place for place in batch if place[0] not in there]
+
+    def _send_batch(self, batch: list[_Place]) -> None:
+        def parts() -> Iterator[Bytes]:
+            yield header([batch[0][0]])
+            for cid, start, end in batch:
+                yield section_head(cid, end - start) + bytes(self.draft.read(start, end))
+
+        self._blocks.client.import_car(parts, len(batch))

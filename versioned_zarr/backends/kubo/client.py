@@ -1,0 +1,353 @@
+"""Kubo's RPC over HTTP: the few calls that a repository needs, and what their failures mean.
+
+Knows requests, retries and credentials; knows nothing of repositories. The calls are those of
+https://docs.ipfs.tech/reference/kubo/rpc/ for Kubo 0.42. The node is never asked to look for a
+block on the network: a repository's blocks are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    MissingDependencyError,
+    StorageError,
+    StorageFullError,
+)
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.storage import Bytes
+
+try:
+    import httpx
+except ImportError as error:
+    raise MissingDependencyError(
+        "repositories on an IPFS node need the package httpx; pip install 'versioned-zarr[ipfs]'",
+        package="httpx",
+        extra="ipfs",
+    ) from error
+
+AUTH_VARIABLE = "VERSIONED_ZARR_IPFS_AUTH"
+"""Holds what goes into the header Authorization, or a token that is sent as `Bearer`."""
+CONNECTIONS = 16
+_Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.1
+_MISSING = ("not found locally", "could not find", "block not found")
+
+
+class NoSuchPathError(Exception):
+    """An MFS path is not there."""
+
+
+class PathTakenError(Exception):
+    """An MFS path is there already."""
+
+
+class Entry(NamedTuple):
+    """A name in an MFS directory, and the CID it leads to as the node wrote it."""
+
+    name: str
+    cid: str
+
+
+class KuboClient:
+    """Calls to one node. Thread-safe; a forked child makes connections of its own.
+
+    Args:
+        base_url: where the RPC answers, as `http://127.0.0.1:5001`.
+        headers: sent with every request; may hold credentials, and is never shown.
+        timeout_s: how long the node may be silent, in seconds.
+    """
+
+    def __init__(
+        self, base_url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 60
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._headers = dict(headers or {})
+        if "authorization" not in {name.lower() for name in self._headers}:
+            self._headers.update(_from_environment())
+        self._timeout_s = timeout_s
+        self._http: tuple[int, httpx.Client] | None = None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __repr__(self) -> str:
+        return f"KuboClient({self.base_url!r})"
+
+    # Requests
+
+    def _client(self) -> httpx.Client:
+        process = os.getpid()
+        if self._http is None or self._http[0] != process:
+            limits = httpx.Limits(
+                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
+            )
+            client = httpx.Client(
+                base_url=f"{self.base_url}/api/v0/",
+                headers=self._headers,
+                timeout=httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
+                limits=limits,
+            )
+            self._http = (process, client)
+            weakref.finalize(self, client.close)
+        return self._http[1]
+
+    def in_parallel(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+        """Call a function for each item, as many at a time as there are connections."""
+        process = os.getpid()
+        if self._pool is None or self._pool[0] != process:
+            pool = ThreadPoolExecutor(CONNECTIONS // 2, "kubo")
+            self._pool = (process, pool)
+            weakref.finalize(self, pool.shutdown, wait=False)
+        return list(self._pool[1].map(call, items)) if len(items) > 1 else [*map(call, items)]
+
+    def call(
+        self,
+        command: str,
+        *arguments: str,
+        body: Callable[[], Iterable[Bytes]] | None = None,
+        is_repeatable: bool = True,
+        **options: str | bool | int,
+    ) -> bytes:
+        """Send a command and return the whole answer.
+
+        Args:
+            command: as `block/get`.
+            arguments: its positional arguments.
+            body: gives what is uploaded; called again if the request is repeated.
+            is_repeatable: whether it does no harm to send it again when the answer is lost.
+            options: its flags, with `_` for `-`.
+
+        Raises:
+            StorageError: no answer, no permission, or the node says that it failed.
+            NoSuchPathError: the node says that an MFS path is not there.
+            PathTakenError: the node says that one is there already.
+        """
+        query: _Query = [("arg", argument) for argument in arguments]
+        for name, value in options.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            query.append((name.replace("_", "-"), text))
+        attempts = _ATTEMPTS if is_repeatable else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._call_once(command, query, body)
+            except httpx.TransportError as error:
+                if attempt == attempts:
+                    raise StorageError(
+                        f"no answer from the IPFS node at {self.base_url} to {command!r}: "
+                        f"{type(error).__name__}: {error}; check that it runs and that the "
+                        "address is that of its RPC",
+                        where=self.base_url,
+                    ) from error
+            time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1) * (1 + secrets.randbelow(100) / 100))
+        raise AssertionError
+
+    def _call_once(
+        self,
+        command: str,
+        query: _Query,
+        body: Callable[[], Iterable[Bytes]] | None,
+    ) -> bytes:
+        if body is None:
+            answer = self._client().post(command, params=query)
+        else:
+            boundary = secrets.token_hex(16)
+            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+            content = _multipart(boundary, body())
+            answer = self._client().post(command, params=query, content=content, headers=headers)
+        if answer.status_code == 200:
+            return answer.content
+        raise self._failure(command, answer)
+
+    def _failure(self, command: str, answer: httpx.Response) -> Exception:
+        if answer.status_code in (401, 403):
+            return StorageError(
+                f"the IPFS node at {self.base_url} refuses {command!r} "
+                f"({answer.status_code}): pass headers= or token= that it accepts, or set "
+                f"{AUTH_VARIABLE}",
+                where=self.base_url,
+            )
+        try:
+            message = str(answer.json()["Message"])
+        except (ValueError, KeyError, TypeError):
+            message = answer.text[:200] or answer.reason_phrase
+        if "file does not exist" in message:
+            return NoSuchPathError(message)
+        if "already has entry by that name" in message or "already has entry" in message:
+            return PathTakenError(message)
+        if "no space left" in message:
+            return StorageFullError(
+                f"the IPFS node at {self.base_url} has no room left; free some and try again, "
+                "nothing that was committed is touched",
+                where=self.base_url,
+            )
+        return StorageError(
+            f"the IPFS node at {self.base_url} could not do {command!r} "
+            f"({answer.status_code}): {message}",
+            where=self.base_url,
+        )
+
+    # Blocks
+
+    def get_block(self, cid: Cid) -> bytes:
+        """The bytes that the node has under a CID; not compared with it.
+
+        Raises:
+            BlockNotFoundError: the node does not have it.
+        """
+        text = to_text(cid)
+        try:
+            return self.call("block/get", text, offline=True)
+        except StorageError as error:
+            if any(words in str(error) for words in _MISSING):
+                raise BlockNotFoundError(
+                    f"block {text} is not on the IPFS node at {self.base_url}", cid=text
+                ) from None
+            raise
+
+    def has_block(self, cid: Cid) -> bool:
+        """Whether the node has a block."""
+        try:
+            self.call("block/stat", to_text(cid), offline=True)
+        except StorageError as error:
+            if any(words in str(error) for words in _MISSING):
+                return False
+            raise
+        return True
+
+    def missing(self, cids: Sequence[Cid]) -> list[Cid]:
+        """Those of the blocks that the node does not have; asked for in parallel."""
+        there = self.in_parallel(self.has_block, cids)
+        return [cid for cid, is_there in zip(cids, there, strict=True) if not is_there]
+
+    def put_block(self, data: bytes, *, pin: bool = False) -> str:
+        """Store a raw block; its CID."""
+        answer = self.call("block/put", body=lambda: [data], cid_codec="raw", pin=pin)
+        return str(json.loads(answer)["Key"])
+
+    def import_car(self, parts: Callable[[], Iterable[Bytes]], blocks: int) -> None:
+        """Store the blocks of a CAR without pinning them.
+
+        Args:
+            parts: gives the CAR, piece by piece; again if it has to be sent again.
+            blocks: how many blocks it holds; the node must have counted as many.
+        """
+        answer = self.call(
+            "dag/import", body=parts, pin_roots=False, stats=True, allow_big_block=True
+        )
+        counted = 0
+        for line in answer.splitlines():
+            stats = json.loads(line).get("Stats")
+            if stats:
+                counted = stats["BlockCount"]
+        if counted != blocks:
+            raise StorageError(
+                f"the IPFS node at {self.base_url} took {counted} of {blocks} blocks; try again, "
+                "nothing was lost",
+                where=self.base_url,
+            )
+
+    def wait_for_gc(self) -> None:
+        """Return when no garbage collection that began before is under way.
+
+        To pin takes the lock that a collection holds; the one block that this pins is always the
+        same, and not pinned afterwards.
+        """
+        cid = self.put_block(b"versioned-zarr: waiting for gc", pin=True)
+        try:
+            self.call("pin/rm", cid)
+        except StorageError as error:
+            if "not pinned" not in str(error):  # another process did it
+                raise
+
+    # MFS
+
+    def list(self, path: str) -> list[Entry]:
+        """The names in an MFS directory.
+
+        Raises:
+            NoSuchPathError: it is not there.
+        """
+        entries = json.loads(self.call("files/ls", path, long=True, U=True))["Entries"] or []
+        return [Entry(entry["Name"], entry["Hash"]) for entry in entries]
+
+    def stat(self, path: str) -> str:
+        """The CID that an MFS path leads to.
+
+        Raises:
+            NoSuchPathError: it is not there.
+        """
+        return str(json.loads(self.call("files/stat", path, hash=True))["Hash"].strip())
+
+    def read(self, path: str) -> bytes:
+        """The bytes of an MFS file.
+
+        Raises:
+            NoSuchPathError: it is not there.
+        """
+        return self.call("files/read", path)
+
+    def copy(self, cid: str, path: str) -> None:
+        """Let an MFS path lead to a CID. Sent once: who loses the answer must look.
+
+        Raises:
+            PathTakenError: the path is there already; of many at once one wins.
+        """
+        self.call("files/cp", f"/ipfs/{cid}", path, parents=True, is_repeatable=False)
+
+    def remove(self, path: str) -> None:
+        """Take an MFS path away, and all below it."""
+        try:
+            self.call("files/rm", path, recursive=True, force=True)
+        except NoSuchPathError:
+            return
+
+    # IPNS
+
+    def keys(self) -> dict[str, str]:
+        """The node's IPNS keys: each name with its id."""
+        found = json.loads(self.call("key/list", ipns_base="base36"))["Keys"]
+        return {key["Name"]: key["Id"] for key in found}
+
+    def make_key(self, name: str) -> str:
+        """Make an IPNS key; its id."""
+        answer = self.call("key/gen", name, type="ed25519", ipns_base="base36", is_repeatable=False)
+        return str(json.loads(answer)["Id"])
+
+    def publish(self, path: str, key: str, lifetime: str) -> str:
+        """Sign that an IPNS key names a path; the name."""
+        answer = self.call(
+            "name/publish", path, key=key, lifetime=lifetime, allow_offline=True, resolve=False
+        )
+        return str(json.loads(answer)["Name"])
+
+    def resolve(self, name: str) -> str:
+        """The path that an IPNS name stands for."""
+        return str(json.loads(self.call("name/resolve", name))["Path"])
+
+
+def _from_environment() -> dict[str, str]:
+    value = os.environ.get(AUTH_VARIABLE, "").strip()
+    if not value:
+        return {}
+    return {"Authorization": value if " " in value else f"Bearer {value}"}
+
+
+def _multipart(boundary: str, parts: Iterable[Bytes]) -> Iterator[bytes]:
+    yield (
+        f"--{boundary}\r\n"
+        'Content-Disposition: form-data; name="file"; filename="upload"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    for part in parts:
+        yield part if isinstance(part, bytes) else bytes(part)
+    yield f"\r\n--{boundary}--\r\n".encode()

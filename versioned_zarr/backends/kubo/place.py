@@ -1,0 +1,153 @@
+"""From `ipfs+http://HOST:PORT/NAME` to a repository: its MFS directory and this machine's share.
+
+What only this machine knows of it, sessions that are not committed and the cache, lies in a folder
+under $VERSIONED_ZARR_HOME.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from versioned_zarr.backends.kubo.blocks import KuboBlocks
+from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.backends.kubo.refs import MfsRefs
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, InvalidUrlError
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.repository.marker import MARKER
+from versioned_zarr.repository.place import Verify
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.storage import Storage
+from versioned_zarr.tree.lookup import Trees
+
+MFS_ROOT = "/versioned-zarr"
+HOME_VARIABLE = "VERSIONED_ZARR_HOME"
+
+
+def home() -> Path:
+    """Where this machine keeps what belongs to repositories elsewhere."""
+    named = os.environ.get(HOME_VARIABLE)
+    if named:
+        return Path(named)
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "versioned-zarr"
+
+
+class KuboPlace:
+    """A place on a Kubo node; see `versioned_zarr.repository.place.Place`.
+
+    Args:
+        url: `ipfs+http://HOST:PORT/NAME`, or with https; may carry `USER:PASSWORD@`.
+        headers: see `versioned_zarr.location.Options`, as all that follow.
+        token: see there.
+        client: see there.
+        timeout_s: see there.
+        cache_bytes: see there.
+
+    Raises:
+        InvalidUrlError: the URL is not of that form.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        client: Any = None,
+        timeout_s: float = 60,
+        cache_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        parts = urlsplit(url)
+        address = parts.netloc.rpartition("@")[2]
+        shown = f"{parts.scheme}://{address}{parts.path}".rstrip("/")
+        name = unquote(parts.path).strip("/")
+        if not address or not name or any(part in ("", ".", "..") for part in name.split("/")):
+            raise InvalidUrlError(
+                f"{shown!r} must read ipfs+http://HOST:PORT/NAME, with the address of the node's "
+                "RPC and a name for the repository, as ipfs+http://127.0.0.1:5001/climate",
+                url=shown,
+            )
+        sent = {**_credentials(parts.username, parts.password, token), **(headers or {})}
+        base_url = f"{parts.scheme.removeprefix('ipfs+')}://{address}"
+        if client is not None:
+            sent = {**_headers_of(client), **sent}
+        self.url = shown
+        self.client = KuboClient(base_url, headers=sent, timeout_s=timeout_s)
+        self._root = f"{MFS_ROOT}/{name}"
+        self._cache_bytes = cache_bytes
+        self._folder = home() / "ipfs" / quote(address, safe="") / quote(name, safe="")
+        self.storage: Storage = LocalStorage(self._folder, url=shown)
+
+    def check_free(self) -> None:
+        """See `Place.check_free`."""
+        try:
+            self.client.stat(self._root)
+        except NoSuchPathError:
+            return
+        raise AlreadyExistsError(
+            f"{self.url!r} exists already; open it with vz.open, or choose another name "
+            f"('ipfs files rm -r {self._root}' would remove it)",
+            name=self.url,
+        )
+
+    def read_marker(self) -> bytes:
+        """See `Place.read_marker`."""
+        try:
+            return self.client.read(f"{self._root}/{MARKER}")
+        except NoSuchPathError:
+            raise FileNotFoundError(MARKER) from None
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Place.write_marker`."""
+        cid = self.client.put_block(marker)
+        try:
+            self.client.copy(cid, f"{self._root}/{MARKER}")
+        except PathTakenError:
+            return  # the answer to an earlier attempt was lost
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """See `Place.stores`."""
+        storage = LocalStorage(self._folder / hash_function.name, url=self.url)
+        cache = BlockCache(
+            storage,
+            hash_function,
+            limit_bytes=self._cache_bytes,
+            verify=verify == "always",
+        )
+        blocks = KuboBlocks(self.client, cache)
+        refs = MfsRefs(self.client, self._root, blocks, storage, blocks.settle)
+        return Stores(storage, blocks, refs, Trees(blocks, hash_function), self.read_marker)
+
+
+def _credentials(user: str | None, password: str | None, token: str | None) -> dict[str, str]:
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    if user:
+        pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+    return {}
+
+
+def _headers_of(client: Any) -> dict[str, str]:
+    """The headers and credentials that an `ipfshttpclient.Client` sends."""
+    inner = getattr(client, "_client", None)
+    if inner is None:
+        raise InvalidInputError(
+            f"client= takes an ipfshttpclient.Client, not {type(client).__name__}"
+        )
+    session = getattr(inner, "_session", None)
+    found: dict[str, str] = {}
+    for name, value in dict(getattr(session, "headers", None) or {}).items():
+        if str(name).lower() in ("authorization", "cookie") or str(name).lower().startswith("x-"):
+            found[str(name)] = str(value)
+    auth = getattr(session, "auth", None)
+    if isinstance(auth, tuple) and len(auth) == 2:
+        found.update(_credentials(quote(str(auth[0])), quote(str(auth[1])), None))
+    return found

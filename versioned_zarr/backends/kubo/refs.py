@@ -1,0 +1,222 @@
+"""Branches and tags in a node's MFS: each move is a numbered directory that is made once.
+
+`refs/heads/NAME/000000042` is a UnixFS directory with `move.json` (what the log says of the move)
+and `commit`, a link to where the ref went. `files/cp` makes a name only if there is none, so of
+many writers one gets the next number; and as MFS holds on to what it links, so it does to every
+commit that a log names. docs/design/kubo.md shows the bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+
+from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.blocks.store import Block, BlockStore
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    BranchMovedError,
+    CorruptRefError,
+    StorageError,
+)
+from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
+from versioned_zarr.history.refs import RefEntry, decode_entry, encode_entry
+from versioned_zarr.ipld import dag_pb, unixfs
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.storage import Storage
+
+KEPT_MOVES = 1000
+"""How many moves a ref's log holds; older ones go as new ones come, after a day at the least."""
+_KEPT_FOR = timedelta(days=1)
+_LOOK_AGAIN_S = 60.0
+
+
+class MfsRefs:
+    """A `RefStore` under one MFS directory.
+
+    Args:
+        client: the node.
+        root: the MFS directory, as `/versioned-zarr/NAME`.
+        blocks: stores the directories of moves, and reads them.
+        storage: where locks are that spare the processes of this machine from racing in vain.
+        settle: called after a ref has moved; makes sure that the node still has what it reaches.
+    """
+
+    def __init__(
+        self,
+        client: KuboClient,
+        root: str,
+        blocks: BlockStore,
+        storage: Storage,
+        settle: Callable[[], None],
+    ) -> None:
+        self._client, self._root, self._blocks = client, root, blocks
+        self._storage, self._settle = storage, settle
+        self._last_seen: dict[str, tuple[int, str, float]] = {}
+
+    def _folder(self, kind: str, name: str) -> str:
+        return f"{self._root}/refs/{kind}/{to_file_name(name)}"
+
+    def read(self, kind: str, name: str) -> RefEntry | None:
+        """See `RefStore.read`; one request, where this process has looked in the last minute."""
+        last = self._last(kind, name)
+        return None if last is None or last.commit is None else last
+
+    def _last(self, kind: str, name: str) -> RefEntry | None:
+        folder = self._folder(kind, name)
+        seen = self._last_seen.get(folder)
+        if seen is None or time.monotonic() - seen[2] > _LOOK_AGAIN_S:
+            numbers = self._numbers(folder)
+            if not numbers:
+                self._last_seen.pop(folder, None)
+                return None
+            number = max(numbers)
+            cid = numbers[number]
+        else:
+            number, cid = seen[0], seen[1]
+            while True:
+                try:
+                    cid = self._client.stat(f"{folder}/{number + 1:09}")
+                except NoSuchPathError:
+                    break
+                number += 1
+        self._last_seen[folder] = (number, cid, time.monotonic())
+        return self._entry(cid, name)
+
+    def _numbers(self, folder: str) -> dict[int, str]:
+        try:
+            entries = self._client.list(folder)
+        except NoSuchPathError:
+            return {}
+        return {int(entry.name): entry.cid for entry in entries if entry.name.isdecimal()}
+
+    def _entry(self, cid: str, name: str) -> RefEntry:
+        try:
+            links = {link.name: link.cid for link in _links(self._blocks, from_text(cid))}
+            entry = decode_entry(bytes(self._blocks.get(links["move.json"])), name)
+        except (KeyError, ValueError, BlockNotFoundError) as error:
+            raise CorruptRefError(
+                f"move {cid} of {name!r} cannot be read: {error}; the moves with lower numbers "
+                f"are where the ref stood before: remove the damaged one from {self._root}",
+                ref=name,
+                where=f"refs: {name}",
+            ) from error
+        return entry
+
+    def names(self, kind: str, *, deleted: bool = False) -> list[str]:
+        """See `RefStore.names`; a request, and those of `read` for each ref."""
+        try:
+            entries = self._client.list(f"{self._root}/refs/{kind}")
+        except NoSuchPathError:
+            return []
+        found = [from_file_name(entry.name) for entry in entries]
+        return sorted(name for name in found if deleted or self.read(kind, name) is not None)
+
+    def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
+        """See `RefStore.swap`: look, and make the next number, which only one can."""
+        folder = self._folder(kind, name)
+        last = self._last(kind, name)
+        found = None if last is None else last.commit
+        if found != expect:
+            raise _moved(name, expect, found)
+        number = 0 if last is None else last.number + 1
+        entry = RefEntry(number, new, datetime.now(UTC), why)
+        blocks, root = self._encode(entry)
+        self._blocks.put(blocks, root)
+        path = f"{folder}/{number:09}"
+        try:
+            self._client.copy(to_text(root), path)
+        except PathTakenError as error:
+            if not self._is_ours(path, root):
+                last = self._last(kind, name)
+                raise _moved(name, expect, None if last is None else last.commit) from error
+        except StorageError:
+            # The answer may be lost, and the move made.
+            if not self._is_ours(path, root):
+                raise
+        self._last_seen[folder] = (number, to_text(root), time.monotonic())
+        self._settle()
+        if number >= KEPT_MOVES and number % 64 == 0:
+            self._prune(folder, number, name)
+        return entry
+
+    def _is_ours(self, path: str, root: Cid) -> bool:
+        try:
+            return from_text(self._client.stat(path)) == root
+        except NoSuchPathError:
+            return False
+
+    def _encode(self, entry: RefEntry) -> tuple[list[Block], Cid]:
+        """The blocks of a move, its directory last; no two moves are equal, for their times."""
+        hash_function = self._blocks.hash
+        text = encode_entry(entry)
+        leaf = hash_function.raw(text)
+        links = [Link("move.json", leaf, len(text))]
+        if entry.commit is not None:
+            links.insert(0, Link("commit", entry.commit, self._size(entry.commit)))
+        data = unixfs.directory(links)
+        root = hash_function.dag_pb(data)
+        return [(leaf, text), (root, data)], root
+
+    def _size(self, commit: Cid) -> int:
+        """The cumulative size of a commit, as links give it; 0 if it is not there."""
+        try:
+            block = self._blocks.get(commit)
+        except BlockNotFoundError:
+            return 0
+        return len(block) + sum(link.tsize for link in dag_pb.decode(block)[0])
+
+    def _prune(self, folder: str, number: int, name: str) -> None:
+        """Take away moves beyond what a log holds, none of them younger than a day."""
+        numbers = self._numbers(folder)
+        for old in sorted(numbers):
+            if old > number - KEPT_MOVES:
+                return
+            if datetime.now(UTC) - self._entry(numbers[old], name).time < _KEPT_FOR:
+                return
+            self._client.remove(f"{folder}/{old:09}")
+
+    def history(self, kind: str, name: str) -> Iterator[RefEntry]:
+        """See `RefStore.history`; a request for the list, and two for each move not seen yet."""
+        numbers = self._numbers(self._folder(kind, name))
+        for number in sorted(numbers, reverse=True):
+            yield self._entry(numbers[number], name)
+
+    def forget(self, kind: str, name: str, before: datetime) -> None:
+        """See `RefStore.forget`; moves are kept for a day in any case.
+
+        A writer that looked before and was held up could else take a number that was used.
+        """
+        folder = self._folder(kind, name)
+        entries = list(self.history(kind, name))
+        newer: RefEntry | None = None
+        for entry in entries:
+            if newer is not None and newer.time < before:
+                self._client.remove(f"{folder}/{entry.number:09}")
+            newer = entry
+        if entries and entries[0].commit is None and entries[0].time < before:
+            self._client.remove(folder)
+            self._last_seen.pop(folder, None)
+
+    def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
+        """See `RefStore.lock`; holds off the processes of this machine alone."""
+        return self._storage.lock(f"{kind}-{to_file_name(check_ref_name(name))}")
+
+
+def _links(blocks: BlockStore, cid: Cid) -> list[Link]:
+    return dag_pb.decode(blocks.get(cid))[0]
+
+
+def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError:
+    def shown(commit: Cid | None) -> str:
+        return "nothing" if commit is None else to_text(commit)
+
+    return BranchMovedError(
+        f"{name!r} is at {shown(found)}, not at {shown(expect)} as expected",
+        branch=name,
+        expected=None if expect is None else to_text(expect),
+        found=None if found is None else to_text(found),
+    )

@@ -1,0 +1,152 @@
+"""A local cache of blocks that live elsewhere: packs up to a size, shared by processes.
+
+Holds only blocks whose bytes were compared with their CIDs when they came in. Nothing depends on
+what is in it: any pack of it may go at any time.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+
+from versioned_zarr.blocks.packed import PACKS, PackedStore
+from versioned_zarr.blocks.store import Block, Publishable
+from versioned_zarr.errors import StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage import Bytes, Storage
+
+LIMIT_BYTES = 10 << 30
+_BATCH_BYTES = 8 << 20
+_BATCH_BLOCKS = 1024
+_TRIMMED_TO = 0.8
+
+
+class BlockCache:
+    """Blocks near at hand. Thread-safe; many processes may share the storage.
+
+    Blocks that come one by one are gathered in memory, and become a pack when there are enough of
+    them, or when the process ends.
+
+    Args:
+        storage: where the packs lie.
+        hash_function: names the blocks.
+        limit_bytes: how long the packs may be together; 0 keeps nothing but the last few blocks.
+        verify: whether blocks from the packs are compared with their CIDs on every read.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        hash_function: HashFunction,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        verify: bool = False,
+    ) -> None:
+        self.packed = PackedStore(storage, hash_function, verify=False)
+        self.limit_bytes = limit_bytes
+        self._verify = verify
+        self._gathered: dict[Cid, Bytes] = {}
+        self._gathered_bytes = 0
+        self._guard = threading.Lock()
+        self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
+        weakref.finalize(self, _write, self.packed, self._gathered, limit_bytes)
+
+    @property
+    def hash(self) -> HashFunction:
+        """The function that names the blocks."""
+        return self.packed.hash
+
+    def get(self, cid: Cid) -> memoryview | None:
+        """The bytes of a block, or None if it is not at hand. A damaged one is not."""
+        found = self._gathered.get(cid)
+        if found is not None:
+            return memoryview(found).toreadonly()
+        data = self.packed.find(cid)
+        if data is not None and self._verify and not cids.matches(cid, data):
+            return None
+        return data
+
+    def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview | None:
+        """The bytes of several blocks, one behind the other, or None if one is not at hand."""
+        if self._verify or any(cid not in self.packed for cid in wanted):
+            return None
+        with suppress(LookupError, StorageError):
+            return self.packed.get_joined(wanted, size_bytes)
+        return None
+
+    def __contains__(self, cid: Cid) -> bool:
+        return cid in self._gathered or cid in self.packed
+
+    def add(self, cid: Cid, data: Bytes) -> None:
+        """Keep a block whose bytes were compared with its CID."""
+        with self._guard:
+            self._gathered[cid] = data
+            self._gathered_bytes += len(data)
+            is_full = self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_BLOCKS
+        if is_full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make a pack of the blocks that came one by one."""
+        with self._guard:
+            size = self._gathered_bytes
+            _write(self.packed, self._gathered, self.limit_bytes)
+            self._gathered_bytes = 0
+        self._trim(size)
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """Keep blocks as a pack of their own."""
+        if self.limit_bytes:
+            with suppress(StorageError):  # a full disk must not stop work that needs no cache
+                self.packed.put(blocks, root, durable=False)
+            self._trim(sum(len(data) for _, data in blocks))
+
+    def publish(self, draft: Publishable, root: Cid, size_bytes: int) -> None:
+        """Keep a finished draft as a pack."""
+        if self.limit_bytes:
+            self.packed.publish(draft, root)
+            self._trim(size_bytes)
+
+    # Size
+
+    def size_bytes(self) -> int:
+        """How long the packs are together."""
+        return sum(stored.size for stored in self.packed.storage.list(PACKS))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        with self._guard:
+            self._gathered.clear()
+            self._gathered_bytes = 0
+        self._drop_to(0)
+
+    def _trim(self, grown_bytes: int) -> None:
+        """Look at the size from time to time, and remove the oldest packs if it is too much."""
+        self._grown_bytes += grown_bytes
+        if self._grown_bytes < self.limit_bytes // 16:
+            return
+        self._grown_bytes = 0
+        if self.size_bytes() > self.limit_bytes:
+            self._drop_to(int(self.limit_bytes * _TRIMMED_TO))
+
+    def _drop_to(self, limit_bytes: int) -> None:
+        packs = sorted(self.packed.storage.list(PACKS), key=lambda stored: stored.modified_s)
+        size = sum(stored.size for stored in packs)
+        for stored in packs:
+            if size <= limit_bytes:
+                break
+            if stored.path.endswith(".car"):
+                self.packed.storage.delete(stored.path)
+                size -= stored.size
+        self.packed.refresh()
+
+
+def _write(packed: PackedStore, gathered: dict[Cid, Bytes], limit_bytes: int) -> None:
+    blocks = list(gathered.items())
+    gathered.clear()
+    if blocks and limit_bytes:
+        with suppress(StorageError):
+            packed.put(blocks, blocks[-1][0], durable=False)

@@ -1,0 +1,81 @@
+"""Where a repository lives: the parts it is made of there, and the marker that says so."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.errors import AlreadyExistsError
+from versioned_zarr.history.refs import LogRefs
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.repository.marker import MARKER
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.storage import Storage
+from versioned_zarr.tree.lookup import Trees
+
+Verify = Literal["always", "network", "never"]
+
+
+class Place(Protocol):
+    """A place where a repository is, or may be made.
+
+    Attributes:
+        url: its name.
+        storage: where sessions live.
+    """
+
+    url: str
+    storage: Storage
+
+    def check_free(self) -> None:
+        """Make sure that a repository can be made here.
+
+        Raises:
+            AlreadyExistsError: there is something already.
+        """
+        ...
+
+    def read_marker(self) -> bytes:
+        """The bytes of the marker.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        ...
+
+    def write_marker(self, marker: bytes) -> None:
+        """Make it a repository."""
+        ...
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """The parts of the repository."""
+        ...
+
+
+class StoragePlace:
+    """A place where everything lives in one `Storage`: packs, refs, sessions."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.url = storage, storage.url
+
+    def check_free(self) -> None:
+        """See `Place.check_free`."""
+        if any(not stored.path.startswith("locks/") for stored in self.storage.list("")):
+            raise AlreadyExistsError(
+                f"{self.url!r} is not empty; open it with vz.open, or choose another place",
+                name=self.url,
+            )
+
+    def read_marker(self) -> bytes:
+        """See `Place.read_marker`."""
+        return bytes(self.storage.read(MARKER))
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Place.write_marker`."""
+        self.storage.put(MARKER, [marker])
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """See `Place.stores`."""
+        blocks = PackedStore(self.storage, hash_function, verify=verify == "always")
+        trees = Trees(blocks, hash_function)
+        return Stores(self.storage, blocks, LogRefs(self.storage), trees, self.read_marker)
