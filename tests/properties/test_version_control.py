@@ -6,6 +6,7 @@ import gc
 import shutil
 import tempfile
 import uuid
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -108,13 +109,14 @@ def merged(
     return result, conflicts
 
 
-class VersionControl(RuleBasedStateMachine):
+class VersionControl(RuleBasedStateMachine, ABC):
     """Sessions, commits, refs, merges and housekeeping in any order."""
 
     url = ""
 
+    @abstractmethod
     def make_url(self) -> str:
-        raise NotImplementedError  # each place says
+        """The URL of a place where nothing is yet."""
 
     @initialize()
     def create(self) -> None:
