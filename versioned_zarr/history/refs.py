@@ -21,7 +21,8 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage import Log, Storage
 
-HEADS, TAGS = "heads", "tags"
+HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
+KINDS = (HEADS, TAGS, REMOTES)
 _TAIL_BYTES = 4096
 _CRC_SIZE = 9  # a space and eight hexadecimal digits
 
@@ -44,7 +45,7 @@ class RefEntry:
 
 
 class RefStore(Protocol):
-    """Where branches (`heads`) and tags (`tags`) live."""
+    """Where branches (`heads`), tags, and what was seen of `remotes` live."""
 
     def read(self, kind: str, name: str) -> RefEntry | None:
         """Where a ref stands; None if it does not exist (now)."""

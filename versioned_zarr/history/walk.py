@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 
+from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history.commit import Commit
 
 Reader = Callable[[str], Commit]
@@ -99,6 +100,42 @@ def merge_bases(ours: str, theirs: str, read: Reader) -> list[str]:
         if not any(candidate in _common(candidate, other, read) for other in others):
             independent.append(candidate)
     return independent
+
+
+def beyond(starts: Iterable[str], known: Iterable[str], read: Reader) -> list[str]:
+    """The commits reachable from the starts and not from the known ones, the newest first.
+
+    Looks at those commits, and a little further. Where clocks lied, known ones may be among them.
+
+    Args:
+        starts: where to begin.
+        known: where to stop; one that cannot be read is taken to have no past.
+        read: gives commits.
+    """
+    colours: dict[str, int] = {}
+    queue: list[tuple[float, str]] = []
+    order: list[str] = []
+
+    def paint(cid: str, colour: int) -> None:
+        before = colours.get(cid, 0)
+        if before | colour != before:
+            colours[cid] = before | colour
+            try:
+                heapq.heappush(queue, (-read(cid).time.timestamp(), cid))
+            except BlockNotFoundError:
+                if colour & _OURS:
+                    raise
+
+    for cid in known:
+        paint(cid, _THEIRS)
+    for cid in starts:
+        paint(cid, _OURS)
+    while any(colours[cid] == _OURS for _, cid in queue):
+        _, cid = heapq.heappop(queue)
+        order.append(cid)
+        for parent in read(cid).parents:
+            paint(parent, colours[cid])
+    return [cid for cid in dict.fromkeys(order) if colours[cid] == _OURS]
 
 
 _OURS, _THEIRS, _STALE = 1, 2, 4
