@@ -73,6 +73,20 @@ class Draft:
     why: str = "commit"
 
 
+class Step(NamedTuple):
+    """Where a branch goes.
+
+    Attributes:
+        commit: to which commit.
+        blocks: what of it may not be stored yet.
+        why: what the branch's log says of the move.
+    """
+
+    commit: Commit
+    blocks: list[Block]
+    why: str
+
+
 @dataclass
 class Change:
     """A tree to be committed: what it was made from, and the blocks it needs.
@@ -138,47 +152,74 @@ def commit_change(
     """
     check_resolve(resolve)
     prepared: list[Block] | None = None
+
+    def step_from(head: Commit) -> Step:
+        nonlocal prepared
+        root, blocks = change.root, list(change.blocks.items())
+        if head.cid != change.base.cid:
+            if not may_merge:
+                raise _moved(branch, change.base, head)
+            root, blocks = _merge_into(stores, head, change, branch, resolve)
+        # What the first attempt stored, the next ones find there.
+        prepared = change.prepare() if prepared is None else []
+        return new_step(stores, root, [*prepared, *blocks], [head], draft)
+
+    return move_on(stores, branch, step_from, before_swap)
+
+
+def move_on(
+    stores: Stores,
+    branch: str,
+    step_from: Callable[[Commit], Step],
+    before_swap: Callable[[Cid], None] | None = None,
+) -> Commit:
+    """Move a branch on from the commit that it names; where it moves meanwhile, look again.
+
+    Args:
+        stores: the repository.
+        branch: the branch.
+        step_from: says where to go from a commit; the same commit, to stay there.
+        before_swap: told the new commit's CID just before the branch is moved to it.
+
+    Raises:
+        RefNotFoundError: there is no such branch.
+    """
     with stores.blocks.keep(()):
         while True:
             with stores.refs.lock(HEADS, branch):
                 head = head_of(stores, branch)
-                root, blocks = change.root, list(change.blocks.items())
-                if head.cid != change.base.cid:
-                    if not may_merge:
-                        raise _moved(branch, change.base, head)
-                    root, blocks = _merge_into(stores, head, change, branch, resolve)
-                if prepared is None:
-                    prepared = change.prepare()
-                commit, own = new_commit(stores, root, [head], draft)
-                stores.blocks.put([*prepared, *blocks, *own], from_text(commit.cid))
+                step = step_from(head)
+                new = from_text(step.commit.cid)
+                if step.commit.cid == head.cid:
+                    return head
+                if step.blocks:
+                    stores.blocks.put(step.blocks, new)
                 if before_swap is not None:
-                    before_swap(from_text(commit.cid))
+                    before_swap(new)
                 with suppress(BranchMovedError):
-                    move_branch(stores, branch, head, commit, f"{draft.why}: {commit.summary}")
-                    return commit
-                prepared = []
+                    _swap(stores, branch, from_text(head.cid), new, step.why)
+                    return step.commit
 
 
-def move_branch(stores: Stores, branch: str, head: Commit, commit: Commit, why: str) -> None:
+def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> None:
     """Move a branch from a commit to another, and know for certain whether it moved.
 
     Raises:
         BranchMovedError: the branch is elsewhere.
     """
-    new = from_text(commit.cid)
     try:
-        stores.refs.swap(HEADS, branch, from_text(head.cid), new, why)
+        stores.refs.swap(HEADS, branch, old, new, why)
     except Exception:
         entry = stores.refs.read(HEADS, branch)
         if entry is None or entry.commit != new:
             raise
 
 
-def new_commit(
-    stores: Stores, root: Link, parents: list[Commit], draft: Draft
-) -> tuple[Commit, list[Block]]:
-    """A commit of a tree after its parents, and its blocks."""
-    return commits.encode(
+def new_step(
+    stores: Stores, root: Link, blocks: Iterable[Block], parents: list[Commit], draft: Draft
+) -> Step:
+    """The step to a new commit of a tree, after its parents; `blocks` are the tree's new ones."""
+    commit, own = commits.encode(
         tree=root,
         parents=[commits.link_to(from_text(parent.cid), stores.blocks) for parent in parents],
         author=draft.author if draft.author is not None else commits.default_author(),
@@ -187,6 +228,7 @@ def new_commit(
         metadata=draft.metadata,
         hash_function=stores.hash,
     )
+    return Step(commit, [*blocks, *own], f"{draft.why}: {commit.summary}")
 
 
 def _merge_into(

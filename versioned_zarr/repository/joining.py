@@ -7,7 +7,6 @@ from typing import Any
 
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import (
-    BranchMovedError,
     InvalidInputError,
     InvalidRefError,
     NothingToCommitError,
@@ -15,16 +14,15 @@ from versioned_zarr.errors import (
 from versioned_zarr.history import commit as commits
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.committing import (
     Draft,
+    Step,
     apply_changes,
     conflict_error,
-    head_of,
-    move_branch,
-    new_commit,
+    move_on,
+    new_step,
 )
 from versioned_zarr.repository.merge import Resolve, check_resolve, merge_trees
 from versioned_zarr.repository.revisions import resolve_commit
@@ -44,33 +42,26 @@ def merge(
     """See `Repository.merge`."""
     check_resolve(resolve)
     theirs = resolve_commit(stores, source)
-    while True:
-        with stores.blocks.keep(()), stores.refs.lock(HEADS, into):
-            head = head_of(stores, into)
-            bases = walk.merge_bases(head.cid, theirs.cid, stores.commit)
-            if theirs.cid in bases:
-                return head
-            try:
-                if head.cid in bases:
-                    move_branch(stores, into, head, theirs, f"merge {source}: fast-forward")
-                    return theirs
-                base = _merge_base_tree(stores, bases)
-                text = f"Merge {source!r} into {into!r}" if message is None else message
-                draft = Draft(text, author, metadata, f"merge {source}")
-                tree, blocks = _three_way(
-                    stores,
-                    base,
-                    from_text(head.tree),
-                    from_text(theirs.tree),
-                    resolve,
-                    (f"branch {into!r}", repr(source)),
-                )
-                commit, own = new_commit(stores, tree, [head, theirs], draft)
-                stores.blocks.put([*blocks, *own], from_text(commit.cid))
-                move_branch(stores, into, head, commit, f"merge {source}: {commit.summary}")
-                return commit
-            except BranchMovedError:
-                continue
+
+    def step_from(head: Commit) -> Step:
+        bases = walk.merge_bases(head.cid, theirs.cid, stores.commit)
+        if theirs.cid in bases:
+            return Step(head, [], "")
+        if head.cid in bases:
+            return Step(theirs, [], f"merge {source}: fast-forward")
+        tree, blocks = _three_way(
+            stores,
+            _merge_base_tree(stores, bases),
+            from_text(head.tree),
+            from_text(theirs.tree),
+            resolve,
+            (f"branch {into!r}", repr(source)),
+        )
+        text = f"Merge {source!r} into {into!r}" if message is None else message
+        draft = Draft(text, author, metadata, f"merge {source}")
+        return new_step(stores, tree, blocks, [head, theirs], draft)
+
+    return move_on(stores, into, step_from)
 
 
 def _merge_base_tree(stores: Stores, bases: list[str]) -> Cid:
@@ -147,35 +138,30 @@ def _replay(
     stores: Stores, branch: str, old: str, new: str, draft: Draft, resolve: Resolve
 ) -> Commit:
     """Make on a branch the change that leads from one tree to another."""
-    while True:
-        with stores.blocks.keep(()), stores.refs.lock(HEADS, branch):
-            head = head_of(stores, branch)
-            tree, blocks = _three_way(
-                stores,
-                from_text(old),
-                from_text(head.tree),
-                from_text(new),
-                resolve,
-                (f"branch {branch!r}", "the change"),
+
+    def step_from(head: Commit) -> Step:
+        tree, blocks = _three_way(
+            stores,
+            from_text(old),
+            from_text(head.tree),
+            from_text(new),
+            resolve,
+            (f"branch {branch!r}", "the change"),
+        )
+        if tree.cid == from_text(head.tree):
+            raise NothingToCommitError(
+                f"nothing to commit: branch {branch!r} is already so", branch=branch
             )
-            if tree.cid == from_text(head.tree):
-                raise NothingToCommitError(
-                    f"nothing to commit: branch {branch!r} is already so", branch=branch
-                )
-            commit, own = new_commit(stores, tree, [head], draft)
-            stores.blocks.put([*blocks, *own], from_text(commit.cid))
-            try:
-                move_branch(stores, branch, head, commit, f"{draft.why}: {commit.summary}")
-                return commit
-            except BranchMovedError:
-                continue
+        return new_step(stores, tree, blocks, [head], draft)
+
+    return move_on(stores, branch, step_from)
 
 
 def squash(stores: Stores, since: str, branch: str, message: str | None) -> Commit:
     """See `Repository.squash`."""
     start = resolve_commit(stores, since)
-    with stores.blocks.keep(()), stores.refs.lock(HEADS, branch):
-        head = head_of(stores, branch)
+
+    def step_from(head: Commit) -> Step:
         if start.cid == head.cid:
             raise NothingToCommitError(
                 f"nothing to squash: {branch!r} is at {since!r}", branch=branch
@@ -193,7 +179,6 @@ def squash(stores: Stores, since: str, branch: str, message: str | None) -> Comm
         if text is None:
             text = "\n\n".join(commit.message for commit in reversed(replaced))
         tree = commits.link_to(from_text(head.tree), stores.blocks)
-        commit, own = new_commit(stores, tree, [start], Draft(text, why="squash"))
-        stores.blocks.put(own, from_text(commit.cid))
-        move_branch(stores, branch, head, commit, f"squash: {commit.summary}")
-        return commit
+        return new_step(stores, tree, [], [start], Draft(text, why="squash"))
+
+    return move_on(stores, branch, step_from)
