@@ -6,7 +6,7 @@ import gc
 import shutil
 import tempfile
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -109,7 +109,7 @@ def merged(
     return result, conflicts
 
 
-class VersionControl(RuleBasedStateMachine, ABC):
+class VersionControl(RuleBasedStateMachine):
     """Sessions, commits, refs, merges and housekeeping in any order."""
 
     url = ""
