@@ -43,6 +43,7 @@ faces.register(
     snapshot_mapping="versioned_zarr.interfaces.mapping:SnapshotMapping",
     session_mapping="versioned_zarr.interfaces.mapping:SessionMapping",
     open="versioned_zarr.interfaces.opening:open_node",
+    open_repository="versioned_zarr.location:open",
     to_xarray="versioned_zarr.interfaces.opening:to_xarray",
     to_folder="versioned_zarr.interfaces.transfer:to_folder",
     repository_html="versioned_zarr.interfaces.notebook:repository_html",

@@ -1,19 +1,30 @@
 """The CARv1 stream: a header that names roots, then blocks, each behind its length and its CID.
 
-Unlike `car`, which knows the packs that versioned_zarr keeps, this writes any CID, for a stream
-that others read. Rules: the CARv1 specification (ipld.io/specs/transport/car/carv1).
+Unlike `car`, which knows the packs that versioned_zarr keeps, this writes and reads any CID, for
+streams that others read or wrote; it reads a CARv2 as the stream that lies in it. Rules: the CARv1
+and CARv2 specifications (ipld.io/specs/transport/car).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
+from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import varint
+
+SECTION_LIMIT_BYTES = 8 << 20
+"""A longer section is refused, as go-car does: no reader should take memory on a file's word."""
+_HEADER_LIMIT_BYTES = 1 << 20
 
 _ROOTS = bytes.fromhex("a265726f6f7473")  # a map of two: "roots", ...
 _VERSION = bytes.fromhex("6776657273696f6e01")  # "version", 1
 _LINK_TAG = b"\xd8\x2a"  # 42: these bytes are a CID, behind a zero byte
+_V2_HEADER = struct.Struct("<16sQQQ")  # characteristics; where the stream begins, its size; index
+_SKIPPED_BYTES = 1 << 20
+_CIDV0 = b"\x12\x20"
 
 
 def header(roots: Sequence[Cid]) -> bytes:
@@ -34,3 +45,190 @@ def _head(major: int, number: int) -> bytes:
         return bytes((major | number,))
     size = 1 if number < 1 << 8 else 2 if number < 1 << 16 else 4
     return bytes((major | 23 + (size.bit_length()),)) + number.to_bytes(size, "big")
+
+
+class Readable(Protocol):
+    """A stream of bytes, such as a file that was opened for reading."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return so many bytes, or fewer; none at the end."""
+        ...
+
+
+class Section(NamedTuple):
+    """A block in a stream, not compared with its CID.
+
+    Attributes:
+        offset: the byte at which its section begins.
+        cid: its CID.
+        data: its bytes.
+    """
+
+    offset: int
+    cid: Cid
+    data: bytes
+
+
+class Car:
+    """A CARv1 or CARv2 that is read once, from its beginning to its end, a section at a time.
+
+    Args:
+        stream: the bytes; never sought in.
+        where: what it is called in errors.
+
+    Attributes:
+        roots: the CIDs that the header names.
+        version: 1 or 2.
+
+    Raises:
+        CorruptError: this is no CAR, with the byte at which that is seen.
+    """
+
+    def __init__(self, stream: Readable, where: str) -> None:
+        self._stream, self._where = stream, where
+        self._at = 0
+        self._end: int | None = None
+        self.version, self.roots = self._read_header()
+        if self.version == 2:
+            start, size = self._read_v2_header()
+            self._skip_to(start)
+            inner, self.roots = self._read_header()
+            if inner != 1:
+                raise self._damaged(start, f"the stream in a CARv2 is of version {inner}, not 1")
+            self._end = start + size
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the blocks in the order of the stream.
+
+        Raises:
+            CorruptError: the stream ends in a section, or no section begins where one should.
+        """
+        while self._end is None or self._at < self._end:
+            offset = self._at
+            length = self._read_varint(may_end=self._end is None)
+            if length is None:
+                return
+            if not 0 < length <= SECTION_LIMIT_BYTES:
+                raise self._damaged(
+                    offset, f"a section of {length} bytes; from 1 to {SECTION_LIMIT_BYTES} can be"
+                )
+            body = self._read(length, offset)
+            size = _cid_size(body)
+            if size is None:
+                raise self._damaged(offset, "a section that does not begin with a CID")
+            yield Section(offset, Cid(body[:size]), body[size:])
+        if self._at > self._end:
+            raise self._damaged(self._end, "a section goes on behind the end that the header gives")
+
+    def _read_header(self) -> tuple[int, list[Cid]]:
+        offset = self._at
+        length = self._read_varint(may_end=False)
+        if length is None or not 0 < length <= _HEADER_LIMIT_BYTES:
+            raise self._damaged(offset, "no header of a CAR")
+        body = self._read(length, offset)
+        try:
+            document, end = _decode_cbor(body, 0)
+            version, links = document["version"], document.get("roots", [])
+            roots = [Cid(link[1:]) for link in links]
+            is_read = end == len(body) and version in (1, 2)
+            if not is_read or any(_cid_size(root) != len(root) for root in roots):
+                raise ValueError("not the header of a CAR")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise self._damaged(offset, "no header of a CAR of version 1 or 2") from error
+        return version, roots
+
+    def _read_v2_header(self) -> tuple[int, int]:
+        offset = self._at
+        _, start, size, _ = _V2_HEADER.unpack(self._read(_V2_HEADER.size, offset))
+        if start < self._at or not size:
+            raise self._damaged(offset, "the header of a CARv2 that was not written to its end")
+        return start, size
+
+    def _skip_to(self, offset: int) -> None:
+        while self._at < offset:
+            self._read(min(_SKIPPED_BYTES, offset - self._at), self._at)
+
+    def _read_varint(self, *, may_end: bool) -> int | None:
+        """Read a number; None at the end of the stream, where it may end."""
+        offset, number = self._at, 0
+        for shift in range(0, 63, 7):
+            byte = self._stream.read(1)
+            if not byte:
+                if may_end and shift == 0:
+                    return None
+                raise self._damaged(offset, "it ends here, in the midst of a length")
+            self._at += 1
+            number |= (byte[0] & 0x7F) << shift
+            if byte[0] < 0x80:
+                return number
+        raise self._damaged(offset, "a length of more than nine bytes")
+
+    def _read(self, size: int, offset: int) -> bytes:
+        parts, missing = [], size
+        while missing:
+            part = self._stream.read(missing)
+            if not part:
+                raise self._damaged(
+                    offset, f"it is cut off: {size} bytes should follow, {missing} are missing"
+                )
+            parts.append(part)
+            missing -= len(part)
+        self._at += size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _damaged(self, offset: int, what: str) -> CorruptError:
+        return CorruptError(
+            f"{self._where} cannot be read at byte {offset}: {what}", where=self._where
+        )
+
+
+def _cid_size(data: bytes) -> int | None:
+    """How many bytes the CID at the beginning of `data` has; None if there is none."""
+    if data[:2] == _CIDV0:
+        return 34 if len(data) >= 34 else None
+    at = 0
+    numbers: list[int] = []
+    while len(numbers) < 4:  # version, codec, hash function, length of the digest
+        number = shift = 0
+        while True:
+            if at >= len(data) or shift > 56:
+                return None
+            number |= (data[at] & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if data[at - 1] < 0x80:
+                break
+        numbers.append(number)
+    end = at + numbers[3]
+    return end if numbers[0] == 1 and end <= len(data) else None
+
+
+def _decode_cbor(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
+    """An item of the DAG-CBOR that headers are made of, and where it ends.
+
+    Raises:
+        ValueError: it is of a kind that no header has.
+        IndexError: the bytes end in it.
+    """
+    major, number = data[at] >> 5, data[at] & 0x1F
+    at += 1
+    if 24 <= number <= 27:
+        size = 1 << (number - 24)
+        number, at = int.from_bytes(data[at : at + size], "big"), at + size
+    elif number > 27 or depth > 4:
+        raise ValueError("an item that no header has")
+    if major == 0:
+        return number, at
+    if major in (2, 3):
+        item = data[at : at + number]
+        if len(item) != number:
+            raise IndexError("the bytes end in an item")
+        return item if major == 2 else item.decode(), at + number
+    if major == 6:
+        return _decode_cbor(data, at, depth + 1)
+    if major not in (4, 5) or number > len(data):
+        raise ValueError("an item that no header has")
+    items = []
+    for _ in range(number if major == 4 else 2 * number):
+        item, at = _decode_cbor(data, at, depth + 1)
+        items.append(item)
+    return items if major == 4 else dict(zip(items[::2], items[1::2], strict=True)), at

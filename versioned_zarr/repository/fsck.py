@@ -24,7 +24,7 @@ from versioned_zarr.errors import (
     VersionedZarrError,
 )
 from versioned_zarr.history.names import from_file_name
-from versioned_zarr.history.refs import HEADS, TAGS
+from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.car import FIRST_SECTION, read_pack_head
@@ -197,7 +197,7 @@ def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_
     """Check what the refs reach; what nothing reaches is the server's own business."""
     _check_marker(stores, report)
     roots: set[Cid] = set()
-    for kind in (HEADS, TAGS):
+    for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
             try:
                 entries = stores.refs.history(kind, name)
@@ -246,7 +246,7 @@ def _check_marker(stores: Stores, report: Report) -> None:
 def _check_refs(stores: Stores, report: Report) -> set[Cid]:
     """The commits that the refs name or named; damaged logs are reported."""
     roots: set[Cid] = set()
-    for kind in (HEADS, TAGS):
+    for kind in KINDS:
         for stored in stores.storage.list(f"refs/{kind}"):
             name = from_file_name(stored.path.rpartition("/")[2].removesuffix(".log"))
             number: int | None = None

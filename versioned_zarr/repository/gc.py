@@ -29,7 +29,7 @@ from versioned_zarr.errors import (
     InvalidInputError,
     SessionNotFoundError,
 )
-from versioned_zarr.history.refs import HEADS, TAGS
+from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid
@@ -250,7 +250,7 @@ def _forget(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
 
 
 def _forget_moves(stores: Stores, cutoff: datetime) -> None:
-    for kind in (HEADS, TAGS):
+    for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
             stores.refs.forget(kind, name, cutoff)
 

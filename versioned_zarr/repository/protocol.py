@@ -6,7 +6,8 @@ to the same. The contract suite `versioned_zarr.testing.RepositoryContract` says
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -19,10 +20,13 @@ from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
+from versioned_zarr.repository.remotes import Remotes
+from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.sessions import SessionInfo
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats
+from versioned_zarr.repository.transfer import Transfer
 
 
 class Repository(Protocol):
@@ -59,6 +63,48 @@ class Repository(Protocol):
         self, commit: str, branch: str = "main", *, resolve: Resolve = None
     ) -> Commit: ...
     def squash(self, since: str, branch: str = "main", message: str | None = None) -> Commit: ...
+    @property
+    def remotes(self) -> Remotes: ...
+    def push(
+        self,
+        to: str | os.PathLike[str],
+        refs: str | Sequence[str] | None = None,
+        *,
+        force_with_lease: bool | str | None = None,
+        progress: OnMoving | None = None,
+    ) -> Transfer: ...
+    def fetch(
+        self,
+        source: str | os.PathLike[str],
+        refs: str | Sequence[str] | None = None,
+        *,
+        progress: OnMoving | None = None,
+    ) -> Transfer: ...
+    def pull(
+        self,
+        source: str | os.PathLike[str],
+        refs: str | Sequence[str] | None = None,
+        *,
+        resolve: Resolve = None,
+        progress: OnMoving | None = None,
+    ) -> Transfer: ...
+    def export_car(
+        self,
+        ref: str,
+        path: str | os.PathLike[str],
+        *,
+        history: bool = False,
+        since: str | None = None,
+        version: int = 1,
+        progress: OnMoving | None = None,
+    ) -> str: ...
+    def import_car(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        as_branch: str | None = None,
+        progress: OnMoving | None = None,
+    ) -> list[str]: ...
     def gc(
         self,
         *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from versioned_zarr.history.refs import HEADS, TAGS
+from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid, from_text
@@ -18,7 +18,7 @@ from versioned_zarr.tree.lookup import BlockSource
 def ref_roots(stores: Stores, since: datetime | None) -> set[Cid]:
     """The commits that refs name, or named until some time after `since` (None: ever)."""
     roots: set[Cid] = set()
-    for kind in (HEADS, TAGS):
+    for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
             left_at: datetime | None = None
             for entry in stores.refs.history(kind, name):

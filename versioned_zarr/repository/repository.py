@@ -18,6 +18,7 @@ from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository import gc, joining
 from versioned_zarr.repository.committing import head_of
 from versioned_zarr.repository.diff import Diff
+from versioned_zarr.repository.exchange import Exchange
 from versioned_zarr.repository.fsck import Report, fsck
 from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead, read_head
@@ -36,7 +37,7 @@ from versioned_zarr.tree.diff import changes
 _REMEMBERED_SESSIONS = 8
 
 
-class BlockRepository:
+class BlockRepository(Exchange):
     """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
 
     Got from `versioned_zarr.open` and `versioned_zarr.create`.

@@ -14,7 +14,7 @@ from versioned_zarr.errors import InvalidCidError, InvalidRefError, RefNotFoundE
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, is_commit
 from versioned_zarr.history.names import check_ref_name
-from versioned_zarr.history.refs import HEADS, TAGS
+from versioned_zarr.history.refs import HEADS, KINDS, REMOTES, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
@@ -36,11 +36,12 @@ def resolve(stores: Stores, ref: str) -> Version:
 
     Args:
         stores: the repository.
-        ref: a branch, a tag, `heads/NAME` or `tags/NAME` where both exist, a CID of a commit or
-            of a tree, a prefix of a commit's CID (8 characters or more); a commit may be followed
-            by `~N` (N first parents back), `^N` (the Nth parent), `@{N}` (where the branch stood
-            N moves ago) or `@{TIME}` (as of then: ISO 8601, UTC if it does not say; a date
-            means to the end of that day).
+        ref: a branch, a tag, `heads/NAME` or `tags/NAME` where both exist, `REMOTE/BRANCH` for
+            what was fetched (or `remotes/REMOTE/BRANCH`), a CID of a commit or of a tree, a
+            prefix of a commit's CID (8 characters or more); a commit may be followed by `~N` (N
+            first parents back), `^N` (the Nth parent), `@{N}` (where the branch stood N moves
+            ago) or `@{TIME}` (as of then: ISO 8601, UTC if it does not say; a date means to the
+            end of that day).
 
     Raises:
         InvalidRefError: the text cannot be read.
@@ -112,11 +113,14 @@ def _whole_cid(text: str) -> Cid | None:
 def _named(stores: Stores, name: str, ref: str) -> Commit:
     found = {kind: stores.refs.read(kind, name) for kind in _kinds_of(name)}
     standing = [entry.commit for entry in found.values() if entry is not None and entry.commit]
-    for kind in (HEADS, TAGS):
+    for kind in KINDS:
         if name.startswith(f"{kind}/"):
             entry = stores.refs.read(kind, name.removeprefix(f"{kind}/"))
             if entry is not None and entry.commit is not None:
                 standing.append(entry.commit)
+    if not standing and "/" in name and found:
+        entry = stores.refs.read(REMOTES, name)
+        standing += [entry.commit] if entry is not None and entry.commit is not None else []
     if len(set(standing)) > 1:
         raise InvalidRefError(
             f"{name!r} is a branch and a tag; say 'heads/{name}' or 'tags/{name}'", ref=ref
@@ -160,7 +164,7 @@ def _by_prefix(stores: Stores, prefix: str, ref: str) -> Commit | None:
 def known_commits(stores: Stores) -> list[str]:
     """The CIDs of the commits that branches and tags name now or named before."""
     found: dict[str, None] = {}
-    for kind in (HEADS, TAGS):
+    for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
             for entry in stores.refs.history(kind, name):
                 if entry.commit is not None and entry.commit in stores.blocks:

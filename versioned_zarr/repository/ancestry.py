@@ -1,0 +1,68 @@
+"""The commits and blocks that separate two repositories, or two versions of one.
+
+What one side has complete is known from its refs alone: a block that lies there may be what an
+interrupted transfer, or `gc`, left of a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from versioned_zarr.errors import BlockNotFoundError
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.refs import KINDS
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.repository.novelty import Found, Novelty
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.tree.nodes import links_of
+
+
+def tips(stores: Stores) -> list[str]:
+    """The commits that refs name now: all that they reach is here."""
+    found: dict[str, None] = {}
+    for kind in KINDS:
+        for name in stores.refs.names(kind):
+            entry = stores.refs.read(kind, name)
+            if entry is not None and entry.commit is not None:
+                found[to_text(entry.commit)] = None
+    return list(found)
+
+
+def either(first: Stores, second: Stores) -> Callable[[str], Commit]:
+    """Reads commits of two repositories, from the first one that has them."""
+
+    def read(cid: str) -> Commit:
+        try:
+            return first.commit(cid)
+        except BlockNotFoundError:
+            return second.commit(cid)
+
+    return read
+
+
+def commit_blocks(stores: Stores, novelty: Novelty, cid: str) -> Iterator[Found]:
+    """Yield the new blocks of a commit and of its tree, not those of its parents.
+
+    The tree is walked beside those of the parents, which the other side has, or is given as well.
+    """
+    commit, name = stores.commit(cid), from_text(cid)
+    trees = [from_text(stores.commit(parent).tree) for parent in commit.parents]
+    own = list(_own_blocks(novelty, name))
+    if novelty.parents_first:
+        yield from own
+    yield from novelty.blocks(from_text(commit.tree), trees)
+    if not novelty.parents_first:
+        yield from reversed(own)
+    novelty.complete.add(name)
+
+
+def _own_blocks(novelty: Novelty, cid: Cid) -> Iterator[Found]:
+    """The blocks of a commit itself, the topmost first."""
+    block = novelty.get(cid)
+    yield Found(cid, block, len(block), is_value=False)
+    for link in links_of(cid, block):
+        if link.name == "parents":
+            block = novelty.get(link.cid)
+            yield Found(link.cid, block, len(block), is_value=False)
+        elif link.name == "commit.json":
+            yield from (found._replace(is_value=False) for found in novelty.blocks(link.cid))

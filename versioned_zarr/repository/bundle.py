@@ -1,0 +1,246 @@
+"""CAR files of a snapshot or a history: written in one go, and read with every block verified."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from versioned_zarr.blocks.pack import PackEntries
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    BranchMovedError,
+    CorruptBlockError,
+    InvalidCidError,
+    InvalidInputError,
+)
+from versioned_zarr.history import walk
+from versioned_zarr.history.commit import is_commit
+from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.refs import HEADS
+from versioned_zarr.ipld import car_v1
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.car import DATA_OFFSET, FIRST_SECTION, encode_index, pack_head
+from versioned_zarr.ipld.car_v1 import Car, Section
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.repository.ancestry import commit_blocks, tips
+from versioned_zarr.repository.novelty import Found, Novelty
+from versioned_zarr.repository.ref_moves import move_ref
+from versioned_zarr.repository.revisions import resolve, resolve_commit
+from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader
+from versioned_zarr.repository.stores import Stores
+
+_TOLD_BYTES = 1 << 20
+
+
+def export_car(
+    stores: Stores,
+    ref: str,
+    path: str | os.PathLike[str],
+    *,
+    history: bool,
+    since: str | None,
+    version: int,
+    progress: OnMoving | None,
+) -> str:
+    """See `Repository.export_car`."""
+    if version not in (1, 2):
+        raise InvalidInputError(f"version must be 1 or 2, for CARv1 or CARv2, not {version!r}")
+    with reader(stores.blocks) as pool:
+        novelty = Novelty(stores.blocks.get, pool=pool, parents_first=True)
+        if history:
+            root = from_text(resolve_commit(stores, ref).cid)
+            found = _history(stores, novelty, root, since)
+        else:
+            root = resolve(stores, ref).tree
+            found = novelty.blocks(root, [] if since is None else [resolve(stores, since).tree])
+        blocks = _read(stores, found, progress)
+        with _appearing(os.fspath(path)) as file:
+            (_write_v1 if version == 1 else _write_v2)(stores, file, root, blocks)
+    return to_text(root)
+
+
+def _history(stores: Stores, novelty: Novelty, root: Cid, since: str | None) -> Iterator[Found]:
+    """The blocks of a commit and of all before it, but for those that `since` reaches."""
+    known = [] if since is None else [resolve_commit(stores, since).cid]
+    novelty.complete.update(map(from_text, known))
+    for cid in walk.beyond([to_text(root)], known, stores.commit):
+        yield from commit_blocks(stores, novelty, cid)
+
+
+def _read(stores: Stores, found: Iterable[Found], tell: OnMoving | None) -> Iterator[Block]:
+    """The blocks that were found, each once, read if they are leaves, and verified."""
+    written: set[bytes] = set()
+    values = size = told = 0
+    for each in found:
+        if each.cid in written:
+            continue
+        written.add(each.cid)
+        data = stores.blocks.get(each.cid) if each.data is None else each.data
+        cids.check(each.cid, data, stores.storage.url)
+        yield each.cid, data
+        values, size = values + each.is_value, size + len(data)
+        if tell is not None and size - told >= _TOLD_BYTES:
+            tell(Moving(len(written), values, size, len(written)))
+            told = size
+    if tell is not None:
+        tell(Moving(len(written), values, size, len(written)))
+
+
+@contextlib.contextmanager
+def _appearing(path: str) -> Iterator[BinaryIO]:
+    """A file that appears at its path when it is whole, or not at all."""
+    part = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        with open(part, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def _write_v1(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]) -> None:  # noqa: ARG001 - as _write_v2
+    file.write(car_v1.header([root]))
+    for cid, data in blocks:
+        file.write(car_v1.section_head(cid, len(data)))
+        file.write(data)
+
+
+def _write_v2(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]) -> None:
+    """As a pack of ours is: with an index that names every block."""
+    entries = PackEntries()
+    end = FIRST_SECTION
+    file.write(bytes(end))
+    for cid, data in blocks:
+        entries.add(cid, end)
+        head = car_v1.section_head(cid, len(data))
+        file.write(head)
+        file.write(data)
+        end += len(head) + len(data)
+    file.write(encode_index(entries.to_array(), stores.hash.code))
+    file.seek(0)
+    file.write(pack_head(root, end))
+    assert end >= DATA_OFFSET
+
+
+def import_car(
+    stores: Stores,
+    path: str | os.PathLike[str],
+    *,
+    as_branch: str | None,
+    progress: OnMoving | None,
+) -> list[str]:
+    """See `Repository.import_car`."""
+    where = os.fspath(path)
+    with open(where, "rb", buffering=1 << 20) as file, stores.blocks.keep(()):
+        car = Car(file, where)
+        sender = Sender(stores.blocks, stores.blocks.get, None, tell=progress)
+        for section in car.sections():
+            if _is_whole(section, where):
+                sender.add(Found(section.cid, section.data, len(section.data), is_value=False))
+        sender.finish()
+        roots = [to_text(root) for root in car.roots]
+        if as_branch is not None:
+            _name(stores, roots, as_branch, where)
+    return roots
+
+
+def _is_whole(section: Section, where: str) -> bool:
+    """Whether a block must be stored, which a CID that holds its block itself needs not.
+
+    Raises:
+        CorruptBlockError: its bytes are not what its CID says.
+        InvalidCidError: it is of a kind that no repository keeps.
+    """
+    place = f"{where} at byte {section.offset}"
+    held = inline(section.cid) if section.cid[:1] == b"\x01" else None
+    if held is None:
+        try:
+            is_sound = cids.matches(section.cid, section.data)
+        except InvalidCidError as error:
+            raise InvalidCidError(f"{place}: {error}", text=error.text) from error
+    else:
+        is_sound = held == section.data
+    if not is_sound:
+        text = to_text(section.cid)
+        raise CorruptBlockError(
+            f"the block in {place} is not {text}, as the CAR says; get the CAR anew",
+            cid=text,
+            where=place,
+        )
+    return held is None
+
+
+def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
+    """Let a branch name the one root, once all that it reaches is known to be here."""
+    if len(roots) != 1 or not _is_stored_commit(stores, roots[0], where):
+        raise InvalidInputError(
+            f"{where} has {len(roots)} roots, or one that is no commit, and a branch names a "
+            "commit; export it with its history, or check its root out by CID"
+        )
+    commit = stores.commit(roots[0])
+    check_complete(stores, from_text(commit.cid), where)
+    entry = stores.refs.read(HEADS, check_ref_name(branch))
+    head = None if entry is None else entry.commit
+    if head is not None and not walk.is_ancestor(to_text(head), commit.cid, stores.commit):
+        raise BranchMovedError(
+            f"branch {branch!r} is at {to_text(head)}, which is not in the past of {commit.cid}; "
+            "import it as another branch, and merge that",
+            branch=branch,
+            expected=commit.cid,
+            found=to_text(head),
+        )
+    if head != from_text(commit.cid):
+        why = f"import: {commit.summary}"
+        move_ref(stores, HEADS, branch, head, from_text(commit.cid), why)
+
+
+def _is_stored_commit(stores: Stores, root: str, where: str) -> bool:
+    try:
+        return is_commit(from_text(root), stores.blocks)
+    except BlockNotFoundError as error:
+        raise _incomplete(error, where) from error
+
+
+def check_complete(stores: Stores, commit: Cid, where: str) -> None:
+    """Make sure that all that a commit reaches is here. O(what no ref reaches yet).
+
+    Raises:
+        BlockNotFoundError: it is not.
+    """
+    known = tips(stores)
+    novelty = Novelty(stores.blocks.get, set(map(from_text, known)))
+    leaves: list[Cid] = []
+    try:
+        for cid in walk.beyond([to_text(commit)], known, stores.commit):
+            for found in commit_blocks(stores, novelty, cid):
+                if found.data is None:
+                    leaves.append(found.cid)
+                if len(leaves) >= 4096:
+                    _check_leaves(stores, leaves)
+        _check_leaves(stores, leaves)
+    except BlockNotFoundError as error:
+        raise _incomplete(error, where) from error
+
+
+def _check_leaves(stores: Stores, leaves: list[Cid]) -> None:
+    for cid in stores.blocks.missing(leaves):
+        raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
+    leaves.clear()
+
+
+def _incomplete(error: BlockNotFoundError, where: str) -> BlockNotFoundError:
+    return BlockNotFoundError(
+        f"{where} does not hold all that its root reaches, and neither does this repository: "
+        f"block {error.cid} is missing; if it was exported since an earlier version, that one "
+        "must be imported first",
+        cid=error.cid,
+    )

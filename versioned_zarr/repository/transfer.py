@@ -1,0 +1,347 @@
+"""Push, fetch and pull: bringing refs, and what they reach, from one repository to another.
+
+Both are opened in this process; there is no protocol between them but `BlockStore` and `RefStore`.
+Blocks come first, children before their parents, then each ref moves by compare-and-swap: wherever
+that is cut off, both sides are sound, and the next attempt stores only the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    BlockNotFoundError,
+    BranchMovedError,
+    InvalidInputError,
+    InvalidRefError,
+    RefNotFoundError,
+)
+from versioned_zarr.history import walk
+from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.repository import joining
+from versioned_zarr.repository.ancestry import commit_blocks, either, tips
+from versioned_zarr.repository.merge import Resolve
+from versioned_zarr.repository.names import MAIN
+from versioned_zarr.repository.novelty import Get, Novelty
+from versioned_zarr.repository.ref_moves import WORDS, RefMove, move_ref
+from versioned_zarr.repository.remotes import UNNAMED, Remotes, open_stores
+from versioned_zarr.repository.revisions import resolve_commit
+from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader
+from versioned_zarr.repository.stores import Stores
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a push, fetch or pull did.
+
+    Attributes:
+        moves: the refs that moved.
+        moving: how much was stored.
+    """
+
+    moves: tuple[RefMove, ...]
+    moving: Moving
+
+    def to_dict(self) -> dict[str, Any]:
+        """The transfer as plain JSON data."""
+        return {"moves": [asdict(move) for move in self.moves], **asdict(self.moving)}
+
+    def __str__(self) -> str:
+        lines = [str(move) for move in self.moves] or ["nothing moved"]
+        moving = self.moving
+        lines.append(
+            f"{moving.blocks} blocks, {moving.values} values, {moving.size_bytes:,} bytes stored"
+        )
+        return "\n".join(lines)
+
+
+class _Wish(NamedTuple):
+    """A ref to be moved: where it is, and to which commit."""
+
+    kind: str
+    name: str
+    commit: Cid
+
+
+def copy_commits(
+    source: Stores, target: Stores, wanted: Sequence[Cid], tell: OnMoving | None = None
+) -> Moving:
+    """Store on the target what commits reach and its refs do not. O(that).
+
+    Raises:
+        InvalidInputError: the two name blocks with different hash functions.
+        BlockNotFoundError: the source lacks a block.
+        CorruptBlockError: a block of the source is damaged; nothing of it was stored.
+    """
+    if source.hash.name != target.hash.name:
+        raise InvalidInputError(
+            f"{source.storage.url!r} names blocks with {source.hash.name} and "
+            f"{target.storage.url!r} with {target.hash.name}, so no CID could stay the same; "
+            f"make a repository with hash={source.hash.name!r}, or export and import the values"
+        )
+    known = tips(target)
+    starts = [to_text(cid) for cid in wanted]
+    with reader(source.blocks, target.blocks) as pool:
+        commits = walk.beyond(starts, known, either(source, target))
+        novelty = Novelty(_nearest(source, target), set(map(from_text, known)), pool)
+        sender = Sender(target.blocks, source.blocks.get, source.storage.url, pool, tell)
+        for cid in reversed(commits):
+            for found in commit_blocks(source, novelty, cid):
+                sender.add(found)
+        return sender.finish()
+
+
+def _nearest(source: Stores, target: Stores) -> Get:
+    """Reads blocks of the source, or the same from the target where that is nearer."""
+    if not source.blocks.is_remote or target.blocks.is_remote:
+        return source.blocks.get
+    far, near = source.blocks, target.blocks
+    return lambda cid: near.get(cid) if cid in near else far.get(cid)
+
+
+def push(
+    stores: Stores,
+    place: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    force_with_lease: bool | str | None,
+    progress: OnMoving | None,
+) -> Transfer:
+    """See `Repository.push`."""
+    name, target = _open(stores, place)
+    wishes = [_to_push(stores, text) for text in _listed(refs)]
+    if refs is None:
+        wishes = [
+            _Wish(kind, ref, _standing(stores, kind, ref))
+            for kind in (HEADS, TAGS)
+            for ref in stores.refs.names(kind)
+        ]
+    with target.blocks.keep(()):
+        due: list[tuple[_Wish, Cid | None]] = []
+        for wish in wishes:
+            entry = target.refs.read(wish.kind, wish.name)
+            found = None if entry is None else entry.commit
+            if found == wish.commit:
+                continue
+            if force_with_lease:
+                _check_lease(stores, target, name, wish, found, force_with_lease)
+            elif found is not None:
+                _check_forward(stores, target, wish, found)
+            due.append((wish, found))
+        moving = copy_commits(stores, target, [wish.commit for wish, _ in due], progress)
+        why = f"push from {stores.storage.url}"
+        moves = [
+            move_ref(target, wish.kind, wish.name, found, wish.commit, why) for wish, found in due
+        ]
+    if name is not None:
+        for wish in wishes:
+            if wish.kind == HEADS:
+                _see(stores, _Wish(REMOTES, f"{name}/{wish.name}", wish.commit), f"push to {name}")
+    return Transfer(tuple(moves), moving)
+
+
+def fetch(
+    stores: Stores,
+    place: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    progress: OnMoving | None,
+) -> Transfer:
+    """See `Repository.fetch`."""
+    name, source = _open(stores, place)
+    kinds = [(HEADS, ref) for ref in source.refs.names(HEADS)]
+    kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
+    if refs is not None:
+        kinds = [_kind_at(source, text) for text in _listed(refs)]
+    wishes = []
+    for kind, ref in kinds:
+        commit = _standing(source, kind, ref)
+        if kind == HEADS:
+            wishes.append(_Wish(REMOTES, f"{name or UNNAMED}/{ref}", commit))
+        elif stores.refs.read(TAGS, ref) is None:
+            wishes.append(_Wish(TAGS, ref, commit))
+        elif refs is not None and _standing(stores, TAGS, ref) != commit:
+            raise AlreadyExistsError(
+                f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
+                name=ref,
+            )
+    with stores.blocks.keep(()):
+        moving = copy_commits(source, stores, [wish.commit for wish in wishes], progress)
+        why = f"fetch from {source.storage.url}"
+        moves = [move for wish in wishes if (move := _see(stores, wish, why)) is not None]
+    return Transfer(tuple(moves), moving)
+
+
+def pull(
+    stores: Stores,
+    place: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    resolve: Resolve,
+    progress: OnMoving | None,
+) -> Transfer:
+    """See `Repository.pull`."""
+    pairs = [_pair(text) for text in _listed(refs)] or [(MAIN, MAIN)]
+    name, source = _open(stores, place)
+    for ref, into in pairs:
+        check_ref_name(into)
+        if _kind_at(source, ref)[0] != HEADS:
+            raise InvalidRefError(f"{ref!r} is a tag; fetch it, and merge it", ref=ref)
+    done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
+    moves = list(done.moves)
+    for ref, into in pairs:
+        seen = f"{REMOTES}/{name or UNNAMED}/{ref.removeprefix(f'{HEADS}/')}"
+        commit = resolve_commit(stores, seen)
+        entry = stores.refs.read(HEADS, into)
+        if entry is None or entry.commit is None:
+            why = f"pull {ref} from {source.storage.url}"
+            moves.append(move_ref(stores, HEADS, into, None, from_text(commit.cid), why))
+            continue
+        merged = joining.merge(
+            stores,
+            seen,
+            into,
+            f"Merge {ref!r} of {source.storage.url} into {into!r}",
+            resolve,
+            author=None,
+            metadata=None,
+        )
+        if merged.cid != to_text(entry.commit):
+            moves.append(RefMove(HEADS, into, to_text(entry.commit), merged.cid))
+    return Transfer(tuple(moves), done.moving)
+
+
+def _open(stores: Stores, place: str | os.PathLike[str]) -> tuple[str | None, Stores]:
+    """The name of a remote, if it has one, and the repository."""
+    remotes = Remotes(stores)
+    if isinstance(place, str) and place in remotes:
+        return place, open_stores(remotes[place])
+    opened = open_stores(place)
+    return remotes.name_of(opened.storage.url), opened
+
+
+def _listed(refs: str | Sequence[str] | None) -> list[str]:
+    if refs is None:
+        return []
+    return [refs] if isinstance(refs, str) else list(refs)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Both sides of `SOURCE:TARGET`, which are the same if there is but one."""
+    source, colon, target = text.partition(":")
+    if not source or (colon and not target):
+        raise InvalidRefError(
+            f"cannot read {text!r}: give a ref, or SOURCE:TARGET to call it otherwise there",
+            ref=text,
+        )
+    return source, target if colon else source.removeprefix(f"{HEADS}/")
+
+
+def _kind_at(stores: Stores, text: str) -> tuple[str, str]:
+    """The kind and the name of a branch or tag that is there."""
+    for kind in (HEADS, TAGS):
+        for name in (text, text.removeprefix(f"{kind}/")):
+            if stores.refs.read(kind, check_ref_name(name)) is not None:
+                return kind, name
+    there = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8]) or "none"
+    raise RefNotFoundError(
+        f"no branch or tag {text!r} in {stores.storage.url!r}; branches there: {there}", ref=text
+    )
+
+
+def _standing(stores: Stores, kind: str, name: str) -> Cid:
+    entry = stores.refs.read(kind, name)
+    if entry is None or entry.commit is None:
+        raise RefNotFoundError(
+            f"{WORDS[kind]} {name!r} not found in {stores.storage.url!r}", ref=name
+        )
+    return entry.commit
+
+
+def _to_push(stores: Stores, text: str) -> _Wish:
+    """What `REF` or `REF:TARGET` asks for; a tag stays a tag, all else becomes a branch."""
+    source, target = _pair(text)
+    commit = from_text(resolve_commit(stores, source).cid)
+    for kind in (HEADS, TAGS):
+        if target.startswith(f"{kind}/"):
+            return _Wish(kind, check_ref_name(target.removeprefix(f"{kind}/")), commit)
+    bare = source.removeprefix(f"{TAGS}/")
+    is_branch = stores.refs.read(HEADS, source) is not None
+    is_tag = not is_branch and _is_tag(stores, bare)
+    return _Wish(TAGS if is_tag else HEADS, check_ref_name(target), commit)
+
+
+def _is_tag(stores: Stores, name: str) -> bool:
+    try:
+        return stores.refs.read(TAGS, check_ref_name(name)) is not None
+    except InvalidRefError:
+        return False
+
+
+def _check_forward(stores: Stores, target: Stores, wish: _Wish, found: Cid) -> None:
+    """Refuse to move a tag, or to take commits away from a branch."""
+    if wish.kind == TAGS:
+        raise AlreadyExistsError(
+            f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and tags stay "
+            "where they are; force_with_lease moves it",
+            name=wish.name,
+        )
+    try:
+        is_forward = walk.is_ancestor(to_text(found), to_text(wish.commit), stores.commit)
+    except BlockNotFoundError:
+        is_forward = False  # a commit that is not here is not in the past of one that is
+    if not is_forward:
+        raise BranchMovedError(
+            f"branch {wish.name!r} of {target.storage.url!r} is at {to_text(found)}, which is not "
+            f"in the past of {to_text(wish.commit)}; pull first, or replace it by "
+            "force_with_lease; nothing was sent",
+            branch=wish.name,
+            expected=to_text(wish.commit),
+            found=to_text(found),
+        )
+
+
+def _check_lease(
+    stores: Stores,
+    target: Stores,
+    remote: str | None,
+    wish: _Wish,
+    found: Cid | None,
+    lease: bool | str,
+) -> None:
+    """Make sure that nobody moved a ref since this side looked at it last."""
+    expected = found
+    if isinstance(lease, str):
+        expected = from_text(resolve_commit(stores, lease).cid)
+    elif remote is not None and wish.kind == HEADS:
+        entry = stores.refs.read(REMOTES, f"{remote}/{wish.name}")
+        expected = None if entry is None else entry.commit
+    if expected != found:
+        shown = [None if cid is None else to_text(cid) for cid in (expected, found)]
+        raise BranchMovedError(
+            f"{WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} is at "
+            f"{shown[1] or 'nothing'}, not at {shown[0] or 'nothing'} as the lease says; "
+            "fetch, and look at what came; nothing was sent",
+            branch=wish.name,
+            expected=shown[0],
+            found=shown[1],
+        )
+
+
+def _see(stores: Stores, wish: _Wish, why: str) -> RefMove | None:
+    """Note where a ref elsewhere stands."""
+    while True:
+        entry = stores.refs.read(wish.kind, wish.name)
+        found = None if entry is None else entry.commit
+        if found == wish.commit:
+            return None
+        try:
+            return move_ref(stores, wish.kind, wish.name, found, wish.commit, why)
+        except BranchMovedError:
+            continue  # another fetch was first; what this one saw is as good
