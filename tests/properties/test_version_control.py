@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 import versioned_zarr as vz
+from tests.servers.daemon import Daemon
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import hash_function, to_text
 from versioned_zarr.repository.committing import Leaf
@@ -359,6 +360,33 @@ class InFolder(VersionControl):
     def teardown(self) -> None:
         if self.url:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class OnKubo(VersionControl):
+    """On a real node, and so with fewer examples."""
+
+    rpc = ""
+
+    def make_url(self) -> str:
+        return f"ipfs+{self.rpc}/{uuid.uuid4()}"
+
+
+@pytest.mark.compat
+@pytest.mark.slow
+def test_the_repository_on_a_node_is_the_model(
+    node: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path))
+    monkeypatch.setattr(OnKubo, "rpc", node.rpc)
+    run_state_machine_as_test(
+        OnKubo,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 @pytest.mark.parametrize(("machine", "examples"), [(InMemory, 40), (InFolder, 40)])

@@ -41,14 +41,18 @@ class Daemon:
 
     def ipfs(self, *arguments: str) -> bytes:
         """Run one command against the daemon."""
-        return subprocess.run(
-            [self.kubo.binary, *arguments],
-            env={"IPFS_PATH": str(self.kubo.repository), "HOME": str(self.kubo.repository)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-            timeout=300,
-        ).stdout
+        try:
+            return subprocess.run(
+                [self.kubo.binary, *arguments],
+                env={"IPFS_PATH": str(self.kubo.repository), "HOME": str(self.kubo.repository)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+                timeout=300,
+            ).stdout
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr.decode(errors="replace"))
+            raise
 
 
 def start(folder: Path) -> Daemon:

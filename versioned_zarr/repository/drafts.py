@@ -11,11 +11,11 @@ import threading
 from collections.abc import Iterator
 
 from versioned_zarr.blocks.pack import PackDraft
-from versioned_zarr.blocks.store import Block
+from versioned_zarr.blocks.store import Block, BlockStore
 from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import decode_varint, header_size
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
+from versioned_zarr.ipld.cid import CID_SIZE, Cid
 from versioned_zarr.repository.journal import IN_STORE, draft_path
 from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.storage import Draft, Storage
@@ -31,12 +31,12 @@ class Drafts:
 
     Args:
         storage: where they lie.
-        hash_function: what names the blocks in them.
+        blocks: where they will be published.
         session: the id of the session.
     """
 
-    def __init__(self, storage: Storage, hash_function: HashFunction, session: str) -> None:
-        self._storage, self._hash, self._session = storage, hash_function, session
+    def __init__(self, storage: Storage, blocks: BlockStore, session: str) -> None:
+        self._storage, self._blocks, self._session = storage, blocks, session
         self._own: dict[int, PackDraft] = {}
         self._number = IN_STORE
         self._readers: dict[int, Draft] = {}
@@ -85,7 +85,8 @@ class Drafts:
         if draft is None or draft.end > DRAFT_LIMIT_BYTES or not draft.is_sound:
             number = secrets.randbits(31)
             path = draft_path(self._session, number)
-            draft = PackDraft(self._storage.open_draft(path), self._hash)
+            draft = PackDraft(self._storage.open_draft(path), self._blocks.hash)
+            self._blocks.follow(draft)
             self._own[number] = draft
             self._number = number
         return self._number, draft
@@ -105,7 +106,7 @@ class Drafts:
             except FileNotFoundError:
                 continue
             if adopted is not None:
-                taken[number] = PackDraft(adopted, self._hash)
+                taken[number] = PackDraft(adopted, self._blocks.hash)
                 taken[number].recover()
         return taken
 

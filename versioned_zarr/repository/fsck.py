@@ -29,6 +29,7 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.car import FIRST_SECTION, read_pack_head
 from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.repository.drafts import places_in
 from versioned_zarr.repository.impact import Impact, trace
 from versioned_zarr.repository.journal import (
     Kind,
@@ -43,7 +44,6 @@ from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import session_roots
 from versioned_zarr.repository.sessions import read_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
-from versioned_zarr.repository.working import places_in
 from versioned_zarr.storage import Draft
 
 
@@ -138,6 +138,7 @@ def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) 
 def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
     report = Report()
     if isinstance(stores.blocks, ServedBlocks):
+        Steps(0, progress)
         _check_served(stores, stores.blocks, report, read_all=read_all)
         return report
     sound = _Sound(stores)

@@ -194,7 +194,7 @@ def _collect(
 ) -> Collected:
     store = stores.blocks
     if not isinstance(store, PackedStore):
-        return _forget(stores, cutoff, dry_run=dry_run)
+        return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
     store.refresh()
     packs = {
         stored.path[len(PACKS) + 1 : -len(".car")]: stored.size
@@ -236,11 +236,14 @@ def _collect(
     return Collected(**{**result.__dict__, "written_packs": written})
 
 
-def _forget(stores: Stores, cutoff: datetime, *, dry_run: bool) -> Collected:
+def _forget(
+    stores: Stores, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
+) -> Collected:
     """Let go of what old moves of refs hold on to; the server that keeps the blocks does the rest.
 
     A Kubo node, for one, removes what no ref reaches with its own `ipfs repo gc`.
     """
+    Steps(0, progress)
     idle = _abandoned(stores)
     if not dry_run:
         _forget_moves(stores, cutoff)
@@ -314,6 +317,7 @@ def _mark(stores: Stores, cutoff: datetime, live: set[bytes]) -> None:
 def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
     """See `Repository.repack`; nothing to do where no packs of ours are."""
     if not isinstance(stores.blocks, PackedStore):
+        Steps(0, progress)
         return Collected()
     with stores.storage.lock(HOUSE_LOCK):
         return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)

@@ -94,7 +94,7 @@ def _split(ref: str) -> tuple[str, list[str]]:
 def _as_tree(stores: Stores, name: str) -> Cid | None:
     """The CID in a text if it names a tree that is here."""
     cid = _whole_cid(name)
-    if cid is None or cids.is_raw(cid) or cid not in stores.blocks:
+    if cid is None or cids.is_raw(cid) or not stores.has(cid):
         return None
     if is_commit(cid, stores.blocks):
         return None
@@ -129,8 +129,7 @@ def _named(stores: Stores, name: str, ref: str) -> Commit:
         return stores.commit(cids.to_text(standing[0]))
     cid = _whole_cid(name)
     if cid is not None:
-        stores.blocks.refresh()
-        if cid in stores.blocks and is_commit(cid, stores.blocks):
+        if stores.has(cid) and is_commit(cid, stores.blocks):
             return stores.commit(name)
     elif len(name) >= SHORTEST_PREFIX:
         commit = _by_prefix(stores, name, ref)
@@ -163,13 +162,14 @@ def _by_prefix(stores: Stores, prefix: str, ref: str) -> Commit | None:
 
 def known_commits(stores: Stores) -> list[str]:
     """The CIDs of the commits that branches and tags name now or named before."""
-    found: dict[str, None] = {}
+    found: dict[Cid, None] = {}
     for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
             for entry in stores.refs.history(kind, name):
-                if entry.commit is not None and entry.commit in stores.blocks:
-                    found[cids.to_text(entry.commit)] = None
-    return list(found)
+                if entry.commit is not None:
+                    found[entry.commit] = None
+    gone = set(stores.blocks.missing([cid for cid in found if cid not in stores.blocks]))
+    return [cids.to_text(cid) for cid in found if cid not in gone]
 
 
 def _from_reflog(stores: Stores, name: str, number: int, ref: str) -> Commit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from versioned_zarr.blocks.packed import PACKS
+from versioned_zarr.blocks.packed import PACKS, PackedStore
 from versioned_zarr.history import walk
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
@@ -35,7 +35,7 @@ class Stats:
     """A repository in numbers.
 
     Attributes:
-        packs: how many packs there are.
+        packs: how many packs there are; 0 where a server keeps the blocks.
         stored_bytes: their length.
         commits: how many commits the refs and their logs reach.
         values: how many different values the refs hold now.
@@ -77,7 +77,9 @@ class Stats:
 
 def measure(stores: Stores) -> Stats:
     """See `Repository.stats`. O(keys of all refs)."""
-    packs = [item for item in stores.storage.list(PACKS) if item.path.endswith(".car")]
+    is_packed = isinstance(stores.blocks, PackedStore)
+    listed = stores.storage.list(PACKS) if is_packed else []
+    packs = [item for item in listed if item.path.endswith(".car")]
     names = [(kind, name) for kind in (HEADS, TAGS) for name in stores.refs.names(kind)]
     holders: dict[Cid, set[int]] = {}
     sizes: dict[Cid, int] = {}

@@ -51,6 +51,10 @@ class Stores:
         """The CID of the tree that holds nothing; every repository has its block."""
         return self.hash.dag_pb(unixfs.directory([]))
 
+    def has(self, cid: Cid) -> bool:
+        """Whether a block is here; a round trip if it is not near and the blocks are remote."""
+        return cid in self.blocks or not self.blocks.missing([cid])
+
     def commit(self, cid: str) -> Commit:
         """The commit of this CID, from memory if it was read lately.
 

@@ -21,7 +21,7 @@ from versioned_zarr.errors import KeyNotFoundError, SessionClosedError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.drafts import Drafts, places_in
+from versioned_zarr.repository.drafts import Drafts
 from versioned_zarr.repository.journal import (
     IN_STORE,
     Kind,
@@ -38,8 +38,6 @@ from versioned_zarr.repository.scratch import copy_of
 from versioned_zarr.storage import Bytes, Log, Storage
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
-
-__all__ = ["Working", "places_in"]
 
 
 class Working:
@@ -69,7 +67,7 @@ class Working:
     ) -> None:
         self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
         self.state = Overlay(trees, head.base, root)
-        self.drafts = Drafts(storage, blocks.hash, head.id)
+        self.drafts = Drafts(storage, blocks, head.id)
         self.consumed = 0
         self.closed: str | None = None
         self._tree_of = tree_of

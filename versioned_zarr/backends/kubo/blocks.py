@@ -24,7 +24,7 @@ from versioned_zarr.storage import Bytes
 
 ASK_BYTES = 64 << 10
 """From this length on it is cheaper to ask whether the node has a block than to send it."""
-BATCH_BYTES = 32 << 20
+BATCH_BYTES = 8 << 20
 _CANARY_BYTES = 32
 
 _Place = tuple[Cid, int, int]

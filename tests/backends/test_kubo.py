@@ -1,0 +1,315 @@
+"""What a repository on a node promises beside the contracts: races, breaks, collections, errors."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import zarr
+
+import versioned_zarr as vz
+from tests.repository import workers
+from tests.servers.daemon import Daemon
+from tests.servers.proxy import one_in, proxy
+from versioned_zarr.backends.kubo import KuboClient, MfsRefs
+from versioned_zarr.ipld.cid import from_text, to_text
+
+pytestmark = pytest.mark.compat
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def url(node: Daemon) -> str:
+    return f"{node.url}/{uuid.uuid4()}"
+
+
+def elsewhere(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> vz.BlockRepository:
+    """The same repository as another machine sees it, with an empty cache."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(folder))
+    gc.collect()
+    return vz.open(url, timeout_s=60)
+
+
+def storm(url: str, folder: Path) -> None:
+    """Eight processes commit at once; every commit that was acknowledged is there."""
+    spawn = multiprocessing.get_context("spawn")
+    notes = [folder / f"{number}.notes" for number in range(8)]
+    crowd = [
+        spawn.Process(target=workers.storm, args=(url, number, 25, str(notes[number])))
+        for number in range(8)
+    ]
+    for process in crowd:
+        process.start()
+    for process in crowd:
+        process.join(300)
+        assert process.exitcode == 0
+    repository = vz.open(url)
+    said = [line.split() for path in notes for line in path.read_text().splitlines()]
+    log = {commit.cid for commit in repository.log()}
+    assert len(said) == 200
+    assert {cid for cid, _ in said} <= log
+    assert len(log) == 201
+    mapping = repository.checkout().mapping
+    assert {key for _, key in said} == set(mapping)
+    assert repository.fsck().is_clean
+
+
+@pytest.mark.slow
+def test_eight_processes_lose_nothing(url: str, tmp_path: Path) -> None:
+    vz.create(url)
+    storm(url, tmp_path)
+
+
+@pytest.mark.slow
+def test_eight_processes_lose_nothing_where_answers_are_lost(
+    node: Daemon, url: str, tmp_path: Path
+) -> None:
+    vz.create(url)
+    with proxy(node.rpc, loses_answer=one_in(4, b"files/cp")) as between:
+        storm(url.replace(node.rpc, between.url), tmp_path)
+        assert between.lost > 20
+
+
+def test_a_snapshot_is_a_plain_folder_to_every_ipfs_tool(
+    node: Daemon, url: str, tmp_path: Path
+) -> None:
+    repository = vz.create(url)
+    with repository.session(message="ramp") as session:
+        array = zarr.create_array(
+            session.store, name="a", shape=(100, 100), chunks=(10, 10), dtype="i4"
+        )
+        array[:] = np.arange(10_000).reshape(100, 100)
+    snapshot = repository.checkout()
+    node.ipfs("get", "--progress=false", f"--output={tmp_path / 'got'}", snapshot.cid)
+    got = zarr.open_array(tmp_path / "got" / "a", mode="r")
+    assert np.array_equal(got[:], np.arange(10_000).reshape(100, 100))
+    assert node.kubo.add_only_hash(tmp_path / "got") == snapshot.cid
+    assert b"zarr.json" in node.ipfs("ls", f"{snapshot.cid}/a")
+    assert snapshot.cid in node.ipfs("dag", "stat", "--progress=false", snapshot.cid).decode()
+    node.ipfs("pin", "add", snapshot.cid)
+    node.ipfs("pin", "rm", snapshot.cid)
+    page = httpx.get(f"{node.gateway}/ipfs/{snapshot.cid}/a/", follow_redirects=True)
+    assert "zarr.json" in page.text
+    assert snapshot.commit is not None
+    commit = json.loads(node.ipfs("cat", f"{snapshot.commit.cid}/commit.json"))
+    assert commit["message"] == "ramp"
+    assert node.ipfs("ls", f"{snapshot.commit.cid}/tree") == node.ipfs("ls", snapshot.cid)
+
+
+def test_all_that_refs_and_their_logs_reach_survives_a_collection(
+    node: Daemon, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = node.ipfs("pin", "ls", "--type=all", "-q").split()
+    repository = vz.create(url)
+    for number in range(5):
+        with repository.session(message=str(number)) as session:
+            session.write("a", bytes([number]) * 3 * MIB)
+            session.write(f"b/{number}", b"x" * number)
+    repository.branches.create("dev", "main~1")
+    repository.tags.create("v1", "main~2")
+    repository.branches.delete("dev")
+    log = [commit.cid for commit in repository.log()]
+    node.ipfs("repo", "gc")
+    there = elsewhere(url, monkeypatch, tmp_path / "elsewhere")
+    assert [commit.cid for commit in there.log()] == log
+    for number in range(5):
+        assert there.checkout(f"main~{4 - number}").mapping["a"] == bytes([number]) * 3 * MIB
+    assert there.fsck().is_clean
+    assert node.ipfs("pin", "ls", "--type=all", "-q").split() == before
+
+
+def test_a_collection_between_write_and_commit_takes_nothing(
+    node: Daemon, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = vz.create(url)
+    plain_copy = KuboClient.copy
+
+    def collect_first(self: KuboClient, cid: str, path: str) -> None:
+        blocks = repository.stores.blocks
+        assert not blocks.missing([from_text(cid)])
+        node.ipfs("repo", "gc")
+        assert blocks.missing([value])
+        # Kubo cannot link what it does not have, so the move itself is put back, and only that.
+        for block in (cid, move_leaf(cid)):
+            self.call("block/put", body=lambda name=block: [kept[name]], cid_codec=codecs[block])
+        plain_copy(self, cid, path)
+
+    kept: dict[str, bytes] = {}
+    codecs: dict[str, str] = {}
+
+    def move_leaf(cid: str) -> str:
+        return next(name for name in kept if name != cid)
+
+    plain_encode = MfsRefs._encode
+
+    def remember(self: MfsRefs, entry: object) -> object:
+        blocks, root = plain_encode(self, entry)
+        for name, data in blocks:
+            text = to_text(name)
+            kept[text] = bytes(data)
+            codecs[text] = "raw" if name != root else "dag-pb"
+        return blocks, root
+
+    session = repository.session()
+    session.write("a", b"\7" * 2 * MIB)
+    session.write("b", b"small")
+    found = session.find("a")
+    assert found is not None
+    value = found.cid
+    monkeypatch.setattr(MfsRefs, "_encode", remember)
+    monkeypatch.setattr(KuboClient, "copy", collect_first)
+    session.commit("made beside a collection")
+    monkeypatch.undo()
+    there = elsewhere(url, monkeypatch, tmp_path / "elsewhere")
+    assert there.fsck().is_clean
+    assert there.checkout().mapping["a"] == b"\7" * 2 * MIB
+
+
+def test_an_upload_that_breaks_goes_on_where_it_was(
+    node: Daemon, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("versioned_zarr.backends.kubo.client._ATTEMPTS", 1)
+    vz.create(url)
+    values = {f"a/{number}": bytes([number]) * MIB for number in range(48)}
+    with proxy(node.rpc, limit_bytes=40 * MIB) as between:
+        repository = vz.open(url.replace(node.rpc, between.url))
+        session = repository.session()
+        for key, value in values.items():
+            session.write(key, value)
+        with pytest.raises(vz.StorageError, match="no answer"):
+            session.commit("breaks off")
+        between.limit_bytes, between.passed_bytes = None, 0
+        assert repository.checkout().mapping == {}
+        session.commit("goes on")
+        assert between.passed_bytes < 24 * MIB
+        assert repository.checkout().mapping == values
+
+
+def test_only_leaves_that_a_range_touches_are_fetched(
+    node: Daemon, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vz.create(url).session(message="large") as session:
+        session.write("a", b"".join(bytes([number]) * MIB for number in range(16)))
+    there = elsewhere(url, monkeypatch, tmp_path / "elsewhere").checkout()
+    with proxy(node.rpc) as between:
+        repository = vz.open(url.replace(node.rpc, between.url))
+        snapshot = repository.checkout(there.cid)
+        assert snapshot.read("a", 5 * MIB - 1, 5 * MIB + 1) == b"\4\5"
+        assert sum(b"block/get" in request for request in between.requests) == 4
+        between.requests.clear()
+        assert snapshot.read("a", 4 * MIB, 6 * MIB) == b"\4" * MIB + b"\5" * MIB
+        assert between.requests == []
+
+
+def test_the_cache_can_be_off_and_bounded(url: str, home: Path) -> None:
+    vz.create(url, cache_bytes=0)
+    off = vz.open(url, cache_bytes=0)
+    with off.session(message="x") as session:
+        session.write("a", b"1" * MIB)
+    assert off.checkout().mapping["a"] == b"1" * MIB
+    assert not list(home.rglob("packs/*.car"))
+    small = vz.open(url, cache_bytes=4 * MIB)
+    for number in range(12):
+        with small.session(message="x") as session:
+            session.write("a", bytes([number]) * MIB)
+    assert sum(path.stat().st_size for path in home.rglob("packs/*.car")) <= 5 * MIB
+    assert small.checkout("main~11").mapping["a"] == bytes([0]) * MIB
+    assert small.fsck().is_clean
+
+
+def test_a_damaged_cache_gives_no_wrong_byte(url: str, home: Path) -> None:
+    with vz.create(url).session(message="x") as session:
+        session.write("a", b"value" * 100_000)
+    for path in home.rglob("packs/*.car"):
+        data = path.read_bytes().replace(b"value", b"wrong")
+        path.write_bytes(data)
+    gc.collect()
+    assert vz.open(url, verify="always").checkout().mapping["a"] == b"value" * 100_000
+
+
+def test_a_dead_node_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        vz.StorageError, match=r"no answer from the IPFS node at http://127.0.0.1:1"
+    ):
+        vz.open("ipfs+http://127.0.0.1:1/x")
+
+
+def test_a_missing_repository_is_named(node: Daemon) -> None:
+    with pytest.raises(vz.RepositoryNotFoundError, match="no-such"):
+        vz.open(f"{node.url}/no-such")
+
+
+def test_a_second_repository_of_one_name_is_refused(url: str) -> None:
+    vz.create(url)
+    with pytest.raises(vz.AlreadyExistsError):
+        vz.create(url)
+
+
+@pytest.mark.parametrize("bad", ["", "/", "/a//b", "/../x", "/a/./b"])
+def test_a_url_without_a_name_is_refused(bad: str) -> None:
+    with pytest.raises(vz.InvalidUrlError, match="ipfs\\+http://HOST:PORT/NAME"):
+        vz.open(f"ipfs+http://127.0.0.1:5001{bad}")
+
+
+def test_credentials_are_sent_and_never_shown(
+    node: Daemon, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    with proxy(node.rpc, loses_answer=lambda request: bool(seen.append(request))) as between:
+        address = url.replace(node.rpc, between.url)
+        repository = vz.create(address, token="s3cret")
+        assert all(b"authorization: bearer s3cret" in request.lower() for request in heads(seen))
+        secret = address.replace("://", "://me:s3cret@")
+        again = vz.open(secret)
+        assert b"authorization: basic" in heads(seen)[-1].lower()
+        monkeypatch.setenv("VERSIONED_ZARR_IPFS_AUTH", "s3cret")
+        vz.open(address, timeout_s=5)
+        assert b"authorization: bearer s3cret" in heads(seen)[-1].lower()
+        for shown in (repr(repository), again.url, repr(again), repr(again.stores.blocks.client)):
+            assert "s3cret" not in shown
+    with pytest.raises(vz.StorageError) as caught:
+        vz.open("ipfs+http://me:s3cret@127.0.0.1:1/x")
+    assert "s3cret" not in str(caught.value)
+
+
+def heads(requests: list[bytes]) -> list[bytes]:
+    return [request for request in requests if request.startswith(b"POST")]
+
+
+def test_a_wrong_credential_says_what_to_do(node: Daemon, tmp_path: Path) -> None:
+    with subprocess.Popen(refusing_server(), stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        try:
+            with pytest.raises(vz.StorageError, match="VERSIONED_ZARR_IPFS_AUTH"):
+                vz.open(f"ipfs+http://127.0.0.1:{port}/x", token="wrong")
+        finally:
+            server.terminate()
+
+
+def refusing_server() -> list[str]:
+    """A server that answers 403 to everything, as a node does to who has no right."""
+    code = (
+        "import http.server as h\n"
+        "class R(h.BaseHTTPRequestHandler):\n"
+        "    def do_POST(self): self.send_response(403); self.end_headers()\n"
+        "    def log_message(self, *a): pass\n"
+        "s = h.HTTPServer(('127.0.0.1', 0), R); print(s.server_port, flush=True)\n"
+        "s.serve_forever()\n"
+    )
+    return [sys.executable, "-c", code]
