@@ -4,16 +4,20 @@ from versioned_zarr import faces
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.location import create, open, open_or_create  # noqa: A004 - vz.open
+from versioned_zarr.location import clone, create, open, open_or_create  # noqa: A004 - vz.open
 from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
 from versioned_zarr.repository.fsck import Damage, Report
 from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.merge import Conflict
 from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.ref_moves import RefMove
+from versioned_zarr.repository.remotes import Remotes
+from versioned_zarr.repository.sending import Moving
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.sessions import SessionInfo
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats
+from versioned_zarr.repository.transfer import Transfer
 
 __version__ = "0.1.0"
 
@@ -24,14 +28,19 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "Conflict",
     "Damage",
     "Diff",
+    "Moving",
     "NodeDiff",
+    "RefMove",
+    "Remotes",
     "Report",
     "Repository",
     "Session",
     "SessionInfo",
     "Snapshot",
     "Stats",
+    "Transfer",
     "__version__",
+    "clone",
     "create",
     "open",
     "open_or_create",

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote, urlsplit
@@ -23,10 +23,12 @@ from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.cloning import begin, check_begun, fill
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
 from versioned_zarr.repository.place import Place, StoragePlace, Verify
 from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.storage import Storage
 
 
@@ -149,6 +151,44 @@ def open_or_create(
         return open(url, verify=verify, **options)
     except RepositoryNotFoundError:
         return create(url, hash=hash, verify=verify, **options)
+
+
+def clone(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    refs: str | Sequence[str] | None = None,
+    progress: OnMoving | None = None,
+) -> BlockRepository:
+    """Make a new repository as a copy of another, which it knows as the remote `origin`.
+
+    Branches, tags and all that they reach are copied, each block verified; logs begin anew.
+    Interrupted, it goes on where it stopped when it is called again.
+
+    Args:
+        src: the repository to copy.
+        dst: where the copy shall be; see `create`.
+        refs: only these branches and tags.
+        progress: called after each batch that was stored.
+
+    Raises:
+        RepositoryNotFoundError: there is nothing at `src`.
+        AlreadyExistsError: there is something at `dst`.
+        RefNotFoundError: `src` has no such ref.
+        InvalidRefError: of `refs`, none is a branch.
+    """
+    source = open(src)
+    place = _place(dst, {})
+    with place.storage.lock("create"):
+        try:
+            check_begun(open(dst).stores, source.url)
+        except RepositoryNotFoundError:
+            place.check_free()
+            begin(place.stores(hash_function(source.hash), "network"), source.url)
+            place.write_marker(encode_marker(source.hash))
+    copy = open(dst)
+    fill(copy.stores, refs, progress=progress)
+    return copy
 
 
 def _reopen(url: str, verify: Verify, options: Options) -> BlockRepository:
