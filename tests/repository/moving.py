@@ -1,0 +1,75 @@
+"""What tests of transfers share: repositories to move between, and counting what is looked at."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import versioned_zarr as vz
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.repository.repository import BlockRepository
+
+
+def memory(**options: str) -> BlockRepository:
+    return vz.create(f"memory://{uuid.uuid4()}", **options)
+
+
+def commit(
+    repository: BlockRepository, changes: dict[str, bytes], branch: str = "main", message: str = "x"
+) -> vz.Commit:
+    session = repository.session(branch)
+    for key, value in changes.items():
+        session.mapping[key] = value
+    return session.commit(message)
+
+
+@dataclass
+class Counted:
+    """What was asked of a block store while it was watched."""
+
+    got: set[Cid] = field(default_factory=set)
+    put: list[Cid] = field(default_factory=list)
+    put_bytes: int = 0
+
+
+class CutOffError(Exception):
+    """What stops a transfer in its midst."""
+
+
+@contextmanager
+def watched(repository: BlockRepository, puts: int | None = None) -> Iterator[Counted]:
+    """Count the blocks that are read and stored; fail after so many `puts`, once one is stored."""
+    blocks, counted = repository.stores.blocks, Counted()
+    get, put = blocks.get, blocks.put
+    left = puts
+
+    def watched_get(cid: Cid) -> memoryview:
+        counted.got.add(cid)
+        return get(cid)
+
+    def watched_put(batch: list[tuple[Cid, bytes]], root: Cid) -> None:
+        nonlocal left
+        if left == 0:
+            raise CutOffError
+        left = None if left is None else left - 1
+        put(batch, root)
+        counted.put += [cid for cid, _ in batch]
+        counted.put_bytes += sum(len(data) for _, data in batch)
+
+    blocks.get, blocks.put = watched_get, watched_put  # type: ignore[method-assign]
+    try:
+        yield counted
+    finally:
+        del blocks.get, blocks.put
+
+
+def same(one: BlockRepository, other: BlockRepository, branch: str = "main") -> bool:
+    """Whether a branch has the same history and the same values on both sides."""
+    return (
+        [each.to_dict() for each in one.log(branch)]
+        == [each.to_dict() for each in other.log(branch)]
+        and dict(one.checkout(branch).mapping) == dict(other.checkout(branch).mapping)
+        and other.fsck().is_clean
+    )

@@ -1,0 +1,252 @@
+"""CAR files: what is in them, who reads them, and what a damaged one does."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from tests.repository.moving import commit, memory
+from tests.servers.kubo import Kubo
+from versioned_zarr.ipld import car_v1, cid
+from versioned_zarr.ipld.car_v1 import Car
+from versioned_zarr.repository.repository import BlockRepository
+
+
+@pytest.fixture
+def ours() -> BlockRepository:
+    repository = memory()
+    commit(repository, {f"x/c/{n}": b"%d" % (n // 2) for n in range(5000)})
+    commit(repository, {"big": os.urandom(2_500_000), "y": b"1"})
+    return repository
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Path:
+    return tmp_path / "bundle.car"
+
+
+def blocks_in(car: Path) -> dict[bytes, bytes]:
+    with car.open("rb") as file:
+        return {section.cid: section.data for section in Car(file, str(car)).sections()}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_snapshot_comes_back_from_its_file(
+    ours: BlockRepository, car: Path, version: int
+) -> None:
+    root = ours.export_car("main", car, version=version)
+    assert root == ours.checkout().cid
+    theirs = memory()
+    assert theirs.import_car(car) == [root]
+    assert dict(theirs.checkout(root).mapping) == dict(ours.checkout().mapping)
+    with car.open("rb") as file:
+        read = Car(file, "it")
+        assert read.version == version
+        assert len(list(read.sections())) == len(blocks_in(car))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_history_comes_back_under_a_branch(
+    ours: BlockRepository, car: Path, version: int
+) -> None:
+    ours.branches.create("dev", "main~1")
+    commit(ours, {"z": b"1"}, "dev")
+    ours.merge("dev")
+    root = ours.export_car("main", car, history=True, version=version)
+    theirs = memory()
+    theirs.import_car(car, as_branch="copy")
+    assert list(theirs.log("copy")) == list(ours.log("main"))
+    assert theirs.branches["copy"].cid == root
+    assert theirs.fsck().is_clean
+    assert not theirs.fsck().unreferenced
+
+
+def test_a_bundle_since_a_version_holds_the_rest(ours: BlockRepository, car: Path) -> None:
+    theirs = vz.clone(ours.url, f"memory://{os.urandom(8).hex()}")
+    commit(ours, {"x/c/17": b"changed", "y": b"2"})
+    ours.export_car("main", car, history=True, since="main~1")
+    assert len(blocks_in(car)) < 15
+    theirs.import_car(car, as_branch="main")
+    assert theirs.checkout() == ours.checkout()
+    ours.export_car("main", car, since="main~1")
+    assert len(blocks_in(car)) < 12
+    stranger = memory()
+    ours.export_car("main", car, history=True, since="main~1")
+    with pytest.raises(vz.BlockNotFoundError, match="imported first"):
+        stranger.import_car(car, as_branch="copy")
+    assert list(stranger.branches) == ["main"]
+
+
+def test_a_branch_only_goes_forward_and_names_a_commit(ours: BlockRepository, car: Path) -> None:
+    theirs = memory()
+    ours.export_car("main", car, history=True)
+    with pytest.raises(vz.BranchMovedError, match="as another branch"):
+        theirs.import_car(car, as_branch="main")
+    ours.export_car("main", car)
+    with pytest.raises(vz.InvalidInputError, match="no commit"):
+        theirs.import_car(car, as_branch="copy")
+
+
+def test_a_file_appears_whole_or_not_at_all(ours: BlockRepository, car: Path) -> None:
+    car.write_bytes(b"an older one")
+    for stored in ours.stores.storage.list("packs"):
+        pack = bytearray(ours.stores.storage.read(stored.path))
+        pack[len(pack) // 2] ^= 1
+        ours.stores.storage.put(stored.path, [pack])
+    with pytest.raises(vz.CorruptBlockError):
+        ours.export_car("main", car)
+    assert car.read_bytes() == b"an older one"
+    assert os.listdir(car.parent) == [car.name]
+
+
+def test_a_wrong_version_is_refused(ours: BlockRepository, car: Path) -> None:
+    with pytest.raises(vz.InvalidInputError, match="CARv2"):
+        ours.export_car("main", car, version=3)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.99])
+def test_a_file_that_is_cut_off_says_where(
+    ours: BlockRepository, car: Path, version: int, share: float
+) -> None:
+    ours.export_car("main", car, history=True, version=version)
+    whole = car.read_bytes()
+    with car.open("rb") as file:
+        ends = {section.offset for section in Car(file, "it").sections()}
+    size = int(len(whole) * share)
+    while size in ends:
+        size += 1
+    if version == 2:
+        size = min(size, max(ends))  # the index behind the blocks is not read
+    car.write_bytes(whole[:size])
+    theirs = memory()
+    with pytest.raises(vz.CorruptError, match=r"at byte \d+"):
+        theirs.import_car(car, as_branch="copy")
+    assert list(theirs.branches) == ["main"]
+    assert theirs.fsck().is_clean
+
+
+def test_a_file_whose_blocks_lie_says_where(ours: BlockRepository, car: Path) -> None:
+    ours.export_car("main", car, history=True)
+    whole = bytearray(car.read_bytes())
+    with car.open("rb") as file:
+        middle = max(Car(file, "it").sections(), key=lambda section: len(section.data))
+    whole[middle.offset + 40] ^= 1
+    car.write_bytes(whole)
+    with pytest.raises(vz.CorruptBlockError, match=f"at byte {middle.offset} ") as error:
+        memory().import_car(car)
+    assert error.value.cid == cid.to_text(middle.cid)
+
+
+def test_no_damage_is_taken_for_something_else(ours: BlockRepository, car: Path) -> None:
+    small = memory()
+    commit(small, {"a": b"1", "b/c": b"2"})
+    small.export_car("main", car, history=True)
+    whole, chance = car.read_bytes(), random.Random(1)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        car.write_bytes(data)
+        try:
+            (root,) = memory().import_car(car, as_branch="copy")
+        except vz.VersionedZarrError:
+            continue
+        assert root in {small.branches["main"].cid, small.checkout("main~1").commit.cid}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"\x01\xa0",
+        b"not a car at all",
+        b"\xff" * 20,
+        b"\x0a\xa1gversion\x03",
+        bytes(99),
+    ],
+)
+def test_what_is_no_car_is_refused(car: Path, data: bytes) -> None:
+    car.write_bytes(data)
+    with pytest.raises(vz.CorruptError, match="byte 0"):
+        memory().import_car(car)
+
+
+def test_a_length_is_not_taken_on_trust(car: Path) -> None:
+    root = cid.hash_function("sha2-256").raw(b"x")
+    car.write_bytes(car_v1.header([root]) + b"\xff\xff\xff\xff\x7f" + root + b"x")
+    with pytest.raises(vz.CorruptError, match="section of"):
+        memory().import_car(car)
+
+
+def test_blocks_of_another_kind_are_refused(car: Path) -> None:
+    block = b"x"
+    v0 = cid.Cid(cid.hash_function("sha2-256").raw(block)[2:])
+    car.write_bytes(car_v1.header([v0]) + car_v1.section_head(v0, 1) + block)
+    with pytest.raises(vz.InvalidCidError, match="unknown kind"):
+        memory().import_car(car)
+    pytest.importorskip("blake3")
+    other = cid.hash_function("blake3").raw(block)
+    car.write_bytes(car_v1.header([other]) + car_v1.section_head(other, 1) + block)
+    with pytest.raises(vz.InvalidInputError, match="sha2-256"):
+        memory().import_car(car)
+
+
+def test_a_block_in_its_cid_needs_no_storing(car: Path) -> None:
+    held = cid.Cid(b"\x01\x55\x00\x01x")
+    car.write_bytes(car_v1.header([held]) + car_v1.section_head(held, 1) + b"x")
+    assert len(memory().import_car(car)) == 1
+
+
+# With the real Kubo
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("version", [1, 2])
+def test_kubo_imports_ours(ours: BlockRepository, car: Path, kubo: Kubo, version: int) -> None:
+    root = ours.export_car("main", car, history=True, version=version)
+    assert any(root in line for line in kubo.dag_import(car))
+    assert kubo.cat(f"{root}/tree/y") == b"1"
+    assert kubo.cat(f"{root}/parents/0/tree/x/c/4711") == b"2355"
+    snapshot = ours.export_car("main", car, version=version)
+    kubo.dag_import(car)
+    assert kubo.cat(f"{snapshot}/big") == ours.checkout().read("big")
+
+
+@pytest.mark.compat
+def test_ours_reads_what_kubo_exports(ours: BlockRepository, car: Path, kubo: Kubo) -> None:
+    root = ours.export_car("main", car, history=True)
+    kubo.dag_import(car)
+    car.write_bytes(kubo.dag_export(root))
+    theirs = memory()
+    assert theirs.import_car(car, as_branch="copy") == [root]
+    assert list(theirs.log("copy")) == list(ours.log())
+
+
+@pytest.mark.compat
+def test_a_folder_that_kubo_added_can_be_checked_out(tmp_path: Path, car: Path, kubo: Kubo) -> None:
+    (tmp_path / "plain" / "x").mkdir(parents=True)
+    (tmp_path / "plain" / "x" / "0").write_bytes(b"chunk" * 500_000)
+    root = kubo.add(tmp_path / "plain")
+    car.write_bytes(kubo.dag_export(root))
+    repository = memory()
+    assert repository.import_car(car) == [root]
+    assert repository.checkout(root).read("x/0") == b"chunk" * 500_000
+
+
+@pytest.mark.compat
+def test_kubo_imports_a_pack_as_it_is(tmp_path: Path, kubo: Kubo) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    commit(repository, {"x/0": os.urandom(2_000_000), "y": b"1"})
+    for pack in (tmp_path / "r.vz" / "packs").iterdir():
+        kubo.dag_import(pack, pin_roots=False)
+    assert kubo.cat(f"{repository.checkout().cid}/y") == b"1"
+    assert kubo.cat(f"{repository.checkout().cid}/x/0") == repository.checkout().read("x/0")
