@@ -21,9 +21,9 @@ from versioned_zarr.cli.app import cli, run
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "branch", "cat", "cherry-pick", "cid", "completion", "diff", "export", "fsck", "gc", "import",
-    "init", "log", "ls", "merge", "repack", "revert", "serve", "sessions", "show", "squash",
-    "stats", "status", "tag",
+    "branch", "bundle", "cat", "cherry-pick", "cid", "clone", "completion", "diff", "export",
+    "fetch", "fsck", "gc", "import", "init", "log", "ls", "merge", "pull", "push", "remote",
+    "repack", "revert", "serve", "sessions", "show", "squash", "stats", "status", "tag",
 ]  # fmt: skip
 
 

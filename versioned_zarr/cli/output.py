@@ -115,3 +115,15 @@ def progress_bar(label: str) -> Iterator[OnProgress]:
             )
 
         yield move
+
+
+@contextmanager
+def moving_bar(label: str) -> Iterator[Callable[[vz.Moving], None]]:
+    """A bar on stderr, as `progress_bar`, of a transfer whose end nobody knows yet."""
+    with _bar() as bar:
+        task = bar.add_task(label, total=None, keys="")
+
+        def move(moving: vz.Moving) -> None:
+            bar.update(task, completed=moving.size_bytes, keys=f"{moving.values} values")
+
+        yield move
