@@ -1,7 +1,8 @@
 """What a CID is: the name of a block, made of its codec, its hash function and its digest.
 
 Only CIDv1 with the codecs raw and dag-pb and a digest of 32 bytes: all that UnixFS needs. A link in
-a tree that others wrote may hold a CID of another kind; it is carried along, never computed.
+a tree that others wrote may hold a CID of another kind; it is carried along and compared with its
+block, never computed.
 Rules: the CID and multihash specifications of Multiformats.
 """
 
@@ -20,6 +21,7 @@ from versioned_zarr.errors import (
     InvalidInputError,
     MissingDependencyError,
 )
+from versioned_zarr.ipld import multihash
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Cid = NewType("Cid", bytes)
@@ -31,6 +33,8 @@ CID_SIZE: Final = 36
 _SHA2_256: Final = 0x12
 _BLAKE3: Final = 0x1E
 _DIGEST_SIZE: Final = 32
+_CIDV0: Final = b"\x12\x20"
+"""CIDv0 is a bare multihash, and always dag-pb."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def _is_ours(cid: bytes) -> bool:
 
 def codec(cid: Cid) -> int:
     """Return the code of the codec of the block that `cid` names: RAW, DAG_PB, or a foreign one."""
-    if cid[:2] == b"\x12\x20":  # CIDv0 is a bare multihash, and always dag-pb
+    if cid[:2] == _CIDV0:
         return DAG_PB
     code = shift = 0
     for byte in cid[1:10]:
@@ -153,7 +157,9 @@ def is_raw(cid: Cid) -> bool:
 
 
 def to_text(cid: Cid) -> str:
-    """Return `cid` in base32, as IPFS tools print it: `bafy...` or `bafk...`."""
+    """Return `cid` in base32, as IPFS tools print it: `bafy...` or `bafk...`; version 0 as 1."""
+    if cid[:2] == _CIDV0:
+        cid = Cid(b"\x01\x70" + cid)
     return "b" + base64.b32encode(cid).decode("ascii").rstrip("=").lower()
 
 
@@ -183,8 +189,21 @@ def from_text(text: str) -> Cid:
 
 
 def matches(cid: Cid, data: Buffer) -> bool:
-    """Tell whether `data` is the block that `cid` names; hashes all of it."""
-    return hash_of(cid).digest(data) == digest(cid)
+    """Tell whether `data` is the block that `cid` names; hashes all of it.
+
+    Raises:
+        InvalidCidError: the hash function of `cid` is not known here.
+    """
+    if _is_ours(cid):
+        return hash_of(cid).digest(data) == digest(cid)
+    found = multihash.matches(multihash.multihash_of(cid) or b"", data)
+    if found is None:
+        raise InvalidCidError(
+            f"the CID {_in_words(cid)} has a hash function that is not known here, so nothing "
+            "that is read under it can be verified",
+            text=_in_words(cid),
+        )
+    return found
 
 
 def check(cid: Cid, data: Buffer, where: str) -> None:

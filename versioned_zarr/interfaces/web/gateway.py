@@ -33,11 +33,12 @@ from versioned_zarr.interfaces.web.conditions import (
 )
 from versioned_zarr.interfaces.web.listing import answer_list, entries
 from versioned_zarr.interfaces.web.offer import Offer
-from versioned_zarr.interfaces.web.paths import UrlPath, read_cid, write_path
+from versioned_zarr.interfaces.web.paths import UrlPath, write_path
 from versioned_zarr.ipld import car_v1
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.pasted import read_cid
 from versioned_zarr.tree.dag import Scope, Span, Way, blocks_of_path, resolve
 from versioned_zarr.tree.nodes import DIRECTORIES, kind_of, pieces, read_block, size_of
 

@@ -15,10 +15,10 @@ from versioned_zarr.history import walk
 from versioned_zarr.history.commit import is_commit
 from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import HEADS, TAGS
-from versioned_zarr.interfaces.web.paths import read_cid
 from versioned_zarr.interfaces.web.reach import Reach
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.pasted import read_cid
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.tree.dag import resolve
 from versioned_zarr.tree.lookup import Trees

@@ -1,0 +1,65 @@
+"""Comparing a block that others named with its multihash; we name blocks with fewer functions.
+
+The functions that public gateways serve, as `ipfs add --hash` offers them. Rules: the multihash
+specification and its table of codes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+_FUNCTIONS: Final[dict[int, Callable[[bytes | bytearray | memoryview], bytes]]] = {
+    0x12: lambda data: hashlib.sha256(data).digest(),
+    0x13: lambda data: hashlib.sha512(data).digest(),
+    0x14: lambda data: hashlib.sha3_512(data).digest(),
+    0x15: lambda data: hashlib.sha3_384(data).digest(),
+    0x16: lambda data: hashlib.sha3_256(data).digest(),
+    0x17: lambda data: hashlib.sha3_224(data).digest(),
+    0x56: lambda data: hashlib.sha256(hashlib.sha256(data).digest()).digest(),
+    0xB220: lambda data: hashlib.blake2b(data, digest_size=32).digest(),
+    0xB240: lambda data: hashlib.blake2b(data).digest(),
+    0xB260: lambda data: hashlib.blake2s(data).digest(),
+}
+_SHORTEST_BYTES: Final = 20
+"""A digest that was cut shorter than this proves nothing; IPFS refuses it, too."""
+
+
+def multihash_of(cid: bytes) -> bytes | None:
+    """Return the multihash in a CID of version 0 or 1; None if it is no CID."""
+    at = 0
+    if cid[:2] != b"\x12\x20":
+        version, at = _varint(cid, 0)
+        _, at = _varint(cid, at)
+        if version != 1 or not at:
+            return None
+    _, digest = _varint(cid, at)
+    size, digest = _varint(cid, digest)
+    return cid[at:] if digest and len(cid) == digest + size else None
+
+
+def matches(multihash: bytes, data: bytes | bytearray | memoryview) -> bool | None:
+    """Tell whether `data` has this multihash; None where that cannot be found out.
+
+    A function that is not known here, a digest that is too short to prove anything, or another
+    number of bytes than it says.
+    """
+    code, at = _varint(multihash, 0)
+    size, at = _varint(multihash, at)
+    digest = multihash[at:]
+    function = _FUNCTIONS.get(code)
+    if function is None or not at or len(digest) != size or size < _SHORTEST_BYTES:
+        return None
+    return function(data)[:size] == digest
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number and where it ends; (0, 0) if none begins there."""
+    number = shift = 0
+    for position in range(at, min(at + 9, len(data))):
+        number |= (data[position] & 0x7F) << shift
+        if data[position] < 0x80:
+            return number, position + 1
+        shift += 7
+    return 0, 0

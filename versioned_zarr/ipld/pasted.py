@@ -1,0 +1,169 @@
+"""What people paste: CIDs in any base, `ipfs://` and `ipns://` URLs, URLs and paths of gateways.
+
+Reads text alone; asks nobody. Rules: the CID specification, Multibase, and the address forms of the
+IPFS documentation (docs.ipfs.tech/how-to/address-ipfs-on-web).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from versioned_zarr.errors import InvalidCidError, InvalidUrlError
+from versioned_zarr.ipld.cid import DAG_PB, RAW, Cid, codec, from_text, to_text
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.multihash import multihash_of
+
+_LONGEST_CID: Final = 300
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_SHA2_256: Final = b"\x12\x20"
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_IN_PATH: Final = re.compile(r"(.*?)/(ipfs|ipns)/([^/]+)(?:/(.*))?")
+_FORMS: Final = (
+    "ipfs://CID/path, a bare CID, /ipfs/CID/path, https://HOST/ipfs/CID/path "
+    "or https://CID.ipfs.HOST/path"
+)
+
+
+class Pasted(NamedTuple):
+    """An address of something on IPFS, taken apart.
+
+    Attributes:
+        cid: what it begins at, of version 1.
+        path: the names that lead on from there, with slashes between them, decoded.
+        gateway: the base URL of the gateway that it names; None if it names none.
+    """
+
+    cid: Cid
+    path: str
+    gateway: str | None
+
+    @property
+    def url(self) -> str:
+        """The same as `ipfs://CID/path`."""
+        return f"ipfs://{to_text(self.cid)}{'/' if self.path else ''}{self.path}"
+
+
+def read_pasted(text: str) -> Pasted:
+    """Read the address of something on IPFS, in any form that people paste.
+
+    Raises:
+        InvalidUrlError: it is of none of these forms, or an IPNS name.
+        InvalidCidError: what stands where the CID should is none.
+    """
+    text = text.strip()
+    if not text:
+        raise InvalidUrlError(f"no address at all; give {_FORMS}", url=text)
+    gateway = None
+    if _SCHEME.match(text):
+        namespace, name, path, gateway = _read_url(text)
+    elif text.startswith(("/ipfs/", "/ipns/")):
+        _, namespace, name, path = [*text.split("/", 3), ""][:4]
+    else:
+        namespace, (name, _, path) = "ipfs", text.partition("/")
+    if namespace == "ipns":
+        raise InvalidUrlError(
+            f"{text!r} is an IPNS name, which can come to name something else, and which a gateway "
+            f"could answer as it likes; 'ipfs name resolve {name}' says which CID it names now: "
+            "open that",
+            url=text,
+        )
+    path = path.strip("/")
+    if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise InvalidUrlError(f"the path of {text!r} has a part that no name can be", url=text)
+    return Pasted(read_any_cid(name), path, gateway)
+
+
+def _read_url(text: str) -> tuple[str, str, str, str | None]:
+    """The namespace, what follows it, the path, decoded, and the gateway of a URL."""
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise InvalidUrlError(f"{text!r} is no URL: {error}", url=text) from error
+    rest = unquote(parts.path).lstrip("/")
+    if parts.scheme in {"ipfs", "ipns"}:
+        if parts.netloc:  # as it was written: the case of a CIDv0 matters
+            return parts.scheme, parts.netloc, rest, None
+        name, _, path = rest.removeprefix(f"{parts.scheme}/").partition("/")
+        return parts.scheme, name, path, None
+    if parts.scheme in {"http", "https"}:
+        name, _, host = parts.netloc.partition(".")
+        namespace, _, host = host.partition(".")
+        if namespace in {"ipfs", "ipns"} and host:
+            return namespace, name, rest, f"{parts.scheme}://{host}"
+        found = _IN_PATH.fullmatch(parts.path)
+        if found is not None:
+            before, namespace, name, path = found.groups()
+            return namespace, name, unquote(path or ""), f"{parts.scheme}://{parts.netloc}{before}"
+    raise InvalidUrlError(f"{text!r} is no address on IPFS; give {_FORMS}", url=text)
+
+
+def read_cid(text: str) -> Cid:
+    """The CID in a URL: base32, base36, base58, base16, or a CIDv0, which becomes a CIDv1.
+
+    Raises:
+        InvalidCidError: it is none, or of a kind that no repository holds.
+    """
+    cid = _decode(text)
+    if cid is None:
+        return from_text(text)
+    return cid if inline(cid) is not None else from_text(to_text(cid))
+
+
+def read_any_cid(text: str) -> Cid:
+    """As `read_cid`, but of any hash function and length, as other tools may have chosen.
+
+    Raises:
+        InvalidCidError: it is none, or names neither a raw nor a dag-pb block.
+    """
+    cid = _decode(text)
+    if cid is None:
+        return from_text(text)  # says what is wrong
+    if inline(cid) is None and (multihash_of(cid) is None or codec(cid) not in {RAW, DAG_PB}):
+        raise InvalidCidError(f"{text!r} is no CID of a folder or file", text=text)
+    return cid
+
+
+def _decode(text: str) -> Cid | None:
+    """The CID that a text spells, of version 1 unless it is none; None for an unknown base."""
+    if len(text) > _LONGEST_CID:
+        raise InvalidCidError("too long for a CID", text=text)
+    if text[:2] == "Qm" and len(text) == 46:
+        data = _from_digits(text, _BASE58)
+        if data[:2] == _SHA2_256:
+            return Cid(b"\x01\x70" + data)
+    decoded = _from_multibase(text)
+    return None if not decoded else Cid(decoded)
+
+
+def _from_multibase(text: str) -> bytes | None:
+    base, digits = text[:1], text[1:]
+    if base == "z":
+        return _from_digits(digits, _BASE58)
+    if base in {"k", "K"}:
+        return _from_digits(digits.lower(), _BASE36)
+    if base in {"f", "F"}:
+        return _from_digits(digits.lower(), _BASE36[:16], bits=4)
+    if base in {"b", "B"}:
+        return _from_digits(digits.lower(), _BASE32, bits=5)
+    return None
+
+
+def _from_digits(digits: str, alphabet: str, *, bits: int | None = None) -> bytes:
+    """The bytes of a number; without `bits` a digit, as many as it takes plus the leading zeros."""
+    number = 0
+    for digit in digits:
+        value = alphabet.find(digit)
+        if value < 0:
+            raise InvalidCidError(f"{digits!r} is not a CID: no digit {digit!r}", text=digits)
+        number = number * len(alphabet) + value
+    if bits is None:
+        zeros = len(digits) - len(digits.lstrip(alphabet[0]))
+        return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
+    spare = len(digits) * bits % 8
+    if spare >= bits or number & ((1 << spare) - 1):
+        raise InvalidCidError(f"{digits!r} is not a CID: its last digit is too much", text=digits)
+    return (number >> spare).to_bytes(len(digits) * bits // 8, "big")
