@@ -13,7 +13,8 @@ from versioned_zarr.ipld import dag_pb, hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import SLOTS, Shard
-from versioned_zarr.ipld.unixfs import Kind
+from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.tree.nodes import slot_digits
 
 _DOTS: Final = frozenset([".", "..", *(slot + dots for slot in SLOTS for dots in (".", ".."))])
 _LARGE_BLOCK_BYTES: Final = 8192
@@ -107,6 +108,10 @@ class Shards(Protocol):
         """Return the shard that `cid` names, `depth` shards below the root of a HAMT."""
         ...
 
+    def other_shard(self, cid: Cid) -> OtherShard:
+        """Return the shard that `cid` names, of a HAMT of another width than the profile's."""
+        ...
+
 
 class ShardedDirectory(Directory):
     """A directory that is a HAMT; also one of its shards, in the cache of `Trees`.
@@ -154,6 +159,92 @@ class ShardedDirectory(Directory):
         return sorted(self, key=_name_of)
 
 
+class OtherShard(Directory):
+    """A directory that is a HAMT of another width than the profile's; also one of its shards.
+
+    Only read: what is made from it has the profile's width. That is also why it is compared with
+    other directories name by name, never shard by shard.
+    """
+
+    __slots__ = ("_by_slot", "_digits", "_shards", "_tsize", "_width")
+    is_sharded = True
+
+    def __init__(self, cid: Cid, tsize: int, node: Node, shards: Shards) -> None:
+        super().__init__(cid)
+        self._digits = slot_digits(node)
+        self._width = node.fanout.bit_length() - 1
+        self._by_slot = {link.name[: self._digits]: link for link in node.links}
+        self._tsize = tsize
+        self._shards = shards
+        bitfield = 0
+        for slot in self._by_slot:
+            number = _slot_number(slot, self._digits)
+            if number >= node.fanout:
+                raise CorruptBlockError(f"a HAMT's shard has no slot {slot!r}")
+            bitfield |= 1 << number
+        if bitfield != node.bitfield or len(self._by_slot) != len(node.links):
+            raise CorruptBlockError("a HAMT's shard has other links than its bitfield says")
+        _check_names([link.name[self._digits :] for link in node.links])
+
+    @property
+    def tsize(self) -> int:
+        """The bytes of its shards and of all below, as a link to it says."""
+        return self._tsize
+
+    def get(self, name: str) -> Link | None:
+        """Return the link called `name`, or None; read the shards on the way to it."""
+        try:
+            digest = int.from_bytes(hamt.hash_name(name), "big")
+        except UnicodeEncodeError:
+            return None  # a lone surrogate, which no name has
+        shard, left = self, _HASH_BITS
+        while left >= self._width:
+            left -= self._width
+            number = digest >> left & ((1 << self._width) - 1)
+            link = shard._by_slot.get(f"{number:0{self._digits}X}")
+            if link is None:
+                return None
+            if len(link.name) > self._digits:
+                is_it = link.name[self._digits :] == name
+                return Link(name, link.cid, link.tsize) if is_it else None
+            shard = self._below(link.cid)
+        return None
+
+    def _below(self, cid: Cid) -> OtherShard:
+        shard = self._shards.other_shard(cid)
+        if shard._width != self._width:
+            text = to_text(cid)
+            raise CorruptBlockError(f"block {text} is a shard of another width", cid=text)
+        return shard
+
+    def __iter__(self) -> Iterator[Link]:
+        way = [iter(self._by_slot.values())]
+        while way:
+            if len(way) * self._width > _HASH_BITS:
+                text = to_text(self.cid)
+                raise CorruptBlockError(f"the HAMT {text} is too deep", cid=text)
+            for name, cid, tsize in way[-1]:
+                if len(name) == self._digits:
+                    way.append(iter(self._below(cid)._by_slot.values()))
+                    break
+                yield Link(name[self._digits :], cid, tsize)
+            else:
+                way.pop()
+
+    def links(self) -> list[Link]:
+        """Return all links, sorted by name; read all shards."""
+        return sorted(self, key=_name_of)
+
+
+_HASH_BITS: Final = 64
+
+
+def _slot_number(slot: str, digits: int) -> int:
+    """The number of a slot, or one that no HAMT has if it is written in another way."""
+    is_written_so = len(slot) == digits and not set(slot) - set("0123456789ABCDEF")
+    return int(slot, 16) if is_written_so else 1 << 20
+
+
 def links_below(shards: Shards, shard: Shard, depth: int) -> Iterator[Link]:
     """Yield the links of all names in and below a shard, in the order of their hashes."""
     way = [iter(shard.values())]
@@ -190,6 +281,8 @@ def read(cid: Cid, block: bytes, shards: Shards) -> tuple[Directory | int, int]:
             directory.decode()
             return directory, len(node.links)
         tsize = len(block) + sum([link.tsize for link in node.links])
+        if node.kind is Kind.HAMT and node.fanout != unixfs.HAMT_FANOUT:
+            return OtherShard(cid, tsize, node, shards), len(node.links)
         _names_of(node.links)
         return ShardedDirectory(cid, tsize, hamt.read_shard(node), shards), len(node.links)
 
@@ -207,10 +300,14 @@ def _by_name(links: list[Link]) -> dict[str, Link]:
 def _names_of(links: list[Link]) -> list[str]:
     """Return the links' names; refuse those that lead out of a folder, or below another's value."""
     names = [link.name for link in links]
+    _check_names(names)
+    return names
+
+
+def _check_names(names: list[str]) -> None:
     joined = "".join(names)
     if "/" in joined or "\0" in joined or not _DOTS.isdisjoint(names):
         raise CorruptBlockError("a directory with a name that no key can have: '.', '..', '/', NUL")
-    return names
 
 
 @contextmanager

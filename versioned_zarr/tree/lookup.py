@@ -12,8 +12,9 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import MAX_DEPTH, Shard
-from versioned_zarr.tree.directory import Directory, ShardedDirectory, read
+from versioned_zarr.tree.directory import Directory, OtherShard, ShardedDirectory, read
 from versioned_zarr.tree.keys import MAX_PARTS, in_key_order
+from versioned_zarr.tree.nodes import read_block
 
 __all__ = ["BlockSource", "Directory", "Trees"]
 
@@ -72,6 +73,16 @@ class Trees:
         text = cids.to_text(cid)
         raise CorruptBlockError(
             f"block {text} is linked as a HAMT's shard but is none, or lies too deep", cid=text
+        )
+
+    def other_shard(self, cid: Cid) -> OtherShard:
+        """Return the shard that `cid` names, of a HAMT of another width than the profile's."""
+        node = self._node(cid)
+        if isinstance(node, OtherShard):
+            return node
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"block {text} is linked as a HAMT's shard but is none, or of another width", cid=text
         )
 
     def is_directory(self, link: Link) -> bool:
@@ -178,7 +189,7 @@ class Trees:
         if not _is_dag_pb(cid):
             text = cids.to_text(cid)
             raise CorruptBlockError(f"block {text} is linked in a tree but is not dag-pb", cid=text)
-        block = unixfs.EMPTY_DIRECTORY if cid == self.empty else self.blocks.get(cid)
+        block = unixfs.EMPTY_DIRECTORY if cid == self.empty else read_block(self.blocks.get, cid)
         return read(cid, bytes(block), self)
 
 
