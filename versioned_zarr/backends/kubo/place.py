@@ -7,12 +7,11 @@ under $VERSIONED_ZARR_HOME.
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from versioned_zarr.backends.home import home
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
 from versioned_zarr.backends.kubo.refs import MfsRefs
@@ -27,16 +26,6 @@ from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
 
 MFS_ROOT = "/versioned-zarr"
-HOME_VARIABLE = "VERSIONED_ZARR_HOME"
-
-
-def home() -> Path:
-    """Where this machine keeps what belongs to repositories elsewhere."""
-    named = os.environ.get(HOME_VARIABLE)
-    if named:
-        return Path(named)
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "versioned-zarr"
 
 
 class KuboPlace:
