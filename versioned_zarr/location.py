@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote, urlsplit
 
+from versioned_zarr.backends.gateway import open_snapshot as open_snapshot
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.errors import (
@@ -23,11 +24,12 @@ from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.cloning import begin, check_begun, fill
+from versioned_zarr.repository.cloning import begin, check_begun, check_paths, fill
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
 from versioned_zarr.repository.place import Place, StoragePlace, Verify
 from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.selection import Selection
 from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.storage import Storage
 
@@ -158,6 +160,8 @@ def clone(
     dst: str | os.PathLike[str],
     *,
     refs: str | Sequence[str] | None = None,
+    depth: int | None = None,
+    paths: Sequence[str] | None = None,
     progress: OnMoving | None = None,
 ) -> BlockRepository:
     """Make a new repository as a copy of another, which it knows as the remote `origin`.
@@ -169,6 +173,9 @@ def clone(
         src: the repository to copy.
         dst: where the copy shall be; see `create`.
         refs: only these branches and tags.
+        depth: copy only so many commits of each branch, counted from its end. Here and below, what
+            is left out is fetched from `src` when it is read, verified, and kept.
+        paths: copy only these groups, arrays or keys, with the metadata on the way to them.
         progress: called after each batch that was stored.
 
     Raises:
@@ -176,15 +183,21 @@ def clone(
         AlreadyExistsError: there is something at `dst`.
         RefNotFoundError: `src` has no such ref.
         InvalidRefError: of `refs`, none is a branch.
+        KeyNotFoundError: no branch has anything at one of `paths`.
+        InvalidInputError: `depth` is less than 1, or the rest could not be fetched later.
     """
     source = open(src)
+    if isinstance(paths, str):
+        raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
+    selection = Selection(source.url, depth, tuple(paths or ()))
+    check_paths(source.stores, selection)
     place = _place(dst, {})
     with place.storage.lock("create"):
         try:
             check_begun(open(dst).stores, source.url)
         except RepositoryNotFoundError:
             place.check_free()
-            begin(place.stores(hash_function(source.hash), "network"), source.url)
+            begin(place.stores(hash_function(source.hash), "network"), selection)
             place.write_marker(encode_marker(source.hash))
     copy = open(dst)
     fill(copy.stores, refs, progress=progress)

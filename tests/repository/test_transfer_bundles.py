@@ -191,7 +191,7 @@ def test_blocks_of_another_kind_are_refused(car: Path) -> None:
     block = b"x"
     v0 = cid.Cid(cid.hash_function("sha2-256").raw(block)[2:])
     car.write_bytes(car_v1.header([v0]) + car_v1.section_head(v0, 1) + block)
-    with pytest.raises(vz.InvalidCidError, match="unknown kind"):
+    with pytest.raises(vz.InvalidCidError, match="only what a CIDv1"):
         memory().import_car(car)
     pytest.importorskip("blake3")
     other = cid.hash_function("blake3").raw(block)

@@ -240,7 +240,7 @@ class PackedStore:
                 self.refresh()
             yield all(cid in self for cid in wanted)
 
-    def near(self) -> contextlib.nullcontext[None]:
+    def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`: everything is near."""
         return _NEAR
 

@@ -22,14 +22,26 @@ from versioned_zarr.cli.output import (
 @click.argument("source")
 @click.argument("place")
 @click.option("-r", "--ref", "refs", multiple=True, help="Only this branch or tag; repeatable.")
+@click.option("--depth", type=click.IntRange(min=1), help="Only so many commits of each branch.")
+@click.option("-p", "--path", "paths", multiple=True, help="Only this group or array; repeatable.")
 @as_json
-def clone(source: str, place: str, refs: tuple[str, ...], as_json: bool) -> None:
+def clone(
+    source: str,
+    place: str,
+    refs: tuple[str, ...],
+    depth: int | None,
+    paths: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Make a new repository at PLACE as a copy of SOURCE, both paths or URLs.
 
-    Interrupted, it goes on where it stopped when it is called again.
+    Interrupted, it goes on where it stopped when it is called again. What --depth and --path
+    leave out is fetched from SOURCE when it is read.
     """
     with moving_bar("cloning") as progress:
-        copy = vz.clone(source, place, refs=list(refs) or None, progress=progress)
+        copy = vz.clone(
+            source, place, refs=list(refs) or None, depth=depth, paths=paths, progress=progress
+        )
     if as_json:
         branches = {name: commit.cid for name, commit in copy.branches.items()}
         tags = {name: commit.cid for name, commit in copy.tags.items()}

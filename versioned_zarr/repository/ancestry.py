@@ -6,13 +6,14 @@ interrupted transfer, or `gc`, left of a tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.repository.novelty import Found, Novelty
+from versioned_zarr.repository.selection import blocks_of_paths
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.tree.nodes import links_of
 
@@ -40,17 +41,38 @@ def either(first: Stores, second: Stores) -> Callable[[str], Commit]:
     return read
 
 
-def commit_blocks(stores: Stores, novelty: Novelty, cid: str) -> Iterator[Found]:
+def commit_blocks(
+    stores: Stores,
+    novelty: Novelty,
+    cid: str,
+    *,
+    beside: Collection[str] | None = None,
+    paths: Sequence[str] = (),
+) -> Iterator[Found]:
     """Yield the new blocks of a commit and of its tree, not those of its parents.
 
     The tree is walked beside those of the parents, which the other side has, or is given as well.
+
+    Args:
+        stores: where the commit is.
+        novelty: the walk that this is part of.
+        cid: the commit.
+        beside: the only parents whose trees the other side has; None for all.
+        paths: the only parts of the tree that are wanted; none for all.
     """
     commit, name = stores.commit(cid), from_text(cid)
-    trees = [from_text(stores.commit(parent).tree) for parent in commit.parents]
+    trees = [
+        from_text(stores.commit(parent).tree)
+        for parent in commit.parents
+        if beside is None or parent in beside
+    ]
     own = list(_own_blocks(novelty, name))
     if novelty.parents_first:
         yield from own
-    yield from novelty.blocks(from_text(commit.tree), trees)
+    if paths:
+        yield from blocks_of_paths(novelty, from_text(commit.tree), trees, paths)
+    else:
+        yield from novelty.blocks(from_text(commit.tree), trees)
     if not novelty.parents_first:
         yield from reversed(own)
     novelty.complete.add(name)

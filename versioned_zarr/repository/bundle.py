@@ -25,7 +25,7 @@ from versioned_zarr.ipld import car_v1
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, FIRST_SECTION, encode_index, pack_head
 from versioned_zarr.ipld.car_v1 import Car, Section
-from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, from_text, to_text
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.repository.ancestry import commit_blocks, tips
 from versioned_zarr.repository.novelty import Found, Novelty
@@ -163,10 +163,18 @@ def _is_whole(section: Section, where: str) -> bool:
     place = f"{where} at byte {section.offset}"
     held = inline(section.cid) if section.cid[:1] == b"\x01" else None
     if held is None:
+        is_kept = len(section.cid) == CID_SIZE and section.cid[1] in (RAW, DAG_PB)
         try:
-            is_sound = cids.matches(section.cid, section.data)
-        except InvalidCidError as error:
-            raise InvalidCidError(f"{place}: {error}", text=error.text) from error
+            is_sound = is_kept and cids.matches(section.cid, section.data)
+        except InvalidCidError:
+            is_kept = is_sound = False
+        if not is_kept:
+            text = to_text(section.cid)
+            raise InvalidCidError(
+                f"the block in {place} is named {text}, and a repository keeps only what a CIDv1 "
+                "names, raw or dag-pb, with sha2-256 or blake3",
+                text=text,
+            )
     else:
         is_sound = held == section.data
     if not is_sound:

@@ -8,11 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from versioned_zarr.errors import AlreadyExistsError, InvalidRefError
+from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidRefError,
+    KeyNotFoundError,
+)
 from versioned_zarr.history.refs import HEADS, REMOTES
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.repository.ref_moves import move_ref
 from versioned_zarr.repository.remotes import ORIGIN, Remotes
+from versioned_zarr.repository.selection import Selection, has_path, write
 from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.repository.transfer import fetch
@@ -20,8 +27,20 @@ from versioned_zarr.repository.transfer import fetch
 RECORD = "clone.json"
 
 
-def begin(stores: Stores, url: str) -> None:
-    """Make ready what is to become a copy of the repository at a URL."""
+def begin(stores: Stores, selection: Selection) -> None:
+    """Make ready what is to become a copy of another repository, or of a part of it.
+
+    Raises:
+        InvalidInputError: a part, and the place cannot fetch the rest later.
+    """
+    url = selection.origin
+    if not selection.is_everything:
+        if not isinstance(stores.blocks, PackedStore):
+            raise InvalidInputError(
+                "a clone with depth or paths fetches the rest when it is read, which one at "
+                f"{stores.storage.url!r} cannot; clone all of it, or into a folder"
+            )
+        write(stores.storage, selection)
     empty = unixfs.EMPTY_DIRECTORY
     stores.blocks.put([(stores.empty_tree, empty)], stores.empty_tree)
     Remotes(stores).add(ORIGIN, url)
@@ -44,6 +63,21 @@ def check_begun(stores: Stores, url: str) -> None:
             "place",
             name=stores.storage.url,
         )
+
+
+def check_paths(source: Stores, selection: Selection) -> None:
+    """Make sure that each path that is wanted lies in the tree of some branch.
+
+    Raises:
+        KeyNotFoundError: it does not.
+    """
+    for path in selection.paths:
+        standing = [source.refs.read(HEADS, name) for name in source.refs.names(HEADS)]
+        trees = [source.tree_of(entry.commit) for entry in standing if entry and entry.commit]
+        if not any(has_path(source.blocks.get, tree, path) for tree in trees):
+            raise KeyNotFoundError(
+                f"no branch of {source.storage.url!r} has anything at {path!r}", key=path
+            )
 
 
 def fill(

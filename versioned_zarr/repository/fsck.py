@@ -13,6 +13,7 @@ from typing import Any
 from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
 from versioned_zarr.blocks.packed import HOUSE_LOCK, INDEX, PACKS
+from versioned_zarr.blocks.partial import PartialStore
 from versioned_zarr.blocks.store import ServedBlocks
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -81,12 +82,14 @@ class Report:
     Attributes:
         missing: blocks that something names and that are nowhere.
         damaged: what is there and is not what it should be.
+        absent: the CIDs of blocks that a partial copy fetches when they are read. No fault.
         unreferenced: the CIDs of blocks that nothing reaches; `gc` removes them. No fault.
         checked_blocks: how many blocks were looked at.
     """
 
     missing: list[Damage] = field(default_factory=list)
     damaged: list[Damage] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
     unreferenced: list[str] = field(default_factory=list)
     checked_blocks: int = 0
 
@@ -102,6 +105,8 @@ class Report:
     def __str__(self) -> str:
         lines = [f"missing: {damage}" for damage in self.missing]
         lines += [f"damaged: {damage}" for damage in self.damaged]
+        if self.absent:
+            lines.append(f"absent: {len(self.absent)} blocks, to be fetched when they are read")
         state = "clean" if self.is_clean else "NOT clean"
         lines.append(
             f"{state}: {self.checked_blocks} blocks checked, {len(self.unreferenced)} unreferenced"
@@ -154,6 +159,10 @@ def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Rep
     reached: set[bytes] = set()
     impact = trace(sound, roots, reached)
     _name_impact(sound, impact, report)
+    if isinstance(stores.blocks, PartialStore):
+        absent = {to_text(cid) for cid in impact if cid[-32:] not in sound.lost}
+        report.absent = sorted(absent)
+        report.missing = [damage for damage in report.missing if damage.cid not in absent]
     reached.add(stores.empty_tree[-32:])
     _, kept = _session_roots(stores)
     _reach_values(sound, kept, reached)

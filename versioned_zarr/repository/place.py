@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.errors import AlreadyExistsError
 from versioned_zarr.history.refs import LogRefs
 from versioned_zarr.ipld.cid import HashFunction
 from versioned_zarr.repository.marker import MARKER
+from versioned_zarr.repository.selection import packed_or_partial
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
@@ -76,6 +76,6 @@ class StoragePlace:
 
     def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
         """See `Place.stores`."""
-        blocks = PackedStore(self.storage, hash_function, verify=verify == "always")
+        blocks = packed_or_partial(self.storage, hash_function, verify=verify == "always")
         trees = Trees(blocks, hash_function)
         return Stores(self.storage, blocks, LogRefs(self.storage), trees, self.read_marker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from versioned_zarr.blocks.partial import PartialStore
 from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -54,8 +55,9 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
     """Add to `reached` the digests of the roots and of all blocks below them. O(new blocks).
 
     Raises:
-        BlockNotFoundError: one of them is missing.
+        BlockNotFoundError: one of them is missing, and not merely absent from a partial copy.
     """
+    get = source.get_here if isinstance(source, PartialStore) else source.get
     stack = [cid for cid in roots if cid[-32:] not in reached]
     while stack:
         cid = stack.pop()
@@ -65,5 +67,5 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
         reached.add(digest)
         if cids.is_raw(cid):
             continue
-        links = dag_pb.decode(source.get(cid))[0]
+        links = dag_pb.decode(get(cid))[0]
         stack += [link.cid for link in links if link.cid[-32:] not in reached]

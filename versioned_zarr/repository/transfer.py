@@ -32,6 +32,7 @@ from versioned_zarr.repository.novelty import Get, Novelty
 from versioned_zarr.repository.ref_moves import WORDS, RefMove, move_ref
 from versioned_zarr.repository.remotes import UNNAMED, Remotes, open_stores
 from versioned_zarr.repository.revisions import resolve_commit
+from versioned_zarr.repository.selection import Selection, newest, read
 from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader
 from versioned_zarr.repository.stores import Stores
 
@@ -70,9 +71,20 @@ class _Wish(NamedTuple):
 
 
 def copy_commits(
-    source: Stores, target: Stores, wanted: Sequence[Cid], tell: OnMoving | None = None
+    source: Stores,
+    target: Stores,
+    wanted: Sequence[Cid],
+    tell: OnMoving | None = None,
+    selection: Selection | None = None,
 ) -> Moving:
     """Store on the target what commits reach and its refs do not. O(that).
+
+    Args:
+        source: where from.
+        target: where to.
+        wanted: the commits.
+        tell: called after each batch that was stored.
+        selection: how much of it a target takes that fetches the rest when it is read.
 
     Raises:
         InvalidInputError: the two name blocks with different hash functions.
@@ -88,11 +100,17 @@ def copy_commits(
     known = tips(target)
     starts = [to_text(cid) for cid in wanted]
     with reader(source.blocks, target.blocks) as pool:
-        commits = walk.beyond(starts, known, either(source, target))
+        beside: set[str] | None = None
+        paths: tuple[str, ...] = () if selection is None else selection.paths
+        if selection is None or selection.depth is None:
+            commits = walk.beyond(starts, known, either(source, target))
+        else:
+            commits = newest(starts, known, selection.depth, source.commit)
+            beside = {*commits, *known}
         novelty = Novelty(_nearest(source, target), set(map(from_text, known)), pool)
         sender = Sender(target.blocks, source.blocks.get, source.storage.url, pool, tell)
         for cid in reversed(commits):
-            for found in commit_blocks(source, novelty, cid):
+            for found in commit_blocks(source, novelty, cid, beside=beside, paths=paths):
                 sender.add(found)
         return sender.finish()
 
@@ -172,10 +190,17 @@ def fetch(
                 name=ref,
             )
     with stores.blocks.keep(()):
-        moving = copy_commits(source, stores, [wish.commit for wish in wishes], progress)
+        wanted = [wish.commit for wish in wishes]
+        moving = copy_commits(source, stores, wanted, progress, _selected(stores, source))
         why = f"fetch from {source.storage.url}"
         moves = [move for wish in wishes if (move := _see(stores, wish, why)) is not None]
     return Transfer(tuple(moves), moving)
+
+
+def _selected(stores: Stores, source: Stores) -> Selection | None:
+    """How much a partial copy takes of its origin; of others, which may be gone later, all."""
+    selection = read(stores.storage)
+    return selection if selection and selection.origin == source.storage.url else None
 
 
 def pull(

@@ -1,0 +1,146 @@
+"""Partial and shallow clones: what they hold, what they fetch, and what keeps them whole."""
+
+from __future__ import annotations
+
+import gc
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import versioned_zarr as vz
+from tests.repository.moving import commit, memory, watched
+from versioned_zarr.repository.repository import BlockRepository
+
+
+@pytest.fixture
+def ours() -> BlockRepository:
+    repository = memory()
+    for number, name in enumerate(("tas", "pr", "tas")):
+        with repository.session("main", f"write {name}") as session:
+            group = zarr.open_group(session.store, mode="a")
+            array = group.require_array(name, shape=(100, 100), chunks=(10, 10), dtype="f4")
+            array[:] = np.random.default_rng(number).random((100, 100))
+    return repository
+
+
+def place(tmp_path: Path, name: str = "copy") -> Path:
+    return tmp_path / f"{name}.vz"
+
+
+def stored(repository: BlockRepository) -> int:
+    return repository.fsck().checked_blocks
+
+
+def test_a_partial_clone_holds_its_paths_and_fetches_the_rest(
+    ours: BlockRepository, tmp_path: Path
+) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
+    report = copy.fsck()
+    assert report.is_clean
+    assert report.absent
+    expected = dict(ours.checkout().mapping)
+    with watched(ours) as counted:
+        array = zarr.open_group(copy.checkout().store, mode="r")["tas"]
+        values = array[:]
+    assert not counted.got
+    assert (values == zarr.open_array(ours.checkout().store, path="tas")[:]).all()
+    with watched(ours) as counted:
+        assert dict(copy.checkout().mapping) == expected
+    assert 100 <= len(counted.got) < 120
+    with watched(ours) as counted:
+        assert dict(copy.checkout().mapping) == expected
+    assert not counted.got
+
+
+def test_what_was_fetched_is_kept(ours: BlockRepository, tmp_path: Path) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
+    before = stored(copy)
+    expected = dict(copy.checkout().mapping)
+    del copy
+    gc.collect()
+    copy = vz.open(place(tmp_path))
+    assert stored(copy) > before + 100
+    with watched(ours) as counted:
+        assert dict(copy.checkout().mapping) == expected
+    assert not counted.got
+
+
+def test_a_shallow_clone_holds_the_newest_commits_and_fetches_the_others(
+    ours: BlockRepository, tmp_path: Path
+) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), depth=1)
+    expected = dict(ours.checkout().mapping)
+    with watched(ours) as counted:
+        assert dict(copy.checkout().mapping) == expected
+    assert not counted.got
+    assert [each.to_dict() for each in copy.log()] == [each.to_dict() for each in ours.log()]
+    assert copy.diff("main~1", "main").to_dict() == ours.diff("main~1", "main").to_dict()
+    assert copy.fsck().is_clean
+
+
+def test_gc_and_repack_take_nothing_of_it_and_fetch_nothing(
+    ours: BlockRepository, tmp_path: Path
+) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=2)
+    before = stored(copy)
+    commit(copy, {"tas/note": b"mine"})
+    with watched(ours) as counted:
+        copy.gc(keep_reflog=timedelta(0))
+        copy.repack()
+        assert copy.fsck().is_clean
+    assert not counted.got
+    assert stored(copy) > before
+    assert copy.checkout().read("tas/note") == b"mine"
+
+
+def test_work_on_a_partial_clone_goes_back(ours: BlockRepository, tmp_path: Path) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=1)
+    commit(copy, {"tas/note": b"mine", "new/zarr.json": b"{}"})
+    commit(ours, {"pr/note": os.urandom(10)})
+    copy.pull("origin")
+    copy.push("origin", "main")
+    assert ours.branches["main"] == copy.branches["main"]
+    assert ours.fsck().is_clean
+    assert ours.checkout().read("tas/note") == b"mine"
+
+
+def test_a_whole_clone_of_a_partial_one(ours: BlockRepository, tmp_path: Path) -> None:
+    vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=1)
+    whole = vz.clone(place(tmp_path), place(tmp_path, "whole"))
+    assert list(whole.log()) == list(ours.log())
+    assert whole.fsck().is_clean
+    assert not whole.fsck().absent
+
+
+def test_damage_is_not_taken_for_absence(ours: BlockRepository, tmp_path: Path) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
+    (pack, *_) = sorted((place(tmp_path) / "packs").iterdir(), key=lambda p: -p.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.write_bytes(data)
+    assert copy.fsck().damaged
+
+
+def test_without_its_origin_it_says_what_it_lacks(ours: BlockRepository, tmp_path: Path) -> None:
+    source = vz.clone(ours.url, place(tmp_path, "source"))
+    copy = vz.clone(source.url, place(tmp_path), paths=["tas"])
+    del source
+    os.rename(place(tmp_path, "source"), place(tmp_path, "gone"))
+    assert copy.checkout().read("tas/zarr.json")
+    with pytest.raises(vz.RepositoryNotFoundError, match=r"source\.vz"):
+        dict(copy.checkout().mapping)
+    assert copy.fsck().is_clean
+
+
+def test_what_cannot_be_a_part_is_refused(ours: BlockRepository, tmp_path: Path) -> None:
+    with pytest.raises(vz.InvalidInputError, match="list of paths"):
+        vz.clone(ours.url, place(tmp_path), paths="tas")  # type: ignore[arg-type]
+    with pytest.raises(vz.InvalidInputError, match="depth"):
+        vz.clone(ours.url, place(tmp_path), depth=0)
+    with pytest.raises(vz.KeyNotFoundError, match="'tos'"):
+        vz.clone(ours.url, place(tmp_path), paths=["tos"])
+    assert not place(tmp_path).exists()

@@ -1,0 +1,132 @@
+"""The blocks of a partial copy: packs here, and what they lack fetched from elsewhere, and kept.
+
+What was not fetched yet is absent, which is no damage: the other place has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+
+from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.blocks.store import Block, BlockStore, NotNearError, Publishable
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage import Storage
+
+_BATCH_BYTES = 8 << 20
+_BATCH_BLOCKS = 1024
+
+
+class PartialStore(PackedStore):
+    """A `BlockStore` of packs, completed from another one as it is read. Thread-safe.
+
+    Blocks that were fetched are gathered in memory, and become a pack when there are enough of
+    them, or when the process ends; what is lost before is fetched again.
+
+    Args:
+        storage: where the packs lie.
+        hash_function: names the blocks.
+        verify: whether blocks are compared with their CIDs on every read; those that are fetched
+            always are.
+        origin: opens the other store, which is done when it is first needed.
+        where: what the other store is called, for errors.
+    """
+
+    is_remote = True
+
+    def __init__(
+        self,
+        storage: Storage,
+        hash_function: HashFunction,
+        *,
+        verify: bool,
+        origin: Callable[[], BlockStore],
+        where: str,
+    ) -> None:
+        super().__init__(storage, hash_function, verify=verify)
+        self._open, self._where = origin, where
+        self._origin: BlockStore | None = None
+        self._gathered: dict[Cid, memoryview] = {}
+        self._gathered_bytes = 0
+        self._gathering = threading.Lock()
+        self._nearby = threading.local()
+        plain = PackedStore(storage, hash_function, verify=False)
+        weakref.finalize(self, _store, plain, self._gathered)
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`."""
+        found = self._gathered.get(cid)
+        if found is not None:
+            return found
+        if cid in self or (self.refresh() and cid in self):
+            return super().get(cid)
+        return self._fetch(cid)
+
+    def get_here(self, cid: Cid) -> memoryview:
+        """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
+        found = self._gathered.get(cid)
+        if found is None:
+            found = self.find(cid)
+        return memoryview(unixfs.EMPTY_DIRECTORY) if found is None else found
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`."""
+        return cid in self._gathered or super().__contains__(cid)
+
+    @contextlib.contextmanager
+    def near(self) -> Iterator[None]:
+        """See `BlockStore.near`."""
+        self._nearby.is_asked = True
+        try:
+            yield
+        finally:
+            self._nearby.is_asked = False
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """See `BlockStore.missing`; what is only in memory is."""
+        self.flush()
+        return super().missing(wanted)
+
+    def put(self, blocks: Sequence[Block], root: Cid, *, durable: bool = True) -> None:
+        """See `BlockStore.put`; what was fetched is stored as well, as it may be counted on."""
+        self.flush()
+        super().put(blocks, root, durable=durable)
+
+    def publish(self, draft: Publishable, root: Cid) -> None:
+        """See `BlockStore.publish`; as for `put`."""
+        self.flush()
+        super().publish(draft, root)
+
+    def flush(self) -> None:
+        """Make a pack of the blocks that were fetched."""
+        with self._gathering:
+            _store(self, self._gathered)
+            self._gathered_bytes = 0
+
+    def _fetch(self, cid: Cid) -> memoryview:
+        if getattr(self._nearby, "is_asked", False):
+            raise NotNearError
+        if self._origin is None:
+            self._origin = self._open()
+        data = self._origin.get(cid)
+        cids.check(cid, data, self._where)
+        block = memoryview(bytes(data))
+        with self._gathering:
+            self._gathered[cid] = block
+            self._gathered_bytes += len(block)
+            is_full = self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_BLOCKS
+        if is_full:
+            self.flush()
+        return block
+
+
+def _store(packed: PackedStore, gathered: dict[Cid, memoryview]) -> None:
+    blocks = list(gathered.items())
+    if blocks:
+        PackedStore.put(packed, blocks, blocks[-1][0])
+    for cid, _ in blocks:
+        del gathered[cid]
