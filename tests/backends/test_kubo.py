@@ -196,7 +196,7 @@ def test_an_upload_that_breaks_goes_on_where_it_was(
         between.limit_bytes, between.passed_bytes = None, 0
         assert repository.checkout().mapping == {}
         session.commit("goes on")
-        assert between.passed_bytes < 24 * MIB
+        assert between.passed_bytes < 36 * MIB
         assert repository.checkout().mapping == values
 
 
@@ -313,3 +313,92 @@ def refusing_server() -> list[str]:
         "s.serve_forever()\n"
     )
     return [sys.executable, "-c", code]
+
+
+def test_many_small_values_come_by_the_dozen(
+    node: Daemon, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {f"a/c/{number}": b"%d" % number * 100 for number in range(500)}
+    with vz.create(url).session(message="many") as session:
+        session.mapping.update(values)
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "elsewhere"))
+    with proxy(node.rpc) as between:
+        snapshot = vz.open(url.replace(node.rpc, between.url)).checkout()
+        first = dict(list(values.items())[:1])
+        between.requests.clear()
+        assert {key: snapshot.mapping[key] for key in first} == first
+        one = len(between.requests)
+        assert one <= 4
+        assert {key: snapshot.mapping[key] for key in values} == values
+        assert len(between.requests) - one < 30
+
+
+def test_a_snapshot_is_published_and_found_again(node: Daemon, url: str) -> None:
+    repository = vz.create(url)
+    names = []
+    for number in range(2):
+        with repository.session(message="x") as session:
+            session.write("a", bytes([number]))
+        names.append(repository.publish("main", key="climate"))
+        assert repository.resolve(names[-1]).cid == repository.checkout().cid
+    assert names[0] == names[1]
+    assert names[0].startswith("ipns://k")
+    said = node.ipfs("name", "resolve", names[0].removeprefix("ipns://")).decode().strip()
+    assert said == f"/ipfs/{repository.checkout().cid}"
+    with pytest.raises(vz.RefNotFoundError):
+        repository.resolve("ipns://k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8")
+
+
+def test_a_folder_cannot_publish(tmp_path: Path) -> None:
+    with pytest.raises(vz.InvalidInputError, match="not on an IPFS node"):
+        vz.create(tmp_path / "r").publish()
+
+
+def test_an_ipfshttpclient_is_taken_for_its_credentials(node: Daemon, url: str) -> None:
+    ipfshttpclient = pytest.importorskip("ipfshttpclient")
+    seen: list[bytes] = []
+    with proxy(node.rpc, loses_answer=lambda request: bool(seen.append(request))) as between:
+        client = ipfshttpclient.Client("/dns/localhost/tcp/1/http", auth=("me", "secret"))
+        repository = vz.create(url.replace(node.rpc, between.url), client=client)
+        assert all(b"authorization: basic bwu6c2vjcmv0" in head.lower() for head in heads(seen))
+    assert vz.open(url).checkout().cid == repository.checkout().cid
+    with pytest.raises(vz.InvalidInputError, match="ipfshttpclient"):
+        vz.open(url, client=object())
+
+
+def test_push_and_pull_between_a_folder_and_a_node(node: Daemon, url: str, tmp_path: Path) -> None:
+    folder, on_node = vz.create(tmp_path / "r"), vz.create(url)
+    with folder.session(message="here") as session:
+        session.write("a", b"1" * 3 * MIB)
+    folder.push(url, ["main:pushed"])
+    assert on_node.branches["pushed"].cid == folder.branches["main"].cid
+    with on_node.session("pushed", message="there") as session:
+        session.write("b", b"2")
+    folder.pull(url, ["pushed:main"])
+    assert folder.branches["main"].cid == on_node.branches["pushed"].cid
+    copy = vz.clone(url, tmp_path / "copy")
+    assert copy.checkout("pushed").mapping == on_node.checkout("pushed").mapping
+
+
+def test_vz_works_on_a_node(
+    url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pytest.importorskip("versioned_zarr.cli.app").run
+    monkeypatch.setenv("VERSIONED_ZARR_REPO", url)
+    run(["init", url])
+    with vz.open(url).session(message="first words") as session:
+        session.write("notes/a", b"hello")
+    for arguments, said in (
+        (["log"], "first words"),
+        (["ls"], "notes"),
+        (["cat", "main", "notes/a"], "hello"),
+        (["fsck"], "clean"),
+        (["gc"], ""),
+        (["publish", "--key", "vz-test"], "ipns://k"),
+        (["cache", "size"], "bytes"),
+        (["cache", "clear"], ""),
+        (["cat", "main", "notes/a"], "hello"),
+    ):
+        capfd.readouterr()
+        run(arguments)
+        assert said in capfd.readouterr().out

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 import versioned_zarr as vz
-from versioned_zarr.cli import history, keeping, refs, serve, transfer, values
+from versioned_zarr.cli import history, keeping, network, refs, serve, transfer, values
 from versioned_zarr.cli.output import Context
 
 EXIT_FAILURE = 1
@@ -36,7 +36,7 @@ def cli(context: click.Context, repository: str | None) -> None:
     context.obj = Context(repository)
 
 
-for module in (history, refs, values, keeping, transfer, serve):
+for module in (history, refs, values, keeping, transfer, network, serve):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -114,16 +114,18 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """See `zarr.abc.store.Store.get`; ranges past the end are clamped as slices are."""
-        if self._blocks.is_remote:
-            return await self._wait_for(
-                lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)
+        try:
+            with self._blocks.near():
+                found = self._view.find(key)
+                if found is None:
+                    return None
+                if found.tsize <= INLINE_BYTES:
+                    return self._read(found, prototype, byte_range)
+        except NotNearError:
+            return await asyncio.to_thread(
+                self.get_sync, key, prototype=prototype, byte_range=byte_range
             )
-        found = self._view.find(key)
-        if found is None:
-            return None
-        if found.tsize > INLINE_BYTES:
-            return await asyncio.to_thread(self._read, found, prototype, byte_range)
-        return self._read(found, prototype, byte_range)
+        return await asyncio.to_thread(self._read, found, prototype, byte_range)
 
     def get_sync(
         self,
@@ -243,10 +245,10 @@ class VersionedStore(Store):
     async def set(self, key: str, value: Buffer) -> None:
         """See `zarr.abc.store.Store.set`; survives the death of the process once it returns."""
         data = self._checked(value, "set")
-        if len(data) > INLINE_BYTES or self._blocks.is_remote:
+        if len(data) > INLINE_BYTES:
             await asyncio.to_thread(self.session.write, key, data)
         else:
-            self.session.write(key, data)
+            await self._wait_for(lambda: self.session.write(key, data))
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """As `set`, on the caller's thread."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from versioned_zarr import faces
+from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
@@ -30,7 +31,7 @@ from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats, measure
-from versioned_zarr.repository.stores import Stores
+from versioned_zarr.repository.stores import Publisher, Stores
 from versioned_zarr.repository.working import Working
 from versioned_zarr.tree.diff import changes
 
@@ -158,6 +159,45 @@ class BlockRepository(Exchange):
     def reflog(self, branch: str = "main") -> Iterator[RefEntry]:
         """Where a branch stood, the newest first, also of a branch that was deleted."""
         return self.stores.refs.history(HEADS, check_ref_name(branch))
+
+    # Names that others can find
+
+    def publish(self, ref: str = "main", *, key: str | None = None) -> str:
+        """Let an IPNS name stand for the snapshot that a ref names now.
+
+        The node signs it, also where it has no network. To publish again with the same key moves
+        the name.
+
+        Args:
+            ref: see `checkout`.
+            key: the node's key that signs, made if there is none; by default one for this
+                repository and ref.
+
+        Returns:
+            The name, as `ipns://k51…`.
+
+        Raises:
+            InvalidInputError: the repository is not on an IPFS node.
+        """
+        tree = resolve(self.stores, ref).tree
+        place = self.url.rpartition("/")[2]
+        return self._publisher().publish(tree, key or f"versioned-zarr-{place}-{ref}")
+
+    def resolve(self, name: str) -> Snapshot:
+        """The snapshot that an IPNS name stands for.
+
+        Raises:
+            RefNotFoundError: the name stands for nothing that the node knows.
+            InvalidInputError: the repository is not on an IPFS node.
+        """
+        return Snapshot(self, self._publisher().resolve(name), None)
+
+    def _publisher(self) -> Publisher:
+        if self.stores.publisher is None:
+            raise InvalidInputError(
+                f"{self.url!r} is not on an IPFS node, which alone can publish; push it to one"
+            )
+        return self.stores.publisher
 
     # Writing
 

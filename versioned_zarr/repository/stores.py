@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.blocks.values import read_value
@@ -21,6 +22,22 @@ from versioned_zarr.tree.lookup import Trees
 _REMEMBERED_COMMITS = 4096
 
 
+class Publisher(Protocol):
+    """Where a snapshot can be given a name that lasts while the snapshot changes."""
+
+    def publish(self, tree: Cid, key: str) -> str:
+        """Let the name of a key stand for a tree; the name, as `ipns://…`. Makes a new key."""
+        ...
+
+    def resolve(self, name: str) -> Cid:
+        """The tree that a name stands for.
+
+        Raises:
+            RefNotFoundError: for none.
+        """
+        ...
+
+
 @dataclass
 class Stores:
     """The parts that every module of the repository works on.
@@ -31,6 +48,7 @@ class Stores:
         refs: the branches and tags.
         trees: reads trees, with a cache.
         read_marker: gives the bytes of the repository's marker.
+        publisher: gives snapshots names, where the place can.
     """
 
     storage: Storage
@@ -38,6 +56,7 @@ class Stores:
     refs: RefStore
     trees: Trees
     read_marker: Callable[[], bytes]
+    publisher: Publisher | None = None
     _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 

@@ -214,6 +214,10 @@ class KuboClient:
                 ) from None
             raise
 
+    def concatenate(self, leaves: Sequence[Cid]) -> bytes:
+        """The bytes of raw blocks, one behind the other; not compared with their CIDs."""
+        return self.call("cat", *map(to_text, leaves), offline=True, progress=False)
+
     def has_block(self, cid: Cid) -> bool:
         """Whether the node has a block."""
         try:
@@ -313,7 +317,7 @@ class KuboClient:
 
     # IPNS
 
-    def keys(self) -> dict[str, str]:
+    def key_ids(self) -> dict[str, str]:
         """The node's IPNS keys: each name with its id."""
         found = json.loads(self.call("key/list", ipns_base="base36"))["Keys"]
         return {key["Name"]: key["Id"] for key in found}

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from versioned_zarr.backends.home import home
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.backends.kubo.names import IpnsNames
 from versioned_zarr.backends.kubo.refs import MfsRefs
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
@@ -112,7 +113,8 @@ class KuboPlace:
         )
         blocks = KuboBlocks(self.client, cache)
         refs = MfsRefs(self.client, self._root, blocks, storage, blocks.settle)
-        return Stores(storage, blocks, refs, Trees(blocks, hash_function), self.read_marker)
+        trees, names = Trees(blocks, hash_function), IpnsNames(self.client)
+        return Stores(storage, blocks, refs, trees, self.read_marker, names)
 
 
 def _credentials(user: str | None, password: str | None, token: str | None) -> dict[str, str]:
@@ -126,17 +128,12 @@ def _credentials(user: str | None, password: str | None, token: str | None) -> d
 
 def _headers_of(client: Any) -> dict[str, str]:
     """The headers and credentials that an `ipfshttpclient.Client` sends."""
-    inner = getattr(client, "_client", None)
-    if inner is None:
+    sends = getattr(getattr(client, "_client", None), "_session_props", None)
+    if not isinstance(sends, dict):
         raise InvalidInputError(
-            f"client= takes an ipfshttpclient.Client, not {type(client).__name__}"
+            f"client= takes an ipfshttpclient.Client of version 0.7 or 0.8, not a "
+            f"{type(client).__name__}; for others pass headers= or token="
         )
-    session = getattr(inner, "_session", None)
-    found: dict[str, str] = {}
-    for name, value in dict(getattr(session, "headers", None) or {}).items():
-        if str(name).lower() in ("authorization", "cookie") or str(name).lower().startswith("x-"):
-            found[str(name)] = str(value)
-    auth = getattr(session, "auth", None)
-    if isinstance(auth, tuple) and len(auth) == 2:
-        found.update(_credentials(quote(str(auth[0])), quote(str(auth[1])), None))
-    return found
+    auth = sends.get("auth")
+    found = _credentials(quote(auth[0]), quote(auth[1]), None) if isinstance(auth, tuple) else {}
+    return {**found, **(sends.get("headers") or {})}

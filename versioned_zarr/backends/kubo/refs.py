@@ -18,6 +18,7 @@ from versioned_zarr.blocks.store import Block, BlockStore
 from versioned_zarr.errors import (
     BlockNotFoundError,
     BranchMovedError,
+    CorruptBlockError,
     CorruptRefError,
     StorageError,
 )
@@ -162,12 +163,12 @@ class MfsRefs:
         return [(leaf, text), (root, data)], root
 
     def _size(self, commit: Cid) -> int:
-        """The cumulative size of a commit, as links give it; 0 if it is not there."""
+        """The cumulative size of a commit, as links give it; 0 if it cannot be told."""
         try:
             block = self._blocks.get(commit)
-        except BlockNotFoundError:
+            return len(block) + sum(link.tsize for link in dag_pb.decode(block)[0])
+        except (BlockNotFoundError, CorruptBlockError):
             return 0
-        return len(block) + sum(link.tsize for link in dag_pb.decode(block)[0])
 
     def _prune(self, folder: str, number: int, name: str) -> None:
         """Take away moves beyond what a log holds, none of them younger than a day."""

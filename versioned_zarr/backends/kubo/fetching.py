@@ -1,0 +1,171 @@
+"""Fetching blocks from a node: each once however many wait for it, and small ones by the dozen.
+
+A request costs about a millisecond whatever it brings. So where leaves of one directory are asked
+for again and again, as the chunks of an array are, one request brings a few of those that follow
+as well: at most twice as many as were asked for before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.errors import CorruptBlockError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+
+SMALL_BYTES = 256 << 10
+"""Leaves up to this length come by the dozen."""
+WINDOW_BLOCKS = 64
+WINDOW_BYTES = 4 << 20
+_REMEMBERED_LEAVES = 1 << 17
+
+
+@dataclass
+class _Family:
+    """The small leaves that one node links to, in its order, and how many were asked for."""
+
+    leaves: list[Link]
+    asked_for: int = 0
+
+
+class Fetcher:
+    """Blocks of one node. Thread-safe.
+
+    Args:
+        client: the node.
+        keep: told each block that came and was found to be what its CID says.
+        is_near: whether a block need not be fetched.
+    """
+
+    def __init__(
+        self,
+        client: KuboClient,
+        keep: Callable[[Cid, bytes], None],
+        is_near: Callable[[Cid], bool],
+    ) -> None:
+        self._client, self._keep, self._is_near = client, keep, is_near
+        self._coming: dict[Cid, Future[bytes]] = {}
+        self._families: OrderedDict[Cid, _Family] = OrderedDict()
+        self._place: dict[Cid, tuple[_Family, int]] = {}
+        self._guard = threading.Lock()
+
+    def saw(self, cid: Cid, node: memoryview) -> None:
+        """Take note of a node whose leaves may be asked for soon."""
+        with self._guard:
+            if cid in self._families:
+                return
+        try:
+            links = dag_pb.decode(node)[0]
+        except CorruptBlockError:
+            return  # whoever asked for it will say so
+        leaves = [
+            link for link in links if cids.is_raw(link.cid) and link.tsize <= SMALL_BYTES
+        ]
+        if len(leaves) < 2:
+            return
+        family = _Family(leaves)
+        with self._guard:
+            self._families[cid] = family
+            for position, link in enumerate(leaves):
+                self._place[link.cid] = (family, position)
+            while len(self._place) > _REMEMBERED_LEAVES and len(self._families) > 1:
+                for link in self._families.popitem(last=False)[1].leaves:
+                    self._place.pop(link.cid, None)
+
+    def fetch(self, cid: Cid) -> bytes:
+        """The bytes of a block, compared with its CID.
+
+        Raises:
+            BlockNotFoundError: the node does not have it.
+            CorruptBlockError: the node gave other bytes.
+        """
+        window: list[Link] = []
+        mine: dict[Cid, Future[bytes]] = {}
+        with self._guard:
+            coming = self._coming.get(cid)
+            if coming is None:
+                window = self._window(cid)
+                mine = {link.cid: Future() for link in window}
+                self._coming.update(mine)
+        if coming is not None:
+            return coming.result()
+        try:
+            return self._bring(cid, window, mine)
+        finally:
+            with self._guard:
+                for wanted in mine:
+                    self._coming.pop(wanted, None)
+
+    def _window(self, cid: Cid) -> list[Link]:
+        """The block and those that come with it."""
+        found = self._place.get(cid)
+        if found is None:
+            return [Link("", cid, 0)]
+        family, position = found
+        window, size = [family.leaves[position]], family.leaves[position].tsize
+        wanted = min(WINDOW_BLOCKS, 1 + 2 * family.asked_for)
+        family.asked_for += 1
+        for link in (*family.leaves[position + 1 :], *family.leaves[:position]):
+            if len(window) >= wanted or size + link.tsize > WINDOW_BYTES:
+                break
+            is_new = link.cid not in self._coming and not self._is_near(link.cid)
+            if is_new and all(link.cid != other.cid for other in window):
+                window.append(link)
+                size += link.tsize
+        return window
+
+    def _bring(self, cid: Cid, window: list[Link], mine: dict[Cid, Future[bytes]]) -> bytes:
+        blocks: dict[Cid, bytes] = {}
+        try:
+            if len(window) > 1:
+                blocks = self._bring_all(window)
+            if cid not in blocks:
+                blocks[cid] = self._bring_one(cid)
+        except BaseException as error:
+            mine[cid].set_exception(error)
+            raise
+        finally:
+            for wanted, data in blocks.items():
+                self._keep(wanted, data)
+                mine[wanted].set_result(data)
+            for wanted, future in mine.items():
+                if not future.done():
+                    # It did not come with the others: whoever waits for it asks by itself.
+                    self._settle_alone(wanted, future)
+        return blocks[cid]
+
+    def _settle_alone(self, cid: Cid, future: Future[bytes]) -> None:
+        try:
+            future.set_result(self._bring_one(cid))
+        except Exception as error:  # noqa: BLE001 - it is whose that waits
+            future.set_exception(error)
+
+    def _bring_one(self, cid: Cid) -> bytes:
+        data = self._client.get_block(cid)
+        cids.check(cid, data, self._client.base_url)
+        return data
+
+    def _bring_all(self, window: list[Link]) -> dict[Cid, bytes]:
+        """The blocks of a window that came and are sound; none if the node lacks one of them."""
+        try:
+            data = self._client.concatenate([link.cid for link in window])
+        except StorageError:
+            return {}
+        blocks: dict[Cid, bytes] = {}
+        at = 0
+        for link in window:
+            block = data[at : at + link.tsize]
+            at += link.tsize
+            try:
+                cids.check(link.cid, block, self._client.base_url)
+            except CorruptBlockError:
+                return blocks
+            blocks[link.cid] = block
+        return blocks

@@ -1,0 +1,37 @@
+"""IPNS names of snapshots: signed by the node, with or without a network."""
+
+from __future__ import annotations
+
+from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.errors import InvalidCidError, RefNotFoundError, StorageError
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+LIFETIME = "8760h"
+"""How long a signature holds: a year, since a dataset is published once and read for long."""
+
+
+class IpnsNames:
+    """A `Publisher` that uses the keys of a node."""
+
+    def __init__(self, client: KuboClient) -> None:
+        self._client = client
+
+    def publish(self, tree: Cid, key: str) -> str:
+        """See `Publisher.publish`; up to three requests."""
+        if key not in self._client.key_ids():
+            self._client.make_key(key)
+        name = self._client.publish(f"/ipfs/{to_text(tree)}", key, LIFETIME)
+        return f"ipns://{name}"
+
+    def resolve(self, name: str) -> Cid:
+        """See `Publisher.resolve`; takes `ipns://NAME`, `/ipns/NAME` or the bare name."""
+        bare = name.removeprefix("ipns://").removeprefix("/ipns/").strip("/")
+        try:
+            path = self._client.resolve(f"/ipns/{bare}")
+            return from_text(path.removeprefix("/ipfs/"))
+        except (StorageError, InvalidCidError) as error:
+            raise RefNotFoundError(
+                f"the IPFS node at {self._client.base_url} cannot say what {name!r} stands for: "
+                f"{error}",
+                ref=name,
+            ) from error
