@@ -4,7 +4,7 @@ from versioned_zarr import faces
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.location import clone, create, open, open_or_create  # noqa: A004 - vz.open
+from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
 from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
 from versioned_zarr.repository.fsck import Damage, Report
 from versioned_zarr.repository.gc import Collected
@@ -44,6 +44,7 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "create",
     "open",
     "open_or_create",
+    "open_snapshot",
     *_errors,
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.ipld import cid as cids
@@ -10,6 +11,15 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 
 Get = Callable[[Cid], memoryview]
+
+
+@runtime_checkable
+class ReadsValues(Protocol):
+    """Blocks elsewhere, from where a value comes at less cost than its blocks one by one."""
+
+    def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes of a value, as the function `read_value` gives them; always verified."""
+        ...
 
 
 def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
@@ -41,6 +51,8 @@ def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = 
     """As `read_value`, from a store; a whole value of many leaves is read with one copy."""
     if cids.is_raw(cid):
         return blocks.get(cid)[start:end]
+    if blocks.is_remote and isinstance(blocks, ReadsValues):
+        return blocks.read_value(cid, start, end)
     if start == 0 and end is None:
         node = unixfs.decode(blocks.get(cid))
         leaves = [link.cid for link in node.links]

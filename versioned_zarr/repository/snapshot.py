@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from versioned_zarr import faces
+from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.stores import Stores
 from versioned_zarr.tree.keys import check_key, check_text
-from versioned_zarr.tree.lookup import Directory
+from versioned_zarr.tree.lookup import Directory, Trees
 
 if TYPE_CHECKING:
     import xarray
@@ -21,7 +21,34 @@ if TYPE_CHECKING:
 
     from versioned_zarr.interfaces.mapping import SnapshotMapping
     from versioned_zarr.interfaces.zarr_store import VersionedStore
-    from versioned_zarr.repository.repository import BlockRepository
+
+
+class OriginStores(Protocol):
+    """What a snapshot is read from."""
+
+    @property
+    def blocks(self) -> BlockStore:
+        """The blocks."""
+        ...
+
+    @property
+    def trees(self) -> Trees:
+        """Reads trees, with a cache."""
+        ...
+
+
+class Origin(Protocol):
+    """Where a snapshot comes from: a repository, or what stands for one. Pickles."""
+
+    @property
+    def url(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def stores(self) -> OriginStores:
+        """What it is read from."""
+        ...
 
 
 class Found(Protocol):
@@ -39,23 +66,21 @@ class Found(Protocol):
 
 
 class Snapshot:
-    """The values of one tree, for ever the same. Got from `Repository.checkout`.
+    """The values of one tree, for ever the same. From `Repository.checkout` or `open_snapshot`.
 
     Two snapshots are equal if their trees are, wherever they come from. A snapshot pickles as
-    the repository's URL and its CID.
+    the URL of where it comes from and its CID.
 
     Attributes:
         repository: where it comes from.
         commit: the commit that was checked out; None for a bare tree CID and for a subtree.
     """
 
-    def __init__(
-        self, repository: BlockRepository, tree: Cid, commit: Commit | None = None
-    ) -> None:
+    def __init__(self, repository: Origin, tree: Cid, commit: Commit | None = None) -> None:
         self.repository = repository
         self.commit = commit
         self._tree = tree
-        self._stores: Stores = repository.stores
+        self._stores = repository.stores
         self._directories: dict[str, Directory | None] = {}
         self._store: VersionedStore | None = None
 

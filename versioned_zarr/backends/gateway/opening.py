@@ -1,0 +1,181 @@
+"""From what people paste to a snapshot: which gateways are asked, and what stands for a repository.
+
+The gateways' own modules, which need the extra `ipfs`, are imported when a snapshot is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE, LOCAL_GATEWAY, TIMEOUT_S
+from versioned_zarr.backends.home import home
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.errors import InvalidCidError, InvalidInputError, KeyNotFoundError
+from versioned_zarr.history import commit as commits
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, hash_of
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.pasted import Pasted, read_any_cid, read_pasted
+from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.tree.lookup import Trees
+
+if TYPE_CHECKING:
+    from versioned_zarr.backends.gateway.blocks import GatewayBlocks
+
+_OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayStores] = weakref.WeakValueDictionary()
+_GUARD = threading.Lock()
+
+
+def open_snapshot(
+    url: str,
+    *,
+    gateways: Sequence[str] | None = None,
+    cache_bytes: int = LIMIT_BYTES,
+    timeout_s: float = TIMEOUT_S,
+) -> Snapshot:
+    """Open a folder on IPFS by its CID, from trustless gateways; no repository is needed.
+
+    Every block is compared with its CID, so it does not matter whose gateways they are: one that
+    lies, breaks off, is slow, busy or dead costs time, never a wrong byte. The Zarr may be written
+    by any tool that makes UnixFS.
+
+    Costs one request for each directory on the way to what is read, however large it is, and one
+    for each value; a directory of up to 1 MiB in all comes with its values in one. So a Zarr of
+    20,000 chunks with consolidated metadata is open after two requests, and a variable of it of N
+    chunks is read with one request a directory, and N more. What is in the cache costs none.
+
+    Args:
+        url: `ipfs://CID/path`, `/ipfs/CID/path`, a bare CID, or the URL of a gateway's page for
+            it. The CID may also be that of a commit, whose tree is opened then.
+        gateways: base URLs, as `https://ipfs.example`, the one to ask first in front. By default
+            the gateway that `url` names, then those of $VERSIONED_ZARR_GATEWAYS (with commas
+            between); if neither names one, http://127.0.0.1:8080, where a Kubo node has its own.
+        cache_bytes: how much is kept on this machine, for all processes; 0 for nothing.
+        timeout_s: how long a gateway may be silent, in seconds.
+
+    Raises:
+        InvalidUrlError: `url` or a gateway's cannot be read, or is an IPNS name.
+        InvalidCidError: the CID in it cannot be, or names a value.
+        KeyNotFoundError: nothing lies at the path.
+        BlockNotFoundError: no gateway has it.
+        StorageError: no gateway gives it; says which were asked, and what each did.
+        MissingDependencyError: the extra `ipfs` is not installed.
+    """
+    if not isinstance(url, str):
+        raise InvalidInputError(f"open_snapshot takes a URL or a CID, not {type(url).__name__}")
+    pasted = read_pasted(url)
+    origin = GatewayOrigin(
+        pasted.url, _gateways(gateways, pasted), cids.to_text(pasted.cid), cache_bytes, timeout_s
+    )
+    tree, commit = pasted.cid, None
+    trees, blocks = origin.stores.trees, origin.stores.blocks
+    if pasted.path:
+        link = trees.subtree(tree, pasted.path)
+        if link is None:
+            raise KeyNotFoundError(f"nothing at {pasted.url!r}", key=pasted.path)
+        tree = link.cid
+    elif commits.is_commit(tree, blocks):
+        commit = commits.read(tree, blocks)
+        tree = read_any_cid(commit.tree)
+    try:
+        trees.directory(tree)
+    except InvalidCidError as error:
+        raise InvalidCidError(
+            f"{pasted.url!r} is a value, not a folder; open the folder that it lies in",
+            text=error.text,
+        ) from None
+    return Snapshot(origin, tree, commit)
+
+
+def _gateways(given: Sequence[str] | None, pasted: Pasted) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise InvalidInputError(f"gateways takes a list of base URLs, not the text {given!r}")
+    if given is None:
+        named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
+        given = [pasted.gateway or "", *named]
+    found = dict.fromkeys(each.strip().rstrip("/") for each in given if each.strip())
+    return tuple(found) or (LOCAL_GATEWAY,)
+
+
+@dataclass(frozen=True)
+class GatewayOrigin:
+    """What snapshots from gateways have for a repository; see `snapshot.Origin`. Pickles.
+
+    Attributes:
+        url: what was opened, as `ipfs://CID/path`.
+        gateways: the base URLs.
+        root: the CID in `url`.
+        cache_bytes: see `open_snapshot`.
+        timeout_s: see `open_snapshot`.
+    """
+
+    url: str
+    gateways: tuple[str, ...]
+    root: str
+    cache_bytes: int
+    timeout_s: float
+
+    def __repr__(self) -> str:
+        return f"GatewayOrigin({self.url!r})"  # gateways may carry credentials
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GatewayOrigin, (
+            self.url,
+            self.gateways,
+            self.root,
+            self.cache_bytes,
+            self.timeout_s,
+        )
+
+    def __post_init__(self) -> None:
+        function = _function_of(read_any_cid(self.root))
+        key = (self.gateways, self.cache_bytes, self.timeout_s, function.name, home(), os.getpid())
+        with _GUARD:
+            found = _OPEN.get(key)
+            if found is None:
+                found = _OPEN[key] = self._connect(function)
+        object.__setattr__(self, "_stores", found)
+
+    def _connect(self, function: HashFunction) -> GatewayStores:
+        # An extra, needed here only.
+        from versioned_zarr.backends.gateway.blocks import GatewayBlocks  # noqa: PLC0415
+        from versioned_zarr.backends.gateway.race import Gateways  # noqa: PLC0415
+
+        storage = LocalStorage(home() / "gateway" / function.name)
+        cache = BlockCache(storage, function, limit_bytes=self.cache_bytes, verify=True)
+        blocks = GatewayBlocks(Gateways(self.gateways, self.timeout_s), cache)
+        return GatewayStores(blocks, Trees(blocks, function))
+
+    @property
+    def stores(self) -> GatewayStores:
+        """The blocks and trees, shared by all snapshots from the same gateways."""
+        found: GatewayStores = self.__dict__["_stores"]
+        return found
+
+
+class GatewayStores:
+    """Blocks from gateways, and the trees that they make.
+
+    Attributes:
+        blocks: the blocks.
+        trees: reads trees, with a cache.
+    """
+
+    def __init__(self, blocks: GatewayBlocks, trees: Trees) -> None:
+        self.blocks, self.trees = blocks, trees
+
+
+def _function_of(cid: Cid) -> HashFunction:
+    """The hash function whose blocks are worth a cache on disk."""
+    try:
+        if inline(cid) is None:
+            return hash_of(cid)
+    except InvalidCidError:
+        pass
+    return hash_function("sha2-256")
