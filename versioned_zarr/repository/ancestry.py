@@ -29,8 +29,10 @@ def tips(stores: Stores) -> list[str]:
     return list(found)
 
 
-def either(first: Stores, second: Stores) -> Callable[[str], Commit]:
-    """Reads commits of two repositories, from the first one that has them."""
+def either(source: Stores, target: Stores) -> Callable[[str], Commit]:
+    """Reads commits that one of two repositories has, from the one that is near if it can."""
+    is_far = source.blocks.is_remote and not target.blocks.is_remote
+    first, second = (target, source) if is_far else (source, target)
 
     def read(cid: str) -> Commit:
         try:

@@ -101,9 +101,7 @@ class Exchange:
             ConflictError: both sides changed the same; what was fetched stays fetched.
             RefNotFoundError: it has no such branch.
         """
-        done = transfer.pull(self.stores, source, refs, resolve=resolve, progress=progress)
-        gc.tidy(self.stores)
-        return done
+        return transfer.pull(self.stores, source, refs, resolve=resolve, progress=progress)
 
     def export_car(
         self,

@@ -24,7 +24,7 @@ from versioned_zarr.history import walk
 from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
-from versioned_zarr.repository import joining
+from versioned_zarr.repository import gc, joining
 from versioned_zarr.repository.ancestry import commit_blocks, either, tips
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import MAIN
@@ -157,6 +157,7 @@ def push(
         moves = [
             move_ref(target, wish.kind, wish.name, found, wish.commit, why) for wish, found in due
         ]
+    gc.tidy(target)
     if name is not None:
         for wish in wishes:
             if wish.kind == HEADS:
@@ -194,6 +195,7 @@ def fetch(
         moving = copy_commits(source, stores, wanted, progress, _selected(stores, source))
         why = f"fetch from {source.storage.url}"
         moves = [move for wish in wishes if (move := _see(stores, wish, why)) is not None]
+    gc.tidy(stores)
     return Transfer(tuple(moves), moving)
 
 
