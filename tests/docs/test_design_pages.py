@@ -85,7 +85,7 @@ def ref_log() -> bytes:
         RefEntry(1, second, LATER, "commit: say hello"),
         RefEntry(2, None, LATER, "branch: deleted"),
     ]
-    return b"".join(map(refs._format, entries))
+    return b"".join(map(refs.encode_entry, entries))
 
 
 def session_head() -> bytes:
