@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote, urlsplit
 
-from versioned_zarr.backends.gateway import open_snapshot as open_snapshot
+from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.errors import (
