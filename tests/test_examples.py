@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.daemon import Daemon
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 pytestmark = pytest.mark.slow
 
@@ -20,11 +22,14 @@ nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 """
 
 
-def run(command: list[str], folder: Path) -> None:
+NEEDS_NODE = {"share_over_ipfs.py"}
+
+
+def run(command: list[str], folder: Path, **variables: str) -> None:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "MPLBACKEND": "agg"},
+        env={**os.environ, "MPLBACKEND": "agg", **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -34,10 +39,24 @@ def run(command: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def scripts(*, on_a_node: bool) -> list[Path]:
+    return [
+        path for path in sorted(EXAMPLES.glob("*.py")) if (path.name in NEEDS_NODE) is on_a_node
+    ]
+
+
+@pytest.mark.parametrize("script", scripts(on_a_node=False), ids=lambda path: path.name)
 def test_script_runs(script: Path, tmp_path: Path) -> None:
     pytest.importorskip("iris_sample_data")
     run([sys.executable, str(script)], tmp_path)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("script", scripts(on_a_node=True), ids=lambda path: path.name)
+def test_script_runs_on_a_node(script: Path, node: Daemon, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    command = [sys.executable, str(script)]
+    run(command, tmp_path, IPFS_RPC=node.rpc, IPFS_GATEWAY=node.gateway, VERSIONED_ZARR_HOME=home)
 
 
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
