@@ -255,6 +255,35 @@ def test_gc_takes_what_an_interrupted_push_left(
     assert same(ours, theirs)
 
 
+def test_a_branch_that_moves_meanwhile_is_not_moved_back(
+    ours: BlockRepository, theirs: BlockRepository
+) -> None:
+    commit(ours, {"y": b"ours"})
+    moved: list[vz.Commit] = []
+    with pytest.raises(vz.BranchMovedError):
+        ours.push(
+            theirs.url, progress=lambda moving: moved.append(commit(theirs, {"y": b"theirs"}))
+        )
+    assert theirs.branches["main"] == moved[-1]
+    assert theirs.fsck().is_clean
+
+
+def test_others_go_on_committing_while_a_push_is_under_way(
+    ours: BlockRepository, theirs: BlockRepository
+) -> None:
+    commit(ours, {"y": b"ours"})
+    theirs.branches.create("dev")
+
+    def work(moving: vz.Moving) -> None:
+        for number in range(40):  # enough for packs to be joined
+            commit(theirs, {"z": b"%d" % number}, "dev")
+            theirs.tidy()
+
+    ours.push(theirs.url, "main", progress=work)
+    assert same(ours, theirs)
+    assert theirs.checkout("dev").read("z") == b"39"
+
+
 # Fetch and pull
 
 

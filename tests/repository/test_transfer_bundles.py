@@ -11,6 +11,7 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.moving import commit, memory
 from tests.servers.kubo import Kubo
+from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.ipld import car_v1, cid
 from versioned_zarr.ipld.car_v1 import Car
 from versioned_zarr.repository.repository import BlockRepository
@@ -101,6 +102,18 @@ def test_a_file_appears_whole_or_not_at_all(ours: BlockRepository, car: Path) ->
         ours.export_car("main", car)
     assert car.read_bytes() == b"an older one"
     assert os.listdir(car.parent) == [car.name]
+
+
+def test_a_place_that_cannot_be_written_is_named(ours: BlockRepository, tmp_path: Path) -> None:
+    with pytest.raises(vz.StorageError, match=r"none/x\.car: No such file"):
+        ours.export_car("main", tmp_path / "none" / "x.car")
+
+
+def test_version_2_is_what_a_pack_is(ours: BlockRepository, car: Path) -> None:
+    ours.export_car("main", car, history=True, version=2)
+    data = memoryview(car.read_bytes())
+    checked = check_pack(data, cid.hash_function("sha2-256"), str(car), read_all=True)
+    assert not checked.faults
 
 
 def test_a_wrong_version_is_refused(ours: BlockRepository, car: Path) -> None:

@@ -16,6 +16,8 @@ from versioned_zarr.errors import (
     CorruptBlockError,
     InvalidCidError,
     InvalidInputError,
+    StorageError,
+    VersionedZarrError,
 )
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import is_commit
@@ -31,7 +33,7 @@ from versioned_zarr.repository.ancestry import commit_blocks, tips
 from versioned_zarr.repository.novelty import Found, Novelty
 from versioned_zarr.repository.ref_moves import move_ref
 from versioned_zarr.repository.revisions import resolve, resolve_commit
-from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader
+from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader, receiving
 from versioned_zarr.repository.stores import Stores
 
 _TOLD_BYTES = 1 << 20
@@ -101,9 +103,11 @@ def _appearing(path: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(part)
+        if isinstance(error, OSError) and not isinstance(error, VersionedZarrError):
+            raise StorageError(f"cannot write {path}: {error.strerror}", where=path) from error
         raise
 
 
@@ -140,7 +144,7 @@ def import_car(
 ) -> list[str]:
     """See `Repository.import_car`."""
     where = os.fspath(path)
-    with open(where, "rb", buffering=1 << 20) as file, stores.blocks.keep(()):
+    with open(where, "rb", buffering=1 << 20) as file, receiving(stores):
         car = Car(file, where)
         sender = Sender(stores.blocks, stores.blocks.get, None, tell=progress)
         for section in car.sections():

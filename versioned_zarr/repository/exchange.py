@@ -130,6 +130,7 @@ class Exchange:
         Raises:
             RefNotFoundError: nothing answers to `ref` or `since`.
             CorruptBlockError: a block is damaged; no file was written.
+            StorageError: the file cannot be written.
         """
         return bundle.export_car(
             self.stores,
@@ -159,6 +160,7 @@ class Exchange:
             progress: called after each batch that was stored.
 
         Raises:
+            FileNotFoundError: there is no such file.
             CorruptError: the file is cut off or no CAR; the message names the byte. Blocks before
                 it may have been stored, and nothing names them.
             CorruptBlockError: a block is not what its CID says; likewise.

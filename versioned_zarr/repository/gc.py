@@ -39,6 +39,8 @@ from versioned_zarr.repository.reach import reach, ref_roots, session_roots
 from versioned_zarr.repository.sessions import session_info
 from versioned_zarr.repository.stores import Stores
 
+TRANSFER_LOCK = "transfer"
+"""Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
 PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
 _TIERS_BYTES = (32 << 10, 512 << 10, 8 << 20)
@@ -327,14 +329,15 @@ def tidy(stores: Stores) -> None:
     """Join the packs of small commits once there are many of them.
 
     Packs are joined with others of their size, so that each block is copied a few times at most
-    however many commits come.
+    however many commits come. Not beside a transfer, which may take long.
     """
     store = stores.blocks
     if not isinstance(store, PackedStore) or not store.wants_tidying(_TIDY_PACKS):
         return
-    with stores.storage.lock(HOUSE_LOCK, wait=False) as is_held:
+    lock = stores.storage.lock
+    with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
         lower = 0
-        for upper in _TIERS_BYTES if is_held else ():
+        for upper in _TIERS_BYTES if is_held and is_free else ():
             _join(stores, lower, upper, least=_TIDY_PACKS)
             lower = upper
 

@@ -16,7 +16,9 @@ from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.repository.gc import TRANSFER_LOCK
 from versioned_zarr.repository.novelty import Found, Get
+from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Bytes
 
 BATCH_BYTES = 32 << 20
@@ -47,6 +49,13 @@ class Moving:
 
 OnMoving: TypeAlias = Callable[[Moving], None]
 """Called after each batch that was stored."""
+
+
+@contextmanager
+def receiving(target: Stores) -> Iterator[None]:
+    """While held, nothing that lies on the target, or comes there, is removed."""
+    with target.storage.lock(TRANSFER_LOCK, shared=True), target.blocks.keep(()):
+        yield
 
 
 @contextmanager

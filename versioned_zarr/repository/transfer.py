@@ -33,7 +33,7 @@ from versioned_zarr.repository.ref_moves import WORDS, RefMove, move_ref
 from versioned_zarr.repository.remotes import UNNAMED, Remotes, open_stores
 from versioned_zarr.repository.revisions import resolve_commit
 from versioned_zarr.repository.selection import Selection, newest, read
-from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader
+from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader, receiving
 from versioned_zarr.repository.stores import Stores
 
 
@@ -140,7 +140,7 @@ def push(
             for kind in (HEADS, TAGS)
             for ref in stores.refs.names(kind)
         ]
-    with target.blocks.keep(()):
+    with receiving(target):
         due: list[tuple[_Wish, Cid | None]] = []
         for wish in wishes:
             entry = target.refs.read(wish.kind, wish.name)
@@ -190,7 +190,7 @@ def fetch(
                 f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
                 name=ref,
             )
-    with stores.blocks.keep(()):
+    with receiving(stores):
         wanted = [wish.commit for wish in wishes]
         moving = copy_commits(source, stores, wanted, progress, _selected(stores, source))
         why = f"fetch from {source.storage.url}"
