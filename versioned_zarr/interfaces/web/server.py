@@ -39,6 +39,11 @@ class ImpatientProtocol(H11Protocol):
     ) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # asyncio does so for sockets that name their protocol, which ours does not; else an
+            # answer waits some 40 ms for the client to acknowledge its head.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
