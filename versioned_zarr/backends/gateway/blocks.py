@@ -19,6 +19,7 @@ from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.store import Block, Followable, NotNearError
 from versioned_zarr.errors import (
     CorruptBlockError,
+    CorruptError,
     InvalidCidError,
     ReadOnlyError,
     StorageError,
@@ -182,7 +183,8 @@ class GatewayBlocks:
             return memoryview(held)
         found = self._recent.get(key)
         if found is None and self._is_cached(key):
-            found = self.cache.get(key)
+            with contextlib.suppress(CorruptError, StorageError):  # a damaged cache holds nothing
+                found = self.cache.get(key)
         return found
 
     def _is_cached(self, cid: Cid) -> bool:

@@ -16,7 +16,8 @@ from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE, LOCAL_GA
 from versioned_zarr.backends.home import home
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
-from versioned_zarr.errors import InvalidCidError, InvalidInputError, KeyNotFoundError
+from versioned_zarr.blocks.packed import INDEX, PACKS
+from versioned_zarr.errors import CorruptError, InvalidCidError, InvalidInputError, KeyNotFoundError
 from versioned_zarr.history import commit as commits
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, hash_of
@@ -147,8 +148,7 @@ class GatewayOrigin:
         from versioned_zarr.backends.gateway.blocks import GatewayBlocks  # noqa: PLC0415
         from versioned_zarr.backends.gateway.race import Gateways  # noqa: PLC0415
 
-        storage = LocalStorage(home() / "gateway" / function.name)
-        cache = BlockCache(storage, function, limit_bytes=self.cache_bytes, verify=True)
+        cache = _cache(function, self.cache_bytes)
         blocks = GatewayBlocks(Gateways(self.gateways, self.timeout_s), cache)
         return GatewayStores(blocks, Trees(blocks, function))
 
@@ -169,6 +169,18 @@ class GatewayStores:
 
     def __init__(self, blocks: GatewayBlocks, trees: Trees) -> None:
         self.blocks, self.trees = blocks, trees
+
+
+def _cache(function: HashFunction, limit_bytes: int) -> BlockCache:
+    """The cache of all processes; begun afresh if it is too damaged to be read."""
+    storage = LocalStorage(home() / "gateway" / function.name)
+    try:
+        return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
+    except CorruptError:
+        for folder in (PACKS, INDEX):
+            for stored in list(storage.list(folder)):
+                storage.delete(stored.path)
+        return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
 
 
 def _function_of(cid: Cid) -> HashFunction:
