@@ -21,9 +21,10 @@ from versioned_zarr.cli.app import cli, run
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "branch", "bundle", "cat", "cherry-pick", "cid", "clone", "completion", "diff", "export",
-    "fetch", "fsck", "gc", "import", "init", "log", "ls", "merge", "pull", "push", "remote",
-    "repack", "revert", "serve", "sessions", "show", "squash", "stats", "status", "tag",
+    "branch", "bundle", "cache", "cat", "cherry-pick", "cid", "clone", "completion", "diff",
+    "export", "fetch", "fsck", "gc", "import", "init", "log", "ls", "merge", "publish", "pull",
+    "push", "remote", "repack", "revert", "serve", "sessions", "show", "squash", "stats", "status",
+    "tag",
 ]  # fmt: skip
 
 
