@@ -234,9 +234,28 @@ class GatewayBlocks:
         limit_bytes: int,
         held: dict[Cid, memoryview],
     ) -> None:
-        """Keep the blocks of a CAR that lie below its root, whatever else it may hold."""
+        """Keep the blocks of a CAR that lie below its root, whatever else it may hold.
+
+        They are kept once all have come, the root last: whoever finds it finds what came with it.
+        """
+        came: dict[Cid, bytes] = {}
+        try:
+            self._read_car(attempt, root, query, limit_bytes, came)
+        finally:
+            for cid, data in reversed(came.items()):
+                self._keep(cid, data, held)
+        if root not in came:
+            raise lie(root)
+
+    def _read_car(
+        self,
+        attempt: Attempt,
+        root: Cid,
+        query: dict[str, str],
+        limit_bytes: int,
+        came: dict[Cid, bytes],
+    ) -> None:
         wanted = {root}
-        is_above_root = True
         for section in attempt.gateway.sections(root, query, attempt.stop, limit_bytes):
             cid = _version_1(section.cid)
             if cid not in wanted or inline(cid) is not None:
@@ -248,13 +267,10 @@ class GatewayBlocks:
                 if cid == root:
                     raise
                 continue
-            self._keep(cid, section.data, held)
-            is_above_root = is_above_root and cid != root
+            came[cid] = section.data
             attempt.begin()
             if not cids.is_raw(cid):
                 self._look_below(cid, section.data, wanted)
-        if is_above_root:
-            raise lie(root)
 
     def _look_below(self, cid: Cid, block: bytes, wanted: set[Cid]) -> None:
         with contextlib.suppress(CorruptBlockError):  # said when it is read
