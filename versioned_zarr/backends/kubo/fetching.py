@@ -2,7 +2,8 @@
 
 A request costs about a millisecond whatever it brings. So where leaves of one directory are asked
 for again and again, as the chunks of an array are, one request brings a few of those that follow
-as well: at most twice as many as were asked for before.
+as well: at most twice as many as were asked for before. Once a directory was read through, the
+next one is expected to be.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ class _Family:
 
     leaves: list[Link]
     asked_for: int = 0
+    brought: int = 0
+
+    @property
+    def is_read_through(self) -> bool:
+        """Whether most of it came, so that the next of its kind will be wanted as well."""
+        return 4 * self.brought >= 3 * len(self.leaves)
 
 
 class Fetcher:
@@ -54,6 +61,7 @@ class Fetcher:
         self._coming: dict[Cid, Future[bytes]] = {}
         self._families: OrderedDict[Cid, _Family] = OrderedDict()
         self._place: dict[Cid, tuple[_Family, int]] = {}
+        self._last: _Family | None = None
         self._guard = threading.Lock()
 
     def saw(self, cid: Cid, node: memoryview) -> None:
@@ -65,9 +73,7 @@ class Fetcher:
             links = dag_pb.decode(node)[0]
         except CorruptBlockError:
             return  # whoever asked for it will say so
-        leaves = [
-            link for link in links if cids.is_raw(link.cid) and link.tsize <= SMALL_BYTES
-        ]
+        leaves = [link for link in links if cids.is_raw(link.cid) and link.tsize <= SMALL_BYTES]
         if len(leaves) < 2:
             return
         family = _Family(leaves)
@@ -110,6 +116,9 @@ class Fetcher:
             return [Link("", cid, 0)]
         family, position = found
         window, size = [family.leaves[position]], family.leaves[position].tsize
+        if family.asked_for == 0 and self._last is not None and self._last.is_read_through:
+            family.asked_for = WINDOW_BLOCKS // 2
+        self._last = family
         wanted = min(WINDOW_BLOCKS, 1 + 2 * family.asked_for)
         family.asked_for += 1
         for link in (*family.leaves[position + 1 :], *family.leaves[:position]):
@@ -119,6 +128,7 @@ class Fetcher:
             if is_new and all(link.cid != other.cid for other in window):
                 window.append(link)
                 size += link.tsize
+        family.brought += len(window)
         return window
 
     def _bring(self, cid: Cid, window: list[Link], mine: dict[Cid, Future[bytes]]) -> bytes:
