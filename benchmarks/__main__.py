@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [arrays] [scale] [--rounds N] [--json FILE]`."""
+"""Run the benchmarks: `python -m benchmarks [arrays] [scale] [ipfs] [--rounds N] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import arrays, scale
+from benchmarks import arrays, ipfs, scale
 from benchmarks.timing import Result
 
-PARTS = {"arrays": arrays.run, "scale": scale.run}
+PARTS = {"arrays": arrays.run, "scale": scale.run, "ipfs": ipfs.run}
 
 
 def main() -> None:

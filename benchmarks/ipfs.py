@@ -1,0 +1,176 @@
+"""Arrays on a real IPFS node: written, and read cold and warm, beside the peers.
+
+Each round starts a node of its own, so that no one finds another's blocks. `ipfs dag import` of the
+CAR of the same snapshot is what the node itself can do. The peers are used as their READMEs say;
+py-hamt asks for zarr 3.0 and is installed without its dependencies.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+import versioned_zarr as vz
+from benchmarks.timing import Result, Stopwatch
+from tests.servers.daemon import Daemon, start, stop
+
+
+def run(rounds: int) -> Iterator[Result]:
+    rounds = min(rounds, 3)
+    small = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
+    yield from measure("4096 x 16 KiB", small, (64, 64), rounds, with_peers=True)
+    large = np.random.default_rng(2).random((64, 1 << 20), dtype="f4")
+    yield from measure("64 x 4 MiB", large, (1, 1 << 20), rounds, with_peers=False)
+
+
+def measure(
+    what: str, data: Any, chunks: tuple[int, int], rounds: int, *, with_peers: bool
+) -> Iterator[Result]:
+    watch = Stopwatch()
+    for _ in range(rounds):
+        with folder() as place:
+            one_round(watch, data, chunks, place)
+            if with_peers:
+                py_hamt(watch, data, chunks, place)
+                ipfsspec(watch, data, place)
+    for name in watch.times:
+        yield Result(f"{what} {name}", watch.median(name) * 1e3, "ms")
+    yield Result(
+        f"{what}: write + commit / dag import", watch.ratio("ours write", "dag import"), "x", 1.15
+    )
+    yield Result(
+        f"{what}: warm read / folder's", watch.ratio("ours warm read", "folder read"), "x", 1.3
+    )
+    for peer, action, target in (
+        ("py-hamt", "write", 1 / 3),
+        ("py-hamt", "cold read", 1 / 2),
+        ("ipfsspec", "cold read", 1 / 2),
+    ):
+        if f"{peer} {action}" in watch.times:
+            value = watch.ratio(f"ours {action}", f"{peer} {action}")
+            yield Result(f"{what} {action}: ours / {peer}", value, "x", target)
+
+
+def one_round(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path) -> None:
+    with node() as daemon, home(place / "writer"):
+        repository = vz.create(f"{daemon.url}/benchmark")
+        session = repository.session()
+        array = create(session.store, data, chunks)
+        with watch.measure("ours write"):
+            array[:] = data
+            session.commit("benchmark")
+        snapshot = repository.checkout()
+        read(watch, "ours warm read", snapshot.store, data)
+        car = place / "snapshot.car"
+        repository.export_car("main", car)
+    local = vz.create(place / "local")
+    session = local.session()
+    create(session.store, data, chunks)[:] = data
+    session.commit("benchmark")
+    read(watch, "folder read", local.checkout().store, data)
+    with node() as daemon:
+        with watch.measure("dag import"):
+            daemon.ipfs("dag", "import", "--pin-roots=false", str(car))
+        with home(place / "reader"):
+            far = vz.open_snapshot(snapshot.cid, gateways=[daemon.gateway])
+            read(watch, "ours, by a gateway, cold read", far.store, data)
+    with node() as daemon:
+        with home(place / "pusher"):
+            vz.create(f"{daemon.url}/benchmark")
+            local.push(f"{daemon.url}/benchmark", ["main:read"])
+        with home(place / "other-reader"):
+            there = vz.open(f"{daemon.url}/benchmark")
+            read(watch, "ours cold read", there.checkout("read").store, data)
+
+
+def create(store: Any, data: Any, chunks: tuple[int, int]) -> Any:
+    group = zarr.create_group(store)
+    return group.create_array(
+        "a", shape=data.shape, chunks=chunks, dtype=data.dtype, compressors=None
+    )
+
+
+def read(watch: Stopwatch, name: str, store: Any, data: Any) -> None:
+    with watch.measure(name):
+        found = zarr.open_array(store, path="a", mode="r")[:]
+    assert np.array_equal(found, data)
+
+
+def py_hamt(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path) -> None:
+    try:
+        from py_hamt import HAMT, KuboCAS, ZarrHAMTStore
+    except ImportError:
+        return
+
+    async def open_store(daemon: Daemon, root: Any = None) -> tuple[Any, Any, Any]:
+        cas = KuboCAS(rpc_base_url=daemon.rpc, gateway_base_url=daemon.gateway)
+        options = {} if root is None else {"root_node_id": root, "read_only": True}
+        hamt = await HAMT.build(cas=cas, values_are_bytes=True, **options)
+        return cas, hamt, ZarrHAMTStore(hamt, read_only=root is not None)
+
+    with node() as daemon:
+        loop = zarr.core.sync.sync
+        cas, hamt, store = loop(open_store(daemon))
+        array = create(store, data, chunks)
+        with watch.measure("py-hamt write"):
+            array[:] = data
+            loop(hamt.make_read_only())
+        root = hamt.root_node_id
+        loop(cas.aclose())
+        cas, hamt, store = loop(open_store(daemon, root))
+        read(watch, "py-hamt cold read", store, data)
+        loop(cas.aclose())
+
+
+def ipfsspec(watch: Stopwatch, data: Any, place: Path) -> None:
+    try:
+        from ipfsspec import AsyncIPFSFileSystem
+    except ImportError:
+        return
+    car = place / "snapshot.car"
+    with node() as daemon:
+        daemon.ipfs("dag", "import", "--pin-roots=false", str(car))
+        cid = vz.open(place / "local").checkout().cid
+        filesystem = AsyncIPFSFileSystem(asynchronous=True, gateway_addr=daemon.gateway)
+        store = zarr.storage.FsspecStore(filesystem, path=cid, read_only=True)
+        read(watch, "ipfsspec cold read", store, data)
+
+
+@contextmanager
+def node() -> Iterator[Daemon]:
+    with folder() as place:
+        daemon = start(place)
+        try:
+            yield daemon
+        finally:
+            stop(daemon)
+
+
+@contextmanager
+def home(place: Path) -> Iterator[None]:
+    before = os.environ.get("VERSIONED_ZARR_HOME")
+    os.environ["VERSIONED_ZARR_HOME"] = str(place)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["VERSIONED_ZARR_HOME"]
+        else:
+            os.environ["VERSIONED_ZARR_HOME"] = before
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".benchmark-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
