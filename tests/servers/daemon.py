@@ -82,9 +82,7 @@ def start(folder: Path) -> Daemon:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            match = re.search(
-                r"(RPC API|Gateway) server listening on /ip4/127.0.0.1/tcp/(\d+)", line
-            )
+            match = _LISTENING.search(line)
             if match:
                 found[match[1]] = f"http://127.0.0.1:{match[2]}"
             if "Daemon is ready" in line:
