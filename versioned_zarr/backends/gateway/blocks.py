@@ -1,23 +1,29 @@
 """Blocks from gateways: few requests, every block hashed before it is used, what came is kept.
 
 One request, for a CAR, brings a directory with all its shards, or a value of up to 4 MiB; a folder
-of up to 1 MiB comes whole. A gateway that has no CARs is asked block by block.
+of up to 1 MiB comes whole, and so does a larger one where that much was read before. A gateway
+that has no CARs is asked block by block.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Never
 
+from versioned_zarr.backends.gateway.flights import Flights
+from versioned_zarr.backends.gateway.foresight import Foresight
 from versioned_zarr.backends.gateway.gateway import NoCarError, lie
 from versioned_zarr.backends.gateway.race import Attempt, Gateways
+from versioned_zarr.backends.gateway.recent import Recent
 from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.store import Block, Followable, NotNearError
 from versioned_zarr.errors import (
+    BlockNotFoundError,
     CorruptBlockError,
     CorruptError,
     InvalidCidError,
@@ -44,11 +50,24 @@ WHOLE_BYTES: Final = 1 << 20
 MEMORY_BYTES: Final = 64 << 20
 _SLACK_BYTES: Final = 16 << 20
 """What the nodes above the leaves of an answer may add to it."""
-_SMALL_REMEMBERED: Final = 1 << 17
+_HEADS_BYTES: Final = 64 << 10
+"""What the CIDs between blocks may add to twice the length that a link tells."""
 _CAR_TRIES: Final = 3
 _WORKERS: Final = 8
 
 _Absent = tuple[Cid, int, int]
+
+
+_STORES: weakref.WeakSet[GatewayBlocks] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    """What is under way in the parent never comes here."""
+    for store in list(_STORES):
+        store._forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class GatewayBlocks:
@@ -65,10 +84,14 @@ class GatewayBlocks:
         self.gateways, self.cache = gateways, cache
         self.hash: HashFunction = cache.hash
         self._cached_prefix = bytes((self.hash.code, 32))
-        self._recent = _Recent(MEMORY_BYTES)
-        self._small: set[Cid] = set()
         self._nearby = threading.local()
-        self._flights = _Flights()
+        self._forget()
+        _STORES.add(self)
+
+    def _forget(self) -> None:
+        self._recent = Recent(MEMORY_BYTES)
+        self._flights = Flights()
+        self._foresight = Foresight()
 
     # Reading
 
@@ -87,13 +110,46 @@ class GatewayBlocks:
         Raises:
             StorageError: no gateway gives it; names each of them and why.
         """
-        found = self._at_hand(cid)
-        if found is not None:
-            return found
         key = _version_1(cid)
+        near = self._at_hand(key)
+        found = self._bring(key) if near is None else near
+        if cids.is_raw(key):
+            self._foresight.read(key, len(found), was_near=near is not None)
+        else:
+            self._foresight.saw(key, lambda: _sizes_below(key, found))
+            for following in self._foresight.after(key):
+                threading.Thread(target=self._bring_ahead, args=(following,), daemon=True).start()
+        return found
+
+    def _bring(self, key: Cid) -> memoryview:
+        """A block that is not near, by one request or with what lies around it."""
+        whole = self._foresight.around(key) if self._has_car() else None
+        if whole is not None:
+            self._bring_whole(whole, key)
         self._flights.take(key, lambda: self._at_hand(key) or self._fetch(key))
         found = self._at_hand(key)
         return self._fetch(key) if found is None else found
+
+    def _bring_ahead(self, whole: Cid) -> None:
+        self._bring_whole(whole, whole)
+
+    def _bring_whole(self, whole: Cid, wanted: Cid) -> None:
+        """Ask for a node and all below it, for the sake of one of these blocks."""
+        held: dict[Cid, memoryview] = {}
+
+        def fetch() -> None:
+            if self._find(wanted) is None:
+                self._fetch_all(whole, self._foresight.size_bytes(whole) or WHOLE_BYTES, held)
+
+        try:
+            self._flights.take(whole, fetch)
+        except (StorageError, BlockNotFoundError):  # what is wanted will be asked for alone
+            self._foresight.disappointed()
+        finally:
+            self._foresight.came(whole, held)
+
+    def _has_car(self) -> bool:
+        return any(each.has_car for each in self.gateways.all)
 
     def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview:
         """See `BlockStore.get_joined`."""
@@ -131,11 +187,11 @@ class GatewayBlocks:
                 return
             if getattr(self._nearby, "is_asked", False):
                 raise NotNearError
-            if len(absent) == 1 or not any(each.has_car for each in self.gateways.all):
+            if len(absent) == 1 or not self._has_car():
                 break
             low, high = absent[0][1], absent[-1][2]
             query = {"dag-scope": "entity", "entity-bytes": f"{low}:{high - 1}"}
-            self._fetch_car(root, query, high - low, held)
+            self._fetch_car(root, query, high - low + _SLACK_BYTES, held)
         with ThreadPoolExecutor(_WORKERS, "gateway") as pool:
             while absent := self._absent(node, start, stop, held):
                 wanted = [cid for cid, _, _ in absent]
@@ -195,22 +251,28 @@ class GatewayBlocks:
     def _fetch(self, cid: Cid) -> memoryview:
         """Ask for a block, and for what is likely to be read with it."""
         held: dict[Cid, memoryview] = {}
+        size_bytes = self._foresight.size_bytes(cid)
         if cids.is_raw(cid):
             self.gateways.ask(lambda attempt: self._bring_block(attempt, cid, held), to_text(cid))
-        elif cid in self._small:
-            self._fetch_car(cid, {"dag-scope": "all"}, WHOLE_BYTES, held)
+        elif size_bytes and size_bytes <= WHOLE_BYTES:
+            self._fetch_all(cid, size_bytes, held)
+            self._foresight.came(cid, held)
         else:
             query = {"dag-scope": "entity", "entity-bytes": f"0:{AHEAD_BYTES - 1}"}
-            self._fetch_car(cid, query, AHEAD_BYTES, held)
+            self._fetch_car(cid, query, AHEAD_BYTES + _SLACK_BYTES, held)
         return held[cid]
 
+    def _fetch_all(self, cid: Cid, size_bytes: int, held: dict[Cid, memoryview]) -> None:
+        """Ask for a node and all below it; of what is longer than was said, the rest is left."""
+        self._fetch_car(cid, {"dag-scope": "all"}, 2 * size_bytes + _HEADS_BYTES, held)
+
     def _fetch_car(
-        self, cid: Cid, query: dict[str, str], size_bytes: int, held: dict[Cid, memoryview]
+        self, cid: Cid, query: dict[str, str], limit_bytes: int, held: dict[Cid, memoryview]
     ) -> None:
         def errand(attempt: Attempt) -> None:
             if attempt.gateway.has_car:
                 try:
-                    self._bring_car(attempt, cid, query, size_bytes + _SLACK_BYTES, held)
+                    self._bring_car(attempt, cid, query, limit_bytes, held)
                 except NoCarError:
                     attempt.gateway.has_car = False
                 else:
@@ -274,13 +336,7 @@ class GatewayBlocks:
 
     def _look_below(self, cid: Cid, block: bytes, wanted: set[Cid]) -> None:
         with contextlib.suppress(CorruptBlockError):  # said when it is read
-            for link in links_of(cid, block):
-                below = _version_1(link.cid)
-                wanted.add(below)
-                if 0 < link.tsize <= WHOLE_BYTES and not cids.is_raw(below):
-                    if len(self._small) >= _SMALL_REMEMBERED:
-                        self._small.clear()
-                    self._small.add(below)
+            wanted.update(_version_1(link.cid) for link in links_of(cid, block))
 
     def _keep(self, cid: Cid, data: bytes, held: dict[Cid, memoryview]) -> None:
         held[cid] = memoryview(data)
@@ -334,57 +390,9 @@ def _version_1(cid: Cid) -> Cid:
     return Cid(b"\x01\x70" + cid) if cid[:2] == b"\x12\x20" else cid
 
 
-class _Recent:
-    """Blocks in memory, the latest up to a number of bytes."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._guard = threading.Lock()
-        self._blocks: OrderedDict[Cid, memoryview] = OrderedDict()
-        self._size_bytes = 0
-
-    def get(self, cid: Cid) -> memoryview | None:
-        with self._guard:
-            found = self._blocks.get(cid)
-            if found is not None:
-                self._blocks.move_to_end(cid)
-            return found
-
-    def add(self, cid: Cid, data: memoryview) -> None:
-        with self._guard:
-            if cid in self._blocks:
-                return
-            self._blocks[cid] = data
-            self._size_bytes += len(data)
-            while self._size_bytes > self._limit_bytes:
-                _, dropped = self._blocks.popitem(last=False)
-                self._size_bytes -= len(dropped)
-
-
-class _Flights:
-    """What is being fetched, so that those who want the same wait for one request."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._under_way: dict[Cid, Future[object]] = {}
-
-    def take(self, cid: Cid, fetch: Callable[[], object]) -> None:
-        """Fetch, or wait for who does; raises what that raises."""
-        with self._guard:
-            flight = self._under_way.get(cid)
-            is_mine = flight is None
-            if flight is None:
-                flight = self._under_way[cid] = Future()
-        if not is_mine:
-            flight.result()
-            return
-        try:
-            fetch()
-        except BaseException as error:
-            flight.set_exception(error)
-            raise
-        else:
-            flight.set_result(None)
-        finally:
-            with self._guard:
-                del self._under_way[cid]
+def _sizes_below(cid: Cid, block: memoryview) -> list[tuple[Cid, int]]:
+    """What a node links to, and how long each is with all below; numbers in their order."""
+    with contextlib.suppress(CorruptBlockError):  # said when it is read
+        links = sorted(links_of(cid, block), key=lambda link: (len(link.name), link.name))
+        return [(_version_1(link.cid), link.tsize) for link in links]
+    return []
