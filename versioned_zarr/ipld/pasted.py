@@ -47,6 +47,27 @@ class Pasted(NamedTuple):
         return f"ipfs://{to_text(self.cid)}{'/' if self.path else ''}{self.path}"
 
 
+class PastedName(NamedTuple):
+    """An address that begins at an IPNS name, taken apart.
+
+    Attributes:
+        name: the key that it is, as a CID of any codec and multihash.
+        text: the name as it was written.
+        path: see `Pasted`.
+        gateway: see `Pasted`.
+    """
+
+    name: bytes
+    text: str
+    path: str
+    gateway: str | None
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address rather than a CID or a ref; it may still be a wrong one."""
+    return text.startswith(("ipfs:", "ipns:", "/ipfs/", "/ipns/", "http://", "https://"))
+
+
 def read_pasted(text: str) -> Pasted:
     """Read the address of something on IPFS, in any form that people paste.
 
@@ -54,6 +75,49 @@ def read_pasted(text: str) -> Pasted:
         InvalidUrlError: it is of none of these forms, or an IPNS name.
         InvalidCidError: what stands where the CID should is none.
     """
+    namespace, name, path, gateway = _read_address(text)
+    if namespace == "ipns":
+        raise InvalidUrlError(
+            f"{text!r} is an IPNS name, which can come to name something else; "
+            f"'ipfs name resolve {name}' says which CID it names now: open that",
+            url=text,
+        )
+    return Pasted(read_any_cid(name), path, gateway)
+
+
+def read_name(text: str) -> PastedName | None:
+    """Read an address that begins at an IPNS name; None if it begins at a CID.
+
+    Raises:
+        InvalidUrlError: it is no address, or a domain stands where the name should.
+    """
+    namespace, name, path, gateway = _read_address(text)
+    if namespace != "ipns":
+        return None
+    try:
+        key = _decode_name(name)
+    except InvalidCidError:
+        key = None
+    if key is None:
+        raise InvalidUrlError(
+            f"{name!r} is no IPNS name that can be verified; a domain (DNSLink) is signed by "
+            f"nobody: 'ipfs resolve -r /ipns/{name}' says which CID it names now: open that",
+            url=text,
+        )
+    return PastedName(key, name, path, gateway)
+
+
+def _decode_name(name: str) -> bytes | None:
+    if len(name) > _LONGEST_CID:
+        return None
+    if name.startswith("12D3Koo"):  # the multihash alone, as peers are written
+        return b"\x01\x72" + _from_digits(name, _BASE58)
+    key = _from_multibase(name)
+    return key if key and multihash_of(key) is not None else None
+
+
+def _read_address(text: str) -> tuple[str, str, str, str | None]:
+    """The namespace, the CID or name, the path, and the gateway of an address."""
     text = text.strip()
     if not text:
         raise InvalidUrlError(f"no address at all; give {_FORMS}", url=text)
@@ -64,17 +128,10 @@ def read_pasted(text: str) -> Pasted:
         _, namespace, name, path = [*text.split("/", 3), ""][:4]
     else:
         namespace, (name, _, path) = "ipfs", text.partition("/")
-    if namespace == "ipns":
-        raise InvalidUrlError(
-            f"{text!r} is an IPNS name, which can come to name something else, and which a gateway "
-            f"could answer as it likes; 'ipfs name resolve {name}' says which CID it names now: "
-            "open that",
-            url=text,
-        )
     path = path.strip("/")
     if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise InvalidUrlError(f"the path of {text!r} has a part that no name can be", url=text)
-    return Pasted(read_any_cid(name), path, gateway)
+    return namespace, name, path, gateway
 
 
 def _read_url(text: str) -> tuple[str, str, str, str | None]:

@@ -22,7 +22,7 @@ from versioned_zarr.history import commit as commits
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, hash_of
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.pasted import Pasted, read_any_cid, read_pasted
+from versioned_zarr.ipld.pasted import Pasted, PastedName, read_any_cid, read_name, read_pasted
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.lookup import Trees
 
@@ -51,9 +51,14 @@ def open_snapshot(
     20,000 chunks with consolidated metadata is open after two requests, and a variable of it of N
     chunks is read with one request a directory, and N more. What is in the cache costs none.
 
+    An IPNS name costs one request to each gateway first. What its own key signed is believed, not
+    what a gateway says; but a gateway may keep the newest record back, so all are asked and the
+    newest wins. The snapshot stays what the name stood for when it was opened, also when pickled.
+
     Args:
         url: `ipfs://CID/path`, `/ipfs/CID/path`, a bare CID, or the URL of a gateway's page for
-            it. The CID may also be that of a commit, whose tree is opened then.
+            it. The CID may also be that of a commit, whose tree is opened then. `ipns://NAME/path`
+            and its like, where NAME is an Ed25519 key, as `publish` gives it.
         gateways: base URLs, as `https://ipfs.example`, the one to ask first in front. By default
             the gateway that `url` names, then those of $VERSIONED_ZARR_GATEWAYS (with commas
             between); if neither names one, http://127.0.0.1:8080, where a Kubo node has its own.
@@ -61,7 +66,9 @@ def open_snapshot(
         timeout_s: how long a gateway may be silent, in seconds.
 
     Raises:
-        InvalidUrlError: `url` or a gateway's cannot be read, or is an IPNS name.
+        InvalidUrlError: `url` or a gateway's cannot be read, or it is an IPNS name that cannot
+            be verified: a domain, or a key of another kind.
+        RefNotFoundError: no gateway has a sound record of the IPNS name.
         InvalidCidError: the CID in it cannot be, or names a value.
         KeyNotFoundError: nothing lies at the path.
         BlockNotFoundError: no gateway has it.
@@ -70,10 +77,10 @@ def open_snapshot(
     """
     if not isinstance(url, str):
         raise InvalidInputError(f"open_snapshot takes a URL or a CID, not {type(url).__name__}")
-    pasted = read_pasted(url)
-    origin = GatewayOrigin(
-        pasted.url, _gateways(gateways, pasted), cids.to_text(pasted.cid), cache_bytes, timeout_s
-    )
+    address = read_name(url) or read_pasted(url)
+    asked = _gateways(gateways, address.gateway)
+    pasted = _resolve(address, asked, timeout_s) if isinstance(address, PastedName) else address
+    origin = GatewayOrigin(pasted.url, asked, cids.to_text(pasted.cid), cache_bytes, timeout_s)
     tree, commit = pasted.cid, None
     trees, blocks = origin.stores.trees, origin.stores.blocks
     if pasted.path:
@@ -94,12 +101,19 @@ def open_snapshot(
     return Snapshot(origin, tree, commit)
 
 
-def _gateways(given: Sequence[str] | None, pasted: Pasted) -> tuple[str, ...]:
+def _resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pasted:
+    # An extra, needed here only.
+    from versioned_zarr.backends.gateway.names import resolve  # noqa: PLC0415
+
+    return resolve(named, gateways, timeout_s)
+
+
+def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...]:
     if isinstance(given, str):
         raise InvalidInputError(f"gateways takes a list of base URLs, not the text {given!r}")
     if given is None:
         named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
-        given = [pasted.gateway or "", *named]
+        given = [in_url or "", *named]
     found = dict.fromkeys(each.strip().rstrip("/") for each in given if each.strip())
     return tuple(found) or (LOCAL_GATEWAY,)
 
