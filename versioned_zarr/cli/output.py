@@ -21,6 +21,7 @@ from rich.progress import Progress as Bar
 
 import versioned_zarr as vz
 from versioned_zarr.interfaces.transfer import OnProgress, Progress
+from versioned_zarr.ipld.pasted import is_address
 from versioned_zarr.repository.marker import MARKER
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +41,12 @@ class Context:
             self._repository = vz.open(self.place or _around_here())
         return self._repository
 
+    def snapshot(self, ref: str, gateways: tuple[str, ...]) -> vz.Snapshot:
+        """What a ref names in the repository, or an address on IPFS without one."""
+        if gateways or is_address(ref):
+            return vz.open_snapshot(ref, gateways=gateways or None)
+        return self.repository.checkout(ref)
+
 
 def _around_here() -> str:
     """The nearest folder above this one that is a repository, or this one."""
@@ -56,6 +63,14 @@ resolve_option = click.option(
     "--resolve",
     type=click.Choice(["ours", "theirs"]),
     help="Settle conflicts by taking one side.",
+)
+gateway_option = click.option(
+    "--gateway",
+    "gateways",
+    metavar="URL",
+    multiple=True,
+    help="Read REF, a CID or address on IPFS, from this gateway; may be given again.  "
+    "[default: $VERSIONED_ZARR_GATEWAYS, or http://127.0.0.1:8080]",
 )
 branch_option = click.option(
     "-b", "--branch", default="main", show_default=True, help="The branch to commit to."

@@ -14,6 +14,7 @@ from versioned_zarr.cli.output import (
     as_json,
     branch_option,
     console,
+    gateway_option,
     print_commit_line,
     print_json,
     progress_bar,
@@ -45,11 +46,24 @@ def init(context: Context, place: str | None, hash_name: str) -> None:
 @click.argument("path", default="")
 @click.option("-r", "--recursive", is_flag=True, help="All keys below, not just the names here.")
 @click.option("-l", "--long", is_flag=True, help="With sizes in bytes.")
+@gateway_option
 @as_json
 @with_repository
-def ls(context: Context, ref: str, path: str, recursive: bool, long: bool, as_json: bool) -> None:
-    """List what lies at PATH in REF."""
-    snapshot = context.repository.checkout(ref).path(path)
+def ls(
+    context: Context,
+    ref: str,
+    path: str,
+    recursive: bool,
+    long: bool,
+    gateways: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """List what lies at PATH in REF.
+
+    REF may be an address on IPFS, as ipfs://CID, which needs no repository; every block is
+    verified.
+    """
+    snapshot = context.snapshot(ref, gateways).path(path)
     sizes: dict[str, int | None]
     if recursive:
         sizes = dict(snapshot.sizes())
@@ -67,10 +81,14 @@ def ls(context: Context, ref: str, path: str, recursive: bool, long: bool, as_js
 @click.command()
 @click.argument("ref")
 @click.argument("key")
+@gateway_option
 @with_repository
-def cat(context: Context, ref: str, key: str) -> None:
-    """Write the value under KEY in REF to standard output, as it is."""
-    sys.stdout.buffer.write(context.repository.checkout(ref).read(key))
+def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None:
+    """Write the value under KEY in REF to standard output, as it is.
+
+    REF may be an address on IPFS, as for `vz ls`.
+    """
+    sys.stdout.buffer.write(context.snapshot(ref, gateways).read(key))
     sys.stdout.buffer.flush()
 
 
@@ -114,13 +132,18 @@ def import_(
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("-p", "--path", default="", help="Only this group or array.")
 @click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@gateway_option
 @with_repository
-def export(context: Context, ref: str, folder: str, path: str, workers: int) -> None:
+def export(
+    context: Context, ref: str, folder: str, path: str, workers: int, gateways: tuple[str, ...]
+) -> None:
     """Write REF as a plain Zarr folder, every block verified.
+
+    REF may be an address on IPFS, as for `vz ls`.
 
     Interrupted, it goes on where it stopped when it is called again.
     """
-    snapshot = context.repository.checkout(ref).path(path)
+    snapshot = context.snapshot(ref, gateways).path(path)
     with progress_bar("exporting") as on_progress:
         to_folder(snapshot, folder, workers=workers, on_progress=on_progress)
     console().print(f"{snapshot.cid} written to {folder}", markup=False)
