@@ -49,7 +49,8 @@ def open_snapshot(
     Costs one request for each directory on the way to what is read, however large it is, and one
     for each value; a directory of up to 1 MiB in all comes with its values in one. So a Zarr of
     20,000 chunks with consolidated metadata is open after two requests, and a variable of it of N
-    chunks is read with one request a directory, and N more. What is in the cache costs none.
+    chunks is read with at most one request a directory, and N more; far fewer where chunks are
+    small and neighbours are read, as they then come together. What is in the cache costs none.
 
     An IPNS name costs one request to each gateway first. What its own key signed is believed, not
     what a gateway says; but a gateway may keep the newest record back, so all are asked and the
