@@ -2,7 +2,8 @@
 
 Knows the steps of `make test` (all of it) and of `make check` (`--quick`: linters, types and the
 tests that need no program written by others, in one environment). A step that fails does not stop
-those after it. What the tests printed is summed from the reports that pytest writes.
+those after it; the last that it printed is shown again at the end. What the tests printed is summed
+from the reports that pytest writes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from build_server import SERVERS, build, find_go
 ROOT = environments.ROOT
 REPORTS = ROOT / ".test-results"
 NEWEST, OLDEST, ZARR2 = "py313-zarr", "py311-zarr316", "zarr2"
+LINES_REPEATED = 40  # of a step that failed
 LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks")
 # A test works in processes of its own where it matters, and reads the clock nowhere else.
 WORKERS = os.environ.get("VERSIONED_ZARR_TEST_WORKERS", "2")
@@ -44,7 +47,8 @@ class Counts:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
-    broken: list[str] = field(default_factory=list)
+    # The steps that failed, each with the end of what it printed, where that was kept.
+    broken: dict[str, str] = field(default_factory=dict)
 
     def add_report(self, report: Path) -> None:
         """Add what one run of pytest wrote; an expected failure counts as skipped, as in pytest."""
@@ -69,7 +73,10 @@ def lint_steps(name: str) -> Iterator[Step]:
 
 def type_step(name: str) -> Step:
     """Types, as the Python and the zarr of an environment have them."""
-    return Step(f"mypy, {name}", (str(environments.python_of(name)), "-m", "mypy"))
+    # A cache for each: what one Python's run wrote says nothing to another's.
+    cache = f"--cache-dir={ROOT / '.mypy_cache' / name}"
+    command = (str(environments.python_of(name)), "-m", "mypy", "--show-traceback", cache)
+    return Step(f"mypy, {name}", command)
 
 
 def test_step(name: str, *arguments: str) -> Step:
@@ -87,14 +94,32 @@ def run(steps: list[Step]) -> Counts:
         started = time.monotonic()
         if step.report:
             step.report.unlink(missing_ok=True)
-        done = subprocess.run(step.command, cwd=ROOT, check=False)
+        code, said = execute(step)
         if step.report and step.report.exists():
             counts.add_report(step.report)
-        verdict = "ok" if done.returncode == 0 else f"FAILED with exit code {done.returncode}"
-        if done.returncode:
-            counts.broken.append(step.name)
+        verdict = "ok" if code == 0 else f"FAILED with exit code {code}"
+        if code:
+            counts.broken[step.name] = said
         print(f"--- {step.name}: {verdict}, {time.monotonic() - started:.0f} s", flush=True)
     return counts
+
+
+def execute(step: Step) -> tuple[int, str]:
+    """Run a step in sight of all; return its exit code and the last that it printed."""
+    last: deque[str] = deque(maxlen=LINES_REPEATED)
+    with subprocess.Popen(
+        step.command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last.append(line)
+    return process.returncode, "".join(last)
 
 
 def all_steps() -> Iterator[Step]:
@@ -139,8 +164,8 @@ def main() -> int:
     started = time.monotonic()
     counts = run(list(quick_steps() if quick else all_steps()))
     print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
-    for name in counts.broken:
-        print(f"failed: {name}")
+    for name, said in counts.broken.items():
+        print(f"\n--- failed: {name}; the last that it printed:\n{said}")
     print(f"total: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
     return 1 if counts.broken else 0
 
