@@ -522,6 +522,8 @@ def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A run of the tests in the background may ignore interrupts, and a child would inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not sum(path.stat().st_size for path in place.glob("sessions/*/journal")):
