@@ -197,22 +197,26 @@ def move_on(
                 if before_swap is not None:
                     before_swap(new)
                 with suppress(BranchMovedError):
-                    _swap(stores, branch, from_text(head.cid), new, step.why)
-                    return step.commit
+                    there = _swap(stores, branch, from_text(head.cid), new, step.why)
+                    return step.commit if there == new else stores.commit(to_text(there))
 
 
-def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> None:
+def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> Cid:
     """Move a branch from a commit to another, and know for certain whether it moved.
+
+    Gives the commit that the branch names now: a server that has merges of its own may have made
+    one of what it was given and of what came in between.
 
     Raises:
         BranchMovedError: the branch is elsewhere.
     """
     try:
-        stores.refs.swap(HEADS, branch, old, new, why)
+        return stores.refs.swap(HEADS, branch, old, new, why).commit or new
     except Exception:
         entry = stores.refs.read(HEADS, branch)
         if entry is None or entry.commit != new:
             raise
+        return new
 
 
 def new_step(
@@ -221,7 +225,7 @@ def new_step(
     """The step to a new commit of a tree, after its parents; `blocks` are the tree's new ones."""
     commit, own = commits.encode(
         tree=root,
-        parents=[commits.link_to(from_text(parent.cid), stores.blocks) for parent in parents],
+        parents=[stores.link_to(from_text(parent.cid)) for parent in parents],
         author=draft.author if draft.author is not None else commits.default_author(),
         time=datetime.now(UTC),
         message=draft.message,

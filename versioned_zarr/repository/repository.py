@@ -22,17 +22,18 @@ from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.exchange import Exchange
 from versioned_zarr.repository.fsck import Report, fsck
 from versioned_zarr.repository.gc import Collected
-from versioned_zarr.repository.journal import SessionHead, read_head
+from versioned_zarr.repository.journal import SessionHead
+from versioned_zarr.repository.journaled import JournalKeeper
+from versioned_zarr.repository.keeping import Keeper, Writing
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.revisions import Version, resolve, resolve_commit
 from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
+from versioned_zarr.repository.sessions import SessionInfo
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats, measure
 from versioned_zarr.repository.stores import Publisher, Stores
-from versioned_zarr.repository.working import Working
 from versioned_zarr.tree.diff import changes
 
 _REMEMBERED_SESSIONS = 8
@@ -46,13 +47,15 @@ class BlockRepository(Exchange):
     Attributes:
         url: where it lives.
         stores: what it is made of, for the modules of this package.
+        keeper: keeps its sessions.
     """
 
     def __init__(self, stores: Stores, reopen: Callable[..., Any], *arguments: Any) -> None:
         self.url = stores.storage.url
         self.stores = stores
+        self.keeper: Keeper = stores.keeper or JournalKeeper(stores)
         self._reopen = (reopen, arguments)
-        self._sessions: OrderedDict[str, Working] = OrderedDict()
+        self._sessions: OrderedDict[str, Writing] = OrderedDict()
         self._guard = threading.Lock()
 
     def __repr__(self) -> str:
@@ -216,31 +219,18 @@ class BlockRepository(Exchange):
         """
         base = head_of(self.stores, branch)
         head = SessionHead.new(branch, base.cid, default_author(), purpose)
-        working = self._working(head, from_text(base.tree), exists=False)
+        working = self.keeper.begin(head, from_text(base.tree))
+        self._remember(working)
         return Session(self, working, message)
 
-    def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> Working:
-        stores = self.stores
-        working = Working(
-            stores.storage,
-            stores.blocks,
-            stores.trees,
-            head,
-            root,
-            exists=exists,
-            tree_of=stores.tree_of,
-        )
-        self._remember(working)
-        return working
-
-    def _remember(self, working: Working) -> None:
+    def _remember(self, working: Writing) -> None:
         with self._guard:
             self._sessions[working.head.id] = working
             self._sessions.move_to_end(working.head.id)
             while len(self._sessions) > _REMEMBERED_SESSIONS:
                 self._sessions.popitem(last=False)
 
-    def working_of(self, session: str) -> Working:
+    def working_of(self, session: str) -> Writing:
         """This process's state of a session that may have been opened elsewhere.
 
         Raises:
@@ -250,10 +240,9 @@ class BlockRepository(Exchange):
             found = self._sessions.get(session)
         if found is not None and found.closed is None:
             return found
-        head = read_head(self.stores.storage, session)
-        self.stores.blocks.refresh()
-        root = self.stores.tree_of(from_text(head.base))
-        return self._working(head, root, exists=True)
+        working = self.keeper.resume(session)
+        self._remember(working)
+        return working
 
     def forget_session(self, session: str) -> None:
         """Let go of this process's state of a session that has ended."""
@@ -262,7 +251,7 @@ class BlockRepository(Exchange):
 
     def sessions(self) -> list[SessionInfo]:
         """The sessions that have written and not ended, of the living and of the dead."""
-        return list_sessions(self.stores)
+        return list(self.keeper.sessions())
 
     def resume(self, id: str, message: str | None = None) -> Session:
         """The session of this id, with all that it wrote, to go on with.
@@ -281,7 +270,7 @@ class BlockRepository(Exchange):
         """
         with self._guard:
             working = self._sessions.pop(id, None)
-        drop_session(self.stores, id)
+        self.keeper.drop(id)
         if working is not None:
             working.end("was dropped", keep_folder=False)
 

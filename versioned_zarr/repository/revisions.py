@@ -129,8 +129,10 @@ def _named(stores: Stores, name: str, ref: str) -> Commit:
         return stores.commit(cids.to_text(standing[0]))
     cid = _whole_cid(name)
     if cid is not None:
-        if stores.has(cid) and is_commit(cid, stores.blocks):
+        if stores.is_commit(cid):
             return stores.commit(name)
+    elif stores.others is not None and (theirs := stores.others.named(name)) is not None:
+        return stores.commit(cids.to_text(theirs))
     elif len(name) >= SHORTEST_PREFIX:
         commit = _by_prefix(stores, name, ref)
         if commit is not None:

@@ -23,10 +23,9 @@ from versioned_zarr.repository.committing import (
 )
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.journal import Kind
+from versioned_zarr.repository.keeping import Writing
 from versioned_zarr.repository.merge import Conflict, Resolve, check_resolve
 from versioned_zarr.repository.overlay import Pending
-from versioned_zarr.repository.publishing import publish_values
-from versioned_zarr.repository.working import Working
 from versioned_zarr.tree.diff import KeyChange
 from versioned_zarr.tree.keys import check_text
 
@@ -54,7 +53,7 @@ class Session:
     def __init__(
         self,
         repository: BlockRepository,
-        working: Working,
+        working: Writing,
         message: str | None = None,
         known: int | None = None,
     ) -> None:
@@ -301,7 +300,9 @@ class Session:
             if working.exists:
                 working.note(Kind.INTENT, commit, upto)
 
-        change = Change(base, root, new, read, lambda: publish_values(stores, working))
+        change = Change(
+            base, root, new, read, lambda: list(self.repository.keeper.publish(working))
+        )
         commit = commit_change(
             stores,
             self.branch,
@@ -370,7 +371,7 @@ def _unpickle(repository: BlockRepository, session: str, known: int) -> Session:
     return Session(repository, repository.working_of(session), known=known)
 
 
-def _check_rivals(working: Working) -> None:
+def _check_rivals(working: Writing) -> None:
     conflicts = []
     for key, rivals in working.state.rivals():
         texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
@@ -382,7 +383,7 @@ def _check_rivals(working: Working) -> None:
         )
 
 
-def _already_committed(repository: BlockRepository, working: Working) -> Commit | None:
+def _already_committed(repository: BlockRepository, working: Writing) -> Commit | None:
     """The commit that a process was about to make when it died, if it was made.
 
     The session is then based on it; what was written after it is still to be committed.

@@ -5,19 +5,24 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.blocks.values import read_value
+from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history import commit as commits
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
+from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
+
+if TYPE_CHECKING:
+    from versioned_zarr.repository.keeping import Keeper
 
 _REMEMBERED_COMMITS = 4096
 
@@ -38,6 +43,25 @@ class Publisher(Protocol):
         ...
 
 
+class OtherCommits(Protocol):
+    """Commits of a system that has versions of its own, under names of that system.
+
+    Such a commit has a raw CID: the digest is the name that the system gave it.
+    """
+
+    def commit(self, cid: Cid) -> Commit:
+        """The commit of this raw CID. Its tree may be found out only when it is asked for.
+
+        Raises:
+            BlockNotFoundError: there is none.
+        """
+        ...
+
+    def named(self, text: str) -> Cid | None:
+        """The CID of the commit that the system itself, and not this package, names so."""
+        ...
+
+
 @dataclass
 class Stores:
     """The parts that every module of the repository works on.
@@ -49,6 +73,8 @@ class Stores:
         trees: reads trees, with a cache.
         read_marker: gives the bytes of the repository's marker.
         publisher: gives snapshots names, where the place can.
+        keeper: keeps sessions, where that is not done in `storage`.
+        others: the commits that others made, in a system of versions that is not ours.
     """
 
     storage: Storage
@@ -57,6 +83,8 @@ class Stores:
     trees: Trees
     read_marker: Callable[[], bytes]
     publisher: Publisher | None = None
+    keeper: Keeper | None = None
+    others: OtherCommits | None = None
     _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,7 +114,11 @@ class Stores:
             if found is not None:
                 self._commits.move_to_end(cid)
                 return found
-        found = commits.read(from_text(cid), self.blocks)
+        name = from_text(cid)
+        if self.others is not None and is_raw(name):
+            found = self.others.commit(name)
+        else:
+            found = commits.read(name, self.blocks)
         with self._guard:
             self._commits[cid] = found
             if len(self._commits) > _REMEMBERED_COMMITS:
@@ -95,7 +127,19 @@ class Stores:
 
     def tree_of(self, commit: Cid) -> Cid:
         """The tree of a commit."""
-        return from_text(commits.read(commit, self.blocks).tree)
+        return from_text(self.commit(to_text(commit)).tree)
+
+    def is_commit(self, cid: Cid) -> bool:
+        """Whether a commit of this CID is here."""
+        if self.others is not None and is_raw(cid):
+            with suppress(BlockNotFoundError):
+                return bool(self.commit(to_text(cid)))
+            return False
+        return self.has(cid) and commits.is_commit(cid, self.blocks)
+
+    def link_to(self, commit: Cid) -> Link:
+        """A commit as a link, with its cumulative size, which counts nothing of others' commits."""
+        return Link("", commit, 0) if is_raw(commit) else commits.link_to(commit, self.blocks)
 
     def read_link(self, link: Link) -> bytes:
         """All bytes of the value that a link names."""

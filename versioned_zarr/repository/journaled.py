@@ -1,0 +1,57 @@
+"""Sessions with a journal and drafts on the repository's `Storage`: the usual way to keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.repository.journal import SessionHead, read_head
+from versioned_zarr.repository.keeping import Writing
+from versioned_zarr.repository.publishing import publish_values
+from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.repository.working import Working
+
+
+class JournalKeeper:
+    """See `versioned_zarr.repository.keeping.Keeper`."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def begin(self, head: SessionHead, root: Cid) -> Working:
+        """See `Keeper.begin`."""
+        return self._working(head, root, exists=False)
+
+    def resume(self, session: str) -> Working:
+        """See `Keeper.resume`."""
+        head = read_head(self._stores.storage, session)
+        self._stores.blocks.refresh()
+        root = self._stores.tree_of(from_text(head.base))
+        return self._working(head, root, exists=True)
+
+    def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> Working:
+        stores = self._stores
+        return Working(
+            stores.storage,
+            stores.blocks,
+            stores.trees,
+            head,
+            root,
+            exists=exists,
+            tree_of=stores.tree_of,
+        )
+
+    def publish(self, writing: Writing) -> Sequence[Block]:
+        """See `Keeper.publish`."""
+        assert isinstance(writing, Working)
+        return publish_values(self._stores, writing)
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        """See `Keeper.sessions`."""
+        return list_sessions(self._stores)
+
+    def drop(self, session: str) -> None:
+        """See `Keeper.drop`."""
+        drop_session(self._stores, session)

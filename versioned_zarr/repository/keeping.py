@@ -1,0 +1,97 @@
+"""What a session asks of where its writes go until they are committed, whoever keeps them.
+
+`Working` with a journal and drafts on a `Storage` is what most repositories use; a server with
+branches of its own keeps them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.journal import Kind, SessionHead
+from versioned_zarr.repository.overlay import Overlay, Pending
+from versioned_zarr.repository.sessions import SessionInfo
+from versioned_zarr.storage import Bytes
+
+
+class Writing(Protocol):
+    """A session as one process sees it; see `Working` for what each method does and raises.
+
+    Attributes:
+        head: the session.
+        state: what was written, over what it is based on.
+        consumed: up to where it has taken in what all processes wrote.
+        closed: how it ended; None while it has not.
+    """
+
+    head: SessionHead
+    state: Overlay
+    consumed: int
+    closed: str | None
+
+    @property
+    def exists(self) -> bool: ...
+    def find(self, key: str) -> Pending | Link | None: ...
+    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview: ...
+    def read_found(
+        self, found: Pending | Link, start: int = 0, end: int | None = None
+    ) -> memoryview: ...
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]: ...
+    def list_dir(self, path: str) -> list[str]: ...
+    def is_empty(self, path: str) -> bool: ...
+    def size(self, found: Pending | Link) -> int: ...
+    def changed(self) -> list[tuple[str, Pending | None]]: ...
+    def write(
+        self, key: str, data: Bytes, known: int | None = None, *, only_new: bool = False
+    ) -> None: ...
+    def delete(self, key: str, known: int | None = None) -> bool: ...
+    def clear(self, path: str, known: int | None = None) -> None: ...
+    def frozen(self) -> AbstractContextManager[None]: ...
+    def check_open(self) -> None: ...
+    def share(self) -> None: ...
+    def position(self) -> int: ...
+    def refresh(self) -> None: ...
+    def note(self, kind: Kind, commit: Cid, upto: int) -> None: ...
+    def drop_drafts(self) -> None: ...
+    def end(self, how: str, *, keep_folder: bool) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+class Keeper(Protocol):
+    """Who keeps the sessions of a repository."""
+
+    def begin(self, head: SessionHead, root: Cid) -> Writing:
+        """A new session, on a tree; nothing is stored before it writes."""
+        ...
+
+    def resume(self, session: str) -> Writing:
+        """The session of this id, with all that it wrote.
+
+        Raises:
+            SessionNotFoundError: there is none.
+        """
+        ...
+
+    def publish(self, writing: Writing) -> Sequence[Block]:
+        """Store what a session of this keeper wrote, as far as it is to be committed.
+
+        Gives the values that are better kept in the commit's own pack.
+        """
+        ...
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        """The sessions that have written and not ended, the oldest first."""
+        ...
+
+    def drop(self, session: str) -> None:
+        """Forget a session and what it wrote.
+
+        Raises:
+            SessionNotFoundError: there is none.
+        """
+        ...
