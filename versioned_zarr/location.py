@@ -35,7 +35,7 @@ from versioned_zarr.storage import Storage
 
 
 class Options(TypedDict, total=False):
-    """How to reach a repository on a server; for an IPFS node.
+    """How to reach a repository on a server: an IPFS node, or lakeFS from `endpoint` on.
 
     Attributes:
         headers: sent with every request.
@@ -43,6 +43,12 @@ class Options(TypedDict, total=False):
         client: an `ipfshttpclient.Client` whose address and credentials are used.
         timeout_s: how long the server may be silent, in seconds.
         cache_bytes: how much of what lies there is kept on this machine; 0 for nothing.
+        endpoint: the URL of the lakeFS server; as what follows, by default as lakeFS's own clients
+            find it: in the environment or the configuration of `lakectl`.
+        access_key_id: whose credentials.
+        secret_access_key: their secret. Never shown.
+        storage_namespace: where lakeFS is to store a repository that `create` makes, as
+            `s3://bucket/path`.
     """
 
     headers: Mapping[str, str]
@@ -50,8 +56,16 @@ class Options(TypedDict, total=False):
     client: Any
     timeout_s: float
     cache_bytes: int
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    storage_namespace: str
 
 
+_KUBO_OPTIONS = frozenset({"headers", "token", "client", "timeout_s", "cache_bytes"})
+_LAKEFS_OPTIONS = frozenset(
+    {"endpoint", "access_key_id", "secret_access_key", "storage_namespace", "cache_bytes"}
+)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
@@ -88,6 +102,9 @@ def create(
     _check_verify(verify)
     with place.storage.lock("create"):
         place.check_free()
+        if place.has_history:
+            place.write_marker(encode_marker(hash))
+            return open(url, verify=verify, **options)
         stores = place.stores(function, verify)
         tree = unixfs.directory([])
         commit, own = commits.encode(
@@ -227,12 +244,28 @@ def _place(url: str | os.PathLike[str], options: Options) -> Place:
             # The backend needs a package that most repositories do without.
             from versioned_zarr.backends.kubo.place import KuboPlace  # noqa: PLC0415
 
-            return KuboPlace(text, **options)
+            return KuboPlace(text, **_only(options, _KUBO_OPTIONS, text))
+        if scheme == "lakefs":
+            from versioned_zarr.backends.lakefs.place import LakefsPlace  # noqa: PLC0415
+
+            return LakefsPlace(text, **_only(options, _LAKEFS_OPTIONS, text))
     if options:
         raise InvalidInputError(
             f"{text!r} is no repository on a server and takes none of {', '.join(options)}"
         )
     return StoragePlace(_storage(text))
+
+
+def _only(options: Options, names: frozenset[str], url: str) -> dict[str, Any]:
+    """The options, if they are all of these.
+
+    Raises:
+        InvalidInputError: one is not.
+    """
+    others = sorted(options.keys() - names)
+    if others:
+        raise InvalidInputError(f"{url!r} takes none of {', '.join(others)}")
+    return dict(options)
 
 
 def _storage(text: str) -> Storage:

@@ -43,7 +43,7 @@ class JournalKeeper:
             tree_of=stores.tree_of,
         )
 
-    def publish(self, writing: Writing) -> Sequence[Block]:
+    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
         """See `Keeper.publish`."""
         assert isinstance(writing, Working)
         return publish_values(self._stores, writing)

@@ -77,10 +77,14 @@ class Keeper(Protocol):
         """
         ...
 
-    def publish(self, writing: Writing) -> Sequence[Block]:
+    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
         """Store what a session of this keeper wrote, as far as it is to be committed.
 
         Gives the values that are better kept in the commit's own pack.
+
+        Args:
+            writing: the session.
+            root: the tree that all of it comes to.
         """
         ...
 

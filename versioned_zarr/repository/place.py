@@ -22,10 +22,12 @@ class Place(Protocol):
     Attributes:
         url: its name.
         storage: where sessions live.
+        has_history: whether a place that was just made has a branch and a commit already.
     """
 
     url: str
     storage: Storage
+    has_history: bool
 
     def check_free(self) -> None:
         """Make sure that a repository can be made here.
@@ -54,6 +56,8 @@ class Place(Protocol):
 
 class StoragePlace:
     """A place where everything lives in one `Storage`: packs, refs, sessions."""
+
+    has_history = False
 
     def __init__(self, storage: Storage) -> None:
         self.storage, self.url = storage, storage.url

@@ -301,7 +301,7 @@ class Session:
                 working.note(Kind.INTENT, commit, upto)
 
         change = Change(
-            base, root, new, read, lambda: list(self.repository.keeper.publish(working))
+            base, root, new, read, lambda: list(self.repository.keeper.publish(working, root.cid))
         )
         commit = commit_change(
             stores,

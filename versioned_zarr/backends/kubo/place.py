@@ -44,6 +44,8 @@ class KuboPlace:
         InvalidUrlError: the URL is not of that form.
     """
 
+    has_history = False
+
     def __init__(
         self,
         url: str,

@@ -1,0 +1,74 @@
+"""What a lakeFS server refuses, as errors of ours that keep the server's own words."""
+
+from __future__ import annotations
+
+import json
+
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidInputError,
+    InvalidRefError,
+    RefNotFoundError,
+    StorageError,
+    VersionedZarrError,
+)
+
+
+class PreconditionFailedError(StorageError):
+    """An object is there already, where a new one was to be made."""
+
+
+class AnswerLostError(StorageError):
+    """The connection broke before the answer came: what was asked for may have been done."""
+
+
+class RefusedError(StorageError, PermissionError):
+    """The server does not let these credentials do this, or protects what was to be changed."""
+
+
+def said(body: bytes) -> str:
+    """The server's own words."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:400].decode(errors="replace").strip()
+
+
+def failure(
+    status: int, body: bytes, *, what: str, endpoint: str, source: str
+) -> VersionedZarrError:
+    """The error for an answer that is not a success.
+
+    Args:
+        status: the HTTP status.
+        body: the answer.
+        what: what was asked for, as `merge 'work' into 'main' of 'climate'`.
+        endpoint: the server's URL.
+        source: where the credentials were found.
+    """
+    words = said(body)
+    text = f"lakeFS at {endpoint} refuses to {what}: {words} (HTTP {status})"
+    if status == 401:
+        return RefusedError(f"{text}; the credentials came from {source}: check them")
+    if status == 403:
+        return RefusedError(
+            f"{text}; the credentials from {source} lack the permission, or a branch is protected"
+        )
+    if status == 404:
+        return RefNotFoundError(text)
+    if status == 409:
+        return ConflictError(text) if "conflict" in words else AlreadyExistsError(text)
+    if status == 412:
+        if "already exists" in words:
+            return PreconditionFailedError(text)
+        return RefusedError(f"{text}; a hook of the repository said no")
+    if status == 400:
+        if "validation" in words or "invalid value" in words:
+            return InvalidRefError(text)
+        if "dirty" in words:
+            return StorageError(
+                f"{text}; commit or reset what is uncommitted on the branch, as with lakectl"
+            )
+        return InvalidInputError(text)
+    return StorageError(text)

@@ -1,0 +1,231 @@
+"""How a commit of ours comes to stand on a lakeFS branch: staged on a hidden branch, then merged.
+
+lakeFS has no compare-and-swap for branches. Of our own writers one at a time holds the claim on a
+branch's head, a hidden branch that only one can make; what others do to the branch in between shows
+in the merge's parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+from versioned_zarr.backends.lakefs import records
+from versioned_zarr.backends.lakefs.knowledge import Place
+from versioned_zarr.backends.lakefs.lake import Parts
+from versioned_zarr.backends.lakefs.names import CLAIM_PREFIX, WORK_PREFIX, to_cid
+from versioned_zarr.backends.lakefs.records import Parent, value_metadata
+from versioned_zarr.blocks.values import read_value
+from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, RefNotFoundError
+from versioned_zarr.history import commit as commits
+from versioned_zarr.history.commit import Commit
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.tree.diff import KeyChange, changes
+
+LEASE_S = 30.0
+"""How long a claim is respected while the branch does not move."""
+_POLL_S = 0.02
+
+
+class Landing:
+    """See the module. Thread-safe."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._client, self._prefix = parts.lake.client, parts.lake.prefix
+        self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
+        self._survey, self._workers = parts.survey, parts.lake.workers
+        self._staged: dict[tuple[str, Cid], str] = {}
+        self._guard = threading.Lock()
+
+    def offer(self, base: str, root: Cid, branch: str) -> None:
+        """A hidden branch on which a tree is staged already, on a lakeFS commit."""
+        with self._guard:
+            self._staged = {(base, root): branch}
+
+    # Commits
+
+    def merge_onto(self, branch: str, head: str, cid: Cid) -> str:
+        """Bring a commit of ours onto a branch whose head is its first parent; the new head.
+
+        Raises:
+            BranchMovedError: the branch is not at `head` any more.
+        """
+        commit = commits.read(cid, self._blocks)
+        tree = self._tree_link(commit)
+        with self._guard:
+            ready = self._staged.pop((head, tree.cid), None)
+        with self._work_branch(head) if ready is None else contextlib.nullcontext(ready) as work:
+            if ready is None:
+                self._stage(work, head, tree.cid)
+            metadata = records.encode(
+                commit, tree, self._parents(cid), on=head, prefix=self._prefix
+            )
+            message = records.shown_message(commit.message)
+            self._client.commit(work, message, metadata, allow_empty=True)
+            with self._claim(branch, head):
+                if self._client.head(branch) != head:
+                    raise _moved(branch, head)
+                new = self._client.merge(
+                    work, branch, message, metadata, squash=True, allow_empty=True
+                )
+        self._blocks.sent()
+        return new
+
+    def make(self, cid: Cid) -> str:
+        """A lakeFS commit for a commit of ours, and for those before it, on no branch."""
+        waiting = [cid]
+        while waiting:
+            commit = commits.read(waiting[-1], self._blocks)
+            absent = [
+                from_text(parent)
+                for parent in commit.parents
+                if self._commits.id_of(from_text(parent)) is None
+            ]
+            if absent:
+                waiting += absent[::-1]
+                continue
+            self._make(waiting.pop(), commit)
+        self._blocks.sent()
+        found = self._commits.id_of(cid)
+        assert found is not None
+        return found
+
+    def _make(self, cid: Cid, commit: Commit) -> None:
+        if self._commits.id_of(cid) is not None:
+            return
+        first = from_text(commit.parents[0]) if commit.parents else None
+        on = self._first_commit() if first is None else self._commits.id_of(first)
+        assert on is not None
+        tree = self._tree_link(commit)
+        with self._work_branch(on) as work:
+            self._stage(work, on, tree.cid)
+            metadata = records.encode(commit, tree, self._parents(cid), on=on, prefix=self._prefix)
+            message = records.shown_message(commit.message)
+            self._commits.take(self._client.commit(work, message, metadata, allow_empty=True))
+
+    def _first_commit(self) -> str:
+        """Where every lakeFS repository begins. O(history) requests of 1000."""
+        _, head = next(self._client.branches())
+        *_, first = self._client.log(head, first_parent=True)
+        return first.id
+
+    def parents_of(self, cid: Cid) -> list[Cid]:
+        """The parents of a commit of ours."""
+        return [from_text(parent.cid) for parent in self._parents(cid)]
+
+    def _tree_link(self, commit: Commit) -> Link:
+        return commits.link_to(from_text(commit.tree), self._blocks)
+
+    def _parents(self, cid: Cid) -> list[Parent]:
+        links = {link.name: link for link in unixfs.decode(self._blocks.get(cid)).links}
+        if "parents" not in links:
+            return []
+        node = unixfs.decode(self._blocks.get(links["parents"].cid))
+        numbered = sorted(node.links, key=lambda link: int(link.name))
+        return [self._commits.parent_at(link.cid, link.tsize) for link in numbered]
+
+    # Staging
+
+    @contextlib.contextmanager
+    def _work_branch(self, on: str) -> Iterator[str]:
+        name = f"{WORK_PREFIX}{secrets.token_hex(8)}"
+        self._client.create_branch(name, on, hidden=True)
+        try:
+            yield name
+        finally:
+            self._client.delete_branch(name)
+
+    def _stage(self, work: str, on: str, root: Cid) -> None:
+        """Let a branch hold a tree; costs a request for each key that differs."""
+        old = self._survey.tree_of(on).cid
+        differing = list(changes(self._trees, old, root))
+        gone = [self._prefix + change.key for change in differing if change.new is None]
+        self._client.delete_many(work, gone)
+        changed = [change for change in differing if change.new is not None]
+        for _ in self._workers.stream(lambda change: self._send(work, change), changed):
+            pass
+
+    def _send(self, work: str, change: KeyChange) -> None:
+        link = change.new
+        assert link is not None
+        path = self._prefix + change.key
+        place = self._blocks.knowledge.place(link.cid)
+        if place is not None and self._linked(work, path, place, link):
+            return
+        data = read_value(self._blocks.get, link.cid)
+        metadata = value_metadata(to_text(link.cid), len(data), link.tsize)
+        self._client.upload(work, path, data, metadata)
+
+    def _linked(self, work: str, path: str, place: Place, link: Link) -> bool:
+        """Link a value that lakeFS has already; says whether it was still there."""
+        stat = self._client.stat(place.ref, place.path)
+        if stat is None:
+            return False
+        self._client.link(
+            work, path, stat, value_metadata(to_text(link.cid), stat.size, link.tsize)
+        )
+        return True
+
+    # Branches
+
+    def move(self, branch: str, head: str, to: str) -> None:
+        """Let a branch name another lakeFS commit.
+
+        Raises:
+            BranchMovedError: the branch is not at `head` any more.
+        """
+        with self._claim(branch, head):
+            if self._client.head(branch) != head:
+                raise _moved(branch, head)
+            self._client.hard_reset(branch, to)
+
+    @contextlib.contextmanager
+    def _claim(self, branch: str, head: str) -> Iterator[None]:
+        """Keep our other writers from moving a branch on from its head, on any machine.
+
+        Raises:
+            BranchMovedError: the branch has moved on.
+        """
+        number = 0
+        waited_since = time.monotonic()
+        while True:
+            name = _claim_name(branch, head, number)
+            try:
+                self._client.create_branch(name, head, hidden=True)
+                break
+            except AlreadyExistsError:
+                if self._client.head(branch) != head:
+                    raise _moved(branch, head) from None
+                if time.monotonic() - waited_since > LEASE_S:
+                    number, waited_since = number + 1, time.monotonic()
+                time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            for each in range(number + 1):
+                with contextlib.suppress(RefNotFoundError):
+                    self._client.delete_branch(_claim_name(branch, head, each))
+
+
+def _claim_name(branch: str, head: str, number: int) -> str:
+    digest = hashlib.sha256(branch.encode()).hexdigest()
+    return f"{CLAIM_PREFIX}{digest[:16]}-{head[:24]}-{number}"
+
+
+def _moved(branch: str, head: str) -> BranchMovedError:
+    return BranchMovedError(
+        f"branch {branch!r} has moved on from lakeFS commit {head}",
+        branch=branch,
+        expected=to_text(to_cid(head)),
+    )
+
+
+def metadata_names(metadata: Mapping[str, str], cid: Cid) -> bool:
+    """Whether a lakeFS commit was made for a commit of ours."""
+    return records.named_in(metadata) == to_text(cid)

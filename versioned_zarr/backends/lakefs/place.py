@@ -1,0 +1,143 @@
+"""From `lakefs://REPO[/PREFIX]` to a repository: a lakeFS repository, or a folder in one.
+
+Nothing of ours needs to be there. What this machine found out about it, and values that were read
+lately, lie in a folder under $VERSIONED_ZARR_HOME, which may be removed at any time.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote, urlsplit
+
+from versioned_zarr.backends.home import home
+from versioned_zarr.backends.lakefs.blocks import LakefsBlocks, outgoing_folder
+from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.backends.lakefs.commits import Commits
+from versioned_zarr.backends.lakefs.credentials import connection
+from versioned_zarr.backends.lakefs.keeper import BranchKeeper
+from versioned_zarr.backends.lakefs.knowledge import Knowledge
+from versioned_zarr.backends.lakefs.lake import Lake, Parts
+from versioned_zarr.backends.lakefs.landing import Landing
+from versioned_zarr.backends.lakefs.refs import LakefsRefs
+from versioned_zarr.backends.lakefs.survey import Survey
+from versioned_zarr.backends.lakefs.workers import Workers
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, InvalidUrlError
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.repository.marker import encode_marker
+from versioned_zarr.repository.place import Verify
+from versioned_zarr.repository.stores import Stores
+from versioned_zarr.storage import Storage
+from versioned_zarr.tree.lookup import Trees
+
+_HASH = "sha2-256"
+
+
+class LakefsPlace:
+    """A place on a lakeFS server; see `versioned_zarr.repository.place.Place`.
+
+    Args:
+        url: `lakefs://REPO`, or `lakefs://REPO/PREFIX` for a folder of it.
+        endpoint: see `versioned_zarr.location.Options`, as all that follow.
+        access_key_id: see there.
+        secret_access_key: see there.
+        storage_namespace: see there.
+        cache_bytes: see there.
+
+    Raises:
+        InvalidUrlError: the URL is not of that form.
+        CredentialsError: no server or no credentials are known.
+    """
+
+    has_history = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        endpoint: str | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        storage_namespace: str | None = None,
+        cache_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        parts = urlsplit(url)
+        prefix = unquote(parts.path).strip("/")
+        if not parts.netloc or parts.query or parts.fragment or "//" in prefix:
+            raise InvalidUrlError(
+                f"{url!r} must read lakefs://REPO or lakefs://REPO/PREFIX, as lakefs://climate",
+                url=url,
+            )
+        self._prefix = f"{prefix}/" if prefix else ""
+        reached = connection(endpoint, access_key_id, secret_access_key)
+        self.client = LakefsClient(reached, parts.netloc)
+        self.url = f"lakefs://{parts.netloc}/{prefix}".rstrip("/")
+        self._namespace, self._cache_bytes = storage_namespace, cache_bytes
+        server = quote(reached.endpoint, safe="")
+        self._folder = home() / "lakefs" / server / parts.netloc / quote(f"@{prefix}", safe="")
+        self.storage: Storage = LocalStorage(self._folder, url=self.url)
+
+    def check_free(self) -> None:
+        """See `Place.check_free`: an existing repository is adopted where the prefix is empty."""
+        if not self.client.exists():
+            return
+        _, head = next(self.client.branches())
+        for stat in self.client.list(head, self._prefix):
+            raise AlreadyExistsError(
+                f"{self.url!r} has {stat.path!r} already; open it with vz.open, or choose another "
+                "prefix",
+                name=self.url,
+            )
+
+    def read_marker(self) -> bytes:
+        """See `Place.read_marker`: any lakeFS repository is one of ours."""
+        if not self.client.exists():
+            raise FileNotFoundError(self.url)
+        return encode_marker(_HASH)
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Place.write_marker`: makes the lakeFS repository, if there is none."""
+        if marker != encode_marker(_HASH):
+            raise InvalidInputError(
+                f"a repository on lakeFS has the hash {_HASH!r}: it is opened without a marker "
+                "that could name another"
+            )
+        if self.client.exists():
+            return
+        if self._namespace is None:
+            raise InvalidInputError(
+                f"{self.url!r} does not exist on {self.client.endpoint}; to make it, say where "
+                "lakeFS shall store it: storage_namespace='s3://bucket/path' or 'local://path'"
+            )
+        self.client.create_repository(self._namespace)
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """See `Place.stores`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        knowledge = Knowledge(self._folder / "knowledge.sqlite")
+        empty = unixfs.EMPTY_DIRECTORY
+        knowledge.add_nodes([(hash_function.dag_pb(empty), empty)])
+        lake = Lake(self.client, self._prefix, knowledge, hash_function, Workers())
+        values = LocalStorage(self._folder / "values", url=self.url)
+        outgoing = LocalStorage(self._folder / outgoing_folder(), url=self.url)
+        cache = BlockCache(
+            values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
+        )
+        survey = Survey(lake)
+        commits = Commits(lake, survey.tree_of)
+        blocks = LakefsBlocks(lake, cache, outgoing, survey, commits)
+        trees = survey.trees = Trees(blocks, hash_function)
+        parts = Parts(lake, survey, commits, blocks, trees)
+        landing = Landing(parts)
+        refs = LakefsRefs(self.client, commits, landing, self.storage)
+        keeper = BranchKeeper(parts, landing)
+        return Stores(
+            self.storage,
+            blocks,
+            refs,
+            trees,
+            self.read_marker,
+            keeper=keeper,
+            others=commits,
+        )

@@ -1,0 +1,167 @@
+"""Branches and tags of a lakeFS repository as refs.
+
+lakeFS keeps no log of where a branch stood. This machine keeps one of what it did and saw, as git
+does; behind that, the history of the branch itself answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
+
+from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.backends.lakefs.commits import Commits
+from versioned_zarr.backends.lakefs.landing import Landing, metadata_names
+from versioned_zarr.backends.lakefs.names import from_branch, to_branch
+from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, RefNotFoundError
+from versioned_zarr.history.refs import HEADS, REMOTES, LogRefs, RefEntry
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.storage import Storage
+
+
+class LakefsRefs:
+    """A `RefStore` on a lakeFS repository. Thread-safe.
+
+    Args:
+        client: the lakeFS repository.
+        commits: reads commits.
+        landing: brings commits there.
+        storage: where this machine keeps its logs.
+    """
+
+    def __init__(
+        self, client: LakefsClient, commits: Commits, landing: Landing, storage: Storage
+    ) -> None:
+        self._client, self._commits, self._landing = client, commits, landing
+        self._logs = LogRefs(storage)
+
+    def _id(self, kind: str, name: str) -> str | None:
+        try:
+            if kind == HEADS:
+                return self._client.head(to_branch(name))
+            return self._client.tag(name)
+        except RefNotFoundError:
+            return None
+
+    def read(self, kind: str, name: str) -> RefEntry | None:
+        """See `RefStore.read`; a request, and another for a commit that is new here."""
+        if kind == REMOTES:
+            return self._logs.read(kind, name)
+        commit = self._id(kind, name)
+        if commit is None:
+            return None
+        found = self._commits.find(commit)
+        made = datetime.fromtimestamp(found.creation_date, UTC)
+        return RefEntry(0, self._commits.cid_of(found), made, found.message)
+
+    def names(self, kind: str, *, deleted: bool = False) -> list[str]:
+        """See `RefStore.names`."""
+        if kind == REMOTES:
+            return self._logs.names(kind, deleted=deleted)
+        if kind == HEADS:
+            found = {from_branch(name) for name, _ in self._client.branches()}
+        else:
+            found = {name for name, _ in self._client.tags()}
+        if deleted:
+            found.update(self._logs.names(kind, deleted=True))
+        return sorted(found)
+
+    def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
+        """See `RefStore.swap`."""
+        if kind == REMOTES:
+            return self._logs.swap(kind, name, expect, new, why)
+        commit = self._id(kind, name)
+        found = None if commit is None else self._commits.cid_of(self._commits.find(commit))
+        if found != expect:
+            raise BranchMovedError(
+                f"{name!r} is at {_shown(found)}, not at {_shown(expect)} as expected",
+                branch=name,
+                expected=None if expect is None else to_text(expect),
+                found=None if found is None else to_text(found),
+            )
+        self._observe(kind, name, found, "seen")
+        now = self._move(kind, name, commit, new)
+        return self._observe(kind, name, now, why)
+
+    def _move(self, kind: str, name: str, head: str | None, new: Cid | None) -> Cid | None:
+        """Do it; gives what the ref names then."""
+        target = to_branch(name) if kind == HEADS else name
+        if new is None:
+            delete = self._client.delete_branch if kind == HEADS else self._client.delete_tag
+            delete(target)
+            return None
+        known = self._commits.id_of(new)
+        if kind != HEADS or head is None:
+            make = self._client.create_branch if kind == HEADS else self._client.create_tag
+            try:
+                make(target, known or self._landing.make(new))
+            except AlreadyExistsError as error:
+                raise BranchMovedError(str(error), branch=name, expected=None) from error
+            return new
+        if known is None and self._is_next(new, head):
+            return self._land(target, head, new)
+        self._landing.move(target, head, known or self._landing.make(new))
+        return new
+
+    def _is_next(self, new: Cid, head: str) -> bool:
+        """Whether a commit was made on the head of a branch."""
+        parents = self._landing.parents_of(new)
+        return bool(parents) and self._commits.id_of(parents[0]) == head
+
+    def _land(self, branch: str, head: str, new: Cid) -> Cid:
+        try:
+            self._landing.merge_onto(branch, head, new)
+        except BranchMovedError:
+            raise
+        except Exception:
+            # The answer may have been lost after the merge was made.
+            there = self._commits.find(self._client.head(branch))
+            if not metadata_names(there.metadata, new):
+                raise
+        return self._commits.cid_of(self._commits.find(self._client.head(branch)))
+
+    def _observe(self, kind: str, name: str, commit: Cid | None, why: str) -> RefEntry:
+        """Write down where a ref stands, unless that is the last that was written."""
+        last = next(self._logs.history(kind, name), None)
+        if last is not None and last.commit == commit:
+            return last
+        if last is None and commit is None:
+            return RefEntry(0, None, datetime.now(UTC), why)
+        with suppress(BranchMovedError):  # another process wrote it down
+            return self._logs.swap(kind, name, None if last is None else last.commit, commit, why)
+        return RefEntry(0, commit, datetime.now(UTC), why)
+
+    def history(self, kind: str, name: str) -> Iterator[RefEntry]:
+        """See `RefStore.history`."""
+        if kind != REMOTES:
+            now = self.read(kind, name)
+            self._observe(kind, name, None if now is None else now.commit, "seen")
+        first = None
+        for entry in self._logs.history(kind, name):
+            first = entry
+            yield entry
+        if kind == HEADS and first is not None and first.commit is not None:
+            yield from self._before(first.commit)
+
+    def _before(self, commit: Cid) -> Iterator[RefEntry]:
+        """The first parents of the oldest commit that this machine saw a branch at."""
+        start = self._commits.id_of(commit)
+        if start is None:
+            return
+        for number, found in enumerate(self._client.log(start, first_parent=True)):
+            if number:
+                made = datetime.fromtimestamp(found.creation_date, UTC)
+                yield RefEntry(-number, self._commits.cid_of(found), made, found.message)
+
+    def forget(self, kind: str, name: str, before: datetime) -> None:
+        """See `RefStore.forget`."""
+        self._logs.forget(kind, name, before)
+
+    def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
+        """See `RefStore.lock`: against processes of this machine."""
+        return self._logs.lock(kind, name)
+
+
+def _shown(commit: Cid | None) -> str:
+    return "nothing" if commit is None else to_text(commit)

@@ -1,0 +1,138 @@
+"""The tree of a lakeFS commit: from a listing, or from what differs from a commit that is known.
+
+A value's CID is in its object's user metadata where we wrote it. What others wrote is read and
+hashed, once for each object.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from versioned_zarr.backends.lakefs.client import Stat
+from versioned_zarr.backends.lakefs.knowledge import Place
+from versioned_zarr.backends.lakefs.lake import Lake
+from versioned_zarr.backends.lakefs.records import value_in
+from versioned_zarr.errors import CorruptBlockError, InvalidKeyError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.tree.build import WorkTree
+from versioned_zarr.tree.lookup import Trees
+
+_NEAR = 20
+
+
+class Value(NamedTuple):
+    """A value as a tree wants it."""
+
+    cid: Cid
+    tsize: int
+
+
+class Survey:
+    """Finds the trees of lakeFS commits. Thread-safe.
+
+    Attributes:
+        trees: reads trees; set by who reads blocks from here, too.
+    """
+
+    trees: Trees
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._client, self._knowledge = lake.client, lake.knowledge
+        self._lock = threading.RLock()
+
+    def tree_of(self, commit: str) -> Link:
+        """The root of the tree of a lakeFS commit, whose nodes are then known.
+
+        Costs a request where a recent ancestor is known and one more for each key that changed
+        since; otherwise one for each 1000 keys; and the bytes of what nobody hashed before.
+
+        Raises:
+            CorruptBlockError: the commit says of itself that it has another tree.
+            InvalidKeyError: there are keys that no tree can hold.
+        """
+        with self._lock:
+            said = self._knowledge.tree(commit)
+            if said is not None and self._is_known(said.cid):
+                return said
+            root = self._compute(commit)
+            if said is not None and said.cid != root.cid:
+                found, claimed = cids.to_text(root.cid), cids.to_text(said.cid)
+                raise CorruptBlockError(
+                    f"lakeFS commit {commit} says that its tree is {claimed}, but what it holds "
+                    f"hashes to {found}",
+                    cid=claimed,
+                    where=commit,
+                )
+            self._knowledge.add_tree(commit, root)
+            return root
+
+    def _is_known(self, root: Cid) -> bool:
+        return root == self.trees.empty or self._knowledge.node(root) is not None
+
+    def _compute(self, commit: str) -> Link:
+        near = self._nearest(commit)
+        if near is None:
+            work: WorkTree[Value] = WorkTree(self.trees)
+            stats: Iterable[Stat | None] = self._client.list(commit, self._lake.prefix)
+        else:
+            work = WorkTree(self.trees, near[1])
+            changes = list(self._client.diff(near[0], commit, prefix=self._lake.prefix))
+            for change in changes:
+                if change.kind == "removed":
+                    work.delete(self._lake.key(change.path))
+            paths = [change.path for change in changes if change.kind != "removed"]
+            stats = self._lake.workers.stream(lambda path: self._client.stat(commit, path), paths)
+        for key, value in self.values(commit, (stat for stat in stats if stat is not None)):
+            try:
+                work.set(key, value)
+            except InvalidKeyError as error:
+                raise InvalidKeyError(
+                    f"lakeFS commit {commit} has an object that no tree can hold: {error}; open "
+                    "the repository at a prefix without it",
+                    key=key,
+                ) from error
+        nodes: list[tuple[Cid, bytes]] = []
+        root = work.flush(lambda cid, data: nodes.append((cid, bytes(data))))
+        self._knowledge.add_nodes(nodes)
+        return root
+
+    def _nearest(self, commit: str) -> tuple[str, Cid] | None:
+        """The nearest of the last first parents whose tree is known."""
+        history = self._client.log(commit, amount=_NEAR, first_parent=True)
+        for _, found in zip(range(_NEAR), history, strict=False):
+            root = self._knowledge.tree(found.id)
+            if found.id != commit and root is not None and self._is_known(root.cid):
+                return found.id, root.cid
+        return None
+
+    def values(self, ref: str, stats: Iterable[Stat]) -> Iterator[tuple[str, Value]]:
+        """The keys and values of objects, hashed where that was not done before.
+
+        Args:
+            ref: where they are read: an immutable one, so that they can be found there again.
+            stats: the objects.
+        """
+        found = self._lake.workers.stream(lambda stat: (stat, self._value(ref, stat)), stats)
+        places: list[tuple[Cid, Place]] = []
+        for stat, value in found:
+            if not stat.path.endswith("/"):  # what some tools write for an empty folder
+                places.append((value.cid, Place(ref, stat.path, stat.size)))
+                yield self._lake.key(stat.path), value
+        self._knowledge.add_places(places)
+
+    def _value(self, ref: str, stat: Stat) -> Value:
+        said = value_in(stat.metadata, stat.size)
+        if said is None:
+            said = self._knowledge.object(stat.physical_address, stat.checksum)
+        if said is None:
+            file = unixfs.build_file(self._client.read(ref, stat.path), self._lake.hash)
+            self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+            self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
+            said = file.cid, file.tsize
+        return Value(*said)

@@ -1,0 +1,47 @@
+"""Threads for many requests at once, of which a lakeFS server answers each in milliseconds."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+AT_ONCE = 16
+_AHEAD = 4 * AT_ONCE
+
+
+class Workers:
+    """A pool of threads, made when it is first needed and anew after a fork."""
+
+    def __init__(self) -> None:
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def _threads(self) -> ThreadPoolExecutor:
+        process = os.getpid()
+        if self._pool is None or self._pool[0] != process:
+            pool = ThreadPoolExecutor(AT_ONCE, "lakefs")
+            self._pool = (process, pool)
+            weakref.finalize(self, pool.shutdown, wait=False)
+        return self._pool[1]
+
+    def map(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+        """What a function gives for each item; the first error is raised once all have ended."""
+        if len(items) < 2:
+            return [*map(call, items)]
+        futures = [self._threads().submit(call, item) for item in items]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+        return [future.result() for future in futures]
+
+    def stream(self, call: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """As `map`, lazily: a bounded number of items is under way at a time."""
+        left = iter(items)
+        while batch := list(islice(left, _AHEAD)):
+            yield from self.map(call, batch)
