@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.servers.daemon import node
 from tests.servers.kubo import kubo
+from tests.servers.lakefs import lakefs
 
-__all__ = ["kubo", "node"]
+__all__ = ["kubo", "lakefs", "node"]
 
 HERE = Path(__file__).parent
 # tests/zarr2 runs in an environment of its own, which has nothing that the others need.

@@ -36,6 +36,8 @@ class Server:
         command: import path of the package to build.
         binary: what the built program is called.
         tags: Go build tags.
+        replaced: modules that the server replaces by others, each as `MODULE => OTHER VERSION`:
+            such lines of its own go.mod do not count where it is somebody's requirement.
     """
 
     module: str
@@ -43,6 +45,7 @@ class Server:
     command: str
     binary: str
     tags: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 SERVERS: Mapping[str, Server] = {
@@ -51,6 +54,24 @@ SERVERS: Mapping[str, Server] = {
         version="v0.42.0",
         command="github.com/ipfs/kubo/cmd/ipfs",
         binary="ipfs",
+    ),
+    "lakefs": Server(
+        module="github.com/treeverse/lakefs",
+        version="v1.84.0",
+        command="github.com/treeverse/lakefs/cmd/lakefs",
+        binary="lakefs",
+        replaced=(
+            (
+                "github.com/csimplestring/delta-go => "
+                "github.com/treeverse/delta-go v0.0.0-20260323095047-d2f80252d945"
+            ),
+        ),
+    ),
+    "versitygw": Server(
+        module="github.com/versity/versitygw",
+        version="v1.8.0",
+        command="github.com/versity/versitygw/cmd/versitygw",
+        binary="versitygw",
     ),
 }
 
@@ -98,7 +119,8 @@ def build(name: str) -> Path:
         (module / "go.mod").write_text(
             f"module versioned-zarr.invalid/servers/{name}\n\n"
             f"go {go_version}\n\n"
-            f"require {server.module} {server.version}\n",
+            f"require {server.module} {server.version}\n"
+            + "".join(f"\nreplace {line}\n" for line in server.replaced),
             "utf-8",
         )
         # Written, not copied: what the module cache holds is read-only, and Go adds lines to this.

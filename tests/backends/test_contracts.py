@@ -23,6 +23,7 @@ from versioned_zarr.testing import (
     RefStoreContract,
     RepositoryContract,
     StorageContract,
+    UpkeepContract,
 )
 
 
@@ -92,9 +93,9 @@ class TestFolderRefs(OnFolder, OnPacks, RefStoreContract):
     pass
 
 
-class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract):
+class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract, UpkeepContract):
     pass
 
 
-class TestFolderRepository(OnFolder, OnPacks, RepositoryContract):
+class TestFolderRepository(OnFolder, OnPacks, RepositoryContract, UpkeepContract):
     pass

@@ -18,7 +18,12 @@ from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.protocol import Repository
-from versioned_zarr.testing import BlockStoreContract, RefStoreContract, RepositoryContract
+from versioned_zarr.testing import (
+    BlockStoreContract,
+    RefStoreContract,
+    RepositoryContract,
+    UpkeepContract,
+)
 
 pytestmark = pytest.mark.compat
 
@@ -55,7 +60,7 @@ class TestKuboRefs(RefStoreContract):
         uncached.client.remove(root)
 
 
-class TestKuboRepository(RepositoryContract):
+class TestKuboRepository(RepositoryContract, UpkeepContract):
     keeps_packs = False
 
     @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.kubo import PROFILE, Kubo, find_binary, missing
+from tests.servers.kubo import PROFILE, Kubo, find_binary
+from tests.servers.programs import missing
 
 _START_S = 60
 _LISTENING = re.compile(r"(RPC API|Gateway) server listening on /ip4/127.0.0.1/tcp/(\d+)")

@@ -5,13 +5,13 @@ Knows where the binary is and how its commands are called; starts no daemon.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+
+from tests.servers.programs import find_program, missing
 
 VERSION = "0.42.0"
 # What makes Kubo's defaults those of IPIP-499: raw leaves of 1 MiB, 1024 links, CIDv1, HAMT by
@@ -103,20 +103,8 @@ class Kubo:
 
 
 def find_binary() -> Path:
-    """The built `ipfs`, from `VERSIONED_ZARR_KUBO` or where tools/build_server.py keeps it."""
-    named = os.environ.get("VERSIONED_ZARR_KUBO")
-    if named:
-        return Path(named)
-    root = os.environ.get("VERSIONED_ZARR_SERVERS")
-    servers = Path(root) if root else Path.home() / ".cache" / "versioned-zarr" / "servers"
-    return servers / f"kubo-{VERSION}" / "ipfs"
-
-
-def missing(what: str) -> NoReturn:
-    """Skip the test, for a reason; in CI nothing may be missing, so there it fails."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}; this is CI, where nothing may be missing")
-    pytest.skip(f"{what}; `make servers` builds it")
+    """The built `ipfs`."""
+    return find_program("VERSIONED_ZARR_KUBO", f"kubo-{VERSION}", "ipfs")
 
 
 @pytest.fixture(scope="session")

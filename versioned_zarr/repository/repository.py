@@ -362,6 +362,7 @@ class BlockRepository(Exchange):
         Raises:
             InvalidInputError: `keep_reflog` is no time span, or less than none.
         """
+        self._check_kept_here("gc")
         return gc.collect(self.stores, keep_reflog, dry_run=dry_run, progress=progress)
 
     def repack(self, *, progress: OnProgress | None = None) -> Collected:
@@ -370,11 +371,17 @@ class BlockRepository(Exchange):
         Args:
             progress: as for `gc`, of the packs that are joined; not called if none are.
         """
+        self._check_kept_here("repack")
         return gc.repack(self.stores, progress)
 
     def tidy(self) -> None:
         """Join the packs of small commits where many have come together; called after commits."""
-        gc.tidy(self.stores)
+        if not self.stores.upkeep:
+            gc.tidy(self.stores)
+
+    def _check_kept_here(self, what: str) -> None:
+        if self.stores.upkeep:
+            raise InvalidInputError(f"no {what} of {self.url!r}: {self.stores.upkeep}")
 
     def fsck(self, *, read_all: bool = True, progress: OnProgress | None = None) -> Report:
         """Check everything; says what is missing or damaged, and which keys and commits suffer.
@@ -383,6 +390,7 @@ class BlockRepository(Exchange):
             read_all: read and hash every block, rather than only look whether it is there.
             progress: as for `gc`.
         """
+        self._check_kept_here("fsck")
         return fsck(self.stores, read_all=read_all, progress=progress)
 
     def stats(self) -> Stats:

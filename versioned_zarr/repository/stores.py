@@ -74,6 +74,7 @@ class Stores:
         read_marker: gives the bytes of the repository's marker.
         publisher: gives snapshots names, where the place can.
         keeper: keeps sessions, where that is not done in `storage`.
+        upkeep: who looks after the blocks, if that is not done here, and how, in words.
         others: the commits that others made, in a system of versions that is not ours.
     """
 
@@ -85,6 +86,7 @@ class Stores:
     publisher: Publisher | None = None
     keeper: Keeper | None = None
     others: OtherCommits | None = None
+    upkeep: str = ""
     _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 

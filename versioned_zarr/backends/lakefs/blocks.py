@@ -72,7 +72,8 @@ class LakefsBlocks:
         finally:
             self._nearby.is_asked = False
 
-    def _check_may_wait(self) -> None:
+    def check_may_wait(self) -> None:
+        """Raise NotNearError if the caller asked not to wait for the server."""
         if getattr(self._nearby, "is_asked", False):
             raise NotNearError
 
@@ -81,7 +82,7 @@ class LakefsBlocks:
         found = self._at_hand(cid)
         if found is not None:
             return found
-        self._check_may_wait()
+        self.check_may_wait()
         if cids.is_raw(cid):
             return self._fetch(cid)
         return self._work_out(cid)
@@ -167,7 +168,7 @@ class LakefsBlocks:
         root = self._at_hand(cid)
         if place is None or cid in self._outgoing:
             return read_value(self.get, cid, start, end)
-        self._check_may_wait()
+        self.check_may_wait()
         if root is None:
             file = self._read_whole(cid, place)
             leaves = [data for leaf, data in file.blocks if cids.is_raw(leaf)]
@@ -262,7 +263,8 @@ class LakefsBlocks:
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
         """See `BlockStore.keep`: lakeFS keeps what its commits name."""
-        yield not self.missing(list(cids_))
+        absent = self.missing(list(cids_))
+        yield all(self._commits.has(cid) for cid in absent)
 
     def refresh(self) -> bool:
         """See `BlockStore.refresh`: what others found out is seen at once."""

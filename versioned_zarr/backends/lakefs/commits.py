@@ -155,6 +155,13 @@ class Commits:
         """The lakeFS commit that stands for a commit; None if there is none that is known of."""
         return to_id(cid) or self._knowledge.id_of(cid)
 
+    def has(self, cid: Cid) -> bool:
+        """Whether a raw CID is the name of a lakeFS commit that is there."""
+        try:
+            return bool(self.commit(cid))
+        except BlockNotFoundError:
+            return False
+
     def parent_at(self, cid: Cid, tsize: int) -> Parent:
         """A commit as the parent of another."""
         return Parent(to_text(cid), tsize, self.id_of(cid) or "")

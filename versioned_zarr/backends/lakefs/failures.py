@@ -48,27 +48,30 @@ def failure(
         source: where the credentials were found.
     """
     words = said(body)
-    text = f"lakeFS at {endpoint} refuses to {what}: {words} (HTTP {status})"
-    if status == 401:
-        return RefusedError(f"{text}; the credentials came from {source}: check them")
-    if status == 403:
-        return RefusedError(
-            f"{text}; the credentials from {source} lack the permission, or a branch is protected"
+    kind, advice = _kind(status, words)
+    advice = advice.format(source=source)
+    return kind(f"lakeFS at {endpoint} refuses to {what}: {words} (HTTP {status}){advice}")
+
+
+def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
+    """Which error a refusal is, and what to do about it."""
+    plain: dict[int, tuple[type[VersionedZarrError], str]] = {
+        401: (RefusedError, "; the credentials came from {source}: check them"),
+        403: (
+            RefusedError,
+            "; the credentials from {source} lack the permission, or a branch is protected",
+        ),
+        404: (RefNotFoundError, ""),
+        409: (ConflictError if "conflict" in words else AlreadyExistsError, ""),
+        412: (RefusedError, "; a hook of the repository said no"),
+        400: (InvalidInputError, ""),
+    }
+    if status == 412 and "already exists" in words:
+        return PreconditionFailedError, ""
+    if status == 400 and ("validation" in words or "invalid value" in words):
+        return InvalidRefError, ""
+    if status == 400 and "dirty" in words:
+        return StorageError, (
+            "; commit or reset what is uncommitted on the branch, as with lakectl"
         )
-    if status == 404:
-        return RefNotFoundError(text)
-    if status == 409:
-        return ConflictError(text) if "conflict" in words else AlreadyExistsError(text)
-    if status == 412:
-        if "already exists" in words:
-            return PreconditionFailedError(text)
-        return RefusedError(f"{text}; a hook of the repository said no")
-    if status == 400:
-        if "validation" in words or "invalid value" in words:
-            return InvalidRefError(text)
-        if "dirty" in words:
-            return StorageError(
-                f"{text}; commit or reset what is uncommitted on the branch, as with lakectl"
-            )
-        return InvalidInputError(text)
-    return StorageError(text)
+    return plain.get(status, (StorageError, ""))

@@ -47,7 +47,7 @@ class BranchKeeper:
         assert isinstance(writing, BranchWriting)
         base = self._commits.id_of(from_text(writing.state.base))
         if writing.branch is not None and base is not None:
-            self._landing.offer(base, root, writing.branch)
+            self._landing.offer(base, root, writing.branch, writing.places)
         return ()
 
     def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:

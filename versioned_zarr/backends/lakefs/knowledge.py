@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,7 @@ class Knowledge:
         self._database = sqlite3.connect(
             self._path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None
         )
+        weakref.finalize(self, self._database.close)
         self._database.execute("PRAGMA journal_mode=WAL")
         # What a crash of the machine takes is found out again.
         self._database.execute("PRAGMA synchronous=OFF")

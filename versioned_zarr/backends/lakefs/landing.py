@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.knowledge import Place
@@ -41,12 +41,21 @@ class Landing:
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
         self._survey, self._workers = parts.survey, parts.lake.workers
         self._staged: dict[tuple[str, Cid], str] = {}
+        self._offered: dict[Cid, Place] = {}
         self._guard = threading.Lock()
 
-    def offer(self, base: str, root: Cid, branch: str) -> None:
-        """A hidden branch on which a tree is staged already, on a lakeFS commit."""
+    def offer(self, base: str, root: Cid, branch: str, places: Mapping[Cid, Place]) -> None:
+        """Told of a session that is about to commit.
+
+        Args:
+            base: the lakeFS commit that it is based on.
+            root: the tree that it comes to, which is staged on its branch.
+            branch: its branch.
+            places: where the values that it wrote lie.
+        """
         with self._guard:
             self._staged = {(base, root): branch}
+            self._offered = dict(places)
 
     # Commits
 
@@ -61,8 +70,7 @@ class Landing:
         with self._guard:
             ready = self._staged.pop((head, tree.cid), None)
         with self._work_branch(head) if ready is None else contextlib.nullcontext(ready) as work:
-            if ready is None:
-                self._stage(work, head, tree.cid)
+            sent = [] if ready is not None else self._stage(work, head, tree.cid)
             metadata = records.encode(
                 commit, tree, self._parents(cid), on=head, prefix=self._prefix
             )
@@ -74,8 +82,14 @@ class Landing:
                 new = self._client.merge(
                     work, branch, message, metadata, squash=True, allow_empty=True
                 )
+        self._remember(new, sent)
         self._blocks.sent()
         return new
+
+    def _remember(self, commit: str, sent: Iterable[tuple[Cid, Place]]) -> None:
+        """Values that were staged on a branch of ours lie in a commit now."""
+        places = ((cid, place._replace(ref=commit)) for cid, place in sent)
+        self._blocks.knowledge.add_places(places)
 
     def make(self, cid: Cid) -> str:
         """A lakeFS commit for a commit of ours, and for those before it, on no branch."""
@@ -104,10 +118,12 @@ class Landing:
         assert on is not None
         tree = self._tree_link(commit)
         with self._work_branch(on) as work:
-            self._stage(work, on, tree.cid)
+            sent = self._stage(work, on, tree.cid)
             metadata = records.encode(commit, tree, self._parents(cid), on=on, prefix=self._prefix)
             message = records.shown_message(commit.message)
-            self._commits.take(self._client.commit(work, message, metadata, allow_empty=True))
+            made = self._client.commit(work, message, metadata, allow_empty=True)
+        self._commits.take(made)
+        self._remember(made.id, sent)
 
     def _first_commit(self) -> str:
         """Where every lakeFS repository begins. O(history) requests of 1000."""
@@ -141,26 +157,29 @@ class Landing:
         finally:
             self._client.delete_branch(name)
 
-    def _stage(self, work: str, on: str, root: Cid) -> None:
-        """Let a branch hold a tree; costs a request for each key that differs."""
+    def _stage(self, work: str, on: str, root: Cid) -> list[tuple[Cid, Place]]:
+        """Let a branch hold a tree; costs a request for each key that differs.
+
+        Gives where the values lie there.
+        """
         old = self._survey.tree_of(on).cid
         differing = list(changes(self._trees, old, root))
         gone = [self._prefix + change.key for change in differing if change.new is None]
         self._client.delete_many(work, gone)
         changed = [change for change in differing if change.new is not None]
-        for _ in self._workers.stream(lambda change: self._send(work, change), changed):
-            pass
+        return list(self._workers.stream(lambda change: self._send(work, change), changed))
 
-    def _send(self, work: str, change: KeyChange) -> None:
+    def _send(self, work: str, change: KeyChange) -> tuple[Cid, Place]:
         link = change.new
         assert link is not None
         path = self._prefix + change.key
-        place = self._blocks.knowledge.place(link.cid)
+        place = self._offered.get(link.cid) or self._blocks.knowledge.place(link.cid)
         if place is not None and self._linked(work, path, place, link):
-            return
+            return link.cid, Place(work, path, place.size)
         data = read_value(self._blocks.get, link.cid)
         metadata = value_metadata(to_text(link.cid), len(data), link.tsize)
         self._client.upload(work, path, data, metadata)
+        return link.cid, Place(work, path, len(data))
 
     def _linked(self, work: str, path: str, place: Place, link: Link) -> bool:
         """Link a value that lakeFS has already; says whether it was still there."""

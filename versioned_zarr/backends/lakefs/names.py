@@ -24,6 +24,7 @@ BRANCH_LIMIT = 256
 
 _RAW_SHA2 = b"\x01\x55\x12\x20"
 _ID = re.compile(r"[0-9a-f]{64}")
+_DOT = "_dot_"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ESCAPED = re.compile(r"--([0-9a-f]{2})")
 _SHORT_ID = re.compile(r"[0-9a-f]{8,64}")
@@ -68,6 +69,16 @@ def from_branch(branch: str) -> str:
         if name is not None and _escape(name) == branch:
             return name
     return branch
+
+
+def to_tag(name: str) -> str:
+    """The lakeFS tag for a tag of ours: as a branch, but that lakeFS lets tags have dots."""
+    return to_branch(name.replace(".", _DOT)).replace(_DOT, ".")
+
+
+def from_tag(tag: str) -> str:
+    """Our name for a lakeFS tag."""
+    return from_branch(tag.replace(".", _DOT)).replace(_DOT, ".")
 
 
 def _unescape(text: str) -> str | None:

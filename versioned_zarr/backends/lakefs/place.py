@@ -32,6 +32,10 @@ from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
 
 _HASH = "sha2-256"
+_UPKEEP = (
+    "lakeFS keeps its objects itself; its own garbage collection removes what no commit names, "
+    "and every value that is read here is compared with its CID"
+)
 
 
 class LakefsPlace:
@@ -140,4 +144,5 @@ class LakefsPlace:
             self.read_marker,
             keeper=keeper,
             others=commits,
+            upkeep=_UPKEEP,
         )

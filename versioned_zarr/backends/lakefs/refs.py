@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.commits import Commits
 from versioned_zarr.backends.lakefs.landing import Landing, metadata_names
-from versioned_zarr.backends.lakefs.names import from_branch, to_branch
+from versioned_zarr.backends.lakefs.names import from_branch, from_tag, to_branch, to_tag
 from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, RefNotFoundError
 from versioned_zarr.history.refs import HEADS, REMOTES, LogRefs, RefEntry
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -40,7 +40,7 @@ class LakefsRefs:
         try:
             if kind == HEADS:
                 return self._client.head(to_branch(name))
-            return self._client.tag(name)
+            return self._client.tag(to_tag(name))
         except RefNotFoundError:
             return None
 
@@ -62,7 +62,7 @@ class LakefsRefs:
         if kind == HEADS:
             found = {from_branch(name) for name, _ in self._client.branches()}
         else:
-            found = {name for name, _ in self._client.tags()}
+            found = {from_tag(name) for name, _ in self._client.tags()}
         if deleted:
             found.update(self._logs.names(kind, deleted=True))
         return sorted(found)
@@ -86,7 +86,7 @@ class LakefsRefs:
 
     def _move(self, kind: str, name: str, head: str | None, new: Cid | None) -> Cid | None:
         """Do it; gives what the ref names then."""
-        target = to_branch(name) if kind == HEADS else name
+        target = to_branch(name) if kind == HEADS else to_tag(name)
         if new is None:
             delete = self._client.delete_branch if kind == HEADS else self._client.delete_tag
             delete(target)

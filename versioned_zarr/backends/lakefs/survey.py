@@ -118,7 +118,7 @@ class Survey:
             ref: where they are read: an immutable one, so that they can be found there again.
             stats: the objects.
         """
-        found = self._lake.workers.stream(lambda stat: (stat, self._value(ref, stat)), stats)
+        found = self._lake.workers.stream(lambda stat: (stat, self.value(ref, stat)), stats)
         places: list[tuple[Cid, Place]] = []
         for stat, value in found:
             if not stat.path.endswith("/"):  # what some tools write for an empty folder
@@ -126,7 +126,8 @@ class Survey:
                 yield self._lake.key(stat.path), value
         self._knowledge.add_places(places)
 
-    def _value(self, ref: str, stat: Stat) -> Value:
+    def value(self, ref: str, stat: Stat) -> Value:
+        """The CID of what an object holds, which is read if it was never hashed."""
         said = value_in(stat.metadata, stat.size)
         if said is None:
             said = self._knowledge.object(stat.physical_address, stat.checksum)

@@ -22,6 +22,7 @@ from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import SessionName
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import (
+    CorruptBlockError,
     InvalidKeyError,
     KeyNotFoundError,
     RefNotFoundError,
@@ -64,6 +65,8 @@ class BranchWriting:
         self.consumed = 0
         self.closed: str | None = None
         self.branch = branch
+        # Where the values lie that were written and are not committed.
+        self.places: dict[Cid, Place] = {}
         self._is_shared = branch is not None
         self._start_again()
         if branch is not None:
@@ -107,7 +110,33 @@ class BranchWriting:
         self, found: Pending | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
         """See `Working.read_found`."""
+        if isinstance(found, Pending):
+            with self._lock:
+                place = self.places.get(found.cid)
+            if place is not None:
+                return self._read_pending(found, place, start, end)
         return read_stored(self._blocks, found.cid, start, end)
+
+    def _read_pending(
+        self, found: Pending, place: Place, start: int, end: int | None
+    ) -> memoryview:
+        near = self._blocks.cache.get(found.cid)
+        if near is not None and cids.is_raw(found.cid):
+            return near[start:end]
+        self._blocks.check_may_wait()
+        stop = found.size if end is None else min(end, found.size)
+        if (start, stop) == (0, found.size):
+            data = self._client.read(place.ref, place.path)
+            is_same = unixfs.build_file(data, self._blocks.hash).cid == found.cid
+            if not is_same:
+                raise CorruptBlockError(
+                    f"{place.path!r} on lakeFS branch {place.ref!r} is not what the session wrote "
+                    "there: it was changed by others",
+                    cid=to_text(found.cid),
+                    where=place.path,
+                )
+            return memoryview(data)
+        return memoryview(self._client.read(place.ref, place.path, start, stop))
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
         """See `Working.walk`."""
@@ -246,9 +275,9 @@ class BranchWriting:
 
     def _keep(self, branch: str, key: str, file: unixfs.File) -> None:
         """Make a value that was sent readable by its CID."""
-        self._blocks.knowledge.add_places(
-            [(file.cid, Place(branch, self._lake.path(key), file.size))]
-        )
+        place = Place(branch, self._lake.path(key), file.size)
+        with self._lock:
+            self.places[file.cid] = place
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
             self._blocks.knowledge.add_nodes(nodes)
@@ -311,7 +340,9 @@ class BranchWriting:
 
     def _record(self, key: str, stat: Stat) -> Record:
         assert self.branch is not None
-        ((_, value),) = self._survey.values(self.branch, [stat])
+        value = self._survey.value(self.branch, stat)
+        with self._lock:
+            self.places[value.cid] = Place(self.branch, stat.path, stat.size)
         writer = int(stat.metadata.get(records.VALUE_WRITER, 0))
         return Record(Kind.SET, key, writer, 0, size=stat.size, tsize=value.tsize, cid=value.cid)
 
@@ -398,6 +429,10 @@ class BranchWriting:
             with self._lock:
                 there = self._commits.id_of(commit)
                 assert there is not None
+                self._blocks.knowledge.add_places(
+                    (cid, place._replace(ref=there)) for cid, place in self.places.items()
+                )
+                self.places.clear()
                 self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
 
     def drop_drafts(self) -> None:

@@ -1,0 +1,48 @@
+"""A repository on a real lakeFS server keeps every contract that others keep."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.servers.lakefs import LakefsServer
+from versioned_zarr.errors import InvalidInputError
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.testing import RepositoryContract
+
+pytestmark = pytest.mark.compat
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+class TestLakefsRepository(RepositoryContract):
+    prefix = ""
+
+    @pytest.fixture
+    def repository(self, lakefs: LakefsServer) -> Repository:
+        return lakefs.create(self.prefix)
+
+    @pytest.fixture
+    def reopen(self, lakefs: LakefsServer, repository: BlockRepository) -> Callable[[], Repository]:
+        def reopen() -> Repository:
+            gc.collect()
+            return lakefs.reopen(repository)
+
+        return reopen
+
+    @pytest.mark.parametrize("verb", ["gc", "repack", "fsck"])
+    def test_what_lakefs_does_itself_is_left_to_it(self, repository: Repository, verb: str) -> None:
+        with pytest.raises(InvalidInputError, match="garbage collection"):
+            getattr(repository, verb)()
+
+
+class TestLakefsFolder(TestLakefsRepository):
+    prefix = "experiments/one"

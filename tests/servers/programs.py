@@ -1,0 +1,26 @@
+"""Where the built servers are, and what a test does where one is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def find_program(variable: str, folder: str, name: str) -> Path:
+    """A built server, from an environment variable or where tools/build_server.py keeps it."""
+    named = os.environ.get(variable)
+    if named:
+        return Path(named)
+    root = os.environ.get("VERSIONED_ZARR_SERVERS")
+    servers = Path(root) if root else Path.home() / ".cache" / "versioned-zarr" / "servers"
+    return servers / folder / name
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, for a reason; in CI nothing may be missing, so there it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}; this is CI, where nothing may be missing")
+    pytest.skip(f"{what}; `make servers` builds it")
