@@ -43,7 +43,11 @@ class JournalKeeper:
             tree_of=stores.tree_of,
         )
 
-    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
+    def publish(
+        self,
+        writing: Writing,
+        root: Cid,  # noqa: ARG002 - a pack holds any tree
+    ) -> Sequence[Block]:
         """See `Keeper.publish`."""
         assert isinstance(writing, Working)
         return publish_values(self._stores, writing)

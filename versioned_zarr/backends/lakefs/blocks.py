@@ -235,7 +235,7 @@ class LakefsBlocks:
 
     # Writing
 
-    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes go apart
         """See `BlockStore.put`: kept here until a ref names what needs them."""
         self.knowledge.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
         values = [block for block in blocks if cids.is_raw(block[0])]

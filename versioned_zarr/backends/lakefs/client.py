@@ -14,18 +14,31 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote, urlencode
 
-import urllib3
-from lakefs_sdk.client import LakeFSClient
-from lakefs_sdk.configuration import Configuration
-
 from versioned_zarr.backends.lakefs.credentials import Connection
 from versioned_zarr.backends.lakefs.failures import (
     AnswerLostError,
     PreconditionFailedError,
     failure,
 )
-from versioned_zarr.errors import KeyNotFoundError, RefNotFoundError, StorageError
+from versioned_zarr.errors import (
+    KeyNotFoundError,
+    MissingDependencyError,
+    RefNotFoundError,
+    StorageError,
+)
 from versioned_zarr.storage import Bytes
+
+try:
+    import urllib3
+    from lakefs_sdk.client import LakeFSClient
+    from lakefs_sdk.configuration import Configuration
+except ImportError as error:
+    raise MissingDependencyError(
+        "repositories on lakeFS need the packages lakefs-sdk and PyYAML: "
+        "pip install 'versioned-zarr[lakefs]'",
+        package="lakefs-sdk",
+        extra="lakefs",
+    ) from error
 
 __all__ = [
     "AnswerLostError",

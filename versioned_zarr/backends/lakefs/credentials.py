@@ -10,9 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from versioned_zarr.errors import InvalidInputError, MissingDependencyError
 
-from versioned_zarr.errors import InvalidInputError
+try:
+    import yaml
+except ImportError as error:
+    raise MissingDependencyError(
+        "reading the configuration of lakectl needs the package PyYAML: "
+        "pip install 'versioned-zarr[lakefs]'",
+        package="PyYAML",
+        extra="lakefs",
+    ) from error
 
 CONFIG_VARIABLE = "LAKECTL_CONFIG_FILE"
 _VARIABLES = {

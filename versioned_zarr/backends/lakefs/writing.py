@@ -260,12 +260,27 @@ class BranchWriting:
             theirs = self._pending(path, stat)
             if to_text(theirs.cid) == metadata[records.VALUE_CID]:
                 return ()
-            is_aware = theirs.cid == before or theirs.writer == self.writer
-            if not is_aware and (known is None or _time_of(stat) >= known):
+            if not self._is_aware(theirs, stat, before, known):
                 metadata = {**metadata, records.VALUE_RIVAL: to_text(theirs.cid)}
                 rivals = (theirs,)
         self._client.upload(branch, path, data, metadata)
         return rivals
+
+    def _is_aware(self, theirs: Pending, stat: Stat, before: Cid | None, known: int | None) -> bool:
+        """Whether who writes a key knows what another process wrote there."""
+        if theirs.writer == self.writer:
+            return True
+        if known is None:
+            return theirs.cid == before
+        key = self._lake.key(stat.path)
+        with self._lock:
+            entry = self.state.entries.get(key)
+            if entry is None or entry.is_unseen:
+                base = self._trees.find(self.state.root, key)
+                is_seen = base is not None and base.cid == theirs.cid
+            else:
+                is_seen = entry.cid == theirs.cid
+        return is_seen or _time_of(stat) < known
 
     def _before(self, key: str) -> Cid | None:
         """What this process knows to lie under a key."""
@@ -284,7 +299,7 @@ class BranchWriting:
         else:
             self._blocks.cache.add(*file.blocks[0])
 
-    def delete(self, key: str, known: int | None = None) -> bool:
+    def delete(self, key: str, known: int | None = None) -> bool:  # noqa: ARG002 - no trace stays
         """See `Working.delete`."""
         if self.find(key) is None:
             self.check_open()
@@ -295,7 +310,7 @@ class BranchWriting:
                 self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
         return True
 
-    def clear(self, path: str, known: int | None = None) -> None:
+    def clear(self, path: str, known: int | None = None) -> None:  # noqa: ARG002 - as there
         """See `Working.clear`: a request for each 1000 keys."""
         self.check_open()
         keys = [key for key, _ in self.walk(path)]

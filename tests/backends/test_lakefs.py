@@ -1,0 +1,395 @@
+"""What is special about a repository on lakeFS: others work in it too, and their words count."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import pickle
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import versioned_zarr as vz
+from tests.servers.lakefs import LakefsServer, make_server
+from versioned_zarr.backends.lakefs import names
+from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.backends.lakefs.credentials import Connection, connection
+from versioned_zarr.backends.lakefs.failures import RefusedError
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    CorruptBlockError,
+    InvalidInputError,
+    InvalidRefError,
+    RepositoryNotFoundError,
+    StorageError,
+)
+from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.repository.repository import BlockRepository
+
+pytestmark = pytest.mark.compat
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def repository(lakefs: LakefsServer) -> BlockRepository:
+    return lakefs.create()
+
+
+@pytest.fixture
+def others(lakefs: LakefsServer, repository: BlockRepository) -> LakefsClient:
+    """How lakectl, Spark or a colleague work in the same repository."""
+    return lakefs.client(repository.url.removeprefix("lakefs://"))
+
+
+def elsewhere(
+    lakefs: LakefsServer, repository: BlockRepository, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> BlockRepository:
+    """The repository as a machine opens it that knows nothing of it."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(path / uuid.uuid4().hex))
+    return vz.open(f"{repository.url}", cache_bytes=0, **lakefs.options)
+
+
+class TestNames:
+    @given(st.text(alphabet="ab-_x2/.é", min_size=1, max_size=8))
+    def test_a_branch_and_a_tag_have_one_name_there_and_come_back(self, name: str) -> None:
+        try:
+            check_ref_name(name)
+        except InvalidRefError:
+            return
+        assert names.from_branch(names.to_branch(name)) == name
+        assert names.from_tag(names.to_tag(name)) == name
+        assert set(names.to_branch(name)) <= set(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+        )
+
+    def test_no_two_names_come_to_the_same_branch(self) -> None:
+        texts = map("".join, itertools.product("x-/2f", repeat=4))
+        found: dict[str, str] = {}
+        for text in texts:
+            try:
+                check_ref_name(text)
+            except InvalidRefError:
+                continue
+            assert found.setdefault(names.to_branch(text), text) == text
+        assert len(found) > 100
+
+    def test_a_branch_of_lakefs_keeps_its_name(self) -> None:
+        for name in ("main", "dev-2", "a--b", "under_score", "x--zz"):
+            assert names.from_branch(name) == name
+            assert names.to_branch(name) == name
+
+
+class TestTheHash:
+    def test_is_that_of_every_other_backend(self, repository: BlockRepository) -> None:
+        memory = vz.create(f"memory://{uuid.uuid4()}")
+        values = {"a/b": b"1", "a/c": b"", "large": bytes(3_000_000), "é/x": b"y" * 70_000}
+        for each in (repository, memory):
+            with each.session(message="same") as session:
+                session.mapping.update(values)
+        assert repository.checkout().cid == memory.checkout().cid
+
+    def test_is_found_out_of_what_others_wrote(
+        self, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        values = {f"data/{number}": bytes([number]) * 1000 for number in range(50)}
+        values["large"] = b"ab" * 900_000
+        for path, data in values.items():
+            others.upload("main", path, data, {})
+        made = others.commit("main", "by hand", {"ticket": "17"})
+        memory = vz.create(f"memory://{uuid.uuid4()}")
+        with memory.session(message="same") as session:
+            session.mapping.update(values)
+        snapshot = repository.checkout()
+        assert snapshot.cid == memory.checkout().cid
+        assert {key: bytes(value) for key, value in snapshot.mapping.items()} == values
+        commit = snapshot.commit
+        assert commit is not None
+        assert (commit.message, commit.metadata) == ("by hand", {"ticket": "17"})
+        assert names.to_id(vz.ipld.cid.from_text(commit.cid)) == made.id
+        assert repository.checkout(made.id).cid == snapshot.cid
+        assert repository.checkout(made.id[:12]).cid == snapshot.cid
+
+    def test_finds_its_commit_on_a_machine_that_knows_nothing(
+        self,
+        repository: BlockRepository,
+        lakefs: LakefsServer,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        cids = []
+        for number in range(3):
+            with repository.session(message=str(number)) as session:
+                session.mapping["a"] = bytes([number]) * 10
+                session.mapping["large"] = bytes([number]) * 2_500_000
+            cids.append(repository.checkout().cid)
+        commits = [commit.cid for commit in repository.log()]
+        fresh = elsewhere(lakefs, repository, monkeypatch, tmp_path)
+        for number, cid in enumerate(cids):
+            snapshot = fresh.checkout(cid)
+            assert bytes(snapshot.mapping["a"]) == bytes([number]) * 10
+            assert bytes(snapshot.read("large", 1_500_000, 1_500_003)) == bytes([number]) * 3
+        again = elsewhere(lakefs, repository, monkeypatch, tmp_path)
+        assert [commit.cid for commit in again.log()] == commits
+        assert again.checkout(commits[1]).cid == cids[1]
+
+    def test_a_value_that_is_not_what_it_says_is_refused(
+        self,
+        repository: BlockRepository,
+        others: LakefsClient,
+        lakefs: LakefsServer,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        with repository.session(message="right") as session:
+            session.mapping["a"] = b"right"
+        stat = others.stat("main", "a")
+        assert stat is not None
+        others.upload("main", "a", b"wrong", stat.metadata)
+        others.commit("main", "a lie", {})
+        fresh = elsewhere(lakefs, repository, monkeypatch, tmp_path)
+        with pytest.raises(CorruptBlockError):
+            fresh.checkout().mapping["a"]
+
+
+class TestBesideOthers:
+    def test_a_commit_of_ours_reads_as_any_in_lakefs(
+        self, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        with repository.session(message="first\n\nmore") as session:
+            zarr.create_array(session.store, shape=(4,), chunks=(2,), dtype="i4")[:] = 1
+        found = others.resolve("main")
+        assert found.message == "first\n\nmore"
+        assert found.metadata["vz-tree"] == repository.checkout().cid
+        paths = [stat.path for stat in others.list("main")]
+        assert paths == sorted(repository.checkout().keys())
+        assert list(others.branches(hidden=True)) == [("main", found.id)]
+
+    def test_commits_of_both_make_one_history(
+        self, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        with repository.session(message="ours") as session:
+            session.mapping["a"] = b"1"
+        others.upload("main", "b", b"2", {})
+        others.commit("main", "theirs", {})
+        with repository.session(message="ours again") as session:
+            session.mapping["c"] = b"3"
+        messages = [commit.message for commit in repository.log()]
+        assert messages == ["ours again", "theirs", "ours", "Repository created"]
+        assert [commit.message for commit in repository.log(path="b")] == ["theirs"]
+        changed = [change.key for change in repository.diff("main~2", "main").keys]
+        assert changed == ["b", "c"]
+
+    def test_a_commit_of_theirs_that_came_in_between_is_merged(
+        self, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        session = repository.session()
+        session.mapping["a"] = b"1"
+        others.upload("main", "b", b"2", {})
+        others.commit("main", "theirs", {})
+        session.commit("ours")
+        assert dict(repository.checkout().mapping) == {"a": b"1", "b": b"2"}
+        session.mapping["b"] = b"3"
+        others.upload("main", "b", b"4", {})
+        others.commit("main", "theirs again", {})
+        with pytest.raises(ConflictError) as caught:
+            session.commit("ours again")
+        assert [conflict.path for conflict in caught.value.conflicts] == ["b"]
+        assert bytes(session.mapping["b"]) == b"3"
+
+    def test_a_dirty_target_is_said_in_the_servers_words(
+        self, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        others.upload("main", "unsaved", b"1", {})
+        session = repository.session()
+        session.mapping["a"] = b"1"
+        with pytest.raises(StorageError, match="uncommitted changes"):
+            session.commit("refused")
+        others.delete("main", "unsaved")
+        assert session.commit("taken").message == "taken"
+
+    def test_a_failing_hook_keeps_the_branch_as_it_is(
+        self, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        hook = (
+            b"name: gate\non:\n  pre-merge:\n    branches: [main]\nhooks:\n"
+            b"  - id: no\n    type: lua\n    properties:\n"
+            b"      script: |\n        error('units are missing')\n"
+        )
+        others.upload("main", "_lakefs_actions/gate.yaml", hook, {})
+        others.commit("main", "a hook", {})
+        before = others.head("main")
+        session = repository.session()
+        session.mapping["a"] = b"1"
+        with pytest.raises(RefusedError, match="units are missing"):
+            session.commit("refused")
+        assert others.head("main") == before
+        assert bytes(session.mapping["a"]) == b"1"
+
+    def test_an_existing_repository_is_adopted_at_a_prefix(
+        self, repository: BlockRepository, others: LakefsClient, lakefs: LakefsServer
+    ) -> None:
+        others.upload("main", "data/old", b"1", {})
+        others.commit("main", "old", {})
+        with pytest.raises(AlreadyExistsError, match="data/old"):
+            vz.create(f"{repository.url}/data", **lakefs.options)
+        new = vz.create(f"{repository.url}/new", **lakefs.options)
+        with new.session(message="new") as session:
+            session.mapping["a"] = b"2"
+        old = vz.open(f"{repository.url}/data", **lakefs.options)
+        assert dict(old.checkout().mapping) == {"old": b"1"}
+        assert dict(new.checkout().mapping) == {"a": b"2"}
+        assert [stat.path for stat in others.list("main")] == ["data/old", "new/a"]
+
+
+def write_in_child(session: bytes, key: str, value: bytes) -> None:
+    pickle.loads(session).write(key, value)
+
+
+class TestSharedSessions:
+    def test_workers_write_into_one_commit(self, lakefs: LakefsServer) -> None:
+        repository = lakefs.create()
+        session = repository.session()
+        session.mapping["a"] = b"0"
+        handed = pickle.dumps(session)
+        context = multiprocessing.get_context("spawn")
+        workers = [
+            context.Process(target=write_in_child, args=(handed, f"w/{number}", bytes([number])))
+            for number in range(3)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0
+        session.commit("all of it")
+        assert dict(repository.checkout().mapping) == {
+            "a": b"0",
+            **{f"w/{number}": bytes([number]) for number in range(3)},
+        }
+
+    def test_two_that_wrote_one_key_unaware_are_told(self, lakefs: LakefsServer) -> None:
+        repository = lakefs.create()
+        session = repository.session()
+        handed = pickle.dumps(session)
+        context = multiprocessing.get_context("spawn")
+        for value in (b"1", b"2"):
+            worker = context.Process(target=write_in_child, args=(handed, "c/0", value))
+            worker.start()
+            worker.join(60)
+            assert worker.exitcode == 0
+        with pytest.raises(ConflictError, match="written twice"):
+            session.commit("which?")
+
+    def test_a_session_goes_on_from_another_machine(
+        self,
+        repository: BlockRepository,
+        lakefs: LakefsServer,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        session = repository.session(purpose="import")
+        session.mapping["a"] = b"1"
+        session.mapping["large"] = bytes(2_000_000)
+        fresh = elsewhere(lakefs, repository, monkeypatch, tmp_path)
+        (info,) = fresh.sessions()
+        assert (info.id, info.purpose, info.keys) == (session.id, "import", 2)
+        resumed = fresh.resume(info.id)
+        resumed.mapping["b"] = b"2"
+        resumed.commit("from elsewhere")
+        assert sorted(fresh.checkout().keys()) == ["a", "b", "large"]
+
+
+class TestCrashes:
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[LakefsServer]:
+        folder = tmp_path / "server"
+        folder.mkdir()
+        server = make_server(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    def test_a_session_outlives_the_server(self, server: LakefsServer) -> None:
+        repository = server.create()
+        session = repository.session()
+        for number in range(20):
+            session.mapping[f"a/{number}"] = bytes([number])
+        server.kill()
+        with pytest.raises(StorageError, match="does not answer"):
+            session.mapping["b"] = b"1"
+        with pytest.raises(StorageError, match="does not answer"):
+            session.commit("while it is down")
+        server.start()
+        assert [info.keys for info in repository.sessions()] == [20]
+        session.mapping["b"] = b"1"
+        session.commit("after all")
+        assert len(repository.checkout().mapping) == 21
+
+
+class TestWhatIsWrong:
+    def test_a_wrong_secret_is_refused_and_not_shown(self, lakefs: LakefsServer) -> None:
+        options = {**lakefs.options, "secret_access_key": "not-the-secret"}
+        with pytest.raises(RefusedError) as caught:
+            vz.open("lakefs://anything", **options)
+        assert "not-the-secret" not in str(caught.value)
+        assert "the arguments" in str(caught.value)
+        assert "not-the-secret" not in repr(connection("http://x", "id", "not-the-secret"))
+
+    def test_a_repository_that_is_not_there(self, lakefs: LakefsServer) -> None:
+        with pytest.raises(RepositoryNotFoundError):
+            vz.open("lakefs://nothing-here", **lakefs.options)
+        with pytest.raises(InvalidInputError, match="storage_namespace"):
+            vz.create("lakefs://nothing-here", **lakefs.options)
+
+    def test_a_server_that_is_not_there(self) -> None:
+        reached = Connection("http://127.0.0.1:9", "id", "secret")
+        with pytest.raises(StorageError, match="does not answer"):
+            LakefsClient(reached, "any").exists()
+
+    def test_credentials_come_from_where_lakectl_has_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "lakectl.yaml"
+        file.write_text(
+            "credentials:\n  access_key_id: from-file\n  secret_access_key: s1\n"
+            "server:\n  endpoint_url: http://file/api/v1\n"
+        )
+        monkeypatch.setenv("LAKECTL_CONFIG_FILE", str(file))
+        found = connection()
+        assert (found.endpoint, found.access_key_id) == ("http://file", "from-file")
+        monkeypatch.setenv("LAKECTL_CREDENTIALS_ACCESS_KEY_ID", "from-environment")
+        assert connection().access_key_id == "from-environment"
+        assert connection(access_key_id="passed").access_key_id == "passed"
+        monkeypatch.setenv("LAKECTL_CONFIG_FILE", str(tmp_path / "none"))
+        with pytest.raises(InvalidInputError, match="LAKECTL_SERVER_ENDPOINT_URL"):
+            connection()
+
+
+class TestZarr:
+    def test_arrays_on_two_branches_differ(self, repository: BlockRepository) -> None:
+        with repository.session(message="main") as session:
+            array = zarr.create_array(session.store, shape=(4, 4), chunks=(2, 2), dtype="f8")
+            array[:] = np.arange(16).reshape(4, 4)
+        repository.branches.create("dev")
+        with repository.session("dev", message="dev") as session:
+            zarr.open_array(session.store)[2, 2] = -1
+        values = [
+            zarr.open_array(repository.checkout(ref).store, mode="r")[2, 2]
+            for ref in ("main", "dev")
+        ]
+        assert values == [10, -1]
+        assert repository.merge("dev").tree == repository.checkout("dev").cid
