@@ -12,7 +12,7 @@ from versioned_zarr.backends.lakefs.client import LakefsCommit
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.landing import Landing
 from versioned_zarr.backends.lakefs.names import SESSION_PREFIX, session_of
-from versioned_zarr.backends.lakefs.writing import SESSION, BranchWriting
+from versioned_zarr.backends.lakefs.writing import BranchWriting
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import RefNotFoundError, SessionNotFoundError
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
@@ -46,8 +46,9 @@ class BranchKeeper:
         """See `Keeper.publish`: what was written is on the session's branch already."""
         assert isinstance(writing, BranchWriting)
         base = self._commits.id_of(from_text(writing.state.base))
-        if writing.branch is not None and base is not None:
-            self._landing.offer(base, root, writing.branch, writing.places)
+        branch = writing.branch
+        if branch.name is not None and base is not None:
+            self._landing.offer(base, root, branch.name, branch.places)
         return ()
 
     def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
@@ -63,7 +64,7 @@ class BranchKeeper:
         """What a session's branch was made on, and what the session is for."""
         purpose = ""
         found = self._commits.find(commit)
-        while SESSION in found.metadata:
+        while records.WORK in found.metadata:
             purpose = found.metadata.get(records.PURPOSE, purpose)
             found = self._commits.find(found.parents[0])
         return found, purpose

@@ -75,7 +75,7 @@ class Landing:
                 commit, tree, self._parents(cid), on=head, prefix=self._prefix
             )
             message = records.shown_message(commit.message)
-            self._client.commit(work, message, metadata, allow_empty=True)
+            self._client.commit(work, message, {**metadata, records.WORK: "1"}, allow_empty=True)
             with self._claim(branch, head):
                 if self._client.head(branch) != head:
                     raise _moved(branch, head)

@@ -25,6 +25,8 @@ VALUE_WRITER = "vz-writer"
 VALUE_TIME = "vz-time-us"
 VALUE_RIVAL = "vz-rival"
 PURPOSE = "vz-purpose"
+WORK = "vz-work"
+"""In the metadata of what is committed on a hidden branch of ours."""
 
 _COMMIT = "vz-commit"
 _ON = "vz-on"

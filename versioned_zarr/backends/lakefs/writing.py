@@ -13,23 +13,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
-from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.client import PreconditionFailedError, Stat
-from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
-from versioned_zarr.backends.lakefs.names import SessionName
+from versioned_zarr.backends.lakefs.records import VALUE_RIVAL
+from versioned_zarr.backends.lakefs.session_branch import SessionBranch, time_of
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import (
-    CorruptBlockError,
     InvalidKeyError,
     KeyNotFoundError,
-    RefNotFoundError,
     SessionClosedError,
-    StorageError,
 )
-from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -40,8 +34,6 @@ from versioned_zarr.storage import Bytes
 from versioned_zarr.tree.keys import check_key
 
 _STRIPES = 64
-SESSION = "vz-session"
-"""The key in the metadata of what is committed on a session's branch."""
 
 
 class BranchWriting:
@@ -57,20 +49,21 @@ class BranchWriting:
     def __init__(
         self, parts: Parts, head: SessionHead, root: Cid, branch: str | None = None
     ) -> None:
-        self._lake, self._client = parts.lake, parts.lake.client
-        self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
-        self._survey, self._workers = parts.survey, parts.lake.workers
+        self._commits, self._survey = parts.commits, parts.survey
+        self._blocks, self._trees = parts.blocks, parts.trees
         self.head = head
         self.state = Overlay(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
-        self.branch = branch
-        # Where the values lie that were written and are not committed.
-        self.places: dict[Cid, Place] = {}
+        self.branch = SessionBranch(parts, head, branch)
         self._is_shared = branch is not None
         self._start_again()
         if branch is not None:
             self.refresh()
+            intended = self.branch.intended()
+            if intended is not None:
+                seen = self.consumed + 1
+                self.state.intent = Record(Kind.INTENT, "", 0, seen, cid=intended)
 
     def _start_again(self) -> None:
         self._process = os.getpid()
@@ -88,13 +81,13 @@ class BranchWriting:
     @property
     def exists(self) -> bool:
         """Whether the session has a branch."""
-        return self.branch is not None
+        return self.branch.name is not None
 
     # Reading
 
     def find(self, key: str) -> Pending | Link | None:
         """See `Working.find`; a request where others may write into the session."""
-        if self._is_shared and self.branch is not None:
+        if self._is_shared and self.exists:
             self._look(key)
         with self._lock:
             return self.state.find(key)
@@ -111,32 +104,10 @@ class BranchWriting:
     ) -> memoryview:
         """See `Working.read_found`."""
         if isinstance(found, Pending):
-            with self._lock:
-                place = self.places.get(found.cid)
-            if place is not None:
-                return self._read_pending(found, place, start, end)
+            data = self.branch.read(found, start, end)
+            if data is not None:
+                return data
         return read_stored(self._blocks, found.cid, start, end)
-
-    def _read_pending(
-        self, found: Pending, place: Place, start: int, end: int | None
-    ) -> memoryview:
-        near = self._blocks.cache.get(found.cid)
-        if near is not None and cids.is_raw(found.cid):
-            return near[start:end]
-        self._blocks.check_may_wait()
-        stop = found.size if end is None else min(end, found.size)
-        if (start, stop) == (0, found.size):
-            data = self._client.read(place.ref, place.path)
-            is_same = unixfs.build_file(data, self._blocks.hash).cid == found.cid
-            if not is_same:
-                raise CorruptBlockError(
-                    f"{place.path!r} on lakeFS branch {place.ref!r} is not what the session wrote "
-                    "there: it was changed by others",
-                    cid=to_text(found.cid),
-                    where=place.path,
-                )
-            return memoryview(data)
-        return memoryview(self._client.read(place.ref, place.path, start, stop))
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
         """See `Working.walk`."""
@@ -174,12 +145,11 @@ class BranchWriting:
         """See `Working.write`: one request; one more where others may have written the key."""
         check_key(key)
         file = unixfs.build_file(copy_of(data), self._blocks.hash)
-        with self._writing(key) as branch:
+        with self._writing(key):
             if only_new and self.find(key) is not None:
                 return
             self._check_place(key)
-            rivals = self._upload(branch, key, file, known)
-            self._keep(branch, key, file)
+            rivals = self._send(key, file, known)
             with self._lock:
                 record = Record(
                     Kind.SET, key, self.writer, 0, size=file.size, tsize=file.tsize, cid=file.cid
@@ -187,15 +157,15 @@ class BranchWriting:
                 self._take(key, record, rivals, is_own=True)
 
     @contextmanager
-    def _writing(self, key: str) -> Iterator[str]:
+    def _writing(self, key: str) -> Iterator[None]:
         """While one key is written: nobody else of this process writes it, nor commits."""
         with self._lock:
             self.check_open()
-            branch = self.materialise()
+            self.materialise()
             self._under_way += 1
         try:
             with self._stripes[hash(key) % _STRIPES]:
-                yield branch
+                yield
         finally:
             with self._lock:
                 self._under_way -= 1
@@ -216,63 +186,47 @@ class BranchWriting:
                 key=key,
             )
 
-    def _upload(
-        self, branch: str, key: str, file: unixfs.File, known: int | None
-    ) -> tuple[Pending, ...]:
+    def _send(self, key: str, file: unixfs.File, known: int | None) -> tuple[Pending, ...]:
         """Send a value; gives what others wrote there, unaware, and different."""
-        path = self._lake.path(key)
-        metadata = {
-            **records.value_metadata(to_text(file.cid), file.size, file.tsize),
-            records.VALUE_WRITER: str(self.writer),
-            records.VALUE_TIME: str(time.time_ns() // 1000),
-        }
-        leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
-        data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
         before = self._before(key)
         if before is None:
             try:
-                self._client.upload(branch, path, data, metadata, only_new=True)
+                self.branch.send(key, file, self.writer, only_new=True)
                 return ()
             except PreconditionFailedError:
                 pass  # another process of the session was first, or this one's answer was lost
         elif not self._is_shared:
-            self._client.upload(branch, path, data, metadata)
+            self.branch.send(key, file, self.writer)
             return ()
-        return self._overwrite(branch, path, data, metadata, before, known)
+        return self._send_over(key, file, before, known)
 
-    def _overwrite(
-        self,
-        branch: str,
-        path: str,
-        data: Bytes,
-        metadata: dict[str, str],
-        before: Cid | None,
-        known: int | None,
+    def _send_over(
+        self, key: str, file: unixfs.File, before: Cid | None, known: int | None
     ) -> tuple[Pending, ...]:
         """Send a value where there may be one that this process does not know of.
 
         lakeFS cannot replace an object on a condition: of two that write within the same few
         milliseconds over a value that was there before, the later one is not told of the other.
         """
-        stat = self._client.stat(branch, path)
-        rivals: tuple[Pending, ...] = ()
+        stat = self.branch.stat(key)
         if stat is not None:
-            theirs = self._pending(path, stat)
-            if to_text(theirs.cid) == metadata[records.VALUE_CID]:
+            theirs = Pending(self.branch.record(key, stat), is_unseen=True)
+            if theirs.cid == file.cid:
                 return ()
-            if not self._is_aware(theirs, stat, before, known):
-                metadata = {**metadata, records.VALUE_RIVAL: to_text(theirs.cid)}
-                rivals = (theirs,)
-        self._client.upload(branch, path, data, metadata)
-        return rivals
+            if not self._is_aware(key, theirs, time_of(stat), before, known):
+                self.branch.send(key, file, self.writer, to_text(theirs.cid))
+                return (theirs,)
+        self.branch.send(key, file, self.writer)
+        return ()
 
-    def _is_aware(self, theirs: Pending, stat: Stat, before: Cid | None, known: int | None) -> bool:
+    def _is_aware(
+        self, key: str, theirs: Pending, written: int, before: Cid | None, known: int | None
+    ) -> bool:
         """Whether who writes a key knows what another process wrote there."""
         if theirs.writer == self.writer:
             return True
         if known is None:
             return theirs.cid == before
-        key = self._lake.key(stat.path)
         with self._lock:
             entry = self.state.entries.get(key)
             if entry is None or entry.is_unseen:
@@ -280,7 +234,7 @@ class BranchWriting:
                 is_seen = base is not None and base.cid == theirs.cid
             else:
                 is_seen = entry.cid == theirs.cid
-        return is_seen or _time_of(stat) < known
+        return is_seen or written < known
 
     def _before(self, key: str) -> Cid | None:
         """What this process knows to lie under a key."""
@@ -288,24 +242,13 @@ class BranchWriting:
             found = self.state.tree.get(key)
         return None if found is None else found.cid
 
-    def _keep(self, branch: str, key: str, file: unixfs.File) -> None:
-        """Make a value that was sent readable by its CID."""
-        place = Place(branch, self._lake.path(key), file.size)
-        with self._lock:
-            self.places[file.cid] = place
-        if len(file.blocks) > 1:
-            nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
-            self._blocks.knowledge.add_nodes(nodes)
-        else:
-            self._blocks.cache.add(*file.blocks[0])
-
     def delete(self, key: str, known: int | None = None) -> bool:  # noqa: ARG002 - no trace stays
         """See `Working.delete`."""
         if self.find(key) is None:
             self.check_open()
             return False
-        with self._writing(key) as branch:
-            self._client.delete(branch, self._lake.path(key))
+        with self._writing(key):
+            self.branch.delete([key])
             with self._lock:
                 self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
         return True
@@ -316,8 +259,8 @@ class BranchWriting:
         keys = [key for key, _ in self.walk(path)]
         if not keys:
             return
-        with self._writing(path) as branch:
-            self._client.delete_many(branch, [self._lake.path(key) for key in keys])
+        with self._writing(path):
+            self.branch.delete(keys)
             with self._lock:
                 for key in keys:
                     self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
@@ -350,25 +293,11 @@ class BranchWriting:
         pending = self.state.lay(record._replace(position=self.consumed), is_own=is_own)
         pending.rivals = rivals
 
-    def _pending(self, path: str, stat: Stat) -> Pending:
-        return Pending(self._record(self._lake.key(path), stat), is_unseen=True)
-
-    def _record(self, key: str, stat: Stat) -> Record:
-        assert self.branch is not None
-        value = self._survey.value(self.branch, stat)
-        with self._lock:
-            self.places[value.cid] = Place(self.branch, stat.path, stat.size)
-        writer = int(stat.metadata.get(records.VALUE_WRITER, 0))
-        return Record(Kind.SET, key, writer, 0, size=stat.size, tsize=value.tsize, cid=value.cid)
-
     def _look(self, key: str) -> None:
         """Take in what one key holds on the server."""
-        assert self.branch is not None
-        try:
+        with suppress(InvalidKeyError):
             check_key(key)
-        except InvalidKeyError:
-            return
-        self._take_in(key, self._client.stat(self.branch, self._lake.path(key)))
+            self._take_in(key, self.branch.stat(key))
 
     def _take_in(self, key: str, stat: Stat | None) -> None:
         if stat is None:
@@ -376,8 +305,8 @@ class BranchWriting:
                 if self.state.tree.get(key) is not None:
                     self._take(key, Record(Kind.DELETE, key, 0, 0), (), is_own=False)
             return
-        record = self._record(key, stat)
-        rival = stat.metadata.get(records.VALUE_RIVAL)
+        record = self.branch.record(key, stat)
+        rival = stat.metadata.get(VALUE_RIVAL)
         rivals: tuple[Pending, ...] = ()
         if rival is not None:
             other = Record(Kind.SET, key, 0, 0, cid=from_text(rival))
@@ -390,23 +319,11 @@ class BranchWriting:
 
     def refresh(self) -> None:
         """See `Working.refresh`: costs requests only where others may write into the session."""
-        if not self._is_shared or self.branch is None:
-            return
-        branch = self.branch
-        paths: dict[str, None] = {}
-        base = self._commits.id_of(from_text(self.state.base))
-        head = self._client.head(branch)
-        if base is not None and head != base:
-            for change in self._client.diff(base, head, prefix=self._lake.prefix):
-                paths[change.path] = None
-        for change in self._client.uncommitted(branch, prefix=self._lake.prefix):
-            paths[change.path] = None
-        with self._lock:
-            paths.update({self._lake.path(key): None for key in self.state.entries})
-        stats = self._workers.map(lambda path: self._client.stat(branch, path), list(paths))
-        for path, stat in zip(paths, stats, strict=True):
-            if not path.endswith("/"):
-                self._take_in(self._lake.key(path), stat)
+        if self._is_shared and self.exists:
+            with self._lock:
+                known = list(self.state.entries)
+            for key, stat in self.branch.changes(self.state.base, known):
+                self._take_in(key, stat)
 
     def share(self) -> None:
         """See `Working.share`."""
@@ -414,22 +331,11 @@ class BranchWriting:
             self.materialise()
             self._is_shared = True
 
-    def materialise(self) -> str:
-        """Make the session's branch, if it has none: one request, two where it has a purpose."""
+    def materialise(self) -> None:
+        """Make the session's branch, if it has none."""
         with self._lock:
-            if self.branch is None:
-                base = self._commits.id_of(from_text(self.state.base))
-                if base is None:
-                    raise RefNotFoundError(
-                        f"lakeFS has no commit for {self.state.base}", ref=self.state.base
-                    )
-                branch = str(SessionName(self.head))
-                self._client.create_branch(branch, base, hidden=True)
-                if self.head.purpose:
-                    metadata = {SESSION: self.head.id, records.PURPOSE: self.head.purpose}
-                    self._client.commit(branch, "Begin a session", metadata, allow_empty=True)
-                self.branch = branch
-            return self.branch
+            if self.branch.name is None:
+                self.branch.make(self.state.base)
 
     def position(self) -> int:
         """See `Working.position`: the time, in microseconds, up to which this process knows all."""
@@ -444,40 +350,22 @@ class BranchWriting:
             with self._lock:
                 there = self._commits.id_of(commit)
                 assert there is not None
-                self._blocks.knowledge.add_places(
-                    (cid, place._replace(ref=there)) for cid, place in self.places.items()
-                )
-                self.places.clear()
+                self.branch.landed(there)
                 self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
 
     def drop_drafts(self) -> None:
-        """See `Working.drop_drafts`: the branch begins anew where the session goes on."""
+        """See `Working.drop_drafts`: the branch begins anew where others may write on."""
         with self._lock:
-            if self.branch is None:
+            if not self.exists:
                 return
             if self._is_shared:
-                base = self._commits.id_of(from_text(self.state.base))
-                assert base is not None
-                with suppress(StorageError):  # another process wrote on: its changes stay
-                    self._client.hard_reset(self.branch, base)
-                return
-            self._client.delete_branch(self.branch)
-            self.branch = None
-            self.head = replace(self.head, base=self.state.base)
+                self.branch.begin_again(self.state.base)
+            else:
+                self.branch.remove()
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """See `Working.end`."""
         with self._lock:
             self.closed = how
-            if self.branch is not None and not keep_folder:
-                with suppress(RefNotFoundError):
-                    self._client.delete_branch(self.branch)
-            self.branch = None if not keep_folder else self.branch
-
-
-def _time_of(stat: Stat) -> int:
-    """When an object was written, in microseconds since 1970, as its writer's clock had it."""
-    try:
-        return int(stat.metadata[records.VALUE_TIME])
-    except (KeyError, ValueError):
-        return stat.mtime * 1_000_000
+            if not keep_folder:
+                self.branch.remove()

@@ -1,0 +1,208 @@
+"""The hidden branch of a session: what lies on it, who wrote it, and where it can be read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from versioned_zarr.backends.lakefs import records
+from versioned_zarr.backends.lakefs.client import Stat
+from versioned_zarr.backends.lakefs.knowledge import Place
+from versioned_zarr.backends.lakefs.lake import Parts
+from versioned_zarr.backends.lakefs.names import SessionName
+from versioned_zarr.errors import CorruptBlockError, RefNotFoundError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.repository.journal import Kind, Record, SessionHead
+from versioned_zarr.repository.overlay import Pending
+
+
+class SessionBranch:
+    """See the module. Thread-safe.
+
+    Args:
+        parts: the repository.
+        head: the session.
+        name: the branch, if it is there.
+
+    Attributes:
+        name: what lakeFS calls it; None while it is not there.
+    """
+
+    def __init__(self, parts: Parts, head: SessionHead, name: str | None = None) -> None:
+        self._parts, self._lake, self._client = parts, parts.lake, parts.lake.client
+        self._head = head
+        self._places: dict[Cid, Place] = {}
+        self._guard = threading.Lock()
+        self.name = name
+
+    def make(self, base: str) -> str:
+        """Make the branch at a commit of ours: one request, two where the session has a purpose."""
+        name = str(SessionName(self._head))
+        self._client.create_branch(name, self._id_of(base), hidden=True)
+        if self._head.purpose:
+            metadata = {records.WORK: self._head.id, records.PURPOSE: self._head.purpose}
+            self._client.commit(name, "Begin a session", metadata, allow_empty=True)
+        self.name = name
+        return name
+
+    def _id_of(self, commit: str) -> str:
+        found = self._parts.commits.id_of(from_text(commit))
+        if found is None:
+            raise RefNotFoundError(f"lakeFS has no commit that stands for {commit}", ref=commit)
+        return found
+
+    # Writing
+
+    def send(
+        self, key: str, file: unixfs.File, writer: int, rival: str = "", *, only_new: bool = False
+    ) -> None:
+        """Put a value on the branch.
+
+        Args:
+            key: where.
+            file: the value.
+            writer: the number of the process that writes it.
+            rival: the CID of what another process wrote there, if this one did not know of it.
+            only_new: whether there must be none.
+
+        Raises:
+            PreconditionFailedError: there is one.
+        """
+        assert self.name is not None
+        metadata = {
+            **records.value_metadata(to_text(file.cid), file.size, file.tsize),
+            records.VALUE_WRITER: str(writer),
+            records.VALUE_TIME: str(time.time_ns() // 1000),
+        }
+        if rival:
+            metadata[records.VALUE_RIVAL] = rival
+        leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
+        data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
+        path = self._lake.path(key)
+        self._client.upload(self.name, path, data, metadata, only_new=only_new)
+        self._note(file.cid, Place(self.name, path, file.size))
+        if len(file.blocks) > 1:
+            nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
+            self._lake.knowledge.add_nodes(nodes)
+        else:
+            self._parts.blocks.cache.add(*file.blocks[0])
+
+    def _note(self, cid: Cid, place: Place) -> None:
+        with self._guard:
+            self._places[cid] = place
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Take keys away: a request for each thousand."""
+        assert self.name is not None
+        self._client.delete_many(self.name, [self._lake.path(key) for key in keys])
+
+    # Reading
+
+    @property
+    def places(self) -> dict[Cid, Place]:
+        """Where the values lie that this process wrote or saw there."""
+        with self._guard:
+            return dict(self._places)
+
+    def read(self, found: Pending, start: int, end: int | None) -> memoryview | None:
+        """The bytes of a value that lies on the branch, or a range of them; None if it does not.
+
+        Raises:
+            CorruptBlockError: all of it was read, and is not what was written.
+        """
+        with self._guard:
+            place = self._places.get(found.cid)
+        if place is None:
+            return None
+        blocks = self._parts.blocks
+        near = blocks.cache.get(found.cid) if cids.is_raw(found.cid) else None
+        if near is not None:
+            return near[start:end]
+        blocks.check_may_wait()
+        stop = found.size if end is None else min(end, found.size)
+        if (start, stop) != (0, found.size):
+            return memoryview(self._client.read(place.ref, place.path, start, stop))
+        data = self._client.read(place.ref, place.path)
+        if unixfs.build_file(data, blocks.hash).cid != found.cid:
+            text = to_text(found.cid)
+            raise CorruptBlockError(
+                f"{place.path!r} on lakeFS branch {place.ref!r} is not {text}, which the session "
+                "wrote there: others changed it since",
+                cid=text,
+                where=place.path,
+            )
+        return memoryview(data)
+
+    def stat(self, key: str) -> Stat | None:
+        """What lies under a key."""
+        assert self.name is not None
+        return self._client.stat(self.name, self._lake.path(key))
+
+    def record(self, key: str, stat: Stat) -> Record:
+        """An object as the write that put it there."""
+        assert self.name is not None
+        value = self._parts.survey.value(self.name, stat)
+        self._note(value.cid, Place(self.name, stat.path, stat.size))
+        writer = int(stat.metadata.get(records.VALUE_WRITER, 0))
+        return Record(Kind.SET, key, writer, 0, size=stat.size, tsize=value.tsize, cid=value.cid)
+
+    def changes(self, base: str, known: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
+        """The keys that differ from a commit of ours, and what they hold; `known` ones as well.
+
+        Costs a request for each thousand and one for each.
+        """
+        assert self.name is not None
+        name, lake = self.name, self._lake
+        paths = {lake.path(key): None for key in known}
+        on, head = self._id_of(base), self._client.head(name)
+        if head != on:
+            for change in self._client.diff(on, head, prefix=lake.prefix):
+                paths[change.path] = None
+        for change in self._client.uncommitted(name, prefix=lake.prefix):
+            paths[change.path] = None
+        keys = [lake.key(path) for path in paths if not path.endswith("/")]
+        return zip(keys, lake.workers.map(self.stat, keys), strict=True)
+
+    def intended(self) -> Cid | None:
+        """The commit of ours that all committed on the branch was for, if that was begun."""
+        assert self.name is not None
+        found = self._parts.commits.find(self._client.head(self.name))
+        text = records.named_in(found.metadata) if records.WORK in found.metadata else None
+        return None if text is None else from_text(text)
+
+    # After a commit
+
+    def landed(self, commit: str) -> None:
+        """All that lies on the branch lies in a lakeFS commit now."""
+        with self._guard:
+            places = list(self._places.items())
+            self._places.clear()
+        moved = ((cid, place._replace(ref=commit)) for cid, place in places)
+        self._lake.knowledge.add_places(moved)
+
+    def begin_again(self, base: str) -> None:
+        """Go on from a commit of ours; what other processes wrote since stays on the branch."""
+        assert self.name is not None
+        with suppress(StorageError):  # what is on it is in the commit all the same
+            self._client.hard_reset(self.name, self._id_of(base))
+
+    def remove(self) -> None:
+        """Remove the branch, with what is on it."""
+        if self.name is not None:
+            with suppress(RefNotFoundError):
+                self._client.delete_branch(self.name)
+            self.name = None
+            with self._guard:
+                self._places.clear()
+
+
+def time_of(stat: Stat) -> int:
+    """When an object was written, in microseconds since 1970, as its writer's clock had it."""
+    try:
+        return int(stat.metadata[records.VALUE_TIME])
+    except (KeyError, ValueError):
+        return stat.mtime * 1_000_000
