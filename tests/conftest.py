@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.servers.daemon import node
 from tests.servers.kubo import kubo
-from tests.servers.lakefs import lakefs
+from tests.servers.lakefs import lakefs, lakefs_by_environment
 
-__all__ = ["kubo", "lakefs", "node"]
+__all__ = ["kubo", "lakefs", "lakefs_by_environment", "node"]
 
 HERE = Path(__file__).parent
 # tests/zarr2 runs in an environment of its own, which has nothing that the others need.

@@ -352,8 +352,6 @@ class TestWhatIsWrong:
     def test_a_repository_that_is_not_there(self, lakefs: LakefsServer) -> None:
         with pytest.raises(RepositoryNotFoundError):
             vz.open("lakefs://nothing-here", **lakefs.options)
-        with pytest.raises(InvalidInputError, match="storage_namespace"):
-            vz.create("lakefs://nothing-here", **lakefs.options)
 
     def test_a_server_that_is_not_there(self) -> None:
         reached = Connection("http://127.0.0.1:9", "id", "secret")

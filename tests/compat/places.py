@@ -1,9 +1,10 @@
-"""Where the suites of others find a fresh repository: in memory and in a folder."""
+"""Where the suites of others find a fresh repository: in memory, in a folder, on lakeFS."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def in_memory(_folder: Path) -> str:
 def in_folder(folder: Path) -> str:
     """The path of a repository that is not there yet."""
     return str(folder / f"repository-{next(_numbers)}.vz")
+
+
+def on_lakefs(_folder: Path) -> str:
+    """The URL of a repository that is not there yet, on the server that the environment names."""
+    return f"lakefs://suite-{uuid.uuid4().hex}"
 
 
 def fresh_session(place: Place, folder: Path) -> vz.Session:

@@ -13,7 +13,7 @@ import pytest
 from zarr.core.buffer import Buffer, cpu
 from zarr.testing.store import StoreTests
 
-from tests.compat.places import Place, fresh_session, in_folder, in_memory
+from tests.compat.places import Place, fresh_session, in_folder, in_memory, on_lakefs
 from versioned_zarr.interfaces.zarr_store import VersionedStore
 
 
@@ -49,3 +49,8 @@ class TestSessionInMemory(OnASession):
 
 class TestSessionInAFolder(OnASession):
     place = staticmethod(in_folder)
+
+
+@pytest.mark.usefixtures("lakefs_by_environment")
+class TestSessionOnLakefs(OnASession):
+    place = staticmethod(on_lakefs)

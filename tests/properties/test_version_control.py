@@ -114,6 +114,7 @@ class VersionControl(RuleBasedStateMachine):
     """Sessions, commits, refs, merges and housekeeping in any order."""
 
     url = ""
+    has_upkeep = True
 
     @abstractmethod
     def make_url(self) -> str:
@@ -300,11 +301,13 @@ class VersionControl(RuleBasedStateMachine):
             if not model.touched:
                 model.session.discard()
         self.sessions = [model for model in self.sessions if model.touched]
-        self.repository.gc(keep_reflog=keep)
+        if self.has_upkeep:
+            self.repository.gc(keep_reflog=keep)
 
     @rule()
     def repack(self) -> None:
-        self.repository.repack()
+        if self.has_upkeep:
+            self.repository.repack()
 
     @rule()
     def reopen(self) -> None:
@@ -343,8 +346,9 @@ class VersionControl(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_damaged(self) -> None:
-        report = self.repository.fsck()
-        assert report.is_clean, str(report)
+        if self.has_upkeep:
+            report = self.repository.fsck()
+            assert report.is_clean, str(report)
 
 
 class InMemory(VersionControl):
@@ -380,6 +384,30 @@ def test_the_repository_on_a_node_is_the_model(
     monkeypatch.setattr(OnKubo, "rpc", node.rpc)
     run_state_machine_as_test(
         OnKubo,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+class OnLakefs(VersionControl):
+    """On a real server, and so with fewer examples."""
+
+    has_upkeep = False
+
+    def make_url(self) -> str:
+        return f"lakefs://model-{uuid.uuid4().hex}"
+
+
+@pytest.mark.compat
+@pytest.mark.slow
+@pytest.mark.usefixtures("lakefs_by_environment")
+def test_the_repository_on_lakefs_is_the_model() -> None:
+    run_state_machine_as_test(
+        OnLakefs,
         settings=settings(
             max_examples=8,
             stateful_step_count=20,

@@ -121,13 +121,23 @@ class LakefsServer:
 
     def create(self, prefix: str = "") -> BlockRepository:
         """A new repository of ours, in a new one of lakeFS."""
-        name = f"t-{uuid.uuid4().hex}"
-        url = f"lakefs://{name}/{prefix}".rstrip("/")
-        return vz.create(url, storage_namespace=f"local://{name}", **self.options)
+        return vz.create(f"lakefs://t-{uuid.uuid4().hex}/{prefix}".rstrip("/"), **self.options)
 
     def reopen(self, repository: BlockRepository) -> BlockRepository:
         """The same repository, opened again."""
         return vz.open(repository.url, verify="always", **self.options)
+
+
+@pytest.fixture
+def lakefs_by_environment(
+    lakefs: LakefsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> LakefsServer:
+    """The server, with its address and credentials where every process of the test finds them."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAKECTL_SERVER_ENDPOINT_URL", lakefs.endpoint)
+    monkeypatch.setenv("LAKECTL_CREDENTIALS_ACCESS_KEY_ID", lakefs.access_key_id)
+    monkeypatch.setenv("LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY", lakefs.secret_access_key)
+    return lakefs
 
 
 def free_port() -> int:

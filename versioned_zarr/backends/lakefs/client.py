@@ -103,6 +103,15 @@ class LakefsClient(Transport):
         what = f"create the repository {self.repository!r} at {storage_namespace!r}"
         self.ask("POST", "/repositories", what, document=document, is_repeatable=False)
 
+    def default_namespace(self) -> str | None:
+        """Where the server would have the repository stored; None if it has no such rule."""
+        config = self.ask("GET", "/config", "read the server's configuration")
+        prefix = (config.get("storage_config") or {}).get("default_namespace_prefix") or ""
+        scheme, _, rest = prefix.partition("://")
+        if not scheme or (not rest.strip("/") and scheme != "local"):
+            return None
+        return f"{scheme}://{rest}/{self.repository}" if rest else f"{scheme}://{self.repository}"
+
     # Branches and tags
 
     def head(self, branch: str) -> str:

@@ -109,12 +109,13 @@ class LakefsPlace:
             )
         if self.client.exists():
             return
-        if self._namespace is None:
+        namespace = self._namespace or self.client.default_namespace()
+        if namespace is None:
             raise InvalidInputError(
                 f"{self.url!r} does not exist on {self.client.endpoint}; to make it, say where "
-                "lakeFS shall store it: storage_namespace='s3://bucket/path' or 'local://path'"
+                "lakeFS shall store it: storage_namespace='s3://bucket/path'"
             )
-        self.client.create_repository(self._namespace)
+        self.client.create_repository(namespace)
 
     def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
         """See `Place.stores`."""

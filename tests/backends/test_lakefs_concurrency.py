@@ -1,0 +1,85 @@
+"""Many processes, on machines that know nothing of each other, commit to one branch on lakeFS."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import struct
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import versioned_zarr as vz
+from tests.repository import workers
+
+pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("lakefs_by_environment")]
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def on_a_machine(home: str, task: Any, *arguments: Any) -> None:
+    """Run a task as a machine would that shares no files with others."""
+    os.environ["VERSIONED_ZARR_HOME"] = home
+    task(*arguments)
+
+
+def run_all(processes: list[multiprocessing.process.BaseProcess]) -> None:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
+
+
+def test_no_acknowledged_commit_is_lost_in_a_storm(tmp_path: Path) -> None:
+    repository = vz.create(f"lakefs://storm-{uuid.uuid4().hex}")
+    notes = [str(tmp_path / f"{worker}.txt") for worker in range(4)]
+    run_all(
+        [
+            SPAWN.Process(
+                target=on_a_machine,
+                args=(str(tmp_path / f"home{n}"), workers.storm, repository.url, n, 6, note),
+            )
+            for n, note in enumerate(notes)
+        ]
+    )
+    acknowledged = dict(
+        line.split() for note in notes for line in Path(note).read_text().splitlines()
+    )
+    log = [commit.cid for commit in repository.log()]
+    assert len(acknowledged) == 24
+    assert len(log) == 25
+    assert set(acknowledged) <= set(log)
+    assert set(repository.checkout().mapping) == set(acknowledged.values())
+    assert repository.sessions() == []
+
+
+def test_the_sum_of_all_accounts_never_changes(tmp_path: Path) -> None:
+    accounts = 6
+    repository = vz.create(f"lakefs://bank-{uuid.uuid4().hex}")
+    with repository.session(message="open the bank") as session:
+        for number in range(accounts):
+            session.write(f"accounts/c/{number}", struct.pack("<q", 100))
+    run_all(
+        [
+            SPAWN.Process(
+                target=on_a_machine,
+                args=(
+                    str(tmp_path / f"home{seed}"),
+                    workers.transfer_money,
+                    repository.url,
+                    seed,
+                    5,
+                    accounts,
+                ),
+            )
+            for seed in range(3)
+        ]
+    )
+    for commit in repository.log():
+        mapping = repository.checkout(commit.cid).mapping
+        balances = [struct.unpack("<q", value)[0] for value in mapping.values()]
+        assert sum(balances) in (100 * accounts, 0)
+        assert all(balance >= 0 for balance in balances)
