@@ -69,7 +69,7 @@ _LAKEFS_OPTIONS = frozenset(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
-    "ipfs": "ipfs", "ipns": "ipfs", "lakefs": "lakefs",
+    "ipfs": "ipfs", "ipns": "ipfs",
 }  # fmt: skip
 _OPEN: weakref.WeakValueDictionary[tuple[str, str, int], BlockRepository] = (
     weakref.WeakValueDictionary()
@@ -291,11 +291,11 @@ def _storage(text: str) -> Storage:
         raise InvalidUrlError(
             f"no backend for {parts.scheme!r} in {text!r} is installed; "
             f"pip install 'versioned-zarr[{_EXTRAS[parts.scheme]}]' would bring it, in a release "
-            "that has it; this one knows paths, file://, memory:// and ipfs+http://",
+            "that has it; this one knows paths, file://, memory://, ipfs+http:// and lakefs://",
             url=text,
         )
     raise InvalidUrlError(
         f"unknown scheme {parts.scheme!r} in {text!r}; known are a plain path, file://, "
-        "memory:// and ipfs+http://",
+        "memory://, ipfs+http:// and lakefs://",
         url=text,
     )

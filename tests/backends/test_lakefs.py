@@ -340,6 +340,84 @@ class TestCrashes:
         assert len(repository.checkout().mapping) == 21
 
 
+class TestTransfer:
+    @pytest.fixture
+    def source(self) -> BlockRepository:
+        """Branches, a merge, a tag, small values and one of several leaves."""
+        source = vz.create(f"memory://{uuid.uuid4()}")
+        for number in range(2):
+            with source.session(message=str(number)) as session:
+                session.mapping["a"] = bytes([number])
+                session.mapping["large"] = bytes([number]) * 2_500_000
+        source.branches.create("dev", "main~1")
+        source.tags.create("v1.0")
+        with source.session("dev", message="dev") as session:
+            session.mapping["d"] = b"d"
+        source.merge("dev")
+        return source
+
+    @staticmethod
+    def assert_equal(one: BlockRepository, other: BlockRepository) -> None:
+        for name in one.branches:
+            assert [c.cid for c in one.log(name)] == [c.cid for c in other.log(name)]
+            found, wanted = (dict(each.checkout(name).mapping) for each in (one, other))
+            assert found == wanted
+        assert dict(one.tags) == dict(other.tags)
+
+    def test_a_clone_there_and_back_is_the_same(
+        self,
+        source: BlockRepository,
+        lakefs_by_environment: LakefsServer,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        there = vz.clone(source.url, f"lakefs://c-{uuid.uuid4().hex}")
+        self.assert_equal(source, there)
+        fresh = elsewhere(lakefs_by_environment, there, monkeypatch, tmp_path)
+        self.assert_equal(source, fresh)
+        back = vz.clone(fresh.url, tmp_path / "back.vz")
+        self.assert_equal(source, back)
+        assert back.fsck().is_clean
+
+    @pytest.mark.usefixtures("lakefs_by_environment")
+    def test_push_sends_what_is_new_and_links_what_is_there(
+        self, source: BlockRepository, lakefs: LakefsServer
+    ) -> None:
+        target = lakefs.create()
+        source.push(target.url)
+        self.assert_equal(source, target)
+        with source.session(message="the large one again") as session:
+            session.mapping["copy"] = session.mapping["large"]
+        done = source.push(target.url)
+        assert done.moving.values == 0
+        self.assert_equal(source, target)
+        others = lakefs.client(target.url.removeprefix("lakefs://"))
+        stats = {stat.path: stat for stat in others.list("main")}
+        # A local store writes the same address in two ways.
+        assert stats["large"].physical_address.removeprefix("local://") in (
+            stats["copy"].physical_address
+        )
+
+    @pytest.mark.usefixtures("lakefs_by_environment")
+    def test_history_that_others_made_ends_at_the_border(
+        self, repository: BlockRepository, others: LakefsClient, tmp_path: Path
+    ) -> None:
+        others.upload("main", "a", b"1", {})
+        others.commit("main", "theirs", {})
+        folder = vz.create(tmp_path / "r.vz")
+        with pytest.raises(InvalidInputError, match="allow_empty=True"):
+            folder.fetch(repository.url)
+        commit = repository.session().commit("ours", allow_empty=True)
+        copy = vz.clone(repository.url, tmp_path / "copy.vz")
+        assert [each.cid for each in copy.log()] == [commit.cid]
+        assert dict(copy.checkout().mapping) == {"a": b"1"}
+        assert copy.fsck().is_clean
+        with copy.session(message="onwards") as session:
+            session.mapping["b"] = b"2"
+        copy.push(repository.url)
+        assert [each.message for each in repository.log()][:3] == ["onwards", "ours", "theirs"]
+
+
 class TestWhatIsWrong:
     def test_a_wrong_secret_is_refused_and_not_shown(self, lakefs: LakefsServer) -> None:
         options = {**lakefs.options, "secret_access_key": "not-the-secret"}

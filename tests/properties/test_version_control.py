@@ -115,6 +115,7 @@ class VersionControl(RuleBasedStateMachine):
 
     url = ""
     has_upkeep = True
+    keeps_main = False
 
     @abstractmethod
     def make_url(self) -> str:
@@ -227,7 +228,8 @@ class VersionControl(RuleBasedStateMachine):
     @precondition(lambda self: len(self.branches) > 1)
     @rule(data=st.data())
     def delete_branch(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.branches)))
+        names = self.branches.keys() - ({"main"} if self.keeps_main else set())
+        name = data.draw(st.sampled_from(sorted(names)))
         self.repository.branches.delete(name)
         del self.branches[name]
 
@@ -397,6 +399,7 @@ class OnLakefs(VersionControl):
     """On a real server, and so with fewer examples."""
 
     has_upkeep = False
+    keeps_main = True  # the default branch of a lakeFS repository cannot be deleted
 
     def make_url(self) -> str:
         return f"lakefs://model-{uuid.uuid4().hex}"

@@ -389,7 +389,6 @@ OPENERS = [vz.open, vz.create, vz.open_or_create]
         ("s3://bucket/prefix", r"versioned-zarr\[s3\].*file://"),
         ("http://host/r", r"versioned-zarr\[serve\]"),
         ("ipfs://name", r"versioned-zarr\[ipfs\]"),
-        ("lakefs://repository", r"versioned-zarr\[lakefs\]"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_explained(

@@ -11,14 +11,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import versioned_zarr as vz
 from tests.servers.programs import find_program, missing
-from versioned_zarr.backends.lakefs.client import LakefsClient
-from versioned_zarr.backends.lakefs.credentials import Connection
-from versioned_zarr.repository.repository import BlockRepository
+
+if TYPE_CHECKING:
+    from versioned_zarr.backends.lakefs.client import LakefsClient
+    from versioned_zarr.repository.repository import BlockRepository
 
 VERSION = "1.84.0"
 _START_S = 60
@@ -116,6 +118,10 @@ class LakefsServer:
 
     def client(self, repository: str) -> LakefsClient:
         """A client of one of its repositories, to do what others would do there."""
+        # Not where zarr 2 is tested, which goes without the SDK.
+        from versioned_zarr.backends.lakefs.client import LakefsClient
+        from versioned_zarr.backends.lakefs.credentials import Connection
+
         reached = Connection(self.endpoint, self.access_key_id, self.secret_access_key, "the test")
         return LakefsClient(reached, repository)
 

@@ -189,7 +189,13 @@ def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
         seen.update(run.packs)
         numbers = mapping[run.numbers]
         kept = numbers < gone
-        parts = (run.prefixes, run.starts, numbers, run.sizes, run.tails)
+        parts: tuple[npt.NDArray[Any], ...] = (
+            run.prefixes,
+            run.starts,
+            numbers,
+            run.sizes,
+            run.tails,
+        )
         for column, part in zip(columns, parts, strict=True):
             column.append(part[kept])
     merged = [np.concatenate(column) for column in columns]

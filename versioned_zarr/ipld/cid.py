@@ -29,6 +29,8 @@ Cid = NewType("Cid", bytes)
 RAW: Final = 0x55
 DAG_PB: Final = 0x70
 CID_SIZE: Final = 36
+FOREIGN: Final = b"\x01\x55\x00\x20"
+"""How the name of a commit of another system begins; see `is_foreign`."""
 
 _SHA2_256: Final = 0x12
 _BLAKE3: Final = 0x1E
@@ -156,6 +158,14 @@ def is_raw(cid: Cid) -> bool:
     return cid[:2] == b"\x01\x55"
 
 
+def is_foreign(cid: Cid) -> bool:
+    """Tell whether `cid` is the name, of 32 bytes, that another system gave to a commit.
+
+    It holds the name itself, as an identity multihash, so that a link to it needs no block.
+    """
+    return cid[:4] == FOREIGN and len(cid) == CID_SIZE
+
+
 def to_text(cid: Cid) -> str:
     """Return `cid` in base32, as IPFS tools print it: `bafy...` or `bafk...`; version 0 as 1."""
     if cid[:2] == _CIDV0:
@@ -181,7 +191,7 @@ def from_text(text: str) -> Cid:
         cid = Cid(base64.b32decode(body + padding, casefold=True))
     except binascii.Error as error:
         raise InvalidCidError(f"{text!r} is not a CID: not base32", text=text) from error
-    if not _is_ours(cid) or to_text(cid) != text.lower():
+    if not (_is_ours(cid) or is_foreign(cid)) or to_text(cid) != text.lower():
         raise InvalidCidError(
             f"{text!r} is not a CIDv1, raw or dag-pb, with sha2-256 or blake3", text=text
         )

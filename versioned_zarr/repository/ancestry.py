@@ -7,11 +7,12 @@ interrupted transfer, or `gc`, left of a tree.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 
-from versioned_zarr.errors import BlockNotFoundError
+from versioned_zarr.errors import BlockNotFoundError, InvalidInputError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.refs import KINDS
-from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.cid import Cid, from_text, is_foreign, to_text
 from versioned_zarr.repository.novelty import Found, Novelty
 from versioned_zarr.repository.selection import blocks_of_paths
 from versioned_zarr.repository.stores import Stores
@@ -19,12 +20,12 @@ from versioned_zarr.tree.nodes import links_of
 
 
 def tips(stores: Stores) -> list[str]:
-    """The commits that refs name now: all that they reach is here."""
+    """The commits of ours that refs name now: all that they reach is here."""
     found: dict[str, None] = {}
     for kind in KINDS:
         for name in stores.refs.names(kind):
             entry = stores.refs.read(kind, name)
-            if entry is not None and entry.commit is not None:
+            if entry is not None and entry.commit is not None and not is_foreign(entry.commit):
                 found[to_text(entry.commit)] = None
     return list(found)
 
@@ -35,12 +36,24 @@ def either(source: Stores, target: Stores) -> Callable[[str], Commit]:
     first, second = (target, source) if is_far else (source, target)
 
     def read(cid: str) -> Commit:
+        if is_foreign(from_text(cid)):
+            raise InvalidInputError(
+                f"commit {cid} of {source.storage.url!r} was made by others on that server and "
+                "cannot be sent as it is; commit on top of it, with allow_empty=True, and send that"
+            )
         try:
-            return first.commit(cid)
+            found = first.commit(cid)
         except BlockNotFoundError:
-            return second.commit(cid)
+            found = second.commit(cid)
+        parents = parents_of(found)
+        return found if parents == found.parents else replace(found, parents=parents)
 
     return read
+
+
+def parents_of(commit: Commit) -> tuple[str, ...]:
+    """The parents of a commit that can be sent: not those that others made on a server."""
+    return tuple(parent for parent in commit.parents if not is_foreign(from_text(parent)))
 
 
 def commit_blocks(
@@ -65,7 +78,7 @@ def commit_blocks(
     commit, name = stores.commit(cid), from_text(cid)
     trees = [
         from_text(stores.commit(parent).tree)
-        for parent in commit.parents
+        for parent in parents_of(commit)
         if beside is None or parent in beside
     ]
     own = list(_own_blocks(novelty, name))

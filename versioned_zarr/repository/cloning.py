@@ -17,6 +17,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.refs import HEADS, REMOTES
 from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.ref_moves import move_ref
 from versioned_zarr.repository.remotes import ORIGIN, Remotes
 from versioned_zarr.repository.selection import Selection, has_path, write
@@ -95,9 +96,16 @@ def fill(
         name = seen.removeprefix(start)
         if name == seen or entry is None or entry.commit is None:
             continue
-        if stores.refs.read(HEADS, name) is None:
+        standing = stores.refs.read(HEADS, name)
+        at = None if standing is None else standing.commit
+        if at is None or _is_untouched(stores, at):
             why = f"clone of {Remotes(stores)[ORIGIN]}"
-            move_ref(stores, HEADS, name, None, entry.commit, why)
+            move_ref(stores, HEADS, name, at, entry.commit, why)
     if not stores.refs.names(HEADS):
         raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
     stores.storage.delete(RECORD)
+
+
+def _is_untouched(stores: Stores, head: Cid) -> bool:
+    """Whether a branch is where a server with commits of its own began it."""
+    return stores.others is not None and not stores.commit(to_text(head)).parents

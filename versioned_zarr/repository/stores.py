@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from versioned_zarr.blocks.store import BlockStore
@@ -16,7 +16,7 @@ from versioned_zarr.history import commit as commits
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, is_raw, to_text
+from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, is_foreign, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
@@ -46,11 +46,11 @@ class Publisher(Protocol):
 class OtherCommits(Protocol):
     """Commits of a system that has versions of its own, under names of that system.
 
-    Such a commit has a raw CID: the digest is the name that the system gave it.
+    The CID of such a commit holds the name that the system gave it; see `is_foreign`.
     """
 
     def commit(self, cid: Cid) -> Commit:
-        """The commit of this raw CID. Its tree may be found out only when it is asked for.
+        """The commit of this CID. Its tree may be found out only when it is asked for.
 
         Raises:
             BlockNotFoundError: there is none.
@@ -117,10 +117,14 @@ class Stores:
                 self._commits.move_to_end(cid)
                 return found
         name = from_text(cid)
-        if self.others is not None and is_raw(name):
+        if self.others is not None and is_foreign(name):
             found = self.others.commit(name)
         else:
             found = commits.read(name, self.blocks)
+            if self.others is None and any(is_foreign(from_text(each)) for each in found.parents):
+                # History that others made on a server ends where it left that server.
+                known = tuple(each for each in found.parents if not is_foreign(from_text(each)))
+                found = replace(found, parents=known)
         with self._guard:
             self._commits[cid] = found
             if len(self._commits) > _REMEMBERED_COMMITS:
@@ -133,7 +137,7 @@ class Stores:
 
     def is_commit(self, cid: Cid) -> bool:
         """Whether a commit of this CID is here."""
-        if self.others is not None and is_raw(cid):
+        if self.others is not None and is_foreign(cid):
             with suppress(BlockNotFoundError):
                 return bool(self.commit(to_text(cid)))
             return False
@@ -141,7 +145,7 @@ class Stores:
 
     def link_to(self, commit: Cid) -> Link:
         """A commit as a link, with its cumulative size, which counts nothing of others' commits."""
-        return Link("", commit, 0) if is_raw(commit) else commits.link_to(commit, self.blocks)
+        return Link("", commit, 0) if is_foreign(commit) else commits.link_to(commit, self.blocks)
 
     def read_link(self, link: Link) -> bytes:
         """All bytes of the value that a link names."""

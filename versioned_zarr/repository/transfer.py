@@ -323,7 +323,7 @@ def _check_forward(stores: Stores, target: Stores, wish: _Wish, found: Cid) -> N
         is_forward = walk.is_ancestor(to_text(found), to_text(wish.commit), stores.commit)
     except BlockNotFoundError:
         is_forward = False  # a commit that is not here is not in the past of one that is
-    if not is_forward:
+    if not is_forward and (target.others is None or target.commit(to_text(found)).parents):
         raise BranchMovedError(
             f"branch {wish.name!r} of {target.storage.url!r} is at {to_text(found)}, which is not "
             f"in the past of {to_text(wish.commit)}; pull first, or replace it by "

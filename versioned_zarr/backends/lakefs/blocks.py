@@ -8,10 +8,14 @@ it, and compared with its CID.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import shutil
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from versioned_zarr.backends.lakefs.commits import Commits
 from versioned_zarr.backends.lakefs.knowledge import Place
@@ -55,7 +59,7 @@ class LakefsBlocks:
         self._survey, self._commits, self._workers = survey, commits, lake.workers
         self.hash: HashFunction = lake.hash
         self._outgoing = PackedStore(outgoing, cache.hash, verify=False)
-        self._outgoing_storage = outgoing
+        weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearby = threading.local()
         self._guard = threading.Lock()
         # Which value, and which of its bytes, a leaf is.
@@ -80,12 +84,12 @@ class LakefsBlocks:
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`: from this machine, or with a request."""
         found = self._at_hand(cid)
-        if found is not None:
-            return found
-        self.check_may_wait()
-        if cids.is_raw(cid):
-            return self._fetch(cid)
-        return self._work_out(cid)
+        if found is None:
+            self.check_may_wait()
+            found = self._fetch(cid) if cids.is_raw(cid) else self._work_out(cid)
+        if not cids.is_raw(cid):
+            self._expect_leaves(cid, found)
+        return found
 
     def _at_hand(self, cid: Cid) -> memoryview | None:
         found = self.cache.get(cid) if cids.is_raw(cid) else None
@@ -189,7 +193,7 @@ class LakefsBlocks:
         position = 0
         waiting = [cid]
         while waiting:
-            node = unixfs.decode(self.get(waiting.pop()))
+            node = unixfs.decode(self._node(waiting.pop()))
             inner = [link.cid for link in node.links if not cids.is_raw(link.cid)]
             if inner:
                 waiting += reversed(inner)
@@ -198,13 +202,18 @@ class LakefsBlocks:
                 yield link.cid, position, position + size
                 position += size
 
-    def expect_leaves(self, cid: Cid) -> None:
-        """Make ready to give the leaves of a large value one by one."""
-        with self._guard:
-            for leaf, low, high in list(self.leaves_of(cid)):
-                self._leaves[leaf] = (cid, low, high)
-            while len(self._leaves) > _REMEMBERED_LEAVES:
-                self._leaves.popitem(last=False)
+    def _node(self, cid: Cid) -> memoryview:
+        found = self._at_hand(cid)
+        return self._work_out(cid) if found is None else found
+
+    def _expect_leaves(self, cid: Cid, block: memoryview) -> None:
+        """Make ready to give the leaves of a large value one by one, if the node is its root."""
+        if unixfs.decode(block).kind is unixfs.Kind.FILE and self.knowledge.place(cid) is not None:
+            leaves = list(self.leaves_of(cid))
+            with self._guard:
+                self._leaves.update({leaf: (cid, low, high) for leaf, low, high in leaves})
+                while len(self._leaves) > _REMEMBERED_LEAVES:
+                    self._leaves.popitem(last=False)
 
     def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview:
         """See `BlockStore.get_joined`; what is not at hand is fetched in parallel."""
@@ -249,17 +258,6 @@ class LakefsBlocks:
         """See `BlockStore.publish`."""
         self._outgoing.publish(draft, root)
 
-    def sent(self) -> None:
-        """What was kept here to be sent is on lakeFS."""
-        for stored in self._outgoing_storage.list(""):
-            if stored.path.endswith((".car", ".index")):
-                self._outgoing_storage.delete(stored.path)
-        self._outgoing = PackedStore(self._outgoing_storage, self.hash, verify=False)
-
-    def is_outgoing(self, cid: Cid) -> bool:
-        """Whether a block is kept here and not on lakeFS."""
-        return cid in self._outgoing
-
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
         """See `BlockStore.keep`: lakeFS keeps what its commits name."""
@@ -274,3 +272,8 @@ class LakefsBlocks:
 def outgoing_folder() -> str:
     """A folder of this process alone for what it is about to send."""
     return f"outgoing/{secrets.token_hex(8)}"
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not a forked child
+        shutil.rmtree(folder, ignore_errors=True)

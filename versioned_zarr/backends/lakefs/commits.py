@@ -85,7 +85,8 @@ class Commits:
     def _read(self, found: LakefsCommit) -> Ours | None:
         parent = found.parents[0] if found.parents else None
         lake = self._lake
-        return records.decode(found.message, found.metadata, parent, lake.prefix, lake.hash)
+        ours = records.decode(found.message, found.metadata, parent, lake.prefix, lake.hash)
+        return records.first(found, lake.hash) if ours is None and parent is None else ours
 
     def learn(self, ours: Ours, commit: str) -> None:
         """Remember that a lakeFS commit stands for one of ours."""
@@ -156,7 +157,7 @@ class Commits:
         return to_id(cid) or self._knowledge.id_of(cid)
 
     def has(self, cid: Cid) -> bool:
-        """Whether a raw CID is the name of a lakeFS commit that is there."""
+        """Whether a CID is the name of a lakeFS commit that is there."""
         try:
             return bool(self.commit(cid))
         except BlockNotFoundError:

@@ -83,7 +83,6 @@ class Landing:
                     work, branch, message, metadata, squash=True, allow_empty=True
                 )
         self._remember(new, sent)
-        self._blocks.sent()
         return new
 
     def _remember(self, commit: str, sent: Iterable[tuple[Cid, Place]]) -> None:
@@ -105,7 +104,6 @@ class Landing:
                 waiting += absent[::-1]
                 continue
             self._make(waiting.pop(), commit)
-        self._blocks.sent()
         found = self._commits.id_of(cid)
         assert found is not None
         return found

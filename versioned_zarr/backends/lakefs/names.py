@@ -1,7 +1,7 @@
 """How our names and those of lakeFS stand for each other: commits, branches, and what we hide.
 
-A lakeFS commit id is the SHA-256 digest of what lakeFS says of the commit, so it is, as a raw CID,
-a name for that commit. A lakeFS branch name has only letters, digits, `_` and `-`.
+A lakeFS commit that others made is named by a CID that holds the 32 bytes of its id, so that a link
+to it needs no block anywhere. A lakeFS branch name has only letters, digits, `_` and `-`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 
 from versioned_zarr.errors import InvalidRefError
 from versioned_zarr.history.names import check_ref_name
-from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.cid import FOREIGN, Cid, is_foreign
 from versioned_zarr.repository.journal import SessionHead
 
 SESSION_PREFIX = "vz-session-"
@@ -22,7 +21,6 @@ CLAIM_PREFIX = "vz-claim-"
 BRANCH_LIMIT = 256
 """The most characters that lakeFS takes for the name of a branch."""
 
-_RAW_SHA2 = b"\x01\x55\x12\x20"
 _ID = re.compile(r"[0-9a-f]{64}")
 _DOT = "_dot_"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -31,13 +29,13 @@ _SHORT_ID = re.compile(r"[0-9a-f]{8,64}")
 
 
 def to_cid(commit: str) -> Cid:
-    """The raw CID that stands for a lakeFS commit id."""
-    return Cid(_RAW_SHA2 + bytes.fromhex(commit))
+    """The CID that stands for a lakeFS commit id."""
+    return Cid(FOREIGN + bytes.fromhex(commit))
 
 
 def to_id(cid: Cid) -> str | None:
-    """The lakeFS commit id that a raw CID stands for; None if it can be none."""
-    return cids.digest(cid).hex() if cid.startswith(_RAW_SHA2) else None
+    """The lakeFS commit id that a CID stands for; None if it is of another kind."""
+    return cid[len(FOREIGN) :].hex() if is_foreign(cid) else None
 
 
 def is_id(text: str) -> bool:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
+from versioned_zarr.backends.lakefs.client import LakefsCommit
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history import commit as commits
 from versioned_zarr.history.commit import Commit, format_time, parse_time
+from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
 from versioned_zarr.ipld.dag_pb import Link
 
@@ -129,6 +132,22 @@ def decode(
     except (KeyError, TypeError, ValueError, VersionedZarrError):
         return None
     return Ours(commit, tree, parents, blocks) if commit.cid == metadata[_COMMIT] else None
+
+
+def first(found: LakefsCommit, hash_function: HashFunction) -> Ours:
+    """The commit with which lakeFS begins a repository, as one of ours: its tree is empty."""
+    empty = unixfs.EMPTY_DIRECTORY
+    tree = Link("", hash_function.dag_pb(empty), len(empty))
+    commit, blocks = commits.encode(
+        tree=tree,
+        parents=[],
+        author=found.committer or "lakefs",
+        time=datetime.fromtimestamp(found.creation_date, UTC),
+        message=found.message,
+        metadata={"lakefs_commit": found.id},
+        hash_function=hash_function,
+    )
+    return Ours(commit, tree, (), blocks)
 
 
 def named_in(metadata: Mapping[str, str]) -> str | None:

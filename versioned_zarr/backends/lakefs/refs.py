@@ -73,7 +73,7 @@ class LakefsRefs:
             return self._logs.swap(kind, name, expect, new, why)
         commit = self._id(kind, name)
         found = None if commit is None else self._commits.cid_of(self._commits.find(commit))
-        if found != expect:
+        if found != expect and not (expect is None and kind == HEADS and self._is_new(commit)):
             raise BranchMovedError(
                 f"{name!r} is at {_shown(found)}, not at {_shown(expect)} as expected",
                 branch=name,
@@ -103,6 +103,10 @@ class LakefsRefs:
             return self._land(target, head, new)
         self._landing.move(target, head, known or self._landing.make(new))
         return new
+
+    def _is_new(self, commit: str | None) -> bool:
+        """Whether a branch is where lakeFS began it: nobody has committed to it."""
+        return commit is not None and not self._commits.find(commit).parents
 
     def _is_next(self, new: Cid, head: str) -> bool:
         """Whether a commit was made on the head of a branch."""
