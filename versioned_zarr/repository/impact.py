@@ -56,7 +56,8 @@ class _Tracer:
         for link in node.links:
             if link.name == "parents":
                 folder = self._node(link.cid, "", commit)
-                parents = [] if folder is None else [parent.cid for parent in folder.links]
+                linked = [] if folder is None else folder.links
+                parents = [parent.cid for parent in linked if not cids.is_foreign(parent.cid)]
             else:
                 self._trace(link.cid, "", commit)
         return parents
