@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import pickle
+import random
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer, make_server
-from versioned_zarr.backends.lakefs import names
+from tests.servers.proxy import proxy
+from versioned_zarr.backends.lakefs import landing, names
 from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.credentials import Connection, connection
 from versioned_zarr.backends.lakefs.failures import RefusedError
@@ -416,6 +418,52 @@ class TestTransfer:
             session.mapping["b"] = b"2"
         copy.push(repository.url)
         assert [each.message for each in repository.log()][:3] == ["onwards", "ours", "theirs"]
+
+
+class TestRequests:
+    def test_one_chunk_of_many_costs_few(
+        self, lakefs: LakefsServer, repository: BlockRepository
+    ) -> None:
+        with repository.session(message="many") as session:
+            for number in range(400):
+                session.mapping[f"a/{number // 100}/{number % 100}"] = bytes([number % 251]) * 9
+        with proxy(lakefs.endpoint) as before:
+            options = {**lakefs.options, "endpoint": before.url}
+            there = vz.open(repository.url, **options)
+            assert len(there.checkout().mapping) == 400
+            assert len(before.requests) < 30
+            before.requests.clear()
+            session = there.session()
+            session.mapping["a/7/7"] = b"changed"
+            session.commit("one")
+            assert len(before.requests) <= 11, before.requests
+
+
+class TestLostAnswers:
+    def test_no_commit_is_lost_or_made_twice(
+        self,
+        lakefs: LakefsServer,
+        repository: BlockRepository,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(landing, "LEASE_S", 0.5)  # a claim whose answer is lost is waited for
+        chance = random.Random(0)
+
+        def loses(request: bytes) -> bool:
+            asks_to_change = request.startswith((b"POST", b"PUT", b"DELETE"))
+            return asks_to_change and chance.randrange(4) == 0
+
+        with proxy(lakefs.endpoint, loses_answer=loses) as between:
+            options = {**lakefs.options, "endpoint": between.url}
+            there = vz.open(repository.url, **options)
+            made = []
+            for number in range(12):
+                session = there.session()
+                session.mapping[f"a/{number}"] = bytes([number])
+                made.append(session.commit(str(number)).cid)
+            assert between.lost > 5
+        assert [commit.cid for commit in repository.log()][:-1] == made[::-1]
+        assert len(repository.checkout().mapping) == 12
 
 
 class TestWhatIsWrong:

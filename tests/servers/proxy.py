@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+_METHODS = (b"POST ", b"GET ", b"PUT ", b"DELETE ", b"HEAD ")
+
 
 class Proxy:
     """Forwards TCP connections; may cut one off after the server has answered, or in an upload.
@@ -54,7 +56,7 @@ class Proxy:
         threading.Thread(target=self._answer, args=(server, client, mute), daemon=True).start()
         try:
             while data := client.recv(1 << 16):
-                if data.startswith(b"POST"):
+                if data.startswith(_METHODS):
                     self.requests.append(data.split(b" HTTP", 1)[0])
                     if self._loses_answer(data):
                         mute.set()

@@ -12,7 +12,12 @@ from versioned_zarr.backends.lakefs.failures import (
     failure,
 )
 from versioned_zarr.backends.lakefs.transport import PAGE, Query, Transport
-from versioned_zarr.errors import KeyNotFoundError, RefNotFoundError, StorageError
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    KeyNotFoundError,
+    RefNotFoundError,
+    StorageError,
+)
 from versioned_zarr.storage import Bytes
 
 __all__ = [
@@ -24,6 +29,7 @@ __all__ = [
     "Stat",
 ]
 
+_ATTEMPTS = 6
 _META = "x-lakefs-meta-"
 
 
@@ -139,10 +145,24 @@ class LakefsClient(Transport):
         what = f"create branch {name!r} at {source!r}"
         self.ask("POST", self.within("/branches"), what, document=document, is_repeatable=False)
 
+    def make_own_branch(self, name: str, source: str) -> None:
+        """Make a hidden branch whose name nobody else would choose; also if its answer is lost."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.create_branch(name, source, hidden=True)
+                return
+            except AlreadyExistsError:
+                if attempt:
+                    return
+                raise
+            except AnswerLostError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+
     def delete_branch(self, name: str) -> None:
         """Remove a branch, with what is uncommitted on it."""
         path = self.within(f"/branches/{quote(name, safe='')}")
-        self.ask("DELETE", path, f"delete branch {name!r}", is_repeatable=False)
+        self.ask("DELETE", path, f"delete branch {name!r}")
 
     def hard_reset(self, branch: str, to: str) -> None:
         """Let a branch name another commit; what is uncommitted on it stays."""

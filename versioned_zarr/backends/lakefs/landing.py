@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from versioned_zarr.backends.lakefs import records
+from versioned_zarr.backends.lakefs.client import AnswerLostError, LakefsCommit
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import CLAIM_PREFIX, WORK_PREFIX, to_cid
@@ -31,6 +32,7 @@ from versioned_zarr.tree.diff import KeyChange, changes
 LEASE_S = 30.0
 """How long a claim is respected while the branch does not move."""
 _POLL_S = 0.02
+_LOOKED_AT = 50
 
 
 class Landing:
@@ -75,7 +77,7 @@ class Landing:
                 commit, tree, self._parents(cid), on=head, prefix=self._prefix
             )
             message = records.shown_message(commit.message)
-            self._client.commit(work, message, {**metadata, records.WORK: "1"}, allow_empty=True)
+            self._commit(work, cid, message, {**metadata, records.WORK: "1"})
             with self._claim(branch, head):
                 if self._client.head(branch) != head:
                     raise _moved(branch, head)
@@ -119,9 +121,26 @@ class Landing:
             sent = self._stage(work, on, tree.cid)
             metadata = records.encode(commit, tree, self._parents(cid), on=on, prefix=self._prefix)
             message = records.shown_message(commit.message)
-            made = self._client.commit(work, message, metadata, allow_empty=True)
+            made = self._commit(work, cid, message, metadata)
         self._commits.take(made)
         self._remember(made.id, sent)
+
+    def _commit(
+        self, work: str, cid: Cid, message: str, metadata: Mapping[str, str]
+    ) -> LakefsCommit:
+        """Commit what is staged on a branch of ours, once, also if the answer is lost."""
+        try:
+            return self._client.commit(work, message, metadata, allow_empty=True)
+        except AnswerLostError:
+            found = self._client.resolve(self._client.head(work))
+            if records.named_in(found.metadata) != to_text(cid):
+                raise
+            return found
+
+    def has_landed(self, branch: str, cid: Cid) -> bool:
+        """Whether one of the last commits of a branch was made for a commit of ours."""
+        last = zip(range(_LOOKED_AT), self._client.log(branch, amount=_LOOKED_AT), strict=False)
+        return any(records.named_in(found.metadata) == to_text(cid) for _, found in last)
 
     def _first_commit(self) -> str:
         """Where every lakeFS repository begins. O(history) requests of 1000."""
@@ -149,11 +168,12 @@ class Landing:
     @contextlib.contextmanager
     def _work_branch(self, on: str) -> Iterator[str]:
         name = f"{WORK_PREFIX}{secrets.token_hex(8)}"
-        self._client.create_branch(name, on, hidden=True)
+        self._client.make_own_branch(name, on)
         try:
             yield name
         finally:
-            self._client.delete_branch(name)
+            with contextlib.suppress(RefNotFoundError):
+                self._client.delete_branch(name)
 
     def _stage(self, work: str, on: str, root: Cid) -> list[tuple[Cid, Place]]:
         """Let a branch hold a tree; costs a request for each key that differs.
@@ -216,7 +236,7 @@ class Landing:
             try:
                 self._client.create_branch(name, head, hidden=True)
                 break
-            except AlreadyExistsError:
+            except (AlreadyExistsError, AnswerLostError):
                 if self._client.head(branch) != head:
                     raise _moved(branch, head) from None
                 if time.monotonic() - waited_since > LEASE_S:
@@ -241,8 +261,3 @@ def _moved(branch: str, head: str) -> BranchMovedError:
         branch=branch,
         expected=to_text(to_cid(head)),
     )
-
-
-def metadata_names(metadata: Mapping[str, str], cid: Cid) -> bool:
-    """Whether a lakeFS commit was made for a commit of ours."""
-    return records.named_in(metadata) == to_text(cid)

@@ -87,7 +87,7 @@ class Survey:
                 if change.kind == "removed":
                     work.delete(self._lake.key(change.path))
             paths = [change.path for change in changes if change.kind != "removed"]
-            stats = self._lake.workers.stream(lambda path: self._client.stat(commit, path), paths)
+            stats = (stat for _, stat in self._lake.stats(commit, paths))
         for key, value in self.values(commit, (stat for stat in stats if stat is not None)):
             try:
                 work.set(key, value)
