@@ -77,7 +77,7 @@ class LakefsRefs:
                 return self._observe(kind, name, now, why)
         commit = self._id(kind, name)
         found = None if commit is None else self._commits.cid_of(self._commits.find(commit))
-        if found != expect and not (expect is None and kind == HEADS and self._is_new(commit)):
+        if found != expect:
             raise BranchMovedError(
                 f"{name!r} is at {_shown(found)}, not at {_shown(expect)} as expected",
                 branch=name,
@@ -120,10 +120,6 @@ class LakefsRefs:
             return self._land(to_branch(name), head, new)
         except BranchMovedError:
             return None
-
-    def _is_new(self, commit: str | None) -> bool:
-        """Whether a branch is where lakeFS began it: nobody has committed to it."""
-        return commit is not None and not self._commits.find(commit).parents
 
     def _is_next(self, new: Cid, head: str) -> bool:
         """Whether a commit was made on the head of a branch."""
