@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -263,28 +263,40 @@ def _run(
     progress: Progress,
     on_progress: OnProgress | None,
 ) -> None:
-    """Do the work for all keys, few at a time; stops at the first failure, or when interrupted."""
-    stop = threading.Event()
+    """Do the work for all keys, few at a time; stops at the first failure, or when interrupted.
+
+    The caller waits on a queue that holds no lock in Python: an interrupt within
+    `concurrent.futures.wait` can leave a lock behind that the workers then wait for, for ever.
+    """
     report = on_progress or (lambda progress: None)
     report(progress)
-    waiting = iter(keys)
-    running: set[Future[int]] = set()
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        try:
-            while True:
-                while len(running) < 2 * workers and (key := next(waiting, None)) is not None:
-                    running.add(pool.submit(_unless(stop, work), key))
-                if not running:
-                    return
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    progress.size_bytes += future.result()
-                    progress.keys += 1
-                report(progress)
-        except BaseException:
-            stop.set()
-            raise
+    left = iter(keys)
+    results: SimpleQueue[int | BaseException] = SimpleQueue()
+    is_stopped = False
 
+    def run() -> None:
+        for key in left:
+            if is_stopped:
+                return
+            try:
+                results.put(work(key))
+            except BaseException as error:  # the caller raises it
+                results.put(error)
+                return
 
-def _unless(stop: threading.Event, work: Callable[[str], int]) -> Callable[[str], int]:
-    return lambda key: 0 if stop.is_set() else work(key)
+    threads = [Thread(target=run, name=f"copy-{i}") for i in range(max(1, workers))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in keys:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            progress.size_bytes += result
+            progress.keys += 1
+            report(progress)
+    finally:
+        is_stopped = True
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
