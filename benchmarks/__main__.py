@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [arrays] [scale] [ipfs] [--rounds N] [--json FILE]`."""
+"""Run the benchmarks: `python -m benchmarks [PART ...] [--rounds N] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import arrays, ipfs, scale
+from benchmarks import arrays, ipfs, lakefs, scale
 from benchmarks.timing import Result
 
-PARTS = {"arrays": arrays.run, "scale": scale.run, "ipfs": ipfs.run}
+PARTS = {"arrays": arrays.run, "scale": scale.run, "ipfs": ipfs.run, "lakefs": lakefs.run}
 
 
 def main() -> None:

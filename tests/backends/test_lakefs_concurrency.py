@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import struct
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository import workers
+from tests.servers.lakefs import LakefsServer
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("lakefs_by_environment")]
 
@@ -83,3 +86,23 @@ def test_the_sum_of_all_accounts_never_changes(tmp_path: Path) -> None:
         balances = [struct.unpack("<q", value)[0] for value in mapping.values()]
         assert sum(balances) in (100 * accounts, 0)
         assert all(balance >= 0 for balance in balances)
+
+
+def test_sessions_of_one_process_commit_at_once(lakefs: LakefsServer) -> None:
+    repository = vz.open(lakefs.create().url, cache_bytes=0, **lakefs.options)
+    sessions = [repository.session() for _ in range(8)]
+    values = {f"{n}/{part}": bytes([n, part]) * 5000 for n in range(8) for part in range(3)}
+    for key, data in values.items():
+        sessions[int(key[0])].mapping[key] = data
+    start = threading.Barrier(len(sessions))
+
+    def commit(session: vz.Session) -> None:
+        start.wait()
+        session.commit("one of many")
+
+    with ThreadPoolExecutor(len(sessions)) as threads:
+        list(threads.map(commit, sessions))
+    there = vz.open(repository.url, **lakefs.options)
+    assert dict(there.checkout().mapping) == values
+    assert len(list(there.log())) == 1 + len(sessions)
+    assert there.sessions() == []

@@ -280,7 +280,7 @@ def _run(
                 return
             try:
                 results.put(work(key))
-            except BaseException as error:  # the caller raises it
+            except BaseException as error:  # noqa: BLE001 - the caller raises it
                 results.put(error)
                 return
 

@@ -7,8 +7,11 @@ a thread costs forty; large values are read, hashed and written in threads.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zarr.abc.store import (
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 INLINE_BYTES = 256 << 10
 """Values up to this length are read and written on the caller's thread."""
 _LISTED_AT_ONCE = 1000
+_NETWORK_THREADS = 32
 _T = TypeVar("_T")
 
 
@@ -122,10 +126,10 @@ class VersionedStore(Store):
                 if found.tsize <= INLINE_BYTES:
                     return self._read(found, prototype, byte_range)
         except NotNearError:
-            return await asyncio.to_thread(
-                self.get_sync, key, prototype=prototype, byte_range=byte_range
+            return await self._in_thread(
+                lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)
             )
-        return await asyncio.to_thread(self._read, found, prototype, byte_range)
+        return await self._in_thread(lambda: self._read(found, prototype, byte_range))
 
     def get_sync(
         self,
@@ -205,7 +209,7 @@ class VersionedStore(Store):
             for key in keys:
                 yield key
             return
-        while batch := await asyncio.to_thread(list, itertools.islice(keys, _LISTED_AT_ONCE)):
+        while batch := await self._in_thread(lambda: list(itertools.islice(keys, _LISTED_AT_ONCE))):
             for key in batch:
                 yield key
 
@@ -238,7 +242,12 @@ class VersionedStore(Store):
             with self._blocks.near():
                 return answer(*arguments)
         except NotNearError:
-            return await asyncio.to_thread(answer, *arguments)
+            return await self._in_thread(lambda: answer(*arguments))
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do what takes long in a thread; what waits for a network has more threads than cores."""
+        threads = _network_threads(os.getpid()) if self._blocks.is_remote else None
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     # Writing
 
@@ -246,7 +255,7 @@ class VersionedStore(Store):
         """See `zarr.abc.store.Store.set`; survives the death of the process once it returns."""
         data = self._checked(value, "set")
         if len(data) > INLINE_BYTES:
-            await asyncio.to_thread(self.session.write, key, data)
+            await self._in_thread(lambda: self.session.write(key, data))
         else:
             await self._wait_for(lambda: self.session.write(key, data))
 
@@ -256,7 +265,8 @@ class VersionedStore(Store):
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """See `zarr.abc.store.Store.set_if_not_exists`; atomic within the session's process."""
-        self.session.write_new(key, self._checked(value, "set_if_not_exists"))
+        data = self._checked(value, "set_if_not_exists")
+        await self._wait_for(lambda: self.session.write_new(key, data))
 
     def _checked(self, value: Buffer, method: str) -> memoryview:
         self._check_writable()
@@ -269,7 +279,7 @@ class VersionedStore(Store):
 
     async def delete(self, key: str) -> None:
         """See `zarr.abc.store.Store.delete`; a key that is not there is no error."""
-        self.delete_sync(key)
+        await self._wait_for(lambda: self.delete_sync(key))
 
     def delete_sync(self, key: str) -> None:
         """As `delete`, on the caller's thread."""
@@ -279,7 +289,12 @@ class VersionedStore(Store):
     async def delete_dir(self, prefix: str) -> None:
         """See `zarr.abc.store.Store.delete_dir`; one record in the journal, however many keys."""
         self._check_writable()
-        self.session.clear(prefix.rstrip("/"))
+        await self._wait_for(lambda: self.session.clear(prefix.rstrip("/")))
+
+
+@functools.cache
+def _network_threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has none of them
+    return ThreadPoolExecutor(_NETWORK_THREADS, "versioned-zarr")
 
 
 def _unpickle(view: Session | Snapshot, read_only: bool, is_open: bool) -> VersionedStore:

@@ -48,7 +48,7 @@ class BranchKeeper:
         base = self._commits.id_of(from_text(writing.state.base))
         branch = writing.branch
         if branch.name is not None and base is not None:
-            self._landing.offer(base, root, branch.name, branch.places)
+            self._landing.offer(branch, base, root)
         return ()
 
     def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:

@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from weakref import WeakKeyDictionary
 
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.client import AnswerLostError, LakefsCommit
@@ -20,6 +21,7 @@ from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import CLAIM_PREFIX, WORK_PREFIX, to_cid
 from versioned_zarr.backends.lakefs.records import Parent, value_metadata
+from versioned_zarr.backends.lakefs.session_branch import SessionBranch
 from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, RefNotFoundError
 from versioned_zarr.history import commit as commits
@@ -42,22 +44,36 @@ class Landing:
         self._client, self._prefix = parts.lake.client, parts.lake.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
         self._survey, self._workers = parts.survey, parts.lake.workers
-        self._staged: dict[tuple[str, Cid], str] = {}
-        self._offered: dict[Cid, Place] = {}
+        # Sessions that are about to commit, the lakeFS commits they are based on, and their trees.
+        self._offers: WeakKeyDictionary[SessionBranch, tuple[str, Cid]] = WeakKeyDictionary()
         self._guard = threading.Lock()
 
-    def offer(self, base: str, root: Cid, branch: str, places: Mapping[Cid, Place]) -> None:
+    def offer(self, branch: SessionBranch, base: str, root: Cid) -> None:
         """Told of a session that is about to commit.
 
         Args:
+            branch: its branch, on which all that it wrote is staged.
             base: the lakeFS commit that it is based on.
-            root: the tree that it comes to, which is staged on its branch.
-            branch: its branch.
-            places: where the values that it wrote lie.
+            root: the tree that it comes to.
         """
         with self._guard:
-            self._staged = {(base, root): branch}
-            self._offered = dict(places)
+            self._offers[branch] = (base, root)
+
+    def _staged(self, base: str, root: Cid) -> str | None:
+        """A session's branch that holds a tree on a base already; given once."""
+        with self._guard:
+            for branch, offered in self._offers.items():
+                if offered == (base, root) and branch.name is not None:
+                    self._offers[branch] = ("", root)  # its values may be linked still
+                    return branch.name
+        return None
+
+    def _place(self, cid: Cid) -> Place | None:
+        """Where a value lies, in a commit or on the branch of a session that is committing."""
+        with self._guard:
+            branches = list(self._offers)
+        found = (branch.place(cid) for branch in branches)
+        return next((place for place in found if place), None) or self._blocks.knowledge.place(cid)
 
     # Commits
 
@@ -69,8 +85,7 @@ class Landing:
         """
         commit = commits.read(cid, self._blocks)
         tree = self._tree_link(commit)
-        with self._guard:
-            ready = self._staged.pop((head, tree.cid), None)
+        ready = self._staged(head, tree.cid)
         with self._work_branch(head) if ready is None else contextlib.nullcontext(ready) as work:
             sent = [] if ready is not None else self._stage(work, head, tree.cid)
             metadata = records.encode(
@@ -191,7 +206,7 @@ class Landing:
         link = change.new
         assert link is not None
         path = self._prefix + change.key
-        place = self._offered.get(link.cid) or self._blocks.knowledge.place(link.cid)
+        place = self._place(link.cid)
         if place is not None and self._linked(work, path, place, link):
             return link.cid, Place(work, path, place.size)
         data = read_value(self._blocks.get, link.cid)

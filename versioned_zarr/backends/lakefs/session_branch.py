@@ -102,11 +102,10 @@ class SessionBranch:
 
     # Reading
 
-    @property
-    def places(self) -> dict[Cid, Place]:
-        """Where the values lie that this process wrote or saw there."""
+    def place(self, cid: Cid) -> Place | None:
+        """Where a value lies that this process wrote or saw there."""
         with self._guard:
-            return dict(self._places)
+            return self._places.get(cid)
 
     def read(self, found: Pending, start: int, end: int | None) -> memoryview | None:
         """The bytes of a value that lies on the branch, or a range of them; None if it does not.
@@ -114,8 +113,7 @@ class SessionBranch:
         Raises:
             CorruptBlockError: all of it was read, and is not what was written.
         """
-        with self._guard:
-            place = self._places.get(found.cid)
+        place = self.place(found.cid)
         if place is None:
             return None
         blocks = self._parts.blocks

@@ -144,6 +144,7 @@ class BranchWriting:
     ) -> None:
         """See `Working.write`: one request; one more where others may have written the key."""
         check_key(key)
+        self._blocks.check_may_wait()
         file = unixfs.build_file(copy_of(data), self._blocks.hash)
         with self._writing(key):
             if only_new and self.find(key) is not None:
@@ -188,6 +189,9 @@ class BranchWriting:
 
     def _send(self, key: str, file: unixfs.File, known: int | None) -> tuple[Pending, ...]:
         """Send a value; gives what others wrote there, unaware, and different."""
+        if not self._is_shared:
+            self.branch.send(key, file, self.writer)
+            return ()
         before = self._before(key)
         if before is None:
             try:
@@ -195,9 +199,6 @@ class BranchWriting:
                 return ()
             except PreconditionFailedError:
                 pass  # another process of the session was first, or this one's answer was lost
-        elif not self._is_shared:
-            self.branch.send(key, file, self.writer)
-            return ()
         return self._send_over(key, file, before, known)
 
     def _send_over(
@@ -247,6 +248,7 @@ class BranchWriting:
         if self.find(key) is None:
             self.check_open()
             return False
+        self._blocks.check_may_wait()
         with self._writing(key):
             self.branch.delete([key])
             with self._lock:
@@ -256,6 +258,7 @@ class BranchWriting:
     def clear(self, path: str, known: int | None = None) -> None:  # noqa: ARG002 - as there
         """See `Working.clear`: a request for each 1000 keys."""
         self.check_open()
+        self._blocks.check_may_wait()
         keys = [key for key, _ in self.walk(path)]
         if not keys:
             return
@@ -295,6 +298,7 @@ class BranchWriting:
 
     def _look(self, key: str) -> None:
         """Take in what one key holds on the server."""
+        self._blocks.check_may_wait()
         with suppress(InvalidKeyError):
             check_key(key)
             self._take_in(key, self.branch.stat(key))
@@ -320,6 +324,7 @@ class BranchWriting:
     def refresh(self) -> None:
         """See `Working.refresh`: costs requests only where others may write into the session."""
         if self._is_shared and self.exists:
+            self._blocks.check_may_wait()
             with self._lock:
                 known = list(self.state.entries)
             for key, stat in self.branch.changes(self.state.base, known):
