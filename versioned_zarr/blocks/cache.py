@@ -7,6 +7,7 @@ what is in it: any pack of it may go at any time.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ LIMIT_BYTES = 10 << 30
 _BATCH_BYTES = 8 << 20
 _BATCH_BLOCKS = 1024
 _TRIMMED_TO = 0.8
+_LOOKED_EVERY_S = 0.1
 
 
 class BlockCache:
@@ -51,6 +53,7 @@ class BlockCache:
         self._gathered: dict[Cid, Bytes] = {}
         self._gathered_bytes = 0
         self._guard = threading.Lock()
+        self._looked_s = time.monotonic()
         self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
         weakref.finalize(self, _write, self.packed, self._gathered, limit_bytes)
 
@@ -64,10 +67,20 @@ class BlockCache:
         found = self._gathered.get(cid)
         if found is not None:
             return memoryview(found).toreadonly()
-        data = self.packed.find(cid)
+        data = self.packed.find_known(cid)
+        if data is None and self._is_news_due() and self.packed.refresh():
+            data = self.packed.find_known(cid)
         if data is not None and self._verify and not cids.matches(cid, data):
             return None
         return data
+
+    def _is_news_due(self) -> bool:
+        """Whether to look for what other processes brought; a miss in between costs nothing."""
+        now = time.monotonic()
+        if now - self._looked_s < _LOOKED_EVERY_S:
+            return False
+        self._looked_s = now
+        return True
 
     def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview | None:
         """The bytes of several blocks, one behind the other, or None if one is not at hand."""

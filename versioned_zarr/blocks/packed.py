@@ -108,22 +108,25 @@ class PackedStore:
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`."""
-        data = self._find(cid)
+        data = self.find_known(cid)
         if data is None and self.refresh():
-            data = self._find(cid)
+            data = self.find_known(cid)
         if data is None and self._rescue():
-            data = self._find(cid)
+            data = self.find_known(cid)
         if data is None or (self.verify and not cids.matches(cid, data)):
             data = self._find_sound(cid)
         return data
 
     def find(self, cid: Cid) -> memoryview | None:
         """The bytes of a block, or None if it is not here; not compared with its CID."""
-        data = self._find(cid)
-        return self._find(cid) if data is None and self.refresh() else data
+        data = self.find_known(cid)
+        return self.find_known(cid) if data is None and self.refresh() else data
 
-    def _find(self, cid: Cid) -> memoryview | None:
-        """The block, if the index names a place for it and a section of that digest is there."""
+    def find_known(self, cid: Cid) -> memoryview | None:
+        """As `find`, in the packs that this process knows; looks for no new ones.
+
+        The index must name a place for it, and a section of that digest must be there.
+        """
         place = self._known.find(cid)
         if place is None:
             return None

@@ -94,8 +94,8 @@ class LakefsBlocks:
     def _at_hand(self, cid: Cid) -> memoryview | None:
         found = self.cache.get(cid) if cids.is_raw(cid) else None
         if found is None:
-            found = self._outgoing.find(cid)
-        if found is None:  # what a commit says is a raw leaf, too
+            found = self._outgoing.find_known(cid)  # nobody else writes there
+        if found is None and not self._is_value(cid):  # what a commit says is a raw leaf, too
             node = self.knowledge.node(cid)
             found = None if node is None else memoryview(node)
         return found
@@ -224,11 +224,11 @@ class LakefsBlocks:
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        if cids.is_raw(cid):
-            is_value = cid in self._leaves or self.knowledge.place(cid) is not None
-            if is_value:
-                return True
-        return self.knowledge.node(cid) is not None or cid in self._outgoing
+        return self._is_value(cid) or self.knowledge.node(cid) is not None or cid in self._outgoing
+
+    def _is_value(self, cid: Cid) -> bool:
+        """Whether a block is a value, or a leaf of one, that lakeFS is known to have."""
+        return cids.is_raw(cid) and (cid in self._leaves or self.knowledge.place(cid) is not None)
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`; of commits and trees, the branches' histories are asked."""

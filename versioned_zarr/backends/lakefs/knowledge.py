@@ -30,6 +30,7 @@ CREATE INDEX IF NOT EXISTS roots ON trees (root);
 CREATE TABLE IF NOT EXISTS commits (cid BLOB PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
 """
 _WAIT_S = 30.0
+_NEAR_PLACES = 1 << 16
 
 
 class Place(NamedTuple):
@@ -49,6 +50,7 @@ class Knowledge:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._near: dict[Cid, Place] = {}
         self._start()
 
     def _start(self) -> None:
@@ -96,18 +98,35 @@ class Knowledge:
 
     def place(self, cid: Cid) -> Place | None:
         """Where a value of this CID lies."""
+        near = self._near.get(cid)
+        if near is not None:
+            return near
         row = self._row("SELECT ref, path, size FROM places WHERE cid = ?", cid)
-        return None if row is None else Place(str(row[0]), str(row[1]), int(str(row[2])))
+        if row is None:
+            return None
+        place = Place(str(row[0]), str(row[1]), int(str(row[2])))
+        self._keep_near([(cid, place)])
+        return place
+
+    def _keep_near(self, places: Iterable[tuple[Cid, Place]]) -> None:
+        """Spare the database what was asked or said lately."""
+        for cid, place in places:
+            if len(self._near) >= _NEAR_PLACES:
+                self._near.clear()
+            self._near[cid] = place
 
     def add_places(self, places: Iterable[tuple[Cid, Place]]) -> None:
         """Remember where values lie; the newest place counts."""
+        told = list(places)
         self._add(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
-            ((cid, *place) for cid, place in places),
+            ((cid, *place) for cid, place in told),
         )
+        self._keep_near(told)
 
     def forget_place(self, cid: Cid) -> None:
         """A value is not where it was."""
+        self._near.pop(cid, None)
         self._add("DELETE FROM places WHERE cid = ?", [(cid,)])
 
     def object(self, address: str, checksum: str) -> tuple[Cid, int] | None:

@@ -33,7 +33,7 @@ from versioned_zarr.repository.scratch import copy_of
 from versioned_zarr.storage import Bytes
 from versioned_zarr.tree.keys import check_key
 
-_STRIPES = 64
+_STRIPES = 1024
 
 
 class BranchWriting:
