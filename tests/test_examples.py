@@ -23,6 +23,7 @@ nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 
 
 NEEDS_NODE = {"share_over_ipfs.py"}
+NEEDS_LAKEFS = {"lakefs_branches.py"}
 
 
 def run(command: list[str], folder: Path, **variables: str) -> None:
@@ -39,24 +40,31 @@ def run(command: list[str], folder: Path, **variables: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def scripts(*, on_a_node: bool) -> list[Path]:
-    return [
-        path for path in sorted(EXAMPLES.glob("*.py")) if (path.name in NEEDS_NODE) is on_a_node
-    ]
+ALONE = [
+    path for path in sorted(EXAMPLES.glob("*.py")) if path.name not in NEEDS_NODE | NEEDS_LAKEFS
+]
 
 
-@pytest.mark.parametrize("script", scripts(on_a_node=False), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", ALONE, ids=lambda path: path.name)
 def test_script_runs(script: Path, tmp_path: Path) -> None:
     pytest.importorskip("iris_sample_data")
     run([sys.executable, str(script)], tmp_path)
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("script", scripts(on_a_node=True), ids=lambda path: path.name)
-def test_script_runs_on_a_node(script: Path, node: Daemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", sorted(NEEDS_NODE))
+def test_script_runs_on_a_node(script: str, node: Daemon, tmp_path: Path) -> None:
     home = str(tmp_path / "home")
-    command = [sys.executable, str(script)]
+    command = [sys.executable, str(EXAMPLES / script)]
     run(command, tmp_path, IPFS_RPC=node.rpc, IPFS_GATEWAY=node.gateway, VERSIONED_ZARR_HOME=home)
+
+
+@pytest.mark.compat
+@pytest.mark.usefixtures("lakefs_by_environment")
+@pytest.mark.parametrize("script", sorted(NEEDS_LAKEFS))
+def test_script_runs_on_lakefs(script: str, tmp_path: Path) -> None:
+    pytest.importorskip("obstore")
+    run([sys.executable, str(EXAMPLES / script)], tmp_path)
 
 
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)

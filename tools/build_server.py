@@ -67,6 +67,12 @@ SERVERS: Mapping[str, Server] = {
             ),
         ),
     ),
+    "versitygw": Server(
+        module="github.com/versity/versitygw",
+        version="v1.8.0",
+        command="github.com/versity/versitygw/cmd/versitygw",
+        binary="versitygw",
+    ),
 }
 
 

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import versioned_zarr as vz
-from tests.servers.lakefs import LakefsServer, make_server
+from tests.servers.lakefs import LakefsServer, make_server, on_s3
 from tests.servers.proxy import proxy
+from tests.servers.versity import s3_server
 from versioned_zarr.backends.lakefs import landing, names
 from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.credentials import Connection, connection
-from versioned_zarr.backends.lakefs.failures import RefusedError
+from versioned_zarr.backends.lakefs.failures import PreconditionFailedError, RefusedError
 from versioned_zarr.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -437,6 +438,59 @@ class TestRequests:
             session.mapping["a/7/7"] = b"changed"
             session.commit("one")
             assert len(before.requests) <= 11, before.requests
+
+
+class TestDirectTransfer:
+    def test_large_values_do_not_pass_through_lakefs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "s3").mkdir()
+        (tmp_path / "lakefs").mkdir()
+        large = random.Random(5).randbytes(3 << 20)
+        with s3_server(tmp_path / "s3") as s3, proxy(s3.endpoint) as store:
+            lakefs = on_s3(tmp_path / "lakefs", s3, store.url)
+            lakefs.start()
+            try:
+                repository = lakefs.create()
+                with proxy(lakefs.endpoint) as before:
+                    options = {**lakefs.options, "endpoint": before.url}
+                    ours = vz.open(repository.url, **options)
+                    with ours.session(message="large and small") as session:
+                        session.mapping["large"] = large
+                        session.mapping["small"] = b"small"
+                        assert session.mapping["large"] == large
+                    assert before.passed_bytes < 100_000
+                    assert store.passed_bytes > len(large)
+                there = elsewhere(lakefs, repository, monkeypatch, tmp_path)
+                asked = len(store.requests)
+                assert dict(there.checkout().mapping) == {"large": large, "small": b"small"}
+                assert len(store.requests) > asked
+                store.close()  # from now on, only lakeFS itself reaches the objects
+                blocked = elsewhere(lakefs, repository, monkeypatch, tmp_path)
+                assert blocked.checkout().mapping["large"] == large
+                with blocked.session(message="through lakeFS") as session:
+                    session.mapping["more"] = large[::-1]
+                assert there.checkout().mapping["more"] == large[::-1]
+            finally:
+                lakefs.stop()
+
+    def test_a_key_is_set_once(self, tmp_path: Path) -> None:
+        (tmp_path / "s3").mkdir()
+        (tmp_path / "lakefs").mkdir()
+        with s3_server(tmp_path / "s3") as s3:
+            lakefs = on_s3(tmp_path / "lakefs", s3, s3.endpoint)
+            lakefs.start()
+            try:
+                client = lakefs.client(lakefs.create().url.removeprefix("lakefs://"))
+                large = bytes(2 << 20)
+                client.upload("main", "a", large, {"vz-cid": "x"}, only_new=True)
+                with pytest.raises(PreconditionFailedError):
+                    client.upload("main", "a", large[::-1], {}, only_new=True)
+                found = client.stat("main", "a")
+                assert found is not None
+                assert found.metadata == {"vz-cid": "x"}
+            finally:
+                lakefs.stop()
 
 
 class TestLostAnswers:

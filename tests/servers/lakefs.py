@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import versioned_zarr as vz
-from tests.servers.programs import find_program, missing
+from tests.servers.programs import find_program, free_port, missing
 
 if TYPE_CHECKING:
+    from tests.servers.versity import S3Server
     from versioned_zarr.backends.lakefs.client import LakefsClient
     from versioned_zarr.repository.repository import BlockRepository
 
@@ -37,11 +37,13 @@ class LakefsServer:
         folder: where its data lie.
         endpoint: its URL.
         settings: environment variables that it is started with, beside the usual ones.
+        namespace: where its repositories are stored.
     """
 
     folder: Path
     endpoint: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = "local:/"
     process: subprocess.Popen[bytes] | None = None
     access_key_id: str = _ACCESS_KEY_ID
     secret_access_key: str = _SECRET_ACCESS_KEY
@@ -127,7 +129,10 @@ class LakefsServer:
 
     def create(self, prefix: str = "") -> BlockRepository:
         """A new repository of ours, in a new one of lakeFS."""
-        return vz.create(f"lakefs://t-{uuid.uuid4().hex}/{prefix}".rstrip("/"), **self.options)
+        name = f"t-{uuid.uuid4().hex}"
+        namespace = f"{self.namespace}/{name}"
+        url = f"lakefs://{name}/{prefix}".rstrip("/")
+        return vz.create(url, storage_namespace=namespace, **self.options)
 
     def reopen(self, repository: BlockRepository) -> BlockRepository:
         """The same repository, opened again."""
@@ -146,17 +151,27 @@ def lakefs_by_environment(
     return lakefs
 
 
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def make_server(folder: Path, **settings: str) -> LakefsServer:
     """A server that is not started yet."""
     return LakefsServer(folder, f"http://127.0.0.1:{free_port()}", settings)
+
+
+def on_s3(folder: Path, s3: S3Server, presigned_endpoint: str) -> LakefsServer:
+    """A server, not started yet, that stores objects on S3 and lets clients reach them there."""
+    prefix = "LAKEFS_BLOCKSTORE_S3"
+    settings = {
+        "LAKEFS_BLOCKSTORE_TYPE": "s3",
+        f"{prefix}_ENDPOINT": s3.endpoint,
+        f"{prefix}_PRE_SIGNED_ENDPOINT": presigned_endpoint,
+        f"{prefix}_REGION": "us-east-1",
+        f"{prefix}_FORCE_PATH_STYLE": "true",
+        f"{prefix}_DISCOVER_BUCKET_REGION": "false",
+        f"{prefix}_CREDENTIALS_ACCESS_KEY_ID": s3.access_key_id,
+        f"{prefix}_CREDENTIALS_SECRET_ACCESS_KEY": s3.secret_access_key,
+    }
+    server = make_server(folder, **settings)
+    server.namespace = f"s3://{s3.bucket}"
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,8 @@ class LakefsBlocks:
 
     def _read(self, place: Place, value: Cid, start: int, end: int | None) -> bytes:
         try:
-            return self._client.read(place.ref, place.path, start, end)
+            length = (place.size if end is None else end) - start
+            return self._client.read(place.ref, place.path, start, end, expected_bytes=length)
         except KeyNotFoundError:
             self.knowledge.forget_place(value)
             raise self._absent(value) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -29,6 +30,9 @@ __all__ = [
     "Stat",
 ]
 
+DIRECT_BYTES = 1 << 20
+"""Values of this length and more go straight to and from the object store, where lakeFS signs URLs
+for that: three requests instead of one to write, two to read."""
 _ATTEMPTS = 6
 _META = "x-lakefs-meta-"
 
@@ -85,8 +89,14 @@ class Change(NamedTuple):
     kind: str
 
 
+class _NotDirectError(Exception):
+    """The object store behind lakeFS cannot be used directly."""
+
+
 class LakefsClient(Transport):
     """One repository of a lakeFS server; see `Transport`."""
+
+    _is_direct: bool | None = None
 
     # The repository
 
@@ -302,6 +312,9 @@ class LakefsClient(Transport):
         Raises:
             PreconditionFailedError: there is one, and `only_new` was asked for.
         """
+        if len(data) >= DIRECT_BYTES and self._has_presigning():
+            with contextlib.suppress(_NotDirectError):
+                return self._upload_directly(branch, path, data, metadata, only_new=only_new)
         headers = {"Content-Type": "application/octet-stream"}
         headers.update({_META + name: value for name, value in metadata.items()})
         if only_new:
@@ -312,8 +325,72 @@ class LakefsClient(Transport):
             self.ask("POST", where, what, query={"path": path}, body=data, headers=headers)
         )
 
-    def read(self, ref: str, path: str, start: int = 0, end: int | None = None) -> bytes:
+    def _upload_directly(
+        self,
+        branch: str,
+        path: str,
+        data: Bytes,
+        metadata: Mapping[str, str],
+        *,
+        only_new: bool,
+    ) -> Stat:
+        """Put the bytes into the object store, then tell lakeFS where they lie.
+
+        Raises:
+            PreconditionFailedError: as `upload`.
+            _NotDirectError: the object store cannot be reached from here, or refuses.
+        """
+        where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
+        what = f"write {path!r} to branch {branch!r}"
+        place = self.ask("GET", where, what, query={"path": path, "presign": True})
+        with self._or_not_direct():
+            put = self.send_elsewhere("PUT", place["presigned_url"], what, data)
+        if put.status >= 300 or "ETag" not in put.headers:
+            self._is_direct = False
+            raise _NotDirectError
+        document = {
+            "staging": place,
+            "checksum": put.headers["ETag"].strip('"'),
+            "size_bytes": len(data),
+            "user_metadata": dict(metadata),
+        }
+        headers = {"If-None-Match": "*"} if only_new else None
+        query = {"path": path}
+        return _stat(self.ask("PUT", where, what, query=query, document=document, headers=headers))
+
+    def _has_presigning(self) -> bool:
+        """Whether lakeFS signs URLs of its object store; asked once."""
+        if self._is_direct is None:
+            config = self.ask("GET", "/config", "read the server's configuration")
+            self._is_direct = bool((config.get("storage_config") or {}).get("pre_sign_support"))
+        return self._is_direct
+
+    @contextlib.contextmanager
+    def _or_not_direct(self) -> Iterator[None]:
+        """Go through lakeFS from now on, if the object store does not answer."""
+        try:
+            yield
+        except StorageError:
+            self._is_direct = False
+            raise _NotDirectError from None
+
+    def read(
+        self,
+        ref: str,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        expected_bytes: int = 0,
+    ) -> bytes:
         """The bytes of an object, or a range of them.
+
+        Args:
+            ref: a lakeFS ref expression.
+            path: where it lies.
+            start: the first byte.
+            end: the byte behind the last.
+            expected_bytes: how many there will be, if that is known; see `DIRECT_BYTES`.
 
         Raises:
             KeyNotFoundError: there is none.
@@ -325,7 +402,14 @@ class LakefsClient(Transport):
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         where = self.within(f"/refs/{quote(ref, safe='')}/objects")
         what = f"read {path!r} at {ref!r}"
-        query: Query = {"path": path, "presign": False}
+        if expected_bytes >= DIRECT_BYTES and self._has_presigning():
+            query: Query = {"path": path, "presign": True}
+            with contextlib.suppress(_NotDirectError), self._or_not_direct():
+                # Answered by a redirection, which is followed without our credentials.
+                answer = self.send("GET", where, what, query=query, headers=headers)
+                if answer.status in (200, 206):
+                    return answer.data
+        query = {"path": path, "presign": False}
         answer = self.send("GET", where, what, query=query, headers=headers)
         if answer.status in (404, 410):
             raise KeyNotFoundError(f"lakeFS has no object {path!r} at {ref!r}", key=path)

@@ -66,7 +66,7 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
         412: (RefusedError, "; a hook of the repository said no"),
         400: (InvalidInputError, ""),
     }
-    if status == 412 and "already exists" in words:
+    if status == 412 and ("already exists" in words or words == "Precondition failed"):
         return PreconditionFailedError, ""
     if status == 400 and ("validation" in words or "invalid value" in words):
         return InvalidRefError, ""

@@ -123,8 +123,11 @@ class SessionBranch:
         blocks.check_may_wait()
         stop = found.size if end is None else min(end, found.size)
         if (start, stop) != (0, found.size):
-            return memoryview(self._client.read(place.ref, place.path, start, stop))
-        data = self._client.read(place.ref, place.path)
+            part = self._client.read(
+                place.ref, place.path, start, stop, expected_bytes=stop - start
+            )
+            return memoryview(part)
+        data = self._client.read(place.ref, place.path, expected_bytes=found.size)
         if unixfs.build_file(data, blocks.hash).cid != found.cid:
             text = to_text(found.cid)
             raise CorruptBlockError(

@@ -122,7 +122,7 @@ class Transport:
             StorageError: the server cannot be reached.
         """
         client, sign = self._client()
-        url = f"{client._api.configuration.host}{path}"
+        url: str = f"{client._api.configuration.host}{path}"
         if query:
             asked = {
                 name: str(value).lower() if isinstance(value, bool) else value
@@ -133,13 +133,36 @@ class Transport:
         if document is not None:
             body = json.dumps(document).encode()
             sent["Content-Type"] = "application/json"
+        return self._exchange(method, url, what, body, sent, is_repeatable=is_repeatable)
+
+    def send_elsewhere(
+        self, method: str, url: str, what: str, body: Bytes
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request to a URL that lakeFS signed, without its credentials.
+
+        Raises:
+            StorageError: what is there cannot be reached.
+        """
+        return self._exchange(method, url, what, body, {}, is_repeatable=True)
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        body: Bytes | None,
+        headers: Mapping[str, str],
+        *,
+        is_repeatable: bool,
+    ) -> urllib3.BaseHTTPResponse:
+        client, _ = self._client()
         pool = client._api.rest_client.pool_manager
         try:
             answer: urllib3.BaseHTTPResponse = pool.request(
                 method,
                 url,
                 body=body if body is None else bytes(body),
-                headers=sent,
+                headers=headers,
                 timeout=_TIMEOUT,
                 retries=_REPEATABLE if is_repeatable else _ONCE,
             )
