@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import multiprocessing
 import pickle
 import random
+import threading
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +35,7 @@ from versioned_zarr.errors import (
     CorruptBlockError,
     InvalidInputError,
     InvalidRefError,
+    NothingToCommitError,
     RepositoryNotFoundError,
     StorageError,
 )
@@ -342,6 +348,42 @@ class TestCrashes:
         session.commit("after all")
         assert len(repository.checkout().mapping) == 21
 
+    @pytest.mark.parametrize("delay_s", [0, 0.01])
+    def test_a_server_killed_in_a_commit_leaves_all_or_nothing(
+        self, server: LakefsServer, monkeypatch: pytest.MonkeyPatch, delay_s: float
+    ) -> None:
+        monkeypatch.setattr(landing, "LEASE_S", 0.5)
+        repository = server.create()
+        before = repository.branches["main"].cid
+
+        def kills(request: bytes) -> bool:
+            if b"/merge/main" in request.split(b"\r\n", 1)[0]:
+                threading.Timer(delay_s, server.kill).start()
+            return False
+
+        with proxy(server.endpoint, loses_answer=kills) as between:
+            there = vz.open(repository.url, **{**server.options, "endpoint": between.url})
+            session = there.session()
+            for number in range(10):
+                session.mapping[f"a/{number}"] = bytes([number])
+            with contextlib.suppress(StorageError):
+                session.commit("while it dies")
+        while server.process is not None:
+            time.sleep(0.01)
+        server.start()
+        log = [commit.message for commit in repository.log()]
+        assert len(log) in (1, 2)
+        if len(log) == 1:
+            assert repository.branches["main"].cid == before
+            assert list(repository.checkout().mapping) == []
+        for left in repository.sessions():
+            with contextlib.suppress(NothingToCommitError):
+                repository.resume(left.id).commit("after all")
+        log = [commit.message for commit in repository.log()]
+        assert len(log) == 2
+        values = {f"a/{number}": bytes([number]) for number in range(10)}
+        assert dict(repository.checkout().mapping) == values
+
 
 class TestTransfer:
     @pytest.fixture
@@ -491,6 +533,36 @@ class TestDirectTransfer:
                 assert found.metadata == {"vz-cid": "x"}
             finally:
                 lakefs.stop()
+
+    def test_deletions_go_a_thousand_at_a_time(
+        self, lakefs: LakefsServer, repository: BlockRepository
+    ) -> None:
+        keys = [f"a/{number}" for number in range(2500)]
+        session = repository.session()
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda key: session.mapping.__setitem__(key, b"x"), keys))
+        session.commit("many")
+        with proxy(lakefs.endpoint) as before:
+            there = vz.open(repository.url, **{**lakefs.options, "endpoint": before.url})
+            with there.session(message="none") as session:
+                asyncio.run(session.store.delete_dir("a"))
+                session.mapping["b"] = b"y"
+            asked = [request for request in before.requests if b"/objects/delete" in request]
+            assert len(asked) == 3
+        assert dict(repository.checkout().mapping) == {"b": b"y"}
+
+    def test_a_busy_server_is_asked_again(
+        self, lakefs: LakefsServer, repository: BlockRepository
+    ) -> None:
+        chance = random.Random(1)
+        with proxy(lakefs.endpoint, is_busy=lambda request: chance.randrange(3) == 0) as busy:
+            there = vz.open(repository.url, **{**lakefs.options, "endpoint": busy.url})
+            for number in range(5):
+                with there.session(message=str(number)) as session:
+                    session.mapping[f"a/{number}"] = bytes([number])
+            assert len(there.checkout().mapping) == 5
+            assert busy.refused > 5
+        assert [commit.message for commit in repository.log()][:5] == ["4", "3", "2", "1", "0"]
 
 
 class TestLostAnswers:

@@ -10,6 +10,10 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 _METHODS = (b"POST ", b"GET ", b"PUT ", b"DELETE ", b"HEAD ")
+_LATER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 class Proxy:
@@ -18,11 +22,13 @@ class Proxy:
     Args:
         target: the server's address, as `http://127.0.0.1:5001`.
         loses_answer: told the first bytes of a request; whether its answer is to be lost.
+        is_busy: told the same; whether the request is to be answered by "503, later" instead.
         limit_bytes: how many bytes from a client pass before a connection is cut; None for all.
 
     Attributes:
         url: where it listens.
         lost: how many answers it lost.
+        refused: how many requests it answered itself.
         passed_bytes: how many bytes of clients it has passed on.
     """
 
@@ -31,12 +37,13 @@ class Proxy:
         target: str,
         loses_answer: Callable[[bytes], bool] = lambda request: False,
         limit_bytes: int | None = None,
+        is_busy: Callable[[bytes], bool] = lambda request: False,
     ) -> None:
         parts = urlsplit(target)
         self._target = (parts.hostname, parts.port)
-        self._loses_answer = loses_answer
+        self._loses_answer, self._is_busy = loses_answer, is_busy
         self.limit_bytes = limit_bytes
-        self.lost = self.passed_bytes = 0
+        self.lost = self.passed_bytes = self.refused = 0
         self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -51,13 +58,21 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        server = socket.create_connection(self._target)
+        try:
+            server = socket.create_connection(self._target)
+        except OSError:  # it is down, and so seem we
+            _close(client)
+            return
         mute = threading.Event()
         threading.Thread(target=self._answer, args=(server, client, mute), daemon=True).start()
         try:
             while data := client.recv(1 << 16):
                 if data.startswith(_METHODS):
                     self.requests.append(data.split(b" HTTP", 1)[0])
+                    if self._is_busy(data):
+                        self.refused += 1
+                        client.sendall(_LATER)
+                        break
                     if self._loses_answer(data):
                         mute.set()
                 self.passed_bytes += len(data)
