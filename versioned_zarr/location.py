@@ -28,6 +28,7 @@ from versioned_zarr.repository.cloning import begin, check_begun, check_paths, f
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
 from versioned_zarr.repository.place import Place, StoragePlace, Verify
+from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.selection import Selection
 from versioned_zarr.repository.sending import OnMoving
@@ -49,6 +50,8 @@ class Options(TypedDict, total=False):
         secret_access_key: their secret. Never shown.
         storage_namespace: where lakeFS is to store a repository that `create` makes, as
             `s3://bucket/path`.
+        progress: called while what others wrote to lakeFS is read and hashed, with the bytes that
+            are done and all that were found so far, on the thread that waits for it.
     """
 
     headers: Mapping[str, str]
@@ -60,11 +63,19 @@ class Options(TypedDict, total=False):
     access_key_id: str
     secret_access_key: str
     storage_namespace: str
+    progress: OnProgress
 
 
 _KUBO_OPTIONS = frozenset({"headers", "token", "client", "timeout_s", "cache_bytes"})
 _LAKEFS_OPTIONS = frozenset(
-    {"endpoint", "access_key_id", "secret_access_key", "storage_namespace", "cache_bytes"}
+    {
+        "endpoint",
+        "access_key_id",
+        "secret_access_key",
+        "storage_namespace",
+        "progress",
+        "cache_bytes",
+    }
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
@@ -151,7 +162,8 @@ def open(  # noqa: A001 - the public name is vz.open
     if found is not None and found.hash == document["hash"] and not options:
         return found
     stores = place.stores(hash_function(document["hash"]), verify)
-    repository = BlockRepository(stores, _reopen, place.url, verify, options)
+    kept = {name: value for name, value in options.items() if name != "progress"}
+    repository = BlockRepository(stores, _reopen, place.url, verify, kept)
     if not options:
         with _GUARD:
             _OPEN[key] = repository

@@ -130,6 +130,24 @@ class TestTheHash:
         assert repository.checkout(made.id).cid == snapshot.cid
         assert repository.checkout(made.id[:12]).cid == snapshot.cid
 
+    def test_hashing_tells_how_far_it_is_and_is_done_once(
+        self, lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient
+    ) -> None:
+        with repository.session(message="ours") as session:
+            session.mapping["ours"] = b"o" * 50
+        for number in range(30):
+            others.upload("main", f"theirs/{number}", bytes([number]) * 100, {})
+        others.commit("main", "theirs", {})
+        told: list[tuple[int, int]] = []
+        options = {**lakefs.options, "progress": lambda *facts: told.append(facts)}
+        there = vz.open(repository.url, **options)
+        snapshot = there.checkout()
+        assert told == [(100 * done, 3000) for done in range(31)]
+        assert pickle.loads(pickle.dumps(there)).checkout().cid == snapshot.cid
+        told.clear()
+        assert vz.open(repository.url, **options).checkout().cid == snapshot.cid
+        assert told == []
+
     def test_finds_its_commit_on_a_machine_that_knows_nothing(
         self,
         repository: BlockRepository,

@@ -38,7 +38,11 @@ class Context:
     def repository(self) -> vz.Repository:
         """The repository, opened when first asked for."""
         if self._repository is None:
-            self._repository = vz.open(self.place or _around_here())
+            place = self.place or _around_here()
+            if place.startswith("lakefs:"):
+                self._repository = vz.open(place, progress=_hashing_bar())
+            else:
+                self._repository = vz.open(place)
         return self._repository
 
     def snapshot(self, ref: str, gateways: tuple[str, ...]) -> vz.Snapshot:
@@ -105,6 +109,19 @@ def _bar() -> Bar:
         transient=True,
         disable=not Console(stderr=True).is_terminal,
     )
+
+
+def _hashing_bar() -> Callable[[int, int], None]:
+    """Moves a bar, which comes when it is first told of something and goes with the command."""
+    bar = _bar()
+    task = bar.add_task("hashing", total=None, keys="")
+    click.get_current_context().call_on_close(bar.stop)
+
+    def move(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, total=total, completed=done)
+
+    return move
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import HashFunction
 from versioned_zarr.repository.marker import encode_marker
 from versioned_zarr.repository.place import Verify
+from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
@@ -47,6 +48,7 @@ class LakefsPlace:
         access_key_id: see there.
         secret_access_key: see there.
         storage_namespace: see there.
+        progress: see there.
         cache_bytes: see there.
 
     Raises:
@@ -64,6 +66,7 @@ class LakefsPlace:
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
         storage_namespace: str | None = None,
+        progress: OnProgress | None = None,
         cache_bytes: int = LIMIT_BYTES,
     ) -> None:
         parts = urlsplit(url)
@@ -78,6 +81,7 @@ class LakefsPlace:
         self.client = LakefsClient(reached, parts.netloc)
         self.url = f"lakefs://{parts.netloc}/{prefix}".rstrip("/")
         self._namespace, self._cache_bytes = storage_namespace, cache_bytes
+        self._progress = progress
         server = quote(reached.endpoint, safe="")
         self._folder = home() / "lakefs" / server / parts.netloc / quote(f"@{prefix}", safe="")
         self.storage: Storage = LocalStorage(self._folder, url=self.url)
@@ -129,7 +133,7 @@ class LakefsPlace:
         cache = BlockCache(
             values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        survey = Survey(lake)
+        survey = Survey(lake, self._progress)
         commits = Commits(lake, survey.tree_of)
         blocks = LakefsBlocks(lake, cache, outgoing, survey, commits)
         trees = survey.trees = Trees(blocks, hash_function)

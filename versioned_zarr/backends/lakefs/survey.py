@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from versioned_zarr.backends.lakefs.client import Stat
@@ -19,10 +20,12 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.tree.build import WorkTree
 from versioned_zarr.tree.lookup import Trees
 
 _NEAR = 20
+_LOOKED_AT = 10_000
 
 
 class Value(NamedTuple):
@@ -35,14 +38,18 @@ class Value(NamedTuple):
 class Survey:
     """Finds the trees of lakeFS commits. Thread-safe.
 
+    Args:
+        lake: where they are.
+        tell: called while what others wrote is hashed; None for nobody.
+
     Attributes:
         trees: reads trees; set by who reads blocks from here, too.
     """
 
     trees: Trees
 
-    def __init__(self, lake: Lake) -> None:
-        self._lake = lake
+    def __init__(self, lake: Lake, tell: OnProgress | None = None) -> None:
+        self._lake, self._tell = lake, tell or (lambda done, total: None)
         self._client, self._knowledge = lake.client, lake.knowledge
         self._lock = threading.RLock()
 
@@ -118,22 +125,41 @@ class Survey:
             ref: where they are read: an immutable one, so that they can be found there again.
             stats: the objects.
         """
-        found = self._lake.workers.stream(lambda stat: (stat, self.value(ref, stat)), stats)
         places: list[tuple[Cid, Place]] = []
-        for stat, value in found:
-            if not stat.path.endswith("/"):  # what some tools write for an empty folder
+        done = total = 0
+        # What some tools write for an empty folder is no value.
+        left = (stat for stat in stats if not stat.path.endswith("/"))
+        while batch := list(islice(left, _LOOKED_AT)):
+            told = [(stat, self._said(stat)) for stat in batch]
+            unknown = sum(stat.size for stat, said in told if said is None)
+            if unknown:
+                total += unknown
+                self._tell(done, total)
+            found = self._lake.workers.stream(lambda each: self._value(ref, *each), told)
+            for (stat, said), value in zip(told, found, strict=True):
+                if said is None:
+                    done += stat.size
+                    self._tell(done, total)
                 places.append((value.cid, Place(ref, stat.path, stat.size)))
                 yield self._lake.key(stat.path), value
         self._knowledge.add_places(places)
 
     def value(self, ref: str, stat: Stat) -> Value:
         """The CID of what an object holds, which is read if it was never hashed."""
+        return self._value(ref, stat, self._said(stat))
+
+    def _said(self, stat: Stat) -> Value | None:
+        """What an object's metadata or this machine say that it holds."""
         said = value_in(stat.metadata, stat.size)
         if said is None:
             said = self._knowledge.object(stat.physical_address, stat.checksum)
-        if said is None:
-            file = unixfs.build_file(self._client.read(ref, stat.path), self._lake.hash)
-            self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
-            self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
-            said = file.cid, file.tsize
-        return Value(*said)
+        return None if said is None else Value(*said)
+
+    def _value(self, ref: str, stat: Stat, said: Value | None) -> Value:
+        if said is not None:
+            return said
+        data = self._client.read(ref, stat.path, expected_bytes=stat.size)
+        file = unixfs.build_file(data, self._lake.hash)
+        self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
+        return Value(file.cid, file.tsize)
