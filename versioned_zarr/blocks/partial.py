@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
+from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.blocks.store import Block, BlockStore, NotNearError, Publishable
+from versioned_zarr.blocks.store import Block, BlockStore, Publishable
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
@@ -53,7 +54,7 @@ class PartialStore(PackedStore):
         self._gathered: dict[Cid, memoryview] = {}
         self._gathered_bytes = 0
         self._gathering = threading.Lock()
-        self._nearby = threading.local()
+        self._nearness = Nearness()
         plain = PackedStore(storage, hash_function, verify=False)
         weakref.finalize(self, _store, plain, self._gathered)
 
@@ -77,14 +78,9 @@ class PartialStore(PackedStore):
         """See `BlockStore.__contains__`."""
         return cid in self._gathered or super().__contains__(cid)
 
-    @contextlib.contextmanager
-    def near(self) -> Iterator[None]:
+    def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`."""
-        self._nearby.is_asked = True
-        try:
-            yield
-        finally:
-            self._nearby.is_asked = False
+        return self._nearness.asked()
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`; what is only in memory is."""
@@ -108,8 +104,7 @@ class PartialStore(PackedStore):
             self._gathered_bytes = 0
 
     def _fetch(self, cid: Cid) -> memoryview:
-        if getattr(self._nearby, "is_asked", False):
-            raise NotNearError
+        self._nearness.check()
         if self._origin is None:
             self._origin = self._open()
         data = self._origin.get(cid)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from versioned_zarr.blocks.store import Block
+from versioned_zarr.errors import SessionClosedError
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.journal import Kind, SessionHead
@@ -99,3 +100,12 @@ class Keeper(Protocol):
             SessionNotFoundError: there is none.
         """
         ...
+
+
+def check_not_ended(head: SessionHead, closed: str | None) -> None:
+    """Raise SessionClosedError if a session has ended, which `closed` says how."""
+    if closed:
+        raise SessionClosedError(
+            f"session {head.id} on {head.branch!r} {closed}; open a new one with repo.session()",
+            session=head.id,
+        )

@@ -17,7 +17,7 @@ from dataclasses import replace
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.blocks.values import read_stored
-from versioned_zarr.errors import KeyNotFoundError, SessionClosedError
+from versioned_zarr.errors import KeyNotFoundError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -33,6 +33,7 @@ from versioned_zarr.repository.journal import (
     open_journal,
     write_head,
 )
+from versioned_zarr.repository.keeping import check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
 from versioned_zarr.repository.scratch import copy_of
 from versioned_zarr.storage import Bytes, Log, Storage
@@ -231,12 +232,7 @@ class Working:
 
     def check_open(self) -> None:
         """Raise SessionClosedError if the session has ended."""
-        if self.closed:
-            raise SessionClosedError(
-                f"session {self.head.id} on {self.head.branch!r} {self.closed}; "
-                "open a new one with repo.session()",
-                session=self.head.id,
-            )
+        check_not_ended(self.head, self.closed)
         if self._process != os.getpid():
             self.after_fork()
 

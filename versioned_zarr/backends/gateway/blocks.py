@@ -21,7 +21,8 @@ from versioned_zarr.backends.gateway.gateway import NoCarError, lie
 from versioned_zarr.backends.gateway.race import Attempt, Gateways
 from versioned_zarr.backends.gateway.recent import Recent
 from versioned_zarr.blocks.cache import BlockCache
-from versioned_zarr.blocks.store import Block, Followable, NotNearError
+from versioned_zarr.blocks.nearness import Nearness
+from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptBlockError,
@@ -84,7 +85,7 @@ class GatewayBlocks:
         self.gateways, self.cache = gateways, cache
         self.hash: HashFunction = cache.hash
         self._cached_prefix = bytes((self.hash.code, 32))
-        self._nearby = threading.local()
+        self._nearness = Nearness()
         self._forget()
         _STORES.add(self)
 
@@ -95,14 +96,9 @@ class GatewayBlocks:
 
     # Reading
 
-    @contextlib.contextmanager
-    def near(self) -> Iterator[None]:
+    def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`."""
-        self._nearby.is_asked = True
-        try:
-            yield
-        finally:
-            self._nearby.is_asked = False
+        return self._nearness.asked()
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`; of a directory or a value, what lies around it comes along.
@@ -185,8 +181,7 @@ class GatewayBlocks:
             absent = self._absent(node, start, stop, held)
             if not absent:
                 return
-            if getattr(self._nearby, "is_asked", False):
-                raise NotNearError
+            self._nearness.check()
             if len(absent) == 1 or not self._has_car():
                 break
             low, high = absent[0][1], absent[-1][2]
@@ -228,8 +223,8 @@ class GatewayBlocks:
 
     def _at_hand(self, cid: Cid) -> memoryview | None:
         found = self._find(cid)
-        if found is None and getattr(self._nearby, "is_asked", False):
-            raise NotNearError
+        if found is None:
+            self._nearness.check()
         return found
 
     def _find(self, cid: Cid) -> memoryview | None:

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from versioned_zarr.backends.kubo.client import KuboClient
 from versioned_zarr.backends.kubo.fetching import Fetcher
 from versioned_zarr.blocks.cache import BlockCache
-from versioned_zarr.blocks.store import Block, Followable, NotNearError
+from versioned_zarr.blocks.nearness import Nearness
+from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -47,25 +48,16 @@ class KuboBlocks:
         self.client, self.cache = client, cache
         self.hash: HashFunction = cache.hash
         self._fetcher = Fetcher(client, cache.add, cache.__contains__)
-        self._nearby = threading.local()
+        self._nearness = Nearness()
         self._guard = threading.Lock()
         self._counted_on: set[Cid] = set()
         self._canary: str | None = None
 
     # Reading
 
-    @contextlib.contextmanager
-    def near(self) -> Iterator[None]:
+    def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`."""
-        self._nearby.is_asked = True
-        try:
-            yield
-        finally:
-            self._nearby.is_asked = False
-
-    def _check_may_wait(self) -> None:
-        if getattr(self._nearby, "is_asked", False):
-            raise NotNearError
+        return self._nearness.asked()
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`: from the cache, or with one request."""
@@ -77,7 +69,7 @@ class KuboBlocks:
         return found
 
     def _fetch(self, cid: Cid) -> memoryview:
-        self._check_may_wait()
+        self._nearness.check()
         return memoryview(self._fetcher.fetch(cid))
 
     def get_joined(self, cids_: Sequence[Cid], size_bytes: int) -> memoryview:
@@ -92,7 +84,7 @@ class KuboBlocks:
         found = [self.cache.get(cid) for cid in wanted]
         absent = [cid for cid, data in zip(wanted, found, strict=True) if data is None]
         if absent:
-            self._check_may_wait()
+            self._nearness.check()
         fetched = dict(zip(absent, self.client.in_parallel(self._fetch, absent), strict=True))
         return [
             fetched[cid] if data is None else data for cid, data in zip(wanted, found, strict=True)
@@ -161,7 +153,7 @@ class KuboBlocks:
         """See `BlockStore.keep`: asks the node, and `settle` looks again."""
         wanted = list(cids_)
         if wanted:
-            self._check_may_wait()
+            self._nearness.check()
             self._count_on(wanted)
         yield not self.client.missing(wanted)
 

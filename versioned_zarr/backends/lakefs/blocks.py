@@ -23,8 +23,9 @@ from versioned_zarr.backends.lakefs.lake import Lake
 from versioned_zarr.backends.lakefs.survey import Survey
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import BlockCache
+from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.blocks.store import Block, Followable, NotNearError
+from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, KeyNotFoundError
 from versioned_zarr.ipld import cid as cids
@@ -60,26 +61,20 @@ class LakefsBlocks:
         self.hash: HashFunction = lake.hash
         self._outgoing = PackedStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
-        self._nearby = threading.local()
+        self._nearness = Nearness()
         self._guard = threading.Lock()
         # Which value, and which of its bytes, a leaf is.
         self._leaves: OrderedDict[Cid, tuple[Cid, int, int]] = OrderedDict()
 
     # Reading
 
-    @contextlib.contextmanager
-    def near(self) -> Iterator[None]:
+    def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`."""
-        self._nearby.is_asked = True
-        try:
-            yield
-        finally:
-            self._nearby.is_asked = False
+        return self._nearness.asked()
 
     def check_may_wait(self) -> None:
         """Raise NotNearError if the caller asked not to wait for the server."""
-        if getattr(self._nearby, "is_asked", False):
-            raise NotNearError
+        self._nearness.check()
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`: from this machine, or with a request."""

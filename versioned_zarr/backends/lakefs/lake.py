@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from versioned_zarr.backends.lakefs.client import LakefsClient, Stat
+from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.knowledge import Knowledge
+from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.backends.lakefs.workers import Workers
 from versioned_zarr.ipld.cid import HashFunction
 

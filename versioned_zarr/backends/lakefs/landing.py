@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from weakref import WeakKeyDictionary
 
 from versioned_zarr.backends.lakefs import records
-from versioned_zarr.backends.lakefs.client import AnswerLostError, LakefsCommit
+from versioned_zarr.backends.lakefs.client import LakefsCommit
+from versioned_zarr.backends.lakefs.failures import AnswerLostError
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import CLAIM_PREFIX, WORK_PREFIX, to_cid

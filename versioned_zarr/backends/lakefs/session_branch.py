@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from versioned_zarr.backends.lakefs import records
-from versioned_zarr.backends.lakefs.client import Stat
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import SessionName
+from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.errors import CorruptBlockError, RefNotFoundError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from versioned_zarr.backends.lakefs.client import Stat
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Lake
+from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.backends.lakefs.records import value_in
 from versioned_zarr.errors import CorruptBlockError, InvalidKeyError
 from versioned_zarr.ipld import cid as cids

@@ -14,20 +14,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from versioned_zarr.backends.lakefs.client import PreconditionFailedError, Stat
+from versioned_zarr.backends.lakefs.failures import PreconditionFailedError
 from versioned_zarr.backends.lakefs.lake import Parts
+from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.backends.lakefs.records import VALUE_RIVAL
 from versioned_zarr.backends.lakefs.session_branch import SessionBranch, time_of
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import (
     InvalidKeyError,
     KeyNotFoundError,
-    SessionClosedError,
 )
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.journal import Kind, Record, SessionHead
+from versioned_zarr.repository.keeping import check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
 from versioned_zarr.repository.scratch import copy_of
 from versioned_zarr.storage import Bytes
@@ -278,12 +279,7 @@ class BranchWriting:
 
     def check_open(self) -> None:
         """See `Working.check_open`."""
-        if self.closed:
-            raise SessionClosedError(
-                f"session {self.head.id} on {self.head.branch!r} {self.closed}; "
-                "open a new one with repo.session()",
-                session=self.head.id,
-            )
+        check_not_ended(self.head, self.closed)
         if self._process != os.getpid():
             self.after_fork()
 
