@@ -482,3 +482,28 @@ def test_equal_trees_cost_nothing(repository: BlockRepository) -> None:
     before = counting.count
     assert not diff
     assert counting.count == before
+
+
+def test_dots_mean_what_they_mean_in_git(repository: BlockRepository) -> None:
+    def commit(branch: str, key: str) -> str:
+        with repository.session(branch, message=key) as session:
+            session.mapping[key] = b"x"
+        return repository.branches[branch].cid
+
+    left = commit("main", "a")
+    repository.branches.create("dev")
+    commit("main", "b")
+    commit("dev", "c")
+
+    def keys(*sides: str) -> dict[str, str]:
+        changes = repository.diff(*sides).keys
+        return {change.key: "added" if change.old is None else "removed" for change in changes}
+
+    assert keys("main..dev") == keys("main", "dev") == {"b": "removed", "c": "added"}
+    assert keys("main...dev") == {"c": "added"}
+    assert keys("dev...main") == {"b": "added"}
+    assert keys("main...main~1") == {}
+    assert str(repository.diff("main...dev")) == str(repository.diff(left, "dev"))
+    for nothing in ("main...", "..dev", "...", "main...gone"):
+        with pytest.raises((vz.InvalidRefError, vz.RefNotFoundError)):
+            repository.diff(nothing)

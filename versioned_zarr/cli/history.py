@@ -114,7 +114,10 @@ def status(context: Context, as_json: bool) -> None:
 def diff(
     context: Context, base: str, other: str | None, stat: bool, exit_code: bool, as_json: bool
 ) -> None:
-    """Show what differs between two refs, or between a commit and its first parent."""
+    """Show what differs between two refs, or between a commit and its first parent.
+
+    BASE may be two refs: main..dev, or main...dev for what dev did since it left main.
+    """
     found = context.repository.diff(base, other)
     if as_json:
         print_json(found.to_dict())

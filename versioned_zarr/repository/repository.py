@@ -28,7 +28,7 @@ from versioned_zarr.repository.keeping import Keeper, Writing
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
-from versioned_zarr.repository.revisions import Version, resolve, resolve_commit
+from versioned_zarr.repository.revisions import Version, compared, resolve, resolve_commit
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.sessions import SessionInfo
 from versioned_zarr.repository.snapshot import Snapshot
@@ -122,18 +122,12 @@ class BlockRepository(Exchange):
         """What differs between two refs, related or not; lazily, skipping what is equal.
 
         Args:
-            base: the old side; alone, the commit that is compared with its first parent.
+            base: the old side; alone, the commit that is compared with its first parent, or two
+                refs as git writes them: `main..dev` for the two, `main...dev` for what `dev` did
+                since it left `main`.
             other: the new side.
         """
-        if other is None:
-            commit = resolve_commit(self.stores, base)
-            new = from_text(commit.tree)
-            parent = self.stores.commit(commit.parents[0]) if commit.parents else None
-            old = self.stores.empty_tree if parent is None else from_text(parent.tree)
-            names = (parent.cid if parent else "the empty tree", commit.cid)
-        else:
-            old, new = resolve(self.stores, base).tree, resolve(self.stores, other).tree
-            names = (base, other)
+        (old_name, old), (new_name, new) = compared(self.stores, base, other)
         trees, read_link = self.stores.trees, self.stores.read_link
 
         def reader(root: Cid) -> Callable[[str], bytes | None]:
@@ -143,8 +137,8 @@ class BlockRepository(Exchange):
             changes(trees, old, new),
             read_old=reader(old),
             read_new=reader(new),
-            old_name=names[0],
-            new_name=names[1],
+            old_name=old_name,
+            new_name=new_name,
         )
 
     # Branches and tags

@@ -77,6 +77,33 @@ def resolve_commit(stores: Stores, ref: str) -> Commit:
     return commit
 
 
+def compared(
+    stores: Stores, base: str, other: str | None
+) -> tuple[tuple[str, Cid], tuple[str, Cid]]:
+    """The names and trees of the two sides of a diff; see `Repository.diff`.
+
+    Of several merge bases one is taken, as git does; without any, the empty tree.
+    """
+    if other is not None:
+        return (base, resolve(stores, base).tree), (other, resolve(stores, other).tree)
+    nothing = ("the empty tree", stores.empty_tree)
+    left, dots, right = str(base).partition("...")
+    if dots:
+        ours, theirs = resolve_commit(stores, left), resolve_commit(stores, right)
+        common = walk.merge_bases(ours.cid, theirs.cid, stores.commit)
+        old = (common[0], cids.from_text(stores.commit(common[0]).tree)) if common else nothing
+        return old, (right, cids.from_text(theirs.tree))
+    left, dots, right = str(base).partition("..")
+    if dots:
+        return compared(stores, left, right)
+    commit = resolve_commit(stores, base)
+    old = nothing
+    if commit.parents:
+        parent = stores.commit(commit.parents[0])
+        old = (parent.cid, cids.from_text(parent.tree))
+    return old, (commit.cid, cids.from_text(commit.tree))
+
+
 def _split(ref: str) -> tuple[str, list[str]]:
     found = re.search(r"[~^]|@\{", ref)
     if found is None:
