@@ -1,4 +1,4 @@
-"""xarray's own tests of its Zarr backend, on the store of a session in a folder.
+"""xarray's own tests of its Zarr backend, on the store of a session in a folder and on lakeFS.
 
 They write, append, write regions, change attributes, and read back through the same store, in both
 Zarr formats and with Dask; what they skip or expect to fail is xarray's choice.
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from zarr.abc.store import Store
 
-from tests.compat.places import fresh_session, in_folder, in_memory
+from tests.compat.places import fresh_session, in_folder, in_memory, on_lakefs
 
 pytest.importorskip("xarray")
 pytest.importorskip("dask")
@@ -51,6 +51,15 @@ class TestSession(ZarrBase):
     def create_zarr_target(self) -> Iterator[Store]:
         with session_store_in_a_folder() as store:
             yield store
+
+
+@pytest.mark.usefixtures("lakefs_by_environment")
+class TestSessionOnLakefs(ZarrBase):
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        session = fresh_session(on_lakefs, Path())
+        yield session.store
+        session.discard()
 
 
 class TestRegionInAFolder(RegionAuto):
