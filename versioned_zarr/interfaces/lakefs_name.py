@@ -1,0 +1,25 @@
+"""What the fsspec protocol `lakefs` is: lakefs-spec's where that is installed, else a mere name.
+
+`vzarr://main@/air::lakefs://repo` needs fsspec to know the scheme, not a file system behind it.
+"""
+
+from __future__ import annotations
+
+try:
+    from lakefs_spec import LakeFSFileSystem  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    from fsspec import AbstractFileSystem
+
+    class LakeFSFileSystem(AbstractFileSystem):  # type: ignore[no-redef,misc]  # fsspec has no types
+        """Stands for a lakeFS repository behind `::`; by itself it reads nothing."""
+
+        protocol = "lakefs"
+
+        def __init__(self, *_: object, **__: object) -> None:
+            raise ImportError(
+                "lakefs:// by itself is lakefs-spec's: pip install lakefs-spec; or open a branch "
+                "of it as vzarr://main@/PATH::lakefs://REPO"
+            )
+
+
+__all__ = ["LakeFSFileSystem"]
