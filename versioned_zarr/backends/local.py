@@ -17,7 +17,6 @@ import shutil
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +24,9 @@ from versioned_zarr.errors import ReadOnlyError, StorageError, StorageFullError
 from versioned_zarr.storage import Bytes, Draft, Log, Stored
 
 _ALLOCATION_SIZE = 64 << 20
+_ALLOCATE_FROM = 4 << 20
+_ZEROS = bytes(256 << 10)
+_ZEROS_FROM = 1 << 20
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -114,7 +116,7 @@ class LocalStorage:
     def __init__(self, folder: str | os.PathLike[str], url: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.url = self.folder.as_uri() if url is None else url
-        self._maps: OrderedDict[str, memoryview] = OrderedDict()
+        self._maps: dict[str, memoryview] = {}
         self._guard = threading.Lock()
         _STORAGES.add(self)
 
@@ -126,11 +128,9 @@ class LocalStorage:
 
     def view(self, path: str) -> memoryview:
         """See `Storage.view`: the file mapped read-only."""
-        with self._guard:
-            found = self._maps.get(path)
-            if found is not None:
-                self._maps.move_to_end(path)
-                return found
+        found = self._maps.get(path)
+        if found is not None:
+            return found
         with _naming_failures(self._path(path)):
             fd = os.open(self._path(path), os.O_RDONLY)
             try:
@@ -141,7 +141,7 @@ class LocalStorage:
         with self._guard:
             self._maps[path] = mapped
             if len(self._maps) > _MAPPED_FILES:
-                self._maps.popitem(last=False)
+                del self._maps[next(iter(self._maps))]
         return mapped
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
@@ -354,12 +354,16 @@ class _LocalDraft:
         self._storage = storage
         self._fd = fd
         self._allocated = 0
+        self._zeroed = _ZEROS_FROM
+        self._zeroing = threading.Lock()
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
         try:
             end = offset + sum(map(len, parts))
-            if end > self._allocated and offset >= _ALLOCATION_SIZE >> 4:
+            if end > self._allocated and offset >= _ALLOCATE_FROM:
                 self._allocate(end)
+            if end > self._zeroed:
+                self._write_ahead(offset, end)
             if len(parts) > _MAX_PARTS:
                 _write_all(self._fd, parts, offset)
                 return
@@ -375,6 +379,19 @@ class _LocalDraft:
         with contextlib.suppress(OSError):
             os.posix_fallocate(self._fd, self._allocated, wanted - self._allocated)
         self._allocated = wanted
+
+    def _write_ahead(self, offset: int, end: int) -> None:
+        """Write zeros where the next small writes will go.
+
+        The system then has the pages at hand in large pieces: a third of the time for 16 KiB.
+        """
+        # Never where another thread may have written already: all that is before `_zeroed`.
+        with self._zeroing:
+            start = max(self._zeroed, offset)
+            self._zeroed = max(self._zeroed, end)
+            if end > start and end - offset < len(_ZEROS) >> 1:
+                with contextlib.suppress(OSError):
+                    self._zeroed = start + os.pwrite(self._fd, _ZEROS, start)
 
     def read(self, start: int, end: int) -> memoryview:
         with _naming_failures(self.path):

@@ -11,6 +11,7 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,9 @@ class Place(NamedTuple):
     size: int
 
 
+_place = partial(tuple.__new__, Place)  # half the time of Place(...), a call into Python
+
+
 class Run:
     """The places of the blocks of some packs, sorted by digest."""
 
@@ -66,12 +70,13 @@ class Run:
 
     def first(self, digest: bytes) -> Place | None:
         """One place of a block; as `find`, in half the time."""
+        prefixes = self._prefixes
         prefix = int.from_bytes(digest[:8], "big")
-        at = bisect_left(self._prefixes, prefix)
-        if at == len(self._prefixes) or self._prefixes[at] != prefix:
+        at = bisect_left(prefixes, prefix)
+        if at == len(prefixes) or prefixes[at] != prefix:
             return None
         if self._tails[24 * at : 24 * at + 24] == digest[8:]:
-            return Place(self.packs[self._numbers[at]], self._starts[at], self._sizes[at])
+            return _place((self.packs[self._numbers[at]], self._starts[at], self._sizes[at]))
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[Place]:

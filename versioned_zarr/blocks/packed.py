@@ -68,8 +68,8 @@ class _Known:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """All runs, the newest first."""
-        return (*reversed(self.single), *(run for _, run in self.merged))
+        """All runs, those of most blocks first, where a look-up ends soonest as a rule."""
+        return (*(run for _, run in self.merged), *reversed(self.single))
 
     def find(self, cid: Cid) -> Place | None:
         """One place of a block."""
@@ -131,21 +131,25 @@ class PackedStore:
         if place is None:
             return None
         header = section_header(cid, place.size)
+        before = len(header)
         try:
-            section = self._read(place, len(header))
+            section = self._read(place, before)
         except FileNotFoundError:
             return None
-        found = section[: len(header)]
+        found = section[:before]
         # A raw block and a node of the same bytes share their digest, and so their place.
         if found != header and (len(found) < CID_SIZE or _other_codec(found) != header):
             return None
-        return section[len(header) :]
+        return section[before:]
 
     def _read(self, place: Place, before: int = 0) -> memoryview:
         """The bytes at a place, and some before them."""
-        path, start, end = pack_path(place.pack), place.start - before, place.start + place.size
+        pack, start, size = place
+        path = pack_path(pack)
         view = self.storage.view(path)
-        return self.storage.read(path, start, end) if view is None else view[start:end]
+        if view is None:
+            return self.storage.read(path, start - before, start + size)
+        return view[start - before : start + size]
 
     def get_joined(self, cids: Sequence[Cid], size_bytes: int) -> memoryview:
         """See `BlockStore.get_joined`; one system call where the blocks lie side by side."""

@@ -50,7 +50,8 @@ def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> me
 def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
     """As `read_value`, from a store; a whole value of many leaves is read with one copy."""
     if cids.is_raw(cid):
-        return blocks.get(cid)[start:end]
+        block = blocks.get(cid)
+        return block[start:end] if start or end is not None else block
     if blocks.is_remote and isinstance(blocks, ReadsValues):
         return blocks.read_value(cid, start, end)
     if start == 0 and end is None:

@@ -118,6 +118,18 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """See `zarr.abc.store.Store.get`; ranges past the end are clamped as slices are."""
+        if self._blocks.is_remote:
+            return await self._get_from_network(key, prototype, byte_range)
+        found = self._view.find(key)
+        if found is None:
+            return None
+        if found.tsize <= INLINE_BYTES:
+            return self._read(found, prototype, byte_range)
+        return await self._in_thread(lambda: self._read(found, prototype, byte_range))
+
+    async def _get_from_network(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
+    ) -> Buffer | None:
         try:
             with self._blocks.near():
                 found = self._view.find(key)
@@ -126,10 +138,10 @@ class VersionedStore(Store):
                 if found.tsize <= INLINE_BYTES:
                     return self._read(found, prototype, byte_range)
         except NotNearError:
-            return await self._in_thread(
-                lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)
-            )
-        return await self._in_thread(lambda: self._read(found, prototype, byte_range))
+            pass
+        return await self._in_thread(
+            lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)
+        )
 
     def get_sync(
         self,
@@ -256,8 +268,10 @@ class VersionedStore(Store):
         data = self._checked(value, "set")
         if len(data) > INLINE_BYTES:
             await self._in_thread(lambda: self.session.write(key, data))
-        else:
+        elif self._blocks.is_remote:
             await self._wait_for(lambda: self.session.write(key, data))
+        else:
+            self.session.write(key, data)
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """As `set`, on the caller's thread."""

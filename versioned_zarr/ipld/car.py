@@ -74,7 +74,9 @@ def section_header(cid: Cid, size: int) -> bytes:
 def header_size(size: int) -> int:
     """How many bytes stand before the bytes of a block of `size` bytes."""
     length = size + CID_SIZE
-    return CID_SIZE + (1 if length < 0x80 else 2 if length < 0x4000 else len(varint(length)))
+    if length < 0x4000:
+        return CID_SIZE + (1 if length < 0x80 else 2)
+    return CID_SIZE + (3 if length < 0x200000 else len(varint(length)))
 
 
 def pack_head(root: Cid, data_end: int) -> bytes:

@@ -55,11 +55,11 @@ class HashFunction:
 
     def raw(self, data: Buffer) -> Cid:
         """Return the CID of `data` as a raw block."""
-        return Cid(b"\x01\x55%c\x20" % self.code + self.digest(data))
+        return Cid(_RAW_HEADS[self.code] + self.digest(data))
 
     def dag_pb(self, data: Buffer) -> Cid:
         """Return the CID of `data` as a dag-pb block."""
-        return Cid(b"\x01\x70%c\x20" % self.code + self.digest(data))
+        return Cid(_DAG_PB_HEADS[self.code] + self.digest(data))
 
     def __reduce__(self) -> tuple[Callable[[str], HashFunction], tuple[str]]:
         return hash_function, (self.name,)
@@ -88,6 +88,8 @@ def _load_blake3() -> HashFunction:
 
 _LOADERS: Final = {"sha2-256": _load_sha2_256, "blake3": _load_blake3}
 _CODES: Final = {_SHA2_256: "sha2-256", _BLAKE3: "blake3"}
+_RAW_HEADS: Final = {code: bytes((1, RAW, code, _DIGEST_SIZE)) for code in _CODES}
+_DAG_PB_HEADS: Final = {code: bytes((1, DAG_PB, code, _DIGEST_SIZE)) for code in _CODES}
 _loaded: Final[dict[str, HashFunction]] = {}
 
 

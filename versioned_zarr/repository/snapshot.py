@@ -10,7 +10,7 @@ from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.keys import check_key, check_text
 from versioned_zarr.tree.lookup import Directory, Trees
@@ -171,9 +171,9 @@ class Snapshot:
             return None  # not a key, but a path that a look-up would tidy up
         directory = self._directory(folder)
         link = None if directory is None else directory.get(name)
-        if link is None or self._stores.trees.is_directory(link):
-            return None
-        return link
+        if link is None or is_raw(link.cid):
+            return link
+        return None if self._stores.trees.is_directory(link) else link
 
     def _directory(self, path: str) -> Directory | None:
         try:

@@ -238,7 +238,8 @@ class Working:
 
     def _begin_write(self) -> None:
         self.check_open()
-        self.materialise()
+        if self._log is None:
+            self.materialise()
         self.refresh()
 
     def _write_again(self, key: str, file: unixfs.File, known: int | None) -> bool:
@@ -261,11 +262,11 @@ class Working:
         )
         pending = Pending(record, is_unseen=False)
         # Refuses a key that cannot be here before anything is on record.
-        self.state.tree.set(key, pending)
+        self.state.tree.put(key, pending)
         start, end = self._log_record(record)
         if start != self.consumed:
             self._consume(start)
-            self.state.tree.set(key, pending)
+            self.state.tree.put(key, pending)
         pending.position = start
         self.state.enter(key, pending, seen)
         self._written.setdefault(file.cid, pending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -104,6 +105,25 @@ class StorageContract:
         draft.close()
         assert bytes(storage.read("packs/x.car")) == b"123456"
         assert [item.path for item in storage.list("s")] == []
+
+    def test_a_draft_takes_its_parts_in_any_order_from_many_threads(self, storage: Storage) -> None:
+        sizes = [(7 * n % 23 + 1) * 9973 for n in range(160)]
+        ends = list(itertools.accumulate(sizes))
+        draft = storage.open_draft("s/1.draft")
+
+        def write(first: int) -> None:
+            for number in range(len(sizes) - 1 - first, -1, -2):
+                draft.write(ends[number] - sizes[number], [bytes([number]) * sizes[number]])
+
+        threads = [threading.Thread(target=write, args=(first,)) for first in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        draft.publish("packs/x.car", ends[-1])
+        draft.close()
+        found = bytes(storage.read("packs/x.car"))
+        assert found == b"".join(bytes([n]) * size for n, size in enumerate(sizes))
 
     def test_a_draft_belongs_to_its_living_writer(self, storage: Storage) -> None:
         draft = storage.open_draft("s/1.draft")

@@ -81,6 +81,10 @@ class WorkTree(Generic[T]):
                 there would read blocks.
         """
         check_key(key)
+        self.put(key, leaf)
+
+    def put(self, key: str, leaf: T) -> None:
+        """As `set`, of a key that `check_key` has seen."""
         path, _, name = key.rpartition("/")
         overlay = self._overlays.get(path)
         if overlay is None:

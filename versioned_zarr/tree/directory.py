@@ -63,12 +63,18 @@ class PlainDirectory(Directory):
     __slots__ = ("_block", "_by_name", "_searches", "_starts")
     is_sharded = False
 
-    def __init__(self, cid: Cid, block: bytes, starts: Sequence[int]) -> None:
+    def __init__(
+        self,
+        cid: Cid,
+        block: bytes,
+        starts: Sequence[int] = (),
+        by_name: dict[str, Link] | None = None,
+    ) -> None:
         super().__init__(cid)
         self._block = block
         self._starts = starts
         self._searches = len(starts) // 8
-        self._by_name: dict[str, Link] | None = None
+        self._by_name = by_name
 
     @property
     def tsize(self) -> int:
@@ -277,9 +283,8 @@ def read(cid: Cid, block: bytes, shards: Shards) -> tuple[Directory | int, int]:
         if node.kind in {Kind.FILE, Kind.RAW}:
             return node.size, len(node.links)
         if node.kind is Kind.DIRECTORY:
-            directory = PlainDirectory(cid, block, ())
-            directory.decode()
-            return directory, len(node.links)
+            by_name = _by_name(node.links)
+            return PlainDirectory(cid, block, by_name=by_name), len(by_name)
         tsize = len(block) + sum([link.tsize for link in node.links])
         if node.kind is Kind.HAMT and node.fanout != unixfs.HAMT_FANOUT:
             return OtherShard(cid, tsize, node, shards), len(node.links)
