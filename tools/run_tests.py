@@ -143,7 +143,9 @@ def quick_steps() -> Iterator[Step]:
         raise SystemExit("no environment could be made: Python 3.13 or 3.11 is needed")
     yield from lint_steps(name)
     # Not collected at all: importing xarray's tests alone takes seconds.
-    yield test_step(name, "-m", "not slow", "--ignore=tests/compat", "--ignore=tests/servers")
+    yield test_step(
+        name, "-m", "not slow and not compat", "--ignore=tests/compat", "--ignore=tests/servers"
+    )
 
 
 def build_servers() -> None:

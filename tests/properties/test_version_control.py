@@ -420,7 +420,15 @@ def test_the_repository_on_lakefs_is_the_model() -> None:
     )
 
 
-@pytest.mark.parametrize(("machine", "examples"), [(InMemory, 40), (InFolder, 40)])
+@pytest.mark.parametrize(
+    ("machine", "examples"),
+    [
+        (InMemory, 8),
+        (InFolder, 8),
+        pytest.param(InMemory, 40, marks=pytest.mark.slow),
+        pytest.param(InFolder, 40, marks=pytest.mark.slow),
+    ],
+)
 def test_the_repository_is_the_model(machine: type[VersionControl], examples: int) -> None:
     run_state_machine_as_test(
         machine,

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import versioned_zarr as vz
 
 KILLS = 100
@@ -64,6 +66,7 @@ def check_notes(url: str, notes: list[list[str]]) -> None:
         assert int(values[key].split(b"=", 1)[1].split(key.encode())[0]) >= int(number)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     url = str(tmp_path / "r.vz")
     vz.create(url)

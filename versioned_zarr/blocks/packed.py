@@ -163,31 +163,29 @@ class PackedStore:
         return joined.toreadonly()
 
     def _read_side_by_side(self, cids: Sequence[Cid], into: memoryview) -> bool:
-        """Read blocks that lie in one pack, each behind the last; says whether they do."""
-        places = [self._known.find(cid) for cid in cids]
-        first = places[0]
-        if first is None:
+        """Read blocks that lie in one pack, each behind the last; says whether they do.
+
+        Only the first is looked up. The others are taken to be as long as that one, as a value's
+        leaves are, and to lie behind it: what stands before each of them says whether it is so.
+        """
+        first = self._known.find(cids[0])
+        if first is None or -(-len(into) // max(1, first.size)) != len(cids):
             return False
-        headers: list[tuple[bytes, memoryview]] = []
+        headers: list[bytes] = []
+        found: list[bytearray] = []
         buffers: list[memoryview] = []
-        at = end = 0
-        for cid, place in zip(cids, places, strict=True):
-            if place is None or place.pack != first.pack:
-                return False
-            header = section_header(cid, place.size)
-            if headers and place.start - len(header) != end:
-                return False
-            headers.append((header, memoryview(bytearray(len(header)))))
-            buffers += (headers[-1][1], into[at : at + place.size])
-            at, end = at + place.size, place.start + place.size
-        if at != len(into):
-            return False
+        for number, cid in enumerate(cids):
+            leaf = into[number * first.size : (number + 1) * first.size]
+            header = section_header(cid, len(leaf))
+            headers.append(header)
+            found.append(bytearray(len(header)))
+            buffers += (memoryview(found[-1]), leaf)
         try:
-            start = first.start - len(headers[0][0])
+            start = first.start - len(headers[0])
             self.storage.read_into(pack_path(first.pack), start, buffers)
         except (FileNotFoundError, StorageError):
             return False
-        return all(header == found for header, found in headers)
+        return headers == found
 
     def _find_sound(self, cid: Cid) -> memoryview:
         """The block from whatever place holds it whole; says what is wrong if none does."""
