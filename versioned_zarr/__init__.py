@@ -1,23 +1,28 @@
 """Versioned Zarr: branches, commits, diffs and merges for arrays, named by what they hold."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from versioned_zarr import faces
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
-from versioned_zarr.history.commit import Commit
-from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
-from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
-from versioned_zarr.repository.fsck import Damage, Report
-from versioned_zarr.repository.gc import Collected
-from versioned_zarr.repository.merge import Conflict
-from versioned_zarr.repository.protocol import Repository
-from versioned_zarr.repository.ref_moves import RefMove
-from versioned_zarr.repository.remotes import Remotes
-from versioned_zarr.repository.sending import Moving
-from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.sessions import SessionInfo
-from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.repository.stats import Stats
-from versioned_zarr.repository.transfer import Transfer
+
+if TYPE_CHECKING:
+    from versioned_zarr.history.commit import Commit
+    from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
+    from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
+    from versioned_zarr.repository.fsck import Damage, Report
+    from versioned_zarr.repository.gc import Collected
+    from versioned_zarr.repository.merge import Conflict
+    from versioned_zarr.repository.protocol import Repository
+    from versioned_zarr.repository.ref_moves import RefMove
+    from versioned_zarr.repository.remotes import Remotes
+    from versioned_zarr.repository.sending import Moving
+    from versioned_zarr.repository.session import Session
+    from versioned_zarr.repository.sessions import SessionInfo
+    from versioned_zarr.repository.snapshot import Snapshot
+    from versioned_zarr.repository.stats import Stats
+    from versioned_zarr.repository.transfer import Transfer
 
 __version__ = "0.1.0"
 
@@ -64,3 +69,41 @@ faces.register(
     log_text="versioned_zarr.interfaces.graph:log_text",
     diff_html="versioned_zarr.interfaces.notebook:diff_html",
 )
+
+# The engine and numpy take a tenth of a second to import: spent when a name is first used.
+_MODULES = {
+    "ChunkChange": "repository.diff",
+    "Collected": "repository.gc",
+    "Commit": "history.commit",
+    "Conflict": "repository.merge",
+    "Damage": "repository.fsck",
+    "Diff": "repository.diff",
+    "Moving": "repository.sending",
+    "NodeDiff": "repository.diff",
+    "RefMove": "repository.ref_moves",
+    "Remotes": "repository.remotes",
+    "Report": "repository.fsck",
+    "Repository": "repository.protocol",
+    "Session": "repository.session",
+    "SessionInfo": "repository.sessions",
+    "Snapshot": "repository.snapshot",
+    "Stats": "repository.stats",
+    "Transfer": "repository.transfer",
+    "clone": "location",
+    "create": "location",
+    "open": "location",
+    "open_or_create": "location",
+    "open_snapshot": "location",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

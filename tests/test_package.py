@@ -1,0 +1,37 @@
+"""The flat public face: every name is there, and what it costs to import it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import versioned_zarr as vz
+
+
+@pytest.mark.parametrize("name", vz.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(vz, name) is not None
+    assert name in dir(vz)
+
+
+def test_what_is_not_public_is_named() -> None:
+    with pytest.raises(AttributeError, match="'versioned_zarr' has no attribute 'comit'"):
+        vz.comit  # noqa: B018
+
+
+def test_importing_loads_neither_numpy_nor_zarr() -> None:
+    code = "import sys, versioned_zarr; print(sorted({'numpy', 'zarr', 'fsspec'} & {*sys.modules}))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    ).stdout
+    assert found == "[]\n"
+
+
+def test_the_engine_needs_no_zarr() -> None:
+    code = "import sys, versioned_zarr as vz; vz.create('memory://x'); print('zarr' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    ).stdout
+    assert found == "False\n"
