@@ -24,6 +24,7 @@ from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.multiaddr import spelled_out
 from versioned_zarr.repository.cloning import begin, check_begun, check_paths, fill
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
@@ -250,6 +251,7 @@ def _place(url: str | os.PathLike[str], options: Options) -> Place:
         )
     if "\0" in text:
         raise InvalidUrlError(f"a path cannot hold a NUL byte: {text!r}", url=text)
+    text = text if os.path.exists(text) else spelled_out(text)
     if _SCHEME.match(text) and not os.path.exists(text):
         scheme = urlsplit(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):

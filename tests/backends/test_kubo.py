@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import multiprocessing
+import pickle
 import subprocess
 import sys
 import uuid
@@ -258,6 +259,34 @@ def test_a_second_repository_of_one_name_is_refused(url: str) -> None:
     vz.create(url)
     with pytest.raises(vz.AlreadyExistsError):
         vz.create(url)
+
+
+def test_a_multiaddr_in_a_url_is_the_same_repository(node: Daemon, url: str, home: Path) -> None:
+    name = url.rpartition("/")[2]
+    printed = node.ipfs("config", "Addresses.API").decode().strip()
+    port = node.rpc.rpartition(":")[2]
+    assert printed == "/ip4/127.0.0.1/tcp/0"  # the test's node, whose port the system chose
+    address = f"ipfs+{printed.removesuffix('0')}{port}/{name}"
+    made = vz.create(address)
+    assert made.url == url
+    assert vz.open(url) is made
+    with made.session(message="x") as session:
+        session.write("a", b"value")
+    for other in (address, address.replace(f"{port}/", f"{port}/http/")):
+        again = vz.open(other, timeout_s=30)
+        assert again.url == url
+        assert pickle.loads(pickle.dumps(again.checkout())).read("a") == b"value"
+    assert len(list((home / "ipfs").iterdir())) == 1
+    made.remotes.add("node", address)
+    assert made.remotes["node"] == url
+
+
+def test_a_multiaddr_without_a_name_is_refused() -> None:
+    for bad in ("", "/", "/http", "/a//b"):
+        with pytest.raises(vz.InvalidUrlError, match="ipfs\\+http://HOST:PORT/NAME"):
+            vz.open(f"ipfs+/ip4/127.0.0.1/tcp/5001{bad}")
+    with pytest.raises(vz.InvalidUrlError, match="'/udp' follows the host"):
+        vz.create("ipfs+/ip4/127.0.0.1/udp/4001/quic-v1/climate")
 
 
 @pytest.mark.parametrize("bad", ["", "/", "/a//b", "/../x", "/a/./b"])

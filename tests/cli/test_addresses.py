@@ -54,6 +54,8 @@ def test_an_address_is_listed_and_read(snapshot, gateway: str, capfdbinary) -> N
     assert said("ls", f"/ipfs/{snapshot.cid}", "a", *there) == b"b\n"
     assert said("ls", snapshot.cid, "-r", *there) == b"a/b\nzarr.json\n"
     assert said("ls", f"{gateway}/ipfs/{snapshot.cid}/a") == b"b\n"
+    multiaddr = f"/ip4/127.0.0.1/tcp/{gateway.rpartition(':')[2]}"
+    assert said("ls", snapshot.cid, "--gateway", multiaddr) == b"a/\nzarr.json\n"
     listed = json.loads(said("ls", f"ipfs://{snapshot.cid}/a", "--json", *there))
     assert listed == [{"name": "b", "size": 5}]
     assert said("cat", f"ipfs://{snapshot.cid}", "a/b", *there) == b"value"

@@ -384,6 +384,14 @@ def test_a_path_means_the_same_in_every_folder(
     assert ours.remotes["here"] == (tmp_path / "some" / "where.vz").as_uri()
 
 
+def test_a_multiaddr_is_kept_as_the_url_that_it_stands_for(ours: BlockRepository) -> None:
+    ours.remotes.add("node", "ipfs+/ip4/127.0.0.1/tcp/5001/tls/http/x")
+    assert ours.remotes["node"] == "ipfs+https://127.0.0.1:5001/x"
+    assert ours.remotes.name_of("ipfs+/ip4/127.0.0.1/tcp/5001/https/x") == "node"
+    with pytest.raises(vz.InvalidUrlError, match="'/p2p' follows the port"):
+        ours.remotes.add("peer", "ipfs+/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW/x")
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "fetched", "-x"])
 def test_names_of_remotes_are_those_of_branches_without_slashes(
     ours: BlockRepository, name: str

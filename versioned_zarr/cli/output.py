@@ -73,7 +73,8 @@ gateway_option = click.option(
     "gateways",
     metavar="URL",
     multiple=True,
-    help="Read REF, a CID or address on IPFS, from this gateway; may be given again.  "
+    help="Read REF, a CID or address on IPFS, from this gateway, a URL or multiaddr; may be given "
+    "again.  "
     "[default: $VERSIONED_ZARR_GATEWAYS, or http://127.0.0.1:8080]",
 )
 branch_option = click.option(

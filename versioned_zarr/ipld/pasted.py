@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from versioned_zarr.errors import InvalidCidError, InvalidUrlError
 from versioned_zarr.ipld.cid import DAG_PB, RAW, Cid, codec, from_text, to_text
 from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.multiaddr import is_multiaddr
 from versioned_zarr.ipld.multihash import multihash_of
 
 _LONGEST_CID: Final = 300
@@ -121,6 +122,12 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
     text = text.strip()
     if not text:
         raise InvalidUrlError(f"no address at all; give {_FORMS}", url=text)
+    if is_multiaddr(text):
+        raise InvalidUrlError(
+            f"{text!r} says where a node is, not what to open there; give its gateway as such "
+            f"(gateways=, --gateway), and here {_FORMS}",
+            url=text,
+        )
     gateway = None
     if _SCHEME.match(text):
         namespace, name, path, gateway = _read_url(text)

@@ -22,6 +22,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import REMOTES
+from versioned_zarr.ipld.multiaddr import spelled_out
 from versioned_zarr.repository.stores import Stores
 
 FILE = "remotes.json"
@@ -124,14 +125,15 @@ class Remotes(Mapping[str, str]):
 
 
 def absolute(url: str | os.PathLike[str]) -> str:
-    """A URL that means the same in every folder.
+    """A URL that means the same in every folder, and is the same however it was written.
 
     Raises:
-        InvalidUrlError: it holds a password.
+        InvalidUrlError: it holds a password, or a multiaddr that cannot be read.
     """
     text = os.fspath(url)
     if not text:
         raise InvalidUrlError("a remote needs a path or a URL", url=text)
+    text = text if os.path.exists(text) else spelled_out(text)
     if not _SCHEME.match(text) or os.path.exists(text):
         return Path(os.path.abspath(text)).as_uri()
     parts = urlsplit(text)

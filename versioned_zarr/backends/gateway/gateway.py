@@ -86,7 +86,8 @@ class Gateway:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise InvalidUrlError(
-                f"{base_url!r} is no gateway; give its base URL, as http://127.0.0.1:8080",
+                f"{base_url!r} is no gateway; give its base URL, as http://127.0.0.1:8080, or "
+                "its multiaddr, as /ip4/127.0.0.1/tcp/8080",
                 url=base_url,
             )
         address = parts.netloc.rpartition("@")[2]

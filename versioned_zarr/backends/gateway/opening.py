@@ -22,6 +22,7 @@ from versioned_zarr.history import commit as commits
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, hash_of
 from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.multiaddr import base_url
 from versioned_zarr.ipld.pasted import Pasted, PastedName, read_any_cid, read_name, read_pasted
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.lookup import Trees
@@ -60,9 +61,10 @@ def open_snapshot(
         url: `ipfs://CID/path`, `/ipfs/CID/path`, a bare CID, or the URL of a gateway's page for
             it. The CID may also be that of a commit, whose tree is opened then. `ipns://NAME/path`
             and its like, where NAME is an Ed25519 key, as `publish` gives it.
-        gateways: base URLs, as `https://ipfs.example`, the one to ask first in front. By default
-            the gateway that `url` names, then those of $VERSIONED_ZARR_GATEWAYS (with commas
-            between); if neither names one, http://127.0.0.1:8080, where a Kubo node has its own.
+        gateways: base URLs, as `https://ipfs.example`, or multiaddrs, as `/ip4/127.0.0.1/tcp/8080`,
+            the one to ask first in front. By default the gateway that `url` names, then those of
+            $VERSIONED_ZARR_GATEWAYS (with commas between); if neither names one,
+            http://127.0.0.1:8080, where a Kubo node has its own.
         cache_bytes: how much is kept on this machine, for all processes; 0 for nothing.
         timeout_s: how long a gateway may be silent, in seconds.
 
@@ -115,7 +117,8 @@ def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...
     if given is None:
         named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
         given = [in_url or "", *named]
-    found = dict.fromkeys(each.strip().rstrip("/") for each in given if each.strip())
+    addresses = filter(None, (each.strip().rstrip("/") for each in given))
+    found = dict.fromkeys(base_url(each) if each[0] == "/" else each for each in addresses)
     return tuple(found) or (LOCAL_GATEWAY,)
 
 
