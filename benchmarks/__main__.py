@@ -10,10 +10,16 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import arrays, ipfs, lakefs, scale
+from benchmarks import arrays, ipfs, lakefs, scale, transfer
 from benchmarks.timing import Result
 
-PARTS = {"arrays": arrays.run, "scale": scale.run, "ipfs": ipfs.run, "lakefs": lakefs.run}
+PARTS = {
+    "arrays": arrays.run,
+    "scale": scale.run,
+    "transfer": transfer.run,
+    "ipfs": ipfs.run,
+    "lakefs": lakefs.run,
+}
 
 
 def main() -> None:
