@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +127,21 @@ def test_gateways_come_from_the_environment(snapshot, start, monkeypatch):
     monkeypatch.delenv("VERSIONED_ZARR_GATEWAYS")
     opened = vz.open_snapshot(f"{server.url}/ipfs/{snapshot.cid}")
     assert opened.repository.gateways == (server.url,)
+
+
+def test_a_gateway_is_known_by_its_multiaddr_too(snapshot, start, monkeypatch):
+    server = start()
+    address = f"/ip4/127.0.0.1/tcp/{server.url.rpartition(':')[2]}"
+    for given in (address, f"{address}/http/", f" {address} "):
+        found = vz.open_snapshot(snapshot.cid, gateways=[given, server.url])
+        assert found.repository.gateways == (server.url,)
+        assert found.read("a/b/small") == b"small"
+    monkeypatch.setenv("VERSIONED_ZARR_GATEWAYS", f"/dns4/localhost/tcp/1/https, {address}")
+    found = vz.open_snapshot(snapshot.cid)
+    assert found.repository.gateways == ("https://localhost:1", server.url)
+    for wrong, why in (("/udp/4001/quic-v1", "'/udp'"), ("/tcp/8080/p2p/12D3KooW", "'/p2p'")):
+        with pytest.raises(vz.InvalidUrlError, match=why):
+            vz.open_snapshot(snapshot.cid, gateways=[f"/ip4/127.0.0.1{wrong}"])
 
 
 def test_credentials_of_a_gateway_are_never_shown(snapshot, start):
@@ -236,6 +258,86 @@ def test_what_comes_unasked_is_bounded_by_what_was_asked_for():
         assert all(bytes(here_and_there.read(key)) == values[key] for key in asked)
         time.sleep(0.2)  # what is under way arrives
         assert sum(sent) <= len(asked) * (leaf + REQUEST_BYTES) + 34 * (8 << 10)
+
+
+FORKS = """
+import hashlib, os, sys
+import versioned_zarr as vz
+
+cid, url = sys.argv[1:]
+snapshot = vz.open_snapshot(cid, gateways=[url], cache_bytes=0)
+
+def tell(who, rows):
+    values = [snapshot.read(f"c/{row:02}/{column:02}") for row in rows for column in range(40)]
+    print(who, hashlib.sha256(b"".join(values)).hexdigest(), flush=True)
+
+tell("before", range(2))
+sys.stdin.readline()
+child = os.fork()
+if child:
+    print("forked", flush=True)
+    os.waitpid(child, 0)
+tell("parent" if child else "child", range(6))
+os._exit(0)
+"""
+
+
+def test_a_fork_while_requests_are_under_way_leaves_both_with_all_bytes():
+    repository = vz.create("memory://gateway-fork")
+    rows = [
+        [random.Random(f"{row}/{column}").randbytes(4 << 10) for column in range(40)]
+        for row in range(64)
+    ]
+    with repository.session(message="chunks") as session:
+        for row, values in enumerate(rows):
+            for column, value in enumerate(values):
+                session.write(f"c/{row:02}/{column:02}", value)
+    snapshot = repository.checkout()
+    ahead = snapshot.path("c/02").cid
+    is_under_way, has_forked = threading.Event(), threading.Event()
+
+    def slow(target: str, answer: gateways.Answer) -> gateways.Answer:
+        if ahead in target:
+            is_under_way.set()
+            has_forked.wait(30)
+        return answer
+
+    def said(who: str, count: int) -> str:
+        return f"{who} {hashlib.sha256(b''.join(chain(*rows[:count]))).hexdigest()}\n"
+
+    with (
+        serving(repository) as port,
+        gateway(f"http://127.0.0.1:{port}", slow) as server,
+        watched_process([sys.executable, "-c", FORKS, snapshot.cid, server.url]) as process,
+    ):
+        assert process.stdout.readline() == said("before", 2)
+        assert is_under_way.wait(30)
+        assert process.stdin.write("go on\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "forked\n"
+        has_forked.set()
+        assert process.stdout.readline() == said("child", 6)
+        assert process.stdout.readline() == said("parent", 6)
+        assert sum(ahead in target for target in server.targets) > 1  # the child asked for itself
+
+
+@contextmanager
+def watched_process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a program; after 30 seconds it ends with all that it forked, and so does its output."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    guard = threading.Timer(30, os.killpg, (process.pid, signal.SIGKILL))
+    guard.start()
+    try:
+        with process:
+            yield process
+    finally:
+        guard.cancel()
 
 
 def test_a_large_value_costs_two_requests_and_a_range_of_it_no_more(snapshot, start):
