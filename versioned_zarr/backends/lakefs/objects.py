@@ -58,7 +58,8 @@ class Objects(Transport):
         where = self.within(f"/refs/{quote(ref, safe='')}/objects/stat")
         query: Query = {"path": path, "user_metadata": True, "presign": False}
         try:
-            return _stat(self.ask("GET", where, f"look at {path!r} at {ref!r}", query=query))
+            what = f"look at {path!r} at {ref!r}"
+            return _stat(self.ask("GET", where, what, query=query, is_small=True))
         except RefNotFoundError:
             return None
 
@@ -85,8 +86,9 @@ class Objects(Transport):
             headers["If-None-Match"] = "*"
         where = self.within(f"/branches/{quote(branch, safe='')}/objects")
         what = f"write {path!r} to branch {branch!r}"
+        query = {"path": path}
         return _stat(
-            self.ask("POST", where, what, query={"path": path}, body=data, headers=headers)
+            self.ask("POST", where, what, query=query, body=data, headers=headers, is_small=True)
         )
 
     def _upload_directly(
@@ -174,7 +176,7 @@ class Objects(Transport):
                 if answer.status in (200, 206):
                     return answer.data
         query = {"path": path, "presign": False}
-        answer = self.send("GET", where, what, query=query, headers=headers)
+        answer = self.send("GET", where, what, query=query, headers=headers, is_small=True)
         if answer.status in (404, 410):
             raise KeyNotFoundError(f"lakeFS has no object {path!r} at {ref!r}", key=path)
         if answer.status == 416:
@@ -220,7 +222,7 @@ class Objects(Transport):
         }
         where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
         what = f"link {path!r} on branch {branch!r} to what {stat.path!r} holds"
-        self.ask("PUT", where, what, query={"path": path}, document=document)
+        self.ask("PUT", where, what, query={"path": path}, document=document, is_small=True)
 
 
 def _stat(found: Mapping[str, Any]) -> Stat:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote, urlencode
 
 from versioned_zarr.backends.lakefs.credentials import Connection
@@ -19,16 +19,15 @@ from versioned_zarr.backends.lakefs.failures import (
     AnswerLostError,
     failure,
 )
-from versioned_zarr.errors import (
-    MissingDependencyError,
-    StorageError,
-)
+from versioned_zarr.errors import MissingDependencyError, StorageError
 from versioned_zarr.storage import Bytes
 
 try:
     import urllib3
     from lakefs_sdk.client import LakeFSClient
     from lakefs_sdk.configuration import Configuration
+
+    from versioned_zarr.backends.lakefs.lines import Answer, Lines
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on lakeFS need the packages lakefs-sdk and PyYAML: "
@@ -65,6 +64,17 @@ _ONCE = urllib3.Retry(
 )
 
 
+class _Opened(NamedTuple):
+    """What one process has open to a server."""
+
+    process: int
+    client: LakeFSClient
+    url: str
+    pool: urllib3.PoolManager
+    sign: Mapping[str, str]
+    lines: Lines
+
+
 class Transport:
     """How one repository of a lakeFS server is asked. Thread-safe; pickles and forks.
 
@@ -76,7 +86,7 @@ class Transport:
     def __init__(self, connection: Connection, repository: str) -> None:
         self.connection, self.repository = connection, repository
         self.endpoint = connection.endpoint
-        self._sdk: tuple[int, LakeFSClient, Mapping[str, str]] | None = None
+        self._opened: _Opened | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.repository!r} at {self.endpoint}>"
@@ -86,9 +96,9 @@ class Transport:
 
     # The transport
 
-    def _client(self) -> tuple[LakeFSClient, Mapping[str, str]]:
+    def _open(self) -> _Opened:
         process = os.getpid()
-        if self._sdk is None or self._sdk[0] != process:
+        if self._opened is None or self._opened.process != process:
             reached = self.connection
             configuration = Configuration(
                 host=f"{reached.endpoint}/api/v1",
@@ -100,8 +110,12 @@ class Transport:
                 basic_auth=f"{reached.access_key_id}:{reached.secret_access_key}",
                 user_agent="versioned-zarr",
             )
-            self._sdk = (process, LakeFSClient(configuration), sign)  # type: ignore[no-untyped-call]
-        return self._sdk[1], self._sdk[2]
+            client = LakeFSClient(configuration)  # type: ignore[no-untyped-call]
+            url = client._api.configuration.host
+            pool = client._api.rest_client.pool_manager
+            lines = Lines(pool, url, sign, _TIMEOUT, CONNECTIONS)
+            self._opened = _Opened(process, client, url, pool, sign, lines)
+        return self._opened
 
     def send(
         self,
@@ -114,26 +128,44 @@ class Transport:
         body: Bytes | None = None,
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = True,
-    ) -> urllib3.BaseHTTPResponse:
+        is_small: bool = False,
+    ) -> Answer:
         """Send a request; gives the answer, whatever it says.
+
+        Args:
+            method: as GET.
+            path: below the API's own.
+            what: what it is to do, for errors.
+            query: of the URL.
+            document: is sent as JSON.
+            body: is sent as it is.
+            headers: beside the usual ones.
+            is_repeatable: whether it may be done twice.
+            is_small: whether it is one of many, and answered with a length; see `Lines`. These
+                are repeatable.
 
         Raises:
             AnswerLostError: it may have been done, and must not be sent again.
             StorageError: the server cannot be reached.
         """
-        client, sign = self._client()
-        url: str = f"{client._api.configuration.host}{path}"
+        opened = self._open()
         if query:
             asked = {
                 name: str(value).lower() if isinstance(value, bool) else value
                 for name, value in query.items()
             }
-            url = f"{url}?{urlencode(asked, quote_via=quote)}"
-        sent = {**sign, **(headers or {})}
+            path = f"{path}?{urlencode(asked, quote_via=quote)}"
+        own = dict(headers or {})
         if document is not None:
             body = json.dumps(document).encode()
-            sent["Content-Type"] = "application/json"
-        return self._exchange(method, url, what, body, sent, is_repeatable=is_repeatable)
+            own["Content-Type"] = "application/json"
+        if is_small:
+            answer = opened.lines.exchange(method, path, own, body)
+            if answer is not None:
+                return answer
+        url, sent = f"{opened.url}{path}", {**opened.sign, **own}
+        found = self._exchange(method, url, what, body, sent, is_repeatable=is_repeatable)
+        return Answer(found.status, found.data)
 
     def send_elsewhere(
         self, method: str, url: str, what: str, body: Bytes
@@ -155,10 +187,8 @@ class Transport:
         *,
         is_repeatable: bool,
     ) -> urllib3.BaseHTTPResponse:
-        client, _ = self._client()
-        pool = client._api.rest_client.pool_manager
         try:
-            answer: urllib3.BaseHTTPResponse = pool.request(
+            answer: urllib3.BaseHTTPResponse = self._open().pool.request(
                 method,
                 url,
                 body=body if body is None else bytes(body),
