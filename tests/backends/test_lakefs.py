@@ -500,6 +500,23 @@ class TestRequests:
             assert len(before.requests) <= 11, before.requests
 
 
+    def test_the_first_listing_costs_one_for_each_thousand_keys(
+        self,
+        lakefs: LakefsServer,
+        repository: BlockRepository,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with repository.session(message="many") as session:
+            session.mapping.update({f"a/{number % 50}/{number}": b"x" for number in range(1500)})
+        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "elsewhere"))
+        with proxy(lakefs.endpoint) as before:
+            there = vz.open(repository.url, **{**lakefs.options, "endpoint": before.url})
+            assert len(there.checkout().mapping) == 1500
+            assert len([each for each in before.requests if b"/objects/ls?" in each]) == 2
+            assert len(before.requests) <= 7, before.requests
+
+
 class TestDirectTransfer:
     def test_large_values_do_not_pass_through_lakefs(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

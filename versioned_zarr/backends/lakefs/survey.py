@@ -110,10 +110,12 @@ class Survey:
         return root
 
     def _nearest(self, commit: str) -> tuple[str, Cid] | None:
-        """The nearest of the last first parents whose tree is known."""
+        """The nearest of the last first parents whose tree is known, and holds anything."""
         history = self._client.log(commit, amount=_NEAR, first_parent=True)
         for _, found in zip(range(_NEAR), history, strict=False):
             root = self._knowledge.tree(found.id)
+            if root is not None and root.cid == self.trees.empty:
+                return None  # a listing costs less than what differs from nothing
             if found.id != commit and root is not None and self._is_known(root.cid):
                 return found.id, root.cid
         return None
