@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from versioned_zarr.blocks.store import NotNearError
 
@@ -15,14 +13,15 @@ class Nearness:
     def __init__(self) -> None:
         self._nearby = threading.local()
 
-    @contextmanager
-    def asked(self) -> Iterator[None]:
-        """While held, `check` on this thread raises."""
+    def asked(self) -> Nearness:
+        """While entered, as a context manager, `check` on this thread raises."""
+        return self
+
+    def __enter__(self) -> None:
         self._nearby.is_asked = True
-        try:
-            yield
-        finally:
-            self._nearby.is_asked = False
+
+    def __exit__(self, *_: object) -> None:
+        self._nearby.is_asked = False
 
     @property
     def is_asked(self) -> bool:

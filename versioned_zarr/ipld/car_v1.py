@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from versioned_zarr.errors import CorruptError
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.cid import CID_SIZE, Cid
 from versioned_zarr.ipld.dag_pb import varint
 
 SECTION_LIMIT_BYTES = 8 << 20
@@ -24,6 +24,7 @@ _VERSION = bytes.fromhex("6776657273696f6e01")  # "version", 1
 _LINK_TAG = b"\xd8\x2a"  # 42: these bytes are a CID, behind a zero byte
 _V2_HEADER = struct.Struct("<16sQQQ")  # characteristics; where the stream begins, its size; index
 _SKIPPED_BYTES = 1 << 20
+_READ_BYTES = 64 << 10
 _CIDV0 = b"\x12\x20"
 
 
@@ -87,6 +88,8 @@ class Car:
     def __init__(self, stream: Readable, where: str) -> None:
         self._stream, self._where = stream, where
         self._at = 0
+        self._buffer = b""
+        self._taken = 0
         self._end: int | None = None
         self.version, self.roots = self._read_header()
         if self.version == 2:
@@ -152,29 +155,37 @@ class Car:
         """Read a number; None at the end of the stream, where it may end."""
         offset, number = self._at, 0
         for shift in range(0, 63, 7):
-            byte = self._stream.read(1)
-            if not byte:
-                if may_end and shift == 0:
-                    return None
-                raise self._damaged(offset, "it ends here, in the midst of a length")
+            if self._taken == len(self._buffer):
+                self._buffer, self._taken = self._stream.read(_READ_BYTES), 0
+                if not self._buffer:
+                    if may_end and shift == 0:
+                        return None
+                    raise self._damaged(offset, "it ends here, in the midst of a length")
+            byte = self._buffer[self._taken]
+            self._taken += 1
             self._at += 1
-            number |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
                 return number
         raise self._damaged(offset, "a length of more than nine bytes")
 
     def _read(self, size: int, offset: int) -> bytes:
-        parts, missing = [], size
-        while missing:
-            part = self._stream.read(missing)
-            if not part:
-                raise self._damaged(
-                    offset, f"it is cut off: {size} bytes should follow, {missing} are missing"
-                )
-            parts.append(part)
-            missing -= len(part)
+        start, self._taken = self._taken, self._taken + size
+        found = self._buffer[start : self._taken]
+        if len(found) < size:
+            parts, missing = [found], size - len(found)
+            while missing > 0:
+                self._buffer = self._stream.read(max(missing, _READ_BYTES))
+                if not self._buffer:
+                    raise self._damaged(
+                        offset, f"it is cut off: {size} bytes should follow, {missing} are missing"
+                    )
+                parts.append(self._buffer[:missing])
+                self._taken = len(parts[-1])
+                missing -= self._taken
+            found = b"".join(parts)
         self._at += size
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return found
 
     def _damaged(self, offset: int, what: str) -> CorruptError:
         return CorruptError(
@@ -184,6 +195,8 @@ class Car:
 
 def _cid_size(data: bytes) -> int | None:
     """How many bytes the CID at the beginning of `data` has; None if there is none."""
+    if data[:2] == b"\x01\x55" and data[3:4] == b"\x20" and data[2] in {0x12, 0x1E}:
+        return CID_SIZE if len(data) >= CID_SIZE else None
     if data[:2] == _CIDV0:
         return 34 if len(data) >= 34 else None
     at = 0

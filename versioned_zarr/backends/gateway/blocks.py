@@ -8,23 +8,18 @@ that has no CARs is asked block by block.
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Never
 
-from versioned_zarr.backends.gateway.flights import Flights
-from versioned_zarr.backends.gateway.foresight import Foresight
 from versioned_zarr.backends.gateway.gateway import NoCarError, lie
 from versioned_zarr.backends.gateway.race import Attempt, Gateways
-from versioned_zarr.backends.gateway.recent import Recent
+from versioned_zarr.blocks.ahead import WHOLE_BYTES, Ahead
 from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.nearness import Nearness
+from versioned_zarr.blocks.recent import Recent
 from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.errors import (
-    BlockNotFoundError,
     CorruptBlockError,
     CorruptError,
     InvalidCidError,
@@ -46,8 +41,6 @@ from versioned_zarr.tree.nodes import (
 
 AHEAD_BYTES: Final = 4 << 20
 """So much of a value comes with its root: all of it, as a rule, where it is a chunk."""
-WHOLE_BYTES: Final = 1 << 20
-"""A folder or value that is no longer than this in all comes with all below it."""
 MEMORY_BYTES: Final = 64 << 20
 _SLACK_BYTES: Final = 16 << 20
 """What the nodes above the leaves of an answer may add to it."""
@@ -57,18 +50,6 @@ _CAR_TRIES: Final = 3
 _WORKERS: Final = 8
 
 _Absent = tuple[Cid, int, int]
-
-
-_STORES: weakref.WeakSet[GatewayBlocks] = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    """What is under way in the parent never comes here."""
-    for store in list(_STORES):
-        store._forget()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class GatewayBlocks:
@@ -86,13 +67,15 @@ class GatewayBlocks:
         self.hash: HashFunction = cache.hash
         self._cached_prefix = bytes((self.hash.code, 32))
         self._nearness = Nearness()
-        self._forget()
-        _STORES.add(self)
-
-    def _forget(self) -> None:
         self._recent = Recent(MEMORY_BYTES)
-        self._flights = Flights()
-        self._foresight = Foresight()
+        self._ahead = Ahead(
+            find=self._find,
+            fetch=self._fetch,
+            fetch_all=self._fetch_all,
+            can_fetch_all=self._has_car,
+            sizes_below=_sizes_below,
+            nearness=self._nearness,
+        )
 
     # Reading
 
@@ -106,43 +89,7 @@ class GatewayBlocks:
         Raises:
             StorageError: no gateway gives it; names each of them and why.
         """
-        key = _version_1(cid)
-        near = self._at_hand(key)
-        found = self._bring(key) if near is None else near
-        if cids.is_raw(key):
-            self._foresight.read(key, len(found), was_near=near is not None)
-        else:
-            self._foresight.saw(key, lambda: _sizes_below(key, found))
-            for following in self._foresight.after(key):
-                threading.Thread(target=self._bring_ahead, args=(following,), daemon=True).start()
-        return found
-
-    def _bring(self, key: Cid) -> memoryview:
-        """A block that is not near, by one request or with what lies around it."""
-        whole = self._foresight.around(key) if self._has_car() else None
-        if whole is not None:
-            self._bring_whole(whole, key)
-        self._flights.take(key, lambda: self._at_hand(key) or self._fetch(key))
-        found = self._at_hand(key)
-        return self._fetch(key) if found is None else found
-
-    def _bring_ahead(self, whole: Cid) -> None:
-        self._bring_whole(whole, whole)
-
-    def _bring_whole(self, whole: Cid, wanted: Cid) -> None:
-        """Ask for a node and all below it, for the sake of one of these blocks."""
-        held: dict[Cid, memoryview] = {}
-
-        def fetch() -> None:
-            if self._find(wanted) is None:
-                self._fetch_all(whole, self._foresight.size_bytes(whole) or WHOLE_BYTES, held)
-
-        try:
-            self._flights.take(whole, fetch)
-        except (StorageError, BlockNotFoundError):  # what is wanted will be asked for alone
-            self._foresight.disappointed()
-        finally:
-            self._foresight.came(whole, held)
+        return self._ahead.get(_version_1(cid))
 
     def _has_car(self) -> bool:
         return any(each.has_car for each in self.gateways.all)
@@ -221,12 +168,6 @@ class GatewayBlocks:
         absent.sort(key=lambda each: each[1])
         return absent
 
-    def _at_hand(self, cid: Cid) -> memoryview | None:
-        found = self._find(cid)
-        if found is None:
-            self._nearness.check()
-        return found
-
     def _find(self, cid: Cid) -> memoryview | None:
         key = _version_1(cid)
         held = inline(key)
@@ -243,23 +184,19 @@ class GatewayBlocks:
 
     # Fetching
 
-    def _fetch(self, cid: Cid) -> memoryview:
-        """Ask for a block, and for what is likely to be read with it."""
-        held: dict[Cid, memoryview] = {}
-        size_bytes = self._foresight.size_bytes(cid)
+    def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
+        """Ask for a block, and for what is likely to be read with it; see `ahead.Fetch`."""
+        del size_bytes
         if cids.is_raw(cid):
-            self.gateways.ask(lambda attempt: self._bring_block(attempt, cid, held), to_text(cid))
-        elif size_bytes and size_bytes <= WHOLE_BYTES:
-            self._fetch_all(cid, size_bytes, held)
-            self._foresight.came(cid, held)
+            self.gateways.ask(lambda attempt: self._bring_block(attempt, cid, came), to_text(cid))
         else:
             query = {"dag-scope": "entity", "entity-bytes": f"0:{AHEAD_BYTES - 1}"}
-            self._fetch_car(cid, query, AHEAD_BYTES + _SLACK_BYTES, held)
-        return held[cid]
+            self._fetch_car(cid, query, AHEAD_BYTES + _SLACK_BYTES, came)
 
-    def _fetch_all(self, cid: Cid, size_bytes: int, held: dict[Cid, memoryview]) -> None:
+    def _fetch_all(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
         """Ask for a node and all below it; of what is longer than was said, the rest is left."""
-        self._fetch_car(cid, {"dag-scope": "all"}, 2 * size_bytes + _HEADS_BYTES, held)
+        limit_bytes = 2 * (size_bytes or WHOLE_BYTES) + _HEADS_BYTES
+        self._fetch_car(cid, {"dag-scope": "all"}, limit_bytes, came)
 
     def _fetch_car(
         self, cid: Cid, query: dict[str, str], limit_bytes: int, held: dict[Cid, memoryview]

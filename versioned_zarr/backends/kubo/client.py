@@ -7,14 +7,15 @@ block on the network: a repository's blocks are its own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -27,6 +28,8 @@ from versioned_zarr.storage import Bytes
 
 try:
     import httpx
+
+    from versioned_zarr.backends.kubo.wire import Wire
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on an IPFS node need the package httpx; pip install 'versioned-zarr[ipfs]'",
@@ -40,6 +43,12 @@ CONNECTIONS = 16
 _Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_FORM_BEFORE = (
+    b"--%b\r\n"
+    b'Content-Disposition: form-data; name="file"; filename="upload"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n"
+)
+_FORM_BEHIND = b"\r\n--%b--\r\n"
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
 _MISSING = ("not found locally", "could not find", "block not found")
@@ -51,6 +60,23 @@ class NoSuchPathError(Exception):
 
 class PathTakenError(Exception):
     """An MFS path is there already."""
+
+
+class Upload(NamedTuple):
+    """What goes with a request.
+
+    Attributes:
+        size_bytes: how long it is.
+        parts: gives it piece by piece, and again if the request is sent again.
+    """
+
+    size_bytes: int
+    parts: Callable[[], Iterable[Bytes]]
+
+    @classmethod
+    def of(cls, data: bytes) -> Upload:
+        """Bytes that are at hand."""
+        return cls(len(data), lambda: [data])
 
 
 class Entry(NamedTuple):
@@ -88,14 +114,11 @@ class KuboClient:
     def _client(self) -> httpx.Client:
         process = os.getpid()
         if self._http is None or self._http[0] != process:
-            limits = httpx.Limits(
-                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
-            )
             client = httpx.Client(
                 base_url=f"{self.base_url}/api/v0/",
                 headers=self._headers,
                 timeout=httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
-                limits=limits,
+                transport=Wire(CONNECTIONS),
             )
             self._http = (process, client)
             weakref.finalize(self, client.close)
@@ -114,7 +137,7 @@ class KuboClient:
         self,
         command: str,
         *arguments: str,
-        body: Callable[[], Iterable[Bytes]] | None = None,
+        body: Upload | None = None,
         is_repeatable: bool = True,
         **options: str | bool | int,
     ) -> bytes:
@@ -123,7 +146,7 @@ class KuboClient:
         Args:
             command: as `block/get`.
             arguments: its positional arguments.
-            body: gives what is uploaded; called again if the request is repeated.
+            body: what is uploaded.
             is_repeatable: whether it does no harm to send it again when the answer is lost.
             options: its flags, with `_` for `-`.
 
@@ -155,14 +178,20 @@ class KuboClient:
         self,
         command: str,
         query: _Query,
-        body: Callable[[], Iterable[Bytes]] | None,
+        body: Upload | None,
     ) -> bytes:
         if body is None:
             answer = self._client().post(command, params=query)
         else:
             boundary = secrets.token_hex(16)
-            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-            content = _multipart(boundary, body())
+            before, behind = _FORM_BEFORE % boundary.encode(), _FORM_BEHIND % boundary.encode()
+            headers = {
+                "Content-Type": f"multipart/form-data; boundary={boundary}",
+                # With a length the pieces go out as they are, and not each copied into a chunk.
+                "Content-Length": str(len(before) + body.size_bytes + len(behind)),
+            }
+            pieces = itertools.chain([before], body.parts(), [behind])
+            content = cast("Iterable[bytes]", pieces)  # views do as well
             answer = self._client().post(command, params=query, content=content, headers=headers)
         if answer.status_code == 200:
             return answer.content
@@ -216,7 +245,13 @@ class KuboClient:
 
     def concatenate(self, leaves: Sequence[Cid]) -> bytes:
         """The bytes of raw blocks, one behind the other; not compared with their CIDs."""
-        return self.call("cat", *map(to_text, leaves), offline=True, progress=False)
+        # In the body, as a URL of a thousand CIDs would be refused.
+        names = "".join(f"{to_text(leaf)}\n" for leaf in leaves).encode()
+        return self.call("cat", body=Upload.of(names), offline=True, progress=False)
+
+    def export_car(self, cid: Cid) -> bytes:
+        """A CAR of a block and all below it; not compared with their CIDs."""
+        return self.call("dag/export", to_text(cid), offline=True, progress=False)
 
     def has_block(self, cid: Cid) -> bool:
         """Whether the node has a block."""
@@ -235,18 +270,18 @@ class KuboClient:
 
     def put_block(self, data: bytes, *, pin: bool = False) -> str:
         """Store a raw block; its CID."""
-        answer = self.call("block/put", body=lambda: [data], cid_codec="raw", pin=pin)
+        answer = self.call("block/put", body=Upload.of(data), cid_codec="raw", pin=pin)
         return str(json.loads(answer)["Key"])
 
-    def import_car(self, parts: Callable[[], Iterable[Bytes]], blocks: int) -> None:
+    def import_car(self, car: Upload, blocks: int) -> None:
         """Store the blocks of a CAR without pinning them.
 
         Args:
-            parts: gives the CAR, piece by piece; again if it has to be sent again.
+            car: the CAR.
             blocks: how many blocks it holds; the node must have counted as many.
         """
         answer = self.call(
-            "dag/import", body=parts, pin_roots=False, stats=True, allow_big_block=True
+            "dag/import", body=car, pin_roots=False, stats=True, allow_big_block=True
         )
         counted = 0
         for line in answer.splitlines():
@@ -344,14 +379,3 @@ def _from_environment() -> dict[str, str]:
     if not value:
         return {}
     return {"Authorization": value if " " in value else f"Bearer {value}"}
-
-
-def _multipart(boundary: str, parts: Iterable[Bytes]) -> Iterator[bytes]:
-    yield (
-        f"--{boundary}\r\n"
-        'Content-Disposition: form-data; name="file"; filename="upload"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    ).encode()
-    for part in parts:
-        yield part if isinstance(part, bytes) else bytes(part)
-    yield f"\r\n--{boundary}--\r\n".encode()

@@ -2,22 +2,21 @@
 
 A request costs about a millisecond whatever it brings. So where leaves of one directory are asked
 for again and again, as the chunks of an array are, one request brings a few of those that follow
-as well: at most twice as many as were asked for before. Once a directory was read through, the
-next one is expected to be.
+as well: at most twice as many as were asked for before.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from versioned_zarr.backends.kubo.client import KuboClient
 from versioned_zarr.errors import CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 
@@ -34,12 +33,6 @@ class _Family:
 
     leaves: list[Link]
     asked_for: int = 0
-    brought: int = 0
-
-    @property
-    def is_read_through(self) -> bool:
-        """Whether most of it came, so that the next of its kind will be wanted as well."""
-        return 4 * self.brought >= 3 * len(self.leaves)
 
 
 class Fetcher:
@@ -54,30 +47,24 @@ class Fetcher:
     def __init__(
         self,
         client: KuboClient,
-        keep: Callable[[Cid, bytes], None],
+        keep: Callable[[Cid, memoryview], None],
         is_near: Callable[[Cid], bool],
     ) -> None:
         self._client, self._keep, self._is_near = client, keep, is_near
-        self._coming: dict[Cid, Future[bytes]] = {}
+        self._coming: dict[Cid, Future[memoryview]] = {}
         self._families: OrderedDict[Cid, _Family] = OrderedDict()
         self._place: dict[Cid, tuple[_Family, int]] = {}
-        self._last: _Family | None = None
         self._guard = threading.Lock()
 
-    def saw(self, cid: Cid, node: memoryview) -> None:
-        """Take note of a node whose leaves may be asked for soon."""
-        with self._guard:
-            if cid in self._families:
-                return
-        try:
-            links = dag_pb.decode(node)[0]
-        except CorruptBlockError:
-            return  # whoever asked for it will say so
+    def saw(self, cid: Cid, links: Sequence[Link]) -> None:
+        """Take note of a node, whose leaves may be asked for soon."""
         leaves = [link for link in links if cids.is_raw(link.cid) and link.tsize <= SMALL_BYTES]
         if len(leaves) < 2:
             return
         family = _Family(leaves)
         with self._guard:
+            if cid in self._families:
+                return
             self._families[cid] = family
             for position, link in enumerate(leaves):
                 self._place[link.cid] = (family, position)
@@ -85,7 +72,7 @@ class Fetcher:
                 for link in self._families.popitem(last=False)[1].leaves:
                     self._place.pop(link.cid, None)
 
-    def fetch(self, cid: Cid) -> bytes:
+    def fetch(self, cid: Cid) -> memoryview:
         """The bytes of a block, compared with its CID.
 
         Raises:
@@ -93,7 +80,7 @@ class Fetcher:
             CorruptBlockError: the node gave other bytes.
         """
         window: list[Link] = []
-        mine: dict[Cid, Future[bytes]] = {}
+        mine: dict[Cid, Future[memoryview]] = {}
         with self._guard:
             coming = self._coming.get(cid)
             if coming is None:
@@ -109,6 +96,18 @@ class Fetcher:
                 for wanted in mine:
                     self._coming.pop(wanted, None)
 
+    def fetch_leaves(self, leaves: Sequence[Link]) -> dict[Cid, memoryview]:
+        """Raw blocks that come together; those that do not are left out.
+
+        Raises:
+            StorageError: none came.
+        """
+        wanted = [link for link in leaves if not self._is_near(link.cid)]
+        came = self._bring_all(wanted) if wanted else {}
+        for cid, data in came.items():
+            self._keep(cid, data)
+        return came
+
     def _window(self, cid: Cid) -> list[Link]:
         """The block and those that come with it."""
         found = self._place.get(cid)
@@ -116,9 +115,6 @@ class Fetcher:
             return [Link("", cid, 0)]
         family, position = found
         window, size = [family.leaves[position]], family.leaves[position].tsize
-        if family.asked_for == 0 and self._last is not None and self._last.is_read_through:
-            family.asked_for = WINDOW_BLOCKS // 2
-        self._last = family
         wanted = min(WINDOW_BLOCKS, 1 + 2 * family.asked_for)
         family.asked_for += 1
         for link in (*family.leaves[position + 1 :], *family.leaves[:position]):
@@ -128,14 +124,16 @@ class Fetcher:
             if is_new and all(link.cid != other.cid for other in window):
                 window.append(link)
                 size += link.tsize
-        family.brought += len(window)
         return window
 
-    def _bring(self, cid: Cid, window: list[Link], mine: dict[Cid, Future[bytes]]) -> bytes:
-        blocks: dict[Cid, bytes] = {}
+    def _bring(
+        self, cid: Cid, window: list[Link], mine: dict[Cid, Future[memoryview]]
+    ) -> memoryview:
+        blocks: dict[Cid, memoryview] = {}
         try:
             if len(window) > 1:
-                blocks = self._bring_all(window)
+                with suppress(StorageError):
+                    blocks = self._bring_all(window)
             if cid not in blocks:
                 blocks[cid] = self._bring_one(cid)
         except BaseException as error:
@@ -151,24 +149,25 @@ class Fetcher:
                     self._settle_alone(wanted, future)
         return blocks[cid]
 
-    def _settle_alone(self, cid: Cid, future: Future[bytes]) -> None:
+    def _settle_alone(self, cid: Cid, future: Future[memoryview]) -> None:
         try:
             future.set_result(self._bring_one(cid))
         except Exception as error:  # noqa: BLE001 - it is whose that waits
             future.set_exception(error)
 
-    def _bring_one(self, cid: Cid) -> bytes:
-        data = self._client.get_block(cid)
+    def _bring_one(self, cid: Cid) -> memoryview:
+        data = memoryview(self._client.get_block(cid))
         cids.check(cid, data, self._client.base_url)
         return data
 
-    def _bring_all(self, window: list[Link]) -> dict[Cid, bytes]:
-        """The blocks of a window that came and are sound; none if the node lacks one of them."""
-        try:
-            data = self._client.concatenate([link.cid for link in window])
-        except StorageError:
-            return {}
-        blocks: dict[Cid, bytes] = {}
+    def _bring_all(self, window: Sequence[Link]) -> dict[Cid, memoryview]:
+        """The blocks of a window that came and are sound.
+
+        Raises:
+            StorageError: the node lacks one of them.
+        """
+        data = memoryview(self._client.concatenate([link.cid for link in window]))
+        blocks: dict[Cid, memoryview] = {}
         at = 0
         for link in window:
             block = data[at : at + link.tsize]

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 
 from versioned_zarr.ipld.cid import Cid
+
+_ALL: weakref.WeakSet[Recent] = weakref.WeakSet()
+
+
+def _free_after_fork() -> None:
+    """A thread of the parent may have held a guard at the fork, and does not live on here."""
+    for recent in list(_ALL):
+        recent.clear()
+
+
+os.register_at_fork(after_in_child=_free_after_fork)
 
 
 class Recent:
@@ -13,6 +26,11 @@ class Recent:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
+        self.clear()
+        _ALL.add(self)
+
+    def clear(self) -> None:
+        """Begin anew."""
         self._guard = threading.Lock()
         self._blocks: OrderedDict[Cid, memoryview] = OrderedDict()
         self._size_bytes = 0
