@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from versioned_zarr.backends.lakefs.ahead import Ahead
 from versioned_zarr.backends.lakefs.commits import Commits
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Lake
@@ -31,6 +32,7 @@ from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, KeyNotF
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
+from versioned_zarr.ipld.dag_pb import Link
 
 _REMEMBERED_LEAVES = 1 << 16
 
@@ -62,6 +64,7 @@ class LakefsBlocks:
         self._outgoing = PackedStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearness = Nearness()
+        self._ahead = Ahead(self._fetch, cache.__contains__, self._links)
         self._guard = threading.Lock()
         # Which value, and which of its bytes, a leaf is.
         self._leaves: OrderedDict[Cid, tuple[Cid, int, int]] = OrderedDict()
@@ -79,11 +82,21 @@ class LakefsBlocks:
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`: from this machine, or with a request."""
         found = self._at_hand(cid)
+        if cids.is_raw(cid):
+            return self._value(cid, found)
         if found is None:
             self.check_may_wait()
-            found = self._fetch(cid) if cids.is_raw(cid) else self._work_out(cid)
-        if not cids.is_raw(cid):
-            self._expect_leaves(cid, found)
+            found = self._work_out(cid)
+        self._expect_what_it_links(cid, found)
+        return found
+
+    def _value(self, cid: Cid, near: memoryview | None) -> memoryview:
+        if near is None and self._nearness.is_asked:
+            self._ahead.want(cid)
+            self.check_may_wait()
+        found = self._ahead.get(cid) if near is None else near
+        if self.cache.limit_bytes:  # what comes unasked has to be kept somewhere
+            self._ahead.asked(cid, len(found), was_near=near is not None)
         return found
 
     def _at_hand(self, cid: Cid) -> memoryview | None:
@@ -202,14 +215,22 @@ class LakefsBlocks:
         found = self._at_hand(cid)
         return self._work_out(cid) if found is None else found
 
-    def _expect_leaves(self, cid: Cid, block: memoryview) -> None:
-        """Make ready to give the leaves of a large value one by one, if the node is its root."""
-        if unixfs.decode(block).kind is unixfs.Kind.FILE and self.knowledge.place(cid) is not None:
+    def _expect_what_it_links(self, cid: Cid, block: memoryview) -> None:
+        """Make ready to give what a node links to: values, or the leaves of a large one."""
+        node = unixfs.decode(block)
+        if node.kind is not unixfs.Kind.FILE:
+            self._ahead.saw(cid, node.links)
+        elif self.knowledge.place(cid) is not None:
             leaves = list(self.leaves_of(cid))
             with self._guard:
                 self._leaves.update({leaf: (cid, low, high) for leaf, low, high in leaves})
                 while len(self._leaves) > _REMEMBERED_LEAVES:
                     self._leaves.popitem(last=False)
+
+    def _links(self, cid: Cid) -> Sequence[Link]:
+        """What a node of a tree links to, if this machine knows it."""
+        node = self.knowledge.node(cid)
+        return () if node is None else unixfs.decode(node).links
 
     def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview:
         """See `BlockStore.get_joined`; what is not at hand is fetched in parallel."""

@@ -17,18 +17,27 @@ _AHEAD = 4 * AT_ONCE
 
 
 class Workers:
-    """A pool of threads, made when it is first needed and anew after a fork."""
+    """A pool of threads, made when it is first needed and anew after a fork.
 
-    def __init__(self) -> None:
+    Args:
+        at_once: how many threads.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def _threads(self) -> ThreadPoolExecutor:
         process = os.getpid()
         if self._pool is None or self._pool[0] != process:
-            pool = ThreadPoolExecutor(AT_ONCE, "lakefs")
+            pool = ThreadPoolExecutor(self._at_once, "lakefs")
             self._pool = (process, pool)
             weakref.finalize(self, pool.shutdown, wait=False)
         return self._pool[1]
+
+    def start(self, call: Callable[..., object], *arguments: object) -> None:
+        """Let a thread call a function that handles its own errors."""
+        self._threads().submit(call, *arguments)
 
     def map(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """What a function gives for each item; the first error is raised once all have ended."""
