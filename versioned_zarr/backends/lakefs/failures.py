@@ -62,7 +62,7 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
             "; the credentials from {source} lack the permission, or a branch is protected",
         ),
         404: (RefNotFoundError, ""),
-        409: (ConflictError if "conflict" in words else AlreadyExistsError, ""),
+        409: (ConflictError if _tells_of_conflict(words) else AlreadyExistsError, ""),
         412: (RefusedError, "; a hook of the repository said no"),
         400: (InvalidInputError, ""),
     }
@@ -75,3 +75,8 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
             "; commit or reset what is uncommitted on the branch, as with lakectl"
         )
     return plain.get(status, (StorageError, ""))
+
+
+def _tells_of_conflict(words: str) -> bool:
+    """Whether a merge met what both changed, which lakeFS tells as a commit without a name."""
+    return "conflict" in words or words == '{"reference":""}'
