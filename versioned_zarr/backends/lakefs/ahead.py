@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Final
 
 from versioned_zarr.backends.lakefs.workers import AT_ONCE, Workers
@@ -26,8 +26,6 @@ LIMIT_BYTES: Final = 4 << 20
 """No more than this is there unread, whatever was asked for before."""
 _WINDOW: Final = 2 * AT_ONCE
 """So many requests may be under way, asked for or not."""
-_FAR: Final = 4 * AT_ONCE
-"""So many values behind the one that was asked for are looked at."""
 _REMEMBERED: Final = 1 << 16
 
 Fetch = Callable[[Cid], memoryview]
@@ -62,9 +60,10 @@ class Ahead:
         self._forget()
 
     def _forget(self) -> None:
-        self._rows: dict[Cid, list[Link]] = {}
+        self._rows: dict[Cid | None, list[Link]] = {}
         self._places: dict[Cid, tuple[Cid, int]] = {}
         self._following: dict[Cid, Cid] = {}
+        self._given: dict[Cid | None, int] = {}
 
     def _ready(self) -> threading.Lock:
         if self._process != os.getpid():
@@ -139,8 +138,7 @@ class Ahead:
         with self._ready():
             self._unread_bytes -= self._unread.pop(cid, 0)
             self._asked_bytes += size_bytes
-            few = len(self._under_way) <= AT_ONCE
-            for link in islice(self._after(cid), _FAR if few else 0):
+            for link in self._next(cid) if len(self._under_way) <= AT_ONCE else ():
                 if len(self._under_way) >= _WINDOW or not self._fits(link.tsize):
                     break
                 if self._is_new(link.cid):
@@ -151,18 +149,21 @@ class Ahead:
         for each in started:
             self._workers.start(self._fly, *each)
 
-    def _after(self, cid: Cid) -> Iterator[Link]:
-        """The values behind one, in its directory and in the next."""
+    def _next(self, cid: Cid) -> Iterator[Link]:
+        """The values behind one, in its directory and in the next, that were not given before."""
         at = self._places.get(cid)
         if at is None:
             return
-        directory, number = at
-        yield from self._rows[directory][number:]
-        following = self._following.get(directory)
-        if following is not None:
-            if following not in self._rows:
-                self._note(following, self._links(following))
-            yield from self._rows[following]
+        following = self._following.get(at[0])
+        if following is not None and following not in self._rows:
+            self._note(following, self._links(following))
+        for directory, number in (at, (following, 0)):
+            row = self._rows.get(directory, ())
+            number = max(number, self._given.get(directory, 0))
+            while number < len(row):
+                yield row[number]
+                number += 1
+                self._given[directory] = number
 
     def _fits(self, size_bytes: int) -> bool:
         room = min(LIMIT_BYTES, self._asked_bytes) - self._unread_bytes - self._coming_bytes

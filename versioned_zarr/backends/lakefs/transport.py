@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from versioned_zarr.backends.lakefs.credentials import Connection
 from versioned_zarr.backends.lakefs.failures import (
@@ -150,11 +150,7 @@ class Transport:
         """
         opened = self._open()
         if query:
-            asked = {
-                name: str(value).lower() if isinstance(value, bool) else value
-                for name, value in query.items()
-            }
-            path = f"{path}?{urlencode(asked, quote_via=quote)}"
+            path = f"{path}?{'&'.join(f'{name}={_quoted(query[name])}' for name in query)}"
         own = dict(headers or {})
         if document is not None:
             body = json.dumps(document).encode()
@@ -244,3 +240,7 @@ class Transport:
                 if following is None:
                     return
                 found = following.result()
+
+
+def _quoted(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else quote(str(value), safe="")
