@@ -499,7 +499,6 @@ class TestRequests:
             session.commit("one")
             assert len(before.requests) <= 11, before.requests
 
-
     def test_the_first_listing_costs_one_for_each_thousand_keys(
         self,
         lakefs: LakefsServer,
