@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from versioned_zarr.blocks.flights import Flights
 from versioned_zarr.blocks.foresight import Foresight
 from versioned_zarr.blocks.nearness import Nearness
-from versioned_zarr.errors import BlockNotFoundError, StorageError
+from versioned_zarr.errors import BlockNotFoundError, CorruptError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
@@ -113,7 +113,9 @@ class Ahead:
                 self._fetch(cid, came)
 
         self._flights.take(cid, fetch)
-        found = came.get(cid) or self._find(cid)
+        found = came.get(cid)
+        if found is None:
+            found = self._find(cid)
         if found is None:  # who fetched it has let go of it already
             self._fetch(cid, came)
             found = came[cid]
@@ -137,7 +139,8 @@ class Ahead:
 
         try:
             self._flights.take(whole, fetch)
-        except (StorageError, BlockNotFoundError):  # what is wanted will be asked for alone
+        except (StorageError, BlockNotFoundError, CorruptError):
+            # What is wanted will be asked for alone.
             self._foresight.disappointed()
         finally:
             self._foresight.came(whole, came)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+import numpy.typing as npt
+
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.unixfs import LEAF_SIZE
 from versioned_zarr.storage import Bytes
@@ -27,9 +30,9 @@ def copy_of(data: Bytes) -> memoryview:
     size = len(data)
     if size <= LEAF_SIZE or size > _SCRATCH_LIMIT_BYTES:
         return memoryview(bytes(data))
-    scratch: bytearray | None = getattr(_SCRATCH, "buffer", None)
+    scratch: npt.NDArray[np.uint8] | None = getattr(_SCRATCH, "buffer", None)
     if scratch is None or len(scratch) < size:
-        scratch = _SCRATCH.buffer = bytearray(size)
-    view = memoryview(scratch)[:size]
-    view[:] = data
-    return view.toreadonly()
+        scratch = _SCRATCH.buffer = np.empty(size, "u1")
+    # As numpy copies it, other threads go on meanwhile.
+    scratch[:size] = np.frombuffer(data, "u1")
+    return scratch[:size].data.toreadonly()

@@ -249,10 +249,6 @@ class KuboClient:
         names = "".join(f"{to_text(leaf)}\n" for leaf in leaves).encode()
         return self.call("cat", body=Upload.of(names), offline=True, progress=False)
 
-    def export_car(self, cid: Cid) -> bytes:
-        """A CAR of a block and all below it; not compared with their CIDs."""
-        return self.call("dag/export", to_text(cid), offline=True, progress=False)
-
     def has_block(self, cid: Cid) -> bool:
         """Whether the node has a block."""
         try:
