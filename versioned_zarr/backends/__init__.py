@@ -1,1 +1,1 @@
-"""The places where repositories live: memory and a folder of the local file system."""
+"""The places where repositories live: memory, a folder, IPFS nodes and gateways, lakeFS."""

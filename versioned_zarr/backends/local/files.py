@@ -1,0 +1,77 @@
+"""Writing to files of the system, and what its refusals mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from versioned_zarr.errors import ReadOnlyError, StorageError, StorageFullError
+from versioned_zarr.storage import Bytes
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+MAX_PARTS = 512
+"""So many buffers at a time: fewer than IOV_MAX of every system."""
+
+
+class naming_failures:  # noqa: N801 - used as a statement, on every write
+    """Turn what the system says into errors that say what, where and what to do."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, StorageError)):
+            raise named(error, self._path) from error
+
+
+def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
+    """The error of ours that says what a failure of the system means."""
+    where = os.fspath(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            f"no room left to write {where!r}; free some and try again, "
+            "nothing that was committed is touched",
+            where=where,
+        )
+    if error.errno in FORBIDDEN:
+        return ReadOnlyError(
+            f"no permission for {where!r}: {error.strerror}; "
+            "check who owns the folder and how it is mounted",
+            url=where,
+        )
+    return StorageError(f"{where!r} failed: {error.strerror or error}", where=where)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which names there are in a folder."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
+    """Write every byte of the parts, one behind the other, the first at `offset`."""
+    for first in range(0, len(parts), MAX_PARTS):
+        batch = parts[first : first + MAX_PARTS]
+        size = sum(map(len, batch))
+        done = os.pwritev(fd, batch, offset)
+        offset += size
+        if done < size:
+            write_rest(fd, b"".join(batch)[done:], offset - size + done)
+
+
+def write_rest(fd: int, data: bytes, offset: int) -> None:
+    """Go on after the system wrote less than it was given; a full disk says so now."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(fd, rest, offset)
+        rest, offset = rest[done:], offset + done

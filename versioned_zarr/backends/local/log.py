@@ -1,0 +1,66 @@
+"""A log as a file that many processes append to."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from versioned_zarr.backends.local.files import FORBIDDEN, named, naming_failures, sync_folder
+
+
+class LocalLog:
+    """See `versioned_zarr.storage.Log`: a file opened with O_APPEND."""
+
+    def __init__(self, path: Path, create: bool) -> None:
+        self._path = path
+        self._fd = -1
+        with naming_failures(path):
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
+            try:
+                self._fd = os.open(path, flags, 0o666)
+            except OSError as error:
+                if create or error.errno not in FORBIDDEN:
+                    raise
+                self._fd = os.open(path, os.O_RDONLY)
+            self._is_new = create and not os.fstat(self._fd).st_size
+
+    def append(self, record: bytes) -> int:
+        """See `Log.append`."""
+        try:
+            written = os.write(self._fd, record)
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            if written != len(record):
+                if self.end() == end:
+                    os.ftruncate(self._fd, end - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return end
+        except OSError as error:
+            raise named(error, self._path) from error
+
+    def end(self) -> int:
+        """See `Log.end`: one system call."""
+        return os.lseek(self._fd, 0, os.SEEK_END)
+
+    def read(self, start: int, end: int) -> bytes:
+        """See `Log.read`."""
+        with naming_failures(self._path):
+            return os.pread(self._fd, end - start, start)
+
+    def sync(self) -> None:
+        """See `Log.sync`; the first time, the folder is made durable too."""
+        with naming_failures(self._path):
+            os.fdatasync(self._fd)
+            if self._is_new:
+                sync_folder(self._path.parent)
+                self._is_new = False
+
+    def close(self) -> None:
+        """See `Log.close`."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close
