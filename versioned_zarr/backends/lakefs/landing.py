@@ -41,7 +41,6 @@ LEASE_S = 30.0
 """How long a claim is respected while the branch does not move."""
 _POLL_S = 0.02
 _LOOKED_AT = 50
-_TWO = 2
 
 
 class Landing:
@@ -104,7 +103,7 @@ class Landing:
                     source, branch, message, metadata, squash=squash, allow_empty=True
                 )
 
-        if len(parents) == _TWO and self._merges_alike(head, parents[1].id, tree.cid):
+        if len(parents) == 2 and self._merges_alike(head, parents[1].id, tree.cid):
             return merge(parents[1].id, squash=False)
         ready = self._staged(head, tree.cid)
         with self._work_branch(head) if ready is None else contextlib.nullcontext(ready) as work:
