@@ -236,10 +236,12 @@ class _Answer:
     def parts(self, limit_bytes: int) -> Iterator[bytes]:
         """The bytes as they come, up to a limit."""
         assert self._response is not None
+        is_encoded = "content-encoding" in self._response.headers
+        parts = self._response.iter_bytes() if is_encoded else self._response.iter_raw()
         began = time.monotonic()
         size = 0
         try:
-            for part in self._response.iter_bytes():
+            for part in parts:
                 if self._stop.is_set():
                     raise StoppedError
                 size += len(part)

@@ -79,8 +79,10 @@ class KuboBlocks:
         return self._ahead.get(cid)
 
     def _find(self, cid: Cid) -> memoryview | None:
-        found = self._recent.get(cid)
-        return self.cache.get(cid) if found is None else found
+        found = self.cache.get(cid)
+        if found is None and not self.cache.limit_bytes:
+            found = self._recent.get(cid)
+        return found
 
     def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
         """Ask for one block; see `ahead.Fetch`."""

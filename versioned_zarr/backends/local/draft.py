@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from versioned_zarr.backends.local.files import (
     MAX_PARTS,
+    map_file,
     named,
     naming_failures,
     sync_folder,
@@ -22,6 +23,7 @@ _ALLOCATION_SIZE = 64 << 20
 _ALLOCATE_FROM = 4 << 20
 _ZEROS = bytes(256 << 10)
 _ZEROS_FROM = 1 << 20
+_MAPPED_BYTES = 96 << 20
 
 
 class LocalDraft:
@@ -31,12 +33,16 @@ class LocalDraft:
         folder: the storage's.
         path: where in it the draft lies.
         fd: the open file, which this process holds an exclusive `flock` on, or only reads.
+        keep: takes the view of a pack that was published.
     """
 
-    def __init__(self, folder: Path, path: str, fd: int) -> None:
+    def __init__(
+        self, folder: Path, path: str, fd: int, keep: Callable[[str, memoryview], None]
+    ) -> None:
         self.path = path
         self._folder = folder
         self._fd = fd
+        self._keep = keep
         self._allocated = 0
         self._zeroed = _ZEROS_FROM
         self._zeroing = threading.Lock()
@@ -101,6 +107,10 @@ class LocalDraft:
             os.fsync(self._fd)
             os.rename(self._folder / self.path, target)
             sync_folder(target.parent)
+        if size <= _MAPPED_BYTES:
+            # What was written is read next as a rule, and lies in the page cache still.
+            with contextlib.suppress(OSError):
+                self._keep(path, map_file(self._fd, size, is_at_hand=True))
 
     def close(self) -> None:
         """See `Draft.close`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from versioned_zarr.errors import ReadOnlyError, StorageError, StorageFullError
 from versioned_zarr.storage import Bytes
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux has it
 MAX_PARTS = 512
 """So many buffers at a time: fewer than IOV_MAX of every system."""
 
@@ -75,3 +77,18 @@ def write_rest(fd: int, data: bytes, offset: int) -> None:
     while rest:
         done = os.pwrite(fd, rest, offset)
         rest, offset = rest[done:], offset + done
+
+
+def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
+    """The first bytes of an open file, mapped read-only.
+
+    Args:
+        fd: the file; may be closed afterwards.
+        size: how many bytes.
+        is_at_hand: whether they lie in the page cache, so that they can be mapped all at once,
+            rather than a few pages each time they are read.
+    """
+    if not size:
+        return memoryview(b"")
+    flags = mmap.MAP_SHARED | (_POPULATE if is_at_hand else 0)
+    return memoryview(mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import secrets
 import shutil
@@ -21,7 +20,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from versioned_zarr.backends.local.draft import LocalDraft
-from versioned_zarr.backends.local.files import MAX_PARTS, naming_failures, sync_folder, write_all
+from versioned_zarr.backends.local.files import (
+    MAX_PARTS,
+    map_file,
+    naming_failures,
+    sync_folder,
+    write_all,
+)
 from versioned_zarr.backends.local.log import LocalLog
 from versioned_zarr.storage import Bytes, Draft, Log, Stored
 
@@ -69,15 +74,17 @@ class LocalStorage:
         with naming_failures(self._path(path)):
             fd = os.open(self._path(path), os.O_RDONLY)
             try:
-                size = os.fstat(fd).st_size
-                mapped = memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ) if size else b"")
+                mapped = map_file(fd, os.fstat(fd).st_size)
             finally:
                 os.close(fd)
+        self._keep(path, mapped)
+        return mapped
+
+    def _keep(self, path: str, mapped: memoryview) -> None:
         with self._guard:
             self._maps[path] = mapped
             if len(self._maps) > _MAPPED_FILES:
                 del self._maps[next(iter(self._maps))]
-        return mapped
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
         """See `Storage.read`; never from the map, since logs and refs grow."""
@@ -185,7 +192,7 @@ class LocalStorage:
             target.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             fcntl.flock(fd, fcntl.LOCK_EX)
-        return LocalDraft(self.folder, path, fd)
+        return LocalDraft(self.folder, path, fd, self._keep)
 
     def adopt_draft(self, path: str) -> Draft | None:
         """See `Storage.adopt_draft`."""
@@ -196,12 +203,12 @@ class LocalStorage:
             except BlockingIOError:
                 os.close(fd)
                 return None
-        return LocalDraft(self.folder, path, fd)
+        return LocalDraft(self.folder, path, fd, self._keep)
 
     def read_draft(self, path: str) -> Draft:
         """See `Storage.read_draft`."""
         with naming_failures(self._path(path)):
-            return LocalDraft(self.folder, path, os.open(self._path(path), os.O_RDONLY))
+            return LocalDraft(self.folder, path, os.open(self._path(path), os.O_RDONLY), self._keep)
 
     @contextlib.contextmanager
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
