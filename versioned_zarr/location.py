@@ -251,8 +251,9 @@ def _place(url: str | os.PathLike[str], options: Options) -> Place:
         )
     if "\0" in text:
         raise InvalidUrlError(f"a path cannot hold a NUL byte: {text!r}", url=text)
-    text = text if os.path.exists(text) else spelled_out(text)
-    if _SCHEME.match(text) and not os.path.exists(text):
+    is_path = os.path.exists(text)
+    text = text if is_path else spelled_out(text)
+    if _SCHEME.match(text) and not is_path:
         scheme = urlsplit(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):
             # The backend needs a package that most repositories do without.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from versioned_zarr.errors import CorruptError
-from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_ours
 from versioned_zarr.ipld.dag_pb import varint
 
 SECTION_LIMIT_BYTES = 8 << 20
@@ -195,8 +195,8 @@ class Car:
 
 def _cid_size(data: bytes) -> int | None:
     """How many bytes the CID at the beginning of `data` has; None if there is none."""
-    if data[:2] == b"\x01\x55" and data[3:4] == b"\x20" and data[2] in {0x12, 0x1E}:
-        return CID_SIZE if len(data) >= CID_SIZE else None
+    if is_ours(data[:CID_SIZE]):
+        return CID_SIZE
     if data[:2] == _CIDV0:
         return 34 if len(data) >= 34 else None
     at = 0

@@ -117,7 +117,7 @@ def hash_of(cid: Cid) -> HashFunction:
         InvalidCidError: `cid` is of a kind that versioned_zarr does not compute.
         MissingDependencyError: as for `hash_function`.
     """
-    name = _CODES.get(cid[2]) if _is_ours(cid) else None
+    name = _CODES.get(cid[2]) if is_ours(cid) else None
     if name is None:
         raise InvalidCidError(
             f"the CID {_in_words(cid)} is of an unknown kind; known are CIDv1, raw or dag-pb, "
@@ -127,7 +127,8 @@ def hash_of(cid: Cid) -> HashFunction:
     return hash_function(name)
 
 
-def _is_ours(cid: bytes) -> bool:
+def is_ours(cid: bytes) -> bool:
+    """Tell whether `cid` is of the one kind that is computed here; see the module."""
     return (
         len(cid) == CID_SIZE
         and cid[0] == 1
@@ -193,7 +194,7 @@ def from_text(text: str) -> Cid:
         cid = Cid(base64.b32decode(body + padding, casefold=True))
     except binascii.Error as error:
         raise InvalidCidError(f"{text!r} is not a CID: not base32", text=text) from error
-    if not (_is_ours(cid) or is_foreign(cid)) or to_text(cid) != text.lower():
+    if not (is_ours(cid) or is_foreign(cid)) or to_text(cid) != text.lower():
         raise InvalidCidError(
             f"{text!r} is not a CIDv1, raw or dag-pb, with sha2-256 or blake3", text=text
         )
@@ -206,7 +207,7 @@ def matches(cid: Cid, data: Buffer) -> bool:
     Raises:
         InvalidCidError: the hash function of `cid` is not known here.
     """
-    if _is_ours(cid):
+    if is_ours(cid):
         return hash_of(cid).digest(data) == digest(cid)
     found = multihash.matches(multihash.multihash_of(cid) or b"", data)
     if found is None:

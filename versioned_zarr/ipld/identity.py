@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from versioned_zarr.errors import InvalidCidError
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, to_text
+from versioned_zarr.ipld.cid import Cid, is_ours, to_text
 
 
 def inline(cid: Cid) -> bytes | None:
@@ -12,7 +12,7 @@ def inline(cid: Cid) -> bytes | None:
     Raises:
         InvalidCidError: its length is not the one that it says.
     """
-    if cid[:1] == b"\x01" and len(cid) == CID_SIZE and cid[1] < 0x80 and cid[2]:
+    if is_ours(cid):
         return None  # nearly all there are
     code, at = _varint(cid, 0)
     if code != 1:

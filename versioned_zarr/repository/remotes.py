@@ -133,8 +133,9 @@ def absolute(url: str | os.PathLike[str]) -> str:
     text = os.fspath(url)
     if not text:
         raise InvalidUrlError("a remote needs a path or a URL", url=text)
-    text = text if os.path.exists(text) else spelled_out(text)
-    if not _SCHEME.match(text) or os.path.exists(text):
+    is_path = os.path.exists(text)
+    text = text if is_path else spelled_out(text)
+    if is_path or not _SCHEME.match(text):
         return Path(os.path.abspath(text)).as_uri()
     parts = urlsplit(text)
     if parts.password or (parts.username and parts.scheme != "file"):

@@ -103,6 +103,7 @@ class Lines:
             if found.is_connected:
                 return found
             found.close()
+        # urllib3 types the pool's connections by protocols that leave out what these have.
         made: HTTPConnection = self._pool._new_conn()  # type: ignore[assignment]
         made.timeout = self._timeout.connect_timeout  # type: ignore[assignment]
         made.connect()
