@@ -198,3 +198,13 @@ class Storage(Protocol):
         alone, except that `gc` and `repack` must not run there beside writers.
         """
         ...
+
+
+def look_at(storage: Storage, path: str, start: int = 0, end: int | None = None) -> memoryview:
+    """The bytes at `path` from `start` to `end`, without a copy where the place can do that.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    view = storage.view(path)
+    return storage.read(path, start, end) if view is None else view[start:end]

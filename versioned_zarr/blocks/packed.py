@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
+from versioned_zarr.blocks.buffers import Buffers
 from versioned_zarr.blocks.index import (
     NAME_SIZE,
     Place,
@@ -33,9 +32,9 @@ from versioned_zarr.errors import (
     StorageError,
 )
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld.car import section_header
+from versioned_zarr.ipld.car import block_at, section_header
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage import Storage, look_at
 
 PACKS, INDEX = "packs", "index"
 GC_LOCK = "gc"
@@ -43,6 +42,8 @@ GC_LOCK = "gc"
 HOUSE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that no other's plans are upset."""
 _NEAR = contextlib.nullcontext()
+_BUFFERS = Buffers()
+_NOTHING_READ = memoryview(b""), 0
 _UNCOVERED_PACKS = 16
 _UNCOVERED_ENTRIES = 4096
 
@@ -102,6 +103,7 @@ class PackedStore:
         self._guard = threading.Lock()
         self._rescued: object = None
         self._stored = 0
+        self._read_last = _NOTHING_READ
         self.refresh()
 
     # Reading
@@ -125,35 +127,37 @@ class PackedStore:
     def find_known(self, cid: Cid) -> memoryview | None:
         """As `find`, in the packs that this process knows; looks for no new ones.
 
-        The index must name a place for it, and a section of that digest must be there.
+        Values are read in the order in which they were written, as a rule: what lies behind the
+        block read last is looked at first. Else the index must name a place, and a section of
+        that digest must be there.
         """
+        pack, end = self._read_last
+        span = block_at(pack, end, cid)
+        if span is not None:
+            self._read_last = pack, span[1]
+            return pack[span[0] : span[1]]
         place = self._known.find(cid)
         if place is None:
             return None
         header = section_header(cid, place.size)
         before = len(header)
+        path, start, end = pack_path(place.pack), place.start - before, place.start + place.size
         try:
-            section = self._read(place, before)
+            view = self.storage.view(path)
+            section = self.storage.read(path, start, end) if view is None else view[start:end]
         except FileNotFoundError:
             return None
         found = section[:before]
         # A raw block and a node of the same bytes share their digest, and so their place.
         if found != header and (len(found) < CID_SIZE or _other_codec(found) != header):
             return None
+        if view is not None:
+            self._read_last = view, end
         return section[before:]
-
-    def _read(self, place: Place, before: int = 0) -> memoryview:
-        """The bytes at a place, and some before them."""
-        pack, start, size = place
-        path = pack_path(pack)
-        view = self.storage.view(path)
-        if view is None:
-            return self.storage.read(path, start - before, start + size)
-        return view[start - before : start + size]
 
     def get_joined(self, cids: Sequence[Cid], size_bytes: int) -> memoryview:
         """See `BlockStore.get_joined`; one system call where the blocks lie side by side."""
-        joined = np.empty(size_bytes, "u1").data  # not zeroed first, as a bytearray is
+        joined = _BUFFERS.take(size_bytes)
         if self.verify or not self._read_side_by_side(cids, joined):
             at = 0
             for cid in cids:
@@ -192,7 +196,8 @@ class PackedStore:
         text, place = cids.to_text(cid), None
         for place in self._known.find_all(cid):
             try:
-                data = self._read(place)
+                path, start = pack_path(place.pack), place.start
+                data = look_at(self.storage, path, start, start + place.size)
             except FileNotFoundError:
                 continue
             if cids.matches(cid, data):
@@ -271,6 +276,7 @@ class PackedStore:
                 if run is not None:
                     single.append(run)
             self._known = _Known(stamp, packs, tuple(merged), tuple(single))
+            self._read_last = _NOTHING_READ  # its pack may have gone
         return True
 
     def _stamp(self) -> object:
@@ -283,7 +289,7 @@ class PackedStore:
             if run is None:
                 path = f"{INDEX}/{name}.idx"
                 try:
-                    data = self.storage.view(path) or self.storage.read(path)
+                    data = look_at(self.storage, path)
                     run = run_from_file(data, self.hash.code, path, check=False)
                 except (FileNotFoundError, CorruptError):
                     continue
@@ -300,7 +306,7 @@ class PackedStore:
     def _load_single(self, name: str) -> Run | None:
         path = pack_path(name)
         try:
-            data = self.storage.view(path) or self.storage.read(path)
+            data = look_at(self.storage, path)
             return run_of_pack(name, *read_entries(data, self.hash, path))
         except FileNotFoundError:
             return None
@@ -372,7 +378,7 @@ class PackedStore:
     def _scan(self, name: str) -> Run | None:
         path = pack_path(name)
         try:
-            data = self.storage.view(path) or self.storage.read(path)
+            data = look_at(self.storage, path)
         except FileNotFoundError:
             return None
         return run_of_pack(name, *recover_entries(data, self.hash, path))

@@ -31,6 +31,8 @@ _V1_VERSION = bytes.fromhex("6776657273696f6e01")
 V1_HEADER_SIZE = len(_V1_ROOT) + CID_SIZE + len(_V1_VERSION)
 FIRST_SECTION = DATA_OFFSET + V1_HEADER_SIZE
 
+_MAX_SECTION_HEADER = CID_SIZE + 3  # of a block below 2 MiB
+
 INDEX_ENTRY = np.dtype([("digest", "V32"), ("offset", "<u8")])
 
 
@@ -77,6 +79,27 @@ def header_size(size: int) -> int:
     if length < 0x4000:
         return CID_SIZE + (1 if length < 0x80 else 2)
     return CID_SIZE + (3 if length < 0x200000 else len(varint(length)))
+
+
+def block_at(buffer: memoryview, offset: int, cid: Cid) -> tuple[int, int] | None:
+    """Where the block `cid` lies in a buffer if its section begins at `offset`; None if it doesn't.
+
+    Returns:
+        The offset of its first byte, and of the one behind its last; half a microsecond.
+    """
+    head = buffer[offset : offset + _MAX_SECTION_HEADER].tobytes()
+    before = head.find(cid)
+    if before == 3:  # from 16 KiB to 2 MiB: chunks and leaves
+        length = head[0] - 0x80 + (head[1] - 0x80 << 7) + (head[2] << 14)
+    elif before == 2:
+        length = head[0] - 0x80 + (head[1] << 7)
+    elif before == 1:
+        length = head[0]
+    else:
+        return None
+    end = offset + before + length
+    start = offset + before + CID_SIZE
+    return (start, end) if start <= end <= len(buffer) else None
 
 
 def pack_head(root: Cid, data_end: int) -> bytes:

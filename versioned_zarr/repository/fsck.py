@@ -45,7 +45,7 @@ from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import session_roots
 from versioned_zarr.repository.sessions import read_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
-from versioned_zarr.storage import Draft
+from versioned_zarr.storage import Draft, look_at
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ class _Sound:
         if found is None:
             raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
         path, start, end = found[1]
-        view = self._storage.view(path)
-        return self._storage.read(path, start, end) if view is None else view[start:end]
+        return look_at(self._storage, path, start, end)
 
 
 def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) -> Report:
@@ -276,7 +275,7 @@ def _check_refs(stores: Stores, report: Report) -> set[Cid]:
 def _check_pack(
     stores: Stores, path: str, sound: _Sound, report: Report, *, read_all: bool
 ) -> None:
-    data = stores.storage.view(path) or stores.storage.read(path)
+    data = look_at(stores.storage, path)
     checked = check_pack(data, stores.hash, path, read_all=read_all)
     for fault in checked.faults:
         cid = None if fault.cid is None else to_text(fault.cid)
@@ -291,7 +290,7 @@ def _check_pack(
 
 def _check_index(stores: Stores, report: Report) -> None:
     for stored in stores.storage.list(INDEX):
-        data = stores.storage.view(stored.path) or stores.storage.read(stored.path)
+        data = look_at(stores.storage, stored.path)
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)
         except CorruptError as error:

@@ -38,6 +38,7 @@ from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import reach, ref_roots, session_roots
 from versioned_zarr.repository.sessions import session_info
 from versioned_zarr.repository.stores import Stores
+from versioned_zarr.storage import look_at
 
 TRANSFER_LOCK = "transfer"
 """Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
@@ -83,7 +84,7 @@ class _Found(NamedTuple):
 def _blocks_in(stores: Stores, pack: str) -> list[_Found]:
     """The blocks of a pack, in the order of their places."""
     path = pack_path(pack)
-    data = stores.storage.view(path) or stores.storage.read(path)
+    data = look_at(stores.storage, path)
     try:
         entries, data_end = read_entries(data, stores.hash, path)
     except CorruptError:
@@ -116,7 +117,7 @@ def _rewrite(
     digest_of = stores.hash.digest
     for pack, size in sorted(packs.items()):
         path = pack_path(pack)
-        data = stores.storage.view(path) or stores.storage.read(path)
+        data = look_at(stores.storage, path)
         for cid, start, end in _blocks_in(stores, pack):
             if cid in seen or not keep(cid):
                 continue

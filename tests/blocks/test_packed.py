@@ -1,0 +1,80 @@
+"""Blocks are found in packs, whatever the order in which they are asked for."""
+
+from __future__ import annotations
+
+import random
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from versioned_zarr.backends.memory import MemoryStorage
+from versioned_zarr.blocks import packed
+from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.ipld.car import block_at, section_header
+from versioned_zarr.ipld.cid import Cid, hash_function
+
+HASH = hash_function("sha2-256")
+SIZES = (0, 1, 91, 92, 16_347, 16_348, 100_000, 1 << 20)
+"""Around every length at which what stands before a block grows."""
+
+
+def blocks_of(sizes: tuple[int, ...]) -> list[tuple[Cid, bytes]]:
+    chance = random.Random(1)
+    return [(HASH.raw(data), data) for data in map(chance.randbytes, sizes)]
+
+
+@pytest.fixture
+def store() -> PackedStore:
+    return PackedStore(MemoryStorage(str(uuid.uuid4())), HASH, verify=False)
+
+
+@given(st.sampled_from(SIZES), st.binary(max_size=50), st.integers(0, 60))
+def test_a_block_is_found_where_its_section_begins(size: int, before: bytes, cut: int) -> None:
+    ((cid, data),) = blocks_of((size,))
+    buffer = memoryview(before + section_header(cid, size) + data)
+    span = block_at(buffer, len(before), cid)
+    assert span is not None
+    assert buffer[span[0] : span[1]] == data
+    assert block_at(buffer, len(before), HASH.dag_pb(data)) is None
+    if cut:
+        assert block_at(buffer[:-cut], len(before), cid) is None
+
+
+def test_blocks_come_in_any_order(store: PackedStore) -> None:
+    blocks = blocks_of(SIZES * 4)
+    half = len(blocks) // 2
+    store.put(blocks[:half], blocks[0][0])
+    store.put(blocks[half:], blocks[half][0])
+    chance = random.Random(2)
+    for _ in range(5):
+        assert all(store.get(cid) == data for cid, data in blocks)
+        chance.shuffle(blocks)
+
+
+def test_blocks_read_as_they_were_written_are_not_looked_up(
+    store: PackedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of((20_000,) * 100)
+    store.put(blocks, blocks[0][0])
+    looked_up: list[Cid] = []
+    find = packed._Known.find
+
+    def count(known: packed._Known, cid: Cid) -> packed.Place | None:
+        looked_up.append(cid)
+        return find(known, cid)
+
+    monkeypatch.setattr(packed._Known, "find", count)
+    assert [store.get(cid) for cid, _ in blocks] == [data for _, data in blocks]
+    assert looked_up == [blocks[0][0]]
+
+
+def test_a_pack_that_went_is_not_read_any_more(store: PackedStore) -> None:
+    (first, _), (second, _) = blocks = blocks_of((1000, 1000))
+    store.put(blocks, first)
+    store.get(first)
+    for stored in store.storage.list(packed.PACKS):
+        store.storage.delete(stored.path)
+    store.refresh()
+    assert store.find(second) is None

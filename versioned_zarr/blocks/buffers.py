@@ -1,0 +1,38 @@
+"""Memory for values that are put together from their leaves, used again and again.
+
+Fresh memory costs more than what is copied into it: the system gives it page by page, each zeroed
+first. A buffer comes back once nobody holds a view of it any more.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+_STEP: Final = 1 << 20
+_KEPT: Final = 4
+_LARGEST_KEPT: Final = 8 << 20
+
+
+class Buffers:
+    """Gives buffers, and keeps a few of those that were let go: at most 32 MiB. Thread-safe."""
+
+    def __init__(self) -> None:
+        # Not a lock: a buffer may be let go while this very thread takes another.
+        self._kept: deque[memoryview] = deque(maxlen=_KEPT)
+
+    def take(self, size_bytes: int) -> memoryview:
+        """A buffer of this many bytes, whatever they are, for as long as a view of it lives."""
+        try:
+            memory = self._kept.pop()
+        except IndexError:
+            memory = memoryview(b"")
+        if len(memory) < size_bytes:
+            memory = np.empty(-(-size_bytes // _STEP) * _STEP, "u1").data
+        lease = np.frombuffer(memory, "u1", size_bytes)
+        if len(memory) <= _LARGEST_KEPT:
+            weakref.finalize(lease, self._kept.append, memory).atexit = False
+        return lease.data
