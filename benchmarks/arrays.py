@@ -15,7 +15,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 import versioned_zarr as vz
-from benchmarks.timing import Result, Stopwatch
+from benchmarks.timing import Result, Stopwatch, fetch_memory
 
 Opened = tuple[Store, Callable[[], Store]]
 """A store to write into, and what commits and gives the store to read from."""
@@ -118,6 +118,7 @@ def one_round(
         array[:] = data
         reader = commit()
     opened = zarr.open_array(reader, path="a", mode="r")
+    fetch_memory(data.nbytes)  # for what is read, which is as large whoever reads it
     with watch.measure(f"{name} read"):
         found = opened[:]
     assert np.array_equal(found, data)

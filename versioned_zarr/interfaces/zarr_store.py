@@ -257,8 +257,8 @@ class VersionedStore(Store):
             return await self._in_thread(lambda: answer(*arguments))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """Do what takes long in a thread; what waits for a network has more threads than cores."""
-        threads = _network_threads(os.getpid()) if self._blocks.is_remote else None
+        """Do what takes long in a thread."""
+        threads = _threads(os.getpid(), self._blocks.is_remote)
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     # Writing
@@ -307,8 +307,14 @@ class VersionedStore(Store):
 
 
 @functools.cache
-def _network_threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has none of them
-    return ThreadPoolExecutor(_NETWORK_THREADS, "versioned-zarr")
+def _threads(process: int, is_remote: bool) -> ThreadPoolExecutor:  # noqa: ARG001 - none in a fork
+    """Threads that all stores of this process share.
+
+    What waits for a network has more of them than there are cores. What hashes and copies has as
+    many, since more would only take time from the loop that they work for.
+    """
+    count = _NETWORK_THREADS if is_remote else os.cpu_count() or 1
+    return ThreadPoolExecutor(count, "versioned-zarr")
 
 
 def _unpickle(view: Session | Snapshot, read_only: bool, is_open: bool) -> VersionedStore:
