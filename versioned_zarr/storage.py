@@ -9,10 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 """Anything that holds bytes one after the other and can be written without a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Bytes of an open file, for who can let the system send them without a copy.
+
+    Attributes:
+        fd: the file; stays open as long as what gave this part.
+        start: the first byte.
+        end: the byte behind the last.
+    """
+
+    fd: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
 
 
 class Stored(NamedTuple):
@@ -59,7 +78,7 @@ class Log(Protocol):
 class Draft(Protocol):
     """A pack while one process writes it: sections are added, read back, and published at the end.
 
-    What `write` was given survives the death of the process; `publish` makes it durable.
+    What `write` was given survives the death of the process, and, once published, a loss of power.
     """
 
     path: str
@@ -76,6 +95,10 @@ class Draft(Protocol):
         """The bytes between two offsets."""
         ...
 
+    def part(self, start: int, end: int) -> Bytes | FilePart:
+        """As `read`, to be sent elsewhere; must have been written."""
+        ...
+
     def size(self) -> int:
         """How many bytes there are, room that was set aside included."""
         ...
@@ -84,8 +107,14 @@ class Draft(Protocol):
         """Begin to make durable what was written, without waiting for it."""
         ...
 
-    def publish(self, path: str, size: int) -> None:
-        """Cut the draft at `size` bytes, make it durable, and let it appear whole at `path`."""
+    def publish(self, path: str, size: int, *, durable: bool = True) -> None:
+        """Cut the draft at `size` bytes and let it appear whole at `path`.
+
+        Args:
+            path: where.
+            size: the length in bytes.
+            durable: as for `Storage.put`.
+        """
         ...
 
     def close(self) -> None:

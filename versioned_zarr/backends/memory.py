@@ -225,13 +225,21 @@ class _MemoryDraft:
         with self._storage._guard:
             return memoryview(bytes(self._item.data[start:end]))
 
+    part = read
+
     def size(self) -> int:
         return len(self._item.data)
 
     def start_writeback(self) -> None:
         """Memory is as durable as it gets."""
 
-    def publish(self, path: str, size: int) -> None:
+    def publish(
+        self,
+        path: str,
+        size: int,
+        *,
+        durable: bool = True,  # noqa: ARG002 - memory is as durable as it gets
+    ) -> None:
         with self._storage._guard:
             del self._item.data[size:]
             self._storage._items[path] = self._storage._items.pop(self.path)

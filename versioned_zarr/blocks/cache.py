@@ -1,7 +1,8 @@
 """A local cache of blocks that live elsewhere: packs up to a size, shared by processes.
 
 Holds only blocks whose bytes were compared with their CIDs when they came in. Nothing depends on
-what is in it: any pack of it may go at any time.
+what is in it: any pack of it may go at any time. So nothing waits for the disk, and what was
+written last before the machine went down, and may be torn, is dropped when it is up again.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from versioned_zarr.blocks.packed import PACKS, PackedStore
 from versioned_zarr.blocks.store import Block, Publishable
-from versioned_zarr.errors import StorageError
+from versioned_zarr.errors import ReadOnlyError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes, Storage
@@ -24,6 +26,10 @@ _BATCH_BYTES = 8 << 20
 _BATCH_BLOCKS = 1024
 _TRIMMED_TO = 0.8
 _LOOKED_EVERY_S = 0.1
+_BOOT = "boot"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_WRITTEN_BACK_S = 300
+"""What is older has long reached the disk: Linux leaves nothing for longer than half a minute."""
 
 
 class BlockCache:
@@ -47,6 +53,7 @@ class BlockCache:
         limit_bytes: int = LIMIT_BYTES,
         verify: bool = False,
     ) -> None:
+        _drop_torn(storage)
         self.packed = PackedStore(storage, hash_function, verify=False)
         self.limit_bytes = limit_bytes
         self._verify = verify
@@ -120,7 +127,7 @@ class BlockCache:
     def publish(self, draft: Publishable, root: Cid, size_bytes: int) -> None:
         """Keep a finished draft as a pack."""
         if self.limit_bytes:
-            self.packed.publish(draft, root)
+            self.packed.publish(draft, root, durable=False)
             self._trim(size_bytes)
 
     # Size
@@ -155,6 +162,27 @@ class BlockCache:
                 self.packed.storage.delete(stored.path)
                 size -= stored.size
         self.packed.refresh()
+
+
+def _drop_torn(storage: Storage) -> None:
+    """Remove the packs that were written last before the machine went down, if it did."""
+    try:
+        boot = _BOOT_ID.read_bytes()
+    except OSError:  # not Linux
+        return
+    try:
+        last = bytes(storage.read(_BOOT))
+    except FileNotFoundError:
+        last = b""
+    if last == boot:
+        return
+    packs = storage.list(PACKS)
+    newest_s = max((stored.modified_s for stored in packs), default=0.0)
+    with suppress(StorageError, ReadOnlyError):  # it is looked at again next time
+        for stored in packs:
+            if stored.modified_s > newest_s - _WRITTEN_BACK_S:
+                storage.delete(stored.path)
+        storage.put(_BOOT, [boot], durable=False)
 
 
 def _write(packed: PackedStore, gathered: dict[Cid, Bytes], limit_bytes: int) -> None:

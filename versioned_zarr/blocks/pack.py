@@ -28,12 +28,12 @@ from versioned_zarr.ipld.car import (
     sections,
 )
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
-from versioned_zarr.storage import Bytes, Draft
+from versioned_zarr.storage import Bytes, Draft, FilePart
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
 
-_WRITEBACK_BYTES = 16 << 20
+_TOLD_BYTES = 16 << 20
 
 
 class PackEntries:
@@ -74,7 +74,7 @@ class PackDraft:
         self.is_recovered = False
         self.follower: Follower | None = None
         self._unwritten: set[int] = set()
-        self._sent = 0
+        self._told = 0
         self._writeback: threading.Thread | None = None
 
     @property
@@ -107,15 +107,17 @@ class PackDraft:
             self.is_sound = False
             raise
         self._unwritten.discard(offset)
-        if self.end - self._sent >= _WRITEBACK_BYTES:
-            self._start_writeback()
+        if self.end - self._told >= _TOLD_BYTES:
+            if self.follower is not None:
+                self._told = self.end
+                self.follower.grown()
+            else:
+                self._start_writeback()
 
     def _start_writeback(self) -> None:
         """Let the disk work while the next values are hashed, unless it is at work already."""
         if self._writeback is None or not self._writeback.is_alive():
-            self._sent = self.end
-            if self.follower is not None:
-                self.follower.grown()
+            self._told = self.end
             self._writeback = threading.Thread(target=self._write_back, daemon=True)
             self._writeback.start()
 
@@ -126,6 +128,10 @@ class PackDraft:
     def read(self, start: int, end: int) -> memoryview:
         """The bytes between two offsets."""
         return self.draft.read(start, end)
+
+    def part(self, start: int, end: int) -> Bytes | FilePart:
+        """See `Draft.part`."""
+        return self.draft.part(start, end)
 
     def finished(self, start: int = FIRST_SECTION) -> Iterator[tuple[Cid, int, int]]:
         """The blocks from the offset `start` on that are written, up to the first that is not.
@@ -163,14 +169,14 @@ class PackDraft:
         rest = bytes(data[self.end :])
         self.is_sound = rest.count(0) == len(rest)
 
-    def publish(self, path: str, root: Cid) -> None:
-        """Add the index and the head, and let the pack appear at `path`, durably."""
+    def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
+        """Add the index and the head, and let the pack appear at `path`."""
         if self._writeback is not None:
             self._writeback.join()
         index = encode_index(self.entries.to_array(), self.hash.code)
         self.draft.write(self.end, [index])
         self.draft.write(0, [pack_head(root, self.end)])
-        self.draft.publish(path, self.end + len(index))
+        self.draft.publish(path, self.end + len(index), durable=durable)
 
 
 def pack_of(blocks: Sequence[Block], root: Cid, hash_function: HashFunction) -> list[Bytes]:

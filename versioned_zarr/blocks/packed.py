@@ -229,16 +229,19 @@ class PackedStore:
     def follow(self, draft: Followable) -> None:
         """See `BlockStore.follow`: nothing to do, the draft lies here already."""
 
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """See `BlockStore.expect`: nothing to do."""
+
     def put(self, blocks: Sequence[Block], root: Cid, *, durable: bool = True) -> None:
         """See `BlockStore.put`: one new pack; `durable` as in `Storage.put`."""
         name = new_name()
         self.storage.put(pack_path(name), pack_of(blocks, root, self.hash), durable=durable)
         self._learn(name)
 
-    def publish(self, draft: Publishable, root: Cid) -> None:
-        """See `BlockStore.publish`."""
+    def publish(self, draft: Publishable, root: Cid, *, durable: bool = True) -> None:
+        """See `BlockStore.publish`; `durable` as in `Storage.put`."""
         name = new_name()
-        draft.publish(pack_path(name), root)
+        draft.publish(pack_path(name), root, durable=durable)
         self._learn(name)
 
     @contextlib.contextmanager

@@ -92,10 +92,10 @@ class PartialStore(PackedStore):
         self.flush()
         super().put(blocks, root, durable=durable)
 
-    def publish(self, draft: Publishable, root: Cid) -> None:
+    def publish(self, draft: Publishable, root: Cid, *, durable: bool = True) -> None:
         """See `BlockStore.publish`; as for `put`."""
         self.flush()
-        super().publish(draft, root)
+        super().publish(draft, root, durable=durable)
 
     def flush(self) -> None:
         """Make a pack of the blocks that were fetched."""

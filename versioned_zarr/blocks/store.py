@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage import Bytes
+from versioned_zarr.storage import Bytes, FilePart
 
 Block: TypeAlias = tuple[Cid, Bytes]
 
@@ -24,8 +24,8 @@ class NotNearError(Exception):
 class Publishable(Protocol):
     """A finished draft of a pack, to be taken over by the store."""
 
-    def publish(self, path: str, root: Cid) -> None:
-        """Make the draft a durable pack at `path`."""
+    def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
+        """Make the draft a pack at `path`; `durable` as in `Storage.put`."""
         ...
 
 
@@ -47,6 +47,10 @@ class Followable(Publishable, Protocol):
 
     def finished(self, start: int) -> Iterator[tuple[Cid, int, int]]:
         """The blocks from `start` on that are written: their CIDs, where they begin and end."""
+        ...
+
+    def part(self, start: int, end: int) -> Bytes | FilePart:
+        """Bytes of the draft; see `Draft.part`."""
         ...
 
     def read(self, start: int, end: int) -> memoryview:
@@ -97,6 +101,10 @@ class BlockStore(Protocol):
 
     def follow(self, draft: Followable) -> None:
         """Told of a draft that is begun and will be published here as a rule."""
+        ...
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """Told of blocks that will be put here as a rule, and soon; does not wait."""
         ...
 
     def publish(self, draft: Followable, root: Cid) -> None:

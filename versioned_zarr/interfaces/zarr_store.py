@@ -125,7 +125,7 @@ class VersionedStore(Store):
             return None
         if found.tsize <= INLINE_BYTES:
             return self._read(found, prototype, byte_range)
-        return await self._in_thread(lambda: self._read(found, prototype, byte_range))
+        return await _in_thread(lambda: self._read(found, prototype, byte_range), is_remote=False)
 
     async def _get_from_network(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
@@ -139,8 +139,8 @@ class VersionedStore(Store):
                     return self._read(found, prototype, byte_range)
         except NotNearError:
             pass
-        return await self._in_thread(
-            lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)
+        return await _in_thread(
+            lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range), is_remote=True
         )
 
     def get_sync(
@@ -221,7 +221,9 @@ class VersionedStore(Store):
             for key in keys:
                 yield key
             return
-        while batch := await self._in_thread(lambda: list(itertools.islice(keys, _LISTED_AT_ONCE))):
+        while batch := await _in_thread(
+            lambda: list(itertools.islice(keys, _LISTED_AT_ONCE)), is_remote=True
+        ):
             for key in batch:
                 yield key
 
@@ -254,24 +256,21 @@ class VersionedStore(Store):
             with self._blocks.near():
                 return answer(*arguments)
         except NotNearError:
-            return await self._in_thread(lambda: answer(*arguments))
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """Do what takes long in a thread."""
-        threads = _threads(os.getpid(), self._blocks.is_remote)
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
+            return await _in_thread(lambda: answer(*arguments), is_remote=True)
 
     # Writing
 
     async def set(self, key: str, value: Buffer) -> None:
         """See `zarr.abc.store.Store.set`; survives the death of the process once it returns."""
         data = self._checked(value, "set")
+        session = self.session
+        is_remote = session.working.is_remote
         if len(data) > INLINE_BYTES:
-            await self._in_thread(lambda: self.session.write(key, data))
-        elif self._blocks.is_remote:
-            await self._wait_for(lambda: self.session.write(key, data))
+            await _in_thread(lambda: session.write(key, data), is_remote=is_remote)
+        elif is_remote:
+            await self._wait_for(lambda: session.write(key, data))
         else:
-            self.session.write(key, data)
+            session.write(key, data)
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """As `set`, on the caller's thread."""
@@ -304,6 +303,12 @@ class VersionedStore(Store):
         """See `zarr.abc.store.Store.delete_dir`; one record in the journal, however many keys."""
         self._check_writable()
         await self._wait_for(lambda: self.session.clear(prefix.rstrip("/")))
+
+
+async def _in_thread(work: Callable[[], _T], *, is_remote: bool) -> _T:
+    """Do what takes long in a thread; `is_remote` says whether it waits for a network."""
+    threads = _threads(os.getpid(), is_remote)
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 @functools.cache

@@ -161,7 +161,11 @@ def commit_change(
                 raise _moved(branch, change.base, head)
             root, blocks = _merge_into(stores, head, change, branch, resolve)
         # What the first attempt stored, the next ones find there.
-        prepared = change.prepare() if prepared is None else []
+        if prepared is None:
+            stores.blocks.expect(blocks)
+            prepared = change.prepare()
+        else:
+            prepared = []
         return new_step(stores, root, [*prepared, *blocks], [head], draft)
 
     return move_on(stores, branch, step_from, before_swap)

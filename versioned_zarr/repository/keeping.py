@@ -28,12 +28,14 @@ class Writing(Protocol):
         state: what was written, over what it is based on.
         consumed: up to where it has taken in what all processes wrote.
         closed: how it ended; None while it has not.
+        is_remote: whether to write a value has to wait for a network.
     """
 
     head: SessionHead
     state: Overlay
     consumed: int
     closed: str | None
+    is_remote: bool
 
     @property
     def exists(self) -> bool: ...

@@ -67,6 +67,7 @@ class Working:
         tree_of: Callable[[Cid], Cid],
     ) -> None:
         self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
+        self.is_remote = False
         self.state = Overlay(trees, head.base, root)
         self.drafts = Drafts(storage, blocks, head.id)
         self.consumed = 0

@@ -61,3 +61,15 @@ class BlockStoreContract:
         blocks.put([(cid, data)], cid)
         with blocks.keep([cid]) as is_kept:
             assert is_kept
+
+    def test_blocks_that_were_expected_are_put_as_others_are(self, blocks: BlockStore) -> None:
+        batch: list[Block] = []
+        for _ in range(3):
+            data = secrets.token_bytes(100)
+            batch.append((blocks.hash.raw(data), data))
+        never = secrets.token_bytes(100)
+        blocks.expect(batch[:2])
+        blocks.expect([(blocks.hash.raw(never), never)])
+        blocks.put(batch, batch[0][0])
+        assert not blocks.missing([cid for cid, _ in batch])
+        assert [blocks.get(cid) for cid, _ in batch] == [value for _, value in batch]

@@ -297,6 +297,11 @@ class GatewayBlocks:
         del draft
         self._refuse()
 
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """Refuse."""
+        del blocks
+        self._refuse()
+
     def publish(self, draft: Followable, root: Cid) -> None:
         """Refuse."""
         del draft, root

@@ -8,6 +8,7 @@ docs/design/kubo.md tells why that is enough.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import threading
 from collections import deque
@@ -27,13 +28,12 @@ from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.car import FIRST_SECTION
 from versioned_zarr.ipld.car_v1 import header, section_head
 from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, to_text
-from versioned_zarr.storage import Bytes
+from versioned_zarr.storage import Bytes, FilePart
 
 ASK_BYTES = 64 << 10
 """From this length on it is cheaper to ask whether the node has a block than to send it."""
 BATCH_BYTES = 16 << 20
-PIECE_BYTES = 1 << 20
-LANES = 2
+LANES = 3
 MEMORY_BYTES = 64 << 20
 _CANARY_BYTES = 32
 
@@ -67,6 +67,7 @@ class KuboBlocks:
         self._guard = threading.Lock()
         self._counted_on: set[Cid] = set()
         self._canary: str | None = None
+        self._expected: dict[Cid, tuple[int, Future[None]]] = {}
 
     # Reading
 
@@ -162,10 +163,29 @@ class KuboBlocks:
 
     # Writing
 
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """See `BlockStore.expect`: sends them beside what else is being sent."""
+        if blocks:
+            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0]))
+            process = os.getpid()
+            with self._guard:
+                # What did not come after all is forgotten.
+                under_way = {cid: it for cid, it in self._expected.items() if not it[1].done()}
+                self._expected = under_way | {cid: (process, sending) for cid, _ in blocks}
+
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """See `BlockStore.put`: one request."""
-        self._send(blocks, root)
+        """See `BlockStore.put`: one request, for what was not sent when it was expected."""
+        rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
+        if rest:
+            self._send(rest, root)
         self.cache.put(blocks, root)
+
+    def _was_sent(self, cid: Cid) -> bool:
+        """Whether a block is on the node because it was expected; waits while it is sent."""
+        with self._guard:
+            process, sending = self._expected.pop(cid, (0, None))
+        # A thread of the parent does not live on in a forked child.
+        return sending is not None and process == os.getpid() and sending.exception() is None
 
     def _send(self, blocks: Sequence[Block], root: Cid) -> None:
         self._count_on(cid for cid, _ in blocks)
@@ -346,11 +366,10 @@ class _Sender:
 
         head = header([batch[0][0]])
 
-        def parts() -> Iterator[Bytes]:
+        def parts() -> Iterator[Bytes | FilePart]:
             yield head
             for first, end in runs:
-                for at in range(first, end, PIECE_BYTES):
-                    yield self.draft.read(at, min(at + PIECE_BYTES, end))
+                yield self.draft.part(first, end)
 
         size_bytes = len(head) + sum(end - first for first, end in runs)
         self._blocks.client.import_car(Upload(size_bytes, parts), len(batch))

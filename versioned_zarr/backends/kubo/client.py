@@ -14,7 +14,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from versioned_zarr.errors import (
@@ -24,7 +24,7 @@ from versioned_zarr.errors import (
     StorageFullError,
 )
 from versioned_zarr.ipld.cid import Cid, to_text
-from versioned_zarr.storage import Bytes
+from versioned_zarr.storage import Bytes, FilePart
 
 try:
     import httpx
@@ -71,7 +71,7 @@ class Upload(NamedTuple):
     """
 
     size_bytes: int
-    parts: Callable[[], Iterable[Bytes]]
+    parts: Callable[[], Iterable[Bytes | FilePart]]
 
     @classmethod
     def of(cls, data: bytes) -> Upload:
@@ -126,12 +126,19 @@ class KuboClient:
 
     def in_parallel(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """Call a function for each item, as many at a time as there are connections."""
+        return list(self._threads().map(call, items)) if len(items) > 1 else [*map(call, items)]
+
+    def in_background(self, call: Callable[[], _R]) -> Future[_R]:
+        """Call a function without waiting for it."""
+        return self._threads().submit(call)
+
+    def _threads(self) -> ThreadPoolExecutor:
         process = os.getpid()
         if self._pool is None or self._pool[0] != process:
             pool = ThreadPoolExecutor(CONNECTIONS // 2, "kubo")
             self._pool = (process, pool)
             weakref.finalize(self, pool.shutdown, wait=False)
-        return list(self._pool[1].map(call, items)) if len(items) > 1 else [*map(call, items)]
+        return self._pool[1]
 
     def call(
         self,
@@ -191,7 +198,7 @@ class KuboClient:
                 "Content-Length": str(len(before) + body.size_bytes + len(behind)),
             }
             pieces = itertools.chain([before], body.parts(), [behind])
-            content = cast("Iterable[bytes]", pieces)  # views do as well
+            content = cast("Iterable[bytes]", pieces)  # what `Wire` sends
             answer = self._client().post(command, params=query, content=content, headers=headers)
         if answer.status_code == 200:
             return answer.content

@@ -266,14 +266,17 @@ class LakefsBlocks:
         self.knowledge.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
         values = [block for block in blocks if cids.is_raw(block[0])]
         if values:
-            self._outgoing.put(values, values[0][0])
+            self._outgoing.put(values, values[0][0], durable=False)
 
     def follow(self, draft: Followable) -> None:
         """See `BlockStore.follow`: nothing is sent ahead."""
 
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """See `BlockStore.expect`: nothing to do, nodes are not sent."""
+
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`."""
-        self._outgoing.publish(draft, root)
+        self._outgoing.publish(draft, root, durable=False)
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:

@@ -56,6 +56,7 @@ class BranchWriting:
         self.state = Overlay(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
+        self.is_remote = True
         self.branch = SessionBranch(parts, head, branch)
         self._is_shared = branch is not None
         self._start_again()

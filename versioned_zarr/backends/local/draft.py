@@ -17,7 +17,7 @@ from versioned_zarr.backends.local.files import (
     write_all,
     write_rest,
 )
-from versioned_zarr.storage import Bytes
+from versioned_zarr.storage import Bytes, FilePart
 
 _ALLOCATION_SIZE = 64 << 20
 _ALLOCATE_FROM = 4 << 20
@@ -89,6 +89,10 @@ class LocalDraft:
         with naming_failures(self.path):
             return memoryview(os.pread(self._fd, end - start, start))
 
+    def part(self, start: int, end: int) -> FilePart:
+        """See `Draft.part`."""
+        return FilePart(self._fd, start, end)
+
     def size(self) -> int:
         """See `Draft.size`."""
         return os.fstat(self._fd).st_size
@@ -98,15 +102,17 @@ class LocalDraft:
         with naming_failures(self.path):
             os.fdatasync(self._fd)
 
-    def publish(self, path: str, size: int) -> None:
+    def publish(self, path: str, size: int, *, durable: bool = True) -> None:
         """See `Draft.publish`: cut, fsync, rename, fsync of the folder."""
         target = self._folder / path
         with naming_failures(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.ftruncate(self._fd, size)
-            os.fsync(self._fd)
+            if durable:
+                os.fsync(self._fd)
             os.rename(self._folder / self.path, target)
-            sync_folder(target.parent)
+            if durable:
+                sync_folder(target.parent)
         if size <= _MAPPED_BYTES:
             # What was written is read next as a rule, and lies in the page cache still.
             with contextlib.suppress(OSError):
