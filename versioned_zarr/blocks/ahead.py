@@ -7,11 +7,12 @@ other side.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol
 
+from versioned_zarr.blocks.background import Background
 from versioned_zarr.blocks.flights import Flights
 from versioned_zarr.blocks.foresight import Foresight
 from versioned_zarr.blocks.nearness import Nearness
@@ -21,6 +22,7 @@ from versioned_zarr.ipld.cid import Cid
 
 WHOLE_BYTES: Final = 1 << 20
 """A node that is no longer than this in all comes with all below it."""
+_AT_ONCE: Final = 4
 
 _ALL: weakref.WeakSet[Ahead] = weakref.WeakSet()
 
@@ -81,6 +83,7 @@ class Ahead:
         """Know nothing of what was read, nor of what is under way."""
         self._flights = Flights()
         self._foresight = Foresight()
+        self._background = Background(_AT_ONCE)
 
     def get(self, cid: Cid) -> memoryview:
         """The bytes of a block.
@@ -97,8 +100,7 @@ class Ahead:
         else:
             self._foresight.saw(cid, lambda: self._sizes_below(cid, found))
             for following in self._foresight.after(cid):
-                both = (following, following)
-                threading.Thread(target=self._bring_whole, args=both, daemon=True).start()
+                self._background.do(partial(self._bring_whole, following, following))
         return found
 
     def _bring(self, cid: Cid) -> memoryview:

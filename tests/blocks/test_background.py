@@ -1,0 +1,68 @@
+"""Work that nobody waits for is done, in few threads, and never holds up the end."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from versioned_zarr.blocks.background import Background
+
+
+def test_more_work_than_threads_is_all_done() -> None:
+    background = Background(3)
+    names: set[str] = set()
+    done = threading.Semaphore(0)
+
+    def work() -> None:
+        names.add(threading.current_thread().name)
+        done.release()
+
+    for _ in range(100):
+        background.do(work)
+    assert all(done.acquire(timeout=10) for _ in range(100))
+    assert 1 <= len(names) <= 3
+
+
+def test_a_thread_is_used_again() -> None:
+    background = Background(4)
+    names: set[str] = set()
+    for _ in range(20):
+        done = threading.Event()
+
+        def work(done: threading.Event = done) -> None:
+            names.add(threading.current_thread().name)
+            done.set()
+
+        background.do(work)
+        assert done.wait(10)
+        time.sleep(0.002)  # until it is idle again
+    assert len(names) <= 2
+
+
+def test_threads_end_with_who_had_them() -> None:
+    before = threading.active_count()
+    background = Background(4)
+    gate = threading.Barrier(5)
+    for _ in range(4):
+        background.do(lambda: gate.wait(10))
+    gate.wait(10)
+    del background
+    gc.collect()
+    limit_s = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < limit_s:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("work", ["time.sleep(600)", "None"])
+def test_the_process_ends_whatever_is_being_done(work: str) -> None:
+    code = (
+        "import time\nfrom versioned_zarr.blocks.background import Background\n"
+        f"b = Background(2)\nb.do(lambda: {work})\ntime.sleep(0.1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

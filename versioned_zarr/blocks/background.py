@@ -1,0 +1,50 @@
+"""Threads for work that nobody waits for, kept for the next of it.
+
+To start a thread waits until it runs, which takes long where other threads keep the interpreter
+busy. These never hold up the end of the process, as those of `concurrent.futures` do.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeAlias
+
+_Work: TypeAlias = Callable[[], object]
+
+
+class Background:
+    """Does work in up to so many threads; what fails in it is for the work to tell.
+
+    Args:
+        threads: how many at most.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._left = threads
+        self._guard = threading.Lock()
+        for _ in range(threads):
+            weakref.finalize(self, self._queue.put, None).atexit = False
+
+    def do(self, work: _Work) -> None:
+        """Have work done, and do not wait for it."""
+        self._queue.put(work)
+        if self._idle.acquire(blocking=False):
+            return
+        with self._guard:
+            is_wanted = self._left > 0
+            self._left -= is_wanted
+        if is_wanted:
+            arguments = (self._queue, self._idle)
+            threading.Thread(target=_work, args=arguments, daemon=True).start()
+
+
+def _work(queue: SimpleQueue[_Work | None], idle: threading.Semaphore) -> None:
+    while (work := queue.get()) is not None:
+        work()
+        del work  # and what it holds, while there is nothing to do
+        idle.release()
