@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 import versioned_zarr as vz
-from benchmarks.timing import Result, Stopwatch, fetch_memory
+from benchmarks.folders import new_folder
+from benchmarks.timing import Result, Stopwatch
 
 Opened = tuple[Store, Callable[[], Store]]
 """A store to write into, and what commits and gives the store to read from."""
@@ -72,9 +71,14 @@ def run(rounds: int) -> Iterator[Result]:
 
 
 def small_chunks(rounds: int) -> Iterator[Result]:
-    """4096 chunks of 16 KiB."""
+    """4096 chunks of 16 KiB, on a file system that is fresh, and on one where files come and go."""
     data = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
-    watch = compare(data, (64, 64), rounds, [name for name in STORES if name != "ours, blake3"])
+    names = [name for name in STORES if name != "ours, blake3"]
+    watch = compare(data, (64, 64), rounds, names, is_fresh=True)
+    what = "4096 x 16 KiB, no files removed before, write + commit"
+    yield ratio(watch, what, "write", "Icechunk")
+    yield ratio(watch, what, "write", "LocalStore")
+    watch = compare(data, (64, 64), rounds, names)
     yield from table(watch, "4096 x 16 KiB", ["MemoryStore", "LocalStore", "Icechunk", "ours"])
     yield ratio(watch, "4096 x 16 KiB read", "read", "MemoryStore", 1.15)
     yield ratio(watch, "4096 x 16 KiB read", "read", "Icechunk", 1 / 4)
@@ -94,15 +98,14 @@ def large_chunks(rounds: int) -> Iterator[Result]:
     yield ratio(watch, "64 x 4 MiB read", "read", "Icechunk", 1 / 4)
 
 
-def compare(data: Any, chunks: tuple[int, int], rounds: int, names: list[str]) -> Stopwatch:
+def compare(
+    data: Any, chunks: tuple[int, int], rounds: int, names: list[str], *, is_fresh: bool = False
+) -> Stopwatch:
     watch = Stopwatch()
     for number in range(rounds + 1):
         for name in names:
-            folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".benchmark-"))
-            try:
+            with new_folder(keep=is_fresh) as folder:
                 one_round(watch if number else Stopwatch(), name, folder, data, chunks)
-            finally:
-                shutil.rmtree(folder)
     return watch
 
 
@@ -118,8 +121,7 @@ def one_round(
         array[:] = data
         reader = commit()
     opened = zarr.open_array(reader, path="a", mode="r")
-    fetch_memory(data.nbytes)  # for what is read, which is as large whoever reads it
-    with watch.measure(f"{name} read"):
+    with watch.measure(f"{name} read", data.nbytes):
         found = opened[:]
     assert np.array_equal(found, data)
 
@@ -132,7 +134,12 @@ def table(watch: Stopwatch, what: str, names: list[str]) -> Iterator[Result]:
 
 
 def ratio(
-    watch: Stopwatch, what: str, action: str, peer: str, target: float, name: str = "ours"
+    watch: Stopwatch,
+    what: str,
+    action: str,
+    peer: str,
+    target: float | None = None,
+    name: str = "ours",
 ) -> Result:
     value = watch.ratio(f"{name} {action}", f"{peer} {action}")
     return Result(f"{what}: {name} / {peer}", value, "x", target)

@@ -8,8 +8,6 @@ py-hamt asks for zarr 3.0 and is installed without its dependencies.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +17,13 @@ import numpy as np
 import zarr
 
 import versioned_zarr as vz
+from benchmarks.folders import new_folder
 from benchmarks.timing import Result, Stopwatch
 from tests.servers.daemon import Daemon, start, stop
 
 
 def run(rounds: int) -> Iterator[Result]:
-    rounds = min(rounds, 3)
+    rounds = min(rounds, 5)
     small = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
     yield from measure("4096 x 16 KiB", small, (64, 64), rounds, with_peers=True)
     large = np.random.default_rng(2).random((64, 1 << 20), dtype="f4")
@@ -36,16 +35,16 @@ def measure(
 ) -> Iterator[Result]:
     watch = Stopwatch()
     for _ in range(rounds):
-        with folder() as place:
+        with new_folder(keep=True) as place:
             one_round(watch, data, chunks, place)
             if with_peers:
                 py_hamt(watch, data, chunks, place)
                 ipfsspec(watch, data, place)
     for name in watch.times:
         yield Result(f"{what} {name}", watch.median(name) * 1e3, "ms")
-    yield Result(
-        f"{what}: write + commit / dag import", watch.ratio("ours write", "dag import"), "x", 1.15
-    )
+    for how in ("write by key", "write"):
+        value = watch.ratio(f"ours {how}", "dag import")
+        yield Result(f"{what}: {how} + commit / dag import", value, "x", 1.15)
     yield Result(
         f"{what}: warm read / folder's", watch.ratio("ours warm read", "folder read"), "x", 1.3
     )
@@ -62,11 +61,18 @@ def measure(
 
 
 def one_round(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path) -> None:
+    with node() as daemon, home(place / "writer-by-key"):
+        session = vz.create(f"{daemon.url}/benchmark").session()
+        values = values_of(data, chunks)
+        with watch.measure("ours write by key", 4 * data.nbytes):
+            for key, value in values.items():
+                session.write(key, value)
+            session.commit("benchmark")
     with node() as daemon, home(place / "writer"):
         repository = vz.create(f"{daemon.url}/benchmark")
         session = repository.session()
         array = create(session.store, data, chunks)
-        with watch.measure("ours write"):
+        with watch.measure("ours write", 4 * data.nbytes):
             array[:] = data
             session.commit("benchmark")
         snapshot = repository.checkout()
@@ -79,7 +85,7 @@ def one_round(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path)
     session.commit("benchmark")
     read(watch, "folder read", local.checkout().store, data)
     with node() as daemon:
-        with watch.measure("dag import"):
+        with watch.measure("dag import", 4 * data.nbytes):
             daemon.ipfs("dag", "import", "--pin-roots=false", str(car))
         with home(place / "reader"):
             far = vz.open_snapshot(snapshot.cid, gateways=[daemon.gateway])
@@ -93,6 +99,18 @@ def one_round(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path)
             read(watch, "ours cold read", there.checkout("read").store, data)
 
 
+def values_of(data: Any, chunks: tuple[int, int]) -> dict[str, memoryview]:
+    """The values that an array's chunks are, by key."""
+    rows, columns = chunks
+    return {
+        f"a/c/{row // rows}/{column // columns}": np.ascontiguousarray(
+            data[row : row + rows, column : column + columns]
+        ).data.cast("B")
+        for row in range(0, data.shape[0], rows)
+        for column in range(0, data.shape[1], columns)
+    }
+
+
 def create(store: Any, data: Any, chunks: tuple[int, int]) -> Any:
     group = zarr.create_group(store)
     return group.create_array(
@@ -101,7 +119,7 @@ def create(store: Any, data: Any, chunks: tuple[int, int]) -> Any:
 
 
 def read(watch: Stopwatch, name: str, store: Any, data: Any) -> None:
-    with watch.measure(name):
+    with watch.measure(name, 4 * data.nbytes):
         found = zarr.open_array(store, path="a", mode="r")[:]
     assert np.array_equal(found, data)
 
@@ -122,7 +140,7 @@ def py_hamt(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path) -
         loop = zarr.core.sync.sync
         cas, hamt, store = loop(open_store(daemon))
         array = create(store, data, chunks)
-        with watch.measure("py-hamt write"):
+        with watch.measure("py-hamt write", 4 * data.nbytes):
             array[:] = data
             loop(hamt.make_read_only())
         root = hamt.root_node_id
@@ -148,7 +166,7 @@ def ipfsspec(watch: Stopwatch, data: Any, place: Path) -> None:
 
 @contextmanager
 def node() -> Iterator[Daemon]:
-    with folder() as place:
+    with new_folder(keep=True) as place:
         daemon = start(place)
         try:
             yield daemon
@@ -167,12 +185,3 @@ def home(place: Path) -> Iterator[None]:
             del os.environ["VERSIONED_ZARR_HOME"]
         else:
             os.environ["VERSIONED_ZARR_HOME"] = before
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".benchmark-"))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

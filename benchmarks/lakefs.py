@@ -10,12 +10,10 @@ synchronous file systems.
 from __future__ import annotations
 
 import json
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +22,8 @@ import urllib3
 import zarr
 
 import versioned_zarr as vz
-from benchmarks.ipfs import create, home, read
+from benchmarks.folders import new_folder
+from benchmarks.ipfs import create, home, read, values_of
 from benchmarks.timing import Result, Stopwatch
 from tests.servers.lakefs import LakefsServer, make_server
 
@@ -57,8 +56,8 @@ def run(rounds: int) -> Iterator[Result]:
 
 @contextmanager
 def server() -> Iterator[LakefsServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        lakefs = make_server(Path(folder))
+    with new_folder() as folder:
+        lakefs = make_server(folder)
         lakefs.start()
         try:
             yield lakefs
@@ -76,7 +75,7 @@ def has_lakefs_spec() -> bool:
 
 def ours(watch: Stopwatch, lakefs: LakefsServer, data: Any) -> None:
     repository = write(watch, "ours write", lakefs, data)
-    with tempfile.TemporaryDirectory() as reader, home(Path(reader)):
+    with new_folder() as reader, home(reader):
         there = vz.open(repository.url, **lakefs.options)
         read(watch, "ours read", there.checkout().store, data)
 
@@ -87,7 +86,7 @@ def ours_as_many(watch: Stopwatch, lakefs: LakefsServer, data: Any) -> None:
 
 
 def write(watch: Stopwatch, name: str, lakefs: LakefsServer, data: Any) -> Any:
-    with tempfile.TemporaryDirectory() as writer, home(Path(writer)):
+    with new_folder() as writer, home(writer):
         repository = lakefs.create()
         session = repository.session()
         array = create(session.store, data, (64, 64))
@@ -126,11 +125,7 @@ def bare(watch: Stopwatch, lakefs: LakefsServer, data: Any) -> None:
     pool = urllib3.PoolManager(maxsize=THREADS)
     headers = urllib3.make_headers(basic_auth=f"{lakefs.access_key_id}:{lakefs.secret_access_key}")
     at = f"{lakefs.endpoint}/api/v1/repositories/{client.repository}"
-    chunks = {
-        f"a/c/{i}/{j}": data[64 * i : 64 * i + 64, 64 * j : 64 * j + 64].tobytes()
-        for i in range(data.shape[0] // 64)
-        for j in range(data.shape[1] // 64)
-    }
+    chunks = {key: bytes(value) for key, value in values_of(data, (64, 64)).items()}
 
     def send(key: str) -> int:
         url = f"{at}/branches/main/objects?path={quote(key, safe='')}"

@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import versioned_zarr as vz
+from benchmarks.folders import new_folder
 from benchmarks.timing import Result
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".benchmark-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def run(_: int) -> Iterator[Result]:
@@ -41,7 +30,7 @@ def size_of(folder: Path) -> int:
 
 def imports() -> Iterator[Result]:
     # As installed packages have it: compiled once. The first, uncounted, run compiles.
-    with scratch() as cache:
+    with new_folder() as cache:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         took = import_ms("import versioned_zarr", environment)
@@ -80,7 +69,7 @@ print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def million_values() -> Iterator[Result]:
-    with scratch() as folder:
+    with new_folder() as folder:
         command = [sys.executable, "-c", MILLION, str(folder / "r.vz")]
         output = subprocess.run(command, capture_output=True, check=True)
         seconds, mebibytes = (float(text) for text in output.stdout.split())
@@ -111,7 +100,7 @@ print((time.perf_counter() - start) * 1e3)
 
 
 def million_chunks() -> Iterator[Result]:
-    with scratch() as folder:
+    with new_folder() as folder:
         url = folder / "r.vz"
         repository = vz.create(url)
         with repository.session(message="a million chunks") as session:
@@ -147,7 +136,7 @@ def million_chunks() -> Iterator[Result]:
 
 
 def many_commits() -> Iterator[Result]:
-    with scratch() as folder:
+    with new_folder() as folder:
         repository = vz.create(folder / "r.vz")
         hundreds, sizes = [], []
         for _ in range(100):
@@ -167,7 +156,7 @@ def many_commits() -> Iterator[Result]:
         start = time.perf_counter()
         assert sum(1 for _ in repository.log()) == 10_001
         yield Result("  log of all", (time.perf_counter() - start) * 1e3, "ms")
-    with scratch() as folder:
+    with new_folder() as folder:
         repository = vz.create(folder / "r.vz")
         for number in range(1500):
             with repository.session(message="an attribute") as session:
@@ -187,7 +176,7 @@ def commit_often(url: str, worker: int, commits: int, go: object) -> None:
 
 def storm() -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
-    with scratch() as folder:
+    with new_folder() as folder:
         url = str(folder / "r.vz")
         repository = vz.create(url)
         go = context.Barrier(9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -34,8 +35,18 @@ class Stopwatch:
     times: dict[str, list[float]] = field(default_factory=dict)
 
     @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: str, memory_bytes: int = 0) -> Iterator[None]:
+        """Time what is done in the context.
+
+        Args:
+            name: what it is.
+            memory_bytes: so much memory is used and freed before, so that the system has it at
+                hand. A virtual machine's host may take idle memory back, and getting it again can
+                cost more than all that is measured, for whoever asks first.
+        """
         gc.collect()
+        os.sync()  # what earlier rounds left to be written
+        np.ones(memory_bytes, "u1")
         start = time.perf_counter()
         yield
         self.times.setdefault(name, []).append(time.perf_counter() - start)
@@ -47,12 +58,3 @@ class Stopwatch:
         """The median, round by round, of one time over another."""
         pairs = zip(self.times[name], self.times[other], strict=True)
         return statistics.median(one / two for one, two in pairs)
-
-
-def fetch_memory(size_bytes: int) -> None:
-    """Use memory and free it at once, so that the system has it at hand.
-
-    A virtual machine's host may take idle memory back. Getting it again can cost more than all
-    that is measured, and falls on whoever asks first.
-    """
-    np.ones(size_bytes, "u1")

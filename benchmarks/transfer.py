@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import versioned_zarr as vz
-from benchmarks.scale import scratch
+from benchmarks.folders import new_folder
 from benchmarks.timing import Result
 from tests.repository.moving import commit, watched
 
@@ -25,7 +25,7 @@ LAYOUTS = {
 
 def run(_: int) -> Iterator[Result]:
     for layout, key in LAYOUTS.items():
-        with scratch() as folder:
+        with new_folder() as folder:
             ours, theirs = folder / "ours.vz", folder / "theirs.vz"
             make(ours, theirs, key)
             gc.collect()  # what the two had in memory goes

@@ -24,7 +24,7 @@ SMALL_BYTES: Final = 256 << 10
 """What a node links to comes together if it is no longer than this on average."""
 UNSEEN_BYTES: Final = 4 << 20
 """What a node holds that was not seen yet must be no longer than this, all in all."""
-NODES_AHEAD: Final = 2
+NODES_AHEAD: Final = 3
 _REMEMBERED: Final = 1 << 17
 
 
