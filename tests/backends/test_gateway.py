@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,13 +37,6 @@ VALUES = {
     "a/b/medium": BIG[: 2 << 20],
     **{f"many/{number:050d}": b"%d" % number for number in range(5000)},
 }
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("VERSIONED_ZARR_GATEWAYS", raising=False)
-    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,11 +19,6 @@ pytest.importorskip("cryptography")
 from versioned_zarr.backends.gateway.names import _verify
 from versioned_zarr.ipld.ipns import public_key, read_record
 from versioned_zarr.ipld.pasted import read_name
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

@@ -29,12 +29,6 @@ pytestmark = pytest.mark.compat
 MIB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture
 def url(node: Daemon) -> str:
     return f"{node.url}/{uuid.uuid4()}"

@@ -28,12 +28,6 @@ from versioned_zarr.testing import (
 pytestmark = pytest.mark.compat
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture(params=["sha2-256", "blake3"])
 def blocks(node: Daemon, tmp_path: Path, request: pytest.FixtureRequest) -> BlockStore:
     storage = LocalStorage(tmp_path / "cache")

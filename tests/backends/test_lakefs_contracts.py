@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,12 +14,6 @@ from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.testing import RepositoryContract
 
 pytestmark = pytest.mark.compat
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 class TestLakefsRepository(RepositoryContract):

@@ -18,12 +18,6 @@ from versioned_zarr.repository.repository import BlockRepository
 pytestmark = pytest.mark.compat
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture
 def repository(lakefs: LakefsServer) -> BlockRepository:
     return lakefs.create()

@@ -151,22 +151,22 @@ def commit_change(
         InvalidInputError: `resolve` is nothing that decides.
     """
     check_resolve(resolve)
-    prepared: list[Block] | None = None
+    is_prepared = False
 
     def step_from(head: Commit) -> Step:
-        nonlocal prepared
+        nonlocal is_prepared
         root, blocks = change.root, list(change.blocks.items())
         if head.cid != change.base.cid:
             if not may_merge:
                 raise _moved(branch, change.base, head)
             root, blocks = _merge_into(stores, head, change, branch, resolve)
-        # What the first attempt stored, the next ones find there.
-        if prepared is None:
-            stores.blocks.expect(blocks)
-            prepared = change.prepare()
-        else:
-            prepared = []
-        return new_step(stores, root, [*prepared, *blocks], [head], draft)
+        step = new_step(stores, root, blocks, [head], draft)
+        if is_prepared:
+            return step
+        stores.blocks.expect(step.blocks)
+        values = change.prepare()
+        is_prepared = True  # what the first attempt stored, the next ones find there
+        return step._replace(blocks=[*values, *step.blocks])
 
     return move_on(stores, branch, step_from, before_swap)
 
