@@ -27,16 +27,24 @@ def run(rounds: int) -> Iterator[Result]:
     small = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
     yield from measure("4096 x 16 KiB", small, (64, 64), rounds, with_peers=True)
     large = np.random.default_rng(2).random((64, 1 << 20), dtype="f4")
-    yield from measure("64 x 4 MiB", large, (1, 1 << 20), rounds, with_peers=False)
+    yield from measure("64 x 4 MiB", large, (1, 1 << 20), rounds)
+    what = "4096 x 16 KiB, where files come and go"
+    yield from measure(what, small, (64, 64), min(rounds, 3), is_fresh=False)
 
 
 def measure(
-    what: str, data: Any, chunks: tuple[int, int], rounds: int, *, with_peers: bool
+    what: str,
+    data: Any,
+    chunks: tuple[int, int],
+    rounds: int,
+    *,
+    with_peers: bool = False,
+    is_fresh: bool = True,
 ) -> Iterator[Result]:
     watch = Stopwatch()
     for _ in range(rounds):
-        with new_folder(keep=True) as place:
-            one_round(watch, data, chunks, place)
+        with new_folder(keep=is_fresh) as place:
+            one_round(watch, data, chunks, place, keep=is_fresh)
             if with_peers:
                 py_hamt(watch, data, chunks, place)
                 ipfsspec(watch, data, place)
@@ -60,15 +68,17 @@ def measure(
             yield Result(f"{what} {action}: {ours} / {peer}", value, "x", target)
 
 
-def one_round(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path) -> None:
-    with node() as daemon, home(place / "writer-by-key"):
+def one_round(
+    watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path, *, keep: bool
+) -> None:
+    with node(keep=keep) as daemon, home(place / "writer-by-key"):
         session = vz.create(f"{daemon.url}/benchmark").session()
         values = values_of(data, chunks)
         with watch.measure("ours write by key", 4 * data.nbytes):
             for key, value in values.items():
                 session.write(key, value)
             session.commit("benchmark")
-    with node() as daemon, home(place / "writer"):
+    with node(keep=keep) as daemon, home(place / "writer"):
         repository = vz.create(f"{daemon.url}/benchmark")
         session = repository.session()
         array = create(session.store, data, chunks)
@@ -84,13 +94,13 @@ def one_round(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path)
     create(session.store, data, chunks)[:] = data
     session.commit("benchmark")
     read(watch, "folder read", local.checkout().store, data)
-    with node() as daemon:
+    with node(keep=keep) as daemon:
         with watch.measure("dag import", 4 * data.nbytes):
             daemon.ipfs("dag", "import", "--pin-roots=false", str(car))
         with home(place / "reader"):
             far = vz.open_snapshot(snapshot.cid, gateways=[daemon.gateway])
             read(watch, "ours, by a gateway, cold read", far.store, data)
-    with node() as daemon:
+    with node(keep=keep) as daemon:
         with home(place / "pusher"):
             vz.create(f"{daemon.url}/benchmark")
             local.push(f"{daemon.url}/benchmark", ["main:read"])
@@ -165,8 +175,8 @@ def ipfsspec(watch: Stopwatch, data: Any, place: Path) -> None:
 
 
 @contextmanager
-def node() -> Iterator[Daemon]:
-    with new_folder(keep=True) as place:
+def node(*, keep: bool = True) -> Iterator[Daemon]:
+    with new_folder(keep=keep) as place:
         daemon = start(place)
         try:
             yield daemon

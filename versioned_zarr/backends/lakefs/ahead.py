@@ -31,7 +31,7 @@ _REMEMBERED: Final = 1 << 16
 Fetch = Callable[[Cid], memoryview]
 
 
-class Ahead:
+class ValuesAhead:
     """See the module; those who want the same value wait for one request. Thread-safe; forks.
 
     Args:

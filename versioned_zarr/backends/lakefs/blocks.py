@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from versioned_zarr.backends.lakefs.ahead import Ahead
+from versioned_zarr.backends.lakefs.ahead import ValuesAhead
 from versioned_zarr.backends.lakefs.commits import Commits
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Lake
@@ -64,7 +64,7 @@ class LakefsBlocks:
         self._outgoing = PackedStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearness = Nearness()
-        self._ahead = Ahead(self._fetch, cache.__contains__, self._links)
+        self._ahead = ValuesAhead(self._fetch, cache.__contains__, self._links)
         self._guard = threading.Lock()
         # Which value, and which of its bytes, a leaf is.
         self._leaves: OrderedDict[Cid, tuple[Cid, int, int]] = OrderedDict()
