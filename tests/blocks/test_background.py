@@ -45,18 +45,19 @@ def test_a_thread_is_used_again() -> None:
 
 
 def test_threads_end_with_who_had_them() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     background = Background(4)
     gate = threading.Barrier(5)
     for _ in range(4):
         background.do(lambda: gate.wait(10))
     gate.wait(10)
+    threads = set(threading.enumerate()) - before
+    assert len(threads) == 4
     del background
     gc.collect()
-    limit_s = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < limit_s:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize("work", ["time.sleep(600)", "None"])

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.blocks import packed
+from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.ipld.car import block_at, section_header
+from versioned_zarr.ipld.car import block_at, header_size_in, section_header
 from versioned_zarr.ipld.cid import Cid, hash_function
 
 HASH = hash_function("sha2-256")
@@ -78,3 +79,31 @@ def test_a_pack_that_went_is_not_read_any_more(store: PackedStore) -> None:
         store.storage.delete(stored.path)
     store.refresh()
     assert store.find(second) is None
+
+
+@given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=12), st.data())
+def test_a_draft_tells_where_its_blocks_lie(sizes: list[int], data: st.DataObject) -> None:
+    storage = MemoryStorage(str(uuid.uuid4()))
+    draft = PackDraft(storage.open_draft("d"), HASH)
+    expected: list[tuple[Cid, bytes]] = []
+    begins: list[int] = []
+    for number, (cid, content) in enumerate(blocks_of(tuple(sizes))):
+        block = (HASH.dag_pb(content), content) if number % 3 == 2 else (cid, content)
+        begins.append(draft.reserve([block]))
+        draft.write(begins[-1], [block])
+        expected.append(block)
+    first = data.draw(st.integers(0, len(begins) - 1))
+    found = list(draft.finished(begins[first]))
+    assert [(cid, bytes(draft.read(low, high))) for cid, low, high in found] == expected[first:]
+    draft.reserve(blocks_of((100,)))  # not written yet
+    assert list(draft.finished(begins[first])) == found
+    adopted = PackDraft(draft.draft, HASH)
+    adopted.recover()
+    assert list(adopted.finished(begins[first])) == found
+
+
+@pytest.mark.parametrize("bits", [7, 14, 21, 28])
+def test_what_stands_before_a_block_is_told_from_the_whole_section(bits: int) -> None:
+    for size in range((1 << bits) - 45, (1 << bits) + 5):
+        before = len(section_header(HASH.raw(b""), size))
+        assert header_size_in(before + size) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -19,15 +20,15 @@ from versioned_zarr.ipld.car import (
     INDEX_ENTRY,
     Section,
     decode_index,
-    decode_varint,
     encode_index,
     header_size,
+    header_size_in,
     pack_head,
     read_pack_head,
     section_header,
     sections,
 )
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
+from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes, Draft, FilePart
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
@@ -37,19 +38,43 @@ _TOLD_BYTES = 16 << 20
 
 
 class PackEntries:
-    """The digests and offsets of the sections of a pack, packed tightly as they come."""
+    """The digests, codecs and offsets of the sections of a pack, packed tightly as they come.
+
+    One thread adds; others may read meanwhile.
+    """
 
     def __init__(self) -> None:
         self._digests = bytearray()
+        self._codecs = bytearray()
         self._offsets = array("Q")
 
     def add(self, cid: Cid, offset: int) -> None:
         """Remember a section that begins at `offset` bytes of the file."""
         self._digests += cid[-32:]
-        self._offsets.append(offset - DATA_OFFSET)
+        self._codecs += cid[1:2]
+        self._offsets.append(offset - DATA_OFFSET)  # the last, as it tells how many there are
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def places(self, start: int, end: int, hash_code: int) -> Iterator[tuple[Cid, int, int]]:
+        """The blocks between two offsets at which sections begin or end: CIDs, from, and to.
+
+        Args:
+            start: where the first section begins.
+            end: where the last one ends.
+            hash_code: the multihash code of the pack.
+        """
+        multihash = bytes((hash_code, 32))
+        first = bisect_left(self._offsets, start - DATA_OFFSET)
+        last = bisect_left(self._offsets, end - DATA_OFFSET)
+        for number in range(first, last):
+            at = self._offsets[number]
+            stop = self._offsets[number + 1] if number + 1 < last else end - DATA_OFFSET
+            digest = bytes(self._digests[32 * number : 32 * number + 32])
+            cid = Cid(b"\x01%c%b%b" % (self._codecs[number], multihash, digest))
+            before = header_size_in(stop - at)
+            yield cid, at + DATA_OFFSET + before, stop + DATA_OFFSET
 
     def to_array(self) -> npt.NDArray[np.void]:
         """The entries with dtype INDEX_ENTRY, in the order they came."""
@@ -137,19 +162,11 @@ class PackDraft:
         """The blocks from the offset `start` on that are written, up to the first that is not.
 
         May run beside `write`.
-
-        Raises:
-            CorruptError: no section lies where one should.
         """
-        at, end = start, self.end
+        end = self.end
         # What is reserved later lies behind `end`; what is written meanwhile is left for later.
         end = min([end, *self._unwritten.copy()])
-        while at < end:
-            length, low = decode_varint(self.draft.read(at, min(at + 10, end)), 0, self.path)
-            low += at
-            cid = Cid(bytes(self.draft.read(low, low + CID_SIZE)))
-            yield cid, low + CID_SIZE, low + length
-            at = low + length
+        return self.entries.places(start, end, self.hash.code)
 
     def recover(self) -> None:
         """Learn from a dead writer's draft which sections it finished."""

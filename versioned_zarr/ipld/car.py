@@ -81,6 +81,18 @@ def header_size(size: int) -> int:
     return CID_SIZE + (3 if length < 0x200000 else len(varint(length)))
 
 
+def header_size_in(length: int) -> int:
+    """How many of the bytes of a whole section stand before its block."""
+    if length < 0x80 + 1:
+        return CID_SIZE + 1
+    if length < 0x4000 + 2:
+        return CID_SIZE + 2
+    size = 3
+    while length - size >= 1 << 7 * size:
+        size += 1
+    return CID_SIZE + size
+
+
 def block_at(buffer: memoryview, offset: int, cid: Cid) -> tuple[int, int] | None:
     """Where the block `cid` lies in a buffer if its section begins at `offset`; None if it doesn't.
 
