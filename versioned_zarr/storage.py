@@ -7,31 +7,34 @@ suite `versioned_zarr.testing.StorageContract` says in code what each method pro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 """Anything that holds bytes one after the other and can be written without a copy."""
 
 
-@dataclass(frozen=True, slots=True)
 class FilePart:
     """Bytes of an open file, for who can let the system send them without a copy.
 
-    Attributes:
-        fd: the file; stays open as long as what gave this part.
+    Args:
+        fd: the file; belongs to this part, which closes it when nobody needs it any more.
         start: the first byte.
         end: the byte behind the last.
     """
 
-    fd: int
-    start: int
-    end: int
+    __slots__ = ("end", "fd", "start")
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        self.fd, self.start, self.end = fd, start, end
 
     def __len__(self) -> int:
         return self.end - self.start
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 class Stored(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import subprocess
@@ -83,7 +84,8 @@ def file(tmp_path: Path) -> Iterator[int]:
 
 
 def test_parts_of_files_come_whole_and_in_order(server: Server, file: int) -> None:
-    parts = [b"before", FilePart(file, 5, 4_000_000), memoryview(b"between"), FilePart(file, 0, 3)]
+    first, last = FilePart(os.dup(file), 5, 4_000_000), FilePart(os.dup(file), 0, 3)
+    parts = [b"before", first, memoryview(b"between"), last]
     upload = Upload(sum(map(len, parts)), lambda: parts)
     client = KuboClient(server.url)
     client.call("dag/import", body=upload)
@@ -94,7 +96,7 @@ def test_parts_of_files_come_whole_and_in_order(server: Server, file: int) -> No
 
 
 def test_a_file_that_is_too_short_is_an_error(server: Server, file: int) -> None:
-    part = FilePart(file, len(CONTENT) - 10, len(CONTENT) + 10)
+    part = FilePart(os.dup(file), len(CONTENT) - 10, len(CONTENT) + 10)
     client = KuboClient(server.url)
     with pytest.raises(StorageError, match="10 of 20 bytes"):
         client.call("dag/import", body=Upload(20, lambda: [part]), is_repeatable=False)

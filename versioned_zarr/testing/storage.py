@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 
 import pytest
 
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage import FilePart, Storage
 
 
 class StorageContract:
@@ -105,6 +106,20 @@ class StorageContract:
         draft.close()
         assert bytes(storage.read("packs/x.car")) == b"123456"
         assert [item.path for item in storage.list("s")] == []
+
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_a_part_of_a_draft_outlives_it(self, storage: Storage, durable: bool) -> None:
+        draft = storage.open_draft("s/1.draft")
+        draft.write(0, [b"1234567"])
+        part = draft.part(2, 6)
+        draft.publish("packs/x.car", 7, durable=durable)
+        draft.close()
+        storage.delete("packs/x.car")
+        assert len(part) == 4
+        if isinstance(part, FilePart):
+            assert os.pread(part.fd, len(part), part.start) == b"3456"
+        else:
+            assert bytes(part) == b"3456"
 
     def test_a_draft_takes_its_parts_in_any_order_from_many_threads(self, storage: Storage) -> None:
         sizes = [(7 * n % 23 + 1) * 9973 for n in range(160)]

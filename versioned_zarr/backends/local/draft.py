@@ -90,8 +90,9 @@ class LocalDraft:
             return memoryview(os.pread(self._fd, end - start, start))
 
     def part(self, start: int, end: int) -> FilePart:
-        """See `Draft.part`."""
-        return FilePart(self._fd, start, end)
+        """See `Draft.part`: with a descriptor of its own, as the draft may be closed meanwhile."""
+        with naming_failures(self.path):
+            return FilePart(os.dup(self._fd), start, end)
 
     def size(self) -> int:
         """See `Draft.size`."""
