@@ -118,20 +118,9 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """See `zarr.abc.store.Store.get`; ranges past the end are clamped as slices are."""
-        if self._blocks.is_remote:
-            return await self._get_from_network(key, prototype, byte_range)
-        found = self._view.find(key)
-        if found is None:
-            return None
-        if found.tsize <= INLINE_BYTES:
-            return self._read(found, prototype, byte_range)
-        return await _in_thread(lambda: self._read(found, prototype, byte_range), is_remote=False)
-
-    async def _get_from_network(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
-    ) -> Buffer | None:
+        blocks = self._blocks
         try:
-            with self._blocks.near():
+            with blocks.near():
                 found = self._view.find(key)
                 if found is None:
                     return None
@@ -140,7 +129,8 @@ class VersionedStore(Store):
         except NotNearError:
             pass
         return await _in_thread(
-            lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range), is_remote=True
+            lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range),
+            is_remote=blocks.is_remote,
         )
 
     def get_sync(
