@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
     from versioned_zarr.repository.fsck import Damage, Report
     from versioned_zarr.repository.gc import Collected
+    from versioned_zarr.repository.keeping import SessionInfo
     from versioned_zarr.repository.merge import Conflict
     from versioned_zarr.repository.protocol import Repository
     from versioned_zarr.repository.ref_moves import RefMove
     from versioned_zarr.repository.remotes import Remotes
     from versioned_zarr.repository.sending import Moving
     from versioned_zarr.repository.session import Session
-    from versioned_zarr.repository.sessions import SessionInfo
     from versioned_zarr.repository.snapshot import Snapshot
     from versioned_zarr.repository.stats import Stats
     from versioned_zarr.repository.transfer import Transfer
@@ -85,7 +85,7 @@ _MODULES = {
     "Report": "repository.fsck",
     "Repository": "repository.protocol",
     "Session": "repository.session",
-    "SessionInfo": "repository.sessions",
+    "SessionInfo": "repository.keeping",
     "Snapshot": "repository.snapshot",
     "Stats": "repository.stats",
     "Transfer": "repository.transfer",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository.journal import SessionHead, read_head
-from versioned_zarr.repository.keeping import Writing
+from versioned_zarr.repository.keeping import SessionInfo, Writing
 from versioned_zarr.repository.publishing import publish_values
-from versioned_zarr.repository.sessions import SessionInfo, drop_session, list_sessions
+from versioned_zarr.repository.sessions import drop_session, list_sessions
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.repository.working import Working
 

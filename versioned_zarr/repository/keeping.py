@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import SessionClosedError
+from versioned_zarr.history.commit import format_time
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.journal import Kind, SessionHead
 from versioned_zarr.repository.overlay import Overlay, Pending
-from versioned_zarr.repository.sessions import SessionInfo
 from versioned_zarr.storage import Bytes
 
 
@@ -63,6 +65,44 @@ class Writing(Protocol):
     def drop_drafts(self) -> None: ...
     def end(self, how: str, *, keep_folder: bool) -> None: ...
     def after_fork(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What can be told of a session without opening it.
+
+    Attributes:
+        id: its name, for `Repository.resume` and `Repository.drop`.
+        branch: where it commits to.
+        base: the CID of the commit that it is based on.
+        author: who opened it.
+        started: when, UTC.
+        last_write: when its journal last grew, UTC.
+        host: the machine that opened it.
+        process: the number of the process there.
+        keys: how many keys it has written or deleted since its last commit.
+        is_alive: whether a process holds one of its drafts open for writing.
+        purpose: what for, if whoever opened it said so.
+        problem: what is wrong with its journal, if anything.
+    """
+
+    id: str
+    branch: str
+    base: str
+    author: str
+    started: datetime
+    last_write: datetime
+    host: str
+    process: int
+    keys: int
+    is_alive: bool
+    purpose: str = ""
+    problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as plain JSON data."""
+        times = {"started": format_time(self.started), "last_write": format_time(self.last_write)}
+        return {**self.__dict__, **times}
 
 
 class Keeper(Protocol):

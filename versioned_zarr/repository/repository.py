@@ -24,13 +24,12 @@ from versioned_zarr.repository.fsck import Report, fsck
 from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead
 from versioned_zarr.repository.journaled import JournalKeeper
-from versioned_zarr.repository.keeping import Keeper, Writing
+from versioned_zarr.repository.keeping import Keeper, SessionInfo, Writing
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.revisions import Version, compared, resolve, resolve_commit
 from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.sessions import SessionInfo
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats, measure
 from versioned_zarr.repository.stores import Publisher, Stores

@@ -17,8 +17,7 @@ from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import RefNotFoundError, SessionNotFoundError
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.repository.journal import SessionHead
-from versioned_zarr.repository.keeping import Writing
-from versioned_zarr.repository.sessions import SessionInfo
+from versioned_zarr.repository.keeping import SessionInfo, Writing
 
 
 class BranchKeeper:
