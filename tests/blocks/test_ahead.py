@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from versioned_zarr.blocks.ahead import WHOLE_BYTES, Ahead
+from versioned_zarr.blocks.background import Background
 from versioned_zarr.blocks.foresight import REQUEST_BYTES
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.store import NotNearError
@@ -19,6 +20,31 @@ from versioned_zarr.ipld.cid import Cid, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 
 HASH = hash_function("sha2-256")
+
+
+class Awaited(Background):
+    """Threads whose work can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self._under_way: list[threading.Event] = []
+
+    def do(self, work: Callable[[], object]) -> None:
+        done = threading.Event()
+        self._under_way.append(done)
+
+        def work_and_tell() -> None:
+            try:
+                work()
+            finally:
+                done.set()
+
+        super().do(work_and_tell)
+
+    def wait(self) -> None:
+        """Return when all that was begun is done."""
+        while self._under_way:
+            assert self._under_way.pop().wait(10)
 
 
 class Afar:
@@ -52,6 +78,7 @@ class Afar:
             ],
             nearness=self.nearness,
         )
+        self.ahead._background = self.background = Awaited()
 
     def _leaf(self, number: int, size_bytes: int) -> Link:
         data = memoryview(number.to_bytes(4, "big") * (size_bytes // 4))
@@ -93,17 +120,11 @@ class Afar:
                 assert self.ahead.get(leaf) == self.blocks[leaf]
                 yield leaf
 
-    def settle(self) -> None:
-        """Wait for what is fetched by others."""
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and "_bring_whole" in thread.name:
-                thread.join(10)
-
 
 def test_neighbours_come_before_they_are_asked_for() -> None:
     afar = Afar(folders=16, values=64, size_bytes=4096)
     assert len(list(afar.read_all())) == 16 * 64
-    afar.settle()
+    afar.background.wait()
     assert len(afar.alone) + len(afar.whole) <= 16 + 4
     assert len(set(afar.whole)) == len(afar.whole)
 
@@ -113,7 +134,7 @@ def test_what_came_unasked_is_never_more_than_what_was_asked_for() -> None:
     afar = Afar(folders=8, values=48, size_bytes=size_bytes)
     assert size_bytes * 48 > WHOLE_BYTES
     for read, _ in enumerate(afar.read_all(), 1):
-        afar.settle()
+        afar.background.wait()
         unread = sum(len(data) for cid, data in afar.near.items() if cid[1] == 0x55)
         unread -= read * size_bytes
         assert unread <= read * max(size_bytes, REQUEST_BYTES)
@@ -127,7 +148,7 @@ def test_where_the_whole_does_not_come_each_block_is_asked_for(fails: Exception)
     afar = Afar(folders=2, values=64, size_bytes=32 << 10)
     afar.fails = fails
     assert len(list(afar.read_all())) == 2 * 64
-    afar.settle()
+    afar.background.wait()
     assert len(afar.alone) == 1 + 2 * 65
 
 

@@ -6,7 +6,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -40,8 +39,9 @@ def test_a_thread_is_used_again() -> None:
 
         background.do(work)
         assert done.wait(10)
-        time.sleep(0.002)  # until it is idle again
-    assert len(names) <= 2
+        assert background._idle.acquire(timeout=10)  # the thread waits for work again
+        background._idle.release()
+    assert len(names) == 1
 
 
 def test_threads_end_with_who_had_them() -> None:
