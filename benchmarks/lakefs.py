@@ -48,7 +48,7 @@ def run(rounds: int) -> Iterator[Result]:
     for action, peer, peers_action, target in (
         ("write", "lakefs-spec", "write", 1 / 3),
         ("read", "lakefs-spec", "read", 1 / 3),
-        ("write", "bare HTTP", "write", None),  # ten at a time beside sixteen
+        ("write", "bare HTTP", "write", 1.2),
         (at_once, "bare HTTP", "write", 1.2),
         ("read", "bare HTTP", "read", 1.2),
     ):
