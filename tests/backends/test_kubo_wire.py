@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +13,7 @@ import pytest
 
 pytest.importorskip("httpx")
 
+from tests.servers.certificates import make_certificate
 from versioned_zarr.backends.kubo.client import KuboClient, Upload
 from versioned_zarr.errors import StorageError
 from versioned_zarr.storage import FilePart
@@ -52,8 +51,7 @@ def server(
 ) -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
     if request.param == "https":
-        certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-        make_certificate(certificate, key)
+        certificate, key = make_certificate(tmp_path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -65,14 +63,6 @@ def server(
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def make_certificate(certificate: Path, key: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext"
-    options = ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *options], check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from tests.servers.certificates import make_certificate
 from tests.servers.lakefs import LakefsServer
 from tests.servers.programs import free_port
 from versioned_zarr.backends.lakefs.lines import Answer, Lines
@@ -145,12 +144,7 @@ class TestOnLakefs:
     def test_a_certificate_that_nobody_vouches_for_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("no openssl to make a certificate with")
-        certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext"
-        options = ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run([*command.split(), *options], check=True, capture_output=True)
+        certificate, key = make_certificate(tmp_path)
         port = free_port()
         settings = {
             "LAKEFS_LISTEN_ADDRESS": f"127.0.0.1:{port}",
