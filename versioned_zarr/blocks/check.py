@@ -14,6 +14,7 @@ from versioned_zarr.ipld.car import (
     decode_varint,
     encode_index,
     header_size,
+    header_size_in,
     pack_head,
     section_header,
 )
@@ -122,8 +123,8 @@ def _candidates(
             yield cid, at + CID_SIZE, at + length
     except CorruptError:
         pass
-    for header in range(CID_SIZE + 1, CID_SIZE + 6):
-        size = following - offset - header
-        if size >= 0 and header_size(size) == header:
-            prefix = bytes(data[offset + header - CID_SIZE :][:4])
-            yield Cid(prefix + digest), offset + header, following
+    header = header_size_in(following - offset)
+    size = following - offset - header
+    if size >= 0 and header_size(size) == header:
+        prefix = bytes(data[offset + header - CID_SIZE :][:4])
+        yield Cid(prefix + digest), offset + header, following
