@@ -1,4 +1,4 @@
-"""Memory for values that are put together from their leaves, used again and again.
+"""Memory for values that are put together from their leaves, or copied, used again and again.
 
 Fresh memory costs more than what is copied into it: the system gives it page by page, each zeroed
 first. A buffer comes back once nobody holds a view of it any more.
@@ -14,13 +14,17 @@ import numpy as np
 
 _STEP: Final = 1 << 20
 _KEPT: Final = 4
-_LARGEST_KEPT: Final = 8 << 20
 
 
 class Buffers:
-    """Gives buffers, and keeps a few of those that were let go: at most 32 MiB. Thread-safe."""
+    """Gives buffers, and keeps up to four of those that were let go. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        largest_bytes: longer ones are not kept.
+    """
+
+    def __init__(self, largest_bytes: int = 8 << 20) -> None:
+        self._largest_bytes = largest_bytes
         # Not a lock: a buffer may be let go while this very thread takes another.
         self._kept: deque[memoryview] = deque(maxlen=_KEPT)
 
@@ -33,6 +37,6 @@ class Buffers:
         if len(memory) < size_bytes:
             memory = np.empty(-(-size_bytes // _STEP) * _STEP, "u1").data
         lease = np.frombuffer(memory, "u1", size_bytes)
-        if len(memory) <= _LARGEST_KEPT:
+        if len(memory) <= self._largest_bytes:
             weakref.finalize(lease, self._kept.append, memory).atexit = False
         return lease.data

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
-import numpy.typing as npt
 
+from versioned_zarr.blocks.buffers import Buffers
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.unixfs import LEAF_SIZE
 from versioned_zarr.storage import Bytes
 
-_SCRATCH = threading.local()
-_SCRATCH_LIMIT_BYTES = 64 << 20
+_LIMIT_BYTES = 64 << 20
+_BUFFERS = Buffers(_LIMIT_BYTES)
 
 
 def copy_of(data: Bytes) -> memoryview:
-    """The bytes as nobody else can change them, until this thread asks again.
-
-    Memory that is used again costs a third of memory that is new.
+    """The bytes as nobody else can change them.
 
     Raises:
         InvalidInputError: these are no bytes.
@@ -28,11 +24,9 @@ def copy_of(data: Bytes) -> memoryview:
     if type(data) is bytes:
         return memoryview(data)
     size = len(data)
-    if size <= LEAF_SIZE or size > _SCRATCH_LIMIT_BYTES:
+    if size <= LEAF_SIZE or size > _LIMIT_BYTES:
         return memoryview(bytes(data))
-    scratch: npt.NDArray[np.uint8] | None = getattr(_SCRATCH, "buffer", None)
-    if scratch is None or len(scratch) < size:
-        scratch = _SCRATCH.buffer = np.empty(size, "u1")
+    copy = _BUFFERS.take(size)
     # As numpy copies it, other threads go on meanwhile.
-    scratch[:size] = np.frombuffer(data, "u1")
-    return scratch[:size].data.toreadonly()
+    np.frombuffer(copy, "u1")[:] = np.frombuffer(data, "u1")
+    return copy.toreadonly()
