@@ -22,6 +22,7 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.config import config as zarr_config
 
 from versioned_zarr.blocks.store import NotNearError
 from versioned_zarr.errors import ReadOnlyError
@@ -36,6 +37,7 @@ INLINE_BYTES = 256 << 10
 """Values up to this length are read and written on the caller's thread."""
 _LISTED_AT_ONCE = 1000
 _NETWORK_THREADS = 32
+_AT_ONCE = "async.concurrency"
 _T = TypeVar("_T")
 
 
@@ -44,6 +46,9 @@ class VersionedStore(Store):
 
     Any key is taken that can be the path of a file: Zarr v2 and v3 documents, chunks of every key
     encoding, and what other conventions put beside them. Thread-safe; pickles by reference.
+
+    The first store of a process whose writes each wait for a server has zarr write 32 chunks at a
+    time, by its setting `async.concurrency`, unless that was set to anything but zarr's own 10.
 
     Args:
         view: the snapshot, which is read-only, or the session.
@@ -58,6 +63,8 @@ class VersionedStore(Store):
         super().__init__(read_only=read_only or view.read_only)
         self._view = view
         self._blocks = view.repository.stores.blocks
+        if isinstance(view, Session) and view.working.is_remote and not self.read_only:
+            _send_more_at_once()
 
     @property
     def view(self) -> Session | Snapshot:
@@ -310,6 +317,16 @@ def _threads(process: int, is_remote: bool) -> ThreadPoolExecutor:  # noqa: ARG0
     """
     count = _NETWORK_THREADS if is_remote else os.cpu_count() or 1
     return ThreadPoolExecutor(count, "versioned-zarr")
+
+
+@functools.cache
+def _send_more_at_once() -> None:
+    """Let zarr write as many chunks at a time as there are threads here; once in a process.
+
+    See docs/design/decisions/zarr-concurrency.md.
+    """
+    if zarr_config.get(_AT_ONCE) == zarr_config.defaults[0]["async"]["concurrency"]:
+        zarr_config.set({_AT_ONCE: _NETWORK_THREADS})
 
 
 def _unpickle(view: Session | Snapshot, read_only: bool, is_open: bool) -> VersionedStore:
