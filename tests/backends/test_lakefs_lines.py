@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,39 +13,11 @@ import urllib3
 from tests.servers.certificates import make_certificate
 from tests.servers.lakefs import LakefsServer
 from tests.servers.programs import free_port
+from tests.servers.scripted import server
 from versioned_zarr.backends.lakefs.lines import Answer, Lines
 from versioned_zarr.errors import StorageError
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=5)
-
-
-@contextmanager
-def server(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Answers connections one after the other, each request on them with the next of the answers.
-
-    An empty answer ends the connection.
-    """
-    asked: list[bytes] = []
-    left = list(answers)
-
-    def serve() -> None:
-        while left:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                while left and (request := client.recv(1 << 16)):
-                    asked.append(request)
-                    answer = left.pop(0)
-                    if not answer:
-                        break
-                    client.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/api", asked
 
 
 def lines(url: str) -> Lines:

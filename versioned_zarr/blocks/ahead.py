@@ -94,10 +94,10 @@ class Ahead:
         near = self._find(cid)
         if near is None:
             self._nearness.check()
-        found = self._bring(cid) if near is None else near
         if cids.is_raw(cid):
-            self._foresight.read(cid, len(found), was_near=near is not None)
-        else:
+            self._foresight.asked(cid, was_near=near is not None)
+        found = self._bring(cid) if near is None else near
+        if not cids.is_raw(cid):
             self._foresight.saw(cid, lambda: self._sizes_below(cid, found))
             for following in self._foresight.after(cid):
                 self._background.do(partial(self._bring_whole, following, following))

@@ -16,7 +16,7 @@ from typing import Final
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
-REQUEST_BYTES: Final = 64 << 10
+REQUEST_BYTES: Final = 128 << 10
 """A value that was asked for counts as so many bytes at least, for the sake of its request."""
 LIMIT_BYTES: Final = 16 << 20
 """No more than this comes at once, whatever was asked for before."""
@@ -136,13 +136,14 @@ class Foresight:
             while len(self._unread) > _REMEMBERED:  # they count as never read
                 del self._unread[next(iter(self._unread))]
 
-    def read(self, leaf: Cid, size_bytes: int, *, was_near: bool) -> None:
-        """Take note of a leaf that was asked for, and whether it had come before that."""
+    def asked(self, leaf: Cid, *, was_near: bool) -> None:
+        """Take note of a leaf that is asked for, and whether it had come before that."""
         if was_near and leaf not in self._unread:
             return
         with self._guard:
             self._unread_bytes -= self._unread.pop(leaf, 0)
-            self._asked_bytes += max(size_bytes, REQUEST_BYTES)
+            place = self._places.get(leaf)
+            self._asked_bytes += max(place.size_bytes if place else 0, REQUEST_BYTES)
 
     def disappointed(self) -> None:
         """What was to come whole did not: the trust has to be earned anew."""

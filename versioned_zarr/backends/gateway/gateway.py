@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from versioned_zarr.errors import CorruptError, InvalidUrlError, MissingDependencyError
 from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES, Car, Section
@@ -23,6 +24,8 @@ from versioned_zarr.ipld.cid import Cid, to_text
 
 try:
     import httpx
+
+    from versioned_zarr.backends.wire import Wire
 except ImportError as error:
     raise MissingDependencyError(
         "snapshots from gateways need the package httpx; pip install 'versioned-zarr[ipfs]'",
@@ -133,6 +136,8 @@ class Gateway:
                     ),
                     headers={"User-Agent": "versioned-zarr", "Accept-Encoding": "identity"},
                     follow_redirects=True,
+                    # What goes through a proxy is left to httpx.
+                    transport=None if getproxies() else Wire(CONNECTIONS),
                 )
                 self._http = (process, client)
                 weakref.finalize(self, client.close)

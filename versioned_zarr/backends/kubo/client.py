@@ -29,7 +29,7 @@ from versioned_zarr.storage import Bytes, FilePart
 try:
     import httpx
 
-    from versioned_zarr.backends.kubo.wire import Wire
+    from versioned_zarr.backends.wire import Wire
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on an IPFS node need the package httpx; pip install 'versioned-zarr[ipfs]'",
