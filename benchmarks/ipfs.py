@@ -1,9 +1,9 @@
 """Arrays on a real IPFS node: written, and read cold and warm, beside the peers.
 
-Each round starts a node of its own, so that no one finds another's blocks. `ipfs dag import` of the
-CAR of the same snapshot is what the node itself can do: it ends with a pin, as ours ends with a ref,
-so that both keep the blocks. Without a pin it is timed as well. The peers are used as their READMEs say;
-py-hamt asks for zarr 3.0 and is installed without its dependencies.
+Each round starts a node of its own, so that no one finds another's blocks. `ipfs dag import` of
+the CAR of the same snapshot is what the node itself can do: it ends with a pin, as ours ends with a
+ref, so that both keep the blocks. Without a pin it is timed as well. The peers are used as their
+READMEs say; py-hamt asks for zarr 3.0 and is installed without its dependencies.
 """
 
 from __future__ import annotations
