@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 import versioned_zarr as vz
 from benchmarks.folders import new_folder
+from benchmarks.reading import read_whole
 from benchmarks.timing import Result, Stopwatch
 
 Opened = tuple[Store, Callable[[], Store]]
@@ -28,6 +30,17 @@ def open_memory(_: Path) -> Opened:
 def open_local(folder: Path) -> Opened:
     store = LocalStore(folder / "local")
     return store, lambda: store
+
+
+def open_local_synced(folder: Path) -> Opened:
+    """A LocalStore that is made as durable as a commit of ours is."""
+    store = LocalStore(folder / "local")
+
+    def commit() -> Store:
+        os.sync()
+        return store
+
+    return store, commit
 
 
 def open_icechunk(folder: Path) -> Opened:
@@ -59,6 +72,7 @@ def opener(hash_name: str) -> Callable[[Path], Opened]:
 STORES: dict[str, Callable[[Path], Opened]] = {
     "MemoryStore": open_memory,
     "LocalStore": open_local,
+    "LocalStore, synced": open_local_synced,
     "Icechunk": open_icechunk,
     "ours": opener("sha2-256"),
     "ours, blake3": opener("blake3"),
@@ -73,13 +87,13 @@ def run(rounds: int) -> Iterator[Result]:
 def small_chunks(rounds: int) -> Iterator[Result]:
     """4096 chunks of 16 KiB, on a file system that is fresh, and on one where files come and go."""
     data = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
-    names = [name for name in STORES if name != "ours, blake3"]
+    names = ["MemoryStore", "LocalStore", "Icechunk", "ours"]
     watch = compare(data, (64, 64), rounds, names, is_fresh=True)
     what = "4096 x 16 KiB, no files removed before, write + commit"
     yield ratio(watch, what, "write", "Icechunk")
     yield ratio(watch, what, "write", "LocalStore")
     watch = compare(data, (64, 64), rounds, names)
-    yield from table(watch, "4096 x 16 KiB", ["MemoryStore", "LocalStore", "Icechunk", "ours"])
+    yield from table(watch, "4096 x 16 KiB", names)
     yield ratio(watch, "4096 x 16 KiB read", "read", "MemoryStore", 1.15)
     yield ratio(watch, "4096 x 16 KiB read", "read", "Icechunk", 1 / 4)
     yield ratio(watch, "4096 x 16 KiB write + commit", "write", "MemoryStore", 1.5)
@@ -94,6 +108,10 @@ def large_chunks(rounds: int) -> Iterator[Result]:
     yield from table(watch, "64 x 4 MiB", list(STORES))
     yield ratio(watch, "64 x 4 MiB write + commit", "write", "LocalStore", 1.6)
     yield ratio(watch, "64 x 4 MiB write + commit", "write", "LocalStore", 1.1, "ours, blake3")
+    yield ratio(watch, "64 x 4 MiB write + commit", "write", "LocalStore, synced")
+    yield ratio(
+        watch, "64 x 4 MiB write + commit", "write", "LocalStore, synced", None, "ours, blake3"
+    )
     yield ratio(watch, "64 x 4 MiB read", "read", "LocalStore", 1.0)
     yield ratio(watch, "64 x 4 MiB read", "read", "Icechunk", 1 / 4)
 
@@ -121,9 +139,7 @@ def one_round(
         array[:] = data
         reader = commit()
     opened = zarr.open_array(reader, path="a", mode="r")
-    with watch.measure(f"{name} read", data.nbytes):
-        found = opened[:]
-    assert np.array_equal(found, data)
+    read_whole(watch, f"{name} read", lambda: opened, data)
 
 
 def table(watch: Stopwatch, what: str, names: list[str]) -> Iterator[Result]:

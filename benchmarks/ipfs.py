@@ -19,6 +19,7 @@ import zarr
 
 import versioned_zarr as vz
 from benchmarks.folders import new_folder
+from benchmarks.reading import read_whole
 from benchmarks.timing import Result, Stopwatch
 from tests.servers.daemon import Daemon, start, stop
 
@@ -135,9 +136,7 @@ def create(store: Any, data: Any, chunks: tuple[int, int]) -> Any:
 
 
 def read(watch: Stopwatch, name: str, store: Any, data: Any) -> None:
-    with watch.measure(name, 4 * data.nbytes):
-        found = zarr.open_array(store, path="a", mode="r")[:]
-    assert np.array_equal(found, data)
+    read_whole(watch, name, lambda: zarr.open_array(store, path="a", mode="r"), data)
 
 
 def py_hamt(watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path) -> None:
