@@ -1,8 +1,8 @@
 """Values that are fetched before they are asked for: those that follow the one that was, in a tree.
 
-zarr asks for ten chunks at a time and waits for them; a server that is some milliseconds away could
-answer more. The bytes that came unasked and were not read yet, with those under way, are never more
-than the bytes that were asked for so far.
+zarr asks for some chunks at a time, ten as it comes, and waits for them; a server that is some
+milliseconds away could answer more. The bytes that came unasked and were not read yet, with those
+under way, are never more than the bytes that were asked for so far.
 """
 
 from __future__ import annotations
