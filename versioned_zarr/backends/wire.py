@@ -64,7 +64,7 @@ class Wire(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.BaseTransport.handle_request`."""
-        origin = _Origin(request.url.scheme, request.url.host, request.url.port)
+        origin = _Origin(request.url.scheme, request.url.raw_host.decode("ascii"), request.url.port)
         self._free.acquire()
         connection = None
         try:
