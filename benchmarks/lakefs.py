@@ -2,7 +2,7 @@
 
 Each round makes a lakeFS repository for each side on one server; the order changes from round to
 round. Bare HTTP is what the server itself can do: the same objects sent and read by 16 threads
-with connections kept open. A session of ours has zarr send 32 chunks at a time; it is also written
+with connections kept open. A session of ours has zarr send 24 chunks at a time; it is also written
 with as many at a time as bare HTTP has threads. lakefs-spec is used through zarr's wrapper of
 synchronous file systems, after ours has changed zarr's setting or before, as the rounds come.
 """

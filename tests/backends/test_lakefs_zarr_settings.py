@@ -49,7 +49,7 @@ zarr.config.set({"async.concurrency": 10})
 pickle.loads(pickle.dumps(store))
 print(at_once())
 """
-    assert run(OPEN + program, url) == [10, 10, 32, 10]
+    assert run(OPEN + program, url) == [10, 10, 24, 10]
 
 
 def test_what_was_set_stands(url: str) -> None:
@@ -71,7 +71,7 @@ def test_a_worker_that_is_sent_a_store_writes_as_many_at_a_time(
 pickle.load(open(sys.argv[1], "rb"))
 print(at_once())
 """
-    assert run(program, str(sent)) == [32]
+    assert run(program, str(sent)) == [24]
 
 
 def test_a_folder_leaves_zarrs_settings_alone(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ INLINE_BYTES = 256 << 10
 """Values up to this length are read and written on the caller's thread."""
 _LISTED_AT_ONCE = 1000
 _NETWORK_THREADS = 32
+_WRITTEN_AT_ONCE = 24
 _AT_ONCE = "async.concurrency"
 _T = TypeVar("_T")
 
@@ -47,7 +48,7 @@ class VersionedStore(Store):
     Any key is taken that can be the path of a file: Zarr v2 and v3 documents, chunks of every key
     encoding, and what other conventions put beside them. Thread-safe; pickles by reference.
 
-    The first store of a process whose writes each wait for a server has zarr write 32 chunks at a
+    The first store of a process whose writes each wait for a server has zarr write 24 chunks at a
     time, by its setting `async.concurrency`, unless that was set to anything but zarr's own 10.
 
     Args:
@@ -321,12 +322,12 @@ def _threads(process: int, is_remote: bool) -> ThreadPoolExecutor:  # noqa: ARG0
 
 @functools.cache
 def _send_more_at_once() -> None:
-    """Let zarr write as many chunks at a time as there are threads here; once in a process.
+    """Let zarr write more chunks at a time; once in a process.
 
     See docs/design/decisions/zarr-concurrency.md.
     """
     if zarr_config.get(_AT_ONCE) == zarr_config.defaults[0]["async"]["concurrency"]:
-        zarr_config.set({_AT_ONCE: _NETWORK_THREADS})
+        zarr_config.set({_AT_ONCE: _WRITTEN_AT_ONCE})
 
 
 def _unpickle(view: Session | Snapshot, read_only: bool, is_open: bool) -> VersionedStore:
