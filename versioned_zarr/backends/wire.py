@@ -53,7 +53,8 @@ class Wire(httpx.BaseTransport):
     """A transport for `httpx.Client`. Thread-safe; of one process; knows no proxies.
 
     Args:
-        connections: how many are open at once; who needs another one waits.
+        connections: how many are in use at once, and who needs another one waits; of those that
+            are not, as many stay open.
     """
 
     def __init__(self, connections: int) -> None:

@@ -142,8 +142,7 @@ class Foresight:
             return
         with self._guard:
             self._unread_bytes -= self._unread.pop(leaf, 0)
-            place = self._places.get(leaf)
-            self._asked_bytes += max(place.size_bytes if place else 0, REQUEST_BYTES)
+            self._asked_bytes += max(self.size_bytes(leaf) or 0, REQUEST_BYTES)
 
     def disappointed(self) -> None:
         """What was to come whole did not: the trust has to be earned anew."""
