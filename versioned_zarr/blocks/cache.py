@@ -7,13 +7,13 @@ written last before the machine went down, and may be torn, is dropped when it i
 
 from __future__ import annotations
 
-import threading
 import time
-import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from versioned_zarr.blocks.gathering import Gathering
 from versioned_zarr.blocks.packed import PACKS, PackedStore
 from versioned_zarr.blocks.store import Block, Publishable
 from versioned_zarr.errors import ReadOnlyError, StorageError
@@ -22,8 +22,6 @@ from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Bytes, Storage
 
 LIMIT_BYTES = 10 << 30
-_BATCH_BYTES = 8 << 20
-_BATCH_BLOCKS = 1024
 _TRIMMED_TO = 0.8
 _LOOKED_EVERY_S = 0.1
 _BOOT = "boot"
@@ -57,12 +55,9 @@ class BlockCache:
         self.packed = PackedStore(storage, hash_function, verify=False)
         self.limit_bytes = limit_bytes
         self._verify = verify
-        self._gathered: dict[Cid, Bytes] = {}
-        self._gathered_bytes = 0
-        self._guard = threading.Lock()
+        self._gathering = Gathering(partial(_write, self.packed, limit_bytes))
         self._looked_s = time.monotonic()
         self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
-        weakref.finalize(self, _write, self.packed, self._gathered, limit_bytes)
 
     @property
     def hash(self) -> HashFunction:
@@ -71,9 +66,9 @@ class BlockCache:
 
     def get(self, cid: Cid) -> memoryview | None:
         """The bytes of a block, or None if it is not at hand. A damaged one is not."""
-        found = self._gathered.get(cid)
+        found = self._gathering.get(cid)
         if found is not None:
-            return memoryview(found).toreadonly()
+            return found
         data = self.packed.find_known(cid)
         if data is None and self._is_news_due() and self.packed.refresh():
             data = self.packed.find_known(cid)
@@ -98,24 +93,17 @@ class BlockCache:
         return None
 
     def __contains__(self, cid: Cid) -> bool:
-        return cid in self._gathered or cid in self.packed
+        return cid in self._gathering or cid in self.packed
 
     def add(self, cid: Cid, data: Bytes) -> None:
         """Keep a block whose bytes were compared with its CID."""
-        with self._guard:
-            self._gathered[cid] = data
-            self._gathered_bytes += len(data)
-            is_full = self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_BLOCKS
-        if is_full:
-            self.flush()
+        kept_bytes = self._gathering.add(cid, data)
+        if kept_bytes:
+            self._trim(kept_bytes)
 
     def flush(self) -> None:
         """Make a pack of the blocks that came one by one."""
-        with self._guard:
-            size = self._gathered_bytes
-            _write(self.packed, self._gathered, self.limit_bytes)
-            self._gathered_bytes = 0
-        self._trim(size)
+        self._trim(self._gathering.flush())
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
         """Keep blocks as a pack of their own."""
@@ -138,9 +126,7 @@ class BlockCache:
 
     def clear(self) -> None:
         """Remove everything."""
-        with self._guard:
-            self._gathered.clear()
-            self._gathered_bytes = 0
+        self._gathering.clear()
         self._drop_to(0)
 
     def _trim(self, grown_bytes: int) -> None:
@@ -185,9 +171,7 @@ def _drop_torn(storage: Storage) -> None:
         storage.put(_BOOT, [boot], durable=False)
 
 
-def _write(packed: PackedStore, gathered: dict[Cid, Bytes], limit_bytes: int) -> None:
-    blocks = list(gathered.items())
-    gathered.clear()
-    if blocks and limit_bytes:
+def _write(packed: PackedStore, limit_bytes: int, blocks: list[Block]) -> None:
+    if limit_bytes:
         with suppress(StorageError):
             packed.put(blocks, blocks[-1][0], durable=False)

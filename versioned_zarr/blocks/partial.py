@@ -6,10 +6,10 @@ What was not fetched yet is absent, which is no damage: the other place has it.
 from __future__ import annotations
 
 import contextlib
-import threading
-import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from versioned_zarr.blocks.gathering import Gathering
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.blocks.store import Block, BlockStore, Publishable
@@ -17,9 +17,6 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Storage
-
-_BATCH_BYTES = 8 << 20
-_BATCH_BLOCKS = 1024
 
 
 class PartialStore(PackedStore):
@@ -51,16 +48,12 @@ class PartialStore(PackedStore):
         super().__init__(storage, hash_function, verify=verify)
         self._open, self._where = origin, where
         self._origin: BlockStore | None = None
-        self._gathered: dict[Cid, memoryview] = {}
-        self._gathered_bytes = 0
-        self._gathering = threading.Lock()
+        self._gathering = Gathering(partial(_store, storage, hash_function))
         self._nearness = Nearness()
-        plain = PackedStore(storage, hash_function, verify=False)
-        weakref.finalize(self, _store, plain, self._gathered)
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`."""
-        found = self._gathered.get(cid)
+        found = self._gathering.get(cid)
         if found is not None:
             return found
         if cid in self or (self.refresh() and cid in self):
@@ -69,14 +62,14 @@ class PartialStore(PackedStore):
 
     def get_here(self, cid: Cid) -> memoryview:
         """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
-        found = self._gathered.get(cid)
+        found = self._gathering.get(cid)
         if found is None:
             found = self.find(cid)
         return memoryview(unixfs.EMPTY_DIRECTORY) if found is None else found
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        return cid in self._gathered or super().__contains__(cid)
+        return cid in self._gathering or super().__contains__(cid)
 
     def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`."""
@@ -99,9 +92,8 @@ class PartialStore(PackedStore):
 
     def flush(self) -> None:
         """Make a pack of the blocks that were fetched."""
-        with self._gathering:
-            _store(self, self._gathered)
-            self._gathered_bytes = 0
+        if self._gathering.flush():
+            self.refresh()
 
     def _fetch(self, cid: Cid) -> memoryview:
         self._nearness.check()
@@ -110,18 +102,10 @@ class PartialStore(PackedStore):
         data = self._origin.get(cid)
         cids.check(cid, data, self._where)
         block = memoryview(bytes(data))
-        with self._gathering:
-            self._gathered[cid] = block
-            self._gathered_bytes += len(block)
-            is_full = self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_BLOCKS
-        if is_full:
-            self.flush()
+        if self._gathering.add(cid, block):
+            self.refresh()
         return block
 
 
-def _store(packed: PackedStore, gathered: dict[Cid, memoryview]) -> None:
-    blocks = list(gathered.items())
-    if blocks:
-        PackedStore.put(packed, blocks, blocks[-1][0])
-    for cid, _ in blocks:
-        del gathered[cid]
+def _store(storage: Storage, hash_function: HashFunction, blocks: list[Block]) -> None:
+    PackedStore(storage, hash_function, verify=False).put(blocks, blocks[-1][0])

@@ -1,0 +1,94 @@
+"""Blocks that come one by one, gathered in memory until there are enough of them to be kept.
+
+Who brings a block does not wait while others are being kept, unless too many have come meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage import Bytes
+
+BATCH_BYTES: Final = 8 << 20
+BATCH_BLOCKS: Final = 1024
+_MOST_BYTES: Final = 4 * BATCH_BYTES
+
+
+class Gathering:
+    """See the module. Thread-safe.
+
+    What is still in memory when nobody holds this any more, or when the process ends, is kept
+    then. What is lost by a crash must be no loss.
+
+    Args:
+        keep: stores blocks; must not hold on to this object, nor to whoever owns it.
+    """
+
+    def __init__(self, keep: Callable[[list[Block]], None]) -> None:
+        self._keep = keep
+        self._blocks: dict[Cid, Bytes] = {}
+        self._size_bytes = 0
+        self._guard = threading.Lock()
+        self._keeping = threading.Lock()
+        weakref.finalize(self, _keep_rest, self._blocks, keep)
+
+    def get(self, cid: Cid) -> memoryview | None:
+        """The bytes of a block, read-only, or None if it is not in memory."""
+        found = self._blocks.get(cid)
+        return None if found is None else memoryview(found).toreadonly()
+
+    def __contains__(self, cid: Cid) -> bool:
+        return cid in self._blocks
+
+    def add(self, cid: Cid, data: Bytes) -> int:
+        """Take a block; gives how many bytes were kept because of it, mostly none."""
+        with self._guard:
+            if cid in self._blocks:
+                return 0
+            self._blocks[cid] = data
+            self._size_bytes += len(data)
+            is_full = self._size_bytes >= BATCH_BYTES or len(self._blocks) >= BATCH_BLOCKS
+            is_too_full = self._size_bytes >= _MOST_BYTES
+        if not is_full or not self._keeping.acquire(blocking=is_too_full):
+            return 0
+        try:
+            return self._keep_all()
+        finally:
+            self._keeping.release()
+
+    def flush(self) -> int:
+        """Keep all blocks; they are found here until they are kept. Gives how many bytes."""
+        with self._keeping:
+            return self._keep_all()
+
+    def _keep_all(self) -> int:
+        with self._guard:
+            blocks = list(self._blocks.items())
+        if blocks:
+            self._keep(blocks)
+        return self._drop(blocks)
+
+    def clear(self) -> None:
+        """Forget all blocks."""
+        with self._guard:
+            self._blocks.clear()
+            self._size_bytes = 0
+
+    def _drop(self, blocks: Iterable[Block]) -> int:
+        dropped_bytes = 0
+        with self._guard:
+            for cid, data in blocks:
+                if self._blocks.pop(cid, None) is not None:
+                    dropped_bytes += len(data)
+            self._size_bytes -= dropped_bytes
+        return dropped_bytes
+
+
+def _keep_rest(blocks: dict[Cid, Bytes], keep: Callable[[list[Block]], None]) -> None:
+    if blocks:
+        keep(list(blocks.items()))
