@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
 from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.backends.lakefs.failures import RefusedError
 from versioned_zarr.errors import ConflictError
 from versioned_zarr.repository.repository import BlockRepository
 
@@ -132,3 +135,66 @@ def test_leaves_no_branches_behind(repository: BlockRepository, others: LakefsCl
     part_ways(repository)
     repository.merge("dev", "main")
     assert {name for name, _ in others.branches(hidden=True)} == {"dev", "main"}
+
+
+def ahead(repository: BlockRepository) -> None:
+    """Let dev have a commit that comes after main's."""
+    repository.branches.create("dev", "main")
+    with repository.session("dev", message="on dev") as session:
+        session.mapping["a"] = b"of dev"
+
+
+def test_goes_forward_on_a_branch_that_is_free(
+    repository: BlockRepository, others: LakefsClient
+) -> None:
+    ahead(repository)
+    assert repository.merge("dev") == repository.branches["dev"]
+    assert others.head("main") == others.head("dev")
+
+
+def test_hooks_are_asked_where_it_could_go_forward(
+    repository: BlockRepository, others: LakefsClient
+) -> None:
+    hook = (
+        b"name: gate\non:\n  pre-merge:\n    branches: [main]\nhooks:\n"
+        b"  - id: no\n    type: lua\n    properties:\n      script: |\n        "
+    )
+    others.upload("main", "_lakefs_actions/gate.yaml", hook + b"error('units are missing')\n", {})
+    others.commit("main", "a hook", {})
+    ahead(repository)
+    before = others.head("main")
+    with pytest.raises(vz.StorageError, match="units are missing"):
+        repository.merge("dev")
+    assert others.head("main") == before
+    others.upload("dev", "_lakefs_actions/gate.yaml", hook + b"print('well')\n", {})
+    others.commit("dev", "a hook that agrees", {})
+    made = repository.merge("dev")
+    assert parents(others, "main") == (before, others.head("dev"))
+    assert made.message == "Merge 'dev' into 'main'"
+    assert repository.checkout("main").cid == repository.checkout("dev").cid
+
+
+def protect(others: LakefsClient, pattern: str, branch: str) -> None:
+    """Have the server protect branches, and wait until it does: it looks at its rules at times."""
+    path = others.within("/settings/branch_protection")
+    others.ask("PUT", path, "protect branches", document=[{"pattern": pattern}])
+    deadline = time.monotonic() + 30
+    with suppress(RefusedError):
+        while time.monotonic() < deadline:
+            others.hard_reset(branch, others.head(branch))
+
+
+def test_a_protected_branch_takes_merges_and_nothing_else(
+    repository: BlockRepository, others: LakefsClient
+) -> None:
+    ahead(repository)
+    before = others.head("main")
+    protect(others, "ma*", "main")
+    repository.merge("dev")
+    assert parents(others, "main") == (before, others.head("dev"))
+    assert repository.checkout("main").cid == repository.checkout("dev").cid
+    with repository.session(message="goes in by a merge") as session:
+        session.mapping["b"] = b"1"
+    with pytest.raises(RefusedError, match="protected branch"):
+        repository.branches.move("main", "main~1")
+    assert dict(repository.checkout("main").mapping) == {"a": b"of dev", "b": b"1"}

@@ -47,7 +47,7 @@ def merge(
         bases = walk.merge_bases(head.cid, theirs.cid, stores.commit)
         if theirs.cid in bases:
             return Step(head, [], "")
-        if head.cid in bases:
+        if head.cid in bases and _may_move(stores, into, theirs):
             return Step(theirs, [], f"merge {source}: fast-forward")
         tree, blocks = _three_way(
             stores,
@@ -62,6 +62,10 @@ def merge(
         return new_step(stores, tree, blocks, [head, theirs], draft)
 
     return move_on(stores, into, step_from)
+
+
+def _may_move(stores: Stores, branch: str, to: Commit) -> bool:
+    return stores.others is None or stores.others.may_move(branch, from_text(to.cid))
 
 
 def _merge_base_tree(stores: Stores, bases: list[str]) -> Cid:

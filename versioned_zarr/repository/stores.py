@@ -61,6 +61,13 @@ class OtherCommits(Protocol):
         """The CID of the commit that the system itself, and not this package, names so."""
         ...
 
+    def may_move(self, branch: str, to: Cid) -> bool:
+        """Whether a branch may go to a commit that comes after it without a merge there.
+
+        Not where the system lets a branch change by merges alone, or asks somebody about them.
+        """
+        ...
+
 
 @dataclass
 class Stores:

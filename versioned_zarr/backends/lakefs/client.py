@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from versioned_zarr.backends.lakefs.failures import AnswerLostError
+from versioned_zarr.backends.lakefs.failures import AnswerLostError, RefusedError
 from versioned_zarr.backends.lakefs.objects import Objects
 from versioned_zarr.backends.lakefs.transport import PAGE, Query
 from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError
@@ -129,6 +130,17 @@ class LakefsClient(Objects):
         """Let a branch name another commit; what is uncommitted on it stays."""
         path = self.within(f"/branches/{quote(branch, safe='')}/hard_reset")
         self.ask("PUT", path, f"move branch {branch!r} to {to!r}", query={"ref": to})
+
+    def is_protected(self, branch: str) -> bool:
+        """Whether a rule protects a branch, as far as these credentials may see the rules."""
+        path = self.within("/settings/branch_protection")
+        try:
+            rules = self.ask("GET", path, "read the rules that protect branches")
+        except RefusedError:
+            return False
+        patterns = [str(rule["pattern"]) for rule in rules]
+        # The alternatives of a glob, as {a,b}, are not told apart: they are taken to match.
+        return any("{" in each or fnmatchcase(branch, each) for each in patterns)
 
     def tags(self) -> Iterator[tuple[str, str]]:
         """The names of tags and the commits they name."""

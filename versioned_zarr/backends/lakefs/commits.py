@@ -15,7 +15,7 @@ from typing import Any
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.client import LakefsCommit
 from versioned_zarr.backends.lakefs.lake import Lake
-from versioned_zarr.backends.lakefs.names import is_id, to_cid, to_id
+from versioned_zarr.backends.lakefs.names import is_id, to_branch, to_cid, to_id
 from versioned_zarr.backends.lakefs.records import Ours, Parent
 from versioned_zarr.errors import BlockNotFoundError, RefNotFoundError
 from versioned_zarr.history.commit import Commit
@@ -24,6 +24,7 @@ from versioned_zarr.ipld.dag_pb import Link
 
 _REMEMBERED = 4096
 _PAGE = 100
+_HOOKS = "_lakefs_actions/"
 
 
 class OthersCommit(Commit):
@@ -151,6 +152,15 @@ class Commits:
             return self.cid_of(self._client.resolve(text))
         except RefNotFoundError:
             return None
+
+    def may_move(self, branch: str, to: Cid) -> bool:
+        """See `OtherCommits.may_move`: not past a protection rule, nor past hooks; few requests."""
+        target, commit = to_branch(branch), self.id_of(to)
+        refs = [target] if commit is None else [target, commit]
+        return not self._client.is_protected(target) and not any(map(self._has_hooks, refs))
+
+    def _has_hooks(self, ref: str) -> bool:
+        return any(True for _ in self._client.list(ref, _HOOKS))
 
     def id_of(self, cid: Cid) -> str | None:
         """The lakeFS commit that stands for a commit; None if there is none that is known of."""
