@@ -25,7 +25,7 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.multiaddr import spelled_out
-from versioned_zarr.repository.cloning import begin, check_begun, check_paths, fill
+from versioned_zarr.repository.cloning import begin, check_begun, check_paths, fill, is_begun
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
 from versioned_zarr.repository.place import Place, StoragePlace, Verify
@@ -226,8 +226,10 @@ def clone(
         try:
             check_begun(open(dst).stores, source.url)
         except RepositoryNotFoundError:
-            place.check_free()
-            begin(place.stores(hash_function(source.hash), "network"), selection)
+            stores = place.stores(hash_function(source.hash), "network")
+            if not is_begun(stores, source.url):
+                place.check_free()
+            begin(stores, selection)
             place.write_marker(encode_marker(source.hash))
     copy = open(dst)
     fill(copy.stores, refs, progress=progress)

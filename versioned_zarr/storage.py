@@ -125,6 +125,24 @@ class Draft(Protocol):
         ...
 
 
+class Documents(Protocol):
+    """A place for small files about a repository as a whole, which all its machines share."""
+
+    url: str
+
+    def read(self, path: str) -> memoryview:
+        """The bytes at `path`.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def put(self, path: str, parts: Sequence[Bytes]) -> None:
+        """Write the parts as one whole, durably, in place of what is there."""
+        ...
+
+
 class Storage(Protocol):
     """A place for packs, logs and small files. Every method may be called from many threads."""
 

@@ -22,6 +22,7 @@ from tests.servers.daemon import Daemon
 from tests.servers.proxy import one_in, proxy
 from versioned_zarr.backends.kubo import KuboClient, MfsRefs
 from versioned_zarr.backends.kubo.client import Upload
+from versioned_zarr.backends.kubo.documents import MfsDocuments
 from versioned_zarr.ipld.cid import from_text, to_text
 
 pytestmark = pytest.mark.compat
@@ -426,3 +427,15 @@ def test_vz_works_on_a_node(
         capfd.readouterr()
         run(arguments)
         assert said in capfd.readouterr().out
+
+
+def test_a_document_is_replaced_as_a_whole(node: Daemon) -> None:
+    client = KuboClient(node.rpc)
+    documents = MfsDocuments(client, f"/versioned-zarr/{uuid.uuid4()}", "the test")
+    with pytest.raises(FileNotFoundError):
+        documents.read("a.json")
+    documents.put("a.json", [b"on", b"e"])
+    documents.put("a.json", [b"one"])
+    assert documents.read("a.json") == b"one"
+    documents.put("a.json", [b"other"])
+    assert documents.read("a.json") == b"other"

@@ -12,6 +12,7 @@ import versioned_zarr as vz
 from tests.repository.moving import CutOffError, commit, memory, same, watched
 from versioned_zarr.ipld.cid import from_text
 from versioned_zarr.repository import sending
+from versioned_zarr.repository.place import StoragePlace
 from versioned_zarr.repository.repository import BlockRepository
 
 
@@ -77,6 +78,29 @@ def test_an_interrupted_clone_goes_on(ours: BlockRepository, tmp_path: Path) -> 
     with watched(vz.open(place)) as counted:
         assert same(ours, vz.clone(ours.url, place))
     assert counted.put == []
+
+
+@pytest.mark.parametrize("paths", [None, ["x"]])
+def test_a_clone_that_stops_before_there_is_a_repository_goes_on(
+    ours: BlockRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    paths: list[str] | None,
+) -> None:
+    place = tmp_path / "copy.vz"
+
+    def stop(self: StoragePlace, marker: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoragePlace, "write_marker", stop)
+        with pytest.raises(KeyboardInterrupt):
+            vz.clone(ours.url, place, paths=paths)
+    with pytest.raises(vz.RepositoryNotFoundError):
+        vz.open(place)
+    with pytest.raises(vz.AlreadyExistsError):
+        vz.clone(memory().url, place)
+    assert same(ours, vz.clone(ours.url, place, paths=paths))
 
 
 def test_a_clone_keeps_the_hash_function() -> None:

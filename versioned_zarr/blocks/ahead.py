@@ -126,7 +126,12 @@ class Ahead:
     def _fetch(self, cid: Cid, came: dict[Cid, memoryview]) -> None:
         size_bytes = self._foresight.size_bytes(cid)
         if size_bytes and size_bytes <= WHOLE_BYTES and not cids.is_raw(cid):
-            self._fetch_all(cid, size_bytes, came)
+            try:
+                self._fetch_all(cid, size_bytes, came)
+            except (StorageError, BlockNotFoundError, CorruptError):
+                if cid not in came:
+                    raise
+                self._foresight.disappointed()
             self._foresight.came(cid, came)
         else:
             self._fetch_one(cid, size_bytes, came)

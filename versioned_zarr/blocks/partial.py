@@ -1,19 +1,15 @@
-"""The blocks of a partial copy: packs here, and what they lack fetched from elsewhere, and kept.
-
-What was not fetched yet is absent, which is no damage: the other place has it.
-"""
+"""The blocks of a partial copy that lies in packs; see `versioned_zarr.blocks.completion`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
-from versioned_zarr.blocks.gathering import Gathering
+from versioned_zarr.blocks.completion import Completion, Origin
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.blocks.store import Block, BlockStore, Publishable
-from versioned_zarr.ipld import cid as cids
+from versioned_zarr.blocks.store import Block, Publishable
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Storage
@@ -22,16 +18,12 @@ from versioned_zarr.storage import Storage
 class PartialStore(PackedStore):
     """A `BlockStore` of packs, completed from another one as it is read. Thread-safe.
 
-    Blocks that were fetched are gathered in memory, and become a pack when there are enough of
-    them, or when the process ends; what is lost before is fetched again.
-
     Args:
         storage: where the packs lie.
         hash_function: names the blocks.
         verify: whether blocks are compared with their CIDs on every read; those that are fetched
             always are.
-        origin: opens the other store, which is done when it is first needed.
-        where: what the other store is called, for errors.
+        origin: where the rest is; opened when it is first needed.
     """
 
     is_remote = True
@@ -42,34 +34,35 @@ class PartialStore(PackedStore):
         hash_function: HashFunction,
         *,
         verify: bool,
-        origin: Callable[[], BlockStore],
-        where: str,
+        origin: Origin,
     ) -> None:
         super().__init__(storage, hash_function, verify=verify)
-        self._open, self._where = origin, where
-        self._origin: BlockStore | None = None
-        self._gathering = Gathering(partial(_store, storage, hash_function))
+        self._origin = origin
+        self._completion = Completion(lambda: origin, partial(_store, storage, hash_function))
         self._nearness = Nearness()
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`."""
-        found = self._gathering.get(cid)
+        found = self._completion.get(cid)
         if found is not None:
             return found
         if cid in self or (self.refresh() and cid in self):
             return super().get(cid)
-        return self._fetch(cid)
+        self._nearness.check()
+        found = self._completion.fetch(cid, self._origin)
+        self.refresh()  # it may have been kept with others
+        return found
 
     def get_here(self, cid: Cid) -> memoryview:
         """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
-        found = self._gathering.get(cid)
+        found = self._completion.get(cid)
         if found is None:
             found = self.find(cid)
         return memoryview(unixfs.EMPTY_DIRECTORY) if found is None else found
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        return cid in self._gathering or super().__contains__(cid)
+        return cid in self._completion or super().__contains__(cid)
 
     def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`."""
@@ -92,19 +85,8 @@ class PartialStore(PackedStore):
 
     def flush(self) -> None:
         """Make a pack of the blocks that were fetched."""
-        if self._gathering.flush():
+        if self._completion.flush():
             self.refresh()
-
-    def _fetch(self, cid: Cid) -> memoryview:
-        self._nearness.check()
-        if self._origin is None:
-            self._origin = self._open()
-        data = self._origin.get(cid)
-        cids.check(cid, data, self._where)
-        block = memoryview(bytes(data))
-        if self._gathering.add(cid, block):
-            self.refresh()
-        return block
 
 
 def _store(storage: Storage, hash_function: HashFunction, blocks: list[Block]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -31,21 +30,34 @@ RECORD = "clone.json"
 def begin(stores: Stores, selection: Selection) -> None:
     """Make ready what is to become a copy of another repository, or of a part of it.
 
+    The record comes first, so that whatever stops it is gone on with.
+
     Raises:
         InvalidInputError: a part, and the place cannot fetch the rest later.
     """
     url = selection.origin
-    if not selection.is_everything:
-        if not isinstance(stores.blocks, PackedStore):
-            raise InvalidInputError(
-                "a clone with depth or paths fetches the rest when it is read, which one at "
-                f"{stores.storage.url!r} cannot; clone all of it, or into a folder"
-            )
-        write(stores.storage, selection)
+    if not selection.is_everything and stores.documents is None:
+        raise InvalidInputError(
+            "a clone with depth or paths fetches the rest when it is read, which one at "
+            f"{stores.storage.url!r} cannot; clone all of it, or into a folder, or onto an IPFS "
+            "node"
+        )
+    stores.storage.put(RECORD, [json.dumps({"origin": url}).encode()])
+    if not selection.is_everything and stores.documents is not None:
+        write(stores.documents, selection)
     empty = unixfs.EMPTY_DIRECTORY
     stores.blocks.put([(stores.empty_tree, empty)], stores.empty_tree)
-    Remotes(stores).add(ORIGIN, url)
-    stores.storage.put(RECORD, [json.dumps({"origin": url}).encode()])
+    remotes = Remotes(stores)
+    if remotes.get(ORIGIN) != url:
+        remotes.add(ORIGIN, url)
+
+
+def is_begun(stores: Stores, url: str) -> bool:
+    """Whether this is an unfinished clone of the repository at a URL."""
+    try:
+        return bool(json.loads(bytes(stores.storage.read(RECORD)))["origin"] == url)
+    except FileNotFoundError:
+        return False
 
 
 def check_begun(stores: Stores, url: str) -> None:
@@ -54,11 +66,7 @@ def check_begun(stores: Stores, url: str) -> None:
     Raises:
         AlreadyExistsError: it is not.
     """
-    try:
-        found = json.loads(bytes(stores.storage.read(RECORD)))["origin"]
-    except FileNotFoundError:
-        found = None
-    if found != url:
+    if not is_begun(stores, url):
         raise AlreadyExistsError(
             f"{stores.storage.url!r} is a repository already; open it and pull, or choose another "
             "place",

@@ -13,7 +13,6 @@ from typing import Any
 from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
 from versioned_zarr.blocks.packed import HOUSE_LOCK, INDEX, PACKS
-from versioned_zarr.blocks.partial import PartialStore
 from versioned_zarr.blocks.store import ServedBlocks
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -43,6 +42,7 @@ from versioned_zarr.repository.journal import (
 from versioned_zarr.repository.marker import MARKER, read_marker
 from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import session_roots
+from versioned_zarr.repository.selection import read as read_selection
 from versioned_zarr.repository.sessions import read_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Draft, look_at
@@ -136,7 +136,11 @@ def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) 
         # Where nothing can be written, nobody moves packs away either.
         with suppress(ReadOnlyError):
             held.enter_context(stores.storage.lock(HOUSE_LOCK))
-        return _fsck(stores, read_all=read_all, progress=progress)
+        report = _fsck(stores, read_all=read_all, progress=progress)
+    if read_selection(stores.documents) is not None:
+        report.absent = sorted(damage.cid for damage in report.missing if damage.cid is not None)
+        report.missing = []
+    return report
 
 
 def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
@@ -158,10 +162,6 @@ def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Rep
     reached: set[bytes] = set()
     impact = trace(sound, roots, reached)
     _name_impact(sound, impact, report)
-    if isinstance(stores.blocks, PartialStore):
-        absent = {to_text(cid) for cid in impact if cid[-32:] not in sound.lost}
-        report.absent = sorted(absent)
-        report.missing = [damage for damage in report.missing if damage.cid not in absent]
     reached.add(stores.empty_tree[-32:])
     _, kept = _session_roots(stores)
     _reach_values(sound, kept, reached)

@@ -82,4 +82,5 @@ class StoragePlace:
         """See `Place.stores`."""
         blocks = packed_or_partial(self.storage, hash_function, verify=verify == "always")
         trees = Trees(blocks, hash_function)
-        return Stores(self.storage, blocks, LogRefs(self.storage), trees, self.read_marker)
+        refs = LogRefs(self.storage)
+        return Stores(self.storage, blocks, refs, trees, self.read_marker, self.storage)

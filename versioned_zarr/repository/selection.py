@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from versioned_zarr.blocks.completion import Origin
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.blocks.partial import PartialStore
 from versioned_zarr.errors import CorruptError, InvalidInputError, KeyNotFoundError
@@ -13,7 +14,7 @@ from versioned_zarr.history.walk import Reader
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.repository.novelty import Found, Get, Novelty
 from versioned_zarr.repository.remotes import open_stores
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage import Documents, Storage
 from versioned_zarr.tree.dag import Way, resolve
 from versioned_zarr.tree.keys import check_key
 
@@ -52,15 +53,17 @@ class Selection:
         return self.depth is None and not self.paths
 
 
-def write(storage: Storage, selection: Selection) -> None:
+def write(documents: Documents, selection: Selection) -> None:
     """Note that a repository is a partial copy."""
-    storage.put(RECORD, [json.dumps(asdict(selection), sort_keys=True).encode()])
+    documents.put(RECORD, [json.dumps(asdict(selection), sort_keys=True).encode()])
 
 
-def read(storage: Storage) -> Selection | None:
+def read(documents: Documents | None) -> Selection | None:
     """What a repository is a partial copy of; None if it holds all that it names."""
+    if documents is None:
+        return None
     try:
-        text = bytes(storage.read(RECORD))
+        text = bytes(documents.read(RECORD))
     except FileNotFoundError:
         return None
     try:
@@ -68,7 +71,7 @@ def read(storage: Storage) -> Selection | None:
         return Selection(document["origin"], document["depth"], tuple(document["paths"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
-            f"{RECORD} of {storage.url!r} is damaged: {error}; clone the repository anew",
+            f"{RECORD} of {documents.url!r} is damaged: {error}; clone the repository anew",
             where=RECORD,
         ) from error
 
@@ -77,17 +80,19 @@ def packed_or_partial(
     storage: Storage, hash_function: HashFunction, *, verify: bool
 ) -> PackedStore:
     """The blocks of a repository, completed from elsewhere if it is a partial copy."""
-    selection = read(storage)
-    if selection is None:
+    origin = origin_of(storage)
+    if origin is None:
         return PackedStore(storage, hash_function, verify=verify)
+    return PartialStore(storage, hash_function, verify=verify, origin=origin)
+
+
+def origin_of(documents: Documents) -> Origin | None:
+    """Where the rest of a partial copy is; None if the repository holds all that it names."""
+    selection = read(documents)
+    if selection is None:
+        return None
     url = selection.origin
-    return PartialStore(
-        storage,
-        hash_function,
-        verify=verify,
-        origin=lambda: open_stores(url).blocks,
-        where=url,
-    )
+    return Origin(url, lambda: open_stores(url).blocks)
 
 
 def newest(starts: Sequence[str], known: Sequence[str], depth: int, read: Reader) -> list[str]:

@@ -18,7 +18,7 @@ from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, is_foreign, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage import Documents, Storage
 from versioned_zarr.tree.lookup import Trees
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Stores:
         refs: the branches and tags.
         trees: reads trees, with a cache.
         read_marker: gives the bytes of the repository's marker.
+        documents: small files that all machines share; None where there is no room for them.
         publisher: gives snapshots names, where the place can.
         keeper: keeps sessions, where that is not done in `storage`.
         upkeep: who looks after the blocks, if that is not done here, and how, in words.
@@ -90,6 +91,7 @@ class Stores:
     refs: RefStore
     trees: Trees
     read_marker: Callable[[], bytes]
+    documents: Documents | None = None
     publisher: Publisher | None = None
     keeper: Keeper | None = None
     others: OtherCommits | None = None

@@ -201,7 +201,7 @@ def fetch(
 
 def _selected(stores: Stores, source: Stores) -> Selection | None:
     """How much a partial copy takes of its origin; of others, which may be gone later, all."""
-    selection = read(stores.storage)
+    selection = read(stores.documents)
     return selection if selection and selection.origin == source.storage.url else None
 
 

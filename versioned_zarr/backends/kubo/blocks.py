@@ -11,33 +11,25 @@ import contextlib
 import os
 import secrets
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
-from versioned_zarr.backends.kubo.client import KuboClient, Upload
+from versioned_zarr.backends.kubo.client import KuboClient
 from versioned_zarr.backends.kubo.fetching import Fetcher
+from versioned_zarr.backends.kubo.sending import Sender, send
 from versioned_zarr.blocks.ahead import Ahead
 from versioned_zarr.blocks.cache import BlockCache
+from versioned_zarr.blocks.completion import Completion
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.recent import Recent
 from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.car import FIRST_SECTION
-from versioned_zarr.ipld.car_v1 import header, section_head
 from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, to_text
-from versioned_zarr.storage import Bytes, FilePart
 
-ASK_BYTES = 64 << 10
-"""From this length on it is cheaper to ask whether the node has a block than to send it."""
-BATCH_BYTES = 16 << 20
-LANES = 3
 MEMORY_BYTES = 64 << 20
 _CANARY_BYTES = 32
-
-_Place = tuple[Cid, int, int]
 
 
 class KuboBlocks:
@@ -46,12 +38,15 @@ class KuboBlocks:
     Args:
         client: the node.
         cache: what is near; holds what was written here and what was read lately.
+        completion: gives what a partial copy lacks; None for a copy that never does.
     """
 
     is_remote = True
 
-    def __init__(self, client: KuboClient, cache: BlockCache) -> None:
-        self.client, self.cache = client, cache
+    def __init__(
+        self, client: KuboClient, cache: BlockCache, completion: Completion | None = None
+    ) -> None:
+        self.client, self.cache, self._completion = client, cache, completion
         self.hash: HashFunction = cache.hash
         self._fetcher = Fetcher(client, self._keep, cache.__contains__)
         self._recent = Recent(MEMORY_BYTES)
@@ -88,7 +83,27 @@ class KuboBlocks:
     def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
         """Ask for one block; see `ahead.Fetch`."""
         del size_bytes
-        came[cid] = self._fetcher.fetch(cid)
+        try:
+            came[cid] = self._fetcher.fetch(cid)
+        except BlockNotFoundError:
+            found = self._complete(cid)
+            if found is None:
+                raise
+            came[cid] = found
+
+    def _complete(self, cid: Cid) -> memoryview | None:
+        """A block that a partial copy lacks, from its origin; None for any other."""
+        origin = None if self._completion is None else self._completion.origin()
+        if self._completion is None or origin is None:
+            return None
+        found = self._completion.fetch(cid, origin)
+        self._keep(cid, found)
+        return found
+
+    def _settle_fetched(self) -> None:
+        """Send what was fetched from an origin, as it may be counted on."""
+        if self._completion is not None:
+            self._completion.flush()
 
     def _fetch_all(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
         """Ask for a node and its leaves; see `ahead.Fetch`. Nodes below it come in their turn.
@@ -138,12 +153,14 @@ class KuboBlocks:
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """Those of the blocks that the node does not have; asked for in parallel."""
+        self._settle_fetched()
         return self.client.missing(wanted)
 
     def problems(
         self, wanted: Sequence[Cid], *, read_all: bool
     ) -> dict[Cid, BlockNotFoundError | CorruptBlockError]:
         """See `ServedBlocks.problems`."""
+        self._settle_fetched()
         look = self._problem_read if read_all else self._problem_asked
         found = self.client.in_parallel(look, wanted)
         return {cid: it for cid, it in zip(wanted, found, strict=True) if it is not None}
@@ -189,20 +206,18 @@ class KuboBlocks:
 
     def _send(self, blocks: Sequence[Block], root: Cid) -> None:
         self._count_on(cid for cid, _ in blocks)
-
-        parts: list[Bytes] = [header([root])]
-        for cid, data in blocks:
-            parts += (section_head(cid, len(data)), data)
-        self.client.import_car(Upload(sum(map(len, parts)), lambda: parts), len(blocks))
+        send(self.client, blocks, root)
 
     def follow(self, draft: Followable) -> None:
         """See `BlockStore.follow`: sends what is written while the writer goes on."""
-        draft.follower = _Sender(self, draft)
+        draft.follower = Sender(self.client, self._count_on, draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`: sends what the writer was ahead of, then fills the cache."""
         follower = draft.follower
-        sender = follower if isinstance(follower, _Sender) else _Sender(self, draft)
+        sender = (
+            follower if isinstance(follower, Sender) else Sender(self.client, self._count_on, draft)
+        )
         sender.finish()
         self.cache.publish(draft, root, sender.sent)
 
@@ -213,7 +228,7 @@ class KuboBlocks:
         if wanted:
             self._nearness.check()
             self._count_on(wanted)
-        yield not self.client.missing(wanted)
+        yield not self.missing(wanted)
 
     def refresh(self) -> bool:
         """See `BlockStore.refresh`: what the node has can always have grown."""
@@ -255,6 +270,9 @@ class KuboBlocks:
     def _at_hand(self, cid: Cid) -> memoryview:
         found = self.cache.get(cid)
         if found is None:
+            with contextlib.suppress(BlockNotFoundError):
+                found = self._complete(cid)
+        if found is None:
             raise StorageError(
                 f"a garbage collection of the IPFS node at {self.client.base_url} took block "
                 f"{to_text(cid)} while it was being committed, and the cache does not hold it; "
@@ -262,114 +280,3 @@ class KuboBlocks:
                 where=self.client.base_url,
             )
         return found
-
-
-class _Sender:
-    """Sends a draft in batches, from a thread of its own while it grows, then to its end.
-
-    Attributes:
-        draft: what is sent.
-        sent: up to where it is on the node.
-    """
-
-    def __init__(self, blocks: KuboBlocks, draft: Followable) -> None:
-        self.draft, self.sent = draft, FIRST_SECTION
-        self._begun = FIRST_SECTION
-        self._blocks = blocks
-        self._sent_unasked: set[Cid] = set()
-        self._has_failed = False
-        self._thread: threading.Thread | None = None
-
-    def grown(self) -> None:
-        """Called by the writer: begin to send, unless that is under way or did not work."""
-        if not self._has_failed and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._send_ahead, daemon=True)
-            self._thread.start()
-
-    def _send_ahead(self) -> None:
-        try:
-            self._send()
-        except Exception:  # noqa: BLE001 - `finish` sends the rest again, and says what fails
-            self._has_failed = True
-
-    def finish(self) -> None:
-        """Send the rest; whatever fails now is raised."""
-        self.draft.follower = None
-        if self._thread is not None:
-            self._thread.join()
-        self._send()
-
-    def _send(self) -> None:
-        """Send what there is; while the node stores a batch, the next one is under way."""
-        self._begun = self.sent
-        under_way: deque[tuple[Future[None], int]] = deque()
-        with ThreadPoolExecutor(LANES, "kubo-send") as lanes:
-            while (batch := self._next_batch()) or under_way:
-                if batch:
-                    sending = lanes.submit(self._send_batch, self._wanted(batch))
-                    self._begun = batch[-1][2]
-                    under_way.append((sending, self._begun))
-                if not batch or len(under_way) == LANES:
-                    sending, end = under_way.popleft()
-                    sending.result()
-                    self.sent = end
-
-    def _next_batch(self) -> list[_Place]:
-        batch: list[_Place] = []
-        for cid, start, end in self.draft.finished(self._begun):
-            batch.append((cid, start, end))
-            if end - self._begun >= BATCH_BYTES:
-                break
-        return batch
-
-    def _wanted(self, batch: list[_Place]) -> list[_Place]:
-        """The blocks that the node may lack.
-
-        Of a value of many leaves only the root is asked for, and the leaves if that is there: to
-        ask costs a fifth of what sending a leaf does.
-        """
-        self._blocks._count_on(cid for cid, _, _ in batch)
-        if self.draft.is_recovered or self._has_failed:
-            return self._without(batch, [cid for cid, _, _ in batch])
-        asked: list[Cid] = []
-        leaves_of: dict[Cid, list[Cid]] = {}
-        for cid, start, end in batch:
-            if not cids.is_raw(cid):
-                leaves_of[cid] = [
-                    link.cid for link in dag_pb.decode(self.draft.read(start, end))[0]
-                ]
-                self._sent_unasked.update(leaves_of[cid])
-                asked.append(cid)
-            elif cid in self._sent_unasked:
-                self._sent_unasked.discard(cid)
-            elif end - start >= ASK_BYTES:
-                asked.append(cid)
-        there = set(asked) - set(self._blocks.client.missing(asked))
-        asked += [leaf for root in there for leaf in leaves_of.get(root, ())]
-        return self._without(batch, asked) if there else batch
-
-    def _without(self, batch: list[_Place], asked: list[Cid]) -> list[_Place]:
-        there = set(asked) - set(self._blocks.client.missing(asked))
-        return [place for place in batch if place[0] not in there]
-
-    def _send_batch(self, batch: list[_Place]) -> None:
-        """Send blocks as they lie in the draft, sections and all, where they lie side by side."""
-        if not batch:
-            return
-        runs: list[list[int]] = []
-        for cid, start, end in batch:
-            first = start - len(section_head(cid, end - start))
-            if runs and runs[-1][1] == first:
-                runs[-1][1] = end
-            else:
-                runs.append([first, end])
-
-        head = header([batch[0][0]])
-
-        def parts() -> Iterator[Bytes | FilePart]:
-            yield head
-            for first, end in runs:
-                yield self.draft.part(first, end)
-
-        size_bytes = len(head) + sum(end - first for first, end in runs)
-        self._blocks.client.import_car(Upload(size_bytes, parts), len(batch))

@@ -121,7 +121,8 @@ class KuboClient:
                 transport=Wire(CONNECTIONS),
             )
             self._http = (process, client)
-            weakref.finalize(self, client.close)
+            # Not when the process ends: what was gathered for the node is sent then.
+            weakref.finalize(self, client.close).atexit = False
         return self._http[1]
 
     def in_parallel(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:

@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 
 from versioned_zarr.backends.kubo.client import KuboClient
@@ -51,7 +50,7 @@ class Fetcher:
         is_near: Callable[[Cid], bool],
     ) -> None:
         self._client, self._keep, self._is_near = client, keep, is_near
-        self._coming: dict[Cid, Future[memoryview]] = {}
+        self._coming: dict[Cid, Future[memoryview | None]] = {}
         self._families: OrderedDict[Cid, _Family] = OrderedDict()
         self._place: dict[Cid, tuple[_Family, int]] = {}
         self._guard = threading.Lock()
@@ -80,7 +79,7 @@ class Fetcher:
             CorruptBlockError: the node gave other bytes.
         """
         window: list[Link] = []
-        mine: dict[Cid, Future[memoryview]] = {}
+        mine: dict[Cid, Future[memoryview | None]] = {}
         with self._guard:
             coming = self._coming.get(cid)
             if coming is None:
@@ -88,7 +87,11 @@ class Fetcher:
                 mine = {link.cid: Future() for link in window}
                 self._coming.update(mine)
         if coming is not None:
-            return coming.result()
+            came = coming.result()
+            if came is None:  # not with the others
+                came = self._bring_one(cid)
+                self._keep(cid, came)
+            return came
         try:
             return self._bring(cid, window, mine)
         finally:
@@ -127,13 +130,15 @@ class Fetcher:
         return window
 
     def _bring(
-        self, cid: Cid, window: list[Link], mine: dict[Cid, Future[memoryview]]
+        self, cid: Cid, window: list[Link], mine: dict[Cid, Future[memoryview | None]]
     ) -> memoryview:
         blocks: dict[Cid, memoryview] = {}
         try:
             if len(window) > 1:
-                with suppress(StorageError):
+                try:
                     blocks = self._bring_all(window)
+                except StorageError:
+                    self._distrust(cid)
             if cid not in blocks:
                 blocks[cid] = self._bring_one(cid)
         except BaseException as error:
@@ -143,17 +148,17 @@ class Fetcher:
             for wanted, data in blocks.items():
                 self._keep(wanted, data)
                 mine[wanted].set_result(data)
-            for wanted, future in mine.items():
-                if not future.done():
-                    # It did not come with the others: whoever waits for it asks by itself.
-                    self._settle_alone(wanted, future)
+            for future in mine.values():
+                if not future.done():  # whoever waits for it asks by itself
+                    future.set_result(None)
         return blocks[cid]
 
-    def _settle_alone(self, cid: Cid, future: Future[memoryview]) -> None:
-        try:
-            future.set_result(self._bring_one(cid))
-        except Exception as error:  # noqa: BLE001 - it is whose that waits
-            future.set_exception(error)
+    def _distrust(self, cid: Cid) -> None:
+        """The node lacks some of the leaves around a block: few come with it next time."""
+        with self._guard:
+            found = self._place.get(cid)
+            if found is not None:
+                found[0].asked_for = 0
 
     def _bring_one(self, cid: Cid) -> memoryview:
         data = memoryview(self._client.get_block(cid))

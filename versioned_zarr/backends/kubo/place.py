@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from versioned_zarr.backends.home import home
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
-from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError
+from versioned_zarr.backends.kubo.documents import MfsDocuments
 from versioned_zarr.backends.kubo.names import IpnsNames
 from versioned_zarr.backends.kubo.refs import MfsRefs
+from versioned_zarr.backends.kubo.sending import send
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
-from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, InvalidUrlError
+from versioned_zarr.blocks.completion import Completion
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidUrlError,
+    StorageError,
+)
 from versioned_zarr.ipld.cid import HashFunction
 from versioned_zarr.repository.marker import MARKER
 from versioned_zarr.repository.place import Verify
+from versioned_zarr.repository.selection import origin_of
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
@@ -73,6 +85,7 @@ class KuboPlace:
         self.url = shown
         self.client = KuboClient(base_url, headers=sent, timeout_s=timeout_s)
         self._root = f"{MFS_ROOT}/{name}"
+        self._documents = MfsDocuments(self.client, self._root, shown)
         self._cache_bytes = cache_bytes
         self._folder = home() / "ipfs" / quote(address, safe="") / quote(name, safe="")
         self.storage: Storage = LocalStorage(self._folder, url=shown)
@@ -91,18 +104,11 @@ class KuboPlace:
 
     def read_marker(self) -> bytes:
         """See `Place.read_marker`."""
-        try:
-            return self.client.read(f"{self._root}/{MARKER}")
-        except NoSuchPathError:
-            raise FileNotFoundError(MARKER) from None
+        return bytes(self._documents.read(MARKER))
 
     def write_marker(self, marker: bytes) -> None:
         """See `Place.write_marker`."""
-        cid = self.client.put_block(marker)
-        try:
-            self.client.copy(cid, f"{self._root}/{MARKER}")
-        except PathTakenError:
-            return  # the answer to an earlier attempt was lost
+        self._documents.put(MARKER, [marker])
 
     def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
         """See `Place.stores`."""
@@ -113,10 +119,18 @@ class KuboPlace:
             limit_bytes=self._cache_bytes,
             verify=verify == "always",
         )
-        blocks = KuboBlocks(self.client, cache)
+        documents = self._documents
+        completion = Completion(lambda: origin_of(documents), partial(_send_fetched, self.client))
+        blocks = KuboBlocks(self.client, cache, completion)
         refs = MfsRefs(self.client, self._root, blocks, storage, blocks.settle)
         trees, names = Trees(blocks, hash_function), IpnsNames(self.client)
-        return Stores(storage, blocks, refs, trees, self.read_marker, names)
+        return Stores(storage, blocks, refs, trees, self.read_marker, documents, names)
+
+
+def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:
+    """Let a node have what a partial copy on it lacked; what it does not take, it lacks on."""
+    with suppress(StorageError):
+        send(client, blocks, blocks[-1][0])
 
 
 def _credentials(user: str | None, password: str | None, token: str | None) -> dict[str, str]:
