@@ -136,11 +136,7 @@ def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) 
         # Where nothing can be written, nobody moves packs away either.
         with suppress(ReadOnlyError):
             held.enter_context(stores.storage.lock(HOUSE_LOCK))
-        report = _fsck(stores, read_all=read_all, progress=progress)
-    if read_selection(stores.documents) is not None:
-        report.absent = sorted(damage.cid for damage in report.missing if damage.cid is not None)
-        report.missing = []
-    return report
+        return _fsck(stores, read_all=read_all, progress=progress)
 
 
 def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
@@ -162,6 +158,8 @@ def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Rep
     reached: set[bytes] = set()
     impact = trace(sound, roots, reached)
     _name_impact(sound, impact, report)
+    nowhere = {cid: it for cid, it in impact.items() if cid[-32:] not in sound.lost}
+    _list_missing(stores, PACKS, nowhere, report)
     reached.add(stores.empty_tree[-32:])
     _, kept = _session_roots(stores)
     _reach_values(sound, kept, reached)
@@ -221,10 +219,19 @@ def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_
         else _with_impact(damage, cids.from_text(damage.cid), impact[cids.from_text(damage.cid)])
         for damage in report.damaged
     ]
-    for cid, touched in impact.items():
-        if to_text(cid) not in damaged:
-            missing = Damage(stores.storage.url, "the block is nowhere", to_text(cid))
+    nowhere = {cid: it for cid, it in impact.items() if to_text(cid) not in damaged}
+    _list_missing(stores, stores.storage.url, nowhere, report)
+
+
+def _list_missing(stores: Stores, where: str, nowhere: dict[Cid, Impact], report: Report) -> None:
+    """List blocks that are nowhere; those of a partial copy are only absent."""
+    if read_selection(stores.documents) is None:
+        for cid, touched in nowhere.items():
+            missing = Damage(where, "the block is nowhere", to_text(cid))
             report.missing.append(_with_impact(missing, cid, touched))
+    else:
+        report.absent = sorted(map(to_text, nowhere))
+        report.missing = [each for each in report.missing if each.cid not in report.absent]
 
 
 def _session_roots(stores: Stores) -> tuple[set[Cid], set[Cid]]:
@@ -372,13 +379,9 @@ def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
 
 
 def _name_impact(sound: _Sound, impact: dict[Cid, Impact], report: Report) -> None:
-    """Say of each damage which keys and commits it touches, and list what is missing."""
+    """Say of each damage which keys and commits it touches."""
     by_digest = {cid[-32:]: cid for cid in impact}
     report.damaged = [_named(damage, sound, impact, by_digest) for damage in report.damaged]
-    for cid, touched in impact.items():
-        if cid[-32:] not in sound.lost:
-            missing = Damage(PACKS, "the block is nowhere", to_text(cid))
-            report.missing.append(_with_impact(missing, cid, touched))
 
 
 def _named(
