@@ -25,7 +25,7 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.multiaddr import spelled_out
-from versioned_zarr.repository.cloning import begin, check_begun, check_paths, fill, is_begun
+from versioned_zarr.repository.cloning import begin, begun, check_begun, check_paths, fill
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
 from versioned_zarr.repository.place import Place, StoragePlace, Verify
@@ -219,16 +219,18 @@ def clone(
     source = open(src)
     if isinstance(paths, str):
         raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
-    selection = Selection(source.url, depth, tuple(paths or ()))
+    selection = Selection(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source.stores, selection)
     place = _place(dst, {})
     with place.storage.lock("create"):
         try:
-            check_begun(open(dst).stores, source.url)
+            check_begun(open(dst).stores, selection)
         except RepositoryNotFoundError:
             stores = place.stores(hash_function(source.hash), "network")
-            if not is_begun(stores, source.url):
+            if begun(stores) is None:
                 place.check_free()
+            else:
+                check_begun(stores, selection)
             begin(stores, selection)
             place.write_marker(encode_marker(source.hash))
     copy = open(dst)

@@ -98,9 +98,29 @@ def test_a_clone_that_stops_before_there_is_a_repository_goes_on(
             vz.clone(ours.url, place, paths=paths)
     with pytest.raises(vz.RepositoryNotFoundError):
         vz.open(place)
-    with pytest.raises(vz.AlreadyExistsError):
+    with pytest.raises(vz.AlreadyExistsError, match=ours.url):
         vz.clone(memory().url, place)
     assert same(ours, vz.clone(ours.url, place, paths=paths))
+
+
+@pytest.mark.parametrize("is_repository", [False, True])
+def test_an_unfinished_clone_is_finished_only_as_it_was_begun(
+    ours: BlockRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_repository: bool
+) -> None:
+    place = tmp_path / "copy.vz"
+
+    def stop(*_: object) -> None:
+        raise CutOffError
+
+    with monkeypatch.context() as patched:
+        if not is_repository:
+            patched.setattr(StoragePlace, "write_marker", stop)
+        with pytest.raises(CutOffError):
+            vz.clone(ours.url, place, depth=1, paths=["x"], progress=stop)
+    for others in ({}, {"depth": 1}, {"paths": ["x"]}, {"depth": 2, "paths": ["x"]}):
+        with pytest.raises(vz.AlreadyExistsError, match=r"depth=1, paths=\['x'\]"):
+            vz.clone(ours.url, place, **others)
+    assert same(ours, vz.clone(ours.url, place, depth=1, paths=["x"]))
 
 
 def test_a_clone_keeps_the_hash_function() -> None:

@@ -5,7 +5,6 @@ A clone that was interrupted has a record that says of what it is one, and is go
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from versioned_zarr.errors import (
@@ -19,7 +18,7 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.ref_moves import move_ref
 from versioned_zarr.repository.remotes import ORIGIN, Remotes
-from versioned_zarr.repository.selection import Selection, has_path, write
+from versioned_zarr.repository.selection import PARTIAL, Selection, has_path, read, write
 from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.repository.transfer import fetch
@@ -35,42 +34,43 @@ def begin(stores: Stores, selection: Selection) -> None:
     Raises:
         InvalidInputError: a part, and the place cannot fetch the rest later.
     """
-    url = selection.origin
     if not selection.is_everything and stores.documents is None:
         raise InvalidInputError(
             "a clone with depth or paths fetches the rest when it is read, which one at "
             f"{stores.storage.url!r} cannot; clone all of it, or into a folder, or onto an IPFS "
             "node"
         )
-    stores.storage.put(RECORD, [json.dumps({"origin": url}).encode()])
+    write(stores.storage, RECORD, selection)
     if not selection.is_everything and stores.documents is not None:
-        write(stores.documents, selection)
+        write(stores.documents, PARTIAL, selection)
     empty = unixfs.EMPTY_DIRECTORY
     stores.blocks.put([(stores.empty_tree, empty)], stores.empty_tree)
     remotes = Remotes(stores)
-    if remotes.get(ORIGIN) != url:
-        remotes.add(ORIGIN, url)
+    if remotes.get(ORIGIN) != selection.origin:
+        remotes.add(ORIGIN, selection.origin)
 
 
-def is_begun(stores: Stores, url: str) -> bool:
-    """Whether this is an unfinished clone of the repository at a URL."""
-    try:
-        return bool(json.loads(bytes(stores.storage.read(RECORD)))["origin"] == url)
-    except FileNotFoundError:
-        return False
+def begun(stores: Stores) -> Selection | None:
+    """Of what this is an unfinished clone; None if it is none."""
+    return read(stores.storage, RECORD)
 
 
-def check_begun(stores: Stores, url: str) -> None:
-    """Make sure that a repository is an unfinished clone of the one at a URL.
+def check_begun(stores: Stores, selection: Selection) -> None:
+    """Make sure that this is an unfinished clone of just that.
 
     Raises:
-        AlreadyExistsError: it is not.
+        AlreadyExistsError: it is a repository, or a clone of something else.
     """
-    if not is_begun(stores, url):
+    url, found = stores.storage.url, begun(stores)
+    if found is None:
         raise AlreadyExistsError(
-            f"{stores.storage.url!r} is a repository already; open it and pull, or choose another "
-            "place",
-            name=stores.storage.url,
+            f"{url!r} is a repository already; open it and pull, or choose another place", name=url
+        )
+    if found != selection:
+        raise AlreadyExistsError(
+            f"{url!r} is an unfinished clone {found}; finish it by the same call, or choose "
+            "another place",
+            name=url,
         )
 
 

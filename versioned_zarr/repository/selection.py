@@ -18,7 +18,7 @@ from versioned_zarr.storage import Documents, Storage
 from versioned_zarr.tree.dag import Way, resolve
 from versioned_zarr.tree.keys import check_key
 
-RECORD = "partial.json"
+PARTIAL = "partial.json"
 _DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
@@ -47,23 +47,29 @@ class Selection:
         for path in self.paths:
             check_key(path)
 
+    def __str__(self) -> str:
+        parts = [f"of {self.origin!r}"]
+        parts += [f"depth={self.depth}"] if self.depth is not None else []
+        parts += [f"paths={list(self.paths)}"] if self.paths else []
+        return ", ".join(parts)
+
     @property
     def is_everything(self) -> bool:
         """Whether nothing is left out."""
         return self.depth is None and not self.paths
 
 
-def write(documents: Documents, selection: Selection) -> None:
-    """Note that a repository is a partial copy."""
-    documents.put(RECORD, [json.dumps(asdict(selection), sort_keys=True).encode()])
+def write(documents: Documents, record: str, selection: Selection) -> None:
+    """Note what a repository is a copy of."""
+    documents.put(record, [json.dumps(asdict(selection), sort_keys=True).encode()])
 
 
-def read(documents: Documents | None) -> Selection | None:
-    """What a repository is a partial copy of; None if it holds all that it names."""
+def read(documents: Documents | None, record: str = PARTIAL) -> Selection | None:
+    """What a repository is a copy of, as a record says; None if there is no such record."""
     if documents is None:
         return None
     try:
-        text = bytes(documents.read(RECORD))
+        text = bytes(documents.read(record))
     except FileNotFoundError:
         return None
     try:
@@ -71,8 +77,8 @@ def read(documents: Documents | None) -> Selection | None:
         return Selection(document["origin"], document["depth"], tuple(document["paths"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
-            f"{RECORD} of {documents.url!r} is damaged: {error}; clone the repository anew",
-            where=RECORD,
+            f"{record} of {documents.url!r} is damaged: {error}; clone the repository anew",
+            where=record,
         ) from error
 
 
