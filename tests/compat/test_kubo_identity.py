@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.servers.kubo import Kubo
 from versioned_zarr.ipld import cid, unixfs
+from versioned_zarr.ipld.pasted import read_cid
 from versioned_zarr.tree.build import WorkTree
 from versioned_zarr.tree.lookup import Trees
 
@@ -158,3 +159,14 @@ def test_kubo_shards_a_directory_at_the_same_size(kubo: Kubo, hash_name: str, be
 def test_kubo_names_many_chunks_alike(kubo: Kubo, hash_name: str, count: int) -> None:
     values = {f"temperature/c/{i}": b"%d" % i for i in range(count)}
     assert_same_name(kubo, values, hash_name)
+
+
+def test_a_cid_is_read_in_every_base_that_kubo_writes(kubo: Kubo) -> None:
+    tree = cid.hash_function("sha2-256").dag_pb(b"")
+    bases = kubo.run("cid", "bases").decode().split()
+    assert {"base2", "base16upper", "base36", "base58btc", "base64url"} <= set(bases)
+    for base in set(bases) - {"identity", "base256emoji"}:
+        text = kubo.run("cid", "format", "-b", base, cid.to_text(tree)).decode().strip()
+        assert read_cid(text) == tree
+    version_0 = kubo.run("cid", "format", "-v", "0", "-b", "base58btc", cid.to_text(tree))
+    assert read_cid(version_0.decode().strip()) == tree

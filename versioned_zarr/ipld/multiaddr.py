@@ -1,31 +1,24 @@
 """Multiaddrs of nodes, as `ipfs config Addresses.API` prints them, and the URLs that they mean.
 
 Reads those where HTTP is spoken: a host, /tcp, and perhaps /http, /https or /tls/http. Reads text
-alone; asks nobody. Rules: the Multiaddr specification and its table of protocols
-(github.com/multiformats/multiaddr).
+alone; asks nobody. `multiformats` reads IP addresses and ports and knows the protocols; names in
+the DNS it does not read. Rules: the Multiaddr specification (github.com/multiformats/multiaddr).
 """
 
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
 from versioned_zarr.errors import InvalidUrlError
+from versioned_zarr.ipld.spellings import address_value, is_protocol
 
 _IN_URL: Final = "ipfs+/"
 _HOSTS: Final = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
 _DNS_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
-_PORT: Final = re.compile(r"[0-9]{1,5}")
 _SCHEMES: Final = {"http": "http", "https": "https", "tls/http": "https"}
-_PROTOCOLS: Final = _HOSTS | {
-    "certhash", "dccp", "dnsaddr", "garlic32", "garlic64", "http", "http-path", "https", "ip6zone",
-    "ipcidr", "ipfs", "memory", "noise", "onion", "onion3", "p2p", "p2p-circuit",
-    "p2p-stardust", "p2p-webrtc-direct", "p2p-webrtc-star", "p2p-websocket-star", "plaintextv2",
-    "quic", "quic-v1", "sctp", "sni", "tcp", "tls", "udp", "udt", "unix", "utp", "webrtc",
-    "webrtc-direct", "webtransport", "ws", "wss",
-}  # fmt: skip
-"""What may be a further part of a multiaddr, and so is never read as the name of a repository."""
+_UNLISTED: Final = frozenset({"http-path", "ipfs", "memory"})
+"""Protocols that `multiformats` does not know; none of them is the name of a repository."""
 _FORM: Final = (
     "give one that reads /ip4, /ip6, /dns, /dns4 or /dns6 with a host, /tcp/PORT, and then /http, "
     "/https, /tls/http or nothing, as /ip4/127.0.0.1/tcp/5001"
@@ -67,7 +60,7 @@ def spelled_out(url: str) -> str:
         return url
     found, rest = _read(url.removeprefix("ipfs+"), url)
     name = _first(rest)
-    if name in _PROTOCOLS:
+    if name in _UNLISTED or is_protocol(name):
         raise _refusal(
             url,
             f"'/{name}' follows the port",
@@ -96,24 +89,27 @@ def _read(text: str, whole: str) -> tuple[str, str]:
     shown = _host(kind, host, whole)
     if transport != "tcp":
         raise _refusal(whole, f"'/{transport}' follows the host, not /tcp", _WHERE)
-    if not _PORT.fullmatch(port) or not 0 < int(port) < 1 << 16:
+    try:
+        number = address_value("tcp", port)
+    except ValueError:
+        number = "0"
+    if number == "0":
         raise _refusal(whole, f"{port!r} is no port", "give a number from 1 to 65535")
     said = next((each for each in _SCHEMES if f"{rest}/".startswith(f"{each}/")), "")
     scheme = _SCHEMES.get(said, "http")
-    return f"{scheme}://{shown}:{int(port)}", rest[len(said) :].removeprefix("/") if said else rest
+    return f"{scheme}://{shown}:{number}", rest[len(said) :].removeprefix("/") if said else rest
 
 
 def _host(kind: str, host: str, whole: str) -> str:
     """A host as it stands in a URL."""
-    try:
-        if kind == "ip4":
-            return str(IPv4Address(host))
-        if kind == "ip6":
+    if kind in {"ip4", "ip6"}:
+        try:
             if "%" in host:
-                raise AddressValueError(f"a zone, as {host.partition('%')[2]!r}, is not read")
-            return f"[{IPv6Address(host)}]"
-    except AddressValueError as error:
-        raise _refusal(whole, f"{host!r} is no host of /{kind} ({error})", _FORM) from error
+                raise ValueError(f"a zone, as {host.partition('%')[2]!r}, is not read")
+            value = address_value(kind, host)
+        except ValueError as error:
+            raise _refusal(whole, f"{host!r} is no host of /{kind} ({error})", _FORM) from error
+        return value if kind == "ip4" else f"[{value}]"
     if not _DNS_NAME.fullmatch(host):
         raise _refusal(whole, f"{host!r} is no host of /{kind}", _FORM)
     return host

@@ -1,7 +1,8 @@
 """What people paste: CIDs in any base, `ipfs://` and `ipns://` URLs, URLs and paths of gateways.
 
-Reads text alone; asks nobody. Rules: the CID specification, Multibase, and the address forms of the
-IPFS documentation (docs.ipfs.tech/how-to/address-ipfs-on-web).
+Reads text alone; asks nobody. CIDs are read by `multiformats` where they are not spelled as this
+package spells them. Rules: the address forms of the IPFS documentation
+(docs.ipfs.tech/how-to/address-ipfs-on-web).
 """
 
 from __future__ import annotations
@@ -15,12 +16,9 @@ from versioned_zarr.ipld.cid import DAG_PB, RAW, Cid, codec, from_text, to_text
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.multiaddr import is_multiaddr
 from versioned_zarr.ipld.multihash import multihash_of
+from versioned_zarr.ipld.spellings import cid_bytes, peer_bytes
 
-_LONGEST_CID: Final = 300
-_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_SHA2_256: Final = b"\x12\x20"
+_LONGEST_CID: Final = 600
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _IN_PATH: Final = re.compile(r"(.*?)/(ipfs|ipns)/([^/]+)(?:/(.*))?")
 _FORMS: Final = (
@@ -112,9 +110,9 @@ def _decode_name(name: str) -> bytes | None:
     if len(name) > _LONGEST_CID:
         return None
     if name.startswith("12D3Koo"):  # the multihash alone, as peers are written
-        return b"\x01\x72" + _from_digits(name, _BASE58)
-    key = _from_multibase(name)
-    return key if key and multihash_of(key) is not None else None
+        return b"\x01\x72" + peer_bytes(name)
+    key = cid_bytes(name)
+    return key if multihash_of(key) is not None else None
 
 
 def _read_address(text: str) -> tuple[str, str, str, str | None]:
@@ -166,14 +164,12 @@ def _read_url(text: str) -> tuple[str, str, str, str | None]:
 
 
 def read_cid(text: str) -> Cid:
-    """The CID in a URL: base32, base36, base58, base16, or a CIDv0, which becomes a CIDv1.
+    """The CID in a URL, in any base, or a CIDv0, which becomes a CIDv1.
 
     Raises:
         InvalidCidError: it is none, or of a kind that no repository holds.
     """
     cid = _decode(text)
-    if cid is None:
-        return from_text(text)
     return cid if inline(cid) is not None else from_text(to_text(cid))
 
 
@@ -184,50 +180,16 @@ def read_any_cid(text: str) -> Cid:
         InvalidCidError: it is none, or names neither a raw nor a dag-pb block.
     """
     cid = _decode(text)
-    if cid is None:
-        return from_text(text)  # says what is wrong
     if inline(cid) is None and (multihash_of(cid) is None or codec(cid) not in {RAW, DAG_PB}):
         raise InvalidCidError(f"{text!r} is no CID of a folder or file", text=text)
     return cid
 
 
-def _decode(text: str) -> Cid | None:
-    """The CID that a text spells, of version 1 unless it is none; None for an unknown base."""
+def _decode(text: str) -> Cid:
+    """The CID that a text spells, of version 1."""
     if len(text) > _LONGEST_CID:
         raise InvalidCidError("too long for a CID", text=text)
-    if text[:2] == "Qm" and len(text) == 46:
-        data = _from_digits(text, _BASE58)
-        if data[:2] == _SHA2_256:
-            return Cid(b"\x01\x70" + data)
-    decoded = _from_multibase(text)
-    return None if not decoded else Cid(decoded)
-
-
-def _from_multibase(text: str) -> bytes | None:
-    base, digits = text[:1], text[1:]
-    if base == "z":
-        return _from_digits(digits, _BASE58)
-    if base in {"k", "K"}:
-        return _from_digits(digits.lower(), _BASE36)
-    if base in {"f", "F"}:
-        return _from_digits(digits.lower(), _BASE36[:16], bits=4)
-    if base in {"b", "B"}:
-        return _from_digits(digits.lower(), _BASE32, bits=5)
-    return None
-
-
-def _from_digits(digits: str, alphabet: str, *, bits: int | None = None) -> bytes:
-    """The bytes of a number; without `bits` a digit, as many as it takes plus the leading zeros."""
-    number = 0
-    for digit in digits:
-        value = alphabet.find(digit)
-        if value < 0:
-            raise InvalidCidError(f"{digits!r} is not a CID: no digit {digit!r}", text=digits)
-        number = number * len(alphabet) + value
-    if bits is None:
-        zeros = len(digits) - len(digits.lstrip(alphabet[0]))
-        return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
-    spare = len(digits) * bits % 8
-    if spare >= bits or number & ((1 << spare) - 1):
-        raise InvalidCidError(f"{digits!r} is not a CID: its last digit is too much", text=digits)
-    return (number >> spare).to_bytes(len(digits) * bits // 8, "big")
+    try:
+        return from_text(text)
+    except InvalidCidError:
+        return Cid(cid_bytes(text))

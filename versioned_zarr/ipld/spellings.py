@@ -1,0 +1,86 @@
+"""Spellings that are not this package's own: CIDs in any base, hosts and ports of multiaddrs.
+
+They are read by the package `multiformats`, which is loaded when the first of them comes: that
+takes 0.05 s, and what this package writes itself is read without it.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from versioned_zarr.errors import InvalidCidError, MissingDependencyError
+
+_FAILURES = (ValueError, LookupError, TypeError)
+"""What `multiformats` raises of texts that it cannot read."""
+
+
+def cid_bytes(text: str) -> bytes:
+    """The bytes of a CID in any base that Multibase knows; of version 1 if it is of version 0.
+
+    Raises:
+        InvalidCidError: it is none.
+        MissingDependencyError: `multiformats` is not installed.
+    """
+    multiformats = _multiformats(text)
+    try:
+        found = multiformats.CID.decode(text)
+        return bytes(found if found.version else found.set(base="base32", version=1))
+    except _FAILURES as error:
+        raise InvalidCidError(f"{text!r} is no CID: {_said(error)}", text=text) from error
+
+
+def peer_bytes(text: str) -> bytes:
+    """The multihash of a peer, which is written in base58 without saying so.
+
+    Raises:
+        InvalidCidError: it is none.
+        MissingDependencyError: `multiformats` is not installed.
+    """
+    multiformats = _multiformats(text)
+    try:
+        return bytes(multiformats.multibase.get("base58btc").decode(f"z{text}"))
+    except _FAILURES as error:
+        raise InvalidCidError(f"{text!r} is no peer's name: {_said(error)}", text=text) from error
+
+
+def address_value(protocol: str, text: str) -> str:
+    """The value of a protocol in a multiaddr, as of "ip4", "ip6" or "tcp", in its shortest form.
+
+    Raises:
+        ValueError: it is none; says why.
+        MissingDependencyError: `multiformats` is not installed.
+    """
+    known = _multiformats(text).multiaddr.proto(protocol)
+    if not text.isascii():  # it takes the digits of any script
+        raise ValueError("not in ASCII")
+    try:
+        return str(known.raw_decoder(known.raw_encoder(text)))
+    except _FAILURES as error:
+        raise ValueError(_said(error)) from error
+
+
+def is_protocol(name: str) -> bool:
+    """Whether a name is that of a part of multiaddrs.
+
+    Raises:
+        MissingDependencyError: `multiformats` is not installed.
+    """
+    multicodec = _multiformats(name).multicodec
+    return bool(multicodec.exists(name) and multicodec.get(name).tag == "multiaddr")
+
+
+def _multiformats(text: str) -> ModuleType:
+    try:
+        import multiformats  # noqa: PLC0415 - see the module
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"to read {text!r} needs the package multiformats; install it with "
+            "`pip install 'versioned-zarr[ipfs]'`",
+            package="multiformats",
+            extra="ipfs",
+        ) from error
+    return multiformats
+
+
+def _said(error: Exception) -> str:
+    return str(error.args[0] if error.args else error).rstrip(".")
