@@ -15,6 +15,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 import versioned_zarr as vz
 from benchmarks.folders import new_folder
+from benchmarks.pipeline import FUSED
 from benchmarks.reading import read_whole
 from benchmarks.timing import Result, Stopwatch
 
@@ -81,6 +82,7 @@ STORES: dict[str, Callable[[Path], Opened]] = {
 
 def run(rounds: int) -> Iterator[Result]:
     yield from small_chunks(rounds)
+    yield from small_chunks_fused(rounds)
     yield from large_chunks(rounds)
 
 
@@ -99,6 +101,19 @@ def small_chunks(rounds: int) -> Iterator[Result]:
     yield ratio(watch, "4096 x 16 KiB write + commit", "write", "MemoryStore", 1.5)
     yield ratio(watch, "4096 x 16 KiB write + commit", "write", "Icechunk", 1 / 3)
     yield ratio(watch, "4096 x 16 KiB write + commit", "write", "LocalStore", 1 / 3)
+
+
+def small_chunks_fused(rounds: int) -> Iterator[Result]:
+    """The same with zarr's fused pipeline, on a fresh file system."""
+    data = np.random.default_rng(1).random((64 * 64, 64 * 64), dtype="f4")
+    names = ["MemoryStore", "LocalStore", "Icechunk", "ours"]
+    with zarr.config.set(FUSED):
+        watch = compare(data, (64, 64), rounds, names, is_fresh=True)
+    what = "4096 x 16 KiB, fused pipeline"
+    yield from table(watch, what, names)
+    for action in ("write", "read"):
+        for peer in names[:-1]:
+            yield ratio(watch, f"{what} {action}", action, peer)
 
 
 def large_chunks(rounds: int) -> Iterator[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,4 +28,5 @@ def new_folder(*, keep: bool = False) -> Iterator[Path]:
         yield folder
     finally:
         if not keep:
+            gc.collect()  # a cache that nobody holds any more writes what it has in memory
             shutil.rmtree(folder, ignore_errors=True)

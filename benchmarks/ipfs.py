@@ -19,9 +19,11 @@ import zarr
 
 import versioned_zarr as vz
 from benchmarks.folders import new_folder
+from benchmarks.pipeline import FUSED
 from benchmarks.reading import read_whole
 from benchmarks.timing import Result, Stopwatch
 from tests.servers.daemon import Daemon, start, stop
+from versioned_zarr.repository.repository import BlockRepository
 
 UNPINNED = "dag import, unpinned"
 
@@ -54,7 +56,7 @@ def measure(
                 ipfsspec(watch, data, place)
     for name in watch.times:
         yield Result(f"{what} {name}", watch.median(name) * 1e3, "ms")
-    for how in ("write by key", "write"):
+    for how in ("write by key", "write, fused pipeline,", "write"):
         for peer, target in (("dag import", 1.15), (UNPINNED, None)):
             value = watch.ratio(f"ours {how}", peer)
             yield Result(f"{what}: {how} + commit / {peer}", value, "x", target)
@@ -76,20 +78,11 @@ def measure(
 def one_round(
     watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path, *, keep: bool
 ) -> None:
-    with node(keep=keep) as daemon, home(place / "writer-by-key"):
-        session = vz.create(f"{daemon.url}/benchmark").session()
-        values = values_of(data, chunks)
-        with watch.measure("ours write by key", 4 * data.nbytes):
-            for key, value in values.items():
-                session.write(key, value)
-            session.commit("benchmark")
+    write_by_key(watch, data, chunks, place, keep=keep)
+    with node(keep=keep) as daemon, home(place / "writer-fused"), zarr.config.set(FUSED):
+        write(watch, "ours write, fused pipeline,", daemon, data, chunks)
     with node(keep=keep) as daemon, home(place / "writer"):
-        repository = vz.create(f"{daemon.url}/benchmark")
-        session = repository.session()
-        array = create(session.store, data, chunks)
-        with watch.measure("ours write", 4 * data.nbytes):
-            array[:] = data
-            session.commit("benchmark")
+        repository = write(watch, "ours write", daemon, data, chunks)
         snapshot = repository.checkout()
         read(watch, "ours warm read", snapshot.store, data)
         car = place / "snapshot.car"
@@ -114,6 +107,30 @@ def one_round(
         with home(place / "other-reader"):
             there = vz.open(f"{daemon.url}/benchmark")
             read(watch, "ours cold read", there.checkout("read").store, data)
+
+
+def write_by_key(
+    watch: Stopwatch, data: Any, chunks: tuple[int, int], place: Path, *, keep: bool
+) -> None:
+    with node(keep=keep) as daemon, home(place / "writer-by-key"):
+        session = vz.create(f"{daemon.url}/benchmark").session()
+        values = values_of(data, chunks)
+        with watch.measure("ours write by key", 4 * data.nbytes):
+            for key, value in values.items():
+                session.write(key, value)
+            session.commit("benchmark")
+
+
+def write(
+    watch: Stopwatch, name: str, daemon: Daemon, data: Any, chunks: tuple[int, int]
+) -> BlockRepository:
+    repository = vz.create(f"{daemon.url}/benchmark")
+    session = repository.session()
+    array = create(session.store, data, chunks)
+    with watch.measure(name, 4 * data.nbytes):
+        array[:] = data
+        session.commit("benchmark")
+    return repository
 
 
 def values_of(data: Any, chunks: tuple[int, int]) -> dict[str, memoryview]:

@@ -77,26 +77,29 @@ def has_lakefs_spec() -> bool:
 
 
 def ours(watch: Stopwatch, lakefs: LakefsServer, data: Any) -> None:
-    repository = write(watch, "ours write", lakefs, data)
+    with new_folder() as writer, home(writer):
+        url = write(watch, "ours write", lakefs, data)
     with new_folder() as reader, home(reader):
-        there = vz.open(repository.url, **lakefs.options)
-        read(watch, "ours read", there.checkout().store, data)
+        read_all(watch, url, lakefs, data)
+
+
+def read_all(watch: Stopwatch, url: str, lakefs: LakefsServer, data: Any) -> None:
+    read(watch, "ours read", vz.open(url, **lakefs.options).checkout().store, data)
 
 
 def ours_as_many(watch: Stopwatch, lakefs: LakefsServer, data: Any) -> None:
-    with zarr.config.set({"async.concurrency": THREADS}):
+    with zarr.config.set({"async.concurrency": THREADS}), new_folder() as writer, home(writer):
         write(watch, f"ours write, {THREADS} at a time", lakefs, data)
 
 
-def write(watch: Stopwatch, name: str, lakefs: LakefsServer, data: Any) -> Any:
-    with new_folder() as writer, home(writer):
-        repository = lakefs.create()
-        session = repository.session()
-        array = create(session.store, data, (64, 64))
-        with watch.measure(name):
-            array[:] = data
-            session.commit("benchmark")
-    return repository
+def write(watch: Stopwatch, name: str, lakefs: LakefsServer, data: Any) -> str:
+    repository = lakefs.create()
+    session = repository.session()
+    array = create(session.store, data, (64, 64))
+    with watch.measure(name):
+        array[:] = data
+        session.commit("benchmark")
+    return repository.url
 
 
 def lakefs_spec(watch: Stopwatch, lakefs: LakefsServer, data: Any) -> None:
