@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import versioned_zarr as vz
@@ -165,9 +166,9 @@ def many_commits() -> Iterator[Result]:
         yield Result("1500 attribute commits leave", size_of(folder) / 1e6, "MB", 5)
 
 
-def commit_often(url: str, worker: int, commits: int, go: object) -> None:
+def commit_often(url: str, worker: int, commits: int, go: Event) -> None:
     repository = vz.open(url)
-    go.wait()  # type: ignore[attr-defined]
+    go.wait()
     for number in range(commits):
         session = repository.session()
         session.write(f"w{worker}/{number}", f"{worker}/{number}".encode())

@@ -20,6 +20,7 @@ import versioned_zarr as vz
 from versioned_zarr.history.log import Log
 from versioned_zarr.interfaces import html, pictures
 from versioned_zarr.interfaces.graph import rows, text_lines
+from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.diff import ChunkChange, Diff
 from versioned_zarr.tree.diff import KeyChange
@@ -316,7 +317,7 @@ def huge_diff(arrays: int, chunks: int, make: Callable[[int, int], str]) -> Diff
     def read(key: str) -> bytes | None:
         return document if re.fullmatch(r"[^/]+/zarr\.json", key) else None
 
-    link = Link("", b"\x01\x55\x12\x20" + bytes(32), 1)  # type: ignore[arg-type]
+    link = Link("", Cid(b"\x01\x55\x12\x20" + bytes(32)), 1)
     keys = [make(array, chunk) for array in range(arrays) for chunk in range(chunks)]
     return Diff(
         [KeyChange(key, None, link) for key in keys],

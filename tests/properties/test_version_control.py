@@ -47,7 +47,7 @@ BRANCHES = st.sampled_from(["main", "dev", "feature/x"])
 class Blocks(dict[bytes, bytes]):
     """A dict as a source of blocks."""
 
-    def get(self, cid: bytes) -> bytes:  # type: ignore[override]
+    def get(self, cid: bytes) -> bytes:  # type: ignore[override]  # of a dict it is the index alone
         return self[cid]
 
 

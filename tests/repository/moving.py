@@ -58,7 +58,7 @@ def watched(repository: BlockRepository, puts: int | None = None) -> Iterator[Co
         counted.put += [cid for cid, _ in batch]
         counted.put_bytes += sum(len(data) for _, data in batch)
 
-    blocks.get, blocks.put = watched_get, watched_put  # type: ignore[method-assign]
+    blocks.get, blocks.put = watched_get, watched_put  # type: ignore[method-assign]  # on the object
     try:
         yield counted
     finally:

@@ -138,7 +138,7 @@ def test_without_its_origin_it_says_what_it_lacks(ours: BlockRepository, tmp_pat
 
 def test_what_cannot_be_a_part_is_refused(ours: BlockRepository, tmp_path: Path) -> None:
     with pytest.raises(vz.InvalidInputError, match="list of paths"):
-        vz.clone(ours.url, place(tmp_path), paths="tas")  # type: ignore[arg-type]
+        vz.clone(ours.url, place(tmp_path), paths="tas")  # type: ignore[arg-type]  # refused
     with pytest.raises(vz.InvalidInputError, match="depth"):
         vz.clone(ours.url, place(tmp_path), depth=0)
     with pytest.raises(vz.KeyNotFoundError, match="'tos'"):

@@ -74,9 +74,9 @@ def keep_house_for_ever(url: str, started: str) -> None:
             repository.repack()
 
 
-def write_into(session: object, key: str, value: bytes) -> None:
+def write_into(session: vz.Session, key: str, value: bytes) -> None:
     """Write one key into a session that came by pickle."""
-    session.write(key, value)  # type: ignore[attr-defined]
+    session.write(key, value)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
@@ -262,9 +263,14 @@ class _Writer(io.BytesIO):
         self._files, self._path = files, path
         self._is_given_up = False
 
-    def __exit__(self, *failure: object) -> None:
-        self._is_given_up = failure[0] is not None
-        super().__exit__(*failure)  # type: ignore[arg-type]
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_given_up = kind is not None
+        super().__exit__(kind, failure, trace)
 
     def close(self) -> None:
         if not self.closed and not self._is_given_up:

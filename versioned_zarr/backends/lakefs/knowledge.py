@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
@@ -65,9 +65,9 @@ class Knowledge:
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.executescript(_TABLES)
 
-    def _row(self, text: str, *values: object) -> tuple[object, ...] | None:
+    def _row(self, text: str, *values: object) -> tuple[Any, ...] | None:
         with self._ready():
-            row: tuple[object, ...] | None = self._database.execute(text, values).fetchone()
+            row: tuple[Any, ...] | None = self._database.execute(text, values).fetchone()
             return row
 
     def _add(self, text: str, rows: Iterable[Sequence[object]]) -> None:
@@ -88,7 +88,7 @@ class Knowledge:
     def node(self, cid: Cid) -> bytes | None:
         """The bytes of a tree's, commit's or large value's node."""
         row = self._row("SELECT data FROM nodes WHERE cid = ?", cid)
-        return None if row is None else bytes(row[0])  # type: ignore[call-overload]  # a BLOB
+        return None if row is None else bytes(row[0])
 
     def add_nodes(self, nodes: Iterable[tuple[Cid, Bytes]]) -> None:
         """Remember nodes."""
@@ -104,7 +104,7 @@ class Knowledge:
         row = self._row("SELECT ref, path, size FROM places WHERE cid = ?", cid)
         if row is None:
             return None
-        place = Place(str(row[0]), str(row[1]), int(str(row[2])))
+        place = Place(*row)
         self._keep_near([(cid, place)])
         return place
 
@@ -134,7 +134,7 @@ class Knowledge:
         row = self._row(
             "SELECT cid, tsize FROM objects WHERE address = ? AND checksum = ?", address, checksum
         )
-        return None if row is None else (Cid(row[0]), int(str(row[1])))  # type: ignore[arg-type]
+        return None if row is None else (Cid(row[0]), row[1])
 
     def add_object(self, address: str, checksum: str, cid: Cid, tsize: int) -> None:
         """Remember what an object hashed to."""
@@ -145,7 +145,7 @@ class Knowledge:
     def tree(self, commit: str) -> Link | None:
         """The root of the tree of a lakeFS commit."""
         row = self._row("SELECT root, tsize FROM trees WHERE id = ?", commit)
-        return None if row is None else Link("", Cid(row[0]), int(str(row[1])))  # type: ignore[arg-type]
+        return None if row is None else Link("", Cid(row[0]), row[1])
 
     def commit_with(self, root: Cid) -> str | None:
         """A lakeFS commit whose tree has this root."""

@@ -104,8 +104,8 @@ class Lines:
                 return found
             found.close()
         # urllib3 types the pool's connections by protocols that leave out what these have.
-        made: HTTPConnection = self._pool._new_conn()  # type: ignore[assignment]
-        made.timeout = self._timeout.connect_timeout  # type: ignore[assignment]
+        made: HTTPConnection = self._pool._new_conn()  # type: ignore[assignment]  # see above
+        made.timeout = self._timeout.connect_timeout  # type: ignore[assignment]  # see above
         made.connect()
         made.sock.settimeout(self._timeout.read_timeout)
         return made

@@ -110,7 +110,7 @@ class Transport:
                 basic_auth=f"{reached.access_key_id}:{reached.secret_access_key}",
                 user_agent="versioned-zarr",
             )
-            client = LakeFSClient(configuration)  # type: ignore[no-untyped-call]
+            client = LakeFSClient(configuration)  # type: ignore[no-untyped-call]  # as generated
             url = client._api.configuration.host
             pool = client._api.rest_client.pool_manager
             lines = Lines(pool, url, sign, _TIMEOUT, CONNECTIONS)
