@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from versioned_zarr.history.commit import Commit
     from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
     from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
-    from versioned_zarr.repository.fsck import Damage, Report
     from versioned_zarr.repository.gc import Collected
     from versioned_zarr.repository.keeping import SessionInfo
     from versioned_zarr.repository.merge import Conflict
     from versioned_zarr.repository.protocol import Repository
     from versioned_zarr.repository.ref_moves import RefMove
     from versioned_zarr.repository.remotes import Remotes
+    from versioned_zarr.repository.report import Damage, Report
     from versioned_zarr.repository.sending import Moving
     from versioned_zarr.repository.session import Session
     from versioned_zarr.repository.snapshot import Snapshot
@@ -76,13 +76,13 @@ _MODULES = {
     "Collected": "repository.gc",
     "Commit": "history.commit",
     "Conflict": "repository.merge",
-    "Damage": "repository.fsck",
+    "Damage": "repository.report",
     "Diff": "repository.diff",
     "Moving": "repository.sending",
     "NodeDiff": "repository.diff",
     "RefMove": "repository.ref_moves",
     "Remotes": "repository.remotes",
-    "Report": "repository.fsck",
+    "Report": "repository.report",
     "Repository": "repository.protocol",
     "Session": "repository.session",
     "SessionInfo": "repository.keeping",

@@ -73,3 +73,20 @@ def same(one: BlockRepository, other: BlockRepository, branch: str = "main") -> 
         and dict(one.checkout(branch).mapping) == dict(other.checkout(branch).mapping)
         and other.fsck().is_clean
     )
+
+
+def work_goes_back(ours: BlockRepository, copy: BlockRepository) -> None:
+    """Check that a partial clone of `main` can be worked in, and its work be pushed."""
+    commit(copy, {"tas/note": b"mine", "new/zarr.json": b"{}"})
+    commit(ours, {"pr/note": b"yours"})
+    copy.pull("origin")
+    copy.push("origin", "main")
+    assert ours.branches["main"] == copy.branches["main"]
+    assert ours.fsck().is_clean
+    assert ours.checkout().read("tas/note") == b"mine"
+
+
+def is_whole(ours: BlockRepository, copy: BlockRepository) -> bool:
+    """Whether a clone has the same log and holds all that it names."""
+    report = copy.fsck()
+    return list(copy.log()) == list(ours.log()) and report.is_clean and not report.absent

@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
-from tests.repository.moving import commit, memory, watched
+from tests.repository.moving import commit, is_whole, memory, watched, work_goes_back
 from versioned_zarr.repository.repository import BlockRepository
 
 
@@ -99,21 +99,25 @@ def test_gc_and_repack_take_nothing_of_it_and_fetch_nothing(
 
 def test_work_on_a_partial_clone_goes_back(ours: BlockRepository, tmp_path: Path) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=1)
-    commit(copy, {"tas/note": b"mine", "new/zarr.json": b"{}"})
-    commit(ours, {"pr/note": os.urandom(10)})
-    copy.pull("origin")
-    copy.push("origin", "main")
-    assert ours.branches["main"] == copy.branches["main"]
-    assert ours.fsck().is_clean
-    assert ours.checkout().read("tas/note") == b"mine"
+    work_goes_back(ours, copy)
 
 
 def test_a_whole_clone_of_a_partial_one(ours: BlockRepository, tmp_path: Path) -> None:
     vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=1)
-    whole = vz.clone(place(tmp_path), place(tmp_path, "whole"))
-    assert list(whole.log()) == list(ours.log())
-    assert whole.fsck().is_clean
-    assert not whole.fsck().absent
+    assert is_whole(ours, vz.clone(place(tmp_path), place(tmp_path, "whole")))
+
+
+def test_what_a_session_lost_is_not_taken_for_absent(ours: BlockRepository, tmp_path: Path) -> None:
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
+    session = copy.session()
+    session.write("tas/note", os.urandom(2_000_000))
+    (draft,) = (place(tmp_path) / "sessions").glob("*/*.draft")
+    draft.unlink()
+    report = copy.fsck()
+    assert report.absent
+    (missing,) = report.missing
+    assert missing.keys == ("tas/note",)
+    assert "draft is gone" in missing.problem
 
 
 def test_damage_is_not_taken_for_absence(ours: BlockRepository, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ hides nothing. It changes nothing.
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
@@ -42,76 +41,11 @@ from versioned_zarr.repository.journal import (
 from versioned_zarr.repository.marker import MARKER, read_marker
 from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import session_roots
+from versioned_zarr.repository.report import Damage, Report
 from versioned_zarr.repository.selection import read as read_selection
 from versioned_zarr.repository.sessions import read_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Draft, look_at
-
-
-@dataclass(frozen=True)
-class Damage:
-    """Something that is not as it was written, or not there.
-
-    Attributes:
-        where: the path in the repository, and the byte where that is known.
-        problem: what is wrong with it.
-        cid: the block, if it is one.
-        keys: the keys that cannot be read because of it; `path/*` for all in a folder.
-        commits: the commits that hold those keys.
-    """
-
-    where: str
-    problem: str
-    cid: str | None = None
-    keys: tuple[str, ...] = ()
-    commits: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        text = f"{self.where}: {self.problem}"
-        if self.keys:
-            text += f"; keys {', '.join(self.keys[:5])}" + (" …" if len(self.keys) > 5 else "")
-        if self.commits:
-            text += f"; in {len(self.commits)} commits, the first {self.commits[0]}"
-        return text
-
-
-@dataclass
-class Report:
-    """What `fsck` found.
-
-    Attributes:
-        missing: blocks that something names and that are nowhere.
-        damaged: what is there and is not what it should be.
-        absent: the CIDs of blocks that a partial copy fetches when they are read. No fault.
-        unreferenced: the CIDs of blocks that nothing reaches; `gc` removes them. No fault.
-        checked_blocks: how many blocks were looked at.
-    """
-
-    missing: list[Damage] = field(default_factory=list)
-    damaged: list[Damage] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unreferenced: list[str] = field(default_factory=list)
-    checked_blocks: int = 0
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is missing or damaged."""
-        return not self.missing and not self.damaged
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON data."""
-        return {**asdict(self), "is_clean": self.is_clean}
-
-    def __str__(self) -> str:
-        lines = [f"missing: {damage}" for damage in self.missing]
-        lines += [f"damaged: {damage}" for damage in self.damaged]
-        if self.absent:
-            lines.append(f"absent: {len(self.absent)} blocks, to be fetched when they are read")
-        state = "clean" if self.is_clean else "NOT clean"
-        lines.append(
-            f"{state}: {self.checked_blocks} blocks checked, {len(self.unreferenced)} unreferenced"
-        )
-        return "\n".join(lines)
 
 
 class _Sound:

@@ -20,7 +20,7 @@ from versioned_zarr.repository import gc, joining
 from versioned_zarr.repository.committing import head_of
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.exchange import Exchange
-from versioned_zarr.repository.fsck import Report, fsck
+from versioned_zarr.repository.fsck import fsck
 from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead
 from versioned_zarr.repository.journaled import JournalKeeper
@@ -28,6 +28,7 @@ from versioned_zarr.repository.keeping import Keeper, SessionInfo, Writing
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
+from versioned_zarr.repository.report import Report
 from versioned_zarr.repository.revisions import Version, compared, resolve, resolve_commit
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot

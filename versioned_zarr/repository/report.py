@@ -1,0 +1,72 @@
+"""What a check of a repository found, as `fsck` tells it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it was written, or not there.
+
+    Attributes:
+        where: the path in the repository, and the byte where that is known.
+        problem: what is wrong with it.
+        cid: the block, if it is one.
+        keys: the keys that cannot be read because of it; `path/*` for all in a folder.
+        commits: the commits that hold those keys.
+    """
+
+    where: str
+    problem: str
+    cid: str | None = None
+    keys: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.problem}"
+        if self.keys:
+            text += f"; keys {', '.join(self.keys[:5])}" + (" …" if len(self.keys) > 5 else "")
+        if self.commits:
+            text += f"; in {len(self.commits)} commits, the first {self.commits[0]}"
+        return text
+
+
+@dataclass
+class Report:
+    """What `fsck` found.
+
+    Attributes:
+        missing: blocks that something names and that are nowhere.
+        damaged: what is there and is not what it should be.
+        absent: the CIDs of blocks that a partial copy fetches when they are read. No fault.
+        unreferenced: the CIDs of blocks that nothing reaches; `gc` removes them. No fault.
+        checked_blocks: how many blocks were looked at.
+    """
+
+    missing: list[Damage] = field(default_factory=list)
+    damaged: list[Damage] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    unreferenced: list[str] = field(default_factory=list)
+    checked_blocks: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is missing or damaged."""
+        return not self.missing and not self.damaged
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON data."""
+        return {**asdict(self), "is_clean": self.is_clean}
+
+    def __str__(self) -> str:
+        lines = [f"missing: {damage}" for damage in self.missing]
+        lines += [f"damaged: {damage}" for damage in self.damaged]
+        if self.absent:
+            lines.append(f"absent: {len(self.absent)} blocks, to be fetched when they are read")
+        state = "clean" if self.is_clean else "NOT clean"
+        lines.append(
+            f"{state}: {self.checked_blocks} blocks checked, {len(self.unreferenced)} unreferenced"
+        )
+        return "\n".join(lines)
