@@ -48,6 +48,9 @@ class VersionedStore(Store):
     Any key is taken that can be the path of a file: Zarr v2 and v3 documents, chunks of every key
     encoding, and what other conventions put beside them. Thread-safe; pickles by reference.
 
+    zarr's fused pipeline calls it in one thread, except where each value would wait for a network:
+    there several at a time are sooner done.
+
     The first store of a process whose writes each wait for a server has zarr write 24 chunks at a
     time, by its setting `async.concurrency`, unless that was set to anything but zarr's own 10.
 
@@ -64,8 +67,13 @@ class VersionedStore(Store):
         super().__init__(read_only=read_only or view.read_only)
         self._view = view
         self._blocks = view.repository.stores.blocks
-        if isinstance(view, Session) and view.working.is_remote and not self.read_only:
-            _send_more_at_once()
+        if isinstance(view, Session) and not self.read_only:
+            waits = view.working.is_remote
+            if waits:
+                _send_more_at_once()
+        else:
+            waits = self._blocks.is_remote
+        self._supports_sync_io = not waits  # zarr's fused pipeline asks for it
 
     @property
     def view(self) -> Session | Snapshot:
