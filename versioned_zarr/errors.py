@@ -28,7 +28,8 @@ VersionedZarrError
 │   ├── CorruptRefError                     .ref
 │   └── CorruptJournalError                 .session
 ├── StorageError (OSError)                  the place where the repository lives failed: .where
-│   └── StorageFullError
+│   ├── StorageFullError
+│   └── CollectedError                      the place removed blocks while they were committed
 └── MissingDependencyError (ImportError)    .package, .extra
 ```
 """
@@ -42,6 +43,7 @@ __all__ = [
     "AlreadyExistsError",
     "BlockNotFoundError",
     "BranchMovedError",
+    "CollectedError",
     "ConflictError",
     "CorruptBlockError",
     "CorruptError",
@@ -266,6 +268,13 @@ class StorageError(VersionedZarrError, OSError):
 
 class StorageFullError(StorageError):
     """No room is left; what was acknowledged before is safe."""
+
+
+class CollectedError(StorageError):
+    """A server's garbage collection took blocks that a commit or a transfer had just sent.
+
+    What they were sent for was not done, and can be tried again.
+    """
 
 
 class MissingDependencyError(VersionedZarrError, ImportError):

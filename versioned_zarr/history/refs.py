@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,8 @@ from versioned_zarr.storage import Log, Storage
 
 HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
 KINDS = (HEADS, TAGS, REMOTES)
+TAKEN_BACK = "taken back"
+"""How the log begins to say of a move that it undoes the one before, which came to nothing."""
 _TAIL_BYTES = 4096
 _CRC_SIZE = 9  # a space and eight hexadecimal digits
 
@@ -76,6 +78,21 @@ class RefStore(Protocol):
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """Keep others from moving a ref, where the place can; `swap` is safe without it."""
         ...
+
+
+def went_to(history: Iterable[RefEntry], commit: Cid) -> bool:
+    """Whether a ref went to a commit, and that move was not taken back.
+
+    Args:
+        history: the moves of the ref, the newest first.
+        commit: the commit.
+    """
+    is_taken_back = False
+    for entry in history:
+        if entry.commit == commit and not is_taken_back:
+            return True
+        is_taken_back = entry.why.startswith(TAKEN_BACK)
+    return False
 
 
 def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: str) -> RefEntry:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.store import Block
-from versioned_zarr.errors import BranchMovedError, ConflictError, RefNotFoundError
+from versioned_zarr.errors import BranchMovedError, CollectedError, ConflictError, RefNotFoundError
 from versioned_zarr.history import commit as commits
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.names import check_ref_name
@@ -36,10 +36,16 @@ class Leaf(NamedTuple):
 
 
 class NewBlocks:
-    """Blocks that are not stored yet, laid over those that are; reads as a block source."""
+    """Blocks that are not stored yet, laid over those that are; reads as a block source.
 
-    def __init__(self, stores: Stores) -> None:
+    Args:
+        stores: the repository.
+        sizes: the lengths of new values, whose blocks are in drafts and not here.
+    """
+
+    def __init__(self, stores: Stores, sizes: Mapping[Cid, int]) -> None:
         self._stores = stores
+        self.trees = Trees(self, stores.hash, sizes=sizes)
         self._new: dict[Cid, Bytes] = {}
 
     def put(self, cid: Cid, data: Bytes) -> None:
@@ -213,9 +219,12 @@ def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> Cid:
 
     Raises:
         BranchMovedError: the branch is elsewhere.
+        CollectedError: the place removed what the commit needs; the branch went back.
     """
     try:
         return stores.refs.swap(HEADS, branch, old, new, why).commit or new
+    except CollectedError:
+        raise
     except Exception:
         entry = stores.refs.read(HEADS, branch)
         if entry is None or entry.commit != new:
@@ -244,7 +253,7 @@ def _merge_into(
 ) -> tuple[Link, list[Block]]:
     """The tree of a branch with a change merged into it, and the blocks of both."""
     merged = merge_trees(
-        Trees(change.blocks, stores.hash),
+        change.blocks.trees,
         base=from_text(change.base.tree),
         ours=from_text(head.tree),
         theirs=change.root.cid,
@@ -273,7 +282,7 @@ def apply_changes(
         changes: each key with a link to its value, its bytes, or None to take it away.
         source: new blocks that the links may lead to.
     """
-    trees = stores.trees if source is None else Trees(source, stores.hash)
+    trees = stores.trees if source is None else source.trees
     work: WorkTree[Leaf] = WorkTree(trees, ours)
     blocks: list[Block] = []
     changes = list(changes)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from versioned_zarr import faces
 from versioned_zarr.errors import InvalidInputError, NothingToCommitError
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.history.refs import HEADS
-from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.history.refs import HEADS, went_to
+from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.committing import (
     Change,
@@ -278,7 +278,9 @@ class Session:
             working.drop_drafts()
             return done
         _check_rivals(working)
-        new = NewBlocks(stores)
+        places = {entry.cid: entry for entry in working.state.entries.values()}
+        sizes = {cid: it.size for cid, it in places.items() if not (it.is_gone or is_raw(cid))}
+        new = NewBlocks(stores, sizes)
         root = working.state.flush(new.put)
         base = self.base
         if root.cid == working.state.root and not allow_empty:
@@ -290,7 +292,6 @@ class Session:
                 branch=self.branch,
             )
         upto = working.consumed
-        places = {entry.cid: entry for entry in working.state.entries.values()}
 
         def read(link: Link) -> bytes:
             pending = places.get(link.cid)
@@ -392,8 +393,7 @@ def _already_committed(repository: BlockRepository, working: Writing) -> Commit 
     if intent is None:
         return None
     refs = repository.stores.refs
-    entries = refs.history(HEADS, working.head.branch)
-    if not any(entry.commit == intent.cid for entry in entries):
+    if not went_to(refs.history(HEADS, working.head.branch), intent.cid):
         return None
     working.note(Kind.COMMIT, intent.cid, intent.seen)
     return repository.stores.commit(to_text(intent.cid))

@@ -180,6 +180,19 @@ class RepositoryContract(HistoryContract):
         assert contents(repository) == {"a": b"1", "b": b"2"}
         assert dict(two.mapping) == {"a": b"1", "b": b"2"}
 
+    def test_values_of_many_blocks_merge(self, repository: Repository) -> None:
+        values = {"new/a": bytes(3 << 20), "old/b": b"\1" * (2 << 20), "old/c": b"3"}
+        with repository.session(message="base") as base:
+            base.write("old/b", b"small")
+            base.write("old/c", b"3")
+        late, quick = repository.session(), repository.session()
+        for key in ("new/a", "old/b"):
+            late.write(key, values[key])
+        quick.write("new/d", b"\2" * (2 << 20))
+        quick.commit("quick")
+        late.commit("late")
+        assert contents(repository) == {**values, "new/d": b"\2" * (2 << 20)}
+
     def test_on_moved_fail_refuses_disjoint_changes_too(self, repository: Repository) -> None:
         one, two = repository.session(), repository.session()
         one.write("a", b"1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from versioned_zarr.errors import CorruptBlockError, InvalidCidError, InvalidInputError
@@ -39,16 +39,22 @@ class Trees:
         blocks: where blocks are read from.
         hash_function: what names the blocks that a `WorkTree` on these trees makes.
         max_links: how many decoded links are remembered, at about 250 bytes each.
+        sizes: the lengths of values of many blocks that `blocks` need not have.
     """
 
     def __init__(
-        self, blocks: BlockSource, hash_function: HashFunction, max_links: int = 1 << 18
+        self,
+        blocks: BlockSource,
+        hash_function: HashFunction,
+        max_links: int = 1 << 18,
+        sizes: Mapping[Cid, int] | None = None,
     ) -> None:
         self.blocks = blocks
         self.hash_function = hash_function
         self.empty = hash_function.dag_pb(unixfs.EMPTY_DIRECTORY)
         """The CID of the tree that holds nothing; readable though no block is stored."""
         self._recent = _Recent(max_links)
+        self._sizes = sizes or {}
         self._paths: dict[tuple[Cid, str], Cid] = {}
 
     def directory(self, cid: Cid) -> Directory:
@@ -179,6 +185,8 @@ class Trees:
     def _node(self, cid: Cid) -> Directory | int:
         """Return the directory or the size of the value that a dag-pb block names."""
         node = self._recent.get(cid)
+        if node is None:
+            node = self._sizes.get(cid)
         if node is None:
             node, links = self._read(cid)
             self._recent.add(cid, node, links + 1)
