@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
-from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs
+from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs, refs
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.store import BlockStore
@@ -46,10 +47,13 @@ class TestKuboBlocks(BlockStoreContract):
 
 class TestKuboRefs(RefStoreContract):
     @pytest.fixture
-    def refs(self, node: Daemon, uncached: KuboBlocks, tmp_path: Path) -> Iterator[RefStore]:
+    def refs(
+        self, uncached: KuboBlocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[RefStore]:
+        monkeypatch.setattr(refs, "KEPT_FOR", timedelta(0))
         root = f"/versioned-zarr/{uuid.uuid4()}"
         storage = LocalStorage(tmp_path / "locks")
-        yield MfsRefs(uncached.client, root, uncached, storage, uncached.settle)
+        yield MfsRefs(uncached.client, root, uncached, storage)
         # These refs name what is no commit; the node could not collect garbage beside them.
         uncached.client.remove(root)
 

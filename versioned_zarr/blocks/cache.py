@@ -7,9 +7,10 @@ written last before the machine went down, and may be torn, is dropped when it i
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class BlockCache:
         self._gathering = Gathering(partial(_write, self.packed, limit_bytes))
         self._looked_s = time.monotonic()
         self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
+        self._guard = threading.Lock()
+        self._holders = 0
 
     @property
     def hash(self) -> HashFunction:
@@ -114,11 +117,23 @@ class BlockCache:
 
     def publish(self, draft: Publishable, root: Cid, size_bytes: int) -> None:
         """Keep a finished draft as a pack."""
-        if self.limit_bytes:
+        if self.limit_bytes or self._holders:
             self.packed.publish(draft, root, durable=False)
             self._trim(size_bytes)
 
     # Size
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """While held, this process removes nothing, and keeps drafts whatever the limit is."""
+        with self._guard:
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._holders -= 1
+            self._trim(0)
 
     def size_bytes(self) -> int:
         """How long the packs are together."""
@@ -132,7 +147,7 @@ class BlockCache:
     def _trim(self, grown_bytes: int) -> None:
         """Look at the size from time to time, and remove the oldest packs if it is too much."""
         self._grown_bytes += grown_bytes
-        if self._grown_bytes < self.limit_bytes // 16:
+        if self._holders or self._grown_bytes < self.limit_bytes // 16:
             return
         self._grown_bytes = 0
         if self.size_bytes() > self.limit_bytes:

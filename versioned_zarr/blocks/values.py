@@ -47,6 +47,14 @@ def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> me
     return memoryview(b"".join(pieces))
 
 
+def leaves_of(get: Get, cid: Cid) -> list[Cid]:
+    """All blocks below the root of a value, however deep; the nodes among them are read."""
+    if cids.is_raw(cid):
+        return []
+    below = [link.cid for link in unixfs.decode(get(cid)).links]
+    return below + [deeper for each in below for deeper in leaves_of(get, each)]
+
+
 def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
     """As `read_value`, from a store; a whole value of many leaves is read with one copy."""
     if cids.is_raw(cid):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.blocks.values import leaves_of
+from versioned_zarr.errors import BlockNotFoundError, CollectedError
+from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.journal import IN_STORE, draft_path
 from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.repository.stores import Stores
@@ -21,16 +25,20 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     lies in drafts of processes that live and go on writing, is copied.
     """
     stores.blocks.refresh()
+    entries = [entry for entry in working.state.entries.values() if not entry.is_gone]
+    there = _stored(stores, entries)
     live: dict[int, dict[Cid, Pending]] = {}
-    for entry in working.state.entries.values():
-        # An attempt that failed half-way may have stored some of them.
-        if not entry.is_gone and entry.draft != IN_STORE and entry.cid not in stores.blocks:
-            live.setdefault(entry.draft, {})[entry.cid] = entry
+    inline: list[Block] = []
+    for entry in entries:
+        if entry.cid not in there:
+            if entry.draft == IN_STORE:
+                inline += _still_near(stores, entry.cid)
+            else:
+                live.setdefault(entry.draft, {})[entry.cid] = entry
     sizes = {
         number: sum(pending.tsize for pending in values.values()) for number, values in live.items()
     }
     drafts = working.take_drafts()
-    inline: list[Block] = []
     if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
         for values in live.values():
             for pending in values.values():
@@ -49,6 +57,41 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
         _copy(stores, working, copied)
     working.drafts.give_back(drafts)
     return inline
+
+
+def _stored(stores: Stores, pending: list[Pending]) -> set[Cid]:
+    """The values that are stored: equal ones were, or an attempt that failed stored them.
+
+    A server is asked for all their blocks, as what a cache holds may have been collected there.
+    """
+    blocks = stores.blocks
+    near = {entry.cid for entry in pending if entry.cid in blocks}
+    if not blocks.is_remote:
+        return near | {entry.cid for entry in pending if entry.draft == IN_STORE}
+    parts: dict[Cid, list[Cid]] = {}
+    for cid in near | {entry.cid for entry in pending if entry.draft == IN_STORE}:
+        with suppress(BlockNotFoundError):
+            parts[cid] = [cid, *leaves_of(blocks.get, cid)]
+    lacking = set(blocks.missing([each for cids in parts.values() for each in cids]))
+    return {cid for cid, cids in parts.items() if lacking.isdisjoint(cids)}
+
+
+def _still_near(stores: Stores, value: Cid) -> list[Block]:
+    """The blocks of a value that the server had when it was written, and has no more.
+
+    Raises:
+        CollectedError: they are not on this machine either.
+    """
+    try:
+        wanted = [value, *leaves_of(stores.blocks.get, value)]
+        return [(cid, stores.blocks.get(cid)) for cid in wanted]
+    except BlockNotFoundError as error:
+        text = to_text(value)
+        raise CollectedError(
+            f"value {text} was at {stores.storage.url!r} when the session wrote it, and so was "
+            "not sent; it has been collected there since: write it again",
+            where=stores.storage.url,
+        ) from error
 
 
 def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:

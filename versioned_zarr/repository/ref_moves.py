@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from versioned_zarr.errors import CollectedError
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.stores import Stores
@@ -39,9 +40,12 @@ def move_ref(
 
     Raises:
         BranchMovedError: it is not where it was expected to be.
+        CollectedError: the place removed what it leads to; the ref went back.
     """
     try:
         stores.refs.swap(kind, name, expect, new, why)
+    except CollectedError:
+        raise
     except Exception:
         entry = stores.refs.read(kind, name)
         if entry is None or entry.commit != new:

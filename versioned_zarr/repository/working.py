@@ -246,11 +246,11 @@ class Working:
     def _write_again(self, key: str, file: unixfs.File, known: int | None) -> bool:
         """Enter a value that is there already, without writing it; says whether it was."""
         written = self._written.get(file.cid)
-        if written is not None:
+        if written is not None and written.draft != IN_STORE:
             self._set(key, file, written.draft, written.offset, known)
             return True
         if file.cid in self.blocks:
-            with self.blocks.keep([file.cid]) as is_kept:
+            with self.blocks.keep([cid for cid, _ in file.blocks]) as is_kept:
                 if is_kept:
                     self._set(key, file, IN_STORE, 0, known)
                     return True

@@ -1,15 +1,14 @@
 """Blocks in a node's blockstore, through a local cache: sent as CARs, compared when they come.
 
 What is sent is not pinned, so a garbage collection of the node could take it before a ref names
-it. `settle`, called once a ref does, finds out whether one ran and sends again what it took;
-docs/design/kubo.md tells why that is enough.
+it. `secure`, called before a ref does, and `settle`, called after, find out whether one ran, and
+send again what it took; docs/design/kubo.md tells why that is enough.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -17,19 +16,21 @@ from concurrent.futures import Future
 from versioned_zarr.backends.kubo.client import KuboClient
 from versioned_zarr.backends.kubo.fetching import Fetcher
 from versioned_zarr.backends.kubo.sending import Sender, send
+from versioned_zarr.backends.kubo.watch import Watch
 from versioned_zarr.blocks.ahead import Ahead
 from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.completion import Completion
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.recent import Recent
 from versioned_zarr.blocks.store import Block, Followable
-from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
+from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, to_text
+from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
+from versioned_zarr.storage import Bytes
 
 MEMORY_BYTES = 64 << 20
-_CANARY_BYTES = 32
+_ATTEMPTS = 5
 
 
 class KuboBlocks:
@@ -60,8 +61,7 @@ class KuboBlocks:
             nearness=self._nearness,
         )
         self._guard = threading.Lock()
-        self._counted_on: set[Cid] = set()
-        self._canary: str | None = None
+        self._at_work = threading.local()
         self._expected: dict[Cid, tuple[int, Future[None]]] = {}
 
     # Reading
@@ -100,7 +100,7 @@ class KuboBlocks:
         self._keep(cid, found)
         return found
 
-    def _settle_fetched(self) -> None:
+    def _send_fetched(self) -> None:
         """Send what was fetched from an origin, as it may be counted on."""
         if self._completion is not None:
             self._completion.flush()
@@ -153,14 +153,20 @@ class KuboBlocks:
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """Those of the blocks that the node does not have; asked for in parallel."""
-        self._settle_fetched()
-        return self.client.missing(wanted)
+        self._send_fetched()
+        watch = self._watch
+        if watch is None:
+            return self.client.missing(wanted)
+        watch.begin()
+        absent = self.client.missing(wanted)
+        watch.count_on(set(wanted).difference(absent))
+        return absent
 
     def problems(
         self, wanted: Sequence[Cid], *, read_all: bool
     ) -> dict[Cid, BlockNotFoundError | CorruptBlockError]:
         """See `ServedBlocks.problems`."""
-        self._settle_fetched()
+        self._send_fetched()
         look = self._problem_read if read_all else self._problem_asked
         found = self.client.in_parallel(look, wanted)
         return {cid: it for cid, it in zip(wanted, found, strict=True) if it is not None}
@@ -183,7 +189,8 @@ class KuboBlocks:
     def expect(self, blocks: Sequence[Block]) -> None:
         """See `BlockStore.expect`: sends them beside what else is being sent."""
         if blocks:
-            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0]))
+            watch = self._watch or Watch(self.client)
+            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
             process = os.getpid()
             with self._guard:
                 # What did not come after all is forgotten.
@@ -194,7 +201,8 @@ class KuboBlocks:
         """See `BlockStore.put`: one request, for what was not sent when it was expected."""
         rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
         if rest:
-            self._send(rest, root)
+            with self._watching() as watch:
+                self._send(rest, root, watch)
         self.cache.put(blocks, root)
 
     def _was_sent(self, cid: Cid) -> bool:
@@ -204,31 +212,33 @@ class KuboBlocks:
         # A thread of the parent does not live on in a forked child.
         return sending is not None and process == os.getpid() and sending.exception() is None
 
-    def _send(self, blocks: Sequence[Block], root: Cid) -> None:
-        self._count_on(cid for cid, _ in blocks)
+    def _send(self, blocks: Sequence[Block], root: Cid, watch: Watch) -> None:
+        watch.hold(blocks)
+        watch.count_on(cid for cid, _ in blocks)
         send(self.client, blocks, root)
 
     def follow(self, draft: Followable) -> None:
         """See `BlockStore.follow`: sends what is written while the writer goes on."""
-        draft.follower = Sender(self.client, self._count_on, draft)
+        draft.follower = Sender(self.client, draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`: sends what the writer was ahead of, then fills the cache."""
         follower = draft.follower
-        sender = (
-            follower if isinstance(follower, Sender) else Sender(self.client, self._count_on, draft)
-        )
+        sender = follower if isinstance(follower, Sender) else Sender(self.client, draft)
         sender.finish()
-        self.cache.publish(draft, root, sender.sent)
+        with self._watching() as watch:
+            watch.join(sender.watch)
+            watch.enter_context(self.cache.holding())
+            self.cache.publish(draft, root, sender.sent)
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
-        """See `BlockStore.keep`: asks the node, and `settle` looks again."""
+        """See `BlockStore.keep`: asks the node; `secure` and `settle` make it good."""
         wanted = list(cids_)
         if wanted:
             self._nearness.check()
-            self._count_on(wanted)
-        yield not self.missing(wanted)
+        with self._watching():
+            yield not wanted or not self.missing(wanted)
 
     def refresh(self) -> bool:
         """See `BlockStore.refresh`: what the node has can always have grown."""
@@ -236,47 +246,78 @@ class KuboBlocks:
 
     # Garbage collections of the node
 
-    def _count_on(self, wanted: Iterable[Cid]) -> None:
-        """Remember blocks that a ref will reach, and from when on they must not be taken.
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[Watch]:
+        """The watch of the work that this thread is at; a new one if it begins."""
+        watch = self._watch
+        if watch is not None:
+            yield watch
+            return
+        with Watch(self.client) as watch:
+            self._at_work.watch = watch
+            try:
+                yield watch
+            finally:
+                self._at_work.watch = None
 
-        A block that nothing refers to, the canary, is put on the node before them: while it is
-        there, no collection has begun since.
+    @property
+    def _watch(self) -> Watch | None:
+        watch: Watch | None = getattr(self._at_work, "watch", None)
+        return watch
+
+    def is_undisturbed(self) -> bool:
+        """Whether no collection took anything since this thread's work began to count on it.
+
+        Waits for one that is under way.
         """
-        with self._guard:
-            if self._canary is None:
-                self.client.wait_for_gc()
-                self._canary = self.client.put_block(secrets.token_bytes(_CANARY_BYTES))
-            self._counted_on.update(wanted)
+        with self._watching() as watch:
+            self.client.wait_for_gc()
+            return watch.is_undisturbed()
 
-    def settle(self) -> None:
-        """Make sure that the node has what was sent, now that a ref reaches it.
+    def secure(self) -> None:
+        """Make sure that the node has what this thread's work counts on; to be held with `keep`.
 
         Raises:
-            StorageError: a collection took blocks, and they could not be sent again.
+            CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self._guard:
-            canary, counted_on = self._canary, self._counted_on
-            self._canary, self._counted_on = None, set()
-        if canary is None:
-            return
-        self.client.wait_for_gc()
-        if self.client.has_block(from_text(canary)):
-            return
-        absent = self.client.missing(list(counted_on))
-        for start in range(0, len(absent), 256):
-            batch = [(cid, self._at_hand(cid)) for cid in absent[start : start + 256]]
-            self._send(batch, batch[0][0])
+        with self._watching() as watch:
+            for _ in range(_ATTEMPTS):  # where it collects all the time, `settle` has the last word
+                if watch.is_undisturbed():
+                    return
+                self._send_again(watch)
 
-    def _at_hand(self, cid: Cid) -> memoryview:
-        found = self.cache.get(cid)
+    def settle(self) -> None:
+        """As `secure`, once a ref reaches all of it; waits for a collection that is under way.
+
+        Raises:
+            CollectedError: a collection took blocks, and they could not be sent again.
+        """
+        with self._watching() as watch:
+            while True:
+                self.client.wait_for_gc()
+                # What is reached only through a block that was taken is taken by the next
+                # collection, if that begins before the block is back.
+                if watch.is_undisturbed() or not self._send_again(watch):
+                    return
+
+    def _send_again(self, watch: Watch) -> bool:
+        """Send what was taken; says whether anything was."""
+        absent = watch.taken()
+        for start in range(0, len(absent), 256):
+            batch = [(cid, self._at_hand(cid, watch)) for cid in absent[start : start + 256]]
+            send(self.client, batch, batch[0][0])
+        return bool(absent)
+
+    def _at_hand(self, cid: Cid, watch: Watch) -> Bytes:
+        found = watch.held(cid) or self.cache.get(cid)
         if found is None:
             with contextlib.suppress(BlockNotFoundError):
                 found = self._complete(cid)
         if found is None:
-            raise StorageError(
+            raise CollectedError(
                 f"a garbage collection of the IPFS node at {self.client.base_url} took block "
-                f"{to_text(cid)} while it was being committed, and the cache does not hold it; "
-                "'vz fsck' says what it touches: write those keys again",
+                f"{to_text(cid)} while it was being committed, and this machine does not hold it "
+                "any more; nothing was committed: write those keys again, or send them again",
                 where=self.client.base_url,
             )
         return found

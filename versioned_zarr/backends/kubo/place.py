@@ -122,7 +122,7 @@ class KuboPlace:
         documents = self._documents
         completion = Completion(lambda: origin_of(documents), partial(_send_fetched, self.client))
         blocks = KuboBlocks(self.client, cache, completion)
-        refs = MfsRefs(self.client, self._root, blocks, storage, blocks.settle)
+        refs = MfsRefs(self.client, self._root, blocks, storage)
         trees, names = Trees(blocks, hash_function), IpnsNames(self.client)
         return Stores(storage, blocks, refs, trees, self.read_marker, documents, names)
 

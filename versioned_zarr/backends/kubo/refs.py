@@ -9,21 +9,23 @@ commit that a log names. docs/design/kubo.md shows the bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
+from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
-from versioned_zarr.blocks.store import Block, BlockStore
+from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import (
     BlockNotFoundError,
     BranchMovedError,
+    CollectedError,
     CorruptBlockError,
     CorruptRefError,
     StorageError,
 )
 from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
-from versioned_zarr.history.refs import RefEntry, decode_entry, encode_entry
+from versioned_zarr.history.refs import TAKEN_BACK, RefEntry, decode_entry, encode_entry
 from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -31,8 +33,10 @@ from versioned_zarr.storage import Storage
 
 KEPT_MOVES = 1000
 """How many moves a ref's log holds; older ones go as new ones come, after a day at the least."""
-_KEPT_FOR = timedelta(days=1)
+KEPT_FOR = timedelta(days=1)
+"""No move goes before, so that no writer takes a number that was used, and no reader misses any."""
 _LOOK_AGAIN_S = 60.0
+_ATTEMPTS = 5
 
 
 class MfsRefs:
@@ -41,21 +45,19 @@ class MfsRefs:
     Args:
         client: the node.
         root: the MFS directory, as `/versioned-zarr/NAME`.
-        blocks: stores the directories of moves, and reads them.
+        blocks: stores the directories of moves, reads them, and makes sure that the node has what
+            they lead to.
         storage: where locks are that spare the processes of this machine from racing in vain.
-        settle: called after a ref has moved; makes sure that the node still has what it reaches.
     """
 
     def __init__(
         self,
         client: KuboClient,
         root: str,
-        blocks: BlockStore,
+        blocks: KuboBlocks,
         storage: Storage,
-        settle: Callable[[], None],
     ) -> None:
-        self._client, self._root, self._blocks = client, root, blocks
-        self._storage, self._settle = storage, settle
+        self._client, self._root, self._blocks, self._storage = client, root, blocks, storage
         self._last_seen: dict[str, tuple[int, str, float]] = {}
 
     def _folder(self, kind: str, name: str) -> str:
@@ -118,37 +120,82 @@ class MfsRefs:
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
         """See `RefStore.swap`: look, and make the next number, which only one can."""
-        folder = self._folder(kind, name)
-        last = self._last(kind, name)
-        found = None if last is None else last.commit
-        if found != expect:
-            raise _moved(name, expect, found)
-        number = 0 if last is None else last.number + 1
-        entry = RefEntry(number, new, datetime.now(UTC), why)
-        blocks, root = self._encode(entry)
-        self._blocks.put(blocks, root)
-        path = f"{folder}/{number:09}"
-        try:
-            self._client.copy(to_text(root), path)
-        except PathTakenError as error:
-            if not self._is_ours(path, root):
+        with self._blocks.keep(()):
+            folder = self._folder(kind, name)
+            last = self._last(kind, name)
+            found = None if last is None else last.commit
+            if found != expect:
+                raise _moved(name, expect, found)
+            number = 0 if last is None else last.number + 1
+            entry = RefEntry(number, new, datetime.now(UTC), why)
+            root = self._make(folder, entry)
+            if root is None:
+                self._last_seen.pop(folder, None)
                 last = self._last(kind, name)
-                raise _moved(name, expect, None if last is None else last.commit) from error
-        except StorageError:
-            # The answer may be lost, and the move made.
-            if not self._is_ours(path, root):
-                raise
-        self._last_seen[folder] = (number, to_text(root), time.monotonic())
-        self._settle()
+                raise _moved(name, expect, None if last is None else last.commit)
+            self._last_seen[folder] = (number, to_text(root), time.monotonic())
+            self._settle(folder, entry, expect)
         if number >= KEPT_MOVES and number % 64 == 0:
             self._prune(folder, number, name)
         return entry
+
+    def _make(self, folder: str, entry: RefEntry) -> Cid | None:
+        """Make a move; gives its directory, or None if another writer was first."""
+        blocks, root = self._encode(entry)
+        self._blocks.put(blocks, root)
+        path = f"{folder}/{entry.number:09}"
+        for attempt in range(_ATTEMPTS):
+            self._blocks.secure()  # what it leads to is there, or it is not made
+            try:
+                self._client.copy(to_text(root), path)
+                break
+            except PathTakenError:
+                if not self._is_ours(path, root):
+                    return None
+                break
+            except StorageError:
+                # The answer may be lost, and the move made; or a collection came in between.
+                if self._is_ours(path, root):
+                    break
+                if attempt + 1 == _ATTEMPTS or self._blocks.is_undisturbed():
+                    raise
+        if entry.number and not self._is_there(f"{folder}/{entry.number - 1:09}"):
+            # The move before was dropped, so there are later ones: this number had been used.
+            self._client.remove(path)
+            return None
+        return root
+
+    def _settle(self, folder: str, entry: RefEntry, before: Cid | None) -> None:
+        """Make sure that what a move leads to is there, or let the ref go back.
+
+        Raises:
+            CollectedError: a collection of the node took it, and it could not be sent again.
+        """
+        try:
+            self._blocks.settle()
+        except StorageError as failed:
+            error = failed if isinstance(failed, CollectedError) else _unsure(failed)
+            why = f"{TAKEN_BACK}: a garbage collection of the node took blocks of it"
+            back = RefEntry(entry.number + 1, before, datetime.now(UTC), why)
+            try:
+                self._make(folder, back)
+            except StorageError as failure:
+                error.add_note(f"the ref could not be moved back: {failure}")
+            self._last_seen.pop(folder, None)
+            raise error from failed
 
     def _is_ours(self, path: str, root: Cid) -> bool:
         try:
             return from_text(self._client.stat(path)) == root
         except NoSuchPathError:
             return False
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self._client.stat(path)
+        except NoSuchPathError:
+            return False
+        return True
 
     def _encode(self, entry: RefEntry) -> tuple[list[Block], Cid]:
         """The blocks of a move, its directory last; no two moves are equal, for their times."""
@@ -176,7 +223,7 @@ class MfsRefs:
         for old in sorted(numbers):
             if old > number - KEPT_MOVES:
                 return
-            if datetime.now(UTC) - self._entry(numbers[old], name).time < _KEPT_FOR:
+            if datetime.now(UTC) - self._entry(numbers[old], name).time < KEPT_FOR:
                 return
             self._client.remove(f"{folder}/{old:09}")
 
@@ -192,12 +239,12 @@ class MfsRefs:
         A writer that looked before and was held up could else take a number that was used.
         """
         folder = self._folder(kind, name)
+        before = min(before, datetime.now(UTC) - KEPT_FOR)
         entries = list(self.history(kind, name))
-        newer: RefEntry | None = None
-        for entry in entries:
-            if newer is not None and newer.time < before:
-                self._client.remove(f"{folder}/{entry.number:09}")
-            newer = entry
+        later = zip(entries[1:], entries, strict=False)
+        # The oldest go first: who takes a number that was used finds the one before it gone.
+        for entry in reversed([old for old, newer in later if newer.time < before]):
+            self._client.remove(f"{folder}/{entry.number:09}")
         if entries and entries[0].commit is None and entries[0].time < before:
             self._client.remove(folder)
             self._last_seen.pop(folder, None)
@@ -207,7 +254,15 @@ class MfsRefs:
         return self._storage.lock(f"{kind}-{to_file_name(check_ref_name(name))}")
 
 
-def _links(blocks: BlockStore, cid: Cid) -> list[Link]:
+def _unsure(error: StorageError) -> CollectedError:
+    return CollectedError(
+        f"whether a garbage collection took blocks could not be found out, so the ref was moved "
+        f"back; try again: {error}",
+        where=error.where,
+    )
+
+
+def _links(blocks: KuboBlocks, cid: Cid) -> list[Link]:
     return dag_pb.decode(blocks.get(cid))[0]
 
 

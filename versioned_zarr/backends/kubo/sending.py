@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from versioned_zarr.backends.kubo.client import KuboClient, Upload
+from versioned_zarr.backends.kubo.watch import Watch
 from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -37,20 +38,19 @@ class Sender:
 
     Args:
         client: the node.
-        count_on: told of blocks before they are sent or taken to be there.
         draft: what is sent.
 
     Attributes:
         draft: what is sent.
         sent: up to where it is on the node.
+        watch: counts on all that was sent, or found there.
     """
 
-    def __init__(
-        self, client: KuboClient, count_on: Callable[[Iterable[Cid]], None], draft: Followable
-    ) -> None:
+    def __init__(self, client: KuboClient, draft: Followable) -> None:
         self.draft, self.sent = draft, FIRST_SECTION
+        self.watch = Watch(client)
         self._begun = FIRST_SECTION
-        self._client, self._count_on = client, count_on
+        self._client = client
         self._sent_unasked: set[Cid] = set()
         self._has_failed = False
         self._thread: threading.Thread | None = None
@@ -103,7 +103,7 @@ class Sender:
         Of a value of many leaves only the root is asked for, and the leaves if that is there: to
         ask costs a fifth of what sending a leaf does.
         """
-        self._count_on(cid for cid, _, _ in batch)
+        self.watch.count_on(cid for cid, _, _ in batch)
         if self.draft.is_recovered or self._has_failed:
             return self._without(batch, [cid for cid, _, _ in batch])
         asked: list[Cid] = []

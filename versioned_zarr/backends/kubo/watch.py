@@ -1,0 +1,90 @@
+"""What a piece of work counts on that a node's garbage collection could still take.
+
+Nothing that is sent is pinned. A block that nothing refers to, the canary, is put on the node
+before anything is counted on: while it is there, no collection took anything since.
+docs/design/kubo.md tells why that is enough.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.blocks.store import Block
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.storage import Bytes
+
+_CANARY_BYTES = 32
+_HELD_BYTES = 64 << 20
+
+
+class Watch(ExitStack):
+    """The blocks that one commit, session or transfer counts on, until a ref reaches them.
+
+    Thread-safe. As a context, it holds what is needed to send them again.
+
+    Args:
+        client: the node.
+    """
+
+    def __init__(self, client: KuboClient) -> None:
+        super().__init__()
+        self._client = client
+        self._guard = threading.Lock()
+        self._canaries: list[str] = []
+        self._counted_on: set[Cid] = set()
+        self._held: dict[Cid, Bytes] = {}
+        self._held_bytes = 0
+
+    def begin(self) -> None:
+        """Put the canary on the node: what is taken from now on is told."""
+        with self._guard:
+            if not self._canaries:
+                self._canaries.append(self._new_canary())
+
+    def _new_canary(self) -> str:
+        canary = self._client.put_block(secrets.token_bytes(_CANARY_BYTES))
+        # A collection that had begun may spare it, and take what is asked for next.
+        self._client.wait_for_gc()
+        return canary
+
+    def count_on(self, wanted: Iterable[Cid]) -> None:
+        """Remember blocks that are on the node, or will be."""
+        self.begin()
+        with self._guard:
+            self._counted_on.update(wanted)
+
+    def hold(self, blocks: Sequence[Block]) -> None:
+        """Keep some of the blocks that are sent in memory, in case that they are taken."""
+        with self._guard:
+            for cid, data in blocks:
+                if self._held_bytes + len(data) > _HELD_BYTES:
+                    return
+                self._held[cid] = data
+                self._held_bytes += len(data)
+
+    def held(self, cid: Cid) -> Bytes | None:
+        """The bytes of a block that was kept in memory."""
+        return self._held.get(cid)
+
+    def join(self, other: Watch) -> None:
+        """Count on all that another watch does, since when it does."""
+        with other._guard:
+            canaries, counted_on = list(other._canaries), set(other._counted_on)
+        with self._guard:
+            self._canaries += canaries
+            self._counted_on |= counted_on
+
+    def is_undisturbed(self) -> bool:
+        """Whether no collection took anything since; one may be under way."""
+        return all(self._client.has_block(from_text(canary)) for canary in self._canaries)
+
+    def taken(self) -> list[Cid]:
+        """What a collection took of the blocks that are counted on; watches anew from now on."""
+        with self._guard:
+            self._canaries = [self._new_canary()]
+            counted_on = list(self._counted_on)
+        return self._client.missing(counted_on)
