@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,40 @@ def test_reads_are_verified_only_where_asked(template: Path, tmp_path: Path) -> 
     with pytest.raises(vz.CorruptBlockError, match=r"packs/"):
         vz.open(folder, verify="always").checkout().read("a/c/0")
     assert len(vz.open(folder, verify="never").checkout().read("a/c/0")) == 1_500_000
+
+
+@pytest.mark.parametrize("length", [0, 10, 100, 120, 200_000])
+def test_a_pack_that_was_cut_off_is_named_and_left_alone(
+    template: Path, tmp_path: Path, length: int
+) -> None:
+    folder = tmp_path / "r.vz"
+    shutil.copytree(template, folder)
+    pack = max((folder / "packs").iterdir(), key=lambda path: path.stat().st_size)
+    with pack.open("r+b") as file:
+        file.truncate(length)
+    repository = vz.open(folder)
+    for _ in range(20):
+        with repository.session(message="goes on") as session:
+            session.write("new", random.randbytes(10))
+    repository.repack()
+    with suppress(vz.BlockNotFoundError):  # it cannot tell what is reached, and removes nothing
+        repository.gc()
+    assert pack.stat().st_size == length
+    report = repository.fsck()
+    assert any(pack.name in damage.where for damage in report.damaged)
+    assert any("a/c/0" in damage.keys for damage in (*report.missing, *report.damaged))
+    assert repository.checkout().read("new")
+
+
+def test_a_pack_that_holds_nothing_stops_nothing(template: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r.vz"
+    shutil.copytree(template, folder)
+    (folder / "packs" / f"{'0' * 24}.car").touch()
+    repository = vz.open(folder)
+    truth = read_everything(vz.open(template))
+    with repository.session(message="goes on") as session:
+        session.write("new", b"1")
+    repository.gc()
+    repository.repack()
+    assert len(repository.fsck().damaged) == 1
+    assert read_everything(repository) == {**truth, "main:new": b"1"}

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
-from versioned_zarr.blocks.pack import recover_entries
+import numpy as np
+import numpy.typing as npt
+
+from versioned_zarr.blocks.pack import read_entries, recover_entries
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,
     FIRST_SECTION,
     Section,
+    decode_index,
     decode_varint,
     encode_index,
     header_size,
     header_size_in,
     pack_head,
+    read_pack_head,
     section_header,
 )
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction
@@ -61,15 +67,45 @@ def check_pack(
     for number, (offset, digest) in enumerate(places):
         following = places[number + 1][0] if number + 1 < len(places) else end
         _check_block(data, offset, following, digest, hash_function, checked, read_all=read_all)
+    if finds_all(data, hash_function, where):
+        checked.faults.extend(_of_head_and_index(data, entries, end, checked, hash_function))
+    else:
+        problem = "it is cut off, or its head and its index are damaged"
+        checked.faults.append(Fault(f"{problem}: not all of its blocks are found"))
+    return checked
+
+
+def _of_head_and_index(
+    data: memoryview,
+    entries: npt.NDArray[np.void],
+    end: int,
+    checked: Checked,
+    hash_function: HashFunction,
+) -> Iterator[Fault]:
     digests = {section.cid[-32:] for section in checked.sections}
     root = Cid(bytes(data[FIRST_SECTION - _ROOT_FROM_END :][:CID_SIZE]))
     if bytes(data[:FIRST_SECTION]) != pack_head(root, end):
-        checked.faults.append(Fault("its head is damaged"))
+        yield Fault("its head is damaged")
     elif root[-32:] not in digests or root[:4] not in _prefixes(hash_function):
-        checked.faults.append(Fault("the root that its head names is not in it"))
+        yield Fault("the root that its head names is not in it")
     if bytes(data[end:]) != encode_index(entries, hash_function.code):
-        checked.faults.append(Fault("its index is damaged; its blocks are found without it"))
-    return checked
+        yield Fault("its index is damaged; its blocks are found without it")
+
+
+def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool:
+    """Whether a pack names all of its blocks, or they are found although its index is damaged.
+
+    If not, it was cut off, or what it held cannot be told: nothing may be removed for it.
+    """
+    with suppress(CorruptError):
+        read_entries(data, hash_function, where)
+        return True
+    _, end = recover_entries(data, hash_function, where)
+    with suppress(CorruptError):
+        return read_pack_head(data, where)[1] == end
+    with suppress(CorruptError):
+        return len(decode_index(data[end:], hash_function.code, where)) > 0
+    return False
 
 
 _ROOT_FROM_END = CID_SIZE + len(b"\x67version\x01")

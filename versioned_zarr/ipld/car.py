@@ -167,7 +167,7 @@ def encode_index(entries: npt.NDArray[np.void], hash_code: int) -> bytes:
 
 def digest_prefixes(entries: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
     """The first eight bytes of each digest as a number that sorts as the digest does."""
-    raw = np.ascontiguousarray(entries).view("u1").reshape(len(entries), -1)
+    raw = np.ascontiguousarray(entries).view("u1").reshape(-1, INDEX_ENTRY.itemsize)
     return np.ascontiguousarray(raw[:, :8]).view(">u8").ravel().astype("<u8")
 
 

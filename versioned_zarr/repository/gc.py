@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from versioned_zarr.blocks.check import finds_all
 from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
 from versioned_zarr.blocks.packed import (
     GC_LOCK,
@@ -98,6 +99,12 @@ def _blocks_in(stores: Stores, pack: str) -> list[_Found]:
             )
         found.append(_Found(Cid(bytes(data[at : at + CID_SIZE])), at + CID_SIZE, at + length))
     return found
+
+
+def _finds_all(stores: Stores, pack: str) -> bool:
+    """Whether a pack may go once its blocks are copied; else it is left to be looked at."""
+    path = pack_path(pack)
+    return finds_all(look_at(stores.storage, path), stores.hash, path)
 
 
 def _rewrite(
@@ -210,9 +217,9 @@ def _collect(
     dead: dict[str, list[_Found]] = {}
     for pack, size in packs.items():
         blocks = [block for block in _blocks_in(stores, pack) if block.cid[-32:] not in live]
-        if blocks:
+        if blocks and _finds_all(stores, pack):
             dead[pack] = blocks
-        if not blocks or dry_run:
+        if pack not in dead or dry_run:
             steps.add(size)
     idle = _abandoned(stores)
     result = Collected(
@@ -358,6 +365,7 @@ def _join(
             for stored in stores.storage.list(PACKS)
             if stored.path.endswith(".car") and lower_bytes <= stored.size < upper_bytes
         }
+        small = {pack: size for pack, size in small.items() if _finds_all(stores, pack)}
         if len(small) < least:
             return Collected()
         before = sum(small.values())
