@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
+from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.repository.journal import (
     SessionHead,
     draft_path,
@@ -91,3 +92,41 @@ def test_writes_of_a_dead_process_stay(repository: BlockRepository, dead: int) -
     session.working.end("died", keep_folder=True)
     assert repository.gc(keep_reflog=timedelta(0)).removed_sessions == 0
     assert bytes(repository.resume(name).read("a")) == b"1" * 100_000
+
+
+def test_a_session_whose_base_was_collected_cannot_begin_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with repository.session(message="x") as session:
+        session.write("a", b"1")
+    late = repository.session()
+    repository.branches.move("main", "main~1")
+    repository.gc(keep_reflog=timedelta(0))
+    with pytest.raises(vz.SessionClosedError, match="was collected"):
+        late.write("b", b"2")
+    assert repository.sessions() == []
+    repository.gc()
+    assert repository.fsck().is_clean
+
+
+@pytest.mark.parametrize("heal", ["gc", "repack"])
+@pytest.mark.parametrize("at", [0, 30, -40])
+def test_damaged_index_files_are_made_again(tmp_path: Path, heal: str, at: int) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    for number in range(5):
+        with repository.session(message="x") as session:
+            session.write(f"a/{number}", bytes([number]) * 100)
+    assert isinstance(repository.stores.blocks, PackedStore)
+    repository.stores.blocks.merge_index()
+    files = list((tmp_path / "r.vz" / "index").iterdir())
+    assert files
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[at] ^= 1
+        file.write_bytes(data)
+    there = vz.open(tmp_path / "r.vz", verify="always")
+    assert there.fsck().damaged
+    getattr(there, heal)()
+    assert there.fsck().is_clean
+    assert len(there.checkout().mapping) == 5

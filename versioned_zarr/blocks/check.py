@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from versioned_zarr.blocks.index import run_from_file
 from versioned_zarr.blocks.pack import read_entries, recover_entries
+from versioned_zarr.blocks.packed import INDEX
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,
@@ -25,6 +27,7 @@ from versioned_zarr.ipld.car import (
     section_header,
 )
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction
+from versioned_zarr.storage import Storage, look_at
 
 
 class Fault(NamedTuple):
@@ -106,6 +109,17 @@ def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool
     with suppress(CorruptError):
         return len(decode_index(data[end:], hash_function.code, where)) > 0
     return False
+
+
+def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> None:
+    """Remove index files that are damaged; what they said is in the packs. O(index)."""
+    for stored in storage.list(INDEX):
+        try:
+            run_from_file(
+                look_at(storage, stored.path), hash_function.code, stored.path, check=True
+            )
+        except CorruptError:
+            storage.delete(stored.path)
 
 
 _ROOT_FROM_END = CID_SIZE + len(b"\x67version\x01")

@@ -235,7 +235,7 @@ def _check_index(stores: Stores, report: Report) -> None:
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)
         except CorruptError as error:
-            problem = f"{error}; it is made again from the packs when it is missed"
+            problem = f"{error}; gc and repack make it again from the packs"
             report.damaged.append(Damage(stored.path, problem))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from versioned_zarr.blocks.check import finds_all
+from versioned_zarr.blocks.check import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
 from versioned_zarr.blocks.packed import (
     GC_LOCK,
@@ -205,6 +205,8 @@ def _collect(
     store = stores.blocks
     if not isinstance(store, PackedStore):
         return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
+    if not dry_run:
+        drop_damaged_indexes(stores.storage, stores.hash)
     store.refresh()
     packs = {
         stored.path[len(PACKS) + 1 : -len(".car")]: stored.size
@@ -330,6 +332,7 @@ def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
         Steps(0, progress)
         return Collected()
     with stores.storage.lock(HOUSE_LOCK):
+        drop_damaged_indexes(stores.storage, stores.hash)
         return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)
 
 

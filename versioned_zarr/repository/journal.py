@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from versioned_zarr.errors import CorruptJournalError, SessionNotFoundError
+from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.errors import CorruptJournalError, SessionClosedError, SessionNotFoundError
 from versioned_zarr.history.commit import format_time, parse_time
-from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
 from versioned_zarr.storage import Log, Storage
 
 SESSIONS = "sessions"
@@ -175,6 +176,25 @@ def folder_of(session: str) -> str:
 def draft_path(session: str, number: int) -> str:
     """Where the draft of this number of a session lies."""
     return f"{folder_of(session)}/{number}.draft"
+
+
+def make_session(storage: Storage, blocks: BlockStore, head: SessionHead) -> None:
+    """Make the folder of a session, and so keep the commit that it is based on.
+
+    Raises:
+        SessionClosedError: that commit was collected in the meantime.
+    """
+    if blocks.is_remote:  # where a ref's log keeps it, for a day at the least
+        write_head(storage, head)
+        return
+    with blocks.keep([from_text(head.base)]) as is_kept:
+        if not is_kept:
+            raise SessionClosedError(
+                f"session {head.id} cannot begin: commit {head.base}, which it is based on, was "
+                "collected since no branch reached it; open a new one with repo.session()",
+                session=head.id,
+            )
+        write_head(storage, head)
 
 
 def write_head(storage: Storage, head: SessionHead) -> None:

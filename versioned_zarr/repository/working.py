@@ -30,8 +30,8 @@ from versioned_zarr.repository.journal import (
     decode_records,
     encode_record,
     folder_of,
+    make_session,
     open_journal,
-    write_head,
 )
 from versioned_zarr.repository.keeping import check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
@@ -241,6 +241,7 @@ class Working:
         self.check_open()
         if self._log is None:
             self.materialise()
+        self.drafts.own()  # tells others that the session is alive
         self.refresh()
 
     def _write_again(self, key: str, file: unixfs.File, known: int | None) -> bool:
@@ -304,7 +305,7 @@ class Working:
         """Give the session its folder, so that others can write into it."""
         with self._lock:
             if self._log is None:
-                write_head(self.storage, self.head)
+                make_session(self.storage, self.blocks, self.head)
                 self._log = open_journal(self.storage, self.head.id, create=True)
 
     def position(self) -> int:

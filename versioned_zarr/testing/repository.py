@@ -129,6 +129,23 @@ class RepositoryContract(HistoryContract):
         with pytest.raises(SessionNotFoundError):
             repository.drop(session.id)
 
+    @pytest.mark.parametrize("how", ["delete", "clear", "write again"])
+    def test_a_session_that_stored_nothing_new_is_alive(
+        self, repository: Repository, reopen: Callable[[], Repository], how: str
+    ) -> None:
+        commit_values(repository, {"a/b": b"1"})
+        session = repository.session()
+        if how == "delete":
+            session.delete("a/b")
+        elif how == "clear":
+            session.clear("a")
+        else:
+            session.write("c", b"1")
+        (info,) = reopen().sessions()
+        assert (info.id, info.is_alive) == (session.id, True)
+        session.commit("done")
+        assert repository.sessions() == []
+
     def test_a_pickled_session_writes_into_the_same_one(self, repository: Repository) -> None:
         session = repository.session()
         session.write("a", b"1")
