@@ -180,7 +180,9 @@ def test_a_tag_that_is_there_stays(ours: BlockRepository, theirs: BlockRepositor
     ours.tags.create("v1")
     with pytest.raises(vz.AlreadyExistsError, match="v1"):
         ours.push(theirs.url, "tags/v1")
-    ours.push(theirs.url, "tags/v1", force_with_lease=True)
+    with pytest.raises(vz.InvalidInputError, match="tag 'v1'"):
+        ours.push(theirs.url, "tags/v1", force_with_lease=True)
+    ours.push(theirs.url, "tags/v1", force_with_lease=theirs.tags["v1"].cid)
     assert theirs.tags["v1"] == ours.tags["v1"]
 
 
@@ -449,3 +451,22 @@ def test_no_password_is_kept(ours: BlockRepository) -> None:
         ours.remotes.add("node", "ipfs+http://ada:secret@127.0.0.1:5001/x")
     assert "secret" not in str(error.value)
     assert "secret" not in error.value.url
+
+
+def test_a_lease_on_what_was_never_seen_is_none(ours: BlockRepository) -> None:
+    theirs = memory()
+    commit(theirs, {"y": b"2"})
+    head = theirs.branches["main"]
+    with pytest.raises(vz.InvalidInputError, match=f"force_with_lease='{head.cid}'"):
+        ours.push(theirs.url, "main", force_with_lease=True)
+    assert theirs.branches["main"] == head
+    with pytest.raises(vz.BranchMovedError):
+        ours.push(theirs.url, "main", force_with_lease=ours.branches["main"].cid)
+    ours.push(theirs.url, "main", force_with_lease=head.cid)
+    commit(theirs, {"y": b"3"})
+    ours.remotes.add("theirs", theirs.url)
+    with pytest.raises(vz.BranchMovedError, match="lease"):
+        ours.push("theirs", "main", force_with_lease=True)
+    ours.fetch("theirs")
+    ours.push(theirs.url, "main", force_with_lease=True)
+    assert theirs.branches["main"] == ours.branches["main"]

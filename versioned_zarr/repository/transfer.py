@@ -16,6 +16,7 @@ from versioned_zarr.errors import (
     AlreadyExistsError,
     BlockNotFoundError,
     BranchMovedError,
+    InvalidCidError,
     InvalidInputError,
     InvalidRefError,
     RefNotFoundError,
@@ -342,11 +343,26 @@ def _check_lease(
     found: Cid | None,
     lease: bool | str,
 ) -> None:
-    """Make sure that nobody moved a ref since this side looked at it last."""
-    expected = found
+    """Make sure that nobody moved a ref since this side looked at it last.
+
+    Raises:
+        BranchMovedError: somebody did.
+        InvalidInputError: this side never looked.
+    """
+    expected: Cid | None = None
     if isinstance(lease, str):
-        expected = from_text(resolve_commit(stores, lease).cid)
-    elif remote is not None and wish.kind == HEADS:
+        try:
+            expected = from_text(lease)  # of a commit that need not be here
+        except InvalidCidError:
+            expected = from_text(resolve_commit(stores, lease).cid)
+    elif found is not None:
+        if remote is None or wish.kind != HEADS:
+            raise InvalidInputError(
+                f"where {WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} was seen last "
+                "is known of branches of remotes only: give the commit that it must be at, "
+                f"as force_with_lease={to_text(found)!r}, or add a remote and fetch; nothing was "
+                "sent"
+            )
         entry = stores.refs.read(REMOTES, f"{remote}/{wish.name}")
         expected = None if entry is None else entry.commit
     if expected != found:
