@@ -429,7 +429,7 @@ def test_vz_works_on_a_node(
         assert said in capfd.readouterr().out
 
 
-def test_a_document_is_replaced_as_a_whole(node: Daemon) -> None:
+def test_a_document_is_written_and_replaced(node: Daemon) -> None:
     client = KuboClient(node.rpc)
     documents = MfsDocuments(client, f"/versioned-zarr/{uuid.uuid4()}", "the test")
     with pytest.raises(FileNotFoundError):
@@ -439,3 +439,11 @@ def test_a_document_is_replaced_as_a_whole(node: Daemon) -> None:
     assert documents.read("a.json") == b"one"
     documents.put("a.json", [b"other"])
     assert documents.read("a.json") == b"other"
+
+
+def test_a_repository_is_made_though_every_other_answer_is_lost(node: Daemon, url: str) -> None:
+    with proxy(node.rpc, loses_answer=one_in(2, b"files/cp")) as between:
+        for _ in range(4):
+            there = url.replace(node.rpc, between.url)
+            vz.create(f"{there}-{uuid.uuid4()}")
+        assert between.lost >= 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.errors import StorageError
 from versioned_zarr.storage import Bytes
 
 
@@ -28,13 +29,24 @@ class MfsDocuments:
             raise FileNotFoundError(path) from None
 
     def put(self, path: str, parts: Sequence[Bytes]) -> None:
-        """See `Documents.put`; two requests where nothing was."""
+        """See `Documents.put`; two requests where nothing was.
+
+        Another content is replaced in two steps; stopped between them, there is none.
+        """
         cid = self._client.put_block(b"".join(parts))
         there = f"{self._root}/{path}"
         try:
             self._client.copy(cid, there)
         except PathTakenError:
-            if self._client.stat(there) == cid:
-                return  # the answer to an earlier attempt was lost
-            self._client.remove(there)
-            self._client.copy(cid, there)
+            if not self._is(cid, there):
+                self._client.remove(there)
+                self._client.copy(cid, there)
+        except StorageError:
+            if not self._is(cid, there):  # or only the answer was lost
+                raise
+
+    def _is(self, cid: str, path: str) -> bool:
+        try:
+            return self._client.stat(path) == cid
+        except NoSuchPathError:
+            return False
