@@ -255,7 +255,12 @@ def test_branch_makes_moves_renames_and_deletes(repository: vz.Repository, vz_: 
     assert "exists already" in vz_.fails("branch", "old")
     vz_("branch", "-f", "old", "main")
     assert repository.branches["old"] == second
-    vz_("branch", "old", "-m", "new")
+    assert vz_("branch", "third", "main~1", "--json").json["cid"]
+    vz_("branch", "fourth")
+    vz_("branch", "-d", "third", "fourth")
+    vz_("branch", "-m", "old", "new")
+    for wrong in (["-m", "new"], ["-d"], ["a", "b", "c"]):
+        vz_("branch", *wrong, code=2)
     listing = vz_("branch").out.splitlines()
     assert [line.split()[:2] for line in listing] == [["main", second.cid], ["new", second.cid]]
     assert set(vz_("branch", "--json").json) == {"main", "new"}

@@ -149,7 +149,7 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge SOURCE into a branch."""
-    _made(context.repository.merge(source, into, message, resolve), as_json)
+    print_commit_line(context.repository.merge(source, into, message, resolve), as_json=as_json)
 
 
 @click.command()
@@ -160,7 +160,7 @@ def merge(
 @with_repository
 def revert(context: Context, commit: str, branch: str, resolve: Any, as_json: bool) -> None:
     """Make a commit that undoes COMMIT."""
-    _made(context.repository.revert(commit, branch, resolve=resolve), as_json)
+    print_commit_line(context.repository.revert(commit, branch, resolve=resolve), as_json=as_json)
 
 
 @click.command("cherry-pick")
@@ -171,7 +171,9 @@ def revert(context: Context, commit: str, branch: str, resolve: Any, as_json: bo
 @with_repository
 def cherry_pick(context: Context, commit: str, branch: str, resolve: Any, as_json: bool) -> None:
     """Make the change of COMMIT on another branch."""
-    _made(context.repository.cherry_pick(commit, branch, resolve=resolve), as_json)
+    print_commit_line(
+        context.repository.cherry_pick(commit, branch, resolve=resolve), as_json=as_json
+    )
 
 
 @click.command()
@@ -182,14 +184,7 @@ def cherry_pick(context: Context, commit: str, branch: str, resolve: Any, as_jso
 @with_repository
 def squash(context: Context, since: str, branch: str, message: str | None, as_json: bool) -> None:
     """Join the commits of a branch after SINCE into one."""
-    _made(context.repository.squash(since, branch, message), as_json)
-
-
-def _made(commit: vz.Commit, as_json: bool) -> None:
-    if as_json:
-        print_json(commit.to_dict())
-    else:
-        print_commit_line(commit)
+    print_commit_line(context.repository.squash(since, branch, message), as_json=as_json)
 
 
 COMMANDS = [log, show, status, diff, merge, revert, cherry_pick, squash]

@@ -105,7 +105,7 @@ def sessions(
         if message is None:
             raise click.UsageError("--commit needs a message: -m TEXT")
         session = repository.resume(commit_id)
-        print_commit_line(session.commit(message))
+        print_commit_line(session.commit(message), as_json=as_json)
         session.discard()
         return
     found: list[dict[str, Any]] = [info.to_dict() for info in repository.sessions()]

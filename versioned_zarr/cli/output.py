@@ -92,8 +92,11 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def print_commit_line(commit: vz.Commit) -> None:
+def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
     """Say which commit was made."""
+    if as_json:
+        print_json(commit.to_dict())
+        return
     console().print(f"[yellow]{commit.cid}[/] ", end="")
     console().print(commit.summary, markup=False)
 

@@ -99,6 +99,7 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 @click.option("-m", "--message", help="Why.")
 @click.option("--overwrite", is_flag=True, help="Replace what lies there.")
 @click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@as_json
 @with_repository
 def import_(
     context: Context,
@@ -108,6 +109,7 @@ def import_(
     message: str | None,
     overwrite: bool,
     workers: int,
+    as_json: bool,
 ) -> None:
     """Commit a copy of the plain Zarr at SOURCE, a folder or URL.
 
@@ -124,7 +126,7 @@ def import_(
             workers=workers,
             on_progress=on_progress,
         )
-    print_commit_line(commit)
+    print_commit_line(commit, as_json=as_json)
 
 
 @click.command("export")
