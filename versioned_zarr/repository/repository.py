@@ -10,7 +10,6 @@ from typing import Any
 
 from versioned_zarr import faces
 from versioned_zarr.errors import InvalidInputError
-from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.names import check_ref_name
@@ -25,11 +24,12 @@ from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead
 from versioned_zarr.repository.journaled import JournalKeeper
 from versioned_zarr.repository.keeping import Keeper, SessionInfo, Writing
+from versioned_zarr.repository.logs import log_of
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.report import Report
-from versioned_zarr.repository.revisions import Version, compared, resolve, resolve_commit
+from versioned_zarr.repository.revisions import Version, compared, resolve
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats, measure
@@ -95,28 +95,14 @@ class BlockRepository(Exchange):
         An iterator that also shows itself as a graph, by `print` and in notebooks.
 
         Args:
-            ref: see `checkout`; not a bare tree.
+            ref: see `checkout`; not a bare tree. `A..B` stands for what B reaches and A does not.
             path: only commits that changed what lies at this path, told by its CID.
+
+        Raises:
+            RefNotFoundError: there is no such ref.
+            InvalidKeyError: nothing can lie at the path.
         """
-        start = resolve_commit(self.stores, ref).cid
-
-        def names() -> dict[str, list[str]]:
-            return standing_at(self.branches, self.tags)
-
-        if path is None:
-            return Log(lambda: walk.log([start], self.stores.commit), title=ref, names=names)
-        wanted = path.strip("/")
-
-        def content(commit: Commit) -> Cid | None:
-            link = self.stores.trees.subtree(from_text(commit.tree), wanted)
-            return None if link is None else link.cid
-
-        return Log(
-            lambda: walk.log_of_path(start, self.stores.commit, content),
-            title=f"{wanted} in {ref}",
-            names=names,
-            is_linear=True,
-        )
+        return log_of(self.stores, ref, path, lambda: standing_at(self.branches, self.tags))
 
     def diff(self, base: str, other: str | None = None) -> Diff:
         """What differs between two refs, related or not; lazily, skipping what is equal.

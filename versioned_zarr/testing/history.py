@@ -13,6 +13,7 @@ from versioned_zarr.errors import (
     BranchMovedError,
     ConflictError,
     InvalidInputError,
+    InvalidKeyError,
     InvalidRefError,
     NothingToCommitError,
     RefNotFoundError,
@@ -143,6 +144,19 @@ class HistoryContract:
         log = repository.log("main")
         assert next(log).message == "4"
         assert [commit.message for commit in log][:4] == ["3", "2", "1", "0"]
+
+    def test_log_of_a_range_lists_what_only_its_end_reaches(self, repository: Repository) -> None:
+        commit_values(repository, {"a": b"1"})
+        repository.branches.create("dev")
+        commit_values(repository, {"b": b"1"})
+        ours = [commit_values(repository, {key: b"2"}, to="dev") for key in ("a", "c")]
+        found = [commit.cid for commit in repository.log("main..dev")]
+        assert found == [commit.cid for commit in reversed(ours)]
+        assert [commit.cid for commit in repository.log("main..dev", path="c")] == [ours[1].cid]
+        assert list(repository.log("dev..dev")) == []
+        for path in ("..", "a//b", "\0"):
+            with pytest.raises(InvalidKeyError):
+                repository.log(path=path)
 
     def test_log_of_a_path_lists_what_changed_it(self, repository: Repository) -> None:
         commit_values(repository, {"a/x": b"1"}, "a")
