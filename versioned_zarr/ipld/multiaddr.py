@@ -12,6 +12,7 @@ from typing import Final
 
 from versioned_zarr.errors import InvalidUrlError
 from versioned_zarr.ipld.spellings import address_value, is_protocol
+from versioned_zarr.urls import without_user
 
 _IN_URL: Final = "ipfs+/"
 _HOSTS: Final = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
@@ -77,15 +78,14 @@ def _read(text: str, whole: str) -> tuple[str, str]:
         whole: what errors name.
     """
     kind, host, transport, port, rest = [*text[1:].split("/", 4), "", "", "", ""][:5]
-    if text[:1] != "/" or kind not in _HOSTS:
-        raise _refusal(whole, f"'/{kind}' is not how it begins", _FORM)
-    if "@" in host:
-        secret = host.rpartition("@")[0] + "@"
+    if "@" in text:
         raise _refusal(
-            whole.replace(secret, ""),
+            whole,
             "it carries a user or password",
             "give those in a URL, as http://USER:PASSWORD@HOST:PORT",
         )
+    if text[:1] != "/" or kind not in _HOSTS:
+        raise _refusal(whole, f"'/{kind}' is not how it begins", _FORM)
     shown = _host(kind, host, whole)
     if transport != "tcp":
         raise _refusal(whole, f"'/{transport}' follows the host, not /tcp", _WHERE)
@@ -120,6 +120,7 @@ def _first(rest: str) -> str:
 
 
 def _refusal(whole: str, what: str, what_to_do: str) -> InvalidUrlError:
+    shown = without_user(whole).rpartition("@")[2]
     return InvalidUrlError(
-        f"{whole!r} is no address of a node's RPC or gateway: {what}; {what_to_do}", url=whole
+        f"{shown!r} is no address of a node's RPC or gateway: {what}; {what_to_do}", url=shown
     )

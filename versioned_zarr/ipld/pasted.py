@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from versioned_zarr.errors import InvalidCidError, InvalidUrlError
 from versioned_zarr.ipld.cid import DAG_PB, RAW, Cid, codec, from_text, to_text
@@ -17,8 +17,11 @@ from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.multiaddr import is_multiaddr
 from versioned_zarr.ipld.multihash import multihash_of
 from versioned_zarr.ipld.spellings import cid_bytes, peer_bytes
+from versioned_zarr.urls import split_url, without_user
 
 _LONGEST_CID: Final = 600
+_PEER: Final = "12D3Koo"
+_KEY: Final = 0x72
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _IN_PATH: Final = re.compile(r"(.*?)/(ipfs|ipns)/([^/]+)(?:/(.*))?")
 _FORMS: Final = (
@@ -76,11 +79,14 @@ def read_pasted(text: str) -> Pasted:
     """
     namespace, name, path, gateway = _read_address(text)
     if namespace == "ipns":
+        shown = without_user(text)
         raise InvalidUrlError(
-            f"{text!r} is an IPNS name, which can come to name something else; "
+            f"{shown!r} is an IPNS name, which can come to name something else; "
             f"'ipfs name resolve {name}' says which CID it names now: open that",
-            url=text,
+            url=shown,
         )
+    if name.startswith(_PEER):
+        raise _is_name(name)
     return Pasted(read_any_cid(name), path, gateway)
 
 
@@ -101,7 +107,7 @@ def read_name(text: str) -> PastedName | None:
         raise InvalidUrlError(
             f"{name!r} is no IPNS name that can be verified; a domain (DNSLink) is signed by "
             f"nobody: 'ipfs resolve -r /ipns/{name}' says which CID it names now: open that",
-            url=text,
+            url=without_user(text),
         )
     return PastedName(key, name, path, gateway)
 
@@ -109,7 +115,7 @@ def read_name(text: str) -> PastedName | None:
 def _decode_name(name: str) -> bytes | None:
     if len(name) > _LONGEST_CID:
         return None
-    if name.startswith("12D3Koo"):  # the multihash alone, as peers are written
+    if name.startswith(_PEER):  # the multihash alone, as peers are written
         return b"\x01\x72" + peer_bytes(name)
     key = cid_bytes(name)
     return key if multihash_of(key) is not None else None
@@ -121,10 +127,11 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
     if not text:
         raise InvalidUrlError(f"no address at all; give {_FORMS}", url=text)
     if is_multiaddr(text):
+        shown = without_user(text)
         raise InvalidUrlError(
-            f"{text!r} says where a node is, not what to open there; give its gateway as such "
+            f"{shown!r} says where a node is, not what to open there; give its gateway as such "
             f"(gateways=, --gateway), and here {_FORMS}",
-            url=text,
+            url=shown,
         )
     gateway = None
     if _SCHEME.match(text):
@@ -133,34 +140,42 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
         _, namespace, name, path = [*text.split("/", 3), ""][:4]
     else:
         namespace, (name, _, path) = "ipfs", text.partition("/")
+    if "@" in name or ":" in name:
+        raise _no_address(name)
     path = path.strip("/")
     if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
-        raise InvalidUrlError(f"the path of {text!r} has a part that no name can be", url=text)
+        shown = without_user(text)
+        raise InvalidUrlError(f"the path of {shown!r} has a part that no name can be", url=shown)
     return namespace, name, path, gateway
 
 
 def _read_url(text: str) -> tuple[str, str, str, str | None]:
     """The namespace, what follows it, the path, decoded, and the gateway of a URL."""
-    try:
-        parts = urlsplit(text)
-    except ValueError as error:
-        raise InvalidUrlError(f"{text!r} is no URL: {error}", url=text) from error
+    parts = split_url(text)
+    user, at, host = parts.netloc.rpartition("@")
     rest = unquote(parts.path).lstrip("/")
     if parts.scheme in {"ipfs", "ipns"}:
-        if parts.netloc:  # as it was written: the case of a CIDv0 matters
-            return parts.scheme, parts.netloc, rest, None
+        if at:
+            raise _no_address(text)
+        if host:  # as it was written: the case of a CIDv0 matters
+            return parts.scheme, host, rest, None
         name, _, path = rest.removeprefix(f"{parts.scheme}/").partition("/")
         return parts.scheme, name, path, None
     if parts.scheme in {"http", "https"}:
-        name, _, host = parts.netloc.partition(".")
-        namespace, _, host = host.partition(".")
-        if namespace in {"ipfs", "ipns"} and host:
-            return namespace, name, rest, f"{parts.scheme}://{host}"
+        name, _, above = host.partition(".")
+        namespace, _, above = above.partition(".")
+        if namespace in {"ipfs", "ipns"} and above:
+            return namespace, name, rest, f"{parts.scheme}://{user}{at}{above}"
         found = _IN_PATH.fullmatch(parts.path)
         if found is not None:
             before, namespace, name, path = found.groups()
             return namespace, name, unquote(path or ""), f"{parts.scheme}://{parts.netloc}{before}"
-    raise InvalidUrlError(f"{text!r} is no address on IPFS; give {_FORMS}", url=text)
+    raise _no_address(text)
+
+
+def _no_address(text: str) -> InvalidUrlError:
+    shown = without_user(text if "//" in text else f"//{text}").removeprefix("//")
+    return InvalidUrlError(f"{shown!r} is no address on IPFS; give {_FORMS}", url=shown)
 
 
 def read_cid(text: str) -> Cid:
@@ -180,9 +195,15 @@ def read_any_cid(text: str) -> Cid:
         InvalidCidError: it is none, or names neither a raw nor a dag-pb block.
     """
     cid = _decode(text)
+    if codec(cid) == _KEY:
+        raise _is_name(text)
     if inline(cid) is None and (multihash_of(cid) is None or codec(cid) not in {RAW, DAG_PB}):
         raise InvalidCidError(f"{text!r} is no CID of a folder or file", text=text)
     return cid
+
+
+def _is_name(text: str) -> InvalidCidError:
+    return InvalidCidError(f"{text!r} is an IPNS name, not a CID; use 'ipns://{text}'", text=text)
 
 
 def _decode(text: str) -> Cid:

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from versioned_zarr import faces
 from versioned_zarr.errors import (
@@ -24,6 +23,7 @@ from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import REMOTES
 from versioned_zarr.ipld.multiaddr import spelled_out
 from versioned_zarr.repository.stores import Stores
+from versioned_zarr.urls import without_user
 
 FILE = "remotes.json"
 ORIGIN = "origin"
@@ -137,9 +137,8 @@ def absolute(url: str | os.PathLike[str]) -> str:
     text = text if is_path else spelled_out(text)
     if is_path or not _SCHEME.match(text):
         return Path(os.path.abspath(text)).as_uri()
-    parts = urlsplit(text)
-    if parts.password or (parts.username and parts.scheme != "file"):
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    shown = without_user(text)
+    if shown != text:
         raise InvalidUrlError(
             f"the URL of a remote holds no user or password; give {shown!r}, and pass "
             "credentials through the environment",

@@ -1,0 +1,96 @@
+"""URLs with a user and password in them: taken out of what is shown, and told where they are wrong.
+
+Reads text alone. Rules: RFC 3986 section 3.2.1, and section 2.1 for what has to be encoded there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from versioned_zarr.errors import InvalidUrlError
+
+_LOCAL: Final = ("file:", "memory:")
+_BEFORE_HOST: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:/*|//|(?:ipfs\+)?/(?:ip[46]|ip6zone|dns[46]?|dnsaddr)/"
+)
+_HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d+$)?")
+_HIGHEST_PORT: Final = 65535
+
+
+class User(NamedTuple):
+    """Who a URL says that it is, decoded."""
+
+    name: str
+    password: str
+
+
+def without_user(text: str) -> str:
+    """A URL or multiaddr as it may be shown, sound or not; a path comes back unchanged.
+
+    Where it cannot be told whether something belongs to a password, as what stands before an `@` in
+    a path may, it is left out.
+
+    >>> without_user("ipfs+http://me:s3cret@node:5001/climate")
+    'ipfs+http://node:5001/climate'
+    >>> without_user("s3://me:s3/cret@node/x")
+    's3://node/x'
+    """
+    found = _BEFORE_HOST.match(text)
+    if found is None or text.lower().startswith(_LOCAL):
+        return text
+    rest = text[found.end() :]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        rest = rest[authority.rindex("@") + 1 :]
+    elif ":" in authority or "http" in found.group().lower():
+        rest = rest[rest.rfind("@") + 1 :]
+    if found.group().endswith("://"):
+        host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        known = _HOST.match(host)
+        rest = (known.group() if known else "") + rest[len(host) :]
+    return text[: found.end()] + rest
+
+
+def split_url(text: str) -> SplitResult:
+    """A URL, taken apart.
+
+    Raises:
+        InvalidUrlError: it cannot be; shows no user or password.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # says what is secret; so it is no cause of the error either
+        parts, port = None, None
+    if parts is not None and not (port is not None and not 0 < port <= _HIGHEST_PORT):
+        return parts
+    shown = without_user(text)
+    raise InvalidUrlError(
+        f"{shown!r} is no URL: its host or port cannot be read; a '/', '?', '#' or '@' in a "
+        "user or password is written %2F, %3F, %23 or %40",
+        url=shown,
+    )
+
+
+def take_user(text: str) -> tuple[str, User | None]:
+    """A URL without the user in it, and the user.
+
+    Raises:
+        InvalidUrlError: it cannot be read, or holds an `@` that may end a password with a slash.
+    """
+    parts = split_url(text)
+    if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
+        shown = without_user(text)
+        raise InvalidUrlError(
+            f"an '@' follows the host of {shown!r}: a '/' in a user or password is written %2F, "
+            "'?' %3F and '#' %23; an '@' in a name is written %40",
+            url=shown,
+        )
+    before, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return text, None
+    name, _, password = before.partition(":")
+    user = User(unquote(name), unquote(password))
+    return parts._replace(netloc=host).geturl(), user if before else None
