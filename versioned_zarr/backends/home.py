@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+from versioned_zarr.errors import ReadOnlyError, StorageError
 
 HOME_VARIABLE = "VERSIONED_ZARR_HOME"
 
 
 def home() -> Path:
-    """The folder; $VERSIONED_ZARR_HOME, or `versioned-zarr` where the user's state lies."""
+    """The folder; $VERSIONED_ZARR_HOME, or `versioned-zarr` where the user's state lies.
+
+    Raises:
+        ReadOnlyError: no permission to write there.
+        StorageError: there can be no such folder.
+    """
+    try:
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    except (OSError, RuntimeError, ValueError) as error:  # of a user without a home, of a NUL
+        why = getattr(error, "strerror", None) or str(error)
+        where = getattr(error, "filename", None) or os.environ.get(HOME_VARIABLE, "")
+        message = (
+            f"what belongs to repositories elsewhere cannot be kept in {where!r}: {why}; let "
+            f"${HOME_VARIABLE} name a folder that can be written to"
+        )
+        if isinstance(error, PermissionError):
+            raise ReadOnlyError(message, url=where) from error
+        raise StorageError(message, where=where) from error
+    return folder
+
+
+def _folder() -> Path:
     named = os.environ.get(HOME_VARIABLE)
     if named:
         return Path(named)
