@@ -21,7 +21,12 @@ from typing import Any, NamedTuple, cast
 import httpx
 
 from versioned_zarr.backends.transfer_coding import PIECE_BYTES, Receive, without_coding
+from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.storage import FilePart
+
+_LONGEST_LABEL = 63
+_LONGEST_TIMEOUT_S = 1_000_000
+"""What the system's own clocks for waiting can hold."""
 
 
 class _Origin(NamedTuple):
@@ -135,6 +140,38 @@ class Wire(httpx.BaseTransport):
         with self._guard:
             while self._idle:
                 self._idle.pop()[1].close()
+
+
+def why_not(url: str) -> str:
+    """Why no request can be sent to a URL, in which no user is; nothing if one can."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        return str(error)
+    if parsed.scheme not in {"http", "https"}:
+        return "it is not of HTTP"
+    if not parsed.host:
+        return "it names no host"
+    labels = parsed.raw_host.removesuffix(b".").split(b".")
+    if ":" not in parsed.host and not all(0 < len(label) <= _LONGEST_LABEL for label in labels):
+        return f"a part of its host has none or more than {_LONGEST_LABEL} letters"
+    return ""
+
+
+def timeout(timeout_s: float) -> httpx.Timeout:
+    """How long a server may be silent, and a little less for its being reached.
+
+    Raises:
+        InvalidInputError: it is no time to wait.
+    """
+    given: object = timeout_s
+    is_time = isinstance(given, (int, float)) and 0 < given <= _LONGEST_TIMEOUT_S
+    if not is_time:
+        raise InvalidInputError(
+            f"timeout_s must be more than 0 and at most {_LONGEST_TIMEOUT_S:,} seconds, not "
+            f"{timeout_s!r}"
+        )
+    return httpx.Timeout(timeout_s, connect=min(10.0, timeout_s))
 
 
 def _is_silent(connection: HTTPConnection) -> bool:

@@ -7,25 +7,25 @@ the bytes. Rules: the Trustless Gateway specification of IPFS, RFC 9110 for Retr
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Self
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from versioned_zarr.backends.authorization import basic
+from versioned_zarr.backends.retry_after import retry_after_s
 from versioned_zarr.errors import CorruptError, InvalidUrlError, MissingDependencyError
 from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES, Car, Section
 from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.urls import User, take_user, without_user
 
 try:
     import httpx
 
-    from versioned_zarr.backends.wire import Wire
+    from versioned_zarr.backends.wire import Wire, timeout, why_not
 except ImportError as error:
     raise MissingDependencyError(
         "snapshots from gateways need the package httpx; pip install 'versioned-zarr[ipfs]'",
@@ -37,6 +37,7 @@ CONNECTIONS = 16
 _LEAST_BYTES_A_SECOND = 4096
 _LONGEST_PAUSE_S = 300.0
 _LIE_PAUSE_S = 60.0
+_FORM = re.compile("[^?#]*")
 _CAR = "application/vnd.ipld.car"
 _RAW = "application/vnd.ipld.raw"
 
@@ -80,23 +81,19 @@ class Gateway:
 
     Attributes:
         name: the base URL without credentials.
+        base_url: what is asked, without credentials.
+        headers: the credentials.
         has_car: whether it gives CARs, as far as is known.
         aside_until: before this time, of `time.monotonic`, others are asked first.
         must_wait: whether to ask earlier would be impolite rather than just in vain.
     """
 
     def __init__(self, base_url: str, timeout_s: float) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
-            raise InvalidUrlError(
-                f"{base_url!r} is no gateway; give its base URL, as http://127.0.0.1:8080, or "
-                "its multiaddr, as /ip4/127.0.0.1/tcp/8080",
-                url=base_url,
-            )
-        address = parts.netloc.rpartition("@")[2]
-        self.name = f"{parts.scheme}://{address}{parts.path}".rstrip("/")
-        self._base_url = base_url.rstrip("/").removesuffix("/ipfs")
-        self._timeout_s = timeout_s
+        bare, user = _read(base_url)
+        self.name = bare.rstrip("/")
+        self.base_url = self.name.removesuffix("/ipfs")
+        self.headers = {} if user is None else basic(user)
+        self._timeout_s, self._timeout = timeout_s, timeout(timeout_s)
         self.has_car = True
         self.aside_until = 0.0
         self.must_wait = False
@@ -130,11 +127,15 @@ class Gateway:
         with self._guard:
             if self._http is None or self._http[0] != process:
                 client = httpx.Client(
-                    timeout=httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
+                    timeout=self._timeout,
                     limits=httpx.Limits(
                         max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
                     ),
-                    headers={"User-Agent": "versioned-zarr", "Accept-Encoding": "identity"},
+                    headers={
+                        "User-Agent": "versioned-zarr",
+                        "Accept-Encoding": "identity",
+                        **self.headers,
+                    },
                     follow_redirects=True,
                     # What goes through a proxy is left to httpx.
                     transport=None if getproxies() else Wire(CONNECTIONS),
@@ -185,7 +186,7 @@ class Gateway:
     ) -> _Answer:
         request = self._client().build_request(
             "GET",
-            f"{self._base_url}/ipfs/{to_text(cid)}",
+            f"{self.base_url}/ipfs/{to_text(cid)}",
             params=query,
             headers={"Accept": accept},
         )
@@ -234,7 +235,7 @@ class _Answer:
         if code in {404, 410}:
             raise AbsentError(text)
         if code == 429 or code >= 500:
-            pause_s = _retry_after(response.headers.get("retry-after"))
+            pause_s = retry_after_s(response.headers.get("retry-after"))
             raise GatewayError(text, 0.25 if pause_s is None else pause_s, may_pass=True)
         raise GatewayError(text)
 
@@ -289,15 +290,21 @@ class _Stream:
         return self._part[start : self._at]
 
 
-def _retry_after(header: str | None) -> float | None:
-    """The seconds that a Retry-After asks for; None if it says nothing that can be read."""
-    if header is None:
-        return None
-    with suppress(ValueError):
-        return max(0.0, float(header))
-    with suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    return None
+def _read(base_url: str) -> tuple[str, User | None]:
+    """The base URL of a gateway without the user in it, and the user.
+
+    Raises:
+        InvalidUrlError: it is none.
+    """
+    bare, user = take_user(base_url) if "//" in base_url else (base_url, None)
+    if why_not(bare) or not _FORM.fullmatch(bare):
+        shown = without_user(base_url if "//" in base_url else f"//{base_url}").removeprefix("//")
+        raise InvalidUrlError(
+            f"{shown!r} is no gateway; give its base URL, as http://127.0.0.1:8080, or "
+            "its multiaddr, as /ip4/127.0.0.1/tcp/8080",
+            url=shown,
+        )
+    return bare, user
 
 
 def _in_words(error: httpx.HTTPError) -> str:

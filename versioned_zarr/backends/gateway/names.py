@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE
 from versioned_zarr.backends.gateway.gateway import Gateway
@@ -62,9 +61,11 @@ def _newest(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Rec
     found: list[Record] = []
 
     def ask(url: str) -> Record | str:
-        gateway = Gateway(url, timeout_s).name  # without credentials
+        asked = Gateway(url, timeout_s)
+        gateway = asked.name  # without credentials
         try:
-            return read_record(_fetch(url, named.text, timeout_s), key, _verify, datetime.now(UTC))
+            record = _fetch(asked, named.text, timeout_s)
+            return read_record(record, key, _verify, datetime.now(UTC))
         except CorruptError as error:
             return f"{gateway} sent {error}"
         except StorageError as error:
@@ -87,19 +88,18 @@ def _newest(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Rec
     return max(found)
 
 
-def _fetch(url: str, name: str, timeout_s: float) -> bytes:
-    base = url.rstrip("/").removesuffix("/ipfs")
+def _fetch(gateway: Gateway, name: str, timeout_s: float) -> bytes:
     with (
         httpx.Client(timeout=timeout_s, follow_redirects=True) as client,
         client.stream(
             "GET",
-            f"{base}/ipns/{name}",
+            f"{gateway.base_url}/ipns/{name}",
             params={"format": "ipns-record"},
-            headers={"Accept": _RECORD, "User-Agent": "versioned-zarr"},
+            headers={"Accept": _RECORD, "User-Agent": "versioned-zarr", **gateway.headers},
         ) as answer,
     ):
         if answer.status_code != 200:
-            raise StorageError(f"answered {answer.status_code}", where=urlsplit(url).hostname or "")
+            raise StorageError(f"answered {answer.status_code}", where=gateway.name)
         record = b""
         for part in answer.iter_bytes():
             record += part

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +113,17 @@ def _resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pa
 
 def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...]:
     if isinstance(given, str):
-        raise InvalidInputError(f"gateways takes a list of base URLs, not the text {given!r}")
+        raise InvalidInputError("gateways takes a list of base URLs, not a text; put it into [ ]")
     if given is None:
         named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
         given = [in_url or "", *named]
+    found_in: object = given
+    for each in [found_in] if not isinstance(found_in, Iterable) else found_in:
+        if not isinstance(each, str):
+            raise InvalidInputError(
+                "gateways takes a list of base URLs, as http://127.0.0.1:8080, and nothing of "
+                f"type {type(each).__name__}"
+            )
     addresses = filter(None, (each.strip().rstrip("/") for each in given))
     found = dict.fromkeys(base_url(each) if each[0] == "/" else each for each in addresses)
     return tuple(found) or (LOCAL_GATEWAY,)

@@ -1,0 +1,78 @@
+"""Headers that say who asks: made of a user or a token, and refused where they cannot be sent.
+
+No error shows a value. What HTTP's own code says of a bad one does, so that code is not asked.
+Rules: RFC 9110 sections 5.1 and 5.5, RFC 7617, RFC 6750.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from versioned_zarr.errors import InvalidInputError
+from versioned_zarr.urls import User
+
+HEADER: Final = "Authorization"
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE: Final = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
+
+
+def basic(user: User) -> dict[str, str]:
+    """The header of a user with a password."""
+    pair = f"{user.name}:{user.password}".encode("utf-8", "surrogateescape")
+    return {HEADER: "Basic " + base64.b64encode(pair).decode()}
+
+
+def bearer(token: str, source: str) -> dict[str, str]:
+    """The header of a token.
+
+    Raises:
+        InvalidInputError: it cannot be sent; names the source, as `token=`.
+    """
+    if not isinstance(token, str):
+        raise InvalidInputError(f"{source} takes a text, not a value of {type(token).__name__}")
+    return checked({HEADER: f"Bearer {token}"}, source)
+
+
+def from_environment(variable: str) -> dict[str, str]:
+    """The header that a variable of the environment holds, or its token; none if it is not set.
+
+    Raises:
+        InvalidInputError: it cannot be sent.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        return {}
+    source = f"${variable}"
+    return checked({HEADER: value}, source) if " " in value else bearer(value, source)
+
+
+def checked(headers: Mapping[Any, Any], source: str) -> dict[str, str]:
+    """The same headers, all of which can be sent.
+
+    Raises:
+        InvalidInputError: one cannot; names the source and the header, and does not show its value.
+    """
+    if not isinstance(headers, Mapping):
+        raise InvalidInputError(
+            f"{source} takes names of headers with their values, not a value of "
+            f"{type(headers).__name__}"
+        )
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidInputError(f"a name in {source} cannot be that of a header of HTTP")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise InvalidInputError(
+                f"what {source} gives for the header {name!r} cannot be sent: it must be text of "
+                "ASCII in one line, with no space at its ends; a line break that a file ends with "
+                "is taken off by .strip()"
+            )
+    return dict(headers)
+
+
+def names_one(headers: Mapping[str, str]) -> bool:
+    """Whether headers say already who asks."""
+    return any(name.lower() == HEADER.lower() for name in headers)
