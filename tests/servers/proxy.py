@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import socket
 import threading
@@ -10,10 +11,15 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 _METHODS = (b"POST ", b"GET ", b"PUT ", b"DELETE ", b"HEAD ")
-_LATER = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
+
+
+def refusal(status: str, *headers: str) -> bytes:
+    """The head of an answer without a body, after which the connection ends."""
+    lines = [f"HTTP/1.1 {status}", *headers, "Content-Length: 0", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode()
+
+
+_LATER = refusal("503 Service Unavailable", "Retry-After: 0")
 
 
 class Proxy:
@@ -22,7 +28,8 @@ class Proxy:
     Args:
         target: the server's address, as `http://127.0.0.1:5001`.
         loses_answer: told the first bytes of a request; whether its answer is to be lost.
-        is_busy: told the same; whether the request is to be answered by "503, later" instead.
+        is_busy: told the same; whether the request is to be answered by `refusal` instead.
+        refusal: the head of that answer; by default that of "503, later".
         limit_bytes: how many bytes from a client pass before a connection is cut; None for all.
 
     Attributes:
@@ -38,10 +45,11 @@ class Proxy:
         loses_answer: Callable[[bytes], bool] = lambda request: False,
         limit_bytes: int | None = None,
         is_busy: Callable[[bytes], bool] = lambda request: False,
+        refusal: bytes = _LATER,
     ) -> None:
         parts = urlsplit(target)
         self._target = (parts.hostname, parts.port)
-        self._loses_answer, self._is_busy = loses_answer, is_busy
+        self._loses_answer, self._is_busy, self._refusal = loses_answer, is_busy, refusal
         self.limit_bytes = limit_bytes
         self.lost = self.passed_bytes = self.refused = 0
         self.requests: list[bytes] = []
@@ -71,7 +79,7 @@ class Proxy:
                     self.requests.append(data.split(b" HTTP", 1)[0])
                     if self._is_busy(data):
                         self.refused += 1
-                        client.sendall(_LATER)
+                        client.sendall(self._refusal)
                         break
                     if self._loses_answer(data):
                         mute.set()
@@ -107,6 +115,19 @@ def _close(end: socket.socket) -> None:
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()
+
+
+@contextmanager
+def guarded(target: str, user: str, password: str) -> Iterator[Proxy]:
+    """A proxy that lets through who says this name and password."""
+    pair = base64.b64encode(f"{user}:{password}".encode())
+    said = b"authorization: basic " + pair.lower()
+    with proxy(
+        target,
+        is_busy=lambda request: said not in request.lower(),
+        refusal=refusal("401 Unauthorized", 'WWW-Authenticate: Basic realm="node"'),
+    ) as between:
+        yield between
 
 
 @contextmanager

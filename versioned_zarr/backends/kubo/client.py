@@ -7,7 +7,6 @@ block on the network: a repository's blocks are its own.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import secrets
@@ -15,21 +14,24 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
+from versioned_zarr.backends.authorization import checked, from_environment, names_one
+from versioned_zarr.backends.kubo.upload import Upload as Upload  # noqa: PLC0414 - re-exported
+from versioned_zarr.backends.retry_after import retry_after_s
 from versioned_zarr.errors import (
     BlockNotFoundError,
+    InvalidUrlError,
     MissingDependencyError,
     StorageError,
     StorageFullError,
 )
 from versioned_zarr.ipld.cid import Cid, to_text
-from versioned_zarr.storage import Bytes, FilePart
 
 try:
     import httpx
 
-    from versioned_zarr.backends.wire import Wire
+    from versioned_zarr.backends.wire import Wire, timeout, why_not
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on an IPFS node need the package httpx; pip install 'versioned-zarr[ipfs]'",
@@ -43,14 +45,12 @@ CONNECTIONS = 16
 _Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_FORM_BEFORE = (
-    b"--%b\r\n"
-    b'Content-Disposition: form-data; name="file"; filename="upload"\r\n'
-    b"Content-Type: application/octet-stream\r\n\r\n"
-)
-_FORM_BEHIND = b"\r\n--%b--\r\n"
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
+_LONGEST_WISH_S = 5.0
+"""How long a Retry-After is honoured; who wants more is asked earlier."""
+_LATER = (429, 502, 503, 504)
+"""What a busy node, or a proxy before one that starts, answers."""
 _MISSING = ("not found locally", "could not find", "block not found")
 
 
@@ -60,23 +60,6 @@ class NoSuchPathError(Exception):
 
 class PathTakenError(Exception):
     """An MFS path is there already."""
-
-
-class Upload(NamedTuple):
-    """What goes with a request.
-
-    Attributes:
-        size_bytes: how long it is.
-        parts: gives it piece by piece, and again if the request is sent again.
-    """
-
-    size_bytes: int
-    parts: Callable[[], Iterable[Bytes | FilePart]]
-
-    @classmethod
-    def of(cls, data: bytes) -> Upload:
-        """Bytes that are at hand."""
-        return cls(len(data), lambda: [data])
 
 
 class Entry(NamedTuple):
@@ -93,16 +76,25 @@ class KuboClient:
         base_url: where the RPC answers, as `http://127.0.0.1:5001`.
         headers: sent with every request; may hold credentials, and is never shown.
         timeout_s: how long the node may be silent, in seconds.
+
+    Raises:
+        InvalidUrlError: no request can be sent to such an address.
+        InvalidInputError: a header cannot be sent.
     """
 
     def __init__(
         self, base_url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 60
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self._headers = dict(headers or {})
-        if "authorization" not in {name.lower() for name in self._headers}:
-            self._headers.update(_from_environment())
-        self._timeout_s = timeout_s
+        self._headers = checked(headers or {}, "headers=")
+        if not names_one(self._headers):
+            self._headers.update(from_environment(AUTH_VARIABLE))
+        why = why_not(self.base_url)
+        if why:
+            raise InvalidUrlError(
+                f"{self.base_url!r} is no address of a node: {why}", url=self.base_url
+            )
+        self._timeout = timeout(timeout_s)
         self._http: tuple[int, httpx.Client] | None = None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -117,7 +109,7 @@ class KuboClient:
             client = httpx.Client(
                 base_url=f"{self.base_url}/api/v0/",
                 headers=self._headers,
-                timeout=httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
+                timeout=self._timeout,
                 transport=Wire(CONNECTIONS),
             )
             self._http = (process, client)
@@ -169,9 +161,10 @@ class KuboClient:
             query.append((name.replace("_", "-"), text))
         attempts = _ATTEMPTS if is_repeatable else 1
         for attempt in range(1, attempts + 1):
+            wish_s = 0.0
             try:
-                return self._call_once(command, query, body)
-            except httpx.TransportError as error:
+                answer = self._call_once(command, query, body)
+            except httpx.RequestError as error:
                 if attempt == attempts:
                     raise StorageError(
                         f"no answer from the IPFS node at {self.base_url} to {command!r}: "
@@ -179,7 +172,14 @@ class KuboClient:
                         "address is that of its RPC",
                         where=self.base_url,
                     ) from error
-            time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1) * (1 + secrets.randbelow(100) / 100))
+            else:
+                if answer.status_code == 200:
+                    return self._content(command, answer)
+                if attempt == attempts or answer.status_code not in _LATER:
+                    raise self._failure(command, answer)
+                wish_s = retry_after_s(answer.headers.get("retry-after")) or 0.0
+            pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * (1 + secrets.randbelow(100) / 100)
+            time.sleep(max(pause_s, min(wish_s, _LONGEST_WISH_S)))
         raise AssertionError
 
     def _call_once(
@@ -187,35 +187,49 @@ class KuboClient:
         command: str,
         query: _Query,
         body: Upload | None,
-    ) -> bytes:
+    ) -> httpx.Response:
         if body is None:
-            answer = self._client().post(command, params=query)
-        else:
-            boundary = secrets.token_hex(16)
-            before, behind = _FORM_BEFORE % boundary.encode(), _FORM_BEHIND % boundary.encode()
-            headers = {
-                "Content-Type": f"multipart/form-data; boundary={boundary}",
-                # With a length the pieces go out as they are, and not each copied into a chunk.
-                "Content-Length": str(len(before) + body.size_bytes + len(behind)),
-            }
-            pieces = itertools.chain([before], body.parts(), [behind])
-            content = cast("Iterable[bytes]", pieces)  # what `Wire` sends
-            answer = self._client().post(command, params=query, content=content, headers=headers)
-        if answer.status_code == 200:
-            return answer.content
-        raise self._failure(command, answer)
+            return self._client().post(command, params=query)
+        headers, pieces = body.as_form()
+        content = cast("Iterable[bytes]", pieces)  # what `Wire` sends
+        return self._client().post(command, params=query, content=content, headers=headers)
+
+    def _content(self, command: str, answer: httpx.Response) -> bytes:
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            raise self._no_rpc(command, "a page for people")
+        return answer.content
+
+    def _said(self, command: str, answer: bytes, *names: str) -> Any:
+        """What an answer says under these names, one within the other."""
+        try:
+            found = json.loads(answer)
+            for name in names:
+                found = found[name]
+        except (ValueError, LookupError, TypeError):
+            raise self._no_rpc(command, "something else than it should") from None
+        return found
+
+    def _no_rpc(self, command: str, answered: str) -> StorageError:
+        return StorageError(
+            f"the server at {self.base_url} is no RPC of an IPFS node: to {command!r} it answered "
+            f"{answered}; give the address that 'ipfs config Addresses.API' prints, which is not "
+            "that of the node's gateway",
+            where=self.base_url,
+        )
 
     def _failure(self, command: str, answer: httpx.Response) -> Exception:
         if answer.status_code in (401, 403):
             return StorageError(
                 f"the IPFS node at {self.base_url} refuses {command!r} "
                 f"({answer.status_code}): pass headers= or token= that it accepts, or set "
-                f"{AUTH_VARIABLE}",
+                f"{AUTH_VARIABLE}, the only one of these that reaches a remote by its name",
                 where=self.base_url,
             )
         try:
             message = str(answer.json()["Message"])
         except (ValueError, KeyError, TypeError):
+            if answer.status_code in (404, 405):
+                return self._no_rpc(command, str(answer.status_code))
             message = answer.text[:200] or answer.reason_phrase
         if "file does not exist" in message:
             return NoSuchPathError(message)
@@ -275,7 +289,7 @@ class KuboClient:
     def put_block(self, data: bytes, *, pin: bool = False) -> str:
         """Store a raw block; its CID."""
         answer = self.call("block/put", body=Upload.of(data), cid_codec="raw", pin=pin)
-        return str(json.loads(answer)["Key"])
+        return str(self._said("block/put", answer, "Key"))
 
     def import_car(self, car: Upload, blocks: int) -> None:
         """Store the blocks of a CAR without pinning them.
@@ -289,9 +303,8 @@ class KuboClient:
         )
         counted = 0
         for line in answer.splitlines():
-            stats = json.loads(line).get("Stats")
-            if stats:
-                counted = stats["BlockCount"]
+            if b'"Stats"' in line:
+                counted = self._said("dag/import", line, "Stats", "BlockCount")
         if counted != blocks:
             raise StorageError(
                 f"the IPFS node at {self.base_url} took {counted} of {blocks} blocks; try again, "
@@ -320,7 +333,8 @@ class KuboClient:
         Raises:
             NoSuchPathError: it is not there.
         """
-        entries = json.loads(self.call("files/ls", path, long=True, U=True))["Entries"] or []
+        answer = self.call("files/ls", path, long=True, U=True)
+        entries = self._said("files/ls", answer, "Entries") or []
         return [Entry(entry["Name"], entry["Hash"]) for entry in entries]
 
     def stat(self, path: str) -> str:
@@ -329,7 +343,8 @@ class KuboClient:
         Raises:
             NoSuchPathError: it is not there.
         """
-        return str(json.loads(self.call("files/stat", path, hash=True))["Hash"].strip())
+        answer = self.call("files/stat", path, hash=True)
+        return str(self._said("files/stat", answer, "Hash")).strip()
 
     def read(self, path: str) -> bytes:
         """The bytes of an MFS file.
@@ -358,28 +373,21 @@ class KuboClient:
 
     def key_ids(self) -> dict[str, str]:
         """The node's IPNS keys: each name with its id."""
-        found = json.loads(self.call("key/list", ipns_base="base36"))["Keys"]
+        found = self._said("key/list", self.call("key/list", ipns_base="base36"), "Keys")
         return {key["Name"]: key["Id"] for key in found}
 
     def make_key(self, name: str) -> str:
         """Make an IPNS key; its id."""
         answer = self.call("key/gen", name, type="ed25519", ipns_base="base36", is_repeatable=False)
-        return str(json.loads(answer)["Id"])
+        return str(self._said("key/gen", answer, "Id"))
 
     def publish(self, path: str, key: str, lifetime: str) -> str:
         """Sign that an IPNS key names a path; the name."""
         answer = self.call(
             "name/publish", path, key=key, lifetime=lifetime, allow_offline=True, resolve=False
         )
-        return str(json.loads(answer)["Name"])
+        return str(self._said("name/publish", answer, "Name"))
 
     def resolve(self, name: str) -> str:
         """The path that an IPNS name stands for."""
-        return str(json.loads(self.call("name/resolve", name))["Path"])
-
-
-def _from_environment() -> dict[str, str]:
-    value = os.environ.get(AUTH_VARIABLE, "").strip()
-    if not value:
-        return {}
-    return {"Authorization": value if " " in value else f"Bearer {value}"}
+        return str(self._said("name/resolve", self.call("name/resolve", name), "Path"))
