@@ -9,8 +9,9 @@ import weakref
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from versioned_zarr.backends.authorization import basic, names_one
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
@@ -34,15 +35,17 @@ from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.selection import Selection
 from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.storage import Storage
+from versioned_zarr.urls import User, split_url, take_user, without_user
 
 
 class Options(TypedDict, total=False):
     """How to reach a repository on a server: an IPFS node, or lakeFS from `endpoint` on.
 
     Attributes:
-        headers: sent with every request.
+        headers: sent with every request; values are never shown.
         token: a bearer token; $VERSIONED_ZARR_IPFS_AUTH by default. Never shown.
-        client: an `ipfshttpclient.Client` whose address and credentials are used.
+        client: an `ipfshttpclient.Client` whose credentials and headers are used; which node, the
+            URL says, and not the client.
         timeout_s: how long the server may be silent, in seconds.
         cache_bytes: how much of what lies there is kept on this machine; 0 for nothing.
         endpoint: the URL of the lakeFS server; as what follows, by default as lakeFS's own clients
@@ -81,7 +84,6 @@ _LAKEFS_OPTIONS = frozenset(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
-    "ipfs": "ipfs", "ipns": "ipfs",
 }  # fmt: skip
 _OPEN: weakref.WeakValueDictionary[tuple[str, str, int], BlockRepository] = (
     weakref.WeakValueDictionary()
@@ -99,7 +101,9 @@ def create(
     """Make a new repository, with a branch `main` at a root commit of the empty tree.
 
     Args:
-        url: a path, `file://…` or `memory://NAME`.
+        url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
+            on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
+            or `lakefs://REPO/PREFIX`.
         hash: the function that names every block: "sha2-256", as `ipfs add` does, or "blake3",
             about three times as fast (extra `blake3`). It can never be changed afterwards.
         verify: see `open`.
@@ -109,7 +113,7 @@ def create(
         InvalidUrlError: the URL cannot be read.
         ReadOnlyError: no permission to write there.
     """
-    place = _place(url, options)
+    place, _ = _place(url, options)
     function = hash_function(hash)
     _check_verify(verify)
     with place.storage.lock("create"):
@@ -144,7 +148,9 @@ def open(  # noqa: A001 - the public name is vz.open
     """Open a repository.
 
     Args:
-        url: a path, `file://…` or `memory://NAME`.
+        url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
+            on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
+            or `lakefs://REPO/PREFIX`.
         verify: which blocks are hashed and compared with their CID on every read: "always",
             those from a "network", or "never". Writing, `fsck` and whatever leaves the
             repository are not touched by this.
@@ -154,7 +160,7 @@ def open(  # noqa: A001 - the public name is vz.open
         FormatError: it was made by a newer version, or its marker is damaged.
         InvalidUrlError: the URL cannot be read.
     """
-    place = _place(url, options)
+    place, options = _place(url, options)
     _check_verify(verify)
     key = (place.url, verify, os.getpid())
     with _GUARD:
@@ -221,7 +227,7 @@ def clone(
         raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
     selection = Selection(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source.stores, selection)
-    place = _place(dst, {})
+    place, _ = _place(dst, {})
     with place.storage.lock("create"):
         try:
             check_begun(open(dst).stores, selection)
@@ -234,7 +240,7 @@ def clone(
             begin(stores, selection)
             place.write_marker(encode_marker(source.hash))
     copy = open(dst)
-    fill(copy.stores, refs, progress=progress)
+    fill(copy.stores, src, refs, progress=progress)
     return copy
 
 
@@ -247,32 +253,46 @@ def _check_verify(verify: str) -> None:
         raise InvalidInputError(f"verify must be one of {get_args(Verify)}, not {verify!r}")
 
 
-def _place(url: str | os.PathLike[str], options: Options) -> Place:
-    text = os.fspath(url)
-    if not text or not isinstance(text, str):
-        raise InvalidUrlError(
-            f"a repository's place must be a path or a URL, not {url!r}", url=str(url)
-        )
+def _place(url: str | os.PathLike[str], options: Options) -> tuple[Place, Options]:
+    """A place, and the options that it is reached with: those given, and the user in its URL."""
+    given: object = os.fspath(url)
+    if not given or not isinstance(given, str):
+        shown = repr(given) if not given else f"of {type(given).__name__}"
+        raise InvalidUrlError(f"a repository's place must be a path or a URL, not {shown}", url="")
+    text = given
     if "\0" in text:
-        raise InvalidUrlError(f"a path cannot hold a NUL byte: {text!r}", url=text)
+        shown = without_user(text)
+        raise InvalidUrlError(f"a path cannot hold a NUL byte: {shown!r}", url=shown)
     is_path = os.path.exists(text)
     text = text if is_path else spelled_out(text)
     if _SCHEME.match(text) and not is_path:
-        scheme = urlsplit(text).scheme
+        scheme = split_url(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):
             # The backend needs a package that most repositories do without.
             from versioned_zarr.backends.kubo.place import KuboPlace  # noqa: PLC0415
 
-            return KuboPlace(text, **_only(options, _KUBO_OPTIONS, text))
+            bare, user = take_user(text)
+            options = options if user is None else _with_user(options, user)
+            return KuboPlace(bare, **_only(options, _KUBO_OPTIONS, bare)), options
         if scheme == "lakefs":
             from versioned_zarr.backends.lakefs.place import LakefsPlace  # noqa: PLC0415
 
-            return LakefsPlace(text, **_only(options, _LAKEFS_OPTIONS, text))
+            _check_no_user(text)
+            return LakefsPlace(text, **_only(options, _LAKEFS_OPTIONS, text)), options
     if options:
+        shown = text if is_path else without_user(text)
         raise InvalidInputError(
-            f"{text!r} is no repository on a server and takes none of {', '.join(options)}"
+            f"{shown!r} is no repository on a server and takes none of {', '.join(options)}"
         )
-    return StoragePlace(_storage(text))
+    return StoragePlace(_storage(text)), options
+
+
+def _with_user(options: Options, user: User) -> Options:
+    """Options with the user of a URL among them, unless they say already who asks."""
+    headers = options.get("headers") or {}
+    if "token" in options or names_one(headers):
+        return options
+    return {**options, "headers": {**headers, **basic(user)}}
 
 
 def _only(options: Options, names: frozenset[str], url: str) -> dict[str, Any]:
@@ -287,10 +307,26 @@ def _only(options: Options, names: frozenset[str], url: str) -> dict[str, Any]:
     return dict(options)
 
 
+def _check_no_user(url: str) -> None:
+    """Make sure that no credentials are in a URL that takes none.
+
+    Raises:
+        InvalidUrlError: some are; does not show them.
+    """
+    shown = without_user(url)
+    if shown != url:
+        raise InvalidUrlError(
+            f"credentials do not belong in a URL such as {shown!r}; pass access_key_id= and "
+            "secret_access_key=",
+            url=shown,
+        )
+
+
 def _storage(text: str) -> Storage:
     if not _SCHEME.match(text) or os.path.exists(text):
         return LocalStorage(text)
-    parts = urlsplit(text)
+    parts = split_url(text)
+    shown = without_user(text)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise InvalidUrlError(
@@ -306,15 +342,20 @@ def _storage(text: str) -> Storage:
                 f"{text!r} names no place; give it a name, as in memory://scratch", url=text
             )
         return MemoryStorage.named(name)
+    if parts.scheme in ("ipfs", "ipns"):
+        raise InvalidUrlError(
+            f"{shown!r} is no repository but what one may hold; vz.open_snapshot opens it",
+            url=shown,
+        )
     if parts.scheme in _EXTRAS:
         raise InvalidUrlError(
-            f"no backend for {parts.scheme!r} in {text!r} is installed; "
+            f"no backend for {parts.scheme!r} in {shown!r} is installed; "
             f"pip install 'versioned-zarr[{_EXTRAS[parts.scheme]}]' would bring it, in a release "
             "that has it; this one knows paths, file://, memory://, ipfs+http:// and lakefs://",
-            url=text,
+            url=shown,
         )
     raise InvalidUrlError(
-        f"unknown scheme {parts.scheme!r} in {text!r}; known are a plain path, file://, "
+        f"unknown scheme {parts.scheme!r} in {shown!r}; known are a plain path, file://, "
         "memory://, ipfs+http:// and lakefs://",
-        url=text,
+        url=shown,
     )

@@ -388,7 +388,7 @@ OPENERS = [vz.open, vz.create, vz.open_or_create]
         ("file://host/p", "three slashes"),
         ("s3://bucket/prefix", r"versioned-zarr\[s3\].*file://"),
         ("http://host/r", r"versioned-zarr\[serve\]"),
-        ("ipfs://name", r"versioned-zarr\[ipfs\]"),
+        ("ipfs://name", r"vz\.open_snapshot"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_explained(

@@ -5,6 +5,7 @@ A clone that was interrupted has a record that says of what it is one, and is go
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from versioned_zarr.errors import (
@@ -90,14 +91,24 @@ def check_paths(source: Stores, selection: Selection) -> None:
 
 
 def fill(
-    stores: Stores, refs: str | Sequence[str] | None, *, progress: OnMoving | None = None
+    stores: Stores,
+    source: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    progress: OnMoving | None = None,
 ) -> None:
     """Fetch from `origin`, and make a branch of each branch that was fetched.
+
+    Args:
+        stores: the copy.
+        source: `origin` as it was given, with the credentials that its URL here lacks.
+        refs: only these branches and tags.
+        progress: called after each batch that was stored.
 
     Raises:
         InvalidRefError: of `refs`, none is a branch, and a repository needs one.
     """
-    fetch(stores, ORIGIN, refs, progress=progress)
+    fetch(stores, source, refs, progress=progress)
     start = f"{ORIGIN}/"
     for seen in stores.refs.names(REMOTES):
         entry = stores.refs.read(REMOTES, seen)

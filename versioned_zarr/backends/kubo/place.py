@@ -6,13 +6,14 @@ under $VERSIONED_ZARR_HOME.
 
 from __future__ import annotations
 
-import base64
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote
 
+from versioned_zarr.backends.authorization import basic, bearer, checked
 from versioned_zarr.backends.home import home
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError
@@ -37,15 +38,17 @@ from versioned_zarr.repository.selection import origin_of
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Storage
 from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.urls import User, split_url
 
 MFS_ROOT = "/versioned-zarr"
+LONGEST_NAME_BYTES = 255
 
 
 class KuboPlace:
     """A place on a Kubo node; see `versioned_zarr.repository.place.Place`.
 
     Args:
-        url: `ipfs+http://HOST:PORT/NAME`, or with https; may carry `USER:PASSWORD@`.
+        url: `ipfs+http://HOST:PORT/NAME`, or with https; no user is in it.
         headers: see `versioned_zarr.location.Options`, as all that follow.
         token: see there.
         client: see there.
@@ -68,26 +71,21 @@ class KuboPlace:
         timeout_s: float = 60,
         cache_bytes: int = LIMIT_BYTES,
     ) -> None:
-        parts = urlsplit(url)
-        address = parts.netloc.rpartition("@")[2]
+        parts = split_url(url)
+        address = parts.netloc
         shown = f"{parts.scheme}://{address}{parts.path}".rstrip("/")
-        name = unquote(parts.path).strip("/")
-        if not address or not name or any(part in ("", ".", "..") for part in name.split("/")):
-            raise InvalidUrlError(
-                f"{shown!r} must read ipfs+http://HOST:PORT/NAME, with the address of the node's "
-                "RPC and a name for the repository, as ipfs+http://127.0.0.1:5001/climate",
-                url=shown,
-            )
-        sent = {**_credentials(parts.username, parts.password, token), **(headers or {})}
+        name = _name(parts, shown)
+        sent = {} if token is None else bearer(token, "token=")
+        sent.update(checked(headers or {}, "headers="))
         base_url = f"{parts.scheme.removeprefix('ipfs+')}://{address}"
         if client is not None:
-            sent = {**_headers_of(client), **sent}
+            sent = {**checked(_headers_of(client), "client="), **sent}
         self.url = shown
         self.client = KuboClient(base_url, headers=sent, timeout_s=timeout_s)
         self._root = f"{MFS_ROOT}/{name}"
         self._documents = MfsDocuments(self.client, self._root, shown)
         self._cache_bytes = cache_bytes
-        self._folder = home() / "ipfs" / quote(address, safe="") / quote(name, safe="")
+        self._folder = home() / "ipfs" / _file_name(address) / _file_name(name)
         self.storage: Storage = LocalStorage(self._folder, url=shown)
 
     def check_free(self) -> None:
@@ -133,13 +131,46 @@ def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:
         send(client, blocks, blocks[-1][0])
 
 
-def _credentials(user: str | None, password: str | None, token: str | None) -> dict[str, str]:
-    if token:
-        return {"Authorization": f"Bearer {token}"}
-    if user:
-        pair = f"{unquote(user)}:{unquote(password or '')}".encode()
-        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
-    return {}
+def _name(parts: SplitResult, shown: str) -> str:
+    """The name of the repository in its URL.
+
+    Raises:
+        InvalidUrlError: there is none, or one that MFS cannot take.
+    """
+    if parts.query or parts.fragment:
+        what = "?query" if parts.query else "#fragment"
+        raise InvalidUrlError(
+            f"no {what} can follow the name of a repository, as it does behind {shown!r}; "
+            "a '?' or '#' in the name is written %3F or %23",
+            url=shown,
+        )
+    name = unquote(parts.path).strip("/")
+    if not parts.hostname or any(part in ("", ".", "..") for part in name.split("/")):
+        raise InvalidUrlError(
+            f"{shown!r} must read ipfs+http://HOST:PORT/NAME, with the address of the node's "
+            "RPC and a name for the repository, as ipfs+http://127.0.0.1:5001/climate",
+            url=shown,
+        )
+    for part in name.split("/"):
+        try:
+            size_bytes = len(part.encode())
+        except UnicodeEncodeError:
+            raise InvalidUrlError(f"{part!r} in {shown!r} is no text", url=shown) from None
+        if size_bytes > LONGEST_NAME_BYTES:
+            raise InvalidUrlError(
+                f"{part!r} in {shown!r} is {size_bytes} bytes long; a part of a repository's name "
+                f"has at most {LONGEST_NAME_BYTES}",
+                url=shown,
+            )
+    return name
+
+
+def _file_name(text: str) -> str:
+    """What a folder is called that belongs to a host or a name, however long that is."""
+    quoted = quote(text, safe="")
+    if len(quoted) <= LONGEST_NAME_BYTES:
+        return quoted
+    return f"{quoted[:128]}-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _headers_of(client: Any) -> dict[str, str]:
@@ -151,5 +182,5 @@ def _headers_of(client: Any) -> dict[str, str]:
             f"{type(client).__name__}; for others pass headers= or token="
         )
     auth = sends.get("auth")
-    found = _credentials(quote(auth[0]), quote(auth[1]), None) if isinstance(auth, tuple) else {}
+    found = basic(User(*auth)) if isinstance(auth, tuple) else {}
     return {**found, **(sends.get("headers") or {})}
