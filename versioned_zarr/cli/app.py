@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -10,6 +11,7 @@ from rich.console import Console
 import versioned_zarr as vz
 from versioned_zarr.cli import history, keeping, network, refs, serve, transfer, values
 from versioned_zarr.cli.output import Context
+from versioned_zarr.urls import without_user
 
 EXIT_FAILURE = 1
 EXIT_CONFLICT = 3
@@ -54,24 +56,36 @@ def completion(shell: str) -> None:
 
 def run(arguments: list[str] | None = None) -> None:
     """Run `vz` and leave with its exit code; errors are one line on stderr."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(arguments, prog_name="vz", standalone_mode=False)
+        code = cli.main(words, prog_name="vz", standalone_mode=False)
         if code:  # of a command that left early; others return None
             sys.exit(code)
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        shown = click.UsageError(_shown(error.format_message(), words), context)
+        shown.show()
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _say("interrupted; run the command again to go on")
         sys.exit(EXIT_INTERRUPTED)
     except vz.ConflictError as error:
-        _say(str(error))
+        _say(_shown(str(error), words))
         sys.exit(EXIT_CONFLICT)
     except (vz.VersionedZarrError, OSError) as error:
-        _say(str(error))
+        _say(_shown(str(error), words))
         sys.exit(EXIT_FAILURE)
+
+
+def _shown(message: str, words: list[str]) -> str:
+    """A message without the users of URLs that the command was given, as a ref or file may be."""
+    for word in words:
+        for url in (word, word.partition("=")[2]):
+            if not os.path.exists(url):
+                message = message.replace(url, without_user(url)) if url else message
+    return message
 
 
 def _say(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import click
@@ -16,6 +17,7 @@ from versioned_zarr.cli.output import (
     resolve_option,
     with_repository,
 )
+from versioned_zarr.urls import without_user
 
 
 @click.command()
@@ -47,7 +49,8 @@ def clone(
         tags = {name: commit.cid for name, commit in copy.tags.items()}
         print_json({"url": copy.url, "branches": branches, "tags": tags})
         return
-    console().print(f"new repository at {copy.url}, a clone of {source}", markup=False)
+    shown = source if os.path.exists(source) else without_user(source)
+    console().print(f"new repository at {copy.url}, a clone of {shown}", markup=False)
 
 
 @click.command()

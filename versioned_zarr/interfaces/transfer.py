@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import warnings
@@ -31,6 +32,7 @@ from versioned_zarr.repository.hierarchy import NODE_DOCUMENTS, join
 from versioned_zarr.repository.protocol import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.urls import without_user
 
 LARGE_BYTES = 1_000_000_000
 _WORKERS = 8
@@ -76,7 +78,8 @@ def import_zarr(
 
     At most `workers` values are in memory at once. An import that was interrupted, or whose
     process died, goes on where it stopped when it is called again with the same source, branch
-    and path; a key counts as copied if it has the length that the source says.
+    and path. What was copied is copied again if a file of the source has changed since, or if the
+    source does not tell (as a web server does not).
 
     Args:
         repository: where to.
@@ -94,9 +97,10 @@ def import_zarr(
         AlreadyExistsError: `path` is not empty, and `overwrite` is false.
         StorageError: the source cannot be read; the session is kept and can go on.
     """
-    text = os.fspath(source)
-    file_system, root = fsspec.core.url_to_fs(text, **(storage_options or {}))
-    values = _list_source(file_system, root, text)
+    place = os.fspath(source)
+    text = place if os.path.exists(place) else without_user(place)
+    file_system, root = _file_system(place, text, storage_options or {})
+    values, state = _list_source(file_system, root, text)
     total = sum(values.values())
     if total > LARGE_BYTES:
         warnings.warn(
@@ -105,10 +109,15 @@ def import_zarr(
             stacklevel=2,
         )
     path = path.strip("/")
-    session = _session_for(repository, f"import {text} into /{path}", branch, path, overwrite)
+    whole = os.path.abspath(place) if os.path.exists(place) else text
+    purpose = f"import {whole} into /{path} as of "
+    session = _session_for(repository, purpose, state, branch, path, overwrite)
     with session:
-        done = dict(session.sizes(path))
+        found = dict(session.sizes(path))
         keys = {join(path, name): name for name in values}
+        for key in found.keys() - keys.keys():
+            session.delete(key)  # an earlier attempt copied it, and it is gone
+        done = found if state and session.working.head.purpose == purpose + state else {}
         waiting = [key for key, name in keys.items() if done.get(key) != values[name]]
 
         def copy(key: str) -> int:
@@ -122,11 +131,27 @@ def import_zarr(
         return session.commit(message or f"Import {text}")
 
 
-def _list_source(file_system: Any, root: str, text: str) -> dict[str, int]:
+def _file_system(place: str, text: str, options: dict[str, Any]) -> tuple[Any, str]:
+    """The file system of fsspec that a source lies in, and its path there."""
+    try:
+        file_system, root = fsspec.core.url_to_fs(place, **options)
+    except (ValueError, ImportError) as error:
+        raise InvalidInputError(f"cannot read {text!r}: {without_user(str(error))}") from error
+    return file_system, root
+
+
+def _list_source(file_system: Any, root: str, text: str) -> tuple[dict[str, int], str]:
+    """The keys of a source with the lengths of their values, and a hash of what is told of them.
+
+    The hash is another one when a file has changed; it is empty if that is not told.
+    """
+    found, failure = None, Exception()
     try:
         found = file_system.find(root, detail=True)
-    except OSError as error:
-        raise StorageError(f"cannot list {text!r}: {error}", where=text) from error
+    except (OSError, ValueError) as error:  # of a URL that cannot be read, among them
+        failure = error
+    if found is None:
+        raise _failure(f"cannot list {text!r}", root, failure, "")
     start = len(root.rstrip("/")) + 1
     values = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
     if not any(name in values for name in NODE_DOCUMENTS):
@@ -134,26 +159,53 @@ def _list_source(file_system: Any, root: str, text: str) -> dict[str, int]:
             f"no Zarr at {text!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
             "give the folder that holds one of them"
         )
-    return values
+    told = [
+        [
+            path,
+            info["size"],
+            [f"{name}={info[name]}" for name in _CHANGES if info.get(name) is not None],
+        ]
+        for path, info in sorted(found.items())
+    ]
+    if not all(changes for _, _, changes in told):
+        return values, ""
+    return values, hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+_CHANGES = (
+    "mtime", "created", "ino", "modified", "last_modified", "LastModified", "ETag", "etag",
+    "md5", "md5Hash", "contentHash", "generation", "checksum", "version_id", "VersionId",
+)  # fmt: skip
+"""What file systems of fsspec tell of a file that changes with it."""
 
 
 def _fetch(file_system: Any, path: str, text: str) -> bytes:
     try:
         return bytes(file_system.cat_file(path))
     except OSError as error:
-        raise StorageError(
-            f"cannot read {path!r} of {text!r}: {error}; run the import again to go on", where=path
-        ) from error
+        failure = error
+    what = f"cannot read {without_user(path)!r} of {text!r}"
+    raise _failure(what, path, failure, "; run the import again to go on")
+
+
+def _failure(what: str, path: str, error: Exception, what_to_do: str) -> StorageError:
+    """The error of ours for a file system's own, which tells the user in a URL, if there is one."""
+    shown = without_user(path)
+    if shown != path:
+        return StorageError(f"{what}: {type(error).__name__}{what_to_do}", where=shown)
+    failure = StorageError(f"{what}: {error}{what_to_do}", where=path)
+    failure.__cause__ = error
+    return failure
 
 
 def _session_for(
-    repository: Repository, purpose: str, branch: str, path: str, overwrite: bool
+    repository: Repository, purpose: str, state: str, branch: str, path: str, overwrite: bool
 ) -> Session:
     """The session that an earlier attempt left, or a new one on an empty place."""
     for info in repository.sessions():
-        if (info.purpose, info.branch, info.is_alive) == (purpose, branch, False):
+        if info.purpose.startswith(purpose) and (info.branch, info.is_alive) == (branch, False):
             return repository.resume(info.id)
-    session = repository.session(branch, purpose=purpose)
+    session = repository.session(branch, purpose=purpose + state)
     if not session.is_empty(path):
         if not overwrite:
             raise AlreadyExistsError(
@@ -191,7 +243,9 @@ def to_folder(
     folder = Path(path)
     links = dict(snapshot.links())
     for file in _files(folder):
-        if file not in links:
+        if Path(file).name.startswith(_TEMPORARY):
+            _remove_if_left(folder / file)
+        elif file not in links:
             raise AlreadyExistsError(
                 f"{str(folder)!r} holds {file!r}, which the snapshot does not; "
                 "export to an empty folder",
@@ -229,11 +283,21 @@ def to_folder(
 def _files(folder: Path) -> Iterator[str]:
     for parent, _, names in os.walk(folder):
         for name in names:
-            if not name.startswith(_TEMPORARY):
-                yield Path(parent, name).relative_to(folder).as_posix()
+            yield Path(parent, name).relative_to(folder).as_posix()
 
 
 _TEMPORARY = ".vz-export-"
+"""How files begin that are not whole; the number of the process that writes them follows."""
+
+
+def _remove_if_left(file: Path) -> None:
+    """Remove a file that an export was writing when it was killed."""
+    try:
+        os.kill(int(file.name.split("-")[2]), 0)
+    except (ProcessLookupError, ValueError):
+        file.unlink(missing_ok=True)
+    except OSError:  # it lives, and is another user's
+        pass
 
 
 def _holds(target: Path, link: Link, size: int) -> bool:
@@ -247,7 +311,7 @@ def _holds(target: Path, link: Link, size: int) -> bool:
 
 def _write_file(target: Path, data: memoryview) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    temporary = target.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
     try:
         temporary.write_bytes(data)
         temporary.replace(target)
