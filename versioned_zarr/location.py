@@ -29,7 +29,8 @@ from versioned_zarr.ipld.multiaddr import spelled_out
 from versioned_zarr.repository.cloning import begin, begun, check_begun, check_paths, fill
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
-from versioned_zarr.repository.place import Place, StoragePlace, Verify
+from versioned_zarr.repository.place import BEGUN, Place, StoragePlace, Verify, is_begun
+from versioned_zarr.repository.place import begin as begin_place
 from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.selection import Selection
@@ -100,6 +101,8 @@ def create(
 ) -> BlockRepository:
     """Make a new repository, with a branch `main` at a root commit of the empty tree.
 
+    Interrupted, it goes on when it is called again with the same hash function.
+
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
             on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
@@ -117,10 +120,12 @@ def create(
     function = hash_function(hash)
     _check_verify(verify)
     with place.storage.lock("create"):
-        place.check_free()
+        if not is_begun(place, hash):
+            place.check_free()
         if place.has_history:
             place.write_marker(encode_marker(hash))
             return open(url, verify=verify, **options)
+        begin_place(place, hash)
         stores = place.stores(function, verify)
         tree = unixfs.directory([])
         commit, own = commits.encode(
@@ -134,8 +139,10 @@ def create(
         )
         root = from_text(commit.cid)
         stores.blocks.put([(function.dag_pb(tree), tree), *own], root)
-        create_or_explain(stores.refs, HEADS, MAIN, root, "create")
+        if stores.refs.read(HEADS, MAIN) is None:
+            create_or_explain(stores.refs, HEADS, MAIN, root, "create")
         place.write_marker(encode_marker(hash))
+        place.storage.delete(BEGUN)
     return open(url, verify=verify, **options)
 
 

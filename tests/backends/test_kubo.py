@@ -447,3 +447,18 @@ def test_a_repository_is_made_though_every_other_answer_is_lost(node: Daemon, ur
             there = url.replace(node.rpc, between.url)
             vz.create(f"{there}-{uuid.uuid4()}")
         assert between.lost >= 4
+
+
+def test_a_creation_that_was_stopped_is_gone_on_with(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MfsDocuments, "put", stop)
+        with pytest.raises(KeyboardInterrupt):
+            vz.create(url)
+    with pytest.raises(vz.RepositoryNotFoundError):
+        vz.open(url)
+    assert len(list(vz.open_or_create(url).log())) == 1

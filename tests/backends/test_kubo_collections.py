@@ -145,21 +145,22 @@ def test_a_value_that_was_collected_is_sent_again_though_the_cache_holds_it(
 
 @pytest.mark.usefixtures("no_log")
 def test_a_value_that_is_nowhere_any_more_is_not_committed(node: Daemon, url: str) -> None:
+    value = os.urandom(3 * MIB)
     repository = vz.create(url)
     repository.branches.create("gone")
     with repository.session("gone", message="x") as session:
-        session.write("x", bytes(3 * MIB))
+        session.write("x", value)
     session = repository.session()
-    session.write("x", bytes(3 * MIB))
+    session.write("x", value)
     collected(node, repository, "gone")
     repository.stores.blocks.cache.clear()
     head = repository.branches["main"]
     with pytest.raises(vz.CollectedError, match="write it again"):
         session.commit("y")
     assert repository.branches["main"] == head
-    session.write("x", bytes(3 * MIB))
+    session.write("x", value)
     session.commit("y")
-    assert repository.checkout().mapping["x"] == bytes(3 * MIB)
+    assert repository.checkout().mapping["x"] == value
 
 
 @pytest.mark.usefixtures("no_log")

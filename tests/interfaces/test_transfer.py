@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
+from versioned_zarr.interfaces import transfer
 from versioned_zarr.interfaces.transfer import (
     LargeTransferWarning,
     Progress,
@@ -81,6 +85,68 @@ def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: P
     assert seen[0] >= 5
     assert dict(repository.checkout().mapping) == files_of(plain)
     assert repository.sessions() == []
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_import_takes_nothing_of_another_state_of_its_source(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    """Values of the same length, as uncompressed chunks have, and keys that are gone."""
+    if not is_told:
+        monkeypatch.setattr(transfer, "_CHANGES", ())
+    repository = vz.create(tmp_path / "r.vz")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.keys >= len(files_of(plain)) - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_zarr(repository, plain, workers=1, on_progress=interrupt)
+    documents = {"zarr.json", ".zarray", ".zattrs", ".zgroup"}
+    chunks = (path for path in plain.rglob("*") if path.is_file() and path.name not in documents)
+    gone, *changed = sorted(chunks)
+    gone.unlink()
+    for path in changed:
+        path.write_bytes(bytes(len(path.read_bytes())))
+    import_zarr(repository, plain)
+    assert dict(repository.checkout().mapping) == files_of(plain)
+    assert repository.sessions() == []
+
+
+def test_the_same_words_for_another_folder_are_another_source(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.keys >= 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(plain.parent)
+    with pytest.raises(KeyboardInterrupt):
+        import_zarr(repository, plain.name, workers=1, on_progress=interrupt)
+    other = tmp_path / "other" / plain.name
+    shutil.copytree(plain, other)
+    for path in other.rglob("*"):
+        if path.is_file() and path.name[:2] not in {"za", ".z"}:
+            path.write_bytes(bytes(path.stat().st_size))
+    monkeypatch.chdir(other.parent)
+    import_zarr(repository, plain.name)
+    assert dict(repository.checkout().mapping) == files_of(other)
+    assert len(repository.sessions()) == 1
+
+
+def test_what_a_killed_export_was_writing_does_not_stay(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain)
+    out = tmp_path / "out"
+    out.mkdir()
+    process = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True
+    )
+    (out / f".vz-export-{int(process.stdout)}-00").write_bytes(b"half")
+    to_folder(repository.checkout(), out)
+    assert files_of(out) == files_of(plain)
 
 
 def test_an_interrupted_export_goes_on_where_it_stopped(plain: Path, tmp_path: Path) -> None:

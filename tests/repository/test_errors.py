@@ -17,9 +17,11 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr import errors
+from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.history.refs import LogRefs, RefEntry
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.cid import from_text as cid_from_text
+from versioned_zarr.repository.place import StoragePlace
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
@@ -434,6 +436,30 @@ def test_a_folder_that_is_no_repository_is_not_opened_and_not_filled(tmp_path: P
         vz.open_or_create(tmp_path)
     assert not (tmp_path / "versioned-zarr.json").exists()
     assert (tmp_path / "data.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["put", "swap", "write_marker"])
+def test_a_creation_that_was_stopped_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    kinds = {"put": PackedStore, "swap": LogRefs, "write_marker": StoragePlace}
+    with monkeypatch.context() as patched:
+        patched.setattr(kinds[where], where, stop)
+        with pytest.raises(KeyboardInterrupt):
+            vz.create(tmp_path / "r.vz")
+    with pytest.raises(vz.RepositoryNotFoundError):
+        vz.open(tmp_path / "r.vz")
+    with pytest.raises(vz.AlreadyExistsError):
+        vz.create(tmp_path / "r.vz", hash="blake3")
+    repository = vz.open_or_create(tmp_path / "r.vz")
+    assert len(list(repository.log())) == 1
+    assert repository.fsck().is_clean
+    with pytest.raises(vz.AlreadyExistsError):
+        vz.create(tmp_path / "r.vz")
+
+
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_repository_is_not_created_twice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal, Protocol
 
 from versioned_zarr.errors import AlreadyExistsError
@@ -52,6 +53,27 @@ class Place(Protocol):
     def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
         """The parts of the repository."""
         ...
+
+
+BEGUN = "create.json"
+
+
+def is_begun(place: Place, hash_name: str) -> bool:
+    """Whether a repository with this hash function was begun here, and not finished."""
+    try:
+        begun = json.loads(bytes(place.storage.read(BEGUN)))
+    except (FileNotFoundError, ValueError):
+        return False
+    try:
+        place.read_marker()
+    except FileNotFoundError:
+        return bool(begun == {"hash": hash_name})
+    return False
+
+
+def begin(place: Place, hash_name: str) -> None:
+    """Note that a repository is begun, so that whatever stops it can be gone on with."""
+    place.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
 
 
 class StoragePlace:

@@ -265,15 +265,6 @@ class KuboBlocks:
         watch: Watch | None = getattr(self._at_work, "watch", None)
         return watch
 
-    def is_undisturbed(self) -> bool:
-        """Whether no collection took anything since this thread's work began to count on it.
-
-        Waits for one that is under way.
-        """
-        with self._watching() as watch:
-            self.client.wait_for_gc()
-            return watch.is_undisturbed()
-
     def secure(self) -> None:
         """Make sure that the node has what this thread's work counts on; to be held with `keep`.
 

@@ -23,6 +23,7 @@ from versioned_zarr.errors import (
     CorruptBlockError,
     CorruptRefError,
     StorageError,
+    StorageFullError,
 )
 from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
 from versioned_zarr.history.refs import TAKEN_BACK, RefEntry, decode_entry, encode_entry
@@ -37,6 +38,7 @@ KEPT_FOR = timedelta(days=1)
 """No move goes before, so that no writer takes a number that was used, and no reader misses any."""
 _LOOK_AGAIN_S = 60.0
 _ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.02
 
 
 class MfsRefs:
@@ -153,12 +155,14 @@ class MfsRefs:
                 if not self._is_ours(path, root):
                     return None
                 break
-            except StorageError:
-                # The answer may be lost, and the move made; or a collection came in between.
+            except StorageError as error:
+                # The answer may be lost, and the move made; or a collection came in between, or a
+                # proxy is busy. To make it again does no harm, as no two moves are equal.
                 if self._is_ours(path, root):
                     break
-                if attempt + 1 == _ATTEMPTS or self._blocks.is_undisturbed():
+                if attempt + 1 == _ATTEMPTS or isinstance(error, StorageFullError):
                     raise
+                time.sleep(_FIRST_PAUSE_S * 2**attempt)
         if entry.number and not self._is_there(f"{folder}/{entry.number - 1:09}"):
             # The move before was dropped, so there are later ones: this number had been used.
             self._client.remove(path)
