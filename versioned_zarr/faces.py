@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 _MAKERS: dict[str, str] = {}
 
@@ -23,3 +23,21 @@ def maker(name: str) -> Callable[..., Any]:
     module, _, attribute = _MAKERS[name].partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return found
+
+
+class Shown:
+    """Shows itself by `print` and in notebooks.
+
+    Attributes:
+        face: with `_text` and `_html` behind it, the name of who makes what is shown.
+    """
+
+    face: ClassVar[str]
+
+    def __str__(self) -> str:
+        text: str = maker(f"{self.face}_text")(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        html: str = maker(f"{self.face}_html")(self)
+        return html

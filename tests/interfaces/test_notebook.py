@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -338,6 +339,21 @@ def test_a_diff_of_many_arrays_is_bounded() -> None:
     diff = huge_diff(500, 50, lambda a, c: f"a{a}/c/{c * 20}/{c * 20}")
     assert "460 more nodes" in words(diff)
     assert len(diff._repr_html_()) < 300_000
+
+
+def test_what_html_shows_is_printed_too(repository: vz.Repository) -> None:
+    left = repository.session()
+    left.write("notes", b"x")
+    printed = str(repository)
+    for expected in (repository.url, "main", "side", "v1", "Merge 'side' into 'main'", left.id):
+        assert expected in printed
+    printed = str(repository.checkout())
+    for expected in (repository.checkout().cid, "scalar", f"40 {TIMES} 60", "float32"):
+        assert expected in printed
+    assert "notes" in str(left)
+    left.discard()
+    assert "discarded" in str(left)
+    assert str(vz.create(f"memory://{uuid.uuid4()}").checkout()).count("\n") == 1
 
 
 def test_print_gives_something_to_read(repository: vz.Repository) -> None:

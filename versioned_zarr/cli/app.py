@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import click
 from rich.console import Console
@@ -58,15 +59,17 @@ def run(arguments: list[str] | None = None) -> None:
     """Run `vz` and leave with its exit code; errors are one line on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(words, prog_name="vz", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+            code = cli.main(words, prog_name="vz", standalone_mode=False)
         if code:  # of a command that left early; others return None
             sys.exit(code)
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        shown = click.UsageError(_shown(error.format_message(), words), context)
-        shown.show()
+        hint = "" if context is None else f"; see '{context.command_path} --help'"
+        _say(f"{_shown(error.format_message(), words).rstrip('.')}{hint}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _say("interrupted; run the command again to go on")

@@ -5,7 +5,6 @@ Each function gives HTML of bounded length, whatever its argument holds; all tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,9 @@ from versioned_zarr.history.log import Log, Names, standing_at
 from versioned_zarr.interfaces import html, pictures
 from versioned_zarr.interfaces.graph import rows
 from versioned_zarr.interfaces.html import Markup
+from versioned_zarr.interfaces.nodes import LIMIT, nodes_of, times
 from versioned_zarr.repository.diff import Diff, NodeDiff
-from versioned_zarr.repository.hierarchy import Node, join, node_at
+from versioned_zarr.repository.hierarchy import Node
 
 if TYPE_CHECKING:
     from versioned_zarr.repository.protocol import Repository
@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.snapshot import Snapshot
 
 SHOWN_COMMITS = 50
-SHOWN_NODES = 40
 SHOWN_MAPS = 12
 SHOWN_FIELDS = 20
 SHOWN_KEYS = 20
 SHOWN_NAMES = 20
 _IN_REPOSITORY = 10
-_LOOKED_AT = 1000
 
 
 def repository_html(repository: Repository) -> str:
@@ -185,11 +183,11 @@ def _differences(diff: Diff) -> Markup:
             " \N{RIGHTWARDS ARROW} ",
             _path(new),
         )
-        for old, new in diff.nodes_moved[:SHOWN_NODES]
+        for old, new in diff.nodes_moved[:LIMIT]
     ]
     paths = sorted([*diff.nodes_added, *diff.nodes_removed, *diff.nodes_changed])
     parts, maps = [], 0
-    for path in paths[:SHOWN_NODES]:
+    for path in paths[:LIMIT]:
         node = nodes[path]
         parts.append(_node(node, with_map=maps < SHOWN_MAPS))
         maps += bool(node.chunks)
@@ -198,9 +196,9 @@ def _differences(diff: Diff) -> Markup:
     return html.join(
         [
             *moved,
-            html.and_more(SHOWN_NODES, len(diff.nodes_moved), "nodes that moved"),
+            html.and_more(LIMIT, len(diff.nodes_moved), "nodes that moved"),
             *parts,
-            html.and_more(SHOWN_NODES, len(paths), "nodes"),
+            html.and_more(LIMIT, len(paths), "nodes"),
             html.fold(f"keys outside of Zarr: {len(others):,}", *keys) if others else "",
         ]
     )
@@ -269,9 +267,9 @@ def session_html(session: Session) -> str:
 def snapshot_html(snapshot: Snapshot) -> str:
     """Its name, its commit if it has one, and the nodes that it holds."""
     commit = snapshot.commit
-    nodes = list(islice(_nodes(snapshot), SHOWN_NODES + 1))
-    lines = [_line_of_node(node) for node in nodes[:SHOWN_NODES]]
-    more = html.faint("\N{HORIZONTAL ELLIPSIS} and more") if len(nodes) > SHOWN_NODES else ""
+    nodes = list(islice(nodes_of(snapshot), LIMIT + 1))
+    lines = [_line_of_node(node) for node in nodes[:LIMIT]]
+    more = html.faint("\N{HORIZONTAL ELLIPSIS} and more") if len(nodes) > LIMIT else ""
     if not nodes:
         names = snapshot.list_dir()
         lines = [[html.code(html.cut(name))] for name in names[:SHOWN_KEYS]]
@@ -286,35 +284,13 @@ def snapshot_html(snapshot: Snapshot) -> str:
     )
 
 
-def _nodes(snapshot: Snapshot) -> Iterator[Node]:
-    """The nodes of a snapshot, each before those below it.
-
-    Looks into no array's chunks, and at no more than `_LOOKED_AT` paths.
-    """
-
-    def read(key: str) -> bytes | None:
-        found = snapshot.get(key)
-        return None if found is None else bytes(found)
-
-    waiting, looked_at = [""], 0
-    while waiting and looked_at < _LOOKED_AT:
-        path = waiting.pop()
-        looked_at += 1
-        node = node_at(path, read)
-        if node is None:
-            continue
-        yield node
-        if not node.is_array:
-            waiting += [join(path, name) for name in reversed(snapshot.list_dir(path))]
-
-
 def _line_of_node(node: Node) -> list[object]:
     fields = node.fields
     attributes = html.faint(html.cut(", ".join(map(str, node.attributes)), 80))
     name = html.code(html.cut(node.path or "/"))
     if not node.is_array:
         return [name, "group", "", "", "", attributes]
-    shape, chunks = (_times(fields.get(key)) for key in ("shape", "chunks"))
+    shape, chunks = (times(fields.get(key)) for key in ("shape", "chunks"))
     dtype = fields.get("dtype")
     return [
         name,
@@ -324,7 +300,3 @@ def _line_of_node(node: Node) -> list[object]:
         dtype if isinstance(dtype, str) else html.value(dtype),
         attributes,
     ]
-
-
-def _times(shape: object) -> str:
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) if isinstance(shape, list) else ""

@@ -39,7 +39,7 @@ from versioned_zarr.tree.diff import changes
 _REMEMBERED_SESSIONS = 8
 
 
-class BlockRepository(Exchange):
+class BlockRepository(Exchange, faces.Shown):
     """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
 
     Got from `versioned_zarr.open` and `versioned_zarr.create`.
@@ -49,6 +49,8 @@ class BlockRepository(Exchange):
         stores: what it is made of, for the modules of this package.
         keeper: keeps its sessions.
     """
+
+    face = "repository"
 
     def __init__(self, stores: Stores, reopen: Callable[..., Any], *arguments: Any) -> None:
         self.url = stores.storage.url
@@ -60,10 +62,6 @@ class BlockRepository(Exchange):
 
     def __repr__(self) -> str:
         return f"<Repository {self.url}>"
-
-    def _repr_html_(self) -> str:
-        html: str = faces.maker("repository_html")(self)
-        return html
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen

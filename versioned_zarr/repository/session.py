@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.repository import BlockRepository
 
 
-class Session:
+class Session(faces.Shown):
     """A writable, isolated view of a branch. Got from `Repository.session`.
 
     It sees the branch as it was when the session was opened, and its own writes; others see
@@ -49,6 +49,8 @@ class Session:
         repository: where it writes.
         message: what a clean end of the `with` block commits with.
     """
+
+    face = "session"
 
     def __init__(
         self,
@@ -87,10 +89,6 @@ class Session:
     def __repr__(self) -> str:
         state = self.working.closed or "open"
         return f"<Session {self.id} on {self.branch!r} of {self.repository.url}, {state}>"
-
-    def _repr_html_(self) -> str:
-        html: str = faces.maker("session_html")(self)
-        return html
 
     def __eq__(self, other: object) -> bool:
         return (

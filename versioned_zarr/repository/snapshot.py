@@ -65,7 +65,7 @@ class Found(Protocol):
         ...
 
 
-class Snapshot:
+class Snapshot(faces.Shown):
     """The values of one tree, for ever the same. From `Repository.checkout` or `open_snapshot`.
 
     Two snapshots are equal if their trees are, wherever they come from. A snapshot pickles as
@@ -75,6 +75,8 @@ class Snapshot:
         repository: where it comes from.
         commit: the commit that was checked out; None for a bare tree CID and for a subtree.
     """
+
+    face = "snapshot"
 
     def __init__(self, repository: Origin, tree: Cid, commit: Commit | None = None) -> None:
         self.repository = repository
@@ -96,10 +98,6 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.cid} of {self.repository.url}>"
-
-    def _repr_html_(self) -> str:
-        html: str = faces.maker("snapshot_html")(self)
-        return html
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and other._tree == self._tree

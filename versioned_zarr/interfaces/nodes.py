@@ -1,0 +1,42 @@
+"""The nodes of a snapshot, as lists and pictures of it show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from versioned_zarr.repository.hierarchy import Node, join, node_at
+
+if TYPE_CHECKING:
+    from versioned_zarr.repository.snapshot import Snapshot
+
+LIMIT = 40
+"""How many nodes are shown."""
+_LOOKED_AT = 1000
+
+
+def nodes_of(snapshot: Snapshot) -> Iterator[Node]:
+    """The nodes of a snapshot, each before those below it.
+
+    Looks into no array's chunks, and at no more than 1000 paths.
+    """
+
+    def read(key: str) -> bytes | None:
+        found = snapshot.get(key)
+        return None if found is None else bytes(found)
+
+    waiting, looked_at = [""], 0
+    while waiting and looked_at < _LOOKED_AT:
+        path = waiting.pop()
+        looked_at += 1
+        node = node_at(path, read)
+        if node is None:
+            continue
+        yield node
+        if not node.is_array:
+            waiting += [join(path, name) for name in reversed(snapshot.list_dir(path))]
+
+
+def times(shape: object) -> str:
+    """A shape or a chunk's shape in words."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) if isinstance(shape, list) else ""
