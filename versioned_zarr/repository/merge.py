@@ -8,7 +8,6 @@ the other are a conflict, since each would be right only without the other.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,20 +16,20 @@ from typing import Any, Literal, TypeAlias
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository import hierarchy
+from versioned_zarr.repository import consolidated, hierarchy
 from versioned_zarr.repository.documents import MISSING, FieldClash, dump, merge_documents
-from versioned_zarr.tree.diff import KeyChange, changes
+from versioned_zarr.repository.node_clashes import NodeClashes, Side, is_below, nodes_below
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.merge import KeyConflict, merge_keys
 
-Side: TypeAlias = Literal["ours", "theirs", "base"]
-Decision: TypeAlias = Side | bytes | None
-Resolve: TypeAlias = "Side | Mapping[str, Side] | Callable[[Conflict], Decision] | None"
+Choice: TypeAlias = Literal["ours", "theirs", "base"]
+Decision: TypeAlias = Choice | bytes | None
+Resolve: TypeAlias = "Choice | Mapping[str, Choice] | Callable[[Conflict], Decision] | None"
 """How conflicts are settled: one side for all, a side for each path pattern (as in `fnmatch`), or
 a function that gives a side, the bytes of the value for a key, or None to leave the conflict."""
 
 _Document: TypeAlias = dict[str, Any] | None
-_SIDES: tuple[Side, ...] = ("ours", "theirs", "base")
+_SIDES: tuple[Choice, ...] = ("ours", "theirs", "base")
 
 
 @dataclass(frozen=True)
@@ -158,30 +157,11 @@ def _checked(decision: Any) -> Decision:
     return _checked_side(decision)
 
 
-def _checked_side(side: Any) -> Side:
+def _checked_side(side: Any) -> Choice:
     for known in _SIDES:
         if isinstance(side, str) and side == known:
             return known
     raise InvalidInputError(f"a conflict is settled by 'ours' or 'theirs', not {side!r}")
-
-
-class _Side:
-    """One side of a merge: its tree, and what it changed."""
-
-    def __init__(self, merge: _Merge, root: Cid) -> None:
-        self.root = root
-        self.changes: dict[str, KeyChange] = {
-            change.key: change for change in changes(merge.trees, merge.base, root)
-        }
-        self._sorted = sorted(self.changes)
-
-    def below(self, path: str) -> Iterator[str]:
-        """The keys that it changed in a folder and below it."""
-        start = f"{path}/" if path else ""
-        for at in range(bisect_left(self._sorted, start), len(self._sorted)):
-            if not self._sorted[at].startswith(start):
-                return
-            yield self._sorted[at]
 
 
 class _Merge:
@@ -196,9 +176,11 @@ class _Merge:
     ) -> None:
         self.trees, self.base = trees, base
         self._read, self._decide = read, decide
-        self._ours, self._theirs = _Side(self, ours), _Side(self, theirs)
+        self._ours, self._theirs = Side(trees, base, ours), Side(trees, base, theirs)
         self._take: dict[str, Link | bytes | None] = {}
         self._conflicts: list[Conflict] = []
+        self._copied: set[str] = set()
+        """The nodes whose copies in consolidated metadata are to be made again."""
 
     def run(self, *, may_agree: bool) -> Merged:
         merged = merge_keys(self.trees, self.base, self._ours.root, self._theirs.root)
@@ -206,8 +188,9 @@ class _Merge:
         settled = self._settle_nodes()
         clashes = merged.conflicts if may_agree else [*merged.conflicts, *self._agreements()]
         for clash in clashes:
-            if not any(_is_below(clash.key, path) for path in settled):
+            if not any(is_below(clash.key, path) for path in settled):
                 self._settle_key(clash)
+        self._refresh_copies()
         return Merged(list(self._take.items()), self._conflicts)
 
     def _agreements(self) -> Iterator[KeyConflict]:
@@ -221,59 +204,17 @@ class _Merge:
     # Nodes
 
     def _settle_nodes(self) -> list[str]:
-        """Find the nodes that cannot be merged key by key; gives their paths."""
+        """Settle the nodes that cannot be merged key by key; gives their paths."""
+        clashes = NodeClashes(self.trees, self.base, self._ours, self._theirs, self._document)
         settled: list[str] = []
-        for one, other in ((self._ours, self._theirs), (self._theirs, self._ours)):
-            documents = [
-                change
-                for change in one.changes.values()
-                if change.old is not None
-                and hierarchy.split(change.key)[1] in hierarchy.NODE_DOCUMENTS
-            ]
-            # The group before what is in it, so that its removal is one conflict.
-            for change in sorted(documents, key=lambda change: change.key.count("/")):
-                path, name = hierarchy.split(change.key)
-                if any(_is_below(change.key, above) for above in settled):
-                    continue
-                kind = self._clash_at(path, name, change, one, other)
-                if kind is not None:
-                    settled.append(path)
-                    self._settle_node(path, kind, change.key)
+        for path, kind in clashes:
+            settled.append(path)
+            self._settle_node(Conflict(path, kind, *clashes.texts(path)))
+            self._copied |= nodes_below(path, self._ours, self._theirs)
         return settled
 
-    def _clash_at(
-        self, path: str, name: str, change: KeyChange, one: _Side, other: _Side
-    ) -> str | None:
-        """What is wrong between one side's change of a node's document and the other's of it."""
-        if change.new is None:
-            for key in other.below(path):
-                theirs, mine = other.changes[key].new, one.changes.get(key)
-                if theirs is not None and (mine is None or mine.new != theirs):
-                    return "removed on one side, changed on the other"
-            return None
-        found = self.trees.find(other.root, change.key)
-        if found is None:
-            return None
-        before = hierarchy.structure(name, self._document(change.old))
-        after = hierarchy.structure(name, self._document(change.new))
-        across = hierarchy.structure(name, self._document(found))
-        fields = [
-            field
-            for field in sorted(before.keys() | after.keys())
-            if before.get(field) != after.get(field) and after.get(field) != across.get(field)
-        ]
-        if not fields:
-            return None
-        if all(hierarchy.split(key)[1] in hierarchy.DOCUMENTS for key in other.below(path)):
-            return None
-        return f"{' and '.join(fields)} changed on one side, chunks written on the other"
-
-    def _settle_node(self, path: str, kind: str, document: str) -> None:
-        conflict = Conflict(
-            path,
-            kind,
-            *(self._text_at(root, document) for root in self._roots()),
-        )
+    def _settle_node(self, conflict: Conflict) -> None:
+        path = conflict.path
         decision = self._decide(conflict)
         keys = [*self._ours.below(path), *self._theirs.below(path)]
         for key in keys:
@@ -287,9 +228,6 @@ class _Merge:
 
     def _roots(self) -> tuple[Cid, Cid, Cid]:
         return self.base, self._ours.root, self._theirs.root
-
-    def _text_at(self, root: Cid, key: str) -> str | None:
-        return _text(self.trees.find(root, key))
 
     # Keys
 
@@ -346,6 +284,10 @@ class _Merge:
         left: list[Conflict] = []
 
         def settle(field: FieldClash) -> Any:
+            node = consolidated.node_of(name, field.path)
+            if node is not None:
+                self._copied.add(hierarchy.join(hierarchy.split(clash.key)[0], node))
+                return field.values[1]
             base, ours, theirs = (None if value is MISSING else value for value in field.values)
             conflict = Conflict(
                 clash.key,
@@ -369,6 +311,42 @@ class _Merge:
         elif merged != documents[1]:
             self._take[clash.key] = dump(merged)
 
+    # Consolidated metadata
+
+    def _refresh_copies(self) -> None:
+        """Let consolidated metadata say of the nodes in question what their documents say."""
+        groups: dict[str, list[str]] = {}
+        for node in self._copied:
+            group = node
+            while group:
+                group = hierarchy.split(group)[0]
+                groups.setdefault(group, []).append(node)
+        for group, nodes in groups.items():
+            for name in (hierarchy.V3, consolidated.V2):
+                self._refresh(group, name, nodes)
+
+    def _refresh(self, group: str, name: str, nodes: list[str]) -> None:
+        key = hierarchy.join(group, name)
+        document = self._result(key)
+        if document is None:
+            return
+        others = [self._document(self.trees.find(root, key)) for root in self._roots()]
+        start = len(group) + 1 if group else 0
+        new = consolidated.refreshed(
+            name,
+            document,
+            others,
+            [node[start:] for node in nodes],
+            lambda each: self._result(hierarchy.join(group, each)),
+        )
+        if new is not document:
+            self._take[key] = dump(new)
+
+    def _result(self, key: str) -> _Document:
+        """A document as the merge leaves it."""
+        found = self._take[key] if key in self._take else self.trees.find(self._ours.root, key)
+        return hierarchy.parse(found) if isinstance(found, bytes) else self._document(found)
+
     def _document(self, link: Link | None) -> dict[str, Any] | None:
         if link is None or self.trees.is_directory(link):
             return None
@@ -380,7 +358,3 @@ _SIDES_OF_FIELD = ("base", "ours", "theirs")
 
 def _text(link: Link | None) -> str | None:
     return None if link is None else to_text(link.cid)
-
-
-def _is_below(key: str, path: str) -> bool:
-    return not path or key == path or key.startswith(f"{path}/")

@@ -1,0 +1,259 @@
+"""Nodes that cannot be merged key by key are taken whole, and consolidated metadata follows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from zarr.abc.store import Store
+
+import versioned_zarr as vz
+from versioned_zarr.repository.repository import BlockRepository
+
+Change = Callable[[Store], object]
+
+
+def forked(base: Change, ours: Change, theirs: Change) -> BlockRepository:
+    """A repository whose branches `main` and `dev` changed what both began with."""
+    repository = vz.create(f"memory://{uuid.uuid4()}")
+    with repository.session(message="base") as session:
+        base(session.store)
+    repository.branches.create("dev")
+    for branch, change in (("main", ours), ("dev", theirs)):
+        with repository.session(branch, message=branch) as session:
+            change(session.store)
+    return repository
+
+
+def array(store: Store, size: int, dtype: str, value: int, version: int = 3) -> None:
+    made = zarr.create_array(
+        store, name="x", shape=(size,), chunks=(2,), dtype=dtype, fill_value=0, zarr_format=version
+    )
+    made[:4] = value
+
+
+def group(store: Store) -> None:
+    zarr.create_group(store)
+
+
+def nothing(store: Store) -> None:
+    zarr.create_group(store, path="other")
+
+
+def values(repository: BlockRepository, ref: str = "main", path: str = "x") -> Any:
+    return zarr.open_array(repository.checkout(ref).store, path=path, mode="r")[:]
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize("how", [str, lambda side: {"x": side}, lambda side: lambda _: side])
+def test_arrays_that_were_added_differently_are_taken_whole(
+    side: str, how: Callable[[str], Any]
+) -> None:
+    repository = forked(
+        group, lambda store: array(store, 10, "f8", 1), lambda store: array(store, 40, "i4", 7)
+    )
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    (conflict,) = caught.value.conflicts
+    assert (conflict.path, conflict.base) == ("x", None)
+    assert conflict.kind == "added on both sides, not alike"
+    expected = values(repository, "main" if side == "ours" else "dev")
+    repository.merge("dev", resolve=how(side))
+    found = values(repository)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+    ref = "main~1" if side == "ours" else "dev"
+    assert repository.checkout("main").path("x").cid == repository.checkout(ref).path("x").cid
+
+
+def test_a_session_whose_branch_moved_takes_an_array_whole_too() -> None:
+    repository = vz.create(f"memory://{uuid.uuid4()}")
+    late, quick = repository.session(), repository.session()
+    array(quick.store, 10, "f8", 1)
+    quick.commit("quick")
+    array(late.store, 40, "i4", 7)
+    with pytest.raises(vz.ConflictError, match="not alike"):
+        late.commit("late")
+    late.commit("late", resolve="theirs")
+    assert values(repository).tolist() == [7] * 4 + [0] * 36
+    assert values(repository).dtype == "i4"
+
+
+def test_arrays_that_were_added_alike_merge_chunk_by_chunk() -> None:
+    def half(start: int) -> Change:
+        def write(store: Store) -> None:
+            array(store, 8, "i4", 0)
+            zarr.open_array(store, path="x")[start : start + 4] = start + 1
+
+        return write
+
+    repository = forked(group, half(0), half(4))
+    repository.merge("dev")
+    assert values(repository).tolist() == [1] * 4 + [5] * 4
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_arrays_of_two_formats_at_one_path_conflict(side: str) -> None:
+    repository = forked(
+        nothing,
+        lambda store: array(store, 10, "f8", 1, version=3),
+        lambda store: array(store, 10, "f8", 2, version=2),
+    )
+    with pytest.raises(vz.ConflictError, match="not alike"):
+        repository.merge("dev")
+    expected = values(repository, "main" if side == "ours" else "dev")
+    repository.merge("dev", resolve=side)
+    assert values(repository).tolist() == expected.tolist()
+    names = set(repository.checkout().list_dir("x"))
+    assert len(names & {"zarr.json", ".zarray"}) == 1
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("is_explicit", [True, False])
+def test_an_array_and_nodes_below_its_path_conflict(
+    side: str, is_ours: bool, is_explicit: bool
+) -> None:
+    def tree(store: Store) -> None:
+        if is_explicit:
+            zarr.create_group(store, path="x")
+        made = zarr.create_array(store, name="x/child", shape=(3,), chunks=(3,), dtype="i4")
+        made[:] = 5
+
+    def without_group(store: Store) -> None:
+        tree(store)
+        if not is_explicit:
+            store._view.mapping.pop("x/zarr.json", None)
+
+    def leaf(store: Store) -> None:
+        array(store, 4, "f8", 1)
+
+    changes = (leaf, without_group) if is_ours else (without_group, leaf)
+    repository = forked(group, *changes)
+    with pytest.raises(vz.ConflictError, match=r"not alike|nodes below it"):
+        repository.merge("dev")
+    repository.merge("dev", resolve=side)
+    if is_ours == (side == "ours"):
+        assert values(repository).tolist() == [1] * 4
+        assert "child" not in repository.checkout().list_dir("x")
+    else:
+        assert values(repository, path="x/child").tolist() == [5] * 3
+        assert "c" not in repository.checkout().list_dir("x")
+
+
+# Consolidated metadata
+
+
+def dataset(store: Store, version: int, dtype: str = "f8", start: int = 0, **more: Any) -> None:
+    xarray = pytest.importorskip("xarray")
+    variables = {"x": ("t", np.arange(start, start + 8, dtype=dtype)), "y": ("t", np.arange(8))}
+    options = {"zarr_format": version, "consolidated": True, "mode": "w", **more}
+    xarray.Dataset(variables).to_zarr(store, encoding={"x": {"chunks": (2,)}}, **options)
+
+
+def replace_x(store: Store, version: int) -> None:
+    xarray = pytest.importorskip("xarray")
+    root = zarr.open_group(store, use_consolidated=False)
+    del root["x"]
+    found = xarray.Dataset({"x": ("t", np.arange(100, 108, dtype="i8"))})
+    options = {"zarr_format": version, "consolidated": True, "mode": "a"}
+    found.to_zarr(store, encoding={"x": {"chunks": (2,)}}, **options)
+
+
+def remove_x(store: Store, version: int) -> None:
+    root = zarr.open_group(store, use_consolidated=False)
+    del root["x"]
+    zarr.consolidate_metadata(store, zarr_format=version)
+
+
+def write_chunk(store: Store) -> None:
+    zarr.open_group(store, use_consolidated=False)["x"][0:2] = -1
+
+
+def agree(repository: BlockRepository, ref: str = "main") -> bool:
+    """Whether xarray reads the same with consolidated metadata and without."""
+    xarray = pytest.importorskip("xarray")
+    store = repository.checkout(ref).store
+    one, other = (
+        xarray.open_zarr(store, consolidated=is_consolidated) for is_consolidated in (True, False)
+    )
+    return bool(one.identical(other))
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("change", [replace_x, remove_x])
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("resolve", ["ours", "theirs", {"x": "ours"}, {"x": "theirs"}])
+def test_consolidated_metadata_follows_a_node_that_was_settled(
+    version: int, change: Callable[[Store, int], None], is_ours: bool, resolve: Any
+) -> None:
+    changes: tuple[Change, Change] = (lambda store: change(store, version), write_chunk)
+    repository = forked(
+        lambda store: dataset(store, version), *(changes if is_ours else changes[::-1])
+    )
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
+    repository.merge("dev", resolve=resolve)
+    assert agree(repository)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_a_field_that_conflicts_conflicts_once(version: int, side: str) -> None:
+    def set_units(units: str) -> Change:
+        def change(store: Store) -> None:
+            root = zarr.open_group(store, use_consolidated=False)
+            root["x"].attrs["units"] = units
+            root["y"].attrs[units] = 1
+            zarr.consolidate_metadata(store, zarr_format=version)
+
+        return change
+
+    repository = forked(lambda store: dataset(store, version), set_units("K"), set_units("C"))
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    (conflict,) = caught.value.conflicts
+    assert conflict.path == ("x/zarr.json" if version == 3 else "x/.zattrs")
+    repository.merge("dev", resolve=side)
+    assert agree(repository)
+    found = zarr.open_group(repository.checkout().store, mode="r")
+    assert found["x"].attrs["units"] == ("K" if side == "ours" else "C")
+    assert {"K", "C"} <= set(found["y"].attrs)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", [2, 3])
+def test_consolidated_metadata_of_groups_at_several_levels_follows(version: int) -> None:
+    def base(store: Store) -> None:
+        zarr.create_group(store, zarr_format=version)
+        dataset(store, version, group="a/b")
+        for path in ("a/b", "a", ""):
+            zarr.consolidate_metadata(store, path=path or None, zarr_format=version)
+
+    def ours(store: Store) -> None:
+        root = zarr.open_group(store, use_consolidated=False)
+        del root["a/b/x"]
+        root.create_array("a/b/x", shape=(8,), chunks=(2,), dtype="i8")[:] = 9
+        for path in ("a/b", "a", ""):
+            zarr.consolidate_metadata(store, path=path or None, zarr_format=version)
+
+    def theirs(store: Store) -> None:
+        zarr.open_group(store, path="a/b", use_consolidated=False)["x"][0:2] = -1
+
+    repository = forked(base, ours, theirs)
+    repository.merge("dev", resolve="theirs")
+    store = repository.checkout().store
+    for path, name in (("", "a/b/x"), ("a", "b/x"), ("a/b", "x")):
+        one, other = (
+            zarr.open_group(store, path=path, mode="r", use_consolidated=is_used)[name]
+            for is_used in (True, False)
+        )
+        assert one.metadata == other.metadata
+        assert one.dtype == "f8"
