@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -257,3 +258,34 @@ def test_consolidated_metadata_of_groups_at_several_levels_follows(version: int)
         )
         assert one.metadata == other.metadata
         assert one.dtype == "f8"
+
+
+# Odd documents
+
+
+def test_a_document_that_is_nested_too_deeply_conflicts_as_a_whole() -> None:
+    def write(depth: int) -> Change:
+        text = b'{"a":' * depth + b"1" + b"}" * depth
+        return lambda store: store._view.mapping.__setitem__("x/zarr.json", text)
+
+    repository = forked(write(1), write(100_000), write(100_001))
+    with pytest.raises(vz.ConflictError, match=r"x/zarr\.json"):
+        repository.merge("dev")
+    assert repository.diff("main", "dev").to_dict()
+
+
+def test_what_json_does_not_have_is_told_in_text() -> None:
+    def set_attribute(value: float) -> Change:
+        return lambda store: zarr.open_group(store).update_attributes({"a": [value], "n": None})
+
+    repository = forked(group, set_attribute(float("nan")), set_attribute(float("-inf")))
+    diff = repository.diff("main").to_dict()
+    assert json.loads(json.dumps(diff, allow_nan=False)) == diff
+    assert diff["nodes"][0]["fields"] == {
+        "attributes.a": {"old": None, "new": ["NaN"]},
+        "attributes.n": {"old": None, "new": None},
+    }
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    (conflict,) = caught.value.conflicts
+    assert conflict.to_dict()["theirs"] == ["-Infinity"]

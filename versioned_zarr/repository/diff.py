@@ -10,6 +10,7 @@ from typing import Any, Literal
 from versioned_zarr import faces
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository import hierarchy
+from versioned_zarr.repository.documents import plain
 from versioned_zarr.repository.hierarchy import Node, ReadKey
 from versioned_zarr.repository.moves import find_moved, is_below_any
 from versioned_zarr.tree.diff import KeyChange
@@ -79,7 +80,10 @@ class NodeDiff:
             "path": self.path,
             "type": "array" if self.is_array else "group",
             "how": self.how,
-            "fields": {name: {"old": old, "new": new} for name, (old, new) in self.fields.items()},
+            "fields": {
+                name: {"old": plain(old), "new": plain(new)}
+                for name, (old, new) in self.fields.items()
+            },
             "chunks": [
                 {"key": chunk.key, "coordinates": list(chunk.coordinates), "how": chunk.how}
                 for chunk in self.chunks
@@ -228,7 +232,8 @@ class Diff:
         fields = {
             name: (before.get(name), after.get(name))
             for name in sorted(before.keys() | after.keys())
-            if json.dumps(before.get(name), sort_keys=True)
+            if (name in before) != (name in after)
+            or json.dumps(before.get(name), sort_keys=True)
             != json.dumps(after.get(name), sort_keys=True)
         }
         is_array = last.is_array or (old is not None and old.is_array)

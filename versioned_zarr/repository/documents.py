@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -54,6 +55,17 @@ def merge_documents(
 def dump(document: dict[str, Any]) -> bytes:
     """A document as bytes, laid out as zarr-python does."""
     return json.dumps(document, indent=2).encode("utf-8")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: NaN and infinities, which it has not, as Zarr v3 writes them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
 
 
 def _merge(

@@ -33,12 +33,12 @@ def join(folder: str, name: str) -> str:
 
 
 def parse(data: bytes | None) -> dict[str, Any] | None:
-    """A document as a dict; None if there is none, or it is no JSON object."""
+    """A document as a dict; None if there is none, or no JSON object, or nested too deeply."""
     if data is None:
         return None
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

@@ -17,7 +17,7 @@ from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository import consolidated, hierarchy
-from versioned_zarr.repository.documents import MISSING, FieldClash, dump, merge_documents
+from versioned_zarr.repository.documents import MISSING, FieldClash, dump, merge_documents, plain
 from versioned_zarr.repository.node_clashes import NodeClashes, Side, is_below, nodes_below
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.merge import KeyConflict, merge_keys
@@ -64,7 +64,7 @@ class Conflict:
 
     def to_dict(self) -> dict[str, Any]:
         """The conflict as plain JSON data."""
-        return dict(self.__dict__)
+        return {name: plain(value) for name, value in self.__dict__.items()}
 
 
 def _shown(value: Any) -> str:
