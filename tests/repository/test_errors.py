@@ -43,7 +43,7 @@ def repository() -> BlockRepository:
 
 UNREADABLE = [
     "", "a b", "main~x", "main^x", "main@{x}", "main@{2026-13-01}", "main~1main", "~1", "@{1}",
-    None, 3, b"main",
+    "main@{\u00b2}", "main~\u00b2", "main~" + "9" * 5000, None, 3, b"main",
 ]  # fmt: skip
 UNKNOWN = ["nope", "main~9", "main~99999999999", "main^2", "main@{9}", "\0", "\ud800", "x" * 5000]
 REF_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
@@ -63,8 +63,15 @@ REF_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
 }
 
 
+@pytest.mark.parametrize("id", [3, None, b"x", ["x"]])
+def test_a_session_that_is_no_text_is_refused(repository: BlockRepository, id: Any) -> None:
+    for call in (repository.resume, repository.drop):
+        with pytest.raises(vz.InvalidInputError, match="session's id is text"):
+            call(id)
+
+
 @pytest.mark.parametrize("call", REF_CALLS)
-@pytest.mark.parametrize("ref", UNREADABLE, ids=repr)
+@pytest.mark.parametrize("ref", UNREADABLE, ids=lambda ref: repr(ref)[:20])
 def test_a_ref_that_cannot_be_read_is_refused(
     repository: BlockRepository, call: str, ref: Any
 ) -> None:

@@ -237,7 +237,10 @@ class BlockRepository(Exchange, faces.Shown):
         Raises:
             SessionNotFoundError: there is none.
             CorruptJournalError: its journal is damaged.
+            InvalidInputError: that is no id.
         """
+        if not isinstance(id, str):
+            raise InvalidInputError(f"a session's id is text, not {id!r}")
         return Session(self, self.working_of(id), message)
 
     def drop(self, id: str) -> None:
@@ -245,7 +248,10 @@ class BlockRepository(Exchange, faces.Shown):
 
         Raises:
             SessionNotFoundError: there is none.
+            InvalidInputError: that is no id.
         """
+        if not isinstance(id, str):
+            raise InvalidInputError(f"a session's id is text, not {id!r}")
         with self._guard:
             working = self._sessions.pop(id, None)
         self.keeper.drop(id)

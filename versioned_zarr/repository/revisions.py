@@ -21,7 +21,8 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.repository.stores import Stores
 
 SHORTEST_PREFIX = 8
-_STEP = re.compile(r"~(\d*)|\^(\d*)|@\{([^{}]*)\}")
+_STEP = re.compile(r"~[0-9]{0,18}(?![0-9])|\^[0-9]{0,18}(?![0-9])|@\{[^{}]*\}")
+_NUMBERED = re.compile(r"@\{([0-9]{1,18})\}")
 
 
 class Version(NamedTuple):
@@ -54,8 +55,9 @@ def resolve(stores: Stores, ref: str) -> Version:
         tree = _as_tree(stores, name)
         if tree is not None:
             return Version(tree, None)
-    if steps and steps[0].startswith("@{") and steps[0][2:-1].isdigit():
-        commit = _from_reflog(stores, name, int(steps[0][2:-1]), ref)
+    numbered = _NUMBERED.fullmatch(steps[0]) if steps else None
+    if numbered is not None:
+        commit = _from_reflog(stores, name, int(numbered[1]), ref)
         steps = steps[1:]
     else:
         commit = _named(stores, name, ref)
