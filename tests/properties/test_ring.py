@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
 from pathlib import Path
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 
 import versioned_zarr as vz
+from tests.servers.daemon import Daemon
 
 KEYS = st.sampled_from([f"{a}/c/{b}" for a in "xy" for b in range(6)] + ["zarr.json", "ü/ß"])
 VALUES = st.one_of(st.binary(max_size=6), st.integers(0, 2).map(lambda n: bytes([n]) * 1_100_000))
@@ -75,23 +78,46 @@ def says(repository: vz.Repository) -> dict[str, object]:
 def test_a_repository_comes_round_as_it_was(steps: list[tuple]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        first = vz.create(f"memory://{uuid.uuid4()}")
-        first.branches.create("dev")
-        ring = [first]
-        for place in (folder / "a.vz", f"memory://{uuid.uuid4()}", folder / "b.vz"):
-            ring.append(vz.clone(ring[-1].url, place))
-        at = 0
-        for step, name, changes in [*steps, ("round", "push", None), ("round", "pull", None)]:
-            if step != "round":
-                play(ring[at], step, name, changes)
-                continue
-            # Each change is made elsewhere than the last, once all have the last.
-            for number in range(len(ring) - 1):
-                source, target = (ring[(at + number + plus) % len(ring)] for plus in (0, 1))
-                hand_on(source, target, name, folder)
-            expected = says(ring[at])
-            assert all(says(each) == expected for each in ring)
-            at = (at + 1) % len(ring)
-        assert all(each.fsck().is_clean for each in ring)
+        goes_round(steps, folder, [folder / "a.vz", f"memory://{uuid.uuid4()}", folder / "b.vz"])
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.compat
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@given(steps=STEPS)
+def test_a_repository_comes_round_by_ipfs_nodes(node: Daemon, steps: list[tuple]) -> None:
+    folder = Path(tempfile.mkdtemp())
+    before = os.environ.get("VERSIONED_ZARR_HOME")
+    os.environ["VERSIONED_ZARR_HOME"] = str(folder / "home")
+    try:
+        places = [f"{node.url}/{uuid.uuid4()}" for _ in range(2)]
+        goes_round(steps, folder, [places[0], folder / "a.vz", places[1]])
+    finally:
+        if before is None:
+            del os.environ["VERSIONED_ZARR_HOME"]
+        else:
+            os.environ["VERSIONED_ZARR_HOME"] = before
+        shutil.rmtree(folder)
+
+
+def goes_round(steps: list[tuple], folder: Path, places: list[Path | str]) -> None:
+    """Take the steps in a ring of a repository in memory and its clones; check all after each."""
+    first = vz.create(f"memory://{uuid.uuid4()}")
+    first.branches.create("dev")
+    ring = [first]
+    for place in places:
+        ring.append(vz.clone(ring[-1].url, place))
+    at = 0
+    for step, name, changes in [*steps, ("round", "push", None), ("round", "pull", None)]:
+        if step != "round":
+            play(ring[at], step, name, changes)
+            continue
+        # Each change is made elsewhere than the last, once all have the last.
+        for number in range(len(ring) - 1):
+            source, target = (ring[(at + number + plus) % len(ring)] for plus in (0, 1))
+            hand_on(source, target, name, folder)
+        expected = says(ring[at])
+        assert all(says(each) == expected for each in ring)
+        at = (at + 1) % len(ring)
+    assert all(each.fsck().is_clean for each in ring)
