@@ -86,7 +86,8 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
             assert report.is_clean, str(report)
 
 
-def test_gc_and_repack_killed_beside_a_writer_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [15, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_gc_and_repack_killed_beside_a_writer_lose_nothing(tmp_path: Path, kills: int) -> None:
     url = str(tmp_path / "r.vz")
     vz.create(url)
     chance = random.Random(2)
@@ -94,7 +95,7 @@ def test_gc_and_repack_killed_beside_a_writer_lose_nothing(tmp_path: Path) -> No
     writer = start("write_for_ever", url, str(note))
     wait_for(note, writer)
     try:
-        for number in range(15):
+        for number in range(kills):
             started = tmp_path / f"house{number}.txt"
             keeper = start("keep_house_for_ever", url, str(started))
             wait_for(started, keeper)
