@@ -2,7 +2,8 @@
 
 Keys merge by CID. Metadata documents merge field by field, attributes one by one. Chunks merge
 with chunks; a chunk written on one side and a change of the array's structure or its removal on
-the other are a conflict, since each would be right only without the other.
+the other are a conflict, since each would be right only without the other. Such a node is taken
+from one side as a whole. Consolidated metadata is made to say what the nodes' documents do.
 """
 
 from __future__ import annotations

@@ -273,7 +273,10 @@ class BlockRepository(Exchange, faces.Shown):
         """Bring a branch what another ref has; the commit that the branch names afterwards.
 
         Three-way on the merge base. If the branch has nothing of its own it is only moved
-        (fast-forward); if it has all of it already, nothing happens.
+        (fast-forward); if it has all of it already, nothing happens. Chunks merge with chunks and
+        metadata field by field; a node whose chunks mean one thing on one side and another on the
+        other, or that one side removed, is one conflict and taken whole. Consolidated metadata
+        follows the nodes.
 
         Args:
             source: what to merge; see `checkout`.

@@ -237,8 +237,13 @@ class KuboBlocks:
         wanted = list(cids_)
         if wanted:
             self._nearness.check()
-        with self._watching():
+        if self._watch is not None:
             yield not wanted or not self.missing(wanted)
+            return
+        absent = self.missing(wanted) if wanted else []
+        with self._watching() as watch:
+            watch.remember(set(wanted).difference(absent))
+            yield not absent
 
     def refresh(self) -> bool:
         """See `BlockStore.refresh`: what the node has can always have grown."""

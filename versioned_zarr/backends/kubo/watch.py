@@ -35,6 +35,7 @@ class Watch(ExitStack):
         self._client = client
         self._guard = threading.Lock()
         self._canaries: list[str] = []
+        self._is_unsure = False
         self._counted_on: set[Cid] = set()
         self._held: dict[Cid, Bytes] = {}
         self._held_bytes = 0
@@ -56,6 +57,15 @@ class Watch(ExitStack):
         self.begin()
         with self._guard:
             self._counted_on.update(wanted)
+
+    def remember(self, there: Iterable[Cid]) -> None:
+        """Count on blocks that were asked for without a canary, and so are asked for once more.
+
+        Most who ask so go on to nothing that needs one.
+        """
+        with self._guard:
+            self._counted_on.update(there)
+            self._is_unsure = bool(self._counted_on)
 
     def hold(self, blocks: Sequence[Block]) -> None:
         """Keep some of the blocks that are sent in memory, in case that they are taken."""
@@ -80,11 +90,14 @@ class Watch(ExitStack):
 
     def is_undisturbed(self) -> bool:
         """Whether no collection took anything since; one may be under way."""
-        return all(self._client.has_block(from_text(canary)) for canary in self._canaries)
+        return not self._is_unsure and all(
+            self._client.has_block(from_text(canary)) for canary in self._canaries
+        )
 
     def taken(self) -> list[Cid]:
         """What a collection took of the blocks that are counted on; watches anew from now on."""
         with self._guard:
             self._canaries = [self._new_canary()]
+            self._is_unsure = False
             counted_on = list(self._counted_on)
         return self._client.missing(counted_on)
