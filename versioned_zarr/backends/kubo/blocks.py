@@ -305,7 +305,9 @@ class KuboBlocks:
         return bool(absent)
 
     def _at_hand(self, cid: Cid, watch: Watch) -> Bytes:
-        found = watch.held(cid) or self.cache.get(cid)
+        found = watch.held(cid)
+        if found is None:
+            found = self.cache.get(cid)
         if found is None:
             with contextlib.suppress(BlockNotFoundError):
                 found = self._complete(cid)

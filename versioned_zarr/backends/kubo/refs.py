@@ -177,16 +177,24 @@ class MfsRefs:
         """
         try:
             self._blocks.settle()
-        except StorageError as failed:
-            error = failed if isinstance(failed, CollectedError) else _unsure(failed)
-            why = f"{TAKEN_BACK}: a garbage collection of the node took blocks of it"
-            back = RefEntry(entry.number + 1, before, datetime.now(UTC), why)
-            try:
-                self._make(folder, back)
-            except StorageError as failure:
-                error.add_note(f"the ref could not be moved back: {failure}")
-            self._last_seen.pop(folder, None)
-            raise error from failed
+        except CollectedError as error:
+            self._take_back(folder, entry, before, error)
+            raise
+        except StorageError as error:
+            unsure = _unsure(error)
+            self._take_back(folder, entry, before, unsure)
+            raise unsure from error
+
+    def _take_back(
+        self, folder: str, entry: RefEntry, before: Cid | None, error: CollectedError
+    ) -> None:
+        why = f"{TAKEN_BACK}: a garbage collection of the node took blocks of it"
+        back = RefEntry(entry.number + 1, before, datetime.now(UTC), why)
+        try:
+            self._make(folder, back)
+        except StorageError as failure:
+            error.add_note(f"the ref could not be moved back: {failure}")
+        self._last_seen.pop(folder, None)
 
     def _is_ours(self, path: str, root: Cid) -> bool:
         try:
