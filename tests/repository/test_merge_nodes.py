@@ -146,6 +146,151 @@ def test_an_array_and_nodes_below_its_path_conflict(
         assert "c" not in repository.checkout().list_dir("x")
 
 
+def fields(**changed: Any) -> Change:
+    """Fields of the array's document, as they are to be."""
+
+    def change(store: Store) -> None:
+        mapping = store._view.mapping
+        document = {**json.loads(mapping["x/zarr.json"]), **changed}
+        mapping["x/zarr.json"] = json.dumps(document).encode()
+
+    return change
+
+
+def empty(store: Store) -> None:
+    zarr.create_array(store, name="x", shape=(8,), chunks=(2,), dtype="f8", fill_value=0)
+
+
+def two_dimensions(store: Store) -> None:
+    zarr.create_array(
+        store, name="x", shape=(2, 4), chunks=(1, 2), dtype="f8", fill_value=0, overwrite=True
+    )
+
+
+def resize(store: Store) -> None:
+    zarr.open_array(store, path="x").resize((12,))
+
+
+def to_group(store: Store) -> None:
+    zarr.create_group(store, path="x", overwrite=True)
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (fields(data_type="int64", fill_value=0), fields(fill_value="NaN")),
+        (fields(data_type="int64"), fields(fill_value="NaN")),
+        (two_dimensions, resize),
+        (to_group, resize),
+    ],
+    ids=["data types", "data type and fill value", "dimensions", "group"],
+)
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_an_array_of_no_chunks_is_that_of_one_side_or_the_other(
+    ours: Change, theirs: Change, side: str, is_turned: bool
+) -> None:
+    changes = (theirs, ours) if is_turned else (ours, theirs)
+    repository = forked(empty, *changes)
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
+    wanted = repository.checkout("main" if side == "ours" else "dev").path("x").cid
+    repository.merge("dev", resolve=side)
+    assert repository.checkout().path("x").cid == wanted
+
+
+def test_a_shape_and_another_field_merge() -> None:
+    repository = forked(empty, resize, fields(fill_value=3.0))
+    repository.merge("dev")
+    assert values(repository).tolist() == [3.0] * 12
+
+
+def test_groups_that_both_became_arrays_differently_conflict() -> None:
+    def to_array(dtype: str) -> Change:
+        def change(store: Store) -> None:
+            options = {"shape": (4,), "chunks": (2,), "dtype": dtype}
+            zarr.create_array(store, name="x", overwrite=True, **options)
+
+        return change
+
+    repository = forked(
+        lambda store: zarr.create_group(store, path="x"), to_array("i4"), to_array("f8")
+    )
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
+    repository.merge("dev", resolve="theirs")
+    assert values(repository).dtype == "f8"
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize("is_explicit", [True, False])
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_array_in_place_of_a_group_conflicts_with_chunks_written_in_it(
+    side: str, is_explicit: bool, version: int
+) -> None:
+    def base(store: Store) -> None:
+        zarr.create_group(store, path="x", zarr_format=version)
+        made = zarr.create_array(
+            store, name="x/a/child", shape=(4,), chunks=(2,), dtype="i4", zarr_format=version
+        )
+        made[:] = 1
+        if not is_explicit:
+            for name in ("zarr.json", ".zgroup", ".zattrs", "a/zarr.json", "a/.zgroup"):
+                store._view.mapping.pop(f"x/{name}", None)
+
+    def replace(store: Store) -> None:
+        for key in [key for key in store._view.mapping if key.startswith("x/")]:
+            del store._view.mapping[key]
+        array(store, 4, "f8", 2, version=version)
+
+    def write(store: Store) -> None:
+        zarr.open_array(store, path="x/a/child", zarr_format=version)[:2] = 9
+
+    repository = forked(base, replace, write)
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
+    wanted = repository.checkout("main" if side == "ours" else "dev").path("x").cid
+    repository.merge("dev", resolve=side)
+    assert repository.checkout().path("x").cid == wanted
+
+
+def test_a_value_may_stand_where_the_other_side_has_a_folder_of_the_node() -> None:
+    def write(dtype: str, key: str) -> Change:
+        def change(store: Store) -> None:
+            zarr.create_array(store, name="x", shape=(4,), chunks=(2,), dtype=dtype)
+            store._view.mapping[key] = b"12"
+
+        return change
+
+    for changes in (
+        (write("i1", "x/c/0"), write("i2", "x/c")),
+        (write("i2", "x/c"), write("i1", "x/c/0")),
+    ):
+        repository = forked(group, *changes)
+        wanted = repository.checkout("dev").path("x").cid
+        repository.merge("dev", resolve="theirs")
+        assert repository.checkout().path("x").cid == wanted
+
+
+def test_true_is_not_1() -> None:
+    def set_attributes(**attributes: Any) -> Change:
+        return lambda store: zarr.open_group(store).update_attributes(attributes)
+
+    def base(store: Store) -> None:
+        zarr.create_group(store, attributes={"a": 0, "b": 1})
+
+    repository = forked(base, set_attributes(c=1), set_attributes(b=True))
+    repository.merge("dev")
+    found = zarr.open_group(repository.checkout().store, mode="r").attrs.asdict()
+    assert json.dumps(found, sort_keys=True) == '{"a": 0, "b": true, "c": 1}'
+    repository = forked(base, set_attributes(a=True), set_attributes(a=1))
+    repository.merge("dev", resolve="ours")
+    assert zarr.open_group(repository.checkout().store, mode="r").attrs["a"] is True
+
+
 # Consolidated metadata
 
 

@@ -68,6 +68,13 @@ def plain(value: Any) -> Any:
     return value
 
 
+def same(one: Any, other: Any) -> bool:
+    """Equality that tells 1 from True and from 1.0, as JSON's readers do."""
+    if one is MISSING or other is MISSING:
+        return one is other
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def _merge(
     path: tuple[str, ...],
     name: str,
@@ -76,9 +83,9 @@ def _merge(
     theirs: Any,
     settle: Callable[[FieldClash], Any],
 ) -> Any:
-    if _same(ours, theirs) or _same(base, theirs):
+    if same(ours, theirs) or same(base, theirs):
         return ours
-    if _same(base, ours):
+    if same(base, ours):
         return theirs
     inner = base if isinstance(base, dict) else {}
     if not (_has_fields(path, name) and isinstance(ours, dict) and isinstance(theirs, dict)):
@@ -90,13 +97,6 @@ def _merge(
         if value is not MISSING:
             merged[key] = value
     return merged
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equality that tells 1 from True and from 1.0, as JSON's readers do."""
-    if one is MISSING or other is MISSING:
-        return one is other
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _has_fields(path: tuple[str, ...], name: str) -> bool:

@@ -8,7 +8,7 @@ metadata, chunk key encodings and the sharding codec.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ V3 = "zarr.json"
 DOCUMENTS = (V3, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 NODE_DOCUMENTS = (V3, ".zarray", ".zgroup")
 
+_MAX_DEPTH = 200
 _NO_STRUCTURE = {"attributes", "consolidated_metadata", "dimension_names"}
 
 ReadKey = Callable[[str], bytes | None]
@@ -32,15 +33,38 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def is_within(path: str, above: Collection[str]) -> bool:
+    """Whether a key or path is one of these paths or lies below one; O(parts) for a set."""
+    while path and path not in above:
+        path = split(path)[0]
+    return path in above
+
+
 def parse(data: bytes | None) -> dict[str, Any] | None:
-    """A document as a dict; None if there is none, or no JSON object, or nested too deeply."""
+    """A document as a dict; None if there is none, or no JSON object.
+
+    Nor is one that is nested too deeply for what is done with documents, on any Python.
+    """
     if data is None:
         return None
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    may_be_deep = data.count(b"{") + data.count(b"[") > _MAX_DEPTH
+    return None if may_be_deep and _is_deep(document) else document
+
+
+def _is_deep(document: dict[str, Any]) -> bool:
+    level: list[Any] = [document]
+    for _ in range(_MAX_DEPTH):
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [each for part in parts for each in part if isinstance(each, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

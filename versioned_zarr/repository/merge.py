@@ -18,8 +18,15 @@ from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository import consolidated, hierarchy
-from versioned_zarr.repository.documents import MISSING, FieldClash, dump, merge_documents, plain
-from versioned_zarr.repository.node_clashes import NodeClashes, Side, is_below, nodes_below
+from versioned_zarr.repository.documents import (
+    MISSING,
+    FieldClash,
+    dump,
+    merge_documents,
+    plain,
+    same,
+)
+from versioned_zarr.repository.node_clashes import NodeClashes, Side, changed_nodes
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.merge import KeyConflict, merge_keys
 
@@ -180,7 +187,7 @@ class _Merge:
         self._ours, self._theirs = Side(trees, base, ours), Side(trees, base, theirs)
         self._take: dict[str, Link | bytes | None] = {}
         self._conflicts: list[Conflict] = []
-        self._copied: set[str] = set()
+        self._copied = changed_nodes(self._ours, self._theirs, names=hierarchy.DOCUMENTS)
         """The nodes whose copies in consolidated metadata are to be made again."""
 
     def run(self, *, may_agree: bool) -> Merged:
@@ -189,9 +196,10 @@ class _Merge:
         settled = self._settle_nodes()
         clashes = merged.conflicts if may_agree else [*merged.conflicts, *self._agreements()]
         for clash in clashes:
-            if not any(is_below(clash.key, path) for path in settled):
+            if not hierarchy.is_within(clash.key, settled):
                 self._settle_key(clash)
-        self._refresh_copies()
+        if self._ours.changes and self._theirs.changes:
+            self._refresh_copies()
         return Merged(list(self._take.items()), self._conflicts)
 
     def _agreements(self) -> Iterator[KeyConflict]:
@@ -204,14 +212,13 @@ class _Merge:
 
     # Nodes
 
-    def _settle_nodes(self) -> list[str]:
+    def _settle_nodes(self) -> set[str]:
         """Settle the nodes that cannot be merged key by key; gives their paths."""
         clashes = NodeClashes(self.trees, self.base, self._ours, self._theirs, self._document)
-        settled: list[str] = []
+        settled: set[str] = set()
         for path, kind in clashes:
-            settled.append(path)
+            settled.add(path)
             self._settle_node(Conflict(path, kind, *clashes.texts(path)))
-            self._copied |= nodes_below(path, self._ours, self._theirs)
         return settled
 
     def _settle_node(self, conflict: Conflict) -> None:
@@ -287,8 +294,11 @@ class _Merge:
         def settle(field: FieldClash) -> Any:
             node = consolidated.node_of(name, field.path)
             if node is not None:
-                self._copied.add(hierarchy.join(hierarchy.split(clash.key)[0], node))
+                self._copied.add(f"{hierarchy.split(clash.key)[0]}/{node}".strip("/"))
                 return field.values[1]
+            left_over = consolidated.left_over(name, field)
+            if left_over is not None:
+                return left_over
             base, ours, theirs = (None if value is MISSING else value for value in field.values)
             conflict = Conflict(
                 clash.key,
@@ -307,41 +317,29 @@ class _Merge:
         merged = merge_documents(name, *documents, settle)
         if left:
             self._conflicts += left
-        elif merged == documents[2]:
-            self._take[clash.key] = clash.theirs
-        elif merged != documents[1]:
-            self._take[clash.key] = dump(merged)
+        else:
+            self._take_document(clash.key, merged)
+
+    def _take_document(self, key: str, document: dict[str, Any]) -> None:
+        """Take a document; as the bytes of a side, if one says the same."""
+        ours, theirs = (self.trees.find(side.root, key) for side in (self._ours, self._theirs))
+        if same(document, self._document(ours)):
+            self._take.pop(key, None)
+        elif same(document, self._document(theirs)):
+            self._take[key] = theirs
+        else:
+            self._take[key] = dump(document)
 
     # Consolidated metadata
 
     def _refresh_copies(self) -> None:
         """Let consolidated metadata say of the nodes in question what their documents say."""
-        groups: dict[str, list[str]] = {}
-        for node in self._copied:
-            group = node
-            while group:
-                group = hierarchy.split(group)[0]
-                groups.setdefault(group, []).append(node)
-        for group, nodes in groups.items():
-            for name in (hierarchy.V3, consolidated.V2):
-                self._refresh(group, name, nodes)
+        states = [self._reader(root) for root in self._roots()]
+        for key, document in consolidated.refreshed(self._copied, self._result, *states):
+            self._take_document(key, document)
 
-    def _refresh(self, group: str, name: str, nodes: list[str]) -> None:
-        key = hierarchy.join(group, name)
-        document = self._result(key)
-        if document is None:
-            return
-        others = [self._document(self.trees.find(root, key)) for root in self._roots()]
-        start = len(group) + 1 if group else 0
-        new = consolidated.refreshed(
-            name,
-            document,
-            others,
-            [node[start:] for node in nodes],
-            lambda each: self._result(hierarchy.join(group, each)),
-        )
-        if new is not document:
-            self._take[key] = dump(new)
+    def _reader(self, root: Cid) -> Callable[[str], _Document]:
+        return lambda key: self._document(self.trees.find(root, key))
 
     def _result(self, key: str) -> _Document:
         """A document as the merge leaves it."""

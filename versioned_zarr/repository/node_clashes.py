@@ -6,7 +6,7 @@ Its chunks mean something only with its document, so such a node is taken from o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -15,6 +15,7 @@ from versioned_zarr.repository import hierarchy
 from versioned_zarr.tree.diff import KeyChange, changes
 from versioned_zarr.tree.lookup import Trees
 
+_Fields: TypeAlias = "dict[str, Any] | None"
 _Kind: TypeAlias = "tuple[str, dict[str, Any]] | None"
 
 
@@ -47,15 +48,10 @@ class Side:
         return any(key in self.changes for key in _documents_of(path))
 
 
-def is_below(key: str, path: str) -> bool:
-    """Whether a key or path is a path, or lies below it."""
-    return not path or key == path or key.startswith(f"{path}/")
-
-
-def nodes_below(path: str, *sides: Side) -> set[str]:
-    """The nodes in a folder and below it of which a side changed the document."""
-    parts = (hierarchy.split(key) for side in sides for key in side.below(path))
-    return {folder for folder, name in parts if name in hierarchy.NODE_DOCUMENTS}
+def changed_nodes(*sides: Side, names: Collection[str] = hierarchy.NODE_DOCUMENTS) -> set[str]:
+    """The nodes of which a side changed one of these documents."""
+    parts = (hierarchy.split(key) for side in sides for key in side.changes)
+    return {folder for folder, name in parts if name in names}
 
 
 class NodeClashes:
@@ -81,15 +77,15 @@ class NodeClashes:
         self._document = document
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        found: list[str] = []
-        paths = nodes_below("", self._ours, self._theirs)
+        found: set[str] = set()
+        paths = changed_nodes(self._ours, self._theirs)
         # The group before what is in it, so that its removal is one conflict.
         for path in sorted(paths, key=lambda path: (path.count("/") + bool(path), path)):
-            if any(is_below(path, above) for above in found):
+            if hierarchy.is_within(path, found):
                 continue
             kind = self._clash_of(path)
             if kind is not None:
-                found.append(path)
+                found.add(path)
                 yield path, kind
 
     def texts(self, path: str) -> tuple[str | None, str | None, str | None]:
@@ -122,6 +118,9 @@ class NodeClashes:
             )
             if base is None and ours is not None and theirs is not None and ours != theirs:
                 return "added on both sides, not alike"
+            fields = _clashing_fields(*(kind and kind[1] for kind in (base, ours, theirs)))
+            if fields:
+                return f"{' and '.join(fields)} changed differently on both sides"
         if any(self._has_nodes_in_array(path, one, other) for one, other in both):
             return "an array on one side, nodes below it on the other"
         return None
@@ -164,11 +163,35 @@ class NodeClashes:
         if not one.has_changed(path):
             return False
         found = self._kind_of(one.root, path)
-        if found is None or not found[1] or found == self._kind_of(self._base, path):
+        before = self._kind_of(self._base, path)
+        if found is None or not found[1] or (before is not None and before[1]):
             return False
-        made = (key for key in other.below(path) if other.changes[key].new is not None)
-        parts = (hierarchy.split(key) for key in made)
-        return any(folder != path and name in hierarchy.NODE_DOCUMENTS for folder, name in parts)
+        folders: set[str] = set()
+        for key in other.below(path):
+            folder = hierarchy.split(key)[0]
+            while other.changes[key].new is not None and folder != path and folder not in folders:
+                folders.add(folder)
+                folder = hierarchy.split(folder)[0]
+        return any(self._kind_of(other.root, folder) is not None for folder in folders)
+
+
+def _clashing_fields(base: _Fields, ours: _Fields, theirs: _Fields) -> list[str]:
+    """The fields of an array that no merge field by field would get right.
+
+    A data type of one side and a fill value of the other may make no array. Two shapes alone do:
+    which one it is to be is asked as of any field.
+    """
+    if base is None or ours is None or theirs is None:
+        return []
+    fields = base.keys() | ours.keys() | theirs.keys()
+    differing = [field for field in sorted(fields) if ours.get(field) != theirs.get(field)]
+    mine, others = (
+        {field for field in differing if side.get(field) != base.get(field)}
+        for side in (ours, theirs)
+    )
+    changed = mine | others
+    is_clash = mine & others or (mine - {"shape"} and others - {"shape"})
+    return sorted(changed) if is_clash and changed != {"shape"} else []
 
 
 def _documents_of(path: str) -> Iterator[str]:
