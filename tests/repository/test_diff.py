@@ -378,12 +378,12 @@ def test_a_diff_is_json(repository: BlockRepository) -> None:
     document = json.loads(json.dumps(diff.to_dict()))
     (node,) = document["nodes"]
     assert node["path"] == "g/x"
-    assert node["fields"] == {"attributes.a": {"old": None, "new": [1, None, "é"]}}
+    assert node["fields"] == {"attributes.a": {"old": None, "new": [1, None, "é"], "how": "added"}}
     assert node["chunks"] == [{"key": "g/x/c/0/0", "coordinates": [0, 0], "how": "added"}]
     assert document["other_keys"][0]["key"] == "foreign"
     text = str(diff)
     assert "changed array g/x; chunks: 1 added" in text
-    assert "attributes.a: null ->" in text
+    assert "attributes.a: nothing ->" in text
 
 
 def test_documents_that_are_no_json_are_keys(repository: BlockRepository) -> None:
@@ -395,6 +395,7 @@ def test_documents_that_are_no_json_are_keys(repository: BlockRepository) -> Non
     session.commit("odd")
     diff = repository.diff("main")
     assert {change.key for change in diff} == {"a/zarr.json", "b/.zarray", "c/zarr.json", "c/c/0"}
+    assert {change.key for change in diff.other_keys} >= {"a/zarr.json"}
     assert diff.nodes["c"].grid_shape is None
     assert str(diff)
 

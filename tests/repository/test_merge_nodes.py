@@ -408,15 +408,33 @@ def test_consolidated_metadata_of_groups_at_several_levels_follows(version: int)
 # Odd documents
 
 
-def test_a_document_that_is_nested_too_deeply_conflicts_as_a_whole() -> None:
+@pytest.mark.parametrize("depth", [300, 600, 900, 5_000, 100_000])
+def test_a_document_that_is_nested_too_deeply_conflicts_as_a_whole(depth: int) -> None:
     def write(depth: int) -> Change:
         text = b'{"a":' * depth + b"1" + b"}" * depth
         return lambda store: store._view.mapping.__setitem__("x/zarr.json", text)
 
-    repository = forked(write(1), write(100_000), write(100_001))
+    repository = forked(write(1), write(depth), write(depth + 1))
     with pytest.raises(vz.ConflictError, match=r"x/zarr\.json"):
         repository.merge("dev")
-    assert repository.diff("main", "dev").to_dict()
+    diff = repository.diff("main", "dev")
+    assert json.dumps(diff.to_dict())
+    assert [change.key for change in diff.other_keys] == ["x/zarr.json"]
+    assert "changed key x/zarr.json" in str(diff)
+    repository.merge("dev", resolve="theirs")
+    assert not repository.diff("main", "dev")
+
+
+def test_a_document_may_be_nested_and_long() -> None:
+    def write(name: str) -> Change:
+        value = [[{"a": [index]}] for index in range(1_000)]
+        for _ in range(150):
+            value = [value]
+        return lambda store: zarr.open_group(store).update_attributes({name: value})
+
+    repository = forked(group, write("one"), write("two"))
+    repository.merge("dev")
+    assert set(zarr.open_group(repository.checkout().store, mode="r").attrs) == {"one", "two"}
 
 
 def test_what_json_does_not_have_is_told_in_text() -> None:
@@ -427,9 +445,11 @@ def test_what_json_does_not_have_is_told_in_text() -> None:
     diff = repository.diff("main").to_dict()
     assert json.loads(json.dumps(diff, allow_nan=False)) == diff
     assert diff["nodes"][0]["fields"] == {
-        "attributes.a": {"old": None, "new": ["NaN"]},
-        "attributes.n": {"old": None, "new": None},
+        "attributes.a": {"old": None, "new": ["NaN"], "how": "added"},
+        "attributes.n": {"old": None, "new": None, "how": "added"},
     }
+    assert "attributes.n: nothing -> null" in str(repository.diff("main"))
+    assert "attributes.n: null -> nothing" in str(repository.diff("main", "main~1"))
     with pytest.raises(vz.ConflictError) as caught:
         repository.merge("dev")
     (conflict,) = caught.value.conflicts

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from versioned_zarr import faces
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository import hierarchy
-from versioned_zarr.repository.documents import plain
+from versioned_zarr.repository.documents import MISSING, plain, same
 from versioned_zarr.repository.hierarchy import Node, ReadKey
 from versioned_zarr.repository.moves import find_moved, is_below_any
 from versioned_zarr.tree.diff import KeyChange
@@ -46,6 +46,8 @@ class NodeDiff:
         chunks: the chunks that differ.
         grid_shape: how many stored chunks the array has along each dimension, on the newer side
             that has it; None for a group.
+        fields_how: whether each of the fields was added, removed or changed; tells one that is
+            null from one that is not there.
     """
 
     path: str
@@ -54,6 +56,7 @@ class NodeDiff:
     fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     chunks: list[ChunkChange] = field(default_factory=list)
     grid_shape: tuple[int, ...] | None = None
+    fields_how: dict[str, How] = field(default_factory=dict)
 
     def count(self, how: How) -> int:
         """How many chunks were added, removed or changed."""
@@ -81,7 +84,7 @@ class NodeDiff:
             "type": "array" if self.is_array else "group",
             "how": self.how,
             "fields": {
-                name: {"old": plain(old), "new": plain(new)}
+                name: {"old": plain(old), "new": plain(new), "how": self.field_how(name)}
                 for name, (old, new) in self.fields.items()
             },
             "chunks": [
@@ -90,6 +93,16 @@ class NodeDiff:
             ],
             "grid_shape": None if self.grid_shape is None else list(self.grid_shape),
         }
+
+    def field_how(self, name: str) -> How:
+        """Whether a field that differs was added, removed or changed."""
+        return self.fields_how.get(name, "changed")
+
+    def field_texts(self, name: str) -> tuple[str, str]:
+        """The old and the new value of a field that differs as JSON, or `nothing`."""
+        old, new = map(json.dumps, self.fields[name])
+        how = self.field_how(name)
+        return "nothing" if how == "added" else old, "nothing" if how == "removed" else new
 
     def summary(self) -> str:
         """The chunks in a few words, as `3 chunks added, 1 changed`."""
@@ -215,7 +228,9 @@ class Diff:
                 loose.append(change)
             elif path not in nodes:
                 found = self._compare_node(path)
-                if found is not None:
+                if found is None:
+                    loose.append(change)
+                else:
                     nodes[path] = found
         for change in loose:
             self._place(change, nodes)
@@ -229,15 +244,16 @@ class Diff:
         how: How = "added" if old is None else "removed" if new is None else "changed"
         before = {} if old is None else old.fields
         after = {} if new is None else new.fields
-        fields = {
-            name: (before.get(name), after.get(name))
-            for name in sorted(before.keys() | after.keys())
-            if (name in before) != (name in after)
-            or json.dumps(before.get(name), sort_keys=True)
-            != json.dumps(after.get(name), sort_keys=True)
-        }
         is_array = last.is_array or (old is not None and old.is_array)
-        return NodeDiff(path, is_array, how, fields, grid_shape=last.grid_shape)
+        node = NodeDiff(path, is_array, how, grid_shape=last.grid_shape)
+        for name in sorted(before.keys() | after.keys()):
+            one, other = before.get(name, MISSING), after.get(name, MISSING)
+            if not same(one, other):
+                node.fields[name] = before.get(name), after.get(name)
+                node.fields_how[name] = (
+                    "added" if one is MISSING else "removed" if other is MISSING else "changed"
+                )
+        return node
 
     def _place(self, change: KeyChange, nodes: dict[str, NodeDiff]) -> None:
         """Find the array whose chunk a key is."""
@@ -287,8 +303,7 @@ class Diff:
                 )
                 if node.how == "changed":
                     lines += [
-                        f"    {name}: {json.dumps(old)} -> {json.dumps(new)}"
-                        for name, (old, new) in node.fields.items()
+                        f"    {name}: {' -> '.join(node.field_texts(name))}" for name in node.fields
                     ]
         for change in self.other_keys:
             word = "added" if change.old is None else "removed" if change.new is None else "changed"
