@@ -12,7 +12,7 @@ from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository import hierarchy
 from versioned_zarr.repository.documents import MISSING, plain, same
 from versioned_zarr.repository.hierarchy import Node, ReadKey
-from versioned_zarr.repository.moves import find_moved, is_below_any
+from versioned_zarr.repository.moves import find_moved
 from versioned_zarr.tree.diff import KeyChange
 
 How = Literal["added", "removed", "changed"]
@@ -189,7 +189,7 @@ class Diff:
         return [
             path
             for path, node in self.nodes.items()
-            if node.how == how and not is_below_any(path, moved)
+            if node.how == how and not hierarchy.is_within(path, moved)
         ]
 
     @property

@@ -164,8 +164,9 @@ def _list_missing(stores: Stores, where: str, nowhere: dict[Cid, Impact], report
             missing = Damage(where, "the block is nowhere", to_text(cid))
             report.missing.append(_with_impact(missing, cid, touched))
     else:
-        report.absent = sorted(map(to_text, nowhere))
-        report.missing = [each for each in report.missing if each.cid not in report.absent]
+        absent = set(map(to_text, nowhere))
+        report.absent = sorted(absent)
+        report.missing = [each for each in report.missing if each.cid not in absent]
 
 
 def _session_roots(stores: Stores) -> tuple[set[Cid], set[Cid]]:

@@ -368,7 +368,8 @@ def _join(
             for stored in stores.storage.list(PACKS)
             if stored.path.endswith(".car") and lower_bytes <= stored.size < upper_bytes
         }
-        small = {pack: size for pack, size in small.items() if _finds_all(stores, pack)}
+        if len(small) >= least:
+            small = {pack: size for pack, size in small.items() if _finds_all(stores, pack)}
         if len(small) < least:
             return Collected()
         before = sum(small.values())

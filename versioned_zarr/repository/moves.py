@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.repository.hierarchy import is_within
 from versioned_zarr.tree.diff import KeyChange
 
 
@@ -77,26 +78,17 @@ def find_moved(
     taken: set[str] = set()
     known = [path for path in gone if path and path in before]
     for path in sorted(known, key=lambda path: (-before[path].keys, path)):
-        if is_below_any(path, left):
+        if is_within(path, left):
             continue
         for name in (_name(path), None):
             candidates = waiting.get((before[path].number, name), [])
-            while candidates and is_below_any(candidates[-1], taken):
+            while candidates and is_within(candidates[-1], taken):
                 candidates.pop()
             if candidates:
                 left[path] = candidates.pop()
                 taken.add(left[path])
                 break
     return sorted(left.items())
-
-
-def is_below_any(path: str, above: Collection[str]) -> bool:
-    """Whether one of these paths is this path or leads to it; O(parts) for a set or a dict."""
-    while path:
-        if path in above:
-            return True
-        path = path.rpartition("/")[0]
-    return False
 
 
 def _put(folder: _Folder, key: str, cid: Cid) -> None:
