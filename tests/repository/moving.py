@@ -90,3 +90,14 @@ def is_whole(ours: BlockRepository, copy: BlockRepository) -> bool:
     """Whether a clone has the same log and holds all that it names."""
     report = copy.fsck()
     return list(copy.log()) == list(ours.log()) and report.is_clean and not report.absent
+
+
+def check_shallow(ours: BlockRepository, copy: BlockRepository) -> None:
+    """Check that a shallow clone holds the newest commit, and fetches the others."""
+    expected = dict(ours.checkout().mapping)
+    with watched(ours) as counted:
+        assert dict(copy.checkout().mapping) == expected
+    assert not counted.got
+    assert [each.to_dict() for each in copy.log()] == [each.to_dict() for each in ours.log()]
+    assert copy.diff("main~1", "main").to_dict() == ours.diff("main~1", "main").to_dict()
+    assert copy.fsck().is_clean

@@ -45,6 +45,16 @@ def nothing(store: Store) -> None:
     zarr.create_group(store, path="other")
 
 
+def check_taken_whole(repository: BlockRepository, side: str) -> None:
+    """Check that the node `x` is one conflict, and that of one side if that settles it."""
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
+    wanted = repository.checkout("main" if side == "ours" else "dev").path("x").cid
+    repository.merge("dev", resolve=side)
+    assert repository.checkout().path("x").cid == wanted
+
+
 def values(repository: BlockRepository, ref: str = "main", path: str = "x") -> Any:
     return zarr.open_array(repository.checkout(ref).store, path=path, mode="r")[:]
 
@@ -192,12 +202,7 @@ def test_an_array_of_no_chunks_is_that_of_one_side_or_the_other(
 ) -> None:
     changes = (theirs, ours) if is_turned else (ours, theirs)
     repository = forked(empty, *changes)
-    with pytest.raises(vz.ConflictError) as caught:
-        repository.merge("dev")
-    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
-    wanted = repository.checkout("main" if side == "ours" else "dev").path("x").cid
-    repository.merge("dev", resolve=side)
-    assert repository.checkout().path("x").cid == wanted
+    check_taken_whole(repository, side)
 
 
 def test_a_shape_and_another_field_merge() -> None:
@@ -249,12 +254,7 @@ def test_an_array_in_place_of_a_group_conflicts_with_chunks_written_in_it(
         zarr.open_array(store, path="x/a/child", zarr_format=version)[:2] = 9
 
     repository = forked(base, replace, write)
-    with pytest.raises(vz.ConflictError) as caught:
-        repository.merge("dev")
-    assert [conflict.path for conflict in caught.value.conflicts] == ["x"]
-    wanted = repository.checkout("main" if side == "ours" else "dev").path("x").cid
-    repository.merge("dev", resolve=side)
-    assert repository.checkout().path("x").cid == wanted
+    check_taken_whole(repository, side)
 
 
 def test_a_value_may_stand_where_the_other_side_has_a_folder_of_the_node() -> None:

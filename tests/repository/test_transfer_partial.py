@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
-from tests.repository.moving import commit, is_whole, memory, watched, work_goes_back
+from tests.repository.moving import check_shallow, commit, is_whole, memory, watched, work_goes_back
 from versioned_zarr.repository.repository import BlockRepository
 
 
@@ -73,13 +73,7 @@ def test_a_shallow_clone_holds_the_newest_commits_and_fetches_the_others(
     ours: BlockRepository, tmp_path: Path
 ) -> None:
     copy = vz.clone(ours.url, place(tmp_path), depth=1)
-    expected = dict(ours.checkout().mapping)
-    with watched(ours) as counted:
-        assert dict(copy.checkout().mapping) == expected
-    assert not counted.got
-    assert [each.to_dict() for each in copy.log()] == [each.to_dict() for each in ours.log()]
-    assert copy.diff("main~1", "main").to_dict() == ours.diff("main~1", "main").to_dict()
-    assert copy.fsck().is_clean
+    check_shallow(ours, copy)
 
 
 def test_gc_and_repack_take_nothing_of_it_and_fetch_nothing(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
-from tests.repository.moving import commit, is_whole, watched, work_goes_back
+from tests.repository.moving import check_shallow, commit, is_whole, watched, work_goes_back
 from tests.servers.daemon import Daemon
 from versioned_zarr.repository.repository import BlockRepository
 
@@ -86,14 +86,8 @@ def test_a_shallow_clone_has_the_newest_commit(
     ours: BlockRepository, place: str, node: Daemon
 ) -> None:
     copy = vz.clone(ours.url, place, depth=1)
-    expected = dict(ours.checkout().mapping)
     node.ipfs("repo", "gc")
-    with watched(ours) as counted:
-        assert dict(copy.checkout().mapping) == expected
-    assert not counted.got
-    assert [each.to_dict() for each in copy.log()] == [each.to_dict() for each in ours.log()]
-    assert copy.diff("main~1", "main").to_dict() == ours.diff("main~1", "main").to_dict()
-    assert copy.fsck().is_clean
+    check_shallow(ours, copy)
     copy.branches.create("old", "main~2")
     node.ipfs("repo", "gc")
 
