@@ -120,7 +120,8 @@ def test_init_says_where_and_not_twice(tmp_path: Path, vz_: Vz) -> None:
     assert vz_("init", str(place)).out == f"new repository at {place.as_uri()}\n"
     assert vz.open(place).hash == "sha2-256"
     assert "not empty" in vz_.fails("init", str(place))
-    vz_("-C", str(tmp_path / "other.vz"), "init", "--hash", "blake3")
+    made = vz_("-C", str(tmp_path / "other.vz"), "init", "--hash", "blake3", "--json").json
+    assert made == {"url": (tmp_path / "other.vz").as_uri(), "hash": "blake3"}
     assert vz.open(tmp_path / "other.vz").hash == "blake3"
 
 
@@ -303,9 +304,14 @@ def test_conflicts_leave_with_3_and_name_each(repository: vz.Repository, vz_: Vz
     head = change(repository, 0, 7)
     change(repository, 0, 8, "other")
     result = vz_("merge", "other", code=3)
-    assert result.out == ""
-    assert result.err.startswith("vz: 1 conflict between branch 'main' and 'other'")
-    assert "x/c/0: changed on both sides" in result.err
+    assert result.out.startswith("conflict: x/c/0: changed on both sides (")
+    assert result.out.count("\n") == 1
+    assert result.err == (
+        "vz: 1 conflict between branch 'main' and 'other'; nothing was committed and nothing "
+        "is lost\n"
+    )
+    [told] = vz_("merge", "other", "--json", code=3).json["conflicts"]
+    assert told["path"] == "x/c/0"
     assert repository.branches["main"] == head
     vz_("merge", "other", "--resolve", "theirs")
     assert repository.diff("main", "other").is_empty
@@ -369,8 +375,10 @@ def test_the_cid_of_a_folder_is_that_of_its_import_and_export(
     out = vz_("export", "main", str(tmp_path / "out")).out
     assert out == f"{cid} written to {tmp_path / 'out'}\n"
     assert vz_("cid", str(tmp_path / "out")).out.strip() == cid
-    vz_("export", "main", str(tmp_path / "x"), "-p", "x")
-    assert vz_("cid", str(tmp_path / "x")).out.strip() == repository.checkout().path("x").cid
+    folder = str(tmp_path / "x")
+    told = {"cid": repository.checkout().path("x").cid, "folder": folder}
+    assert vz_("export", "main", folder, "-p", "x", "--json").json == told
+    assert vz_("cid", folder, "--json").json == {"cid": told["cid"], "path": folder}
     assert vz_("cid", "--hash", "blake3", str(plain)).out.strip() != cid
     file = plain / "zarr.json"
     assert vz_("cid", str(file)).out.startswith("bafkrei")

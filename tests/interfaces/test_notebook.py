@@ -77,6 +77,14 @@ def test_a_repository_shows_what_was_left_behind(repository: vz.Repository) -> N
     assert session.id in words(repository)
 
 
+def test_a_diff_tells_null_from_nothing(repository: vz.Repository) -> None:
+    with repository.session(message="null") as session:
+        zarr.open_array(session.store, path="t").attrs["reference"] = None
+    assert "attributes.reference\N{EN DASH}\N{RIGHTWARDS ARROW}null" in words(
+        repository.diff("main")
+    )
+
+
 def test_a_commit_shows_all_it_says(repository: vz.Repository) -> None:
     with repository.session() as session:
         session.write("k", b"v")

@@ -180,6 +180,17 @@ def test_export_does_not_mix_with_other_files(plain: Path, tmp_path: Path) -> No
         to_folder(repository.checkout(), out)
 
 
+def test_an_export_to_where_no_folder_can_be_is_an_error_of_ours(
+    plain: Path, tmp_path: Path
+) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain)
+    (tmp_path / "file").write_text("mine")
+    for place in ("/proc/none", tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(vz.StorageError, match="cannot write"):
+            to_folder(repository.checkout(), place)
+
+
 def test_a_damaged_block_does_not_leave_the_repository(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
     import_zarr(repository, plain)

@@ -249,3 +249,34 @@ def test_a_merge_reads_what_changed_and_not_the_rest(version: int) -> None:
     # Each tree's way down and its documents; 60 arrays have 400 blocks.
     assert counting.count - before <= 70
     assert seen(repository)["g/7"]["attributes"] == {"units": "C"}
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_copies_that_one_side_removed_and_the_other_made_again_stay(is_ours: bool) -> None:
+    def drop(made: Made) -> None:
+        del made.mapping[".zmetadata"]
+
+    changes = (both(drop, units("K", "g/y")), both(add("new"), consolidate))
+    repository = forked(2, consolidated, *(changes if is_ours else changes[::-1]))
+    repository.merge("dev")
+    assert {"x", "g", "g/y", "new"} < seen(repository).keys()
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_copies_do_not_outlive_their_group(is_ours: bool) -> None:
+    def copies_alone(made: Made) -> None:
+        document = json.loads(made.mapping["g/.zmetadata"])
+        made.mapping["g/.zmetadata"] = json.dumps({**document, "more": 1}).encode()
+
+    def remove(made: Made) -> None:
+        del made.group()["g"]
+
+    changes = (remove, copies_alone)
+    repository = forked(
+        2,
+        both(plain, lambda made: made.consolidate("g")),
+        *(changes if is_ours else changes[::-1]),
+    )
+    with pytest.raises(vz.ConflictError) as clash:
+        repository.merge("dev")
+    assert [each.path for each in clash.value.conflicts] == ["g"]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import versioned_zarr as vz
 from versioned_zarr.cli import history, keeping, network, refs, serve, transfer, values
-from versioned_zarr.cli.output import Context
+from versioned_zarr.cli.output import Context, print_conflicts
 from versioned_zarr.urls import without_user
 
 EXIT_FAILURE = 1
@@ -75,7 +75,8 @@ def run(arguments: list[str] | None = None) -> None:
         _say("interrupted; run the command again to go on")
         sys.exit(EXIT_INTERRUPTED)
     except vz.ConflictError as error:
-        _say(_shown(str(error), words))
+        print_conflicts(error.conflicts, as_json="--json" in words)
+        _say(_shown(str(error).partition(":\n")[0], words))
         sys.exit(EXIT_CONFLICT)
     except (vz.VersionedZarrError, OSError) as error:
         _say(_shown(str(error), words))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +99,15 @@ def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
         return
     console().print(f"[yellow]{commit.cid}[/] ", end="")
     console().print(commit.summary, markup=False)
+
+
+def print_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:
+    """List what did not merge, a line each, as git does; nothing if a branch just moved."""
+    if as_json:
+        print_json({"conflicts": [conflict.to_dict() for conflict in conflicts]})
+        return
+    for conflict in conflicts:
+        console().print(f"conflict: {conflict}", markup=False)
 
 
 def _bar() -> Bar:

@@ -34,10 +34,14 @@ from versioned_zarr.interfaces.transfer import import_zarr, to_folder
     show_default=True,
     help="What names blocks; for good.",
 )
+@as_json
 @with_repository
-def init(context: Context, place: str | None, hash_name: str) -> None:
+def init(context: Context, place: str | None, hash_name: str, as_json: bool) -> None:
     """Make a repository at PLACE, a path or URL."""
     repository = vz.create(place or context.place or os.curdir, hash=hash_name)
+    if as_json:
+        print_json({"url": repository.url, "hash": hash_name})
+        return
     console().print(f"new repository at {repository.url}", markup=False)
 
 
@@ -135,9 +139,16 @@ def import_(
 @click.option("-p", "--path", default="", help="Only this group or array.")
 @click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
 @gateway_option
+@as_json
 @with_repository
 def export(
-    context: Context, ref: str, folder: str, path: str, workers: int, gateways: tuple[str, ...]
+    context: Context,
+    ref: str,
+    folder: str,
+    path: str,
+    workers: int,
+    gateways: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write REF as a plain Zarr folder, every block verified.
 
@@ -148,6 +159,9 @@ def export(
     snapshot = context.snapshot(ref, gateways).path(path)
     with progress_bar("exporting") as on_progress:
         to_folder(snapshot, folder, workers=workers, on_progress=on_progress)
+    if as_json:
+        print_json({"cid": snapshot.cid, "folder": folder})
+        return
     console().print(f"{snapshot.cid} written to {folder}", markup=False)
 
 
@@ -160,13 +174,18 @@ def export(
     default="sha2-256",
     show_default=True,
 )
-def cid(path: Path, hash_name: str) -> None:
+@as_json
+def cid(path: Path, hash_name: str, as_json: bool) -> None:
     """Print the CID of a plain folder or file, as a snapshot of it would have.
 
     Needs no repository. The same as `ipfs add -r -Q --hidden --only-hash` prints for it with the
     profile unixfs-v1-2025.
     """
-    click.echo(cid_of_folder(path, hash_name))
+    found = cid_of_folder(path, hash_name)
+    if as_json:
+        print_json({"cid": found, "path": str(path)})
+        return
+    click.echo(found)
 
 
 COMMANDS = [init, ls, cat, import_, export, cid]

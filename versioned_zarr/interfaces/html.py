@@ -120,9 +120,14 @@ def fold(summary: object, *children: object, is_open: bool = True) -> Markup:
     )
 
 
-def value(data: Any) -> Markup:
-    """A metadata value as JSON, cut off where it is long; None, which is not there, as a dash."""
-    if data is None:
+def value(data: Any, *, is_there: bool | None = None) -> Markup:
+    """A metadata value as JSON, cut off where it is long; a dash for what is not there.
+
+    Args:
+        data: the value.
+        is_there: whether there is one; if nobody knows, None stands for nothing.
+    """
+    if not is_there and (is_there is False or data is None):
         return faint("\N{EN DASH}")
     written = json.dumps(data, ensure_ascii=False)
     if len(written) > TEXT_LIMIT:

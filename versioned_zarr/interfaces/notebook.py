@@ -219,13 +219,13 @@ def _node(node: NodeDiff, *, with_map: bool) -> Markup:
         ],
         " ",
     )
-    fields = [(name, pair) for name, pair in node.fields.items() if any(map(_is_worth_it, pair))]
+    fields = [
+        (name, pair)
+        for name, pair in node.fields.items()
+        if node.how == "changed" or any(map(_is_worth_it, pair))
+    ]
     if node.how == "changed":
-        lines = [
-            [html.code(html.cut(name)), html.value(old), "\N{RIGHTWARDS ARROW}", html.value(new)]
-            for name, (old, new) in fields[:SHOWN_FIELDS]
-        ]
-        told = html.table([], lines)
+        told = html.table([], [_line_of_field(node, name) for name, _ in fields[:SHOWN_FIELDS]])
     else:
         side = 0 if node.how == "removed" else 1
         told = html.table(
@@ -242,6 +242,17 @@ def _node(node: NodeDiff, *, with_map: bool) -> Markup:
     if not told and not picture:
         return html.element("div", head)
     return html.fold(head, picture, told, more, is_open=node.how == "changed")
+
+
+def _line_of_field(node: NodeDiff, name: str) -> list[object]:
+    old, new = node.fields[name]
+    how = node.field_how(name)
+    return [
+        html.code(html.cut(name)),
+        html.value(old, is_there=how != "added"),
+        "\N{RIGHTWARDS ARROW}",
+        html.value(new, is_there=how != "removed"),
+    ]
 
 
 def _is_worth_it(value: object) -> bool:

@@ -22,6 +22,7 @@ from versioned_zarr.errors import (
     InvalidCidError,
     InvalidInputError,
     StorageError,
+    VersionedZarrError,
 )
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld import cid as cids
@@ -274,9 +275,9 @@ def to_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _run(list(links), write, workers, Progress(0, len(links), 0, total), on_progress)
+    except VersionedZarrError:
+        raise
     except OSError as error:
-        if isinstance(error, (StorageError, FileNotFoundError)):
-            raise
         raise StorageError(f"cannot write {str(folder)!r}: {error}", where=str(folder)) from error
 
 

@@ -45,6 +45,11 @@ def left_over(name: str, field: FieldClash) -> Document | None:
     return copies[0] if name == V3 and field.path == (_FIELD,) and len(copies) == 1 else None
 
 
+def is_left_over(name: str, is_ours_gone: bool, is_theirs_gone: bool) -> bool:
+    """Whether a document is all copies, which one side changed and the other removed: it stays."""
+    return name == V2 and is_ours_gone != is_theirs_gone
+
+
 def refreshed(
     nodes: Iterable[str], result: Read, base: Read, ours: Read, theirs: Read
 ) -> Iterator[tuple[str, Document]]:

@@ -250,6 +250,9 @@ class _Merge:
             if documents[1] is not None and documents[2] is not None:
                 self._settle_document(clash, name, documents)
                 return
+        if consolidated.is_left_over(name, clash.ours is None, clash.theirs is None):
+            self._take[clash.key] = clash.ours or clash.theirs
+            return
         kind = "changed on both sides"
         if clash.ours is None or clash.theirs is None:
             kind = "removed on one side, changed on the other"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar, overload
 
 from versioned_zarr.errors import (
     BranchMovedError,
@@ -19,6 +20,7 @@ from versioned_zarr.repository.revisions import resolve_commit
 from versioned_zarr.repository.stores import Stores
 
 MAIN = "main"
+T = TypeVar("T")
 
 
 class _Names(Mapping[str, Commit]):
@@ -38,6 +40,19 @@ class _Names(Mapping[str, Commit]):
 
     def __len__(self) -> int:
         return len(self._stores.refs.names(self.kind))
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> Commit | None: ...
+
+    @overload
+    def get(self, name: str, default: Commit | T, /) -> Commit | T: ...
+
+    def get(self, name: str, default: Commit | T | None = None, /) -> Commit | T | None:
+        """The commit of a name; the default if there is none, as of what can be no name."""
+        try:
+            return self[name]
+        except (InvalidRefError, RefNotFoundError):
+            return default
 
     def __contains__(self, name: object) -> bool:
         try:

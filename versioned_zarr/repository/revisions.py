@@ -42,7 +42,9 @@ def resolve(stores: Stores, ref: str) -> Version:
             prefix of a commit's CID (8 characters or more); a commit may be followed by `~N` (N
             first parents back), `^N` (the Nth parent), `@{N}` (where the branch stood N moves
             ago) or `@{TIME}` (as of then: ISO 8601, UTC if it does not say; a date means to the
-            end of that day).
+            end of that day). That is the newest of it and its first parents that was not made
+            later, by the times of commits, so that every clone gives the same; a branch's own log
+            is another in each, and is asked by `@{N}`.
 
     Raises:
         InvalidRefError: the text cannot be read.

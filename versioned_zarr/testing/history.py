@@ -101,6 +101,7 @@ class HistoryContract:
             with pytest.raises(InvalidRefError):
                 names.create(name)
             assert name not in names
+            assert names.get(name) is None
 
     def test_branches_are_made_moved_renamed_and_deleted(self, repository: Repository) -> None:
         first = commit_values(repository, {"a": b"1"}, "one")
