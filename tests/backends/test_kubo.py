@@ -374,6 +374,48 @@ def test_a_snapshot_is_published_and_found_again(node: Daemon, url: str) -> None
         repository.resolve("ipns://k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8")
 
 
+def test_each_repository_publishes_under_a_name_of_its_own(node: Daemon, url: str) -> None:
+    names = set()
+    for place, ref in (("a/x", "main"), ("b/x", "main"), ("b/x", "dev/1"), ("b/x-dev", "1")):
+        there = f"{url}/{place}"
+        repository = vz.open_or_create(there)
+        if ref not in repository.branches:
+            repository.branches.create(ref)
+        names.add(repository.publish(ref))
+    assert len(names) == 4
+
+
+def test_a_name_is_published_though_the_answer_about_its_key_is_lost(
+    node: Daemon, url: str
+) -> None:
+    vz.create(url)
+    with proxy(node.rpc, loses_answer=lambda request: b"key/gen" in request) as between:
+        repository = vz.open(url.replace(node.rpc, between.url))
+        name = repository.publish(key=f"lost-{uuid.uuid4()}")
+        assert between.lost == 1
+    assert vz.open(url).resolve(name).cid == vz.open(url).checkout().cid
+
+
+def test_a_name_that_stands_for_a_path_is_resolved(node: Daemon, url: str) -> None:
+    repository = vz.create(url)
+    with repository.session(message="x") as session:
+        session.write("g/a", b"1")
+    name = repository.publish(key=f"path-{uuid.uuid4()}")
+    key = name.removeprefix("ipns://")
+    cid = repository.checkout().cid
+    node.ipfs("name", "publish", "--allow-offline", f"--key={key}", f"/ipfs/{cid}/g")
+    assert repository.resolve(name).read("a") == b"1"
+
+
+def test_a_repository_does_not_lie_within_another(url: str) -> None:
+    vz.create(f"{url}/a/b")
+    with pytest.raises(vz.AlreadyExistsError, match="within the repository '.*/a/b'"):
+        vz.create(f"{url}/a/b/refs/heads")
+    with pytest.raises(vz.AlreadyExistsError, match="holds other things"):
+        vz.create(f"{url}/a")
+    vz.create(f"{url}/a/c")
+
+
 def test_a_folder_cannot_publish(tmp_path: Path) -> None:
     with pytest.raises(vz.InvalidInputError, match="not on an IPFS node"):
         vz.create(tmp_path / "r").publish()

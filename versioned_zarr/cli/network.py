@@ -18,7 +18,7 @@ from versioned_zarr.repository.repository import BlockRepository
 def publish(context: Context, ref: str, key: str | None, as_json: bool) -> None:
     """Let an IPNS name stand for the snapshot of REF."""
     name = context.repository.publish(ref, key=key)
-    cid = context.repository.checkout(ref).cid
+    cid = context.repository.resolve(name).cid
     if as_json:
         print_json({"name": name, "cid": cid})
     else:

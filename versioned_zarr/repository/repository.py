@@ -35,6 +35,7 @@ from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.stats import Stats, measure
 from versioned_zarr.repository.stores import Publisher, Stores
 from versioned_zarr.tree.diff import changes
+from versioned_zarr.urls import split_url
 
 _REMEMBERED_SESSIONS = 8
 
@@ -161,8 +162,9 @@ class BlockRepository(Exchange, faces.Shown):
             InvalidInputError: the repository is not on an IPFS node.
         """
         tree = resolve(self.stores, ref).tree
-        place = self.url.rpartition("/")[2]
-        return self._publisher().publish(tree, key or f"versioned-zarr-{place}-{ref}")
+        # No ref has a colon in it but one with a time, so that no two of these are the same.
+        own = f"versioned-zarr:{split_url(self.url).path.strip('/')}:{ref}"
+        return self._publisher().publish(tree, own if key is None else key)
 
     def resolve(self, name: str) -> Snapshot:
         """The snapshot that an IPNS name stands for.
@@ -171,7 +173,8 @@ class BlockRepository(Exchange, faces.Shown):
             RefNotFoundError: the name stands for nothing that the node knows.
             InvalidInputError: the repository is not on an IPFS node.
         """
-        return Snapshot(self, self._publisher().resolve(name), None)
+        tree, path = self._publisher().resolve(name)
+        return Snapshot(self, tree, None).path(path)
 
     def _publisher(self) -> Publisher:
         if self.stores.publisher is None:

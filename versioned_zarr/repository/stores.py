@@ -34,8 +34,8 @@ class Publisher(Protocol):
         """Let the name of a key stand for a tree; the name, as `ipns://…`. Makes a new key."""
         ...
 
-    def resolve(self, name: str) -> Cid:
-        """The tree that a name stands for.
+    def resolve(self, name: str) -> tuple[Cid, str]:
+        """The tree that a name leads to, and the path in it, which is empty for all of it.
 
         Raises:
             RefNotFoundError: for none.

@@ -362,6 +362,11 @@ class KuboClient:
         """
         self.call("files/cp", f"/ipfs/{cid}", path, parents=True, is_repeatable=False)
 
+    def write(self, path: str, data: bytes) -> None:
+        """Replace the bytes of an MFS file; whoever reads sees the old ones or the new ones."""
+        body = Upload.of(data)
+        self.call("files/write", path, body=body, create=True, truncate=True, raw_leaves=True)
+
     def remove(self, path: str) -> None:
         """Take an MFS path away, and all below it."""
         try:

@@ -29,18 +29,15 @@ class MfsDocuments:
             raise FileNotFoundError(path) from None
 
     def put(self, path: str, parts: Sequence[Bytes]) -> None:
-        """See `Documents.put`; two requests where nothing was.
-
-        Another content is replaced in two steps; stopped between them, there is none.
-        """
-        cid = self._client.put_block(b"".join(parts))
+        """See `Documents.put`; two requests where nothing was."""
+        data = b"".join(parts)
+        cid = self._client.put_block(data)
         there = f"{self._root}/{path}"
         try:
             self._client.copy(cid, there)
         except PathTakenError:
             if not self._is(cid, there):
-                self._client.remove(there)
-                self._client.copy(cid, there)
+                self._client.write(there, data)
         except StorageError:
             if not self._is(cid, there):  # or only the answer was lost
                 raise

@@ -19,16 +19,24 @@ class IpnsNames:
     def publish(self, tree: Cid, key: str) -> str:
         """See `Publisher.publish`; up to three requests."""
         if key not in self._client.key_ids():
-            self._client.make_key(key)
+            self._make_key(key)
         name = self._client.publish(f"/ipfs/{to_text(tree)}", key, LIFETIME)
         return f"ipns://{name}"
 
-    def resolve(self, name: str) -> Cid:
+    def _make_key(self, key: str) -> None:
+        try:
+            self._client.make_key(key)
+        except StorageError:
+            if key not in self._client.key_ids():  # or only the answer was lost, or others made it
+                raise
+
+    def resolve(self, name: str) -> tuple[Cid, str]:
         """See `Publisher.resolve`; takes `ipns://NAME`, `/ipns/NAME` or the bare name."""
         bare = name.removeprefix("ipns://").removeprefix("/ipns/").strip("/")
         try:
             path = self._client.resolve(f"/ipns/{bare}")
-            return from_text(path.removeprefix("/ipfs/"))
+            root, _, below = path.removeprefix("/ipfs/").partition("/")
+            return from_text(root), below
         except (StorageError, InvalidCidError) as error:
             raise RefNotFoundError(
                 f"the IPFS node at {self._client.base_url} cannot say what {name!r} stands for: "

@@ -89,11 +89,27 @@ class KuboPlace:
         self.storage: Storage = LocalStorage(self._folder, url=shown)
 
     def check_free(self) -> None:
-        """See `Place.check_free`."""
+        """See `Place.check_free`; a request, and one for each folder above it."""
+        *above, _ = self._root.removeprefix(f"{MFS_ROOT}/").split("/")
+        for end in range(1, len(above) + 1):
+            around = "/".join(above[:end])
+            with suppress(NoSuchPathError):
+                self.client.stat(f"{MFS_ROOT}/{around}/{MARKER}")
+                raise AlreadyExistsError(
+                    f"{self.url!r} would lie within the repository {around!r} on the same node; "
+                    "choose a name that does not begin so",
+                    name=self.url,
+                )
         try:
-            self.client.stat(self._root)
+            names = {entry.name for entry in self.client.list(self._root)}
         except NoSuchPathError:
             return
+        if MARKER not in names:
+            raise AlreadyExistsError(
+                f"{self.url!r} is no repository, but holds other things: "
+                f"{', '.join(sorted(names)[:5])}; choose another name",
+                name=self.url,
+            )
         raise AlreadyExistsError(
             f"{self.url!r} exists already; open it with vz.open, or choose another name "
             f"('ipfs files rm -r {self._root}' would remove it)",
