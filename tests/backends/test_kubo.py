@@ -409,7 +409,7 @@ def test_a_name_that_stands_for_a_path_is_resolved(node: Daemon, url: str) -> No
 
 def test_a_repository_does_not_lie_within_another(url: str) -> None:
     vz.create(f"{url}/a/b")
-    with pytest.raises(vz.AlreadyExistsError, match="within the repository '.*/a/b'"):
+    with pytest.raises(vz.AlreadyExistsError, match=r"within the repository '.*/a/b'"):
         vz.create(f"{url}/a/b/refs/heads")
     with pytest.raises(vz.AlreadyExistsError, match="holds other things"):
         vz.create(f"{url}/a")

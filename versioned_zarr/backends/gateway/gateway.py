@@ -6,16 +6,16 @@ the bytes. Rules: the Trustless Gateway specification of IPFS, RFC 9110 for Retr
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Self
 from urllib.request import getproxies
 
 from versioned_zarr.backends.authorization import basic
+from versioned_zarr.backends.per_process import PerProcess
 from versioned_zarr.backends.retry_after import retry_after_s
 from versioned_zarr.errors import CorruptError, InvalidUrlError, MissingDependencyError
 from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES, Car, Section
@@ -72,6 +72,17 @@ def lie(cid: Cid) -> GatewayError:
     return GatewayError(f"sent bytes that are not block {to_text(cid)}", _LIE_PAUSE_S)
 
 
+def _connect(headers: Mapping[str, str], limits: httpx.Timeout) -> httpx.Client:
+    return httpx.Client(
+        timeout=limits,
+        limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+        headers={"User-Agent": "versioned-zarr", "Accept-Encoding": "identity", **headers},
+        follow_redirects=True,
+        # What goes through a proxy is left to httpx.
+        transport=None if getproxies() else Wire(CONNECTIONS),
+    )
+
+
 class Gateway:
     """A gateway, and how it did lately. Thread-safe; a forked child makes new connections.
 
@@ -93,12 +104,14 @@ class Gateway:
         self.name = bare.rstrip("/")
         self.base_url = self.name.removesuffix("/ipfs")
         self.headers = {} if user is None else basic(user)
-        self._timeout_s, self._timeout = timeout_s, timeout(timeout_s)
+        self._timeout_s = timeout_s
         self.has_car = True
         self.aside_until = 0.0
         self.must_wait = False
         self._failures = 0
-        self._http: tuple[int, httpx.Client] | None = None
+        self._client = PerProcess(
+            partial(_connect, self.headers, timeout(timeout_s)), httpx.Client.close
+        )
         self._guard = threading.Lock()
 
     def __repr__(self) -> str:
@@ -121,28 +134,6 @@ class Gateway:
             self.must_wait = error.may_pass
 
     # Requests
-
-    def _client(self) -> httpx.Client:
-        process = os.getpid()
-        with self._guard:
-            if self._http is None or self._http[0] != process:
-                client = httpx.Client(
-                    timeout=self._timeout,
-                    limits=httpx.Limits(
-                        max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
-                    ),
-                    headers={
-                        "User-Agent": "versioned-zarr",
-                        "Accept-Encoding": "identity",
-                        **self.headers,
-                    },
-                    follow_redirects=True,
-                    # What goes through a proxy is left to httpx.
-                    transport=None if getproxies() else Wire(CONNECTIONS),
-                )
-                self._http = (process, client)
-                weakref.finalize(self, client.close)
-            return self._http[1]
 
     def block(self, cid: Cid, stop: threading.Event) -> bytes:
         """The bytes that it has under a CID; not compared with it.

@@ -8,16 +8,16 @@ block on the network: a repository's blocks are its own.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from versioned_zarr.backends.authorization import checked, from_environment, names_one
 from versioned_zarr.backends.kubo.upload import Upload as Upload  # noqa: PLC0414 - re-exported
+from versioned_zarr.backends.per_process import PerProcess, threads
 from versioned_zarr.backends.retry_after import retry_after_s
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -69,6 +69,15 @@ class Entry(NamedTuple):
     cid: str
 
 
+def _connect(base_url: str, headers: Mapping[str, str], limits: httpx.Timeout) -> httpx.Client:
+    return httpx.Client(
+        base_url=f"{base_url}/api/v0/",
+        headers=headers,
+        timeout=limits,
+        transport=Wire(CONNECTIONS),
+    )
+
+
 class KuboClient:
     """Calls to one node. Thread-safe; a forked child makes connections of its own.
 
@@ -94,28 +103,16 @@ class KuboClient:
             raise InvalidUrlError(
                 f"{self.base_url!r} is no address of a node: {why}", url=self.base_url
             )
-        self._timeout = timeout(timeout_s)
-        self._http: tuple[int, httpx.Client] | None = None
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        # What was gathered for the node is sent when the process ends, so these are there then.
+        self._client = PerProcess(
+            partial(_connect, self.base_url, self._headers, timeout(timeout_s)), httpx.Client.close
+        )
+        self._threads = threads(CONNECTIONS // 2, "kubo")
 
     def __repr__(self) -> str:
         return f"KuboClient({self.base_url!r})"
 
     # Requests
-
-    def _client(self) -> httpx.Client:
-        process = os.getpid()
-        if self._http is None or self._http[0] != process:
-            client = httpx.Client(
-                base_url=f"{self.base_url}/api/v0/",
-                headers=self._headers,
-                timeout=self._timeout,
-                transport=Wire(CONNECTIONS),
-            )
-            self._http = (process, client)
-            # Not when the process ends: what was gathered for the node is sent then.
-            weakref.finalize(self, client.close).atexit = False
-        return self._http[1]
 
     def in_parallel(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """Call a function for each item, as many at a time as there are connections."""
@@ -124,14 +121,6 @@ class KuboClient:
     def in_background(self, call: Callable[[], _R]) -> Future[_R]:
         """Call a function without waiting for it."""
         return self._threads().submit(call)
-
-    def _threads(self) -> ThreadPoolExecutor:
-        process = os.getpid()
-        if self._pool is None or self._pool[0] != process:
-            pool = ThreadPoolExecutor(CONNECTIONS // 2, "kubo")
-            self._pool = (process, pool)
-            weakref.finalize(self, pool.shutdown, wait=False)
-        return self._pool[1]
 
     def call(
         self,

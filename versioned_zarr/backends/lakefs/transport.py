@@ -8,9 +8,9 @@ the JSON here.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from versioned_zarr.backends.lakefs.failures import (
     AnswerLostError,
     failure,
 )
+from versioned_zarr.backends.per_process import PerProcess
 from versioned_zarr.errors import MissingDependencyError, StorageError
 from versioned_zarr.storage import Bytes
 
@@ -67,12 +68,28 @@ _ONCE = urllib3.Retry(
 class _Opened(NamedTuple):
     """What one process has open to a server."""
 
-    process: int
     client: LakeFSClient
     url: str
     pool: urllib3.PoolManager
     sign: Mapping[str, str]
     lines: Lines
+
+
+def _opened(reached: Connection) -> _Opened:
+    configuration = Configuration(
+        host=f"{reached.endpoint}/api/v1",
+        username=reached.access_key_id,
+        password=reached.secret_access_key,
+    )
+    configuration.connection_pool_maxsize = CONNECTIONS
+    sign = urllib3.make_headers(
+        basic_auth=f"{reached.access_key_id}:{reached.secret_access_key}",
+        user_agent="versioned-zarr",
+    )
+    client = LakeFSClient(configuration)  # type: ignore[no-untyped-call]  # as generated
+    url = client._api.configuration.host
+    pool = client._api.rest_client.pool_manager
+    return _Opened(client, url, pool, sign, Lines(pool, url, sign, _TIMEOUT, CONNECTIONS))
 
 
 class Transport:
@@ -86,36 +103,13 @@ class Transport:
     def __init__(self, connection: Connection, repository: str) -> None:
         self.connection, self.repository = connection, repository
         self.endpoint = connection.endpoint
-        self._opened: _Opened | None = None
+        self._open = PerProcess(partial(_opened, connection))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.repository!r} at {self.endpoint}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.connection, self.repository)
-
-    # The transport
-
-    def _open(self) -> _Opened:
-        process = os.getpid()
-        if self._opened is None or self._opened.process != process:
-            reached = self.connection
-            configuration = Configuration(
-                host=f"{reached.endpoint}/api/v1",
-                username=reached.access_key_id,
-                password=reached.secret_access_key,
-            )
-            configuration.connection_pool_maxsize = CONNECTIONS
-            sign = urllib3.make_headers(
-                basic_auth=f"{reached.access_key_id}:{reached.secret_access_key}",
-                user_agent="versioned-zarr",
-            )
-            client = LakeFSClient(configuration)  # type: ignore[no-untyped-call]  # as generated
-            url = client._api.configuration.host
-            pool = client._api.rest_client.pool_manager
-            lines = Lines(pool, url, sign, _TIMEOUT, CONNECTIONS)
-            self._opened = _Opened(process, client, url, pool, sign, lines)
-        return self._opened
 
     def send(
         self,

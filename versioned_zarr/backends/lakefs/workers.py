@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from versioned_zarr.backends.per_process import threads
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -24,16 +23,7 @@ class Workers:
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._at_once = at_once
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
-
-    def _threads(self) -> ThreadPoolExecutor:
-        process = os.getpid()
-        if self._pool is None or self._pool[0] != process:
-            pool = ThreadPoolExecutor(self._at_once, "lakefs")
-            self._pool = (process, pool)
-            weakref.finalize(self, pool.shutdown, wait=False)
-        return self._pool[1]
+        self._threads = threads(at_once, "lakefs")
 
     def start(self, call: Callable[..., object], *arguments: object) -> None:
         """Let a thread call a function that handles its own errors."""

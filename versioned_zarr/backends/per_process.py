@@ -1,0 +1,48 @@
+"""What each process has its own of, as connections and threads: no forked child can share them."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """Something made when it is first asked for, and anew in a forked child. Thread-safe.
+
+    Args:
+        make: makes it. Not a method of who holds this, or the two keep each other alive.
+        end: told to end it once this is gone, but not when the process ends: what is under way
+            then may still need it.
+    """
+
+    def __init__(self, make: Callable[[], T], end: Callable[[T], object] | None = None) -> None:
+        self._make, self._end = make, end
+        self._made: dict[int, T] = {}
+
+    def __call__(self) -> T:
+        """The one of this process."""
+        process = os.getpid()
+        found = self._made.get(process)
+        return self._new(process) if found is None else found
+
+    def _new(self, process: int) -> T:
+        new = self._make()
+        # Of threads at once one wins. Not by a lock, which a fork may copy while it is held.
+        found = self._made.setdefault(process, new)
+        if self._end is not None and found is not new:
+            self._end(new)
+        elif self._end is not None:
+            weakref.finalize(self, self._end, new).atexit = False
+        return found
+
+
+def threads(count: int, name: str) -> PerProcess[ThreadPoolExecutor]:
+    """A pool of threads for each process."""
+    return PerProcess(
+        lambda: ThreadPoolExecutor(count, name), lambda pool: pool.shutdown(wait=False)
+    )
