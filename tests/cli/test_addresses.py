@@ -70,6 +70,23 @@ def test_gateways_come_from_the_environment(
     assert capfdbinary.readouterr().out == b"value"
 
 
+def test_what_was_read_from_gateways_is_measured_and_removed(
+    snapshot, gateway: str, capfdbinary
+) -> None:
+    def size_bytes() -> int:
+        capfdbinary.readouterr()
+        run(["cache", "size", "--gateways", "--json"])
+        return json.loads(capfdbinary.readouterr().out)["size_bytes"]
+
+    assert size_bytes() == 0
+    found = vz.open_snapshot(snapshot.cid, gateways=[gateway])
+    assert found.read("a/b") == b"value"
+    found.repository.stores.blocks.cache.flush()
+    assert size_bytes() > len(b"value")
+    run(["cache", "clear", "--gateways"])
+    assert size_bytes() == 0
+
+
 def test_an_address_is_written_as_a_folder(
     snapshot, gateway: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

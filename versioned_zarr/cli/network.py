@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from versioned_zarr.backends.gateway.opening import caches
 from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.cli.output import Context, as_json, print_json, with_repository
 from versioned_zarr.errors import InvalidInputError
@@ -27,35 +28,53 @@ def publish(context: Context, ref: str, key: str | None, as_json: bool) -> None:
 
 @click.group()
 def cache() -> None:
-    """What is kept here of a repository on a server."""
+    """What is kept here of a repository on a server, or of snapshots from gateways."""
+
+
+_of_gateways = click.option(
+    "--gateways",
+    "is_of_gateways",
+    is_flag=True,
+    help="Of snapshots that were read from gateways; needs no repository.",
+)
 
 
 @cache.command()
+@_of_gateways
 @as_json
 @with_repository
-def size(context: Context, as_json: bool) -> None:
+def size(context: Context, is_of_gateways: bool, as_json: bool) -> None:
     """Print how many bytes it has, and how many it may have."""
-    found = _cache(context)
+    found = _caches(context, is_of_gateways)
+    size_bytes = sum(each.size_bytes() for each in found)
+    limit_bytes = sum(each.limit_bytes for each in found)
     if as_json:
-        print_json({"size_bytes": found.size_bytes(), "limit_bytes": found.limit_bytes})
+        print_json({"size_bytes": size_bytes, "limit_bytes": limit_bytes})
     else:
-        print(f"{found.size_bytes():,} of at most {found.limit_bytes:,} bytes")
+        print(f"{size_bytes:,} of at most {limit_bytes:,} bytes")
 
 
 @cache.command()
+@_of_gateways
 @with_repository
-def clear(context: Context) -> None:
-    """Remove it; nothing is lost, the server has it all."""
-    _cache(context).clear()
+def clear(context: Context, is_of_gateways: bool) -> None:
+    """Remove it; nothing is lost, the servers have it all."""
+    for each in _caches(context, is_of_gateways):
+        each.clear()
 
 
-def _cache(context: Context) -> BlockCache:
+def _caches(context: Context, is_of_gateways: bool) -> list[BlockCache]:
+    if is_of_gateways:
+        return caches()
     repository = context.repository
     stores = repository.stores if isinstance(repository, BlockRepository) else None
     found = getattr(stores and stores.blocks, "cache", None)
     if not isinstance(found, BlockCache):
-        raise InvalidInputError(f"{context.repository.url!r} is on this machine and has no cache")
-    return found
+        raise InvalidInputError(
+            f"{context.repository.url!r} is on this machine and has no cache; that of snapshots "
+            "from gateways is found with --gateways"
+        )
+    return [found]
 
 
 COMMANDS = [publish, cache]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayStores] = weakref.WeakValueDictionary()
 _GUARD = threading.Lock()
+_FOLDER = "gateway"
 
 
 def open_snapshot(
@@ -196,9 +197,16 @@ class GatewayStores:
         self.blocks, self.trees = blocks, trees
 
 
+def caches() -> list[BlockCache]:
+    """What all processes of this user have kept of snapshots from gateways, by hash function."""
+    folder = home() / _FOLDER
+    names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    return [_cache(hash_function(name), LIMIT_BYTES) for name in names]
+
+
 def _cache(function: HashFunction, limit_bytes: int) -> BlockCache:
     """The cache of all processes; begun afresh if it is too damaged to be read."""
-    storage = LocalStorage(home() / "gateway" / function.name)
+    storage = LocalStorage(home() / _FOLDER / function.name)
     try:
         return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
     except CorruptError:
