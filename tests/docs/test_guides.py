@@ -1,0 +1,161 @@
+"""What README and the guides show runs as it stands there, but for addresses and places."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import versioned_zarr as vz
+from tests.servers.daemon import Daemon
+from tests.servers.lakefs import LakefsServer
+
+xr = pytest.importorskip("xarray")
+
+ROOT = Path(__file__).parents[2]
+GUIDES = ROOT / "docs" / "guides"
+FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def dataset() -> Any:
+    return xr.Dataset({"tas": (("time", "x"), np.arange(12.0).reshape(4, 3))})
+
+
+def run(page: Path, replaced: dict[str, str] | None = None, **given: Any) -> dict[str, Any]:
+    """Run all that a page shows in Python, in one namespace, and give that.
+
+    Args:
+        page: the page.
+        replaced: what to write in place of the page's addresses and places; each is there.
+        given: what the page takes to be there.
+    """
+    text = page.read_text("utf-8")
+    parts = FENCED.findall(text) or [textwrap.dedent(part) for part in INDENTED.findall(text)]
+    code = "\n".join(parts)
+    for old, new in (replaced or {}).items():
+        assert old in code
+        code = code.replace(old, new)
+    names = {**given}
+    exec(compile(code, str(page), "exec"), names)
+    return names
+
+
+def test_the_screen_of_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(ROOT / "README.md")
+    printed = capsys.readouterr().out
+    assert names["snapshot"].cid in printed
+    assert "Two degrees more" in printed
+    assert float(names["repo"].checkout().to_xarray().temperature.mean()) == 2
+    assert float(names["snapshot"].to_xarray().temperature.mean()) == 0
+
+
+def test_fast_arrays() -> None:
+    if not hasattr(zarr.core, "codec_pipeline") or not hasattr(
+        zarr.core.codec_pipeline, "FusedCodecPipeline"
+    ):
+        pytest.skip("this zarr has no fused pipeline")
+    with zarr.config.set({}):
+        run(GUIDES / "fast-arrays.md")
+        store = vz.create(f"memory://{uuid.uuid4()}").session().store
+        array = zarr.create_array(store, shape=(8,), chunks=(2,), dtype="f4")
+        assert type(array.async_array.codec_pipeline).__name__ == "FusedCodecPipeline"
+        array[:] = 7
+        assert array[:].sum() == 56
+
+
+def test_share_by_cid(tmp_path: Path, dataset: Any) -> None:
+    repo = vz.create("climate.vz")
+    for number in range(3):
+        with repo.session(message=f"{number}") as session:
+            (dataset + number).to_zarr(session.store, mode="w")
+        if not number:
+            repo.tags.create("v1")
+    names = run(GUIDES / "share-by-cid.md", {"/media/disk/": f"{tmp_path}/disk/"}, repo=repo, vz=vz)
+    assert names["other"].branches["theirs"] == repo.branches["main"]
+    assert names["other"].checkout(names["root"]).cid == repo.checkout("v1").cid
+    assert (tmp_path / "week.car").stat().st_size < (tmp_path / "climate.car").stat().st_size
+    assert names["copy"].branches["main"] == repo.branches["main"]
+
+
+@pytest.mark.compat
+def test_what_the_hash_means(node: Daemon, tmp_path: Path, dataset: Any) -> None:
+    pytest.importorskip("click")
+    repo = vz.create("climate.vz")
+    with repo.session(message="x") as session:
+        dataset.to_zarr(session.store)
+    (shown, *_) = INDENTED.findall((GUIDES / "what-the-hash-means.md").read_text("utf-8"))
+    folders = [Path(sys.executable).parent, Path(node.kubo.binary).parent]
+    done = subprocess.run(
+        ["sh", "-e", "-c", shown],
+        env={
+            **os.environ,
+            "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]]),
+            "IPFS_PATH": str(tmp_path / "ipfs"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == repo.checkout().cid
+
+
+@pytest.mark.compat
+def test_ipfs_node(node: Daemon, dataset: Any) -> None:
+    there = f"{node.rpc.removeprefix('http://')}/{uuid.uuid4()}"
+    names = run(GUIDES / "ipfs-node.md", {"127.0.0.1:5001/climate": there}, ds=dataset)
+    assert names["name"].startswith("ipns://k51")
+    assert names["repo"].resolve(names["name"]).cid == names["snap"].cid
+    (by_name, by_cid) = (names["name"], f"ipfs://{names['snap'].cid}")
+    run(
+        GUIDES / "snapshots-from-anywhere.md",
+        {
+            "ipfs://bafybei…/model-a": by_cid,
+            "ipns://k51…": by_name,
+            "http://127.0.0.1:8080": node.gateway,
+            ', "https://ipfs.example"': "",
+        },
+    )
+
+
+@pytest.mark.compat
+def test_lakefs(lakefs_by_environment: LakefsServer, dataset: Any) -> None:
+    pytest.importorskip("lakefs_sdk")
+    name = f"t-{uuid.uuid4().hex}"
+    server = lakefs_by_environment
+    names = run(
+        GUIDES / "lakefs.md",
+        {
+            "lakefs://climate": f"lakefs://{name}",
+            "s3://bucket/climate": f"{server.namespace}/{name}",
+        },
+        dataset=dataset,
+    )
+    assert names["repo"].url.endswith("/experiments/a1b")
+    run(
+        GUIDES / "coming-from-lakefs-spec.md",
+        {"lakefs://climate": f"lakefs://{name}", 'fs = fsspec.filesystem("lakefs")': ""},
+        dataset=dataset,
+        xr=xr,
+    )
+    assert next(iter(vz.open(f"lakefs://{name}").log())).message == "A1B scenario"
