@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.blocks import packed
+from versioned_zarr.blocks import catalogue
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.ipld.car import block_at, header_size_in, section_header
@@ -60,13 +60,13 @@ def test_blocks_read_as_they_were_written_are_not_looked_up(
     blocks = blocks_of((20_000,) * 100)
     store.put(blocks, blocks[0][0])
     looked_up: list[Cid] = []
-    find = packed._Known.find
+    find = catalogue.Known.find
 
-    def count(known: packed._Known, cid: Cid) -> packed.Place | None:
+    def count(known: catalogue.Known, cid: Cid) -> catalogue.Place | None:
         looked_up.append(cid)
         return find(known, cid)
 
-    monkeypatch.setattr(packed._Known, "find", count)
+    monkeypatch.setattr(catalogue.Known, "find", count)
     assert [store.get(cid) for cid, _ in blocks] == [data for _, data in blocks]
     assert looked_up == [blocks[0][0]]
 
@@ -75,7 +75,7 @@ def test_a_pack_that_went_is_not_read_any_more(store: PackedStore) -> None:
     (first, _), (second, _) = blocks = blocks_of((1000, 1000))
     store.put(blocks, first)
     store.get(first)
-    for stored in store.storage.list(packed.PACKS):
+    for stored in store.storage.list(catalogue.PACKS):
         store.storage.delete(stored.path)
     store.refresh()
     assert store.find(second) is None

@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from versioned_zarr.blocks.catalogue import PACKS
 from versioned_zarr.blocks.gathering import Gathering
-from versioned_zarr.blocks.packed import PACKS, PackedStore
+from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.blocks.store import Block, Publishable
 from versioned_zarr.errors import ReadOnlyError, StorageError
 from versioned_zarr.ipld import cid as cids

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from versioned_zarr.blocks.catalogue import INDEX
 from versioned_zarr.blocks.index import run_from_file
 from versioned_zarr.blocks.pack import read_entries, recover_entries
-from versioned_zarr.blocks.packed import INDEX
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,

@@ -9,9 +9,10 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
+from versioned_zarr.blocks.catalogue import INDEX, PACKS
 from versioned_zarr.blocks.check import check_pack
 from versioned_zarr.blocks.index import run_from_file
-from versioned_zarr.blocks.packed import HOUSE_LOCK, INDEX, PACKS
+from versioned_zarr.blocks.packed import HOUSE_LOCK
 from versioned_zarr.blocks.store import ServedBlocks
 from versioned_zarr.errors import (
     BlockNotFoundError,

@@ -13,16 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from versioned_zarr.blocks.catalogue import PACKS, new_name, pack_path
 from versioned_zarr.blocks.check import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
-from versioned_zarr.blocks.packed import (
-    GC_LOCK,
-    HOUSE_LOCK,
-    PACKS,
-    PackedStore,
-    new_name,
-    pack_path,
-)
+from versioned_zarr.blocks.packed import GC_LOCK, HOUSE_LOCK, PackedStore
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import (
     CorruptBlockError,
@@ -244,7 +238,7 @@ def _collect(
         _drop_abandoned(stores, idle)
     stores.storage.sweep()
     store.refresh()
-    store.merge_index(everything=True)
+    store.catalogue.merge(everything=True)
     return Collected(**{**result.__dict__, "written_packs": written})
 
 
@@ -343,7 +337,7 @@ def tidy(stores: Stores) -> None:
     however many commits come. Not beside a transfer, which may take long.
     """
     store = stores.blocks
-    if not isinstance(store, PackedStore) or not store.wants_tidying(_TIDY_PACKS):
+    if not isinstance(store, PackedStore) or not store.catalogue.wants_tidying(_TIDY_PACKS):
         return
     lock = stores.storage.lock
     with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
@@ -377,7 +371,7 @@ def _join(
         for pack in small:
             stores.storage.delete(pack_path(pack))
     store.refresh()
-    store.merge_index()
+    store.catalogue.merge()
     after = sum(
         stored.size for stored in stores.storage.list(PACKS) if stored.path.endswith(".car")
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from versioned_zarr.blocks.packed import PACKS, PackedStore
+from versioned_zarr.blocks.catalogue import PACKS
+from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.history import walk
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text

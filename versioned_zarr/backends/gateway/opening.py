@@ -16,7 +16,7 @@ from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE, LOCAL_GA
 from versioned_zarr.backends.home import home
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
-from versioned_zarr.blocks.packed import INDEX, PACKS
+from versioned_zarr.blocks.catalogue import INDEX, PACKS
 from versioned_zarr.errors import CorruptError, InvalidCidError, InvalidInputError, KeyNotFoundError
 from versioned_zarr.history import commit as commits
 from versioned_zarr.ipld import cid as cids
