@@ -399,6 +399,7 @@ MOODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MOODS)
 def test_one_that_misbehaves_beside_an_honest_one_costs_time_only(name, snapshot, start):
     bad, good = start(MOODS[name]), start()
@@ -409,6 +410,7 @@ def test_one_that_misbehaves_beside_an_honest_one_costs_time_only(name, snapshot
     assert bad.targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MOODS) - {"without_car", "without_blocks"}))
 def test_one_that_misbehaves_alone_is_named_with_what_it_did(name, snapshot, start):
     bad = start(MOODS[name])
@@ -420,6 +422,7 @@ def test_one_that_misbehaves_alone_is_named_with_what_it_did(name, snapshot, sta
     assert "VERSIONED_ZARR_GATEWAYS" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MOODS))
 def test_one_that_turns_bad_after_a_while_never_gives_a_wrong_byte(name, snapshot, start):
     server, good = start(), start()
@@ -429,6 +432,7 @@ def test_one_that_turns_bad_after_a_while_never_gives_a_wrong_byte(name, snapsho
     check(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mood",
     [
