@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import uuid
 import zlib
@@ -17,6 +18,7 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr import errors
+from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.history.refs import LogRefs, RefEntry
 from versioned_zarr.ipld.cid import Cid
@@ -697,6 +699,61 @@ def test_a_full_disk_refuses_a_commit_and_goes_on_with_room(small_disk: Path, si
     assert commit.parents == (committed.cid,)
     assert dict(repository.checkout().sizes()) == {"a": 1000, "b": size}
     assert repository.fsck().is_clean
+
+
+def test_a_commit_that_copies_fails_on_a_full_disk_and_goes_on_with_room(
+    small_disk: Path,
+) -> None:
+    repository = vz.create(small_disk / "r")
+    session = repository.session()
+    for number in range(4):  # so that most of the draft is dead, and what is left is copied
+        session.write("a", bytes([number]) * 300_000)
+    drafts = set((small_disk / "r").glob("sessions/*/*.draft"))
+    ballast = fill(small_disk)
+    for _ in range(2):
+        with pytest.raises(vz.StorageFullError):
+            session.commit("one")
+        assert bytes(session.read("a")) == b"\3" * 300_000
+        assert set((small_disk / "r").glob("sessions/*/*.draft")) == drafts
+    ballast.unlink()
+    session.commit("one")
+    assert repository.checkout().read("a") == b"\3" * 300_000
+    assert repository.fsck().is_clean
+
+
+def test_a_commit_that_was_killed_while_it_copied_is_made_again(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r")
+    session = repository.session()
+    for number in range(4):
+        session.write("a", bytes([number]) * 300_000)
+    child = os.fork()
+    if child == 0:
+        try:  # the parent lives and writes its draft, so the child copies
+            PackDraft.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+            vz.open(tmp_path / "r").resume(session.id).commit("one")
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    session.commit("one")
+    assert repository.checkout().read("a") == b"\3" * 300_000
+    assert repository.fsck().is_clean
+
+
+def test_drafts_that_a_failed_commit_took_are_published_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = vz.create(tmp_path / "r")
+    session = repository.session()
+    session.write("a", b"1" * 900_000)
+    (draft,) = (tmp_path / "r").glob("sessions/*/*.draft")
+    number = draft.stat().st_ino
+    with monkeypatch.context() as patched:
+        patched.setattr(PackedStore, "publish", stop)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            session.commit("one")
+    session.commit("one")
+    assert caught.value  # what it holds on to does not matter
+    assert number in {pack.stat().st_ino for pack in (tmp_path / "r" / "packs").iterdir()}
 
 
 def test_a_full_disk_refuses_to_move_a_ref_and_the_ref_stays(small_disk: Path) -> None:

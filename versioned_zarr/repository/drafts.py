@@ -24,6 +24,11 @@ DRAFT_LIMIT_BYTES = 1 << 30
 _HEADER_LIMIT = CID_SIZE + 10
 
 
+def new_number() -> int:
+    """A number for a draft that no other of its session has."""
+    return secrets.randbits(31)
+
+
 class Drafts:
     """The drafts of one session, as one process sees them.
 
@@ -83,7 +88,7 @@ class Drafts:
         """The draft that this process writes its next value to, and its number."""
         draft = self._own.get(self._number)
         if draft is None or draft.end > DRAFT_LIMIT_BYTES or not draft.is_sound:
-            number = secrets.randbits(31)
+            number = new_number()
             path = draft_path(self._session, number)
             draft = PackDraft(self._storage.open_draft(path), self._blocks.hash)
             self._blocks.follow(draft)

@@ -9,6 +9,7 @@ from versioned_zarr.blocks.store import Block
 from versioned_zarr.blocks.values import leaves_of
 from versioned_zarr.errors import BlockNotFoundError, CollectedError
 from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.repository.drafts import new_number
 from versioned_zarr.repository.journal import IN_STORE, draft_path
 from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.repository.stores import Stores
@@ -39,24 +40,26 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
         number: sum(pending.tsize for pending in values.values()) for number, values in live.items()
     }
     drafts = working.take_drafts()
-    if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
-        for values in live.values():
-            for pending in values.values():
-                inline += working.drafts.blocks_of(pending)
-        live = {}
-    copied: list[Pending] = []
-    for number, values in live.items():
-        draft = drafts.get(number)
-        if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
-            stores.blocks.publish(draft, next(iter(values)))
-            draft.draft.close()
-            del drafts[number]
-        else:
-            copied += values.values()
-    if copied:
-        _copy(stores, working, copied)
-    working.drafts.give_back(drafts)
-    return inline
+    try:
+        if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
+            for values in live.values():
+                for pending in values.values():
+                    inline += working.drafts.blocks_of(pending)
+            return inline
+        copied: list[Pending] = []
+        for number, values in live.items():
+            draft = drafts.get(number)
+            if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
+                stores.blocks.publish(draft, next(iter(values)))
+                draft.draft.close()
+                del drafts[number]
+            else:
+                copied += values.values()
+        if copied:
+            _copy(stores, working, copied)
+        return inline
+    finally:
+        working.drafts.give_back(drafts)
 
 
 def _stored(stores: Stores, pending: list[Pending]) -> set[Cid]:
@@ -95,10 +98,15 @@ def _still_near(stores: Stores, value: Cid) -> list[Block]:
 
 
 def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
-    name = draft_path(working.head.id, IN_STORE)
+    name = draft_path(working.head.id, new_number())
     copy = PackDraft(stores.storage.open_draft(name), stores.hash)
-    for pending in values:
-        blocks = list(working.drafts.blocks_of(pending))
-        copy.write(copy.reserve(blocks), blocks)
-    stores.blocks.publish(copy, values[0].cid)
-    copy.draft.close()
+    try:
+        for pending in values:
+            blocks = list(working.drafts.blocks_of(pending))
+            copy.write(copy.reserve(blocks), blocks)
+        stores.blocks.publish(copy, values[0].cid)
+    except BaseException:
+        stores.storage.delete(name)
+        raise
+    finally:
+        copy.draft.close()
