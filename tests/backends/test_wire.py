@@ -197,6 +197,25 @@ def test_nobody_there_and_a_silent_one_are_told_apart() -> None:
         ours.get("ftp://127.0.0.1")
 
 
+def test_headers_of_any_bytes_are_taken_and_hold_up_nobody() -> None:
+    odd = of_length(b"x", b"Server: caf\xe9", b"X-\xff: \x80")
+    answers = [odd] * 5
+    with scripted(*answers) as (url, _), client() as asking:
+        for _ in answers:
+            assert asking.get(url, timeout=10).headers["server"] == "caf\xe9"
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+def test_a_host_that_can_be_none_is_told_and_holds_up_nobody(host: str) -> None:
+    to_nowhere = answer(
+        f"Location: http://{host}/".encode(), b"Content-Length: 0", status=b"302 Found"
+    )
+    with scripted(*[to_nowhere] * 5) as (url, _), client() as asking:
+        for _ in range(5):
+            with pytest.raises(httpx.RequestError):
+                asking.get(url, timeout=10, follow_redirects=True)
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

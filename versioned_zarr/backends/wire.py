@@ -77,15 +77,17 @@ class Wire(httpx.BaseTransport):
             connection = self._take(origin) or self._connect(origin, request)
             with _as_httpx(request):
                 answer = _exchange(connection, request)
+            return httpx.Response(
+                answer.status,
+                headers=[_as_sent(field) for field in answer.headers.items()],
+                stream=_Body(
+                    answer, request, lambda kept: self._end(origin, connection, is_kept=kept)
+                ),
+                request=request,
+            )
         except BaseException:
             self._end(origin, connection, is_kept=False)
             raise
-        return httpx.Response(
-            answer.status,
-            headers=answer.headers.items(),
-            stream=_Body(answer, request, lambda kept: self._end(origin, connection, is_kept=kept)),
-            request=request,
-        )
 
     def _take(self, origin: _Origin) -> HTTPConnection | None:
         """A connection that was used before and is open still."""
@@ -113,7 +115,7 @@ class Wire(httpx.BaseTransport):
             made.connect()
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error), request=request) from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter of what can be no host's name
             raise httpx.ConnectError(str(error), request=request) from error
         return made
 
@@ -189,6 +191,12 @@ def _exchange(connection: HTTPConnection, request: httpx.Request) -> HTTPRespons
     with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it hung up
         connection.request(request.method, target, body, dict(request.headers))
     return connection.getresponse()
+
+
+def _as_sent(field: tuple[str, str]) -> tuple[bytes, bytes]:
+    """A header's name and value as they came, whatever bytes they hold; RFC 9110, 5.5."""
+    name, value = field
+    return name.encode("latin-1"), value.encode("latin-1")
 
 
 class _Body(httpx.SyncByteStream):
