@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -414,6 +415,87 @@ def test_a_repository_does_not_lie_within_another(url: str) -> None:
     with pytest.raises(vz.AlreadyExistsError, match="holds other things"):
         vz.create(f"{url}/a")
     vz.create(f"{url}/a/c")
+
+
+def made_again(node: Daemon, url: str, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Another machine removes a repository of one commit and makes one of that name again."""
+    node.ipfs("files", "rm", "-r", f"/versioned-zarr/{url.rpartition('/')[2]}")
+    with monkeypatch.context() as patched:
+        patched.setenv("VERSIONED_ZARR_HOME", str(home))
+        with vz.create(url).session(message="new") as session:
+            session.write("new", b"1")
+
+
+def test_a_repository_that_was_made_again_keeps_its_commits(
+    node: Daemon, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = vz.create(url)
+    with before.session(message="old") as session:
+        session.write("old", b"1")
+    late = before.session()
+    late.write("late", b"1")
+    made_again(node, url, monkeypatch, tmp_path / "other")
+    head = vz.open(url).branches["main"]
+    with pytest.raises(vz.VersionedZarrError):
+        late.commit("late", on_moved="fail")
+    assert elsewhere(url, monkeypatch, tmp_path / "third").branches["main"] == head
+
+
+def test_a_repository_that_was_made_again_is_seen_after_a_while(
+    node: Daemon, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = vz.create(url)
+    with before.session(message="old") as session:
+        session.write("old", b"1")
+    made_again(node, url, monkeypatch, tmp_path / "other")
+    monkeypatch.setattr("versioned_zarr.backends.kubo.refs._LOOK_AGAIN_S", 0.3)
+    for _ in range(4):  # it is read more often than that
+        time.sleep(0.1)
+        seen = before.branches["main"].message
+    assert seen == "new"
+
+
+def test_a_commit_to_a_repository_that_is_gone_leaves_nothing(node: Daemon, url: str) -> None:
+    session = vz.create(url).session()
+    session.write("a", b"1")
+    name = url.rpartition("/")[2]
+    node.ipfs("files", "rm", "-r", f"/versioned-zarr/{name}")
+    with pytest.raises(vz.VersionedZarrError):
+        session.commit("late")
+    assert name not in node.ipfs("files", "ls", "/versioned-zarr").decode().split()
+
+
+def test_a_move_under_another_number_is_not_believed(node: Daemon, url: str) -> None:
+    repository = vz.create(url)
+    with repository.session(message="x") as session:
+        session.write("a", b"1")
+    folder = f"/versioned-zarr/{url.rpartition('/')[2]}/refs/heads/main"
+    node.ipfs("files", "cp", f"{folder}/000000000", f"{folder}/000000002")
+    with pytest.raises(vz.CorruptRefError, match="made as number 0, and stands as 2"):
+        vz.open(url).branches["main"]
+
+
+@pytest.mark.parametrize("what", ["move", "tree", "value"])
+def test_what_is_damaged_in_the_cache_comes_from_the_node(
+    url: str, tmp_path: Path, what: str
+) -> None:
+    repository = vz.create(url)
+    session = repository.session()
+    session.write("folder/key", b"a value to be damaged")
+    session.commit("a message")
+    damaged = {"move": b'"why":"commit: ', "tree": b"folder", "value": b"to be damaged"}[what]
+    storage = repository.stores.storage
+    for stored in storage.list("packs"):
+        data = bytes(storage.read(stored.path))
+        storage.put(stored.path, [data.replace(damaged, damaged[::-1])])
+    again = vz.open(url)
+    if what != "value":  # which is compared only when it leaves, or with verify="always"
+        assert again.checkout().read("folder/key") == b"a value to be damaged"
+    again.export_car("main", tmp_path / "x.car", history=True)
+    vz.clone(url, tmp_path / "copy")
+    copy = vz.open(tmp_path / "copy", verify="always")
+    assert copy.checkout().read("folder/key") == b"a value to be damaged"
+    assert again.branches["main"].message == "a message"
 
 
 def test_a_folder_cannot_publish(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class BlockCache:
         storage: where the packs lie.
         hash_function: names the blocks.
         limit_bytes: how long the packs may be together; 0 keeps nothing but the last few blocks.
-        verify: whether blocks from the packs are compared with their CIDs on every read.
+        verify: whether values' leaves from the packs are compared with their CIDs on every read,
+            as all other blocks are.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class BlockCache:
         data = self.packed.find_known(cid)
         if data is None and self._is_news_due() and self.packed.refresh():
             data = self.packed.find_known(cid)
-        if data is not None and self._verify and not cids.matches(cid, data):
+        is_checked = self._verify or not cids.is_raw(cid)
+        if data is not None and is_checked and not cids.matches(cid, data):
             return None
         return data
 

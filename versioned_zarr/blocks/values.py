@@ -22,6 +22,32 @@ class ReadsValues(Protocol):
         ...
 
 
+@runtime_checkable
+class HasCache(Protocol):
+    """Blocks elsewhere, of which some are kept here, where they may be damaged."""
+
+    def get_verified(self, cid: Cid) -> memoryview:
+        """A block compared with its CID; from where it is at home, if what is kept is not it.
+
+        Raises:
+            CorruptBlockError: there it is damaged, too.
+        """
+        ...
+
+
+def get_verified(blocks: BlockStore, cid: Cid, where: str) -> memoryview:
+    """A block compared with its CID; `where` is what an error calls the store.
+
+    Raises:
+        CorruptBlockError: it is not what its CID says.
+    """
+    if isinstance(blocks, HasCache):
+        return blocks.get_verified(cid)
+    data = blocks.get(cid)
+    cids.check(cid, data, where)
+    return data
+
+
 def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
     """The bytes of a value from `start` to `end`, clamped as Python slices are; read-only.
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from versioned_zarr.blocks.pack import PackEntries
 from versioned_zarr.blocks.store import Block
+from versioned_zarr.blocks.values import get_verified
 from versioned_zarr.errors import (
     BlockNotFoundError,
     BranchMovedError,
@@ -82,8 +83,9 @@ def _read(stores: Stores, found: Iterable[Found], tell: OnMoving | None) -> Iter
         if each.cid in written:
             continue
         written.add(each.cid)
-        data = stores.blocks.get(each.cid) if each.data is None else each.data
-        cids.check(each.cid, data, stores.storage.url)
+        data = each.data
+        if data is None or not cids.matches(each.cid, data):
+            data = get_verified(stores.blocks, each.cid, stores.storage.url)
         yield each.cid, data
         values, size = values + each.is_value, size + len(data)
         if tell is not None and size - told >= _TOLD_BYTES:

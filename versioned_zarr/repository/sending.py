@@ -73,8 +73,8 @@ class Sender:
 
     Args:
         target: where to.
-        get: gives the leaves, which are read only if they are lacking.
-        where: where all comes from, for errors; None for what was verified already.
+        get: gives the leaves, which are read only if they are lacking; compares them with CIDs.
+        where: where the others come from, for errors; None if they were compared already.
         pool: reads leaves in parallel; None for one by one.
         tell: see `OnMoving`.
     """
@@ -138,7 +138,7 @@ class Sender:
                 f"block {cids.to_text(found.cid)} is not named with {self._target.hash.name}, "
                 "as all blocks of this repository are"
             )
-        if self._where is not None:
+        if self._where is not None and found.data is not None:
             cids.check(found.cid, data, self._where)
         waiting = self._leaves if cids.is_raw(found.cid) else self._nodes
         if found.cid in waiting:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
+from versioned_zarr.blocks.values import get_verified
 from versioned_zarr.errors import (
     AlreadyExistsError,
     BlockNotFoundError,
@@ -109,7 +111,9 @@ def copy_commits(
             commits = newest(starts, known, selection.depth, source.commit)
             beside = {*commits, *known}
         novelty = Novelty(_nearest(source, target), set(map(from_text, known)), pool)
-        sender = Sender(target.blocks, source.blocks.get, source.storage.url, pool, tell)
+        where = source.storage.url
+        leaves = partial(get_verified, source.blocks, where=where)
+        sender = Sender(target.blocks, leaves, where, pool, tell)
         for cid in reversed(commits):
             for found in commit_blocks(source, novelty, cid, beside=beside, paths=paths):
                 sender.add(found)

@@ -74,6 +74,14 @@ class KuboBlocks:
         """See `BlockStore.get`: from the cache, or with one request."""
         return self._ahead.get(cid)
 
+    def get_verified(self, cid: Cid) -> memoryview:
+        """See `HasCache.get_verified`."""
+        found = self.get(cid)
+        if not cids.matches(cid, found):
+            found = memoryview(self.client.get_block(cid))
+            cids.check(cid, found, self.client.base_url)
+        return found
+
     def _find(self, cid: Cid) -> memoryview | None:
         found = self.cache.get(cid)
         if found is None and not self.cache.limit_bytes:

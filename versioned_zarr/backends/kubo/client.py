@@ -343,13 +343,19 @@ class KuboClient:
         """
         return self.call("files/read", path)
 
-    def copy(self, cid: str, path: str) -> None:
+    def copy(self, cid: str, path: str, *, parents: bool = True) -> None:
         """Let an MFS path lead to a CID. Sent once: who loses the answer must look.
+
+        Args:
+            cid: where it is to lead.
+            path: the path.
+            parents: make the directories on the way to it.
 
         Raises:
             PathTakenError: the path is there already; of many at once one wins.
+            NoSuchPathError: a directory on the way is not there.
         """
-        self.call("files/cp", f"/ipfs/{cid}", path, parents=True, is_repeatable=False)
+        self.call("files/cp", f"/ipfs/{cid}", path, parents=parents, is_repeatable=False)
 
     def write(self, path: str, data: bytes) -> None:
         """Replace the bytes of an MFS file; whoever reads sees the old ones or the new ones."""

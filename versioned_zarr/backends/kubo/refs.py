@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
@@ -41,6 +42,20 @@ _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.02
 
 
+class _Seen(NamedTuple):
+    """The last move of a ref that this process saw.
+
+    Attributes:
+        number: its number.
+        cid: its directory.
+        listed_s: when the ref's moves were last listed, of `time.monotonic`.
+    """
+
+    number: int
+    cid: str
+    listed_s: float
+
+
 class MfsRefs:
     """A `RefStore` under one MFS directory.
 
@@ -60,7 +75,7 @@ class MfsRefs:
         storage: Storage,
     ) -> None:
         self._client, self._root, self._blocks, self._storage = client, root, blocks, storage
-        self._last_seen: dict[str, tuple[int, str, float]] = {}
+        self._last_seen: dict[str, _Seen] = {}
 
     def _folder(self, kind: str, name: str) -> str:
         return f"{self._root}/refs/{kind}/{to_file_name(name)}"
@@ -71,25 +86,34 @@ class MfsRefs:
         return None if last is None or last.commit is None else last
 
     def _last(self, kind: str, name: str) -> RefEntry | None:
-        folder = self._folder(kind, name)
-        seen = self._last_seen.get(folder)
-        if seen is None or time.monotonic() - seen[2] > _LOOK_AGAIN_S:
-            numbers = self._numbers(folder)
-            if not numbers:
-                self._last_seen.pop(folder, None)
-                return None
-            number = max(numbers)
-            cid = numbers[number]
+        seen = self._see(self._folder(kind, name))
+        return None if seen is None else self._entry(seen.number, seen.cid, name)
+
+    def _see(self, folder: str) -> _Seen | None:
+        """The last move, which is noted."""
+        seen = self._look(folder)
+        if seen is None:
+            self._last_seen.pop(folder, None)
         else:
-            number, cid = seen[0], seen[1]
-            while True:
-                try:
-                    cid = self._client.stat(f"{folder}/{number + 1:09}")
-                except NoSuchPathError:
-                    break
-                number += 1
-        self._last_seen[folder] = (number, cid, time.monotonic())
-        return self._entry(cid, name)
+            self._last_seen[folder] = seen
+        return seen
+
+    def _look(self, folder: str) -> _Seen | None:
+        """The last move: looked for behind the one last seen, and from time to time among all.
+
+        The repository may have been removed and made again, with moves of the same numbers.
+        """
+        seen = self._last_seen.get(folder)
+        if seen is None or time.monotonic() - seen.listed_s > _LOOK_AGAIN_S:
+            numbers = self._numbers(folder)
+            last = max(numbers, default=None)
+            return None if last is None else _Seen(last, numbers[last], time.monotonic())
+        while True:
+            try:
+                cid = self._client.stat(f"{folder}/{seen.number + 1:09}")
+            except NoSuchPathError:
+                return seen
+            seen = _Seen(seen.number + 1, cid, seen.listed_s)
 
     def _numbers(self, folder: str) -> dict[int, str]:
         try:
@@ -98,10 +122,12 @@ class MfsRefs:
             return {}
         return {int(entry.name): entry.cid for entry in entries if entry.name.isdecimal()}
 
-    def _entry(self, cid: str, name: str) -> RefEntry:
+    def _entry(self, number: int, cid: str, name: str) -> RefEntry:
         try:
             links = {link.name: link.cid for link in _links(self._blocks, from_text(cid))}
-            entry = decode_entry(bytes(self._blocks.get(links["move.json"])), name)
+            entry = decode_entry(self._blocks.get_verified(links["move.json"]).tobytes(), name)
+            if entry.number != number:
+                raise ValueError(f"it was made as number {entry.number}, and stands as {number}")
         except (KeyError, ValueError, BlockNotFoundError) as error:
             raise CorruptRefError(
                 f"move {cid} of {name!r} cannot be read: {error}; the moves with lower numbers "
@@ -124,53 +150,69 @@ class MfsRefs:
         """See `RefStore.swap`: look, and make the next number, which only one can."""
         with self._blocks.keep(()):
             folder = self._folder(kind, name)
-            last = self._last(kind, name)
-            found = None if last is None else last.commit
+            seen = self._see(folder)
+            found = None if seen is None else self._entry(seen.number, seen.cid, name).commit
             if found != expect:
                 raise _moved(name, expect, found)
-            number = 0 if last is None else last.number + 1
+            number = 0 if seen is None else seen.number + 1
             entry = RefEntry(number, new, datetime.now(UTC), why)
-            root = self._make(folder, entry)
+            root = self._make(folder, entry, None if seen is None else seen.cid)
             if root is None:
                 self._last_seen.pop(folder, None)
                 last = self._last(kind, name)
                 raise _moved(name, expect, None if last is None else last.commit)
-            self._last_seen[folder] = (number, to_text(root), time.monotonic())
-            self._settle(folder, entry, expect)
+            listed_s = time.monotonic() if seen is None else seen.listed_s
+            self._last_seen[folder] = _Seen(number, to_text(root), listed_s)
+            self._settle(folder, entry, root, expect)
         if number >= KEPT_MOVES and number % 64 == 0:
             self._prune(folder, number, name)
         return entry
 
-    def _make(self, folder: str, entry: RefEntry) -> Cid | None:
-        """Make a move; gives its directory, or None if another writer was first."""
+    def _make(self, folder: str, entry: RefEntry, before: str | None) -> Cid | None:
+        """Make a move; gives its directory, or None if another writer was first.
+
+        Args:
+            folder: the ref.
+            entry: the move.
+            before: the directory of the move that stands before it; None for the first.
+        """
         blocks, root = self._encode(entry)
         self._blocks.put(blocks, root)
         path = f"{folder}/{entry.number:09}"
         for attempt in range(_ATTEMPTS):
             self._blocks.secure()  # what it leads to is there, or it is not made
             try:
-                self._client.copy(to_text(root), path)
+                self._client.copy(to_text(root), path, parents=before is None)
                 break
+            except NoSuchPathError:  # the ref is gone, with all that was around it
+                return None
             except PathTakenError:
-                if not self._is_ours(path, root):
+                if not self._is_at(root, folder, entry.number):
                     return None
                 break
             except StorageError as error:
                 # The answer may be lost, and the move made; or a collection came in between, or a
                 # proxy is busy. To make it again does no harm, as no two moves are equal.
-                if self._is_ours(path, root):
+                if self._is_at(root, folder, entry.number):
                     break
                 if attempt + 1 == _ATTEMPTS or isinstance(error, StorageFullError):
                     raise
                 time.sleep(_FIRST_PAUSE_S * 2**attempt)
-        if entry.number and not self._is_there(f"{folder}/{entry.number - 1:09}"):
-            # The move before was dropped, so there are later ones: this number had been used.
+        if before is not None and not self._is_at(from_text(before), folder, entry.number - 1):
+            # The move before was dropped, so there are later ones, and this number had been used;
+            # or all were, and others were made.
             self._client.remove(path)
             return None
         return root
 
-    def _settle(self, folder: str, entry: RefEntry, before: Cid | None) -> None:
+    def _settle(self, folder: str, entry: RefEntry, root: Cid, before: Cid | None) -> None:
         """Make sure that what a move leads to is there, or let the ref go back.
+
+        Args:
+            folder: the ref.
+            entry: the move.
+            root: its directory.
+            before: where the ref stood.
 
         Raises:
             CollectedError: a collection of the node took it, and it could not be sent again.
@@ -178,36 +220,29 @@ class MfsRefs:
         try:
             self._blocks.settle()
         except CollectedError as error:
-            self._take_back(folder, entry, before, error)
+            self._take_back(folder, entry.number, root, before, error)
             raise
         except StorageError as error:
             unsure = _unsure(error)
-            self._take_back(folder, entry, before, unsure)
+            self._take_back(folder, entry.number, root, before, unsure)
             raise unsure from error
 
     def _take_back(
-        self, folder: str, entry: RefEntry, before: Cid | None, error: CollectedError
+        self, folder: str, number: int, root: Cid, before: Cid | None, error: CollectedError
     ) -> None:
         why = f"{TAKEN_BACK}: a garbage collection of the node took blocks of it"
-        back = RefEntry(entry.number + 1, before, datetime.now(UTC), why)
+        back = RefEntry(number + 1, before, datetime.now(UTC), why)
         try:
-            self._make(folder, back)
+            self._make(folder, back, to_text(root))
         except StorageError as failure:
             error.add_note(f"the ref could not be moved back: {failure}")
         self._last_seen.pop(folder, None)
 
-    def _is_ours(self, path: str, root: Cid) -> bool:
+    def _is_at(self, root: Cid, folder: str, number: int) -> bool:
         try:
-            return from_text(self._client.stat(path)) == root
+            return from_text(self._client.stat(f"{folder}/{number:09}")) == root
         except NoSuchPathError:
             return False
-
-    def _is_there(self, path: str) -> bool:
-        try:
-            self._client.stat(path)
-        except NoSuchPathError:
-            return False
-        return True
 
     def _encode(self, entry: RefEntry) -> tuple[list[Block], Cid]:
         """The blocks of a move, its directory last; no two moves are equal, for their times."""
@@ -235,7 +270,7 @@ class MfsRefs:
         for old in sorted(numbers):
             if old > number - KEPT_MOVES:
                 return
-            if datetime.now(UTC) - self._entry(numbers[old], name).time < KEPT_FOR:
+            if datetime.now(UTC) - self._entry(old, numbers[old], name).time < KEPT_FOR:
                 return
             self._client.remove(f"{folder}/{old:09}")
 
@@ -243,7 +278,7 @@ class MfsRefs:
         """See `RefStore.history`; a request for the list, and two for each move not seen yet."""
         numbers = self._numbers(self._folder(kind, name))
         for number in sorted(numbers, reverse=True):
-            yield self._entry(numbers[number], name)
+            yield self._entry(number, numbers[number], name)
 
     def forget(self, kind: str, name: str, before: datetime) -> None:
         """See `RefStore.forget`; moves are kept for a day in any case.
@@ -275,7 +310,7 @@ def _unsure(error: StorageError) -> CollectedError:
 
 
 def _links(blocks: KuboBlocks, cid: Cid) -> list[Link]:
-    return dag_pb.decode(blocks.get(cid))[0]
+    return dag_pb.decode(blocks.get_verified(cid))[0]
 
 
 def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError:

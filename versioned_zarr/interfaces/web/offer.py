@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from versioned_zarr.blocks.values import get_verified
 from versioned_zarr.errors import (
     InvalidCidError,
     InvalidRefError,
@@ -96,9 +97,7 @@ class Offer:
             BlockNotFoundError: it is not here.
             CorruptBlockError: what is here is not what it names.
         """
-        data = self._blocks.get(cid)
-        cids.check(cid, data, "the repository")
-        return data
+        return get_verified(self._blocks, cid, "the repository")
 
     def size(self, cid: Cid) -> int:
         """The length of a raw block, without looking at its bytes."""
