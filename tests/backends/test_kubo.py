@@ -137,7 +137,7 @@ def test_a_collection_between_write_and_commit_takes_nothing(
     repository = vz.create(url)
     plain_copy = KuboClient.copy
 
-    def collect_first(self: KuboClient, cid: str, path: str) -> None:
+    def collect_first(self: KuboClient, cid: str, path: str, **options: bool) -> None:
         blocks = repository.stores.blocks
         assert not blocks.missing([from_text(cid)])
         node.ipfs("repo", "gc")
@@ -145,7 +145,7 @@ def test_a_collection_between_write_and_commit_takes_nothing(
         # Kubo cannot link what it does not have, so the move itself is put back, and only that.
         for block in (cid, move_leaf(cid)):
             self.call("block/put", body=Upload.of(kept[block]), cid_codec=codecs[block])
-        plain_copy(self, cid, path)
+        plain_copy(self, cid, path, **options)
 
     kept: dict[str, bytes] = {}
     codecs: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / key).parent.mkdir(parents=True, exist_ok=True)
         (made / key).write_bytes(value)
     return made
+
+
+def test_a_symbolic_link_is_a_value(
+    node: Daemon, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    linked = tmp_path / "linked"
+    shutil.copytree(folder, linked)
+    (linked / "latest").symlink_to("x")
+    cid = node.ipfs("add", "-r", "-Q", "--pin=false", str(linked)).decode().strip()
+    found = vz.open_snapshot(f"ipfs://{cid}", gateways=[node.gateway])
+    assert dict(found.mapping) == {**VALUES, "latest": b"x"}
+    found.to_folder(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,17 @@ def test_a_pack_that_holds_nothing_stops_nothing(template: Path, tmp_path: Path)
     assert len(repository.fsck().damaged) == 1
     repository.branches.move("main", "main~1")
     assert read_everything(repository) == truth
+
+
+def test_a_value_that_is_lost_is_not_taken_for_none(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    for number in range(2):
+        with repository.session(message="x") as session:
+            session.write("a", b"%d" % number * 1_000_000)
+    packs = sorted((tmp_path / "r.vz" / "packs").iterdir(), key=lambda pack: pack.stat().st_size)
+    for pack in packs[-2:]:
+        pack.unlink()
+    mapping = vz.open(tmp_path / "r.vz", verify="always").checkout().mapping
+    with pytest.raises(vz.BlockNotFoundError):
+        mapping.get("a")
+    assert mapping.get("b", b"default") == b"default"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -263,3 +265,33 @@ def test_kubo_imports_a_pack_as_it_is(tmp_path: Path, kubo: Kubo) -> None:
         kubo.dag_import(pack, pin_roots=False)
     assert kubo.cat(f"{repository.checkout().cid}/y") == b"1"
     assert kubo.cat(f"{repository.checkout().cid}/x/0") == repository.checkout().read("x/0")
+
+
+def test_a_file_that_is_written_anew_keeps_its_mode_and_its_link(
+    ours: BlockRepository, tmp_path: Path
+) -> None:
+    file, link = tmp_path / "private.car", tmp_path / "link.car"
+    file.write_bytes(b"old")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    ours.export_car("main", link)
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert vz.create(tmp_path / "other.vz").import_car(link) == [ours.checkout().cid]
+
+
+def test_what_is_no_file_is_written_to_as_it_is(ours: BlockRepository, tmp_path: Path) -> None:
+    pipe, whole = tmp_path / "pipe", tmp_path / "whole.car"
+    os.mkfifo(pipe)
+    ours.export_car("main", whole)
+    with ThreadPoolExecutor(1) as reader:
+        came = reader.submit(pipe.read_bytes)
+        ours.export_car("main", pipe)
+        assert came.result(60) == whole.read_bytes()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_car_that_cannot_be_read_is_said(ours: BlockRepository, tmp_path: Path) -> None:
+    for place in (tmp_path / "none.car", tmp_path):
+        with pytest.raises(vz.StorageError, match=f"cannot read {place}"):
+            ours.import_car(place)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tree.blocks import SHA2, Blocks, build, cids, contents, leaf
+from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptBlockError,
@@ -208,11 +209,14 @@ def test_links_that_others_left_unsorted_are_sorted(blocks):
     assert Trees(blocks, SHA2).list_dir(cid) == ["a", "b"]
 
 
-def test_a_symlink_is_refused(blocks):
-    target = store(blocks, dag_pb.encode((), b"\x08\x04\x12\x01x"))
+def test_a_symlink_is_a_value_that_names_a_path(blocks):
+    target = store(blocks, dag_pb.encode((), b"\x08\x04\x12\x03x/y"))
     root = store(blocks, unixfs.directory([("a", target, 1)]))
-    with pytest.raises(CorruptBlockError, match="symlink"):
-        Trees(blocks, SHA2).find(root, "a")
+    trees = Trees(blocks, SHA2)
+    found = trees.find(root, "a")
+    assert trees.size(found) == 3
+    assert read_value(blocks.get, found.cid) == b"x/y"
+    assert list(trees.walk(root)) == [("a", found)]
 
 
 def test_a_link_to_a_block_of_another_codec_is_refused(blocks):

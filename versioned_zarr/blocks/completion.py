@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from versioned_zarr.blocks.gathering import Gathering
 from versioned_zarr.blocks.store import Block, BlockStore
+from versioned_zarr.errors import RepositoryNotFoundError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
@@ -68,7 +69,15 @@ class Completion:
             RepositoryNotFoundError: there is no repository where the origin was.
         """
         if self._blocks is None:
-            self._blocks = origin.open()
+            try:
+                self._blocks = origin.open()
+            except RepositoryNotFoundError as error:
+                raise RepositoryNotFoundError(
+                    f"block {cids.to_text(cid)} was left out of this copy, which is partial, and "
+                    f"its origin {origin.url!r} is not there any more; bring that back, or read "
+                    "what the copy holds",
+                    url=origin.url,
+                ) from error
         data = self._blocks.get(cid)
         cids.check(cid, data, origin.url)
         block = memoryview(bytes(data))

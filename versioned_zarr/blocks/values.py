@@ -82,7 +82,14 @@ def leaves_of(get: Get, cid: Cid) -> list[Cid]:
 
 
 def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-    """As `read_value`, from a store; a whole value of many leaves is read with one copy."""
+    """As `read_value`, from a store; a whole value of many leaves is read with one copy.
+
+    What is negative counts from the value's end, which costs reading its root.
+    """
+    if start < 0 or (end is not None and end < 0):
+        root = blocks.get(cid)
+        size = len(root) if cids.is_raw(cid) else unixfs.decode(root).size
+        start, end, _ = slice(start, end).indices(size)
     if cids.is_raw(cid):
         block = blocks.get(cid)
         return block[start:end] if start or end is not None else block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from versioned_zarr.errors import KeyNotFoundError, ReadOnlyError
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.keys import check_text
+
+_T = TypeVar("_T")
 
 
 class SnapshotMapping(Mapping[str, bytes]):
@@ -27,6 +30,19 @@ class SnapshotMapping(Mapping[str, bytes]):
 
     def __getitem__(self, key: str) -> bytes:
         return bytes(self._view.read(_checked(key)))
+
+    @overload
+    def get(self, key: str, default: None = None, /) -> bytes | None: ...
+
+    @overload
+    def get(self, key: str, default: bytes | _T, /) -> bytes | _T: ...
+
+    def get(self, key: str, default: bytes | _T | None = None, /) -> bytes | _T | None:
+        """The value of a key, or the default if there is none; damage is not taken for that."""
+        try:
+            return self[key]
+        except KeyNotFoundError:
+            return default
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._view.find(key) is not None

@@ -42,6 +42,10 @@ class Kind(IntEnum):
     HAMT = 5
 
 
+VALUES: Final = frozenset({Kind.FILE, Kind.RAW, Kind.SYMLINK})
+"""What is read as bytes; of a symbolic link those are the path that it names, as from gateways."""
+
+
 class Node(NamedTuple):
     """A UnixFS node, as `decode` read it.
 
@@ -213,12 +217,12 @@ def _read_data(data: bytes, links: list[Link]) -> Node:
             fanout=numbers[6],
             hash_type=numbers[5],
         )
-    if kind in {Kind.FILE, Kind.RAW} and len(blocksizes) != len(links):
+    if kind in VALUES and len(blocksizes) != len(links):
         raise CorruptBlockError(
             f"not a UnixFS node: it has {len(links)} links but sizes for {len(blocksizes)}"
         )
     whole = len(content) + sum(blocksizes)
-    if kind in {Kind.FILE, Kind.RAW} and size is not None and size != whole:
+    if kind in VALUES and size is not None and size != whole:
         raise CorruptBlockError(
             f"not a UnixFS node: it says that it holds {size} bytes, but holds {whole}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -38,6 +39,7 @@ from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader, 
 from versioned_zarr.repository.stores import Stores
 
 _TOLD_BYTES = 1 << 20
+_SHA2_256 = 0x12  # how a CIDv0 begins, which is a bare multihash
 
 
 def export_car(
@@ -97,14 +99,26 @@ def _read(stores: Stores, found: Iterable[Found], tell: OnMoving | None) -> Iter
 
 @contextlib.contextmanager
 def _appearing(path: str) -> Iterator[BinaryIO]:
-    """A file that appears at its path when it is whole, or not at all."""
-    part = f"{path}.{secrets.token_hex(4)}.part"
+    """A file that appears at its path when it is whole, or not at all.
+
+    A file that it replaces hands on its mode, and a symbolic link stays. What is no file, as a
+    pipe, is written to as it is.
+    """
+    target = os.path.realpath(path)
+    part = f"{target}.{secrets.token_hex(4)}.part"
     try:
+        there = os.stat(target).st_mode if os.path.exists(target) else None
+        if there is not None and not stat.S_ISREG(there):
+            with open(target, "wb") as file:
+                yield file
+            return
         with open(part, "xb") as file:
+            if there is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(there))
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(part, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(part)
@@ -146,7 +160,11 @@ def import_car(
 ) -> list[str]:
     """See `Repository.import_car`."""
     where = os.fspath(path)
-    with open(where, "rb", buffering=1 << 20) as file, receiving(stores):
+    try:
+        opened = open(where, "rb", buffering=1 << 20)  # noqa: SIM115 - left below
+    except OSError as error:
+        raise StorageError(f"cannot read {where}: {error.strerror}", where=where) from error
+    with opened as file, receiving(stores):
         car = Car(file, where)
         sender = Sender(stores.blocks, stores.blocks.get, None, tell=progress)
         for section in car.sections():
@@ -176,9 +194,10 @@ def _is_whole(section: Section, where: str) -> bool:
             is_kept = is_sound = False
         if not is_kept:
             text = to_text(section.cid)
+            kind = " in a CIDv0" if section.cid[0] == _SHA2_256 else ""
             raise InvalidCidError(
-                f"the block in {place} is named {text}, and a repository keeps only what a CIDv1 "
-                "names, raw or dag-pb, with sha2-256 or blake3",
+                f"the block in {place} is named {text}{kind}, and a repository keeps only what a "
+                "CIDv1 names, raw or dag-pb, with sha2-256 or blake3",
                 text=text,
             )
     else:
@@ -195,10 +214,15 @@ def _is_whole(section: Section, where: str) -> bool:
 
 def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
     """Let a branch name the one root, once all that it reaches is known to be here."""
-    if len(roots) != 1 or not _is_stored_commit(stores, roots[0], where):
+    if len(roots) != 1:
         raise InvalidInputError(
-            f"{where} has {len(roots)} roots, or one that is no commit, and a branch names a "
-            "commit; export it with its history, or check its root out by CID"
+            f"{where} has {len(roots)} roots, and a branch names one commit; import it without "
+            "as_branch, and check its roots out by CID"
+        )
+    if not _is_stored_commit(stores, roots[0], where):
+        raise InvalidInputError(
+            f"the root of {where}, {roots[0]}, is no commit, which a branch names; export it with "
+            "its history, or check its root out by CID"
         )
     commit = stores.commit(roots[0])
     check_complete(stores, from_text(commit.cid), where)

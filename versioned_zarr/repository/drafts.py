@@ -50,16 +50,16 @@ class Drafts:
     # Reading
 
     def read(self, pending: Pending, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a pending value or a range of them, as `read_value` gives them.
+        """The bytes of a pending value or a range of them, clamped as slices are.
 
         Raises:
             FileNotFoundError: its draft has become a pack since.
         """
         draft = self._reader(pending.draft)
+        start, end, _ = slice(start, end).indices(pending.size)
         if pending.size == pending.tsize:
             first = pending.offset + header_size(pending.size)
-            stop = pending.size if end is None else min(end, pending.size)
-            return draft.read(first + start, first + max(start, stop))
+            return draft.read(first + start, first + max(start, end))
         places = {
             cid: (low, high) for cid, low, high in places_in(draft, pending.offset, pending.tsize)
         }

@@ -113,7 +113,7 @@ class Working:
             return self.state.find(key)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a value or a range of them, as `read_value` gives them.
+        """The bytes of a value or a range of them, clamped as slices are.
 
         Raises:
             KeyNotFoundError: there is no value under this key.

@@ -266,6 +266,20 @@ class RepositoryContract(HistoryContract):
         with pytest.raises(InvalidKeyError):
             snapshot.path("x/a")
 
+    @pytest.mark.parametrize("length", [0, 10, 2_000_000])
+    def test_ranges_are_those_of_slices(self, repository: Repository, length: int) -> None:
+        value = (b"0123456789" * (length // 10))[:length]
+        session = repository.session()
+        session.write("before", b"other bytes")
+        session.write("a", value)
+        ranges = ((-3, None), (-3, -1), (0, -2), (5, 3), (-2 * length - 1, 4), (1, length + 5))
+        for start, end in ranges:
+            assert bytes(session.read("a", start, end)) == value[start:end], (start, end)
+        session.commit("m")
+        for view in (session, repository.checkout()):
+            for start, end in ranges:
+                assert bytes(view.read("a", start, end)) == value[start:end], (start, end)
+
     def test_ranges_are_clamped(self, repository: Repository) -> None:
         value = bytes(range(256)) * 10_000
         commit_values(repository, {"small": b"0123456789", "large": value})

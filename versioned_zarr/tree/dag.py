@@ -18,10 +18,9 @@ from versioned_zarr.ipld import hamt
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.ipld.unixfs import VALUES, Kind, Node
 from versioned_zarr.tree.nodes import (
     DIRECTORIES,
-    VALUES,
     Get,
     corrupt,
     decode_node,

@@ -280,7 +280,7 @@ def read(cid: Cid, block: bytes, shards: Shards) -> tuple[Directory | int, int]:
             return PlainDirectory(cid, block, starts), len(starts)
     with _naming(cid):
         node = unixfs.decode(block)
-        if node.kind in {Kind.FILE, Kind.RAW}:
+        if node.kind in unixfs.VALUES:
             return node.size, len(node.links)
         if node.kind is Kind.DIRECTORY:
             by_name = _by_name(node.links)

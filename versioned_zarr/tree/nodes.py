@@ -15,12 +15,11 @@ from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Buffer, Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.ipld.unixfs import VALUES, Kind, Node
 
 Get: TypeAlias = Callable[[Cid], bytes | memoryview]
 """Gives the block that a CID names, or raises BlockNotFoundError."""
 
-VALUES = frozenset([Kind.FILE, Kind.RAW])
 DIRECTORIES = frozenset([Kind.DIRECTORY, Kind.HAMT])
 
 

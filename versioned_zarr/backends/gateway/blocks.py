@@ -29,9 +29,8 @@ from versioned_zarr.errors import (
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import Node
+from versioned_zarr.ipld.unixfs import VALUES, Node
 from versioned_zarr.tree.nodes import (
-    VALUES,
     corrupt,
     decode_node,
     links_of,
