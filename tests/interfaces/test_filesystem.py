@@ -120,6 +120,47 @@ def test_a_transaction_is_a_commit_or_nothing(
     assert len(list(repository.log())) == 3
 
 
+def write_open(files: VersionedFileSystem, path: str) -> None:
+    with files.open(path, "wb") as file:
+        file.write(b"1")
+
+
+def test_files_opened_in_a_transaction_are_a_part_of_it(
+    files: VersionedFileSystem, repository: BlockRepository
+) -> None:
+    with files.transaction:
+        write_open(files, "a")
+        left_open = files.open("b", "wb")
+        left_open.write(b"2")
+    assert repository.checkout().mapping["b"] == b"2"
+    assert repository.checkout().mapping["a"] == b"1"
+    fails(files.transaction, lambda _: write_open(files, "c"))
+    fails(files.transaction, lambda _: files.open("d", "wb").write(b"4"))
+    with files.transaction:
+        write_open(files, "e")
+    assert set(repository.checkout().mapping) == {"a", "air/c/0", "air/zarr.json", "b", "e", "top"}
+    assert len(list(repository.log())) == 4
+    assert repository.sessions() == []
+
+
+def test_a_transaction_that_cannot_be_committed_leaves_nothing_to_the_next(
+    files: VersionedFileSystem, repository: BlockRepository
+) -> None:
+    def conflict() -> None:
+        with files.transaction:
+            write_open(files, "top")
+            with repository.session(message="other") as session:
+                session.mapping["top"] = b"u"
+
+    with pytest.raises(vz.ConflictError):
+        conflict()
+    with files.transaction:
+        write_open(files, "a")
+    assert repository.checkout().mapping["top"] == b"u"
+    (left,) = repository.sessions()
+    assert repository.resume(left.id).mapping["top"] == b"1"
+
+
 def test_a_tag_is_read_only(repository: BlockRepository) -> None:
     repository.tags.create("v1")
     files, path = fsspec.url_to_fs(f"vzarr://v1@/top::{repository.url}")

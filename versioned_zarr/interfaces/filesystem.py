@@ -2,16 +2,18 @@
 
 Reading goes to a snapshot. The first write opens a session on the branch, which all file systems of
 this process on that branch read and write from then on, since fsspec makes one for each thread;
-`commit`, or the end of a `with fs.transaction:`, commits it.
+`commit`, or the end of a `with fs.transaction:`, commits it. A file system that is pickled takes
+its session, or else its snapshot, to the process that unpickles it.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import threading
-import weakref
+import pickle
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
@@ -20,8 +22,9 @@ from fsspec import AbstractFileSystem
 from fsspec.transaction import Transaction
 
 from versioned_zarr import location
-from versioned_zarr.errors import InvalidUrlError
+from versioned_zarr.errors import InvalidUrlError, SessionClosedError, SessionNotFoundError
 from versioned_zarr.history.commit import Commit
+from versioned_zarr.interfaces.shared_session import SharedSession
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.protocol import Repository
 from versioned_zarr.repository.session import Session
@@ -29,10 +32,8 @@ from versioned_zarr.repository.snapshot import Snapshot
 
 _START = "vzarr://"
 _OF_LAKEFS = {"host": "endpoint", "username": "access_key_id", "password": "secret_access_key"}
-_SESSIONS: weakref.WeakValueDictionary[tuple[int, str, str], Session] = (
-    weakref.WeakValueDictionary()
-)
-_GUARD = threading.Lock()
+_PROCESS = secrets.token_hex(8)
+"""With the process's number, what tells it from all others."""
 
 
 class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
@@ -40,10 +41,18 @@ class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
 
     fs: VersionedFileSystem
 
+    def start(self) -> None:
+        self.fs.check_may_end()
+        super().start()
+
     def complete(self, commit: bool = True) -> None:
-        files = self.fs  # which the next line forgets
-        super().complete(commit)
-        files.end_session(commit=commit)
+        files = self.fs  # which the next lines forget
+        is_whole = False
+        try:
+            super().complete(commit)
+            is_whole = commit
+        finally:
+            files.end_session(commit=is_whole)
 
 
 class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -56,6 +65,7 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         target_protocol: the scheme of the repository's URL.
         target_options: how to reach it, as `vz.open` takes it; for lakeFS, lakefs-spec's names too.
         message: what commits say that are given no message.
+        handed_on: names what an unpickled file system reads or writes; not for callers.
         storage_options: for fsspec.
 
     Raises:
@@ -74,6 +84,7 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         target_protocol: str | None = None,
         target_options: Mapping[str, Any] | None = None,
         message: str = "Write through fsspec",
+        handed_on: str = "",
         **storage_options: Any,
     ) -> None:
         super().__init__(**storage_options)
@@ -88,8 +99,25 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         options = {_OF_LAKEFS.get(k, k): value for k, value in (target_options or {}).items()}
         self.repository: Repository = location.open(url, **options)
         self.ref, self.message = ref, message
-        self._snapshot: Snapshot | None = None
-        self._session: Session | None = None
+        if handed_on:
+            self._shared = SharedSession(self.repository, ref, may_open=False)
+        else:
+            self._shared = SharedSession.of(self.repository, ref)
+        self._seen: tuple[int, Snapshot] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        view = self._shared.hand_on() or self.view
+        of = (type(self), self.storage_args, self.storage_options)
+        return _unpickle, (*of, _process(), pickle.dumps(view), _name_of(view))
+
+    def take_over(self, view: bytes) -> None:
+        """Read and write what another process does: its session, or its snapshot to read only."""
+        found: Snapshot | Session | None = None
+        with suppress(SessionNotFoundError):  # it has ended; what became of it is on the branch
+            found = pickle.loads(view)  # noqa: S301 - a part of what is unpickled already
+        session = found if isinstance(found, Session) else None
+        self._shared = SharedSession(self.repository, self.ref, session, may_open=False)
+        self._seen = (self._shared.ends, found) if isinstance(found, Snapshot) else None
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -114,54 +142,50 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
     @property
     def view(self) -> Snapshot | Session:
         """What is read: the session once something was written, else the snapshot."""
-        session = self._found_session()
+        session = self._shared.to_read()
         if session is not None:
             return session
-        if self._snapshot is None:
-            self._snapshot = self.repository.checkout(self.ref)
-        return self._snapshot
+        ends, seen = self._shared.ends, self._seen
+        if seen is None or seen[0] != ends:
+            self._seen = seen = ends, self.repository.checkout(self.ref)
+        return seen[1]
 
     @property
     def session(self) -> Session:
-        """What is written to; opened when first asked for."""
-        with _GUARD:
-            self._session = self._found_session()
-            if self._session is None:
-                self._session = _SESSIONS[self._place] = self.repository.session(self.ref)
-            return self._session
+        """What is written to; opened when first asked for.
 
-    @property
-    def _place(self) -> tuple[int, str, str]:
-        return os.getpid(), self.repository.url, self.ref
-
-    def _found_session(self) -> Session | None:
-        return _SESSIONS.get(self._place)
+        Raises:
+            ReadOnlyError: this is a copy from a process that had no session.
+        """
+        return self._shared.to_write()
 
     def commit(self, message: str | None = None) -> Commit:
-        """Commit what was written on this branch, in whatever thread.
+        """Commit what was written on this branch, in whatever thread or process.
+
+        What is read and written next begins at the branch's head.
 
         Raises:
             NothingToCommitError: nothing was.
             ConflictError: the branch has moved on to something else.
         """
-        return self.session.commit(message or self.message)
+        return self._shared.commit(message or self.message)
 
     def end_session(self, *, commit: bool) -> None:
-        """Commit what was written, if anything was, or discard it; writing again begins anew."""
-        session = self._found_session()
-        if session is None:
-            return
-        if commit and session.status():
-            session.commit(self.message)
-        session.discard()
-        with _GUARD:
-            _SESSIONS.pop(self._place, None)
-        self._session = self._snapshot = None
+        """Commit what was written, if anything was, or discard it; writing again begins anew.
+
+        Raises:
+            InvalidInputError: another process opened the session.
+        """
+        self._shared.end(self.message if commit else None)
+
+    def check_may_end(self) -> None:
+        """Raise InvalidInputError if the session is another process's."""
+        self._shared.check_is_own()
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Look again which commit the ref names; a session that wrote goes on."""
         super().invalidate_cache(path)
-        self._snapshot = None
+        self._seen = None
 
     # Reading
 
@@ -225,7 +249,10 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         key = self._strip_protocol(path)
         if mode == "create" and self.exists(key):
             raise FileExistsError(path)
-        self.session.write(key, bytes(value))
+        try:
+            self.session.write(key, bytes(value))
+        except SessionClosedError:  # a commit came between
+            self.session.write(key, bytes(value))
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """See fsspec; a folder is nothing by itself."""
@@ -255,6 +282,29 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         """See `mkdir`."""
 
 
+def _process() -> tuple[int, str]:
+    return os.getpid(), _PROCESS
+
+
+def _name_of(view: Snapshot | Session) -> str:
+    return view.id if isinstance(view, Session) else view.cid
+
+
+def _unpickle(
+    kind: type[VersionedFileSystem],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    process: tuple[int, str],
+    view: bytes,
+    name: str,
+) -> VersionedFileSystem:
+    if process == _process() and not options.get("handed_on"):
+        return kind(*args, **options)
+    files = kind(*args, **{**options, "handed_on": name})
+    files.take_over(view)
+    return files
+
+
 class _Writer(io.BytesIO):
     """A value that is written when the file is closed, unless an exception closed it."""
 
@@ -276,3 +326,12 @@ class _Writer(io.BytesIO):
         if not self.closed and not self._is_given_up:
             self._files.pipe_file(self._path, self.getvalue())
         super().close()
+
+    def commit(self) -> None:
+        """At the end of a transaction: write what was not closed."""
+        self.close()
+
+    def discard(self) -> None:
+        """At the end of a transaction that failed: write nothing."""
+        self._is_given_up = True
+        self.close()
