@@ -13,6 +13,7 @@ pytest.importorskip("httpx")
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from tests.servers.scripted import server
+from versioned_zarr.backends.kubo import KuboClient
 from versioned_zarr.urls import split_url, take_user, without_user
 
 KEY = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"
@@ -115,6 +116,16 @@ def test_a_server_of_another_kind_is_called_so(head: str, body: str) -> None:
             vz.create(place)
     with server(*[answer] * 4) as (url, _), pytest.raises(vz.VersionedZarrError):
         vz.open(f"ipfs+{url.removesuffix('/api')}/x")
+
+
+def test_a_listing_of_another_kind_is_told() -> None:
+    body = b'{"Entries": "x"}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with (
+        server(answer) as (url, _),
+        pytest.raises(vz.StorageError, match="is no RPC of an IPFS node"),
+    ):
+        KuboClient(url.removesuffix("/api")).list("/x")
 
 
 @pytest.mark.compat

@@ -88,6 +88,7 @@ def test_cids_are_read_in_every_base(data, function, codec, base):
     digest = multiformats.multihash.digest(data, function)
     other = multiformats.CID(base, 1, codec, digest)
     assert read_any_cid(str(other)) == bytes(other)
+    assert read_pasted(str(other)).cid == bytes(other)
     assert cids.matches(read_any_cid(str(other)), data)
     assert not cids.matches(read_any_cid(str(other)), data + b"x")
     if function == "sha2-256":

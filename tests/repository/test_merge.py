@@ -498,3 +498,12 @@ def test_a_merge_leaves_a_sound_repository(made: BlockRepository) -> None:
     report = made.fsck()
     assert report.is_clean, str(report)
     assert not report.unreferenced
+
+
+def test_bytes_settle_what_is_a_folder_on_one_side(repository: BlockRepository) -> None:
+    repository.branches.create("dev")
+    for branch, key in (("main", "g/x"), ("dev", "g")):
+        with repository.session(branch, message=key) as session:
+            session.write(key, b"1")
+    repository.merge("dev", resolve=lambda conflict: b"settled")
+    assert repository.checkout().read("g") == b"settled"

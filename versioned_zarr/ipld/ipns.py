@@ -54,10 +54,10 @@ def public_key(name: bytes, text: str) -> bytes:
     """
     if name.startswith(_ED25519_NAME) and len(name) == len(_ED25519_NAME) + 32:
         return name[len(_ED25519_NAME) :]
-    kind = "an RSA key, or another" if name.startswith(_RSA_NAME) else "no key"
+    kind = "an RSA key, or another" if name.startswith(_RSA_NAME) else "what is no Ed25519 key"
     raise InvalidUrlError(
-        f"the IPNS name {text!r} is of {kind} that cannot be verified here, where only Ed25519 "
-        f"keys can be; 'ipfs name resolve {text}' says which CID it names now: open that",
+        f"the IPNS name {text!r} is of {kind}, and only Ed25519 keys can be verified here; "
+        f"'ipfs name resolve {text}' says which CID it names now: open that",
         url=text,
     )
 

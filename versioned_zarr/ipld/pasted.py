@@ -22,6 +22,7 @@ from versioned_zarr.urls import split_url, without_user
 _LONGEST_CID: Final = 600
 _PEER: Final = "12D3Koo"
 _KEY: Final = 0x72
+_BASE64: Final = ("m", "M")  # how a CID in it begins, in the Multibase table
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _IN_PATH: Final = re.compile(r"(.*?)/(ipfs|ipns)/([^/]+)(?:/(.*))?")
 _FORMS: Final = (
@@ -138,6 +139,8 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
         namespace, name, path, gateway = _read_url(text)
     elif text.startswith(("/ipfs/", "/ipns/")):
         _, namespace, name, path = [*text.split("/", 3), ""][:4]
+    elif text.startswith(_BASE64) and _spells_cid(text):  # a slash is a letter there
+        namespace, name, path = "ipfs", text, ""
     else:
         namespace, (name, _, path) = "ipfs", text.partition("/")
     if "@" in name or ":" in name:
@@ -147,6 +150,14 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
         shown = without_user(text)
         raise InvalidUrlError(f"the path of {shown!r} has a part that no name can be", url=shown)
     return namespace, name, path, gateway
+
+
+def _spells_cid(text: str) -> bool:
+    try:
+        _decode(text)
+    except InvalidCidError:
+        return False
+    return True
 
 
 def _read_url(text: str) -> tuple[str, str, str, str | None]:

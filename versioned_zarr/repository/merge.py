@@ -266,6 +266,7 @@ class _Merge:
         if decision is None:
             self._conflicts.append(conflict)
         elif isinstance(decision, bytes):
+            self._take_tree(clash.key, None)
             self._take[clash.key] = decision
         elif decision != "ours":
             self._take_tree(clash.key, links[decision])

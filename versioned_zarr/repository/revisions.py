@@ -207,8 +207,9 @@ def known_commits(stores: Stores) -> list[str]:
 
 def _from_reflog(stores: Stores, name: str, number: int, ref: str) -> Commit:
     check_ref_name(name)
-    entries = list(stores.refs.history(HEADS, name))
-    if not entries:
+    names = dict.fromkeys((name, name.removeprefix(f"{HEADS}/")))
+    entries = next(filter(None, (list(stores.refs.history(HEADS, each)) for each in names)), None)
+    if entries is None:
         raise _not_found(stores, name, ref)
     if number >= len(entries):
         raise RefNotFoundError(f"the log of {name!r} has only {len(entries)} entries", ref=ref)

@@ -66,6 +66,7 @@ class HistoryContract:
             "tags/v1": commits[-2],
             "main@{0}": last,
             "main@{2}": commits[1],
+            "heads/main@{2}": commits[1],
             "main@{1}~1": commits[1],
             last.cid: last,
             f"{last.cid}~3": commits[0],

@@ -324,7 +324,10 @@ class KuboClient:
         """
         answer = self.call("files/ls", path, long=True, U=True)
         entries = self._said("files/ls", answer, "Entries") or []
-        return [Entry(entry["Name"], entry["Hash"]) for entry in entries]
+        try:
+            return [Entry(entry["Name"], entry["Hash"]) for entry in entries]
+        except (LookupError, TypeError):
+            raise self._no_rpc("files/ls", "something else than it should") from None
 
     def stat(self, path: str) -> str:
         """The CID that an MFS path leads to.
