@@ -226,6 +226,14 @@ class Storage(Protocol):
         """
         ...
 
+    def is_claimed(self, path: str) -> bool:
+        """Whether the writer of the draft at `path` lives; takes no more than to read it.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
     def read_draft(self, path: str) -> Draft:
         """The draft at `path` for reading alone, whoever writes it.
 

@@ -130,6 +130,11 @@ class MemoryStorage:
             taken = self._item(path).writer is not None
             return None if taken else _MemoryDraft(self, path, claim=True)
 
+    def is_claimed(self, path: str) -> bool:
+        """See `Storage.is_claimed`."""
+        with self._guard:
+            return self._item(path).writer is not None
+
     def read_draft(self, path: str) -> Draft:
         """See `Storage.read_draft`."""
         return _MemoryDraft(self, path, claim=False)

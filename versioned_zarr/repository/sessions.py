@@ -100,13 +100,9 @@ def _is_claimed(storage: Storage, path: str) -> bool:
     if not path.endswith(".draft"):
         return False
     try:
-        draft = storage.adopt_draft(path)
+        return storage.is_claimed(path)
     except FileNotFoundError:
         return False
-    if draft is None:
-        return True
-    draft.close()
-    return False
 
 
 def drop_session(stores: Stores, session: str) -> None:

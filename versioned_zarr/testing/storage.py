@@ -10,6 +10,8 @@ import pytest
 
 from versioned_zarr.storage import FilePart, Storage
 
+METHODS_THAT_LOOK = ["read", "view", "open_log", "adopt_draft", "is_claimed", "read_draft"]
+
 
 class StorageContract:
     """Subclass it with a fixture `storage` that gives an empty one."""
@@ -34,7 +36,7 @@ class StorageContract:
         assert bytes(view) == b"12345"
         assert view.readonly
 
-    @pytest.mark.parametrize("method", ["read", "view", "open_log", "adopt_draft", "read_draft"])
+    @pytest.mark.parametrize("method", METHODS_THAT_LOOK)
     def test_what_is_not_there_is_said(self, storage: Storage, method: str) -> None:
         with pytest.raises(FileNotFoundError):
             getattr(storage, method)("nothing/here")
@@ -144,13 +146,16 @@ class StorageContract:
         draft = storage.open_draft("s/1.draft")
         draft.write(0, [b"123"])
         assert storage.adopt_draft("s/1.draft") is None
+        assert storage.is_claimed("s/1.draft")
         reader = storage.read_draft("s/1.draft")
         assert bytes(reader.read(0, 3)) == b"123"
         reader.close()
         assert storage.adopt_draft("s/1.draft") is None
         draft.close()
+        assert not storage.is_claimed("s/1.draft")
         adopted = storage.adopt_draft("s/1.draft")
         assert adopted is not None
+        assert storage.is_claimed("s/1.draft")
         assert bytes(adopted.read(0, 3)) == b"123"
         adopted.close()
 

@@ -18,19 +18,40 @@ MAX_PARTS = 512
 
 
 class naming_failures:  # noqa: N801 - used as a statement, on every write
-    """Turn what the system says into errors that say what, where and what to do."""
+    """Turn what the system says into errors that say what, where and what to do.
 
-    __slots__ = ("_path",)
+    That nothing is at the path stays a `FileNotFoundError`, also where nothing can be.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = path
+    Args:
+        path: where.
+        is_made: whether something is made there, so that it is no answer that nothing is.
+    """
+
+    __slots__ = ("_is_made", "_path")
+
+    def __init__(self, path: str | os.PathLike[str], *, is_made: bool = False) -> None:
+        self._path, self._is_made = path, is_made
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, StorageError)):
+        if isinstance(error, ValueError) and not _is_path(self._path):
+            error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
+            if not self._is_made:
+                raise error
+        if not isinstance(error, OSError) or isinstance(error, StorageError):
+            return
+        if self._is_made or not isinstance(error, FileNotFoundError):
             raise named(error, self._path) from error
+
+
+def _is_path(path: str | os.PathLike[str]) -> bool:
+    """Whether a file can be called so."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def named(error: OSError, path: str | os.PathLike[str]) -> Exception:

@@ -15,7 +15,7 @@ class LocalLog:
     def __init__(self, path: Path, create: bool) -> None:
         self._path = path
         self._fd = -1
-        with naming_failures(path):
+        with naming_failures(path, is_made=create):
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)

@@ -110,7 +110,7 @@ class LocalStorage:
         """See `Storage.put`: a temporary file, fsync, rename, fsync of the folder."""
         target = self._path(path)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        with naming_failures(target):
+        with naming_failures(target, is_made=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -188,7 +188,7 @@ class LocalStorage:
     def open_draft(self, path: str) -> Draft:
         """See `Storage.open_draft`: the claim is an exclusive `flock` on the file."""
         target = self._path(path)
-        with naming_failures(target):
+        with naming_failures(target, is_made=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -205,6 +205,18 @@ class LocalStorage:
                 return None
         return LocalDraft(self.folder, path, fd, self._keep)
 
+    def is_claimed(self, path: str) -> bool:
+        """See `Storage.is_claimed`: by a shared `flock`, which needs no permission to write."""
+        with naming_failures(self._path(path)):
+            fd = os.open(self._path(path), os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(fd)
+        return False
+
     def read_draft(self, path: str) -> Draft:
         """See `Storage.read_draft`."""
         with naming_failures(self._path(path)):
@@ -214,7 +226,7 @@ class LocalStorage:
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
         """See `Storage.lock`: `flock` on a file of its own, so it also holds between threads."""
         path = self.folder / "locks" / name
-        with naming_failures(path):
+        with naming_failures(path, is_made=True):
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:
