@@ -20,9 +20,11 @@ import versioned_zarr as vz
 from versioned_zarr import errors
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.history.refs import LogRefs, RefEntry
+from versioned_zarr.history.refs import HEADS, LogRefs, RefEntry, create_or_explain
+from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.cid import from_text as cid_from_text
+from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.place import StoragePlace
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.session import Session
@@ -275,6 +277,15 @@ def test_a_snapshot_is_not_written_to(repository: BlockRepository) -> None:
 
 # What goes into a commit, and how it is asked for
 
+
+def nested(levels: int) -> dict[str, Any]:
+    """Metadata that is nested so deep."""
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"a": found}
+    return found
+
+
 COMMITS: dict[str, dict[str, Any]] = {
     "message is None": {"message": None},
     "message is bytes": {"message": b"m"},
@@ -287,6 +298,8 @@ COMMITS: dict[str, dict[str, Any]] = {
     "metadata holds bytes": {"message": "m", "metadata": {"a": b""}},
     "metadata is no Unicode": {"message": "m", "metadata": {"a": "\ud800"}},
     "on_moved": {"message": "m", "on_moved": "rebase"},
+    "metadata of 201 levels": {"message": "m", "metadata": nested(201)},
+    "metadata of 99999 levels": {"message": "m", "metadata": nested(99_999)},
 }
 
 
@@ -556,6 +569,50 @@ def test_a_damaged_commit_says_which_and_where(tmp_path: Path) -> None:
     report = unverified.fsck()
     assert not report.is_clean
     assert commit.cid in str(report)
+
+
+def test_commit_metadata_may_be_200_levels_deep(repository: BlockRepository) -> None:
+    metadata = nested(200)
+    commit = repository.session().commit("deep", metadata=metadata, allow_empty=True)
+    assert commit.metadata == metadata
+    assert next(repository.log()).metadata == metadata
+    assert repository.fsck().is_clean
+
+
+@pytest.mark.parametrize("levels", [201, 5_000, 99_999])
+def test_a_commit_whose_metadata_is_too_deep_is_damaged(
+    repository: BlockRepository, levels: int
+) -> None:
+    text = '{"author":"a","format":1,"message":"m","metadata":%s,"time":"2026-01-01T00:00:00.0Z"}'
+    metadata = '{"a":' * levels + "1" + "}" * levels
+    stores = repository.stores
+    file = unixfs.build_file((text % metadata).encode(), stores.hash)
+    tree = Link("tree", cid_from_text(repository.checkout().cid), 0)
+    block = unixfs.directory([Link("commit.json", file.cid, file.tsize), tree])
+    cid = stores.hash.dag_pb(block)
+    stores.blocks.put([*file.blocks, (cid, block)], cid)
+    create_or_explain(stores.refs, HEADS, "deep", cid, "made by other hands")
+    for look in (
+        lambda: repository.checkout("deep"),
+        lambda: list(repository.log("deep")),
+        lambda: repository.session("deep"),
+        lambda: repository.branches["deep"],
+    ):
+        with pytest.raises(vz.CorruptBlockError, match="200 levels"):
+            look()
+    repository.fsck()
+    repository.gc()
+    assert stores.has(file.cid)
+
+
+def test_the_revert_of_a_long_message_quotes_its_beginning(repository: BlockRepository) -> None:
+    session = repository.session()
+    session.write("c", b"2")
+    commit = session.commit("m" * (1 << 20))
+    reverted = repository.revert("main")
+    assert reverted.summary == f'Revert "{"m" * 200}…"'
+    assert reverted.message.endswith(f"This reverts commit {commit.cid}.")
+    assert repository.cherry_pick(commit.cid).message == commit.message
 
 
 # Places that refuse

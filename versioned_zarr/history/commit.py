@@ -25,6 +25,8 @@ from versioned_zarr.ipld.dag_pb import Link
 
 FORMAT = 1
 MESSAGE_LIMIT_BYTES = 1 << 20
+METADATA_LIMIT_LEVELS = 200
+_TOO_DEEP = f"nested more than {METADATA_LIMIT_LEVELS} levels deep"
 # The cumulative size of a commit counts its history once for each path to it, and doubles with
 # every criss-cross of merges. Readers in JavaScript take no larger number than this.
 TSIZE_LIMIT = (1 << 53) - 1
@@ -127,11 +129,13 @@ def encode(
         author: see `Commit`.
         time: see `Commit`.
         message: see `Commit`.
-        metadata: what JSON can say: dicts with text keys, lists, text, finite numbers, booleans.
+        metadata: what JSON can say: dicts with text keys, lists, text, finite numbers, booleans;
+            nested at most 200 levels deep.
         hash_function: the repository's.
 
     Raises:
-        InvalidInputError: the metadata is no JSON, or author or message are no text or too long.
+        InvalidInputError: the metadata is no JSON or too deep, or author or message are no text or
+            too long.
     """
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidInputError(f"commit metadata must be a dict, not {type(metadata).__name__}")
@@ -147,6 +151,9 @@ def encode(
             document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
         data = text.encode("utf-8")
+        parsed = _parse(text)
+    except (RecursionError, _TooDeepError) as error:
+        raise InvalidInputError(f"commit metadata is {_TOO_DEEP}") from error
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
             f"commit metadata must be JSON: {error}; convert arrays and numpy numbers first"
@@ -162,7 +169,6 @@ def encode(
         links.append(_directory("parents", numbered, blocks, hash_function))
     links.append(Link("tree", tree.cid, tree.tsize))
     root = _directory("", links, blocks, hash_function)
-    parsed = json.loads(text)
     commit = Commit(
         cid=cids.to_text(root.cid),
         tree=cids.to_text(tree.cid),
@@ -173,6 +179,29 @@ def encode(
         metadata=parsed["metadata"],
     )
     return commit, blocks
+
+
+class _TooDeepError(ValueError):
+    """A document is nested too deeply."""
+
+
+def _parse(text: str) -> Any:
+    """What the JSON of a commit says.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply for what is done with it, on any Python.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise _TooDeepError(_TOO_DEEP) from error
+    level = [document] if text.count("{") + text.count("[") > METADATA_LIMIT_LEVELS else []
+    for _ in range(METADATA_LIMIT_LEVELS + 1):  # the document is one more than its metadata
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [each for part in parts for each in part if isinstance(each, (dict, list))]
+    if level:
+        raise _TooDeepError(_TOO_DEEP)
+    return document
 
 
 def _checked_text(what: str, text: str) -> str:
@@ -210,7 +239,7 @@ def read(cid: Cid, blocks: BlockStore) -> Commit:
     """
     links = {link.name: link for link in _links(cid, blocks)}
     try:
-        document = json.loads(read_file(links["commit.json"].cid, blocks))
+        document = _parse(read_file(links["commit.json"].cid, blocks).decode("utf-8"))
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r} is not {FORMAT}")
         parents: tuple[str, ...] = ()

@@ -28,6 +28,9 @@ from versioned_zarr.repository.merge import Resolve, check_resolve, merge_trees
 from versioned_zarr.repository.revisions import resolve_commit
 from versioned_zarr.repository.stores import Stores
 
+_QUOTED_CHARACTERS = 200
+"""So much of a message's first line is quoted by the message of its revert."""
+
 
 def merge(
     stores: Stores,
@@ -119,7 +122,10 @@ def revert(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
     """See `Repository.revert`."""
     check_resolve(resolve)
     commit = resolve_commit(stores, ref)
-    draft = Draft(f'Revert "{commit.summary}"\n\nThis reverts commit {commit.cid}.', why="revert")
+    subject = commit.summary
+    if len(subject) > _QUOTED_CHARACTERS:
+        subject = f"{subject[:_QUOTED_CHARACTERS]}…"
+    draft = Draft(f'Revert "{subject}"\n\nThis reverts commit {commit.cid}.', why="revert")
     return _replay(stores, branch, commit.tree, _parent_tree(stores, commit), draft, resolve)
 
 
