@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote
 
@@ -17,11 +18,14 @@ from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.errors import (
     InvalidInputError,
+    InvalidRefError,
     InvalidUrlError,
+    RefNotFoundError,
     RepositoryNotFoundError,
 )
 from versioned_zarr.history import commit as commits
-from versioned_zarr.history.refs import HEADS, create_or_explain
+from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.refs import HEADS, TAGS, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
@@ -35,8 +39,9 @@ from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.selection import Selection
 from versioned_zarr.repository.sending import OnMoving
+from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Storage
-from versioned_zarr.urls import User, split_url, take_user, without_user
+from versioned_zarr.urls import User, check_characters, split_url, take_user, tidied, without_user
 
 
 class Options(TypedDict, total=False):
@@ -119,9 +124,9 @@ def create(
     place, _ = _place(url, options)
     function = hash_function(hash)
     _check_verify(verify)
+    _check_free(place, hash)  # before anything is made there, the lock included
     with place.storage.lock("create"):
-        if not is_begun(place, hash):
-            place.check_free()
+        _check_free(place, hash)
         if place.has_history:
             place.write_marker(encode_marker(hash))
             return open(url, verify=verify, **options)
@@ -144,6 +149,16 @@ def create(
         place.write_marker(encode_marker(hash))
         place.storage.delete(BEGUN)
     return open(url, verify=verify, **options)
+
+
+def _check_free(place: Place, hash_name: str) -> None:
+    """Make sure that a repository can be made at a place, or was begun there.
+
+    Raises:
+        AlreadyExistsError: there is something else.
+    """
+    if not is_begun(place, hash_name):
+        place.check_free()
 
 
 def open(  # noqa: A001 - the public name is vz.open
@@ -234,21 +249,64 @@ def clone(
         raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
     selection = Selection(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source.stores, selection)
+    if refs is not None:
+        _check_refs(source, [refs] if isinstance(refs, str) else refs)
     place, _ = _place(dst, {})
+    _to_begin(dst, place, source.hash, selection)  # before anything is made there, as in `create`
     with place.storage.lock("create"):
-        try:
-            check_begun(open(dst).stores, selection)
-        except RepositoryNotFoundError:
-            stores = place.stores(hash_function(source.hash), "network")
-            if begun(stores) is None:
-                place.check_free()
-            else:
-                check_begun(stores, selection)
+        stores = _to_begin(dst, place, source.hash, selection)
+        if stores is not None:
             begin(stores, selection)
             place.write_marker(encode_marker(source.hash))
     copy = open(dst)
     fill(copy.stores, src, refs, progress=progress)
     return copy
+
+
+def _to_begin(
+    dst: str | os.PathLike[str], place: Place, hash_name: str, selection: Selection
+) -> Stores | None:
+    """The parts of a clone that is still to be made a repository; None where it is one.
+
+    Raises:
+        AlreadyExistsError: there is something that is no such clone.
+    """
+    try:
+        check_begun(open(dst).stores, selection)
+    except RepositoryNotFoundError:
+        stores = place.stores(hash_function(hash_name), "network")
+        if begun(stores) is None:
+            place.check_free()
+        else:
+            check_begun(stores, selection)
+        return stores
+    return None
+
+
+def _check_refs(source: BlockRepository, refs: Sequence[str]) -> None:
+    """Make sure that a repository has these branches and tags, and that one is a branch.
+
+    Raises:
+        RefNotFoundError: it lacks one.
+        InvalidRefError: none is a branch, or one cannot be read.
+    """
+    branches, tags = source.branches, source.tags
+    found = {
+        ref: {
+            kind
+            for kind, names in ((HEADS, branches), (TAGS, tags))
+            if {ref, check_ref_name(ref).removeprefix(f"{kind}/")} & {*names}
+        }
+        for ref in refs
+    }
+    for ref, kinds in found.items():
+        if not kinds:
+            there = ", ".join(map(repr, islice(branches, 8))) or "none"
+            raise RefNotFoundError(
+                f"no branch or tag {ref!r} in {source.url!r}; branches there: {there}", ref=ref
+            )
+    if not any(HEADS in kinds for kinds in found.values()):
+        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
 
 
 def _reopen(url: str, verify: Verify, options: Options) -> BlockRepository:
@@ -267,11 +325,10 @@ def _place(url: str | os.PathLike[str], options: Options) -> tuple[Place, Option
         shown = repr(given) if not given else f"of {type(given).__name__}"
         raise InvalidUrlError(f"a repository's place must be a path or a URL, not {shown}", url="")
     text = given
-    if "\0" in text:
-        shown = without_user(text)
-        raise InvalidUrlError(f"a path cannot hold a NUL byte: {shown!r}", url=shown)
+    check_characters(text)
     is_path = os.path.exists(text)
-    text = text if is_path else spelled_out(text)
+    if not is_path:
+        text = spelled_out(tidied(text) if isinstance(url, str) else text)
     if _SCHEME.match(text) and not is_path:
         scheme = split_url(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):

@@ -1,10 +1,11 @@
-"""URLs with a user and password in them: taken out of what is shown, and told where they are wrong.
+"""URLs as people write them: what is wrong with one is told, and users and passwords are not shown.
 
 Reads text alone. Rules: RFC 3986 section 3.2.1, and section 2.1 for what has to be encoded there.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -13,7 +14,15 @@ from versioned_zarr.errors import InvalidUrlError
 
 _LOCAL: Final = ("file:", "memory:")
 _BEFORE_HOST: Final = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*:/*|//|(?:ipfs\+)?/(?:ip[46]|ip6zone|dns[46]?|dnsaddr)/"
+    r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/*|(?:[A-Za-z][A-Za-z0-9+.-]*)?//"
+    r"|(?:ipfs\+)?/(?:ip[46]|ip6zone|dns[46]?|dnsaddr)/)"
+)
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|ipfs\+/")
+_GONE_WRONG: Final = re.compile(
+    r"(?!\.{0,2}/(?!/))"  # what begins so is a path
+    r"(?:[^/]*//[^/@]*:.*@"
+    r"|\W*(?:(?:ipfs\+)?https?|ipfs|ipns|lakefs|s3|gs|az|abfs|file|memory):?//)",
+    re.IGNORECASE | re.DOTALL,
 )
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d+$)?")
 _HIGHEST_PORT: Final = 65535
@@ -38,7 +47,7 @@ def without_user(text: str) -> str:
     's3://node/x'
     """
     found = _BEFORE_HOST.match(text)
-    if found is None or text.lower().startswith(_LOCAL):
+    if found is None or text.lstrip().lower().startswith(_LOCAL):
         return text
     rest = text[found.end() :]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -51,6 +60,47 @@ def without_user(text: str) -> str:
         known = _HOST.match(host)
         rest = (known.group() if known else "") + rest[len(host) :]
     return text[: found.end()] + rest
+
+
+def tidied(text: str) -> str:
+    """The text of a place without the space around a URL; a path comes back unchanged.
+
+    >>> tidied(" memory://scratch"), tidied(" a folder")
+    ('memory://scratch', ' a folder')
+
+    Raises:
+        InvalidUrlError: it looks like a URL, and would be read as a path; shows no user or
+            password.
+    """
+    bare = text.strip()
+    if _URL.match(bare):
+        return bare
+    if _GONE_WRONG.match(bare):
+        before, slashes, rest = bare.partition("//")
+        shown = f"{before}{slashes}{rest[rest.rfind('@') + 1 :]}"
+        raise InvalidUrlError(
+            f"{shown!r} looks like a URL and is none: one begins with its scheme, a colon and two "
+            "slashes, as in ipfs+http://HOST:PORT/NAME; write ./ before a path that is meant",
+            url=shown,
+        )
+    return text
+
+
+def check_characters(text: str) -> None:
+    """Make sure that a file can be called so.
+
+    Raises:
+        InvalidUrlError: it holds a NUL byte, or is no Unicode.
+    """
+    shown = without_user(text)
+    if "\0" in text:
+        raise InvalidUrlError(f"a path cannot hold a NUL byte: {shown!r}", url=shown)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise InvalidUrlError(
+            f"a path must be Unicode text, and {shown!r} is none: {error.reason}", url=shown
+        ) from error
 
 
 def split_url(text: str) -> SplitResult:

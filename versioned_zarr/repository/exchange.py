@@ -48,9 +48,11 @@ class Exchange:
         Raises:
             BranchMovedError: a branch there has commits that this one lacks, or the lease is over.
             AlreadyExistsError: a tag there is at another commit.
+            RepositoryNotFoundError: there is neither such a remote nor a repository.
             InvalidInputError: the other one names blocks with another hash function.
             CorruptBlockError: a block here is damaged; no ref was moved.
         """
+        self.remotes.check_name(to)
         return transfer.push(
             self.stores, to, refs, force_with_lease=force_with_lease, progress=progress
         )
@@ -74,10 +76,12 @@ class Exchange:
             progress: called after each batch that was stored.
 
         Raises:
+            RepositoryNotFoundError: there is neither such a remote nor a repository.
             RefNotFoundError: it has no such ref.
             AlreadyExistsError: a tag that was asked for is another one here.
             InvalidInputError: it names blocks with another hash function.
         """
+        self.remotes.check_name(source)
         return transfer.fetch(self.stores, source, refs, progress=progress)
 
     def pull(
@@ -99,8 +103,10 @@ class Exchange:
 
         Raises:
             ConflictError: both sides changed the same; what was fetched stays fetched.
+            RepositoryNotFoundError: there is neither such a remote nor a repository.
             RefNotFoundError: it has no such branch.
         """
+        self.remotes.check_name(source)
         return transfer.pull(self.stores, source, refs, resolve=resolve, progress=progress)
 
     def export_car(

@@ -18,12 +18,13 @@ from versioned_zarr.errors import (
     InvalidRefError,
     InvalidUrlError,
     NotFoundError,
+    RepositoryNotFoundError,
 )
 from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import REMOTES
 from versioned_zarr.ipld.multiaddr import spelled_out
 from versioned_zarr.repository.stores import Stores
-from versioned_zarr.urls import without_user
+from versioned_zarr.urls import check_characters, tidied, without_user
 
 FILE = "remotes.json"
 ORIGIN = "origin"
@@ -42,11 +43,12 @@ class Remotes(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         urls = self._read()
         if name not in urls:
-            known = ", ".join(repr(each) for each in sorted(urls)) or "none"
-            raise NotFoundError(
-                f"no remote {name!r} in {self._stores.storage.url!r}; there are {known}"
-            )
+            raise NotFoundError(self._lacks(name, urls))
         return urls[name]
+
+    def _lacks(self, name: str, urls: Mapping[str, str]) -> str:
+        known = ", ".join(repr(each) for each in sorted(urls)) or "none"
+        return f"no remote {name!r} in {self._stores.storage.url!r}; there are {known}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._read()))
@@ -101,6 +103,22 @@ class Remotes(Mapping[str, str]):
             if ref.startswith(f"{name}/") and entry is not None:
                 refs.swap(REMOTES, ref, entry.commit, None, f"remote: removed {name}")
 
+    def check_name(self, place: str | os.PathLike[str]) -> None:
+        """Make sure that a word, where a place is asked for, is a name, a path or a URL.
+
+        Raises:
+            RepositoryNotFoundError: it is none.
+        """
+        if not isinstance(place, str) or not place or {"/", "\0"} & {*place}:
+            return
+        urls = self._read()
+        if place not in urls and not _SCHEME.match(place.strip()) and not os.path.lexists(place):
+            raise RepositoryNotFoundError(
+                f"{self._lacks(place, urls)}; remotes.add({place!r}, URL) adds it, or give a path "
+                "or URL",
+                url=place,
+            )
+
     def name_of(self, url: str) -> str | None:
         """The name of a URL, if it has one."""
         return next((name for name, each in self.items() if each == absolute(url)), None)
@@ -128,13 +146,15 @@ def absolute(url: str | os.PathLike[str]) -> str:
     """A URL that means the same in every folder, and is the same however it was written.
 
     Raises:
-        InvalidUrlError: it holds a password, or a multiaddr that cannot be read.
+        InvalidUrlError: it holds a password, or cannot be read.
     """
     text = os.fspath(url)
     if not text:
         raise InvalidUrlError("a remote needs a path or a URL", url=text)
+    check_characters(text)
     is_path = os.path.exists(text)
-    text = text if is_path else spelled_out(text)
+    if not is_path:
+        text = spelled_out(tidied(text) if isinstance(url, str) else text)
     if is_path or not _SCHEME.match(text):
         return Path(os.path.abspath(text)).as_uri()
     shown = without_user(text)

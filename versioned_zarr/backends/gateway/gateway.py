@@ -289,7 +289,9 @@ def _read(base_url: str) -> tuple[str, User | None]:
     """
     bare, user = take_user(base_url) if "//" in base_url else (base_url, None)
     if why_not(bare) or not _FORM.fullmatch(bare):
-        shown = without_user(base_url if "//" in base_url else f"//{base_url}").removeprefix("//")
+        shown = without_user(base_url)
+        if "//" not in base_url:
+            shown = without_user(f"//{shown}").removeprefix("//")
         raise InvalidUrlError(
             f"{shown!r} is no gateway; give its base URL, as http://127.0.0.1:8080, or "
             "its multiaddr, as /ip4/127.0.0.1/tcp/8080",
