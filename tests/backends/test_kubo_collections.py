@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
+from tests.servers.proxy import proxy
 from versioned_zarr.backends.kubo import KuboBlocks, refs
+from versioned_zarr.ipld.cid import Cid
 
 pytestmark = pytest.mark.compat
 
@@ -247,3 +250,71 @@ def test_a_branch_goes_back_where_blocks_were_taken_after_its_move(
     assert there.branches["main"] == commit
     repository.tags.create("t")
     assert there.fsck().is_clean
+
+
+def lose(node: Daemon, blocks: KuboBlocks, data: bytes) -> Cid:
+    """The CID of a block that a node had, and has no more."""
+    cid = blocks.hash.raw(data)
+    node.ipfs("block", "rm", blocks.client.put_block(data))
+    return cid
+
+
+def test_a_reader_waits_for_what_a_writer_sends_again(node: Daemon, url: str) -> None:
+    vz.create(url)
+    blocks = vz.open(url, cache_bytes=0).stores.blocks
+    assert isinstance(blocks, KuboBlocks)
+    data = os.urandom(100)
+    cid = lose(node, blocks, data)
+    sending = threading.Timer(0.2, blocks.client.put_block, [data])
+    sending.start()
+    assert blocks.get(cid) == data
+    sending.join()
+
+
+def test_what_is_lost_is_waited_for_once(node: Daemon, url: str) -> None:
+    vz.create(url)
+    with proxy(node.rpc) as between:
+        blocks = vz.open(url.replace(node.rpc, between.url), cache_bytes=0).stores.blocks
+        assert isinstance(blocks, KuboBlocks)
+        asked = []
+        for _ in range(3):
+            cid = lose(node, blocks, os.urandom(100))
+            between.requests.clear()
+            with pytest.raises(vz.BlockNotFoundError):
+                blocks.get(cid)
+            asked.append(sum(b"block/get" in request for request in between.requests))
+    assert asked == [7, 1, 1]
+
+
+def test_readers_see_nothing_of_a_node_that_collects_all_the_time(
+    node: Daemon, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = vz.create(url)
+    with repository.session(message="first") as session:
+        session.write("a/0", b"0")
+    with monkeypatch.context() as patched:
+        patched.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "reader"))
+        reader = vz.open(url, cache_bytes=0)
+    is_over = threading.Event()
+
+    def collect() -> None:
+        while not is_over.is_set():
+            node.ipfs("repo", "gc")
+
+    def write() -> None:
+        for number in range(1, 16):
+            with suppress(vz.CollectedError), repository.session(message="x") as session:
+                session.write(f"a/{number}", os.urandom(3000))
+        is_over.set()
+
+    threads = [threading.Thread(target=each) for each in (collect, write)]
+    for thread in threads:
+        thread.start()
+    rounds = 0
+    while not is_over.is_set():
+        snapshot = reader.checkout()
+        assert len(dict(snapshot.mapping)) >= 1
+        rounds += 1
+    for thread in threads:
+        thread.join()
+    assert rounds

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
@@ -31,6 +32,9 @@ from versioned_zarr.storage import Bytes
 
 MEMORY_BYTES = 64 << 20
 _ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.6
+_IN_VAIN_FOR_S = 60.0
 
 
 class KuboBlocks:
@@ -63,6 +67,7 @@ class KuboBlocks:
         self._guard = threading.Lock()
         self._at_work = threading.local()
         self._expected: dict[Cid, tuple[int, Future[None]]] = {}
+        self._in_vain_until_s = 0.0
 
     # Reading
 
@@ -93,11 +98,28 @@ class KuboBlocks:
         del size_bytes
         try:
             came[cid] = self._fetcher.fetch(cid)
-        except BlockNotFoundError:
+        except BlockNotFoundError as error:
             found = self._complete(cid)
-            if found is None:
-                raise
-            came[cid] = found
+            came[cid] = self._fetch_later(cid, error) if found is None else found
+
+    def _fetch_later(self, cid: Cid, error: BlockNotFoundError) -> memoryview:
+        """A block that the node lacks now.
+
+        A collection may have taken it from a writer that has moved a ref to it, and sends it again.
+
+        Raises:
+            BlockNotFoundError: it did not come.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while time.monotonic() >= self._in_vain_until_s:
+            self.client.wait_for_gc()
+            time.sleep(pause_s)
+            with contextlib.suppress(BlockNotFoundError):
+                return self._fetcher.fetch(cid)
+            pause_s *= 2
+            if pause_s > _LONGEST_PAUSE_S:  # it is lost, and others with it, as a rule
+                self._in_vain_until_s = time.monotonic() + _IN_VAIN_FOR_S
+        raise error
 
     def _complete(self, cid: Cid) -> memoryview | None:
         """A block that a partial copy lacks, from its origin; None for any other."""
