@@ -9,8 +9,11 @@ def main() -> None:
     """Run the command line; needs the extra `cli`."""
     try:
         from versioned_zarr.cli.app import run
+
+        run()
+    except KeyboardInterrupt:  # while modules are imported; a command says so itself
+        sys.exit(130)
     except ImportError as error:
         if error.name not in ("click", "rich"):
             raise
         sys.exit("vz: the command line needs click and rich: pip install 'versioned-zarr[cli]'")
-    run()

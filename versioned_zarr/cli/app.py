@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 import warnings
+from typing import Any
 
 import click
 from rich.console import Console
 
 import versioned_zarr as vz
 from versioned_zarr.cli import history, keeping, network, refs, serve, transfer, values
-from versioned_zarr.cli.output import Context, print_conflicts
+from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, print_conflicts
 from versioned_zarr.urls import without_user
 
 EXIT_FAILURE = 1
 EXIT_CONFLICT = 3
-EXIT_INTERRUPTED = 130
+
+_CONTROLS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*")
+_ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
+# What errors advise whoever calls the API, and what does the same here.
+_WORDS = (
+    (re.compile(r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) makes one"), "'vz init' makes one"),
+    (re.compile(r"remotes\.add\('([^']*)', URL\)"), r"'vz remote add \1 URL'"),
+    (re.compile(r"force_with_lease='([^']*)'"), r"--lease \1"),
+    (re.compile(r"force_with_lease"), "--force-with-lease"),
+)
+
+
+class Interrupted(click.ClickException):
+    """The user interrupted a command; as an error of click's, which makes an empty line of it."""
+
+    exit_code = EXIT_INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; run the command again to go on")
+
+
+class Commands(click.Group):
+    """The group of all commands, which says when one of them was interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run what the words of the command line ask for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed (or fsck found damage), 2 wrong usage, 3 conflicts, "
     "130 interrupted.",
@@ -58,6 +91,9 @@ def completion(shell: str) -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run `vz` and leave with its exit code; errors are one line on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
@@ -67,13 +103,13 @@ def run(arguments: list[str] | None = None) -> None:
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
+        if _is_help(error):
+            error.show()
+            sys.exit(error.exit_code)
         context = error.ctx if isinstance(error, click.UsageError) else None
         hint = "" if context is None else f"; see '{context.command_path} --help'"
         _say(f"{_shown(error.format_message(), words).rstrip('.')}{hint}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("interrupted; run the command again to go on")
-        sys.exit(EXIT_INTERRUPTED)
     except vz.ConflictError as error:
         print_conflicts(error.conflicts, as_json="--json" in words)
         _say(_shown(str(error).partition(":\n")[0], words))
@@ -89,8 +125,19 @@ def _shown(message: str, words: list[str]) -> str:
         for url in (word, word.partition("=")[2]):
             if not os.path.exists(url):
                 message = message.replace(url, without_user(url)) if url else message
+    for pattern, here in _WORDS:
+        message = pattern.sub(here, message)
     return message
 
 
+def _is_help(error: click.ClickException) -> bool:
+    """Whether a group was called without a command; click says so from 8.2 on."""
+    kind = getattr(click.exceptions, "NoArgsIsHelpError", None)
+    return kind is not None and isinstance(error, kind)
+
+
 def _say(message: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"vz: {message}", markup=False)
+    """Say something in one line, whatever a server or a file put into it."""
+    line = _CONTROLS.sub(" ", _ESCAPES.sub("", message)).strip()
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console.print(f"vz: {line}", markup=False)

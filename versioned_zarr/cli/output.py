@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ import versioned_zarr as vz
 from versioned_zarr.interfaces.transfer import OnProgress, Progress
 from versioned_zarr.ipld.pasted import is_address
 from versioned_zarr.repository.marker import MARKER
+
+EXIT_INTERRUPTED = 130
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,12 +87,13 @@ branch_option = click.option(
 
 def console() -> Console:
     """Where results go."""
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, emoji=False)
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON, indented."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Print data as JSON, indented; with escapes of JSON's own where letters cannot be printed."""
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    click.echo(json.dumps(data, indent=2, ensure_ascii=not is_unicode))
 
 
 def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:

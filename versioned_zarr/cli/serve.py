@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import versioned_zarr as vz
-from versioned_zarr.cli.output import Context, console, with_repository
+from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, with_repository
 from versioned_zarr.interfaces.web import serve as serve_repository
 
 
@@ -51,7 +51,12 @@ def serve(
     def say(url: str) -> None:
         console().print(f"serving {repository.url} at {url}", markup=False)
 
-    serve_repository(repository, refs=refs or None, cors=cors, host=host, port=port, on_ready=say)
+    try:
+        serve_repository(
+            repository, refs=refs or None, cors=cors, host=host, port=port, on_ready=say
+        )
+    except KeyboardInterrupt:  # how serving ends
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 COMMANDS = [serve]

@@ -92,6 +92,8 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 
     REF may be an address on IPFS, as for `vz ls`.
     """
+    if sys.stdout is None:
+        raise click.ClickException("standard output is closed, and the value would go there")
     sys.stdout.buffer.write(context.snapshot(ref, gateways).read(key))
     sys.stdout.buffer.flush()
 
