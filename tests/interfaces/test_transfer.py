@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces import transfer
+from versioned_zarr.interfaces import sources
 from versioned_zarr.interfaces.transfer import (
     LargeTransferWarning,
     Progress,
@@ -87,13 +88,73 @@ def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: P
     assert repository.sessions() == []
 
 
+def interrupted(repository: vz.Repository, plain: Path, **options: Any) -> None:
+    """An import that stops after four values."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.keys >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_zarr(repository, plain, workers=1, on_progress=interrupt, **options)
+
+
+def write(repository: vz.Repository, **values: bytes) -> None:
+    with repository.session(message="write") as session:
+        for key, value in values.items():
+            session.write(key.replace("__", "/"), value)
+
+
+def test_an_import_of_the_same_leaves_no_session(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    import_zarr(repository, plain, path="x")
+    with pytest.raises(vz.NothingToCommitError):
+        import_zarr(repository, plain, path="x", overwrite=True)
+    assert repository.sessions() == []
+    write(repository, x__note=b"1")
+    import_zarr(repository, plain, path="x", overwrite=True)
+    assert dict(repository.checkout().path("x").mapping) == files_of(plain)
+
+
+def test_an_import_does_not_go_on_over_what_came_since(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    write(repository, x__note=b"1", elsewhere=b"1")
+    interrupted(repository, plain, path="x", overwrite=True)
+    write(repository, x__note=b"2", x__other=b"1")
+    import_zarr(repository, plain, path="x", overwrite=True)
+    assert dict(repository.checkout().path("x").mapping) == files_of(plain)
+    assert repository.sessions() == []
+
+
+def test_an_import_goes_on_where_the_branch_moved_elsewhere(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    interrupted(repository, plain, path="x")
+    write(repository, elsewhere=b"1")
+    seen: list[int] = []
+    import_zarr(
+        repository, plain, path="x", on_progress=lambda progress: seen.append(progress.keys)
+    )
+    assert seen[0] >= 4
+    assert dict(repository.checkout().path("x").mapping) == files_of(plain)
+
+
+def test_an_import_that_goes_on_replaces_nothing_unasked(plain: Path, tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    interrupted(repository, plain, path="x")
+    write(repository, x__note=b"1")
+    with pytest.raises(vz.AlreadyExistsError, match="overwrite"):
+        import_zarr(repository, plain, path="x")
+    import_zarr(repository, plain, path="x", overwrite=True)
+    assert dict(repository.checkout().path("x").mapping) == files_of(plain)
+
+
 @pytest.mark.parametrize("is_told", [True, False])
 def test_an_import_takes_nothing_of_another_state_of_its_source(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
 ) -> None:
     """Values of the same length, as uncompressed chunks have, and keys that are gone."""
     if not is_told:
-        monkeypatch.setattr(transfer, "_CHANGES", ())
+        monkeypatch.setattr(sources, "CHANGES", ())
     repository = vz.create(tmp_path / "r.vz")
 
     def interrupt(progress: Progress) -> None:
@@ -207,6 +268,6 @@ def test_a_damaged_block_does_not_leave_the_repository(plain: Path, tmp_path: Pa
 def test_a_large_import_says_how_large(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("versioned_zarr.interfaces.transfer.LARGE_BYTES", 100)
+    monkeypatch.setattr("versioned_zarr.interfaces.importing.LARGE_BYTES", 100)
     with pytest.warns(LargeTransferWarning, match="GB"):
         import_zarr(vz.create(tmp_path / "r.vz"), plain)

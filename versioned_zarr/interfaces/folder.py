@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, to_text
 from versioned_zarr.tree.build import WorkTree
@@ -38,6 +41,7 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
 
     Raises:
         FileNotFoundError: there is nothing.
+        InvalidInputError: see `files_below`.
         InvalidKeyError: a file's name can be no key.
     """
     function = hash_function(hash_name)
@@ -50,11 +54,40 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
     empty = unixfs.directory([])
     nodes[function.dag_pb(empty)] = empty
     tree: WorkTree[_Leaf] = WorkTree(Trees(nodes, function), function.dag_pb(empty))
-    for folder, _, names in os.walk(root, followlinks=True):
+    for file, _ in files_below(root):
+        tree.set(file.relative_to(root).as_posix(), _leaf(file, function))
+    return to_text(tree.flush(lambda cid, block: None).cid)
+
+
+def files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files in a folder and below it; symbolic links are followed.
+
+    Raises:
+        InvalidInputError: a symbolic link leads to a folder that it lies in, or what lies there is
+            neither file nor folder.
+        OSError: a folder cannot be listed, or a symbolic link leads nowhere.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
+        state = os.stat(folder)
+        place = state.st_dev, state.st_ino
+        passed = above.pop(folder, frozenset())
+        if place in passed:
+            raise InvalidInputError(
+                f"{folder!r} leads back to a folder that it lies in; remove that symbolic link"
+            )
+        passed |= {place}
+        above.update((os.path.join(folder, name), passed) for name in folders)
         for name in names:
             file = Path(folder, name)
-            tree.set(file.relative_to(root).as_posix(), _leaf(file, function))
-    return to_text(tree.flush(lambda cid, block: None).cid)
+            state = file.stat()
+            if not stat.S_ISREG(state.st_mode):
+                raise InvalidInputError(f"{str(file)!r} is neither a file nor a folder; remove it")
+            yield file, state
 
 
 def _leaf(file: Path, function: HashFunction) -> _Leaf:

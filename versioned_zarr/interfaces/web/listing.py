@@ -15,7 +15,7 @@ from versioned_zarr.interfaces.web.answers import answer_stream
 from versioned_zarr.interfaces.web.offer import Offer
 from versioned_zarr.ipld.cid import Cid, to_text
 
-_VERSION: Final = "1"
+_VERSION: Final = "2"
 """Changes when what the pages say changes, so that caches ask again."""
 # Nothing on these pages runs or loads anything.
 _POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
@@ -97,8 +97,9 @@ def _html(title: str, found: Iterable[Entry]) -> Iterator[bytes]:
     ).encode()
     for name, kind, cid, size, path in found:
         end = "" if kind == "value" else "/"
-        # "./" keeps a name with a colon from being taken for a URL of its own.
-        target = f"./{quote(path, safe='')}{end}"
+        # Programs take what begins so for the URL of another place, and "./" for part of a name.
+        before = "./" if path.startswith("http") else ""
+        target = f"{before}{quote(path, safe='')}{end}"
         shown = "" if size is None else f"{size:,}"
         yield (
             f'<tr><td><a href="{target}">{_text(name)}{end}</a><td>{kind}<td>{shown}'

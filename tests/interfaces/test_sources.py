@@ -1,0 +1,199 @@
+"""Plain Zarr is imported from wherever it lies, under the names that it has there."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import zarr
+
+import versioned_zarr as vz
+from tests.interfaces.web.served import serving
+from versioned_zarr.interfaces.folder import cid_of_folder
+from versioned_zarr.interfaces.transfer import import_zarr
+from versioned_zarr.repository.repository import BlockRepository
+
+ODD = ("a b", "é", "p%20q", "x#y", "q?r", "a:b", "s&t")
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    folder = tmp_path / "plain.zarr"
+    group = zarr.create_group(str(folder))
+    for name in ODD:
+        group.create_array(name, shape=(2,), dtype="i4")[:] = 1
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> BlockRepository:
+    return vz.create(tmp_path / "r.vz")
+
+
+def check_import(repository: BlockRepository, source: Any, plain: Path) -> None:
+    """An import has the CID of the folder it is a copy of."""
+    import_zarr(repository, source, path="x")
+    assert repository.checkout().path("x").cid == cid_of_folder(plain)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder, and tells nobody."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving_folder(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_web_server_of_files(repository: BlockRepository, plain: Path, end: str) -> None:
+    with serving_folder(plain.parent) as url:
+        check_import(repository, f"{url}/plain.zarr{end}", plain)
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_what_is_served_here(
+    repository: BlockRepository, plain: Path, tmp_path: Path, end: str
+) -> None:
+    shutil.copytree(plain / "é", plain / "http_data")
+    served = vz.create(tmp_path / "served.vz")
+    import_zarr(served, plain)
+    with serving(served) as port:
+        check_import(repository, f"http://127.0.0.1:{port}/main{end}", plain)
+
+
+def test_a_web_server_with_links_to_other_views_of_a_list(
+    repository: BlockRepository, plain: Path
+) -> None:
+    names = [path.name for path in plain.iterdir()]
+    page = "".join(f'<a href="{name}">{name}</a>' for name in ("?C=N;O=D", "zarr.json"))
+    (plain / "index.html").write_text(f'<a href="/">up</a>{page}')
+    with serving_folder(plain.parent) as url:
+        import_zarr(repository, f"{url}/plain.zarr/")
+    assert len(names) > 1
+    assert list(repository.checkout().keys()) == ["zarr.json"]
+
+
+def test_a_zip_file(repository: BlockRepository, plain: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        for path in plain.rglob("*"):
+            file.write(path, path.relative_to(plain))
+    check_import(repository, f"zip://::{tmp_path}/z.zip", plain)
+
+
+def test_the_root_of_another_repository(
+    repository: BlockRepository, plain: Path, tmp_path: Path
+) -> None:
+    other = vz.create(tmp_path / "other.vz")
+    import_zarr(other, plain)
+    other.tags.create("v3")
+    check_import(repository, f"vzarr://v3@/::{other.url}", plain)
+    (message,) = [commit.message for commit in repository.log()][:-1]
+    assert message == f"Import vzarr://v3@/::{other.url}"
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "http://me:s3cret@127.0.0.1:9/x",
+        "http://me::s3cret@127.0.0.1:9/x",
+        "zip://::http://me:s3cret@127.0.0.1:9/x",
+        "simplecache::http://me:s3cret@127.0.0.1:9/x",
+        "vzarr://v3@/x::ipfs+http://me:s3cret@127.0.0.1:9/x",
+    ],
+)
+def test_a_password_is_not_shown(repository: BlockRepository, chain: str) -> None:
+    with pytest.raises(vz.VersionedZarrError) as info:
+        import_zarr(repository, chain)
+    failure: BaseException | None = info.value
+    while failure is not None:
+        assert "s3cret" not in str(failure)
+        failure = failure.__cause__ or failure.__context__
+
+
+def test_memory(repository: BlockRepository, plain: Path) -> None:
+    files = fsspec.filesystem("memory")
+    files.put(str(plain), "/of_sources", recursive=True)
+    check_import(repository, "memory://of_sources", plain)
+
+
+@pytest.mark.parametrize("name", ["data:v1.zarr", "a::b.zarr", "file:x", "s3:x", "a%20b", "-x"])
+def test_a_folder_whose_name_looks_like_a_url(
+    repository: BlockRepository,
+    plain: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    shutil.copytree(plain, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    check_import(repository, name, plain)
+    with pytest.raises(vz.NothingToCommitError):
+        import_zarr(repository, Path(name), path="x", overwrite=True)
+
+
+def test_symbolic_links_are_followed(
+    repository: BlockRepository, plain: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(plain, other)
+    (plain / "linked").symlink_to(other)
+    (plain / "a_file").symlink_to("zarr.json")
+    check_import(repository, plain, plain)
+    assert "x/linked/zarr.json" in repository.checkout().mapping
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_a_symbolic_link_to_where_it_lies_is_refused(
+    repository: BlockRepository, plain: Path, target: str
+) -> None:
+    (plain / "loop").symlink_to(target)
+    for work in (partial(import_zarr, repository), cid_of_folder):
+        with pytest.raises(vz.InvalidInputError, match="leads back to a folder"):
+            work(plain)
+    assert repository.sessions() == []
+
+
+def test_a_symbolic_link_to_nothing_is_an_error_of_ours(
+    repository: BlockRepository, plain: Path
+) -> None:
+    (plain / "dangling").symlink_to("nowhere")
+    with pytest.raises(vz.StorageError, match="dangling"):
+        import_zarr(repository, plain)
+
+
+def test_a_server_that_cannot_be_reached_is_not_an_empty_folder(
+    repository: BlockRepository,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(vz.StorageError, match=r"cannot list .* connect"):
+        import_zarr(repository, f"http://127.0.0.1:{port}/x")
+
+
+def test_a_broken_archive_is_an_error_of_ours(repository: BlockRepository, tmp_path: Path) -> None:
+    (tmp_path / "bad.zip").write_text("x")
+    with pytest.raises(vz.StorageError, match=r"bad\.zip.*zip file"):
+        import_zarr(repository, f"zip://::{tmp_path}/bad.zip")
+    with pytest.raises(vz.NotFoundError, match=r"nope\.zip"):
+        import_zarr(repository, f"zip://::{tmp_path}/nope.zip")
