@@ -43,6 +43,13 @@ class Interrupted(click.ClickException):
 class Commands(click.Group):
     """The group of all commands, which says when one of them was interrupted."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the words of the command line."""
+        try:
+            return super().make_context(*arguments, **options)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run what the words of the command line ask for."""
         try:
