@@ -142,3 +142,29 @@ def test_what_cannot_be_a_part_is_refused(ours: BlockRepository, tmp_path: Path)
     with pytest.raises(vz.KeyNotFoundError, match="'tos'"):
         vz.clone(ours.url, place(tmp_path), paths=["tos"])
     assert not place(tmp_path).exists()
+
+
+def test_zarr_does_not_take_what_is_absent_for_what_never_was(
+    ours: BlockRepository, tmp_path: Path
+) -> None:
+    zarr = pytest.importorskip("zarr", minversion="3.1")
+    source = vz.clone(ours.url, place(tmp_path, "source"))
+    with source.session(message="arrays") as session:
+        group = zarr.open_group(session.store)
+        for name, dtype in (("a", "f4"), ("b", "f8")):
+            group.create_array(name, shape=(4,), chunks=(2,), dtype=dtype)[:] = 1
+    copy = vz.clone(source.url, place(tmp_path), paths=["a"])
+    del source, session, group
+    os.rename(place(tmp_path, "source"), place(tmp_path, "gone"))
+    session = copy.session()
+    for make in (
+        lambda: "b" in zarr.open_group(session.store, mode="a"),
+        lambda: zarr.open_group(session.store, mode="a")["b"],
+        lambda: zarr.open_group(session.store, mode="a").require_array("b", shape=(9,), dtype="i4"),
+        lambda: zarr.open_array(session.store, path="b", mode="a", shape=(9,), dtype="i4"),
+        lambda: list(zarr.open_group(session.store).arrays()),
+    ):
+        with pytest.raises(vz.StorageError, match="its origin"):
+            make()
+    assert session.status().is_empty
+    assert zarr.open_array(session.store, path="a", mode="r")[:].sum() == 4

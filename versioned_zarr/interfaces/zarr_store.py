@@ -25,7 +25,12 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.config import config as zarr_config
 
 from versioned_zarr.blocks.store import NotNearError
-from versioned_zarr.errors import ReadOnlyError
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    ReadOnlyError,
+    RepositoryNotFoundError,
+    StorageError,
+)
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 
@@ -40,6 +45,7 @@ _NETWORK_THREADS = 32
 _WRITTEN_AT_ONCE = 24
 _AT_ONCE = "async.concurrency"
 _T = TypeVar("_T")
+_LOST = (BlockNotFoundError, RepositoryNotFoundError)
 
 
 class VersionedStore(Store):
@@ -53,6 +59,9 @@ class VersionedStore(Store):
 
     The first store of a process whose writes each wait for a server has zarr write 24 chunks at a
     time, by its setting `async.concurrency`, unless that was set to anything but zarr's own 10.
+
+    Where a block is lost, or the origin of a partial copy is gone, the error is a `StorageError`,
+    which zarr takes for no missing key.
 
     Args:
         view: the snapshot, which is read-only, or the session.
@@ -144,6 +153,8 @@ class VersionedStore(Store):
                     return self._read(found, prototype, byte_range)
         except NotNearError:
             pass
+        except _LOST as error:
+            raise self._lost(error) from error
         return await _in_thread(
             lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range),
             is_remote=blocks.is_remote,
@@ -157,10 +168,21 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """As `get`, on the caller's thread."""
-        found = self._view.find(key)
-        if found is None:
-            return None
-        return self._read(found, prototype or default_buffer_prototype(), byte_range)
+        try:
+            found = self._view.find(key)
+            if found is None:
+                return None
+            return self._read(found, prototype or default_buffer_prototype(), byte_range)
+        except _LOST as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> StorageError:
+        """What zarr is told of a block, or of an origin, that is not there.
+
+        Those errors are a KeyError and a FileNotFoundError, which zarr takes for a key that was
+        never written: it would say that an array is not there, or make it anew.
+        """
+        return StorageError(str(error), where=self._view.repository.url)
 
     def _read(
         self,
@@ -256,13 +278,16 @@ class VersionedStore(Store):
 
     async def _wait_for(self, answer: Callable[..., _T], *arguments: str) -> _T:
         """Answer inline what needs no network, else in a thread."""
-        if not self._blocks.is_remote:
-            return answer(*arguments)
         try:
-            with self._blocks.near():
+            if not self._blocks.is_remote:
                 return answer(*arguments)
-        except NotNearError:
-            return await _in_thread(lambda: answer(*arguments), is_remote=True)
+            try:
+                with self._blocks.near():
+                    return answer(*arguments)
+            except NotNearError:
+                return await _in_thread(lambda: answer(*arguments), is_remote=True)
+        except _LOST as error:
+            raise self._lost(error) from error
 
     # Writing
 
