@@ -18,6 +18,7 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
+from tests.servers.lakefs import LakefsServer
 from versioned_zarr.interfaces.filesystem import VersionedFileSystem
 from versioned_zarr.repository.repository import BlockRepository
 
@@ -100,6 +101,30 @@ def test_zarr_stores_by_url_are_written_by_other_processes(
     fsspec.url_to_fs(url)[0].commit()
     found = zarr.open_array(repository.checkout().store, path="air", mode="r")
     assert np.array_equal(found[:], range(4))
+
+
+@pytest.mark.compat
+def test_another_process_writes_into_a_session_on_lakefs(
+    lakefs: LakefsServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: Callable[..., Any],
+) -> None:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    url = lakefs.create().url
+    named = {
+        "host": lakefs.endpoint,
+        "username": lakefs.access_key_id,
+        "password": lakefs.secret_access_key,
+    }
+    files, _ = fsspec.url_to_fs(f"vzarr://main@/::{url}", lakefs=named)
+    files.pipe("a", b"1")
+    other(put, files, "b", b"2")
+    assert other(get, files, "a") == b"1"
+    files.commit()
+    assert (files.cat("a"), files.cat("b")) == (b"1", b"2")
+    assert other(get, files, "b") == b"2"
+    files.end_session(commit=False)
 
 
 def test_dask_processes_write_by_url(repository: BlockRepository) -> None:

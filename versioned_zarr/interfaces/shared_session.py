@@ -73,8 +73,7 @@ class SharedSession:
         session = self.found()
         if session is None or not (self._is_handed_on and self._is_own):
             return session
-        session.working.refresh()
-        return session if session.working.state.has_changes else None
+        return session if _has_changes(session) else None
 
     def to_write(self) -> Session:
         """The session, which is opened if there is none.
@@ -107,8 +106,7 @@ class SharedSession:
     def _is_behind(self, session: Session) -> bool:
         if not (self._is_handed_on and self._is_own):
             return False
-        session.working.refresh()
-        if session.working.state.has_changes:
+        if _has_changes(session):
             return False
         head = self.repository.checkout(self.ref).commit
         return head is not None and head.cid != session.working.state.base
@@ -203,6 +201,14 @@ class SharedSession:
     def _forget(self) -> None:
         self._session = None
         _OPEN.discard(self)
+
+
+def _has_changes(session: Session) -> bool:
+    """Whether any process has written since the last commit; asks for others' only if need be."""
+    working = session.working
+    if not working.state.has_changes:
+        working.refresh()
+    return working.state.has_changes
 
 
 _KNOWN: weakref.WeakValueDictionary[tuple[str, str], SharedSession] = weakref.WeakValueDictionary()
