@@ -8,7 +8,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote
 
@@ -18,19 +17,23 @@ from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.errors import (
     InvalidInputError,
-    InvalidRefError,
     InvalidUrlError,
-    RefNotFoundError,
     RepositoryNotFoundError,
 )
 from versioned_zarr.history import commit as commits
-from versioned_zarr.history.names import check_ref_name
-from versioned_zarr.history.refs import HEADS, TAGS, create_or_explain
+from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.multiaddr import spelled_out
-from versioned_zarr.repository.cloning import begin, begun, check_begun, check_paths, fill
+from versioned_zarr.repository.cloning import (
+    begin,
+    begun,
+    check_begun,
+    check_paths,
+    check_refs,
+    fill,
+)
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
 from versioned_zarr.repository.place import BEGUN, Place, StoragePlace, Verify, is_begun
@@ -250,7 +253,7 @@ def clone(
     selection = Selection(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source.stores, selection)
     if refs is not None:
-        _check_refs(source, [refs] if isinstance(refs, str) else refs)
+        check_refs(source.stores, [refs] if isinstance(refs, str) else refs)
     place, _ = _place(dst, {})
     _to_begin(dst, place, source.hash, selection)  # before anything is made there, as in `create`
     with place.storage.lock("create"):
@@ -281,32 +284,6 @@ def _to_begin(
             check_begun(stores, selection)
         return stores
     return None
-
-
-def _check_refs(source: BlockRepository, refs: Sequence[str]) -> None:
-    """Make sure that a repository has these branches and tags, and that one is a branch.
-
-    Raises:
-        RefNotFoundError: it lacks one.
-        InvalidRefError: none is a branch, or one cannot be read.
-    """
-    branches, tags = source.branches, source.tags
-    found = {
-        ref: {
-            kind
-            for kind, names in ((HEADS, branches), (TAGS, tags))
-            if {ref, check_ref_name(ref).removeprefix(f"{kind}/")} & {*names}
-        }
-        for ref in refs
-    }
-    for ref, kinds in found.items():
-        if not kinds:
-            there = ", ".join(map(repr, islice(branches, 8))) or "none"
-            raise RefNotFoundError(
-                f"no branch or tag {ref!r} in {source.url!r}; branches there: {there}", ref=ref
-            )
-    if not any(HEADS in kinds for kinds in found.values()):
-        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
 
 
 def _reopen(url: str, verify: Verify, options: Options) -> BlockRepository:

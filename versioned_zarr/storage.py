@@ -69,6 +69,10 @@ class Log(Protocol):
         """The bytes from one position to another."""
         ...
 
+    def is_removed(self) -> bool:
+        """Whether the log was deleted, and what is appended to it is lost."""
+        ...
+
     def sync(self) -> None:
         """Return when everything appended so far would survive a loss of power."""
         ...

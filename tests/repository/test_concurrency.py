@@ -7,6 +7,7 @@ import pickle
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,3 +184,27 @@ def test_parent_and_forked_children_write_at_once(tmp_path: Path) -> None:
     mapping = repository.checkout().mapping
     assert len(mapping) == 1 + 4 * 500
     assert all(mapping[key] == key.replace("/", " ").encode() for key in mapping if "/" in key)
+
+
+def test_a_write_into_a_session_that_was_discarded_elsewhere_is_refused(tmp_path: Path) -> None:
+    session = vz.create(tmp_path / "r").session()
+    session.write("a", b"1")
+    pickled = pickle.dumps(session)
+    goes, discarded = SPAWN.Event(), SPAWN.Event()
+    child = SPAWN.Process(target=write_late, args=(pickled, goes, discarded))
+    child.start()
+    assert goes.wait(60)
+    session.discard()
+    discarded.set()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def write_late(pickled: bytes, goes: Any, discarded: Any) -> None:
+    session = pickle.loads(pickled)
+    session.write("b", b"1")
+    goes.set()
+    assert discarded.wait(60)
+    for _ in range(2):
+        with pytest.raises(vz.SessionClosedError, match="discarded elsewhere"):
+            session.write("c", b"1")

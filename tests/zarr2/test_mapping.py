@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +112,14 @@ def test_a_snapshot_refuses_to_be_written(repository: vz.Repository) -> None:
     array = zarr.open_group(repository.checkout("main").mapping, mode="r")["a"]
     with pytest.raises(zarr.errors.ReadOnlyError):
         array[:] = 1
+
+
+@pytest.mark.parametrize("look", ["snapshot.store", "snapshot.open", "session.store"])
+def test_what_needs_zarr_3_says_so(repository: vz.Repository, look: str) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "snapshot.store": lambda: repository.checkout().store,
+        "snapshot.open": repository.checkout().open,
+        "session.store": lambda: repository.session().store,
+    }
+    with pytest.raises(vz.MissingDependencyError, match=r"zarr >= 3\.1.*mapping.*zarr 2"):
+        calls[look]()

@@ -114,7 +114,7 @@ class MemoryStorage:
         with self._guard:
             if create:
                 self._items.setdefault(path, _Item(bytearray()))
-            return _MemoryLog(self._item(path), self._guard)
+            return _MemoryLog(self, path)
 
     def open_draft(self, path: str) -> Draft:
         """See `Storage.open_draft`."""
@@ -184,9 +184,9 @@ class _SharedLock:
 
 
 class _MemoryLog:
-    def __init__(self, item: _Item, guard: threading.RLock) -> None:
-        self._item = item
-        self._guard = guard
+    def __init__(self, storage: MemoryStorage, path: str) -> None:
+        self._storage, self._path = storage, path
+        self._item, self._guard = storage._item(path), storage._guard
 
     def append(self, record: bytes) -> int:
         with self._guard:
@@ -200,6 +200,9 @@ class _MemoryLog:
     def read(self, start: int, end: int) -> bytes:
         with self._guard:
             return bytes(self._item.data[start:end])
+
+    def is_removed(self) -> bool:
+        return self._storage._items.get(self._path) is not self._item
 
     def sync(self) -> None:
         """Memory is as durable as it gets."""

@@ -14,25 +14,33 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from zarr.abc.store import (
-    ByteRequest,
-    OffsetByteRequest,
-    RangeByteRequest,
-    Store,
-    SuffixByteRequest,
-)
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.config import config as zarr_config
-
 from versioned_zarr.blocks.store import NotNearError
 from versioned_zarr.errors import (
     BlockNotFoundError,
+    MissingDependencyError,
     ReadOnlyError,
     RepositoryNotFoundError,
     StorageError,
 )
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+
+try:
+    from zarr.abc.store import (
+        ByteRequest,
+        OffsetByteRequest,
+        RangeByteRequest,
+        Store,
+        SuffixByteRequest,
+    )
+    from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+    from zarr.core.config import config as zarr_config
+except ImportError as error:
+    raise MissingDependencyError(
+        "a snapshot or session is a store for zarr >= 3.1.6 only: pip install 'zarr>=3.1.6'; its "
+        "mapping works with zarr 2, as zarr.open(snapshot.mapping)",
+        package="zarr",
+    ) from error
 
 if TYPE_CHECKING:
     from versioned_zarr.ipld.dag_pb import Link

@@ -13,8 +13,10 @@ from versioned_zarr.errors import (
     InvalidInputError,
     InvalidRefError,
     KeyNotFoundError,
+    RefNotFoundError,
 )
-from versioned_zarr.history.refs import HEADS, REMOTES
+from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.ref_moves import move_ref
@@ -88,6 +90,32 @@ def check_paths(source: Stores, selection: Selection) -> None:
             raise KeyNotFoundError(
                 f"no branch of {source.storage.url!r} has anything at {path!r}", key=path
             )
+
+
+def check_refs(source: Stores, refs: Sequence[str]) -> None:
+    """Make sure that a repository has these branches and tags, and that one is a branch.
+
+    Raises:
+        RefNotFoundError: it lacks one.
+        InvalidRefError: none is a branch, or one cannot be read.
+    """
+    names = {kind: set(source.refs.names(kind)) for kind in (HEADS, TAGS)}
+    has_branch = False
+    for ref in refs:
+        kinds = [
+            kind
+            for kind, there in names.items()
+            if {ref, check_ref_name(ref).removeprefix(f"{kind}/")} & there
+        ]
+        if not kinds:
+            there = ", ".join(map(repr, sorted(names[HEADS])[:8])) or "none"
+            raise RefNotFoundError(
+                f"no branch or tag {ref!r} in {source.storage.url!r}; branches there: {there}",
+                ref=ref,
+            )
+        has_branch = has_branch or HEADS in kinds
+    if not has_branch:
+        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
 
 
 def fill(

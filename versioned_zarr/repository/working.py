@@ -291,6 +291,9 @@ class Working:
         except BaseException:
             self._start_over()
             raise
+        if self._log.is_removed():
+            self.closed = "was discarded elsewhere"
+            self.check_open()
         return end - len(encoded), end
 
     # The journal

@@ -77,6 +77,15 @@ class StorageContract:
         log.close()
         again.close()
 
+    def test_a_log_that_was_deleted_says_so(self, storage: Storage) -> None:
+        logs = [storage.open_log(f"{folder}/log", create=True) for folder in ("one", "two")]
+        assert not any(log.is_removed() for log in logs)
+        storage.delete("one/log")
+        storage.delete_folder("two")
+        assert all(log.is_removed() for log in logs)
+        for log in logs:
+            log.close()
+
     def test_a_log_loses_and_mixes_nothing_of_many_writers(self, storage: Storage) -> None:
         def write(letter: bytes) -> None:
             log = storage.open_log("log", create=True)

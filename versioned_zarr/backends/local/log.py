@@ -49,6 +49,10 @@ class LocalLog:
         with naming_failures(self._path):
             return os.pread(self._fd, end - start, start)
 
+    def is_removed(self) -> bool:
+        """See `Log.is_removed`: no folder names the file any more."""
+        return not os.fstat(self._fd).st_nlink
+
     def sync(self) -> None:
         """See `Log.sync`; the first time, the folder is made durable too."""
         with naming_failures(self._path):
