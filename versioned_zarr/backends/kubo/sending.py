@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from versioned_zarr.backends.kubo.client import KuboClient, Upload
 from versioned_zarr.backends.kubo.watch import Watch
@@ -75,7 +75,7 @@ class Sender:
         self._send()
 
     def _send(self) -> None:
-        """Send what there is; while the node stores a batch, the next one is under way."""
+        """Send what there is; as soon as the node has stored a batch, the next one goes."""
         self._begun = self.sent
         under_way: deque[tuple[Future[None], int]] = deque()
         with ThreadPoolExecutor(LANES, "kubo-send") as lanes:
@@ -84,7 +84,10 @@ class Sender:
                     sending = lanes.submit(self._send_batch, self._wanted(batch))
                     self._begun = batch[-1][2]
                     under_way.append((sending, self._begun))
-                if not batch or len(under_way) == LANES:
+                left = [each for each, _ in under_way if not each.done()]
+                if left and (not batch or len(left) == LANES):
+                    wait(left, return_when=FIRST_COMPLETED)
+                while under_way and under_way[0][0].done():
                     sending, end = under_way.popleft()
                     sending.result()
                     self.sent = end
