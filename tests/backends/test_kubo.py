@@ -492,6 +492,8 @@ def test_what_is_damaged_in_the_cache_comes_from_the_node(
     if what != "value":  # which is compared only when it leaves, or with verify="always"
         assert again.checkout().read("folder/key") == b"a value to be damaged"
     again.export_car("main", tmp_path / "x.car", history=True)
+    again.checkout().to_folder(tmp_path / "folder")
+    assert (tmp_path / "folder/folder/key").read_bytes() == b"a value to be damaged"
     vz.clone(url, tmp_path / "copy")
     copy = vz.open(tmp_path / "copy", verify="always")
     assert copy.checkout().read("folder/key") == b"a value to be damaged"

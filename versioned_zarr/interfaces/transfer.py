@@ -6,9 +6,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from versioned_zarr.blocks.values import ReadsValues, read_value
+from versioned_zarr.blocks.values import ReadsValues, get_verified, read_value
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidCidError,
@@ -63,15 +64,10 @@ def to_folder(
     sizes = {key: snapshot.size_of(link) for key, link in links.items()}
     blocks = snapshot.repository.stores.blocks
 
-    def verified(cid: Cid) -> memoryview:
-        data = blocks.get(cid)
-        cids.check(cid, data, "the repository")
-        return data
-
     def read(cid: Cid) -> memoryview:
         if isinstance(blocks, ReadsValues):
             return blocks.read_value(cid)
-        return read_value(verified, cid)
+        return read_value(partial(get_verified, blocks, where="the repository"), cid)
 
     def write(key: str) -> int:
         target = folder / key
