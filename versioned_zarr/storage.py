@@ -8,7 +8,7 @@ suite `versioned_zarr.testing.StorageContract` says in code what each method pro
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -202,8 +202,12 @@ class Storage(Protocol):
         """Remove all that lies in the folder `prefix` and below it."""
         ...
 
-    def sweep(self) -> None:
-        """Remove what writers left half-written more than a day ago."""
+    def sweep(self, folders: Iterable[str]) -> None:
+        """Remove what writers left half-written more than a day ago.
+
+        Args:
+            folders: where to look, deep, and beside them. What else lies in the place is others'.
+        """
         ...
 
     def stamp(self, prefix: str) -> object:

@@ -130,3 +130,32 @@ def test_damaged_index_files_are_made_again(tmp_path: Path, heal: str, at: int) 
     getattr(there, heal)()
     assert there.fsck().is_clean
     assert len(there.checkout().mapping) == 5
+
+
+def test_what_others_keep_in_the_folder_stays(tmp_path: Path) -> None:
+    place = tmp_path / "r.vz"
+    repository = vz.create(place)
+    with repository.session(message="x") as session:
+        session.write(".zgroup", b"{}")
+        session.write("a/.zarray", b"{}")
+    repository.checkout().to_folder(place / "out")
+    beside = (".env", ".git/config", "packs.bak/.x", "out/.zgroup")
+    within = ("packs/a.txt", "index/a.txt", "sessions/a.txt", "refs/heads/a.txt", "locks/a.txt")
+    theirs = [place / name for name in (*beside, *within)]
+    left = [place / name for name in ("packs/.1.car.0123abcd", ".remotes.json.0123abcd")]
+    left.append(place / "refs" / "heads" / ".main.log.0123abcd")
+    for file in (*theirs, *left):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+    for file in place.rglob("*"):
+        if file.is_file():
+            os.utime(file, (0, 0))
+    repository = vz.open(place)
+    repository.gc()
+    repository.repack()
+    assert repository.fsck().is_clean
+    assert repository.sessions() == []
+    assert list(repository.branches) == ["main"]
+    assert all(file.exists() for file in theirs)
+    assert (place / "out/a/.zarray").exists()
+    assert not any(file.exists() for file in left)

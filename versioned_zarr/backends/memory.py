@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from versioned_zarr.errors import StorageError
@@ -102,7 +102,7 @@ class MemoryStorage:
         for stored in self.list(prefix):
             self.delete(stored.path)
 
-    def sweep(self) -> None:
+    def sweep(self, folders: Iterable[str]) -> None:
         """See `Storage.sweep`: what is half-written in memory dies with its writer."""
 
     def stamp(self, prefix: str) -> object:  # noqa: ARG002 - one count for all

@@ -114,6 +114,8 @@ def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool
 def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> None:
     """Remove index files that are damaged; what they said is in the packs. O(index)."""
     for stored in storage.list(INDEX):
+        if not stored.path.endswith(".idx"):
+            continue
         try:
             run_from_file(
                 look_at(storage, stored.path), hash_function.code, stored.path, check=True

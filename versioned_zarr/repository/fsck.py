@@ -233,6 +233,8 @@ def _check_pack(
 
 def _check_index(stores: Stores, report: Report) -> None:
     for stored in stores.storage.list(INDEX):
+        if not stored.path.endswith(".idx"):
+            continue
         data = look_at(stores.storage, stored.path)
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)

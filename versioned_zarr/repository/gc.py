@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from versioned_zarr.blocks.catalogue import PACKS, new_name, pack_path
+from versioned_zarr.blocks.catalogue import INDEX, PACKS, new_name, pack_path
 from versioned_zarr.blocks.check import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.pack import PackDraft, read_entries, recover_entries
 from versioned_zarr.blocks.packed import GC_LOCK, HOUSE_LOCK, PackedStore
@@ -28,7 +28,7 @@ from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid
-from versioned_zarr.repository.journal import folder_of, read_head, session_ids
+from versioned_zarr.repository.journal import SESSIONS, folder_of, read_head, session_ids
 from versioned_zarr.repository.progress import OnProgress, Steps
 from versioned_zarr.repository.reach import reach, ref_roots, session_roots
 from versioned_zarr.repository.sessions import session_info
@@ -41,6 +41,7 @@ PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
 _TIERS_BYTES = (32 << 10, 512 << 10, 8 << 20)
 _TIDY_PACKS = 16
+_SWEPT = (PACKS, INDEX, "refs", SESSIONS)
 _BATCH_BYTES = 1 << 20
 _ABANDONED_AFTER = timedelta(days=1)
 
@@ -236,7 +237,7 @@ def _collect(
                 stores.storage.delete(pack_path(pack))
         _forget_moves(stores, cutoff)
         _drop_abandoned(stores, idle)
-    stores.storage.sweep()
+    stores.storage.sweep(_SWEPT)
     store.refresh()
     store.catalogue.merge(everything=True)
     return Collected(**{**result.__dict__, "written_packs": written})
@@ -254,7 +255,7 @@ def _forget(
     if not dry_run:
         _forget_moves(stores, cutoff)
         _drop_abandoned(stores, idle)
-        stores.storage.sweep()
+        stores.storage.sweep(_SWEPT)
     return Collected(removed_sessions=len(idle))
 
 

@@ -233,5 +233,5 @@ def open_journal(storage: Storage, session: str, *, create: bool = False) -> Log
 
 def session_ids(storage: Storage) -> list[str]:
     """The ids of all sessions that have a folder, the oldest first."""
-    ids = {stored.path.split("/")[1] for stored in storage.list(SESSIONS)}
-    return sorted(ids)
+    paths = [stored.path.split("/") for stored in storage.list(SESSIONS)]
+    return sorted({path[1] for path in paths if len(path) > 2})

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
+import re
 import secrets
 import shutil
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from versioned_zarr.backends.local.draft import LocalDraft
@@ -32,6 +34,8 @@ from versioned_zarr.storage import Bytes, Draft, Log, Stored
 
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
+"""How `put` calls a file that is not whole yet."""
 
 _STORAGES: weakref.WeakSet[LocalStorage] = weakref.WeakSet()
 
@@ -161,13 +165,15 @@ class LocalStorage:
         with naming_failures(self._path(prefix)), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._path(prefix))
 
-    def sweep(self) -> None:
+    def sweep(self, folders: Iterable[str]) -> None:
         """See `Storage.sweep`: temporary files of `put`, and drafts of packs."""
         limit = time.time() - _SWEEP_AGE_S
-        for folder, _, names in os.walk(self.folder):
+        beside = itertools.islice(os.walk(self.folder), 1)
+        below = (os.walk(self._path(folder)) for folder in folders)
+        for folder, _, names in itertools.chain(beside, *below):
             for name in names:
                 is_draft = name.endswith(".draft") and Path(folder).name == "packs"
-                if name.startswith(".") or is_draft:
+                if _TEMPORARY.fullmatch(name) or is_draft:
                     path = Path(folder, name)
                     with contextlib.suppress(FileNotFoundError):
                         if path.stat().st_mtime < limit:
