@@ -106,7 +106,8 @@ class BranchWriting:
     ) -> memoryview:
         """See `Working.read_found`."""
         if isinstance(found, Pending):
-            data = self.branch.read(found, start, end)
+            start, end, _ = slice(start, end).indices(found.size)
+            data = self.branch.read(found, start, max(start, end))
             if data is not None:
                 return data
         return read_stored(self._blocks, found.cid, start, end)

@@ -115,8 +115,21 @@ def run(
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
         address, bound = listener.getsockname()[:2]
         name = f"[{address}]" if ":" in address else address
-        on_ready(f"http://{name}:{bound}/")
-        uvicorn.Server(configuration(app)).run(sockets=[listener])
+        url = f"http://{name}:{bound}/"
+        _Server(configuration(app), lambda: on_ready(url)).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it serves, and not only that others can connect."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server.startup`."""
+        await super().startup(sockets)
+        self._on_ready()
 
 
 def configuration(app: Starlette) -> uvicorn.Config:
