@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.blocks import catalogue
-from versioned_zarr.blocks.pack import PackDraft
+from versioned_zarr.blocks.pack import PackDraft, read_entries
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.ipld.car import block_at, header_size_in, section_header
 from versioned_zarr.ipld.cid import Cid, hash_function
@@ -107,3 +107,19 @@ def test_what_stands_before_a_block_is_told_from_the_whole_section(bits: int) ->
     for size in range((1 << bits) - 45, (1 << bits) + 5):
         before = len(section_header(HASH.raw(b""), size))
         assert header_size_in(before + size) == before
+
+
+def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackedStore) -> None:
+    blocks = blocks_of((40, 1000, 1, 300))
+    store.put(blocks, blocks[0][0])
+    (pack,) = store.storage.list(catalogue.PACKS)
+    whole = bytes(store.storage.read(pack.path))
+    _, start = read_entries(memoryview(whole), HASH, pack.path)
+    for at in range(start, len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << bit
+            storage = MemoryStorage(str(uuid.uuid4()))
+            storage.put(pack.path, [damaged])
+            again = PackedStore(storage, HASH, verify=True)
+            assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)

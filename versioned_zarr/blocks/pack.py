@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -28,13 +29,14 @@ from versioned_zarr.ipld.car import (
     section_header,
     sections,
 )
-from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
 from versioned_zarr.storage import Bytes, Draft, FilePart
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
 
 _TOLD_BYTES = 16 << 20
+_LEAST_SECTION = 1 + CID_SIZE
 
 
 class PackEntries:
@@ -229,7 +231,7 @@ def recover_entries(
     """The entries of a pack that may be damaged, from its sections and from its index.
 
     Where the two disagree about a block, its bytes decide. Stops at the first thing that is no
-    section, unless the index knows of blocks behind it.
+    section, unless the index knows of blocks behind it; of those only what can lie there counts.
     """
     found, end = _scan(data, hash_function, where)
     try:
@@ -237,17 +239,42 @@ def recover_entries(
     except CorruptError:
         indexed = np.empty(0, INDEX_ENTRY)
     entries = PackEntries()
+    unseen: list[tuple[int, bytes]] = []
+    named: set[int] = set()
     for digest, offset in indexed.tolist():
         at = int(offset) + DATA_OFFSET
-        section = found.pop(at, None)
-        if section is None or section.cid[-32:] == digest:
+        section = found.get(at)
+        if section is None:
+            unseen.append((at, digest))
+            continue
+        if at in named:
+            continue
+        named.add(at)
+        if section.cid[-32:] == digest:
             entries.add(Cid(digest), at)
         else:
             entries.add(Cid(hash_function.digest(data[section.start : section.end])), at)
     for at, section in found.items():
-        if at < end:
+        if at < end and at not in named:
             entries.add(section.cid, at)
+    for at, digest in _between(unseen, found, end):
+        entries.add(Cid(digest), at)
     return entries.to_array(), end
+
+
+def _between(
+    unseen: list[tuple[int, bytes]], found: dict[int, Section], end: int
+) -> Iterator[tuple[int, bytes]]:
+    """Those of the blocks that an index knows for which there is room beside the sections found."""
+    free = FIRST_SECTION
+    sections_left = deque(sorted(section.offset for section in found.values()))
+    for at, digest in sorted(unseen):
+        while sections_left and sections_left[0] < at:
+            free = max(free, found[sections_left.popleft()].end)
+        behind = min(sections_left[0], end) if sections_left else end
+        if at >= free and behind - at >= _LEAST_SECTION:
+            yield at, digest
+            free = at + _LEAST_SECTION
 
 
 def _scan(
