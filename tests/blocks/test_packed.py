@@ -13,8 +13,16 @@ from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.blocks import catalogue
 from versioned_zarr.blocks.pack import PackDraft, read_entries
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.ipld.car import block_at, header_size_in, section_header
-from versioned_zarr.ipld.cid import Cid, hash_function
+from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld.car import (
+    FIRST_SECTION,
+    block_at,
+    header_size_in,
+    pack_head,
+    read_pack_head,
+    section_header,
+)
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, hash_function
 
 HASH = hash_function("sha2-256")
 SIZES = (0, 1, 91, 92, 16_347, 16_348, 100_000, 1 << 20)
@@ -123,3 +131,43 @@ def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackedStore)
             storage.put(pack.path, [damaged])
             again = PackedStore(storage, HASH, verify=True)
             assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
+
+
+def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackedStore) -> None:
+    blocks = blocks_of((40, 1000, 1, 300))
+    store.put(blocks[:2], blocks[0][0])
+    store.put(blocks[2:], blocks[2][0])
+    store.catalogue.merge(everything=True)
+    files = {
+        stored.path: bytes(store.storage.read(stored.path))
+        for folder in (catalogue.PACKS, catalogue.INDEX)
+        for stored in store.storage.list(folder)
+    }
+    (index,) = (path for path in files if path.startswith(catalogue.INDEX))
+    for at in range(len(files[index])):
+        for bit in range(8):
+            damaged = bytearray(files[index])
+            damaged[at] ^= 1 << bit
+            storage = MemoryStorage(str(uuid.uuid4()))
+            for path, data in {**files, index: damaged}.items():
+                storage.put(path, [data])
+            again = PackedStore(storage, HASH, verify=True)
+            assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
+            again.put([(HASH.raw(b"new"), b"new")], HASH.raw(b"new"))
+            again.catalogue.merge(everything=True)
+            assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
+
+
+def test_a_damaged_head_is_told_or_names_another_root() -> None:
+    for head in (bytes(FIRST_SECTION), pack_head(HASH.raw(b"x"), 200)):
+        told = 0
+        for at in range(FIRST_SECTION):
+            damaged = bytearray(head)
+            damaged[at] ^= 1
+            try:
+                _, end = read_pack_head(damaged, "the pack")
+            except CorruptError:
+                told += 1
+            else:
+                assert end == 200
+        assert told >= FIRST_SECTION - CID_SIZE

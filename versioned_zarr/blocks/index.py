@@ -75,8 +75,10 @@ class Run:
         at = bisect_left(prefixes, prefix)
         if at == len(prefixes) or prefixes[at] != prefix:
             return None
-        if self._tails[24 * at : 24 * at + 24] == digest[8:]:
-            return _place((self.packs[self._numbers[at]], self._starts[at], self._sizes[at]))
+        number = self._numbers[at]
+        # A file that nobody has checked may name a pack that it does not have.
+        if self._tails[24 * at : 24 * at + 24] == digest[8:] and number < len(self.packs):
+            return _place((self.packs[number], self._starts[at], self._sizes[at]))
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[Place]:
@@ -84,9 +86,9 @@ class Run:
         prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
         at = bisect_left(self._prefixes, prefix)
         while at < len(self._prefixes) and self._prefixes[at] == prefix:
-            if self._tails[24 * at : 24 * at + 24] == tail:
-                pack = self.packs[self._numbers[at]]
-                yield Place(pack, self._starts[at], self._sizes[at])
+            number = self._numbers[at]
+            if self._tails[24 * at : 24 * at + 24] == tail and number < len(self.packs):
+                yield Place(self.packs[number], self._starts[at], self._sizes[at])
             at += 1
 
     def digests(self) -> npt.NDArray[np.void]:
@@ -189,10 +191,11 @@ def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
     for run in runs:
         gone = len(packs)
         mapping = np.array(
-            [gone if pack in seen else number_of.get(pack, gone) for pack in run.packs], "<u4"
+            [*(gone if pack in seen else number_of.get(pack, gone) for pack in run.packs), gone],
+            "<u4",
         )
         seen.update(run.packs)
-        numbers = mapping[run.numbers]
+        numbers = mapping[np.minimum(run.numbers, len(run.packs))]
         kept = numbers < gone
         parts: tuple[npt.NDArray[Any], ...] = (
             run.prefixes,
