@@ -10,10 +10,11 @@ from versioned_zarr.errors import __all__ as _errors
 if TYPE_CHECKING:
     from versioned_zarr.history.commit import Commit
     from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
+    from versioned_zarr.repository.conflicts import ChunkConflict, Conflict, ConflictKind
+    from versioned_zarr.repository.deciding import FieldValue
     from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
     from versioned_zarr.repository.gc import Collected
     from versioned_zarr.repository.keeping import SessionInfo
-    from versioned_zarr.repository.merge import Conflict
     from versioned_zarr.repository.protocol import Repository
     from versioned_zarr.repository.ref_moves import RefMove
     from versioned_zarr.repository.remotes import Remotes
@@ -28,11 +29,14 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "ChunkChange",
+    "ChunkConflict",
     "Collected",
     "Commit",
     "Conflict",
+    "ConflictKind",
     "Damage",
     "Diff",
+    "FieldValue",
     "Moving",
     "NodeDiff",
     "RefMove",
@@ -76,11 +80,14 @@ faces.register(
 # The engine and numpy take a tenth of a second to import: spent when a name is first used.
 _MODULES = {
     "ChunkChange": "repository.diff",
+    "ChunkConflict": "repository.conflicts",
     "Collected": "repository.gc",
     "Commit": "history.commit",
-    "Conflict": "repository.merge",
+    "Conflict": "repository.conflicts",
+    "ConflictKind": "repository.conflicts",
     "Damage": "repository.report",
     "Diff": "repository.diff",
+    "FieldValue": "repository.deciding",
     "Moving": "repository.sending",
     "NodeDiff": "repository.diff",
     "RefMove": "repository.ref_moves",

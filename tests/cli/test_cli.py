@@ -311,7 +311,8 @@ def test_conflicts_leave_with_3_and_name_each(repository: vz.Repository, vz_: Vz
         "is lost\n"
     )
     [told] = vz_("merge", "other", "--json", code=3).json["conflicts"]
-    assert told["path"] == "x/c/0"
+    assert told["path"] == "x"
+    assert [chunk["key"] for chunk in told["chunks"]] == ["x/c/0"]
     assert repository.branches["main"] == head
     vz_("merge", "other", "--resolve", "theirs")
     assert repository.diff("main", "other").is_empty

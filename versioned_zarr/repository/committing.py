@@ -104,6 +104,8 @@ class Change:
         read: gives all bytes of the value that a link names, of a new value too.
         prepare: stores the values, called once when it is sure that there will be a commit;
             gives blocks that shall go into the commit's own pack.
+        was_read: whether a key was read before it was written, so that what was written may come
+            from what was read; every key, unless somebody knows better.
     """
 
     base: Commit
@@ -111,6 +113,7 @@ class Change:
     blocks: NewBlocks
     read: Callable[[Link], bytes]
     prepare: Callable[[], list[Block]] = field(default=list)
+    was_read: Callable[[str], bool] = field(default=lambda key: True)
 
 
 def head_of(stores: Stores, branch: str) -> Commit:
@@ -259,7 +262,7 @@ def _merge_into(
         theirs=change.root.cid,
         read=change.read,
         resolve=resolve,
-        may_agree=False,
+        unaware=lambda key: not change.was_read(key),
     )
     if merged.conflicts:
         raise conflict_error(merged.conflicts, f"branch {branch!r}", "this session")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from versioned_zarr.repository.documents import FieldClash, same
+from versioned_zarr.repository.documents import FieldClash
 from versioned_zarr.repository.hierarchy import V3, join, split
+from versioned_zarr.repository.json_values import same
 
 V2 = ".zmetadata"
 _FIELD = "consolidated_metadata"

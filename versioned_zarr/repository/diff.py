@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
 from versioned_zarr import faces
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.repository import hierarchy
-from versioned_zarr.repository.documents import MISSING, plain, same
-from versioned_zarr.repository.hierarchy import Node, ReadKey
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository import hierarchy, node_fields
+from versioned_zarr.repository.hierarchy import Nodes, ReadKey
+from versioned_zarr.repository.json_values import MISSING, plain
 from versioned_zarr.repository.moves import find_moved
+from versioned_zarr.repository.shards import Read, ShardLayout, changed_inner, layout_of
 from versioned_zarr.tree.diff import KeyChange
 
 How = Literal["added", "removed", "changed"]
+_Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
+ReadRange: TypeAlias = Callable[[Link, int, int], "bytes | memoryview"]
+"""Gives bytes of the value that a link names, from a first one to one behind the last."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,34 @@ class ChunkChange:
     key: str
     coordinates: tuple[int, ...]
     how: How
+    _find_inner: Callable[[], _Inner] = field(default=lambda: None, repr=False, compare=False)
+
+    @property
+    def inner_coordinates(self) -> tuple[tuple[int, ...], ...] | None:
+        """Which inner chunks of a shard differ: their positions in the array's grid of those.
+
+        None of a chunk that is no shard, and of a shard whose index cannot be read. Looked up when
+        first asked for: two reads of an index, and of inner chunks that are equally long.
+        """
+        return self._find_inner()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_inner, (self.key, self.coordinates, self.how, self.inner_coordinates)
+
+    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
+        """The chunk as plain JSON data; with its inner chunks, if these are asked for."""
+        found = {"key": self.key, "coordinates": list(self.coordinates), "how": self.how}
+        if inner_chunks and self.inner_coordinates is not None:
+            found["inner_coordinates"] = [list(each) for each in self.inner_coordinates]
+        return found
+
+
+def _present(value: Any) -> Any:
+    return None if value is MISSING else value
+
+
+def _with_inner(key: str, coordinates: tuple[int, ...], how: How, inner: _Inner) -> ChunkChange:
+    return ChunkChange(key, coordinates, how, lambda: inner)
 
 
 @dataclass
@@ -42,7 +76,9 @@ class NodeDiff:
         is_array: whether it is an array, now or before.
         how: whether the node was added, removed or changed.
         fields: the metadata that differs, each with its old and its new value (None: not
-            there): `shape`, `chunks`, `shards`, `dtype`, `codecs`, `attributes.NAME`, …
+            there): `shape`, `chunks`, `shards`, `dtype`, `codecs`, `attributes.NAME`, …; of a
+            node with documents of both Zarr formats `v2.NAME` where format 2 alone changed so,
+            and `zarr_format` where it got a second format or lost one.
         chunks: the chunks that differ.
         grid_shape: how many stored chunks the array has along each dimension, on the newer side
             that has it; None for a group.
@@ -77,8 +113,8 @@ class NodeDiff:
         """The chunks that hold other bytes."""
         return [chunk for chunk in self.chunks if chunk.how == "changed"]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The difference as plain JSON data."""
+    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
+        """The difference as plain JSON data; with the inner chunks of shards, if asked for."""
         return {
             "path": self.path,
             "type": "array" if self.is_array else "group",
@@ -87,10 +123,7 @@ class NodeDiff:
                 name: {"old": plain(old), "new": plain(new), "how": self.field_how(name)}
                 for name, (old, new) in self.fields.items()
             },
-            "chunks": [
-                {"key": chunk.key, "coordinates": list(chunk.coordinates), "how": chunk.how}
-                for chunk in self.chunks
-            ],
+            "chunks": [chunk.to_dict(inner_chunks=inner_chunks) for chunk in self.chunks],
             "grid_shape": None if self.grid_shape is None else list(self.grid_shape),
         }
 
@@ -123,6 +156,8 @@ class Diff:
         read_new: likewise on the new side.
         old_name: what the old side is called.
         new_name: what the new side is called.
+        size: gives the length of the value that a link names, in bytes; for shards.
+        read_range: reads a part of a value; for shards. Without these two they are read whole.
     """
 
     def __init__(
@@ -133,13 +168,18 @@ class Diff:
         read_new: ReadKey,
         old_name: str,
         new_name: str,
+        size: Callable[[Link], int] | None = None,
+        read_range: ReadRange | None = None,
     ) -> None:
         self.old_name, self.new_name = old_name, new_name
+        self._read_old, self._read_new = read_old, read_new
+        self._size, self._read_range = size, read_range
         self._source = iter(changes)
         self._keys: list[KeyChange] = []
-        self._old, self._new = _Nodes(read_old), _Nodes(read_new)
+        self._old, self._new = Nodes(read_old), Nodes(read_new)
         self._nodes: dict[str, NodeDiff] | None = None
         self._other: list[KeyChange] = []
+        self._layouts: dict[str, ShardLayout | None] = {}
         self._moved: list[tuple[str, str]] = []
 
     def __iter__(self) -> Iterator[KeyChange]:
@@ -242,36 +282,71 @@ class Diff:
         if last is None:
             return None
         how: How = "added" if old is None else "removed" if new is None else "changed"
-        before = {} if old is None else old.fields
-        after = {} if new is None else new.fields
         is_array = last.is_array or (old is not None and old.is_array)
         node = NodeDiff(path, is_array, how, grid_shape=last.grid_shape)
-        for name in sorted(before.keys() | after.keys()):
-            one, other = before.get(name, MISSING), after.get(name, MISSING)
-            if not same(one, other):
-                node.fields[name] = before.get(name), after.get(name)
-                node.fields_how[name] = (
-                    "added" if one is MISSING else "removed" if other is MISSING else "changed"
-                )
+        found = node_fields.differing(self._old.formats(path), self._new.formats(path))
+        for name, one, other in found:
+            node.fields[name] = _present(one), _present(other)
+            node.fields_how[name] = (
+                "added" if one is MISSING else "removed" if other is MISSING else "changed"
+            )
         return node
 
     def _place(self, change: KeyChange, nodes: dict[str, NodeDiff]) -> None:
         """Find the array whose chunk a key is."""
         side = self._old if change.new is None else self._new
-        node = side.array_above(change.key)
-        coordinates = None if node is None else node.coordinates(change.key)
-        if node is None or coordinates is None:
+        found = side.chunk(change.key)
+        if found is None:
             self._other.append(change)
             return
-        found = nodes.get(node.path)
-        if found is None:
-            found = NodeDiff(node.path, is_array=True, how="changed", grid_shape=node.grid_shape)
-            nodes[node.path] = found
+        array, coordinates = found
+        node = nodes.get(array.path)
+        if node is None:
+            node = NodeDiff(array.path, is_array=True, how="changed", grid_shape=array.grid_shape)
+            nodes[array.path] = node
         how: How = "added" if change.old is None else "removed" if change.new is None else "changed"
-        found.chunks.append(ChunkChange(change.key, coordinates, how))
+        layout = self._layout(array.path)
+        if layout is None:
+            node.chunks.append(ChunkChange(change.key, coordinates, how))
+            return
+        find = cache(lambda: self._inner_of(change, coordinates, layout))
+        node.chunks.append(ChunkChange(change.key, coordinates, how, find))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The difference as plain JSON data."""
+    def _layout(self, path: str) -> ShardLayout | None:
+        """The layout of an array's shards, if it is the same on both sides."""
+        if path not in self._layouts:
+            sides = [side.at(path) for side in (self._old, self._new)]
+            found = [layout_of(node.document) for node in sides if node is not None]
+            is_one = bool(found) and all(each == found[0] for each in found)
+            self._layouts[path] = found[0] if is_one else None
+        return self._layouts[path]
+
+    def _inner_of(
+        self, change: KeyChange, coordinates: tuple[int, ...], layout: ShardLayout
+    ) -> _Inner:
+        old = self._state(change.key, change.old, self._read_old)
+        new = self._state(change.key, change.new, self._read_new)
+        found = changed_inner(layout, old, new)
+        if found is None:
+            return None
+        return tuple(layout.coordinates(coordinates, number) for number in found)
+
+    def _state(self, key: str, link: Link | None, read: ReadKey) -> tuple[int, Read] | None:
+        """How long a value is, and what reads parts of it; None if it is not there."""
+        if link is None:
+            return None
+        read_range = self._read_range
+        if self._size is not None and read_range is not None:
+            return self._size(link), lambda start, end: read_range(link, start, end)
+        whole = memoryview(read(key) or b"")
+        return len(whole), lambda start, end: whole[start:end]
+
+    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
+        """The difference as plain JSON data.
+
+        Args:
+            inner_chunks: whether to name the inner chunks of shards, which reads their indexes.
+        """
         return {
             "old": self.old_name,
             "new": self.new_name,
@@ -279,7 +354,7 @@ class Diff:
             "removed": self.nodes_removed,
             "changed": self.nodes_changed,
             "moved": [list(pair) for pair in self.nodes_moved],
-            "nodes": [node.to_dict() for node in self.nodes.values()],
+            "nodes": [node.to_dict(inner_chunks=inner_chunks) for node in self.nodes.values()],
             "other_keys": [
                 {
                     "key": change.key,
@@ -316,27 +391,3 @@ class Diff:
     def _repr_html_(self) -> str:
         html: str = faces.maker("diff_html")(self)
         return html
-
-
-class _Nodes:
-    """The nodes of one side, each looked up once."""
-
-    def __init__(self, read: Callable[[str], bytes | None]) -> None:
-        self._read = read
-        self._known: dict[str, Node | None] = {}
-        self._arrays: dict[str, Node | None] = {}
-
-    def at(self, path: str) -> Node | None:
-        if path not in self._known:
-            self._known[path] = hierarchy.node_at(path, self._read)
-        return self._known[path]
-
-    def array_above(self, key: str) -> Node | None:
-        """The array that a key lies in: the nearest one on the way to the root."""
-        folder = hierarchy.split(key)[0]
-        if folder not in self._arrays:
-            found = self.at(folder)
-            if found is None and folder:
-                found = self.array_above(folder)
-            self._arrays[folder] = found if found is not None and found.is_array else None
-        return self._arrays[folder]

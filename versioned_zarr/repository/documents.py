@@ -1,29 +1,23 @@
-"""Three-way merge of Zarr's metadata documents, field by field."""
+"""Three-way merge of Zarr's metadata documents: field by field, attributes to any depth."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from versioned_zarr.repository.hierarchy import DOCUMENTS
+from versioned_zarr.repository.json_values import MISSING, same
+from versioned_zarr.repository.named_lists import merge_lists
 
-
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = _Missing()
-"""What a field is on a side that does not have it."""
+_POSITIONAL = "_ARRAY_DIMENSIONS"
+"""xarray's names of an array's dimensions in Zarr v2: a name for each, not a set of names."""
 
 
 class FieldClash(NamedTuple):
     """A field that both sides changed differently.
 
     Attributes:
-        path: its names, from the outermost.
+        path: its names, from the outermost; `[name=x]` for that item of a list.
         values: its value in the base, on our side and on theirs; MISSING where it is not.
     """
 
@@ -48,73 +42,82 @@ def merge_documents(
         settle: asked for the value of each field that both changed differently; MISSING to
             leave it out.
     """
-    merged = _merge((), name, base or {}, ours or {}, theirs or {}, settle)
+    merged = _Merge(name, settle).merge((), base or {}, ours or {}, theirs or {})
     return dict(merged)
 
 
-def dump(document: dict[str, Any]) -> bytes:
-    """A document as bytes, laid out as zarr-python does."""
-    return json.dumps(document, indent=2).encode("utf-8")
+def field_name(path: Iterable[str]) -> str:
+    """The path of a field in one text, as `attributes.ome.multiscales[name=x].version`."""
+    return "".join(part if part.startswith("[") else f".{part}" for part in path).lstrip(".")
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it: NaN and infinities, which it has not, as Zarr v3 writes them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    return value
+class _Merge:
+    def __init__(self, name: str, settle: Callable[[FieldClash], Any]) -> None:
+        self._name, self._settle = name, settle
 
+    def merge(self, path: tuple[str, ...], base: Any, ours: Any, theirs: Any) -> Any:
+        if same(ours, theirs) or same(base, theirs):
+            return ours
+        if same(base, ours):
+            return theirs
+        if isinstance(ours, dict) and isinstance(theirs, dict) and _has_fields(path, self._name):
+            return self._merge_fields(path, base if isinstance(base, dict) else {}, ours, theirs)
+        if _is_attribute(path, self._name) and path[-1] != _POSITIONAL:
+            merged = merge_lists(
+                base, ours, theirs, lambda name, *sides: self.merge((*path, name), *sides)
+            )
+            if merged is not None:
+                return merged
+        return self._settle(FieldClash(path, (base, ours, theirs)))
 
-def same(one: Any, other: Any) -> bool:
-    """Equality that tells 1 from True and from 1.0, as JSON's readers do."""
-    if one is MISSING or other is MISSING:
-        return one is other
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def _merge(
-    path: tuple[str, ...],
-    name: str,
-    base: Any,
-    ours: Any,
-    theirs: Any,
-    settle: Callable[[FieldClash], Any],
-) -> Any:
-    if same(ours, theirs) or same(base, theirs):
-        return ours
-    if same(base, ours):
-        return theirs
-    inner = base if isinstance(base, dict) else {}
-    if not (_has_fields(path, name) and isinstance(ours, dict) and isinstance(theirs, dict)):
-        return settle(FieldClash(path, (base, ours, theirs)))
-    merged = {}
-    for key in [*ours, *(key for key in theirs if key not in ours)]:
-        one, two, three = (side.get(key, MISSING) for side in (inner, ours, theirs))
-        value = _merge((*path, key), name, one, two, three, settle)
-        if value is not MISSING:
-            merged[key] = value
-    return merged
+    def _merge_fields(
+        self,
+        path: tuple[str, ...],
+        base: dict[str, Any],
+        ours: dict[str, Any],
+        theirs: dict[str, Any],
+    ) -> dict[str, Any]:
+        merged = {}
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            sides = (side.get(key, MISSING) for side in (base, ours, theirs))
+            value = self.merge((*path, key), *sides)
+            if value is not MISSING:
+                merged[key] = value
+        return merged
 
 
 def _has_fields(path: tuple[str, ...], name: str) -> bool:
-    """Whether what lies at a path of a document is merged by its own fields.
+    """Whether an object at a path of a document is merged by its own fields.
 
-    That is the document, its attributes, and the documents in consolidated metadata; one
-    attribute or one codec list is a value.
+    That is the document, its attributes and all below them, and the documents in consolidated
+    metadata; any other object, as a chunk grid, is a value.
     """
+    inner = _in_copy(path, name)
+    if inner is not None:
+        return _has_fields(*inner)
     if name == ".zmetadata":
-        if path in ((), ("metadata",)):
-            return True
-        inner = path[1].rpartition("/")[2] if path[0] == "metadata" else ""
-        return inner in DOCUMENTS and _has_fields(path[2:], inner)
-    if name == ".zattrs" or not path:
-        return not path
-    if path == ("attributes",):
-        return True
+        return path in ((), ("metadata",))
     consolidated = ("consolidated_metadata", "metadata")
-    if path in (consolidated[:1], consolidated):
-        return True
-    return path[:2] == consolidated and len(path) > 2 and _has_fields(path[3:], name)
+    return not path or path in (consolidated[:1], consolidated) or _is_within(path, name)
+
+
+def _is_attribute(path: tuple[str, ...], name: str) -> bool:
+    """Whether an attribute, or a part of one, lies at a path of a document."""
+    inner = _in_copy(path, name)
+    if inner is not None:
+        return _is_attribute(*inner)
+    return bool(path) and path != ("attributes",) and _is_within(path, name)
+
+
+def _is_within(path: tuple[str, ...], name: str) -> bool:
+    return name == ".zattrs" or path[:1] == ("attributes",)
+
+
+def _in_copy(path: tuple[str, ...], name: str) -> tuple[tuple[str, ...], str] | None:
+    """The path within a document of which consolidated metadata has a copy, and its name."""
+    if name == ".zmetadata" and path[:1] == ("metadata",) and len(path) > 1:
+        inner = path[1].rpartition("/")[2]
+        return (path[2:], inner) if inner in DOCUMENTS and inner != name else None
+    if path[:2] == ("consolidated_metadata", "metadata") and len(path) > 2:
+        return path[3:], name
+    return None

@@ -15,6 +15,7 @@ from typing import Any
 V3 = "zarr.json"
 DOCUMENTS = (V3, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 NODE_DOCUMENTS = (V3, ".zarray", ".zgroup")
+V2_DOCUMENTS = (".zarray", ".zgroup", ".zattrs")
 
 _MAX_DEPTH = 200
 _NO_STRUCTURE = {"attributes", "consolidated_metadata", "dimension_names"}
@@ -84,6 +85,22 @@ class Node:
     attributes: dict[str, Any]
 
     @property
+    def zarr_format(self) -> int:
+        """The Zarr format of its documents, 2 or 3."""
+        return 2 if self.document.get("zarr_format") == 2 else 3
+
+    @property
+    def is_coordinate(self) -> bool:
+        """Whether it is an array of the places along a dimension: 1-D, with that one's name.
+
+        As xarray says so: by `dimension_names`, or by the attribute `_ARRAY_DIMENSIONS` in v2.
+        """
+        shape = self.document.get("shape")
+        is_line = self.is_array and isinstance(shape, list) and len(shape) == 1
+        names = self.document.get("dimension_names") or self.attributes.get("_ARRAY_DIMENSIONS")
+        return is_line and names == [split(self.path)[1]]
+
+    @property
     def fields(self) -> dict[str, Any]:
         """The metadata by the names that zarr-python uses; attributes as `attributes.NAME`."""
         fields = dict(_fields_of_array(self.document) if self.is_array else {})
@@ -117,18 +134,77 @@ class Node:
 
 
 def node_at(path: str, read: ReadKey) -> Node | None:
-    """The node whose documents lie in a folder, if there is one."""
+    """The node whose documents lie in a folder, if there is one; that of `zarr.json` first."""
+    return _node_of_v3(path, read) or _node_of_v2(path, read)
+
+
+def nodes_at(path: str, read: ReadKey) -> dict[int, Node]:
+    """What the documents of each Zarr format in a folder say of its node; format 3 first."""
+    found = {3: _node_of_v3(path, read), 2: _node_of_v2(path, read)}
+    return {number: node for number, node in found.items() if node is not None}
+
+
+def _node_of_v3(path: str, read: ReadKey) -> Node | None:
     document = parse(read(join(path, V3)))
-    if document is not None:
-        attributes = document.get("attributes")
-        is_array = document.get("node_type") == "array"
-        return Node(path, is_array, document, attributes if isinstance(attributes, dict) else {})
+    if document is None:
+        return None
+    attributes = document.get("attributes")
+    is_array = document.get("node_type") == "array"
+    return Node(path, is_array, document, attributes if isinstance(attributes, dict) else {})
+
+
+def _node_of_v2(path: str, read: ReadKey) -> Node | None:
     for name in (".zarray", ".zgroup"):
         document = parse(read(join(path, name)))
         if document is not None:
             attributes = parse(read(join(path, ".zattrs"))) or {}
             return Node(path, name == ".zarray", document, attributes)
     return None
+
+
+class Nodes:
+    """The nodes of one state of a hierarchy, each looked up once.
+
+    Args:
+        read: gives the bytes of a document by its key.
+    """
+
+    def __init__(self, read: ReadKey) -> None:
+        self._read = read
+        self._known: dict[str, dict[int, Node]] = {}
+        self._arrays: dict[str, Node | None] = {}
+
+    def formats(self, path: str) -> dict[int, Node]:
+        """See `nodes_at`."""
+        if path not in self._known:
+            self._known[path] = nodes_at(path, self._read)
+        return self._known[path]
+
+    def at(self, path: str) -> Node | None:
+        """The node at a path, as zarr opens it: that of `zarr.json` first."""
+        return next(iter(self.formats(path).values()), None)
+
+    def array_above(self, key: str) -> Node | None:
+        """The array that a key lies in: the nearest one on the way to the root."""
+        folder = split(key)[0]
+        if folder not in self._arrays:
+            found = self.at(folder)
+            if found is None and folder:
+                found = self.array_above(folder)
+            self._arrays[folder] = found if found is not None and found.is_array else None
+        return self._arrays[folder]
+
+    def chunk(self, key: str) -> tuple[Node, tuple[int, ...]] | None:
+        """The array that a key is a chunk of, and its position; None if it is no chunk.
+
+        Where documents of two formats lie side by side, either may name the key.
+        """
+        above = self.array_above(key)
+        for node in () if above is None else self.formats(above.path).values():
+            coordinates = node.coordinates(key)
+            if coordinates is not None:
+                return node, coordinates
+        return None
 
 
 def structure(name: str, document: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,83 +1,35 @@
 """Three-way merge of trees that knows what Zarr keys mean.
 
-Keys merge by CID. Metadata documents merge field by field, attributes one by one. Chunks merge
-with chunks; a chunk written on one side and a change of the array's structure or its removal on
-the other are a conflict, since each would be right only without the other. Such a node is taken
-from one side as a whole. Consolidated metadata is made to say what the nodes' documents do.
+Keys merge by CID. Metadata documents merge field by field, attributes to any depth. Chunks merge
+with chunks, and inner chunks within a shard; a chunk written on one side and a change of the
+array's structure or its removal on the other are a conflict, since each would be right only
+without the other. Such a node is taken from one side as a whole. Consolidated metadata is made to
+say what the nodes' documents do.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository import consolidated, hierarchy
-from versioned_zarr.repository.documents import (
-    MISSING,
-    FieldClash,
-    dump,
-    merge_documents,
-    plain,
-    same,
-)
-from versioned_zarr.repository.node_clashes import NodeClashes, Side, changed_nodes
+from versioned_zarr.repository.chunk_merge import SIDES, ChunkClash, ChunksOfArray, kind_of
+from versioned_zarr.repository.conflicts import Conflict, ConflictKind
+from versioned_zarr.repository.deciding import Decider, FieldValue, Resolve, check_resolve
+from versioned_zarr.repository.documents import FieldClash, field_name, merge_documents
+from versioned_zarr.repository.hierarchy import Nodes
+from versioned_zarr.repository.json_values import MISSING, dump, same
+from versioned_zarr.repository.node_clashes import NodeClash, NodeClashes, Side, changed_nodes
+from versioned_zarr.repository.shards import ShardLayout, layout_of
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.merge import KeyConflict, merge_keys
 
-Choice: TypeAlias = Literal["ours", "theirs", "base"]
-Decision: TypeAlias = Choice | bytes | None
-Resolve: TypeAlias = "Choice | Mapping[str, Choice] | Callable[[Conflict], Decision] | None"
-"""How conflicts are settled: one side for all, a side for each path pattern (as in `fnmatch`), or
-a function that gives a side, the bytes of the value for a key, or None to leave the conflict."""
+__all__ = ["Conflict", "Merged", "Resolve", "check_resolve", "merge_trees"]
 
 _Document: TypeAlias = dict[str, Any] | None
-_SIDES: tuple[Choice, ...] = ("ours", "theirs", "base")
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """Something that both sides changed, in ways that do not go together.
-
-    Attributes:
-        path: the key, or the path of the node.
-        kind: what happened, in words.
-        base: what it was: the CID of the value in text, or the value of the field; None if it
-            was not there.
-        ours: what it is on the side that is merged into.
-        theirs: what it is on the other side.
-        field: the field of the metadata document, for a conflict within one.
-    """
-
-    path: str
-    kind: str
-    base: Any
-    ours: Any
-    theirs: Any
-    field: str | None = None
-
-    def __str__(self) -> str:
-        where = self.path or "/"
-        if self.field is not None:
-            where += f" [{self.field}]"
-        sides = ", ".join(
-            f"{side} {_shown(getattr(self, side))}" for side in ("base", "ours", "theirs")
-        )
-        return f"{where}: {self.kind} ({sides})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The conflict as plain JSON data."""
-        return {name: plain(value) for name, value in self.__dict__.items()}
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass
@@ -101,7 +53,7 @@ def merge_trees(
     theirs: Cid,
     read: Callable[[Link], bytes],
     resolve: Resolve = None,
-    may_agree: bool = True,
+    unaware: Callable[[str], bool] | None = None,
 ) -> Merged:
     """Merge what changed from `base` to `theirs` into `ours`. O(what both sides changed).
 
@@ -110,132 +62,99 @@ def merge_trees(
         base: the tree that both sides started from.
         ours: the tree to change.
         theirs: the other tree.
-        read: gives all bytes of a value; asked for metadata documents alone.
+        read: gives all bytes of a value; asked for metadata documents, and for shards that both
+            sides changed.
         resolve: see `Resolve`.
-        may_agree: whether both sides may have made the same change to a value. Two branches
-            that did agree; two sessions that did may both have added 1 to the same 6, and one
-            of them is lost. Documents may always be the same.
+        unaware: whether their side wrote a key without having read it; None if both sides may
+            have made the same change to any value, as two branches may. Two sessions that did
+            may both have added 1 to the same 6, and one of them is lost. So they agree on
+            documents, and on the chunks of coordinate arrays that were written unaware.
 
     Raises:
         InvalidInputError: `resolve` says something that is no decision.
     """
-    return _Merge(trees, base, ours, theirs, read, _decider(resolve)).run(may_agree=may_agree)
-
-
-def check_resolve(resolve: Resolve) -> None:
-    """Make sure that conflicts can be settled so, before there is one.
-
-    Raises:
-        InvalidInputError: `resolve` is nothing that decides.
-    """
-    _decider(resolve)
-
-
-def _decider(resolve: Resolve) -> Callable[[Conflict], Decision]:
-    if resolve is None:
-        return lambda conflict: None
-    if isinstance(resolve, str):
-        side = _checked_side(resolve)
-        return lambda conflict: side
-    if isinstance(resolve, Mapping):
-        for pattern in resolve:
-            if not isinstance(pattern, str):
-                raise InvalidInputError(f"a path pattern in resolve is text, not {pattern!r}")
-        sides = {pattern: _checked_side(side) for pattern, side in resolve.items()}
-
-        def by_pattern(conflict: Conflict) -> Decision:
-            return next(
-                (side for pattern, side in sides.items() if fnmatchcase(conflict.path, pattern)),
-                None,
-            )
-
-        return by_pattern
-    if not callable(resolve):
-        raise InvalidInputError(
-            "resolve must be 'ours', 'theirs', a mapping of path patterns to those, or a "
-            f"function, not {type(resolve).__name__}"
-        )
-    decide = resolve
-    return lambda conflict: _checked(decide(conflict))
-
-
-def _checked(decision: Any) -> Decision:
-    if decision is None or isinstance(decision, bytes):
-        return decision
-    return _checked_side(decision)
-
-
-def _checked_side(side: Any) -> Choice:
-    for known in _SIDES:
-        if isinstance(side, str) and side == known:
-            return known
-    raise InvalidInputError(f"a conflict is settled by 'ours' or 'theirs', not {side!r}")
+    return _Merge(trees, (base, ours, theirs), read, Decider(resolve), unaware).run()
 
 
 class _Merge:
     def __init__(
         self,
         trees: Trees,
-        base: Cid,
-        ours: Cid,
-        theirs: Cid,
+        roots: tuple[Cid, Cid, Cid],
         read: Callable[[Link], bytes],
-        decide: Callable[[Conflict], Decision],
+        decider: Decider,
+        unaware: Callable[[str], bool] | None,
     ) -> None:
-        self.trees, self.base = trees, base
-        self._read, self._decide = read, decide
-        self._ours, self._theirs = Side(trees, base, ours), Side(trees, base, theirs)
+        self.trees, self.roots = trees, roots
+        self._read, self._decider, self._unaware = read, decider, unaware
+        self.base = roots[0]
+        self._ours, self._theirs = (Side(trees, self.base, root) for root in roots[1:])
         self._take: dict[str, Link | bytes | None] = {}
         self._conflicts: list[Conflict] = []
+        self._nodes = tuple(Nodes(self._bytes_in(root)) for root in roots)
         self._copied = changed_nodes(self._ours, self._theirs, names=hierarchy.DOCUMENTS)
         """The nodes whose copies in consolidated metadata are to be made again."""
 
-    def run(self, *, may_agree: bool) -> Merged:
-        merged = merge_keys(self.trees, self.base, self._ours.root, self._theirs.root)
+    def run(self) -> Merged:
+        merged = merge_keys(self.trees, *self.roots)
         self._take = dict(merged.take)
         settled = self._settle_nodes()
-        clashes = merged.conflicts if may_agree else [*merged.conflicts, *self._agreements()]
+        arrays: dict[str, ChunksOfArray] = {}
+        clashes = [*merged.conflicts, *self._agreements()]
         for clash in clashes:
-            if not hierarchy.is_within(clash.key, settled):
+            if not hierarchy.is_within(clash.key, settled) and not self._collect(clash, arrays):
                 self._settle_key(clash)
+        for array in arrays.values():
+            self._settle_chunks(array)
         if self._ours.changes and self._theirs.changes:
             self._refresh_copies()
         return Merged(list(self._take.items()), self._conflicts)
 
     def _agreements(self) -> Iterator[KeyConflict]:
-        """The values that both sides changed alike."""
-        for key in self._ours.changes.keys() & self._theirs.changes.keys():
+        """The values that both sides changed alike, and may not have."""
+        if self._unaware is None:
+            return
+        for key in sorted(self._ours.changes.keys() & self._theirs.changes.keys()):
             ours, theirs = self._ours.changes[key], self._theirs.changes[key]
-            is_document = hierarchy.split(key)[1] in hierarchy.DOCUMENTS
-            if not is_document and _text(ours.new) == _text(theirs.new):
+            if hierarchy.split(key)[1] in hierarchy.DOCUMENTS:
+                continue
+            if _text(ours.new) == _text(theirs.new) and not self._may_agree(key):
                 yield KeyConflict(key, ours.old, ours.new, theirs.new)
+
+    def _may_agree(self, key: str) -> bool:
+        """Whether both sides may have made the same change to a chunk."""
+        if self._unaware is None:
+            return True
+        if not self._unaware(key):
+            return False
+        found = [nodes.chunk(key) for nodes in self._nodes[1:]]
+        return all(each is not None and each[0].is_coordinate for each in found)
 
     # Nodes
 
     def _settle_nodes(self) -> set[str]:
-        """Settle the nodes that cannot be merged key by key; gives their paths."""
+        """Settle the nodes that cannot be merged key by key; gives the paths and keys of them."""
         clashes = NodeClashes(self.trees, self.base, self._ours, self._theirs, self._document)
         settled: set[str] = set()
-        for path, kind in clashes:
-            settled.add(path)
-            self._settle_node(Conflict(path, kind, *clashes.texts(path)))
+        for clash in clashes:
+            keys = clash.keys(self._ours, self._theirs)
+            settled.update([clash.path] if clash.is_whole else keys)
+            self._settle_node(clash, keys, clashes.texts(clash.path))
         return settled
 
-    def _settle_node(self, conflict: Conflict) -> None:
-        path = conflict.path
-        decision = self._decide(conflict)
-        keys = [*self._ours.below(path), *self._theirs.below(path)]
+    def _settle_node(
+        self, clash: NodeClash, keys: list[str], texts: tuple[str | None, str | None, str | None]
+    ) -> None:
+        conflict = Conflict(clash.path, clash.kind, *texts, fields=clash.names)
+        decision = self._decider.of(conflict)
         for key in keys:
             self._take.pop(key, None)
-        if decision is None or isinstance(decision, bytes):
+        if decision is None or isinstance(decision, (bytes, FieldValue)):
             self._conflicts.append(conflict)
         elif decision != "ours":
-            root = self._theirs.root if decision == "theirs" else self.base
+            root = self.roots[SIDES.index(decision)]
             for key in keys:
                 self._take[key] = self.trees.find(root, key)
-
-    def _roots(self) -> tuple[Cid, Cid, Cid]:
-        return self.base, self._ours.root, self._theirs.root
 
     # Keys
 
@@ -253,23 +172,17 @@ class _Merge:
         if consolidated.is_left_over(name, clash.ours is None, clash.theirs is None):
             self._take[clash.key] = clash.ours or clash.theirs
             return
-        kind = "changed on both sides"
-        if clash.ours is None or clash.theirs is None:
-            kind = "removed on one side, changed on the other"
-        elif clash.base is None:
-            kind = "added on both sides"
-        if _text(clash.ours) == _text(clash.theirs):
-            kind = "changed alike on both sides, unaware of each other"
-        links = {"base": clash.base, "ours": clash.ours, "theirs": clash.theirs}
-        conflict = Conflict(clash.key, kind, *(_text(link) for link in links.values()))
-        decision = self._decide(conflict)
-        if decision is None:
+        links = (clash.base, clash.ours, clash.theirs)
+        base, ours, theirs = map(_text, links)
+        conflict = Conflict(clash.key, kind_of(clash), base, ours, theirs)
+        decision = self._decider.of(conflict)
+        if decision is None or isinstance(decision, FieldValue):
             self._conflicts.append(conflict)
         elif isinstance(decision, bytes):
             self._take_tree(clash.key, None)
             self._take[clash.key] = decision
         elif decision != "ours":
-            self._take_tree(clash.key, links[decision])
+            self._take_tree(clash.key, links[SIDES.index(decision)])
 
     def _take_tree(self, key: str, link: Link | None) -> None:
         """Take the other side's value, or all values of its folder of that name."""
@@ -290,6 +203,44 @@ class _Merge:
         else:
             yield from self.trees.walk(root, key)
 
+    # Chunks
+
+    def _collect(self, clash: KeyConflict, arrays: dict[str, ChunksOfArray]) -> bool:
+        """Note a chunk of an array under the array; false if the key is none on both sides."""
+        if hierarchy.split(clash.key)[1] in hierarchy.DOCUMENTS:
+            return False
+        links = (clash.base, clash.ours, clash.theirs)
+        if any(link is not None and self.trees.is_directory(link) for link in links):
+            return False
+        ours, theirs = (nodes.chunk(clash.key) for nodes in self._nodes[1:])
+        if ours is None or theirs is None or (ours[0].path, ours[1]) != (theirs[0].path, theirs[1]):
+            return False
+        path, coordinates = ours[0].path, ours[1]
+        if path not in arrays:
+            arrays[path] = ChunksOfArray(path, self._layout(path))
+        may_agree = self._may_agree(clash.key)
+        arrays[path].clashes.append(ChunkClash(clash, coordinates, may_agree))
+        return True
+
+    def _layout(self, path: str) -> ShardLayout | None:
+        """The layout of an array's shards, if it is the same wherever the array is."""
+        found = [nodes.at(path) for nodes in self._nodes]
+        layouts = [layout_of(node.document) for node in found if node is not None and node.is_array]
+        return layouts[0] if all(each == layouts[0] for each in layouts) else None
+
+    def _settle_chunks(self, array: ChunksOfArray) -> None:
+        taken, left = array.settle(self._decider, self._read)
+        for key, value in taken:
+            ours = self.trees.find(self._ours.root, key)
+            if value == ours or (isinstance(value, Link) and ours and value.cid == ours.cid):
+                self._take.pop(key, None)
+            else:
+                self._take[key] = value
+        if left is not None:
+            self._conflicts.append(left)
+
+    # Documents
+
     def _settle_document(
         self, clash: KeyConflict, name: str, documents: tuple[_Document, _Document, _Document]
     ) -> None:
@@ -303,20 +254,14 @@ class _Merge:
             left_over = consolidated.left_over(name, field)
             if left_over is not None:
                 return left_over
-            base, ours, theirs = (None if value is MISSING else value for value in field.values)
-            conflict = Conflict(
-                clash.key,
-                "field changed on both sides",
-                base,
-                ours,
-                theirs,
-                ".".join(field.path),
-            )
-            decision = self._decide(conflict)
+            conflict = _field_conflict(clash.key, field)
+            decision = self._decider.of(conflict)
+            if isinstance(decision, FieldValue):
+                return decision.value
             if decision is None or isinstance(decision, bytes):
                 left.append(conflict)
                 return field.values[1]
-            return field.values[_SIDES_OF_FIELD.index(decision)]
+            return field.values[SIDES.index(decision)]
 
         merged = merge_documents(name, *documents, settle)
         if left:
@@ -326,7 +271,7 @@ class _Merge:
 
     def _take_document(self, key: str, document: dict[str, Any]) -> None:
         """Take a document; as the bytes of a side, if one says the same."""
-        ours, theirs = (self.trees.find(side.root, key) for side in (self._ours, self._theirs))
+        ours, theirs = (self.trees.find(root, key) for root in self.roots[1:])
         if same(document, self._document(ours)):
             self._take.pop(key, None)
         elif same(document, self._document(theirs)):
@@ -338,12 +283,15 @@ class _Merge:
 
     def _refresh_copies(self) -> None:
         """Let consolidated metadata say of the nodes in question what their documents say."""
-        states = [self._reader(root) for root in self._roots()]
+        states = [self._reader(root) for root in self.roots]
         for key, document in consolidated.refreshed(self._copied, self._result, *states):
             self._take_document(key, document)
 
     def _reader(self, root: Cid) -> Callable[[str], _Document]:
         return lambda key: self._document(self.trees.find(root, key))
+
+    def _bytes_in(self, root: Cid) -> Callable[[str], bytes | None]:
+        return lambda key: self._read(link) if (link := self.trees.find(root, key)) else None
 
     def _result(self, key: str) -> _Document:
         """A document as the merge leaves it."""
@@ -356,7 +304,12 @@ class _Merge:
         return hierarchy.parse(self._read(link))
 
 
-_SIDES_OF_FIELD = ("base", "ours", "theirs")
+def _field_conflict(key: str, field: FieldClash) -> Conflict:
+    sides = zip(SIDES, field.values, strict=True)
+    missing = tuple(side for side, value in sides if value is MISSING)
+    base, ours, theirs = (None if value is MISSING else value for value in field.values)
+    name = field_name(field.path)
+    return Conflict(key, ConflictKind.FIELD, base, ours, theirs, field=name, missing=missing)
 
 
 def _text(link: Link | None) -> str | None:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository import hierarchy
+from versioned_zarr.repository import hierarchy, shapes
+from versioned_zarr.repository.conflicts import ConflictKind
+from versioned_zarr.repository.hierarchy import V2_DOCUMENTS, V3, Node
+from versioned_zarr.repository.json_values import same
 from versioned_zarr.tree.diff import KeyChange, changes
 from versioned_zarr.tree.lookup import Trees
 
 _Fields: TypeAlias = "dict[str, Any] | None"
-_Kind: TypeAlias = "tuple[str, dict[str, Any]] | None"
+_FORMATS = ((V3,), (".zarray", ".zgroup"))
+"""The names of the documents that make a node, by Zarr format."""
+_OWN = (V3, *V2_DOCUMENTS)
 
 
 class Side:
@@ -45,7 +50,7 @@ class Side:
 
     def has_changed(self, path: str) -> bool:
         """Whether it changed the document of a node."""
-        return any(key in self.changes for key in _documents_of(path))
+        return any(key in self.changes for key in _keys(path, hierarchy.NODE_DOCUMENTS))
 
 
 def changed_nodes(*sides: Side, names: Collection[str] = hierarchy.NODE_DOCUMENTS) -> set[str]:
@@ -54,8 +59,31 @@ def changed_nodes(*sides: Side, names: Collection[str] = hierarchy.NODE_DOCUMENT
     return {folder for folder, name in parts if name in names}
 
 
+class NodeClash(NamedTuple):
+    """A node that cannot be merged key by key.
+
+    Attributes:
+        path: where it is.
+        kind: what is wrong.
+        names: of the fields or documents that it is about.
+        is_whole: whether it speaks for all keys below the node; if not, for its documents.
+    """
+
+    path: str
+    kind: ConflictKind
+    names: tuple[str, ...] = ()
+    is_whole: bool = True
+
+    def keys(self, *sides: Side) -> list[str]:
+        """The keys that it speaks for, of those that a side changed."""
+        if self.is_whole:
+            return [key for side in sides for key in side.below(self.path)]
+        own = list(_keys(self.path, _OWN))
+        return [key for side in sides for key in own if key in side.changes]
+
+
 class NodeClashes:
-    """Finds them: gives the path of each, and what is wrong; none lies below another.
+    """Finds them, of which none lies below one that speaks for all below it.
 
     Args:
         trees: reads trees.
@@ -76,17 +104,18 @@ class NodeClashes:
         self._trees, self._base, self._ours, self._theirs = trees, base, ours, theirs
         self._document = document
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
+    def __iter__(self) -> Iterator[NodeClash]:
         found: set[str] = set()
-        paths = changed_nodes(self._ours, self._theirs)
+        paths = changed_nodes(self._ours, self._theirs, names=_OWN)
         # The group before what is in it, so that its removal is one conflict.
         for path in sorted(paths, key=lambda path: (path.count("/") + bool(path), path)):
             if hierarchy.is_within(path, found):
                 continue
-            kind = self._clash_of(path)
-            if kind is not None:
-                found.add(path)
-                yield path, kind
+            clash = self._clash_of(path)
+            if clash is not None:
+                if clash.is_whole:
+                    found.add(path)
+                yield clash
 
     def texts(self, path: str) -> tuple[str | None, str | None, str | None]:
         """The CIDs of a node's documents in the base, on our side and on theirs."""
@@ -96,50 +125,129 @@ class NodeClashes:
         )
         return base, ours, theirs
 
-    def _found(self, root: Cid, path: str) -> Iterator[tuple[str, Link]]:
-        for key in _documents_of(path):
+    def _found(
+        self, root: Cid, path: str, names: Collection[str] = hierarchy.NODE_DOCUMENTS
+    ) -> Iterator[tuple[str, Link]]:
+        for key in _keys(path, names):
             link = self._trees.find(root, key)
             if link is not None:
                 yield key, link
 
-    def _clash_of(self, path: str) -> str | None:
+    def _clash_of(self, path: str) -> NodeClash | None:
         both = ((self._ours, self._theirs), (self._theirs, self._ours))
+        clash = self._clash_of_formats(path)
+        if clash is None:
+            clash = self._clash_with_group(path, *both[0]) or self._clash_with_group(path, *both[1])
+        if clash is not None:
+            return clash
         for one, other in both:
-            for key in _documents_of(path):
+            for key in _keys(path, hierarchy.NODE_DOCUMENTS):
                 change = one.changes.get(key)
                 if change is not None and change.old is not None:
-                    kind = self._clash_with(path, change, one, other)
-                    if kind is not None:
-                        return kind
+                    clash = self._clash_with(path, change, one, other)
+                    if clash is not None:
+                        return clash
         if self._ours.has_changed(path) and self._theirs.has_changed(path):
-            base, ours, theirs = (
-                self._kind_of(root, path)
-                for root in (self._base, self._ours.root, self._theirs.root)
-            )
-            if base is None and ours is not None and theirs is not None and ours != theirs:
-                return "added on both sides, not alike"
-            fields = _clashing_fields(*(kind and kind[1] for kind in (base, ours, theirs)))
-            if fields:
-                return f"{' and '.join(fields)} changed differently on both sides"
+            clash = self._clash_of_documents(path)
+            if clash is not None:
+                return clash
         if any(self._has_nodes_in_array(path, one, other) for one, other in both):
-            return "an array on one side, nodes below it on the other"
+            return NodeClash(path, ConflictKind.NODES_IN_ARRAY)
         return None
 
-    def _clash_with(self, path: str, change: KeyChange, one: Side, other: Side) -> str | None:
+    # Two formats
+
+    def _clash_of_formats(self, path: str) -> NodeClash | None:
+        """A node with documents of both formats of which one side changed others than the other.
+
+        Each side's documents may agree with each other, and those of the merge would not.
+        """
+        mine = self._own_changes(path, self._ours, self._theirs)
+        others = self._own_changes(path, self._theirs, self._ours)
+        if not mine or not others or not any(self._found(self._base, path)):
+            return None
+        if not all(self._is_left(path, names) for names in _FORMATS):
+            return None
+        formats = {*map(_is_v3, mine)}
+        was_both = all(any(self._found(self._base, path, names)) for names in _FORMATS)
+        if formats == {*map(_is_v3, others)} and (len(formats) == 1 or was_both):
+            return None
+        roots = (self._base, self._ours.root, self._theirs.root)
+        is_array = any(self._structures(root, path) for root in roots)
+        names = (" and ".join(mine), " and ".join(others))
+        return NodeClash(path, ConflictKind.FORMATS, names, is_whole=is_array)
+
+    def _clash_with_group(self, path: str, one: Side, other: Side) -> NodeClash | None:
+        """A node that one side added in the format of its group, which the other side changed.
+
+        Whoever opens the group in the format that it has now would not see the node.
+        """
+        if not one.has_changed(path):
+            return None
+        if any(any(self._found(root, path)) for root in (self._base, other.root)):
+            return None
+        group = path
+        while group:
+            group = hierarchy.split(group)[0]
+            before = self._formats(one.root, group)
+            if before:
+                own, now = self._formats(one.root, path), self._formats(other.root, group)
+                if other.has_changed(group) and before <= own and not now <= own:
+                    return NodeClash(path, ConflictKind.FORMATS, (f"of its group {group or '/'}",))
+                return None
+        return None
+
+    def _formats(self, root: Cid, path: str) -> set[bool]:
+        """Whether a node has a document of format 3, and of format 2."""
+        return {_is_v3(hierarchy.split(key)[1]) for key, _ in self._found(root, path)}
+
+    def _own_changes(self, path: str, one: Side, other: Side) -> list[str]:
+        """The documents of a node that one side changed, and the other not in the same way."""
+        found = []
+        for name, key in zip(_OWN, _keys(path, _OWN), strict=True):
+            change, across = one.changes.get(key), other.changes.get(key)
+            if change is None or (across is not None and across.new == change.new):
+                continue
+            if name == V3 and self._is_of_copies(change):
+                continue
+            found.append(name)
+        return found
+
+    def _is_of_copies(self, change: KeyChange) -> bool:
+        """Whether nothing but consolidated metadata changed in a document."""
+        old, new = (_without_copies(self._document(link)) for link in (change.old, change.new))
+        return old is not None and new is not None and same(old, new)
+
+    def _is_left(self, path: str, names: Collection[str]) -> bool:
+        """Whether one of these documents is there once both sides' changes are made."""
+        for key in _keys(path, names):
+            sides = [side.changes.get(key) for side in (self._ours, self._theirs)]
+            changed = [change.new for change in sides if change is not None]
+            if all(changed) and (changed or self._trees.find(self._base, key) is not None):
+                return True
+        return False
+
+    # Structure
+
+    def _structures(self, root: Cid, path: str) -> list[dict[str, Any]]:
+        """What a node's documents say of how chunks are to be read; of a group nothing."""
+        found = self._found(root, path)
+        all_of_them = (
+            hierarchy.structure(hierarchy.split(key)[1], self._document(link))
+            for key, link in found
+        )
+        return [structure for structure in all_of_them if structure]
+
+    def _clash_with(self, path: str, change: KeyChange, one: Side, other: Side) -> NodeClash | None:
         """What is wrong between one side's change of a node's document and the other's of it."""
         if change.new is None:
-            for key in other.below(path):
-                theirs, mine = other.changes[key].new, one.changes.get(key)
-                if theirs is not None and (mine is None or mine.new != theirs):
-                    return "removed on one side, changed on the other"
-            return None
+            return self._clash_with_removal(path, one, other)
         found = self._trees.find(other.root, change.key)
         if found is None:
             return None
         name = hierarchy.split(change.key)[1]
-        before = hierarchy.structure(name, self._document(change.old))
-        after = hierarchy.structure(name, self._document(change.new))
-        across = hierarchy.structure(name, self._document(found))
+        documents = [self._document(link) for link in (change.old, change.new, found)]
+        before, after, across = (hierarchy.structure(name, document) for document in documents)
         fields = [
             field
             for field in sorted(before.keys() | after.keys())
@@ -147,13 +255,61 @@ class NodeClashes:
         ]
         if not fields:
             return None
-        if all(hierarchy.split(key)[1] in hierarchy.DOCUMENTS for key in other.below(path)):
+        written = [
+            key for key in other.below(path) if hierarchy.split(key)[1] not in hierarchy.DOCUMENTS
+        ]
+        if not written:
             return None
-        return f"{' and '.join(fields)} changed on one side, chunks written on the other"
+        has_only_grown = (
+            fields == ["shape"]
+            and before.get("shape") == across.get("shape")
+            and shapes.has_grown(before.get("shape"), after.get("shape"))
+        )
+        array = Node(path, is_array=True, document=before, attributes={})
+        if has_only_grown and shapes.are_inside(array, written):
+            return None
+        return NodeClash(path, ConflictKind.STRUCTURE_AND_CHUNKS, tuple(fields))
 
-    def _kind_of(self, root: Cid, path: str) -> _Kind:
+    def _clash_with_removal(self, path: str, one: Side, other: Side) -> NodeClash | None:
+        """What is wrong where one side removed a node's document and the other changed the node.
+
+        A group whose other document stays is still there, and so is what is in it.
+        """
+        is_group = any(self._found(one.root, path)) and not any(
+            self._structures(root, path) for root in (self._base, one.root)
+        )
+        for key in [*_keys(path, _OWN)] if is_group else other.below(path):
+            change, mine = other.changes.get(key), one.changes.get(key)
+            if change is None or change.new is None:
+                continue
+            if mine is None or mine.new != change.new:
+                return NodeClash(path, ConflictKind.REMOVED, is_whole=not is_group)
+        return None
+
+    def _clash_of_documents(self, path: str) -> NodeClash | None:
+        """What is wrong between two documents of one format, both of which were changed."""
+        for names in _FORMATS:
+            kinds = [
+                self._kind_of(root, path, names)
+                for root in (self._base, self._ours.root, self._theirs.root)
+            ]
+            base, ours, theirs = kinds
+            if base is None and ours is not None and theirs is not None and ours != theirs:
+                return NodeClash(path, ConflictKind.ADDED_DIFFERENTLY)
+            fields = _clashing_fields(*(kind and kind[1] for kind in kinds))
+            if fields:
+                return NodeClash(path, ConflictKind.STRUCTURE, tuple(fields))
+        was_there = any(self._found(self._base, path))
+        kept = [self._formats(side.root, path) for side in (self._ours, self._theirs)]
+        if not was_there and all(kept) and kept[0] != kept[1]:
+            return NodeClash(path, ConflictKind.ADDED_DIFFERENTLY)
+        return None
+
+    def _kind_of(
+        self, root: Cid, path: str, names: Collection[str] = hierarchy.NODE_DOCUMENTS
+    ) -> tuple[str, dict[str, Any]] | None:
         """A node's document by name, and what it says of how chunks are to be read."""
-        for key, link in self._found(root, path):
+        for key, link in self._found(root, path, names):
             name = hierarchy.split(key)[1]
             return name, hierarchy.structure(name, self._document(link))
         return None
@@ -162,9 +318,7 @@ class NodeClashes:
         """Whether one side made an array where the other made nodes below."""
         if not one.has_changed(path):
             return False
-        found = self._kind_of(one.root, path)
-        before = self._kind_of(self._base, path)
-        if found is None or not found[1] or (before is not None and before[1]):
+        if not self._structures(one.root, path) or self._structures(self._base, path):
             return False
         folders: set[str] = set()
         for key in other.below(path):
@@ -194,5 +348,15 @@ def _clashing_fields(base: _Fields, ours: _Fields, theirs: _Fields) -> list[str]
     return sorted(changed) if is_clash and changed != {"shape"} else []
 
 
-def _documents_of(path: str) -> Iterator[str]:
-    return (hierarchy.join(path, name) for name in hierarchy.NODE_DOCUMENTS)
+def _keys(path: str, names: Collection[str]) -> Iterator[str]:
+    return (hierarchy.join(path, name) for name in names)
+
+
+def _is_v3(name: str) -> bool:
+    return name == V3
+
+
+def _without_copies(document: dict[str, Any] | None) -> dict[str, Any] | None:
+    if document is None:
+        return None
+    return {key: value for key, value in document.items() if key != "consolidated_metadata"}
