@@ -42,7 +42,8 @@ def files(repository: BlockRepository) -> VersionedFileSystem:
         ("vzarr://feature/x@/a/b", "feature/x", "a/b"),
         ("vzarr://main@{1}@/air", "main@{1}", "air"),
         ("vzarr://a%40b@/air", "a@b", "air"),
-        ("vzarr://air/c/0", None, "air/c/0"),
+        ("vzarr://@/air", None, "air"),
+        ("vzarr://", None, ""),
         ("air/c/0", None, "air/c/0"),
     ],
 )

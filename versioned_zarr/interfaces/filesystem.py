@@ -8,29 +8,29 @@ its session, or else its snapshot, to the process that unpickles it.
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
-from fsspec import AbstractFileSystem
+from fsspec import get_filesystem_class
+from fsspec.core import split_protocol
 from fsspec.transaction import Transaction
 
 from versioned_zarr import location
-from versioned_zarr.errors import InvalidUrlError, SessionClosedError, SessionNotFoundError
+from versioned_zarr.errors import InvalidUrlError, SessionNotFoundError
 from versioned_zarr.history.commit import Commit
+from versioned_zarr.interfaces import branch_urls
 from versioned_zarr.interfaces.shared_session import SharedSession
-from versioned_zarr.ipld.cid import to_text
+from versioned_zarr.interfaces.written_files import WrittenFiles
 from versioned_zarr.repository.protocol import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.urls import without_user
 
-_START = "vzarr://"
 _OF_LAKEFS = {"host": "endpoint", "username": "access_key_id", "password": "secret_access_key"}
 _PROCESS = secrets.token_hex(8)
 """With the process's number, what tells it from all others."""
@@ -55,7 +55,7 @@ class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
             files.end_session(commit=is_whole)
 
 
-class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+class VersionedFileSystem(WrittenFiles):
     """See the module. The version is looked up once; `invalidate_cache` looks again.
 
     Args:
@@ -71,15 +71,14 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
     Raises:
         InvalidUrlError: no repository is named.
         RepositoryNotFoundError: there is none.
+        RefNotFoundError: it has no such ref.
     """
 
-    protocol = "vzarr"
-    root_marker = ""
     transaction_type = _Commit
 
     def __init__(
         self,
-        fo: str = "",
+        fo: str | os.PathLike[str] = "",
         ref: str = "main",
         target_protocol: str | None = None,
         target_options: Mapping[str, Any] | None = None,
@@ -91,18 +90,18 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         if not fo:
             raise InvalidUrlError(
                 "name the repository behind '::', as in vzarr://main@/air::file:///data/air.vz",
-                url=_START,
+                url=branch_urls.START,
             )
-        url = fo
-        if target_protocol not in (None, "file", "local") and "://" not in fo:
-            url = f"{target_protocol}://{fo.lstrip('/')}"
+        self._place = _place_of(fo, target_protocol)
         options = {_OF_LAKEFS.get(k, k): value for k, value in (target_options or {}).items()}
-        self.repository: Repository = location.open(url, **options)
+        self.repository: Repository = location.open(self._place, **options)
         self.ref, self.message = ref, message
         if handed_on:
             self._shared = SharedSession(self.repository, ref, may_open=False)
         else:
             self._shared = SharedSession.of(self.repository, ref)
+            if self._shared.to_read() is None:
+                self.repository.checkout(ref)  # while its error is not taken for a missing file
         self._seen: tuple[int, Snapshot] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -119,25 +118,44 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         self._shared = SharedSession(self.repository, self.ref, session, may_open=False)
         self._seen = (self._shared.ends, found) if isinstance(found, Snapshot) else None
 
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, list):
-            return [cls._strip_protocol(each) for each in path]
-        text = str(path).partition("::")[0]
-        if text.startswith(_START):
-            text = text.removeprefix(_START).rpartition("@/")[2]
-            text = "" if text.endswith("@") else text
-        return text.strip("/")
-
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:
-        text = path.partition("::")[0].removeprefix(_START)
-        ref, at, _ = text.rpartition("@/")
-        if not at and text.endswith("@"):
-            ref = text[:-1]
-        return {"ref": unquote(ref)} if ref else {}
+        ref = branch_urls.read(path).ref if branch_urls.is_url(path) else ""
+        return {"ref": ref} if ref else {}
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The whole URL of a path, with the ref and the repository.
+
+        `fsspec.url_to_fs` makes of it this file system, given the same options, and the path.
+        """
+        return branch_urls.write(self.ref, self._strip_protocol(name), self.repository.url)
+
+    def check_is_own(self, url: branch_urls.BranchUrl) -> None:
+        """Make sure that a URL means this ref of this repository.
+
+        Raises:
+            InvalidUrlError: it means another.
+        """
+        named = url.repository
+        is_here = named in ("", self.repository.url, self._place)
+        if not is_here:
+            is_here = _place_of(*_of_chain(named)) == self._place
+        if url.ref in ("", self.ref) and is_here:
+            return
+        shown = branch_urls.write(url.ref or self.ref, url.path, "")
+        where = without_user(named or self.repository.url)
+        raise InvalidUrlError(
+            f"{shown!r} of {where!r} is not in this file system, which has {self.ref!r} of "
+            f"{self.repository.url!r}; fsspec.url_to_fs opens what a URL names",
+            url=shown,
+        )
 
     # The version
+
+    @property
+    def view_name(self) -> str:
+        """What errors call the place that is read."""
+        return self.repository.url
 
     @property
     def view(self) -> Snapshot | Session:
@@ -187,99 +205,28 @@ class VersionedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec h
         super().invalidate_cache(path)
         self._seen = None
 
-    # Reading
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """See fsspec; `cid` is that of a value, or of all below a folder of a snapshot."""
-        key = self._strip_protocol(path)
-        view = self.view
-        found = view.find(key) if key else None
-        if found is not None:
-            size = view.size_of(found)
-            return {"name": key, "size": size, "type": "file", "cid": to_text(found.cid)}
-        if key and view.is_empty(key):
-            raise FileNotFoundError(path)
-        return {"name": key, "size": 0, "type": "directory"}
+def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
+    """Where a repository lives, as `vz.open` takes it.
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """See fsspec."""
-        key = self._strip_protocol(path)
-        own = self.info(key)
-        if own["type"] == "file":
-            return [own] if detail else [key]
-        names = [f"{key}/{name}".lstrip("/") for name in self.view.list_dir(key)]
-        return [self.info(name) for name in names] if detail else names
+    fsspec gives what follows `::` in a URL without its scheme, and the path of a folder as it is
+    written there: encoded, if it comes from a URL of ours. A folder that is there is meant.
+    """
+    text = os.fspath(repository)
+    if "://" in text:
+        return text
+    if scheme not in (None, "file", "local"):
+        return f"{scheme}://{text.lstrip('/')}"
+    return text if os.path.exists(text) else unquote(text)
 
-    def cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **_: Any
-    ) -> bytes:
-        """See fsspec; a range reads only that range."""
-        key = self._strip_protocol(path)
-        found = self.view.find(key) if key else None
-        if found is None:
-            raise FileNotFoundError(path)
-        size = self.view.size_of(found)
-        low, high, _step = slice(start, end).indices(size)
-        return bytes(self.view.read_found(found, low, max(low, high)))
 
-    def ukey(self, path: str) -> str:
-        """The CID of a value."""
-        info = self.info(path)
-        if info["type"] != "file":
-            raise FileNotFoundError(path)
-        return str(info["cid"])
-
-    def checksum(self, path: str) -> str:
-        """See `ukey`."""
-        return self.ukey(path)
-
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:
-        if mode == "rb":
-            return io.BytesIO(self.cat_file(path))
-        if mode in ("wb", "xb"):
-            if mode == "xb" and self.exists(path):
-                raise FileExistsError(path)
-            return _Writer(self, path)
-        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}")
-
-    # Writing
-
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        """See fsspec."""
-        key = self._strip_protocol(path)
-        if mode == "create" and self.exists(key):
-            raise FileExistsError(path)
-        try:
-            self.session.write(key, bytes(value))
-        except SessionClosedError:  # a commit came between
-            self.session.write(key, bytes(value))
-
-    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        """See fsspec; a folder is nothing by itself."""
-        if self.info(path1)["type"] == "file":
-            self.pipe_file(path2, self.cat_file(path1))
-
-    def rm_file(self, path: str) -> None:
-        """See fsspec."""
-        if not self.session.delete(self._strip_protocol(path)):
-            raise FileNotFoundError(path)
-
-    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """See fsspec; a folder goes at once."""
-        for each in path if isinstance(path, list) else [path]:
-            info = self.info(each)
-            if info["type"] == "file":
-                self.rm_file(each)
-            elif not recursive or maxdepth is not None:
-                raise IsADirectoryError(f"{each!r} is a folder; give recursive=True")
-            else:
-                self.session.clear(info["name"])
-
-    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
-        """Nothing: a folder is there when something lies in it."""
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """See `mkdir`."""
+def _of_chain(repository: str) -> tuple[str, str]:
+    """What follows `::` in a URL, as fsspec hands it to `VersionedFileSystem`."""
+    scheme, place = split_protocol(repository)
+    scheme = scheme or "file"
+    return get_filesystem_class(scheme)._strip_protocol(
+        place if scheme == "file" else repository
+    ), scheme
 
 
 def _process() -> tuple[int, str]:
@@ -303,35 +250,3 @@ def _unpickle(
     files = kind(*args, **{**options, "handed_on": name})
     files.take_over(view)
     return files
-
-
-class _Writer(io.BytesIO):
-    """A value that is written when the file is closed, unless an exception closed it."""
-
-    def __init__(self, files: VersionedFileSystem, path: str) -> None:
-        super().__init__()
-        self._files, self._path = files, path
-        self._is_given_up = False
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._is_given_up = kind is not None
-        super().__exit__(kind, failure, trace)
-
-    def close(self) -> None:
-        if not self.closed and not self._is_given_up:
-            self._files.pipe_file(self._path, self.getvalue())
-        super().close()
-
-    def commit(self) -> None:
-        """At the end of a transaction: write what was not closed."""
-        self.close()
-
-    def discard(self) -> None:
-        """At the end of a transaction that failed: write nothing."""
-        self._is_given_up = True
-        self.close()

@@ -1,0 +1,79 @@
+"""URLs of what lies on a branch, `vzarr://REF@/PATH::REPOSITORY`: reading and writing them.
+
+Only what begins with `vzarr://` is a URL. Everything else is a path, and is taken as it stands.
+In a URL the ref and the path are percent-encoded. The ref ends at the first `@/`, the path at the
+first `::`; what would end one too early is written `%40` or `%3A`. Knows no repository.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
+
+from versioned_zarr.errors import InvalidUrlError
+
+START: Final = "vzarr://"
+
+
+class BranchUrl(NamedTuple):
+    """A URL, taken apart.
+
+    Attributes:
+        ref: the branch or other ref, decoded; empty if the URL leaves that to an option.
+        path: the path in it, decoded, without slashes at its ends; empty for the root.
+        repository: what follows `::`, as it stands; empty if nothing does.
+    """
+
+    ref: str
+    path: str
+    repository: str
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, and not a path."""
+    return text.startswith(START)
+
+
+def read(text: str) -> BranchUrl:
+    """Take a URL apart.
+
+    >>> read("vzarr://main@/x%3A%3Ay::file:///data/air.vz")
+    BranchUrl(ref='main', path='x::y', repository='file:///data/air.vz')
+
+    `vzarr://dev@` is the root of `dev`. `vzarr://@/air` and `vzarr://` name no ref, and leave it to
+    the option `ref`.
+
+    Raises:
+        InvalidUrlError: it does not say where its ref ends, or what is encoded is no UTF-8.
+    """
+    rest, _, repository = text.removeprefix(START).partition("::")
+    ref, is_whole, path = rest.partition("@/")
+    if not is_whole:
+        if rest and not rest.endswith("@"):
+            shown = START + rest
+            raise InvalidUrlError(
+                f"{shown!r} does not say which branch it means: write '{START}{rest}@/' for the "
+                f"branch {rest!r}, or '{START}main@/{rest.strip('/')}' for what lies there on main",
+                url=shown,
+            )
+        ref = rest[:-1]
+    return BranchUrl(_decoded(ref), _decoded(path).strip("/"), repository)
+
+
+def write(ref: str, path: str, repository: str) -> str:
+    """The URL of a path on a ref, which `read` takes apart again.
+
+    >>> write("a@b", "x::y/c 0", "memory://air")
+    'vzarr://a%40b@/x%3A%3Ay/c%200::memory://air'
+    """
+    tail = f"::{repository}" if repository else ""
+    return f"{START}{quote(ref, safe='/')}@/{quote(path, safe='/')}{tail}"
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError as error:
+        raise InvalidUrlError(
+            f"{text!r} in a {START} URL encodes bytes that are no UTF-8", url=text
+        ) from error

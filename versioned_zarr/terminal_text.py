@@ -1,0 +1,57 @@
+"""Text of others as a terminal may show it: what would steer the terminal is spelled out.
+
+Commit messages, keys, authors and what servers say may hold escape sequences, which move the cursor
+or change what is on the screen, and marks of Unicode's bidirectional algorithm, which let text be
+read in another order than it is stored. Reads text alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_STEERING: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SHORT: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_TAB: Final = 4
+
+
+def escaped(text: str) -> str:
+    r"""Text of several lines: newlines stay, tabs become spaces, all else that steers is escaped.
+
+    >>> escaped("a\nb\x1b[2Jc")
+    'a\nb\\x1b[2Jc'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "\n".join(escaped_line(line) for line in text.expandtabs(_TAB).split("\n"))
+
+
+def escaped_line(text: str) -> str:
+    r"""Text that stands in one line: control characters, newlines and bidi marks are escaped.
+
+    >>> escaped_line("a\nb\u202ec")
+    'a\\nb\\u202ec'
+    """
+    return _STEERING.sub(_spelled_out, text)
+
+
+def escaped_json(text: str) -> str:
+    r"""JSON that a terminal may show, and that says the same: escaped as JSON escapes.
+
+    >>> escaped_json('{"key": "a\u202eb"}')
+    '{"key": "a\\u202eb"}'
+    """
+    return "\n".join(
+        _STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", line)
+        for line in text.split("\n")
+    )
+
+
+def _spelled_out(found: re.Match[str]) -> str:
+    character = found.group()
+    number = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
