@@ -22,6 +22,7 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.terminal_text import escaped_line
 
 FORMAT = 1
 MESSAGE_LIMIT_BYTES = 1 << 20
@@ -57,9 +58,9 @@ class Commit:
     def __str__(self) -> str:
         """The commit as `vz log` prints it."""
         when = self.time.strftime("%Y-%m-%d %H:%M:%S UTC")
-        body = "\n".join(f"    {line}" for line in self.message.splitlines())
+        body = "\n".join(f"    {escaped_line(line)}" for line in self.message.splitlines())
         head = f"commit {self.cid}\ntree   {self.tree}\n"
-        return f"{head}Author: {self.author}\nDate:   {when}\n\n{body}"
+        return f"{head}Author: {escaped_line(self.author)}\nDate:   {when}\n\n{body}"
 
     def _repr_html_(self) -> str:
         html: str = faces.maker("commit_html")(self)

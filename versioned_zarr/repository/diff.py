@@ -16,6 +16,7 @@ from versioned_zarr.repository.hierarchy import Nodes, ReadKey
 from versioned_zarr.repository.json_values import MISSING, plain
 from versioned_zarr.repository.moves import find_moved
 from versioned_zarr.repository.shards import Read, ShardLayout, changed_inner, layout_of
+from versioned_zarr.terminal_text import escaped_line
 from versioned_zarr.tree.diff import KeyChange
 
 How = Literal["added", "removed", "changed"]
@@ -383,7 +384,7 @@ class Diff:
         for change in self.other_keys:
             word = "added" if change.old is None else "removed" if change.new is None else "changed"
             lines.append(f"{word} key {change.key}")
-        return "\n".join(lines) if lines else "no differences"
+        return "\n".join(map(escaped_line, lines)) if lines else "no differences"
 
     def __repr__(self) -> str:
         return f"<Diff {self.old_name} -> {self.new_name}>"
