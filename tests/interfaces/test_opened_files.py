@@ -75,6 +75,9 @@ def test_an_opened_value_says_what_it_is(files: VersionedFileSystem, path: str) 
             files.open(missing)
 
 
+# fsspec leaves the file of a blockcache to the collector.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_blocks_and_caches_of_fsspec_read_it(files: VersionedFileSystem, tmp_path: Path) -> None:
     assert files.read_block("t.csv", 0, 4) == b"a,1\n"
     assert files.read_block("t.csv", 1, 4, delimiter=b"\n") == b"b,2\r\n"

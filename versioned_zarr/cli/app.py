@@ -10,11 +10,11 @@ import warnings
 from typing import Any
 
 import click
-from rich.console import Console
 
 import versioned_zarr as vz
 from versioned_zarr.cli import history, keeping, network, refs, serve, transfer, values
-from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, print_conflicts
+from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_conflicts
+from versioned_zarr.terminal_text import escaped_line
 from versioned_zarr.urls import without_user
 
 EXIT_FAILURE = 1
@@ -146,5 +146,4 @@ def _is_help(error: click.ClickException) -> bool:
 def _say(message: str) -> None:
     """Say something in one line, whatever a server or a file put into it."""
     line = _CONTROLS.sub(" ", _ESCAPES.sub("", message)).strip()
-    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print(f"vz: {line}", markup=False)
+    console(is_error=True).print(escaped_line(f"vz: {line}"), markup=False)

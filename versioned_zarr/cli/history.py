@@ -20,6 +20,7 @@ from versioned_zarr.cli.output import (
 )
 from versioned_zarr.history.log import Names, standing_at
 from versioned_zarr.interfaces.graph import one_line, text_lines
+from versioned_zarr.terminal_text import escaped_line
 
 
 @click.command()
@@ -56,7 +57,7 @@ def log(
 
 
 def _decorated(commit: vz.Commit, names: Names) -> str:
-    here = names.get(commit.cid)
+    here = [escaped_line(name) for name in names.get(commit.cid, ())]
     text = str(commit)
     return text.replace("\n", f" ({', '.join(here)})\n", 1) if here else text
 
@@ -95,13 +96,13 @@ def status(context: Context, as_json: bool) -> None:
         print_json({"url": repository.url, "branches": heads, "sessions": sessions})
         return
     for name, cid in heads.items():
-        console().print(f"branch {name} at {cid}", markup=False)
+        console().print(escaped_line(f"branch {name} at {cid}"), markup=False)
     if not sessions:
         console().print("nothing uncommitted")
     for session in sessions:
         state = "open" if session["is_alive"] else "left behind"
         text = f"session {session['id']} on {session['branch']}: {session['keys']} keys, {state}"
-        console().print(text, markup=False)
+        console().print(escaped_line(text), markup=False)
 
 
 @click.command()
@@ -125,7 +126,8 @@ def diff(
         for path, node in found.nodes.items():
             fields = f"{len(node.fields)} fields" if node.fields else ""
             parts = [part for part in (node.how, fields, node.summary()) if part]
-            console().print(f" {path or '/'} | {', '.join(parts)}", markup=False)
+            line = escaped_line(f" {path or '/'} | {', '.join(parts)}")
+            console().print(line, markup=False)
         console().print(f" {len(found.nodes)} nodes, {len(found.keys)} keys differ", markup=False)
     else:
         console().print(str(found), markup=False)

@@ -16,6 +16,7 @@ from versioned_zarr.cli.output import (
     print_json,
     with_repository,
 )
+from versioned_zarr.terminal_text import escaped_line
 
 
 @click.command()
@@ -120,7 +121,7 @@ def sessions(
         )
         for more in (info["purpose"], info["problem"]):
             text += f"  {more}" if more else ""
-        console().print(text, markup=False)
+        console().print(escaped_line(text), markup=False)
 
 
 COMMANDS = [gc, repack, fsck, stats, sessions]

@@ -6,7 +6,7 @@ import click
 
 from versioned_zarr.backends.gateway.opening import caches
 from versioned_zarr.blocks.cache import BlockCache
-from versioned_zarr.cli.output import Context, as_json, print_json, with_repository
+from versioned_zarr.cli.output import Context, as_json, console, print_json, with_repository
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.repository.repository import BlockRepository
 
@@ -23,7 +23,7 @@ def publish(context: Context, ref: str, key: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "cid": cid})
     else:
-        print(f"{name} -> {cid}")
+        console().print(f"{name} -> {cid}", markup=False)
 
 
 @click.group()
@@ -51,7 +51,7 @@ def size(context: Context, is_of_gateways: bool, as_json: bool) -> None:
     if as_json:
         print_json({"size_bytes": size_bytes, "limit_bytes": limit_bytes})
     else:
-        print(f"{size_bytes:,} of at most {limit_bytes:,} bytes")
+        console().print(f"{size_bytes:,} of at most {limit_bytes:,} bytes")
 
 
 @cache.command()

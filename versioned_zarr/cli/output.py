@@ -24,6 +24,7 @@ import versioned_zarr as vz
 from versioned_zarr.interfaces.transfer import OnProgress, Progress
 from versioned_zarr.ipld.pasted import is_address
 from versioned_zarr.repository.marker import MARKER
+from versioned_zarr.terminal_text import escaped, escaped_json, escaped_line
 
 EXIT_INTERRUPTED = 130
 
@@ -85,15 +86,32 @@ branch_option = click.option(
 )
 
 
-def console() -> Console:
-    """Where results go."""
-    return Console(soft_wrap=True, highlight=False, emoji=False)
+class _Terminal(Console):
+    """A console that shows the text of others without being steered by it."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See rich; what is text is escaped."""
+        shown = [escaped(each) if isinstance(each, str) else each for each in objects]
+        super().print(*shown, **options)
+
+
+def console(*, is_error: bool = False) -> Console:
+    """Where results go, or errors."""
+    return _Terminal(stderr=is_error, soft_wrap=True, highlight=False, emoji=False)
 
 
 def print_json(data: Any) -> None:
     """Print data as JSON, indented; with escapes of JSON's own where letters cannot be printed."""
     is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-    click.echo(json.dumps(data, indent=2, ensure_ascii=not is_unicode))
+    click.echo(escaped_json(json.dumps(data, indent=2, ensure_ascii=not is_unicode)))
+
+
+def print_names(lines: dict[str, str]) -> None:
+    """Print what is said of each name, a line each, one below the other."""
+    shown = {escaped_line(name): escaped_line(said) for name, said in lines.items()}
+    width = max(map(len, shown), default=0)
+    for name, said in shown.items():
+        console().print(f"{name:{width}}  {said}", markup=False)
 
 
 def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
@@ -102,7 +120,7 @@ def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
         print_json(commit.to_dict())
         return
     console().print(f"[yellow]{commit.cid}[/] ", end="")
-    console().print(commit.summary, markup=False)
+    console().print(escaped_line(commit.summary), markup=False)
 
 
 def print_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:

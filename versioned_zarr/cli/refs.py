@@ -8,9 +8,9 @@ import versioned_zarr as vz
 from versioned_zarr.cli.output import (
     Context,
     as_json,
-    console,
     print_commit_line,
     print_json,
+    print_names,
     with_repository,
 )
 from versioned_zarr.repository.names import MAIN, Branches, Tags
@@ -80,10 +80,7 @@ def _list(commits: dict[str, vz.Commit], as_json: bool) -> None:
     if as_json:
         print_json({name: commit.to_dict() for name, commit in commits.items()})
         return
-    width = max((len(name) for name in commits), default=0)
-    for name, commit in commits.items():
-        text = f"{name:{width}}  {commit.cid}  {commit.summary}"
-        console().print(text, markup=False)
+    print_names({name: f"{commit.cid}  {commit.summary}" for name, commit in commits.items()})
 
 
 COMMANDS = [branch, tag]

@@ -14,6 +14,7 @@ from versioned_zarr.cli.output import (
     console,
     moving_bar,
     print_json,
+    print_names,
     resolve_option,
     with_repository,
 )
@@ -144,9 +145,7 @@ def remote_list(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(urls)
         return
-    width = max((len(name) for name in urls), default=0)
-    for name, url in urls.items():
-        console().print(f"{name:{width}}  {url}", markup=False)
+    print_names(urls)
 
 
 @remote.command("add")

@@ -22,6 +22,7 @@ from versioned_zarr.cli.output import (
 )
 from versioned_zarr.interfaces.folder import cid_of_folder
 from versioned_zarr.interfaces.transfer import import_zarr, to_folder
+from versioned_zarr.terminal_text import escaped_line
 
 
 @click.command()
@@ -77,7 +78,7 @@ def ls(
         print_json([{"name": name, "size": size} for name, size in sizes.items()])
         return
     for name, size in sizes.items():
-        shown = name if size is not None else f"{name}/"
+        shown = escaped_line(name if size is not None else f"{name}/")
         text = f"{'-' if size is None else size:>12}  {shown}" if long else shown
         console().print(text, markup=False)
 

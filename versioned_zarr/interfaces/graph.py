@@ -8,6 +8,7 @@ from itertools import islice
 
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.log import Log, Names
+from versioned_zarr.terminal_text import escaped_line
 
 SHOWN_COMMITS = 100
 """How many commits a log shows of itself; whoever iterates gets all."""
@@ -109,7 +110,8 @@ def _slanted(row: Row) -> str:
 def one_line(commit: Commit, names: Names) -> str:
     """A commit in one line: the beginning of its CID, the refs that stand there, its summary."""
     here = ", ".join(names.get(commit.cid, ()))
-    return " ".join(filter(None, [commit.cid[:16], here and f"({here})", commit.summary]))
+    text = " ".join(filter(None, [commit.cid[:16], here and f"({here})", commit.summary]))
+    return escaped_line(text)
 
 
 def log_text(log: Log) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from versioned_zarr.terminal_text import escaped
+
 TEXT_LIMIT = 160
 """How many characters of a metadata value are shown."""
 
@@ -31,14 +33,11 @@ class Markup(str):
 
 
 def text(value: object) -> Markup:
-    """Anything as HTML; control characters, which XML forbids, become replacement characters."""
+    """Anything as HTML; what XML forbids is escaped, and so are marks that reorder text."""
     if isinstance(value, Markup):
         return value
-    allowed = (char if char >= " " or char in "\n\t" else "\ufffd" for char in str(value))
-    # Surrogates and the two non-characters cannot be written as UTF-8 or stand in XML.
-    clean = "".join(
-        "\ufffd" if "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff" else c for c in allowed
-    )
+    # The two non-characters cannot stand in XML either.
+    clean = escaped(str(value)).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     return Markup(escape(clean))
 
 

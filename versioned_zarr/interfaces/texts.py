@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from versioned_zarr.interfaces.nodes import LIMIT, nodes_of, times
+from versioned_zarr.terminal_text import escaped_line
 
 if TYPE_CHECKING:
     from versioned_zarr.repository.protocol import Repository
@@ -30,7 +31,8 @@ def repository_text(repository: Repository) -> str:
         ("session", info.id, f"on {info.branch}, {info.keys} keys", info.purpose)
         for info in repository.sessions()
     ]
-    return "\n".join([f"Repository {repository.url}", *_aligned(lines, _NAMES)])
+    head = escaped_line(f"Repository {repository.url}")
+    return "\n".join([head, *_aligned(lines, _NAMES)])
 
 
 def snapshot_text(snapshot: Snapshot) -> str:
@@ -45,20 +47,20 @@ def snapshot_text(snapshot: Snapshot) -> str:
         lines.append((node.path or "/", *what))
     if not lines:
         lines = [(name, "", "", "") for name in snapshot.list_dir()]
-    return "\n".join([*head, *_aligned(lines, LIMIT)])
+    return "\n".join([*map(escaped_line, head), *_aligned(lines, LIMIT)])
 
 
 def session_text(session: Session) -> str:
     """Where it will commit to, and what it changed until now."""
     state = session.working.closed
-    head = (
+    head = escaped_line(
         f"Session {session.id} on {session.branch} of {session.repository.url}, {state or 'open'}"
     )
     return head if state is not None else f"{head}\n{session.status()}"
 
 
 def _aligned(lines: Sequence[Sequence[str]], limit: int) -> list[str]:
-    shown = lines[:limit]
+    shown = [list(map(escaped_line, line)) for line in lines[:limit]]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     text = [
         "  ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)) for line in shown
