@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from versioned_zarr.repository.json_values import plain
+from versioned_zarr.terminal_text import escaped_line
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_AROUND = 60
@@ -129,14 +130,14 @@ class Conflict:
         if len(self.chunks) < 2:
             sides = zip(_SIDES, self._texts(), strict=True)
             told += f" ({', '.join(f'{side} {text}' for side, text in sides)})"
-        return f"{told}; {self.hint}" if self.hint else told
+        return escaped_line(f"{told}; {self.hint}" if self.hint else told)
 
     def _texts(self) -> Iterator[str]:
         values = (self.base, self.ours, self.theirs)
         if self.field is None:
             yield from ("nothing" if value is None else str(value) for value in values)
             return
-        texts = shown_apart([json.dumps(value) for value in values])
+        texts = shown_apart([json.dumps(value, ensure_ascii=False) for value in values])
         for side, text in zip(_SIDES, texts, strict=True):
             yield "nothing" if side in self.missing else text
 
