@@ -243,10 +243,18 @@ def test_equal_values_that_must_conflict_say_how_to_settle_it() -> None:
         array = zarr.open_array(session.store, path="x")
         array[:2] = array[:2] + 1
     one.commit("one")
+    three = repository.session()
+    zarr.open_array(three.store, path="x")[2:4] = 4
+    three.commit("three")
     with pytest.raises(vz.ConflictError, match=r"resolve=\{'x': 'ours'\}") as caught:
         two.commit("two")
     (conflict,) = caught.value.conflicts
     assert conflict.kind is vz.ConflictKind.ALIKE
+    array = zarr.open_array(two.store, path="x")
+    array[2:4] = 8
+    with pytest.raises(vz.ConflictError, match=r"\(1 of them\).*resolve=\{'x/c/0': 'ours'\}"):
+        two.commit("two")
+    array[2:4] = 1
     two.write("more", b"1")
     two.commit("two", resolve={"x": "ours"})
     assert values(repository)[0] == 2

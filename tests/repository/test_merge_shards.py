@@ -398,6 +398,8 @@ def test_an_inner_chunk_that_two_sessions_changed_alike_is_a_conflict() -> None:
         other.commit("other")
     (conflict,) = caught.value.conflicts
     assert conflict.chunks[0].inner == ((0, 0),)
+    assert conflict.kind is vz.ConflictKind.ALIKE
+    assert "resolve={'x': 'ours'}" in str(conflict)
     other.commit("other", resolve={"x": "ours"})
     assert (values(repository)[2:4, 4:6] == 200).all()
     repository, one, other = two_sessions()

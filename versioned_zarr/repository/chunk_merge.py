@@ -47,8 +47,9 @@ class ChunkClash:
             layout = self.shard.layout
             inner = tuple(layout.coordinates(self.coordinates, at) for at in self.shard.conflicts)
         base, ours, theirs = (None if link is None else to_text(link.cid) for link in self.links)
-        key, kind = self.keys.key, kind_of(self.keys)
-        return ChunkConflict(key, self.coordinates, kind, base, ours, theirs, inner)
+        is_alike = self.shard is not None and self.shard.is_alike
+        kind = ConflictKind.ALIKE if is_alike else kind_of(self.keys)
+        return ChunkConflict(self.keys.key, self.coordinates, kind, base, ours, theirs, inner)
 
 
 @dataclass

@@ -112,10 +112,16 @@ class Conflict:
     @property
     def hint(self) -> str:
         """What to type to settle it, where that is not plain; empty otherwise."""
-        if self.kind != ConflictKind.ALIKE:
+        if self.kind == ConflictKind.ALIKE:
+            alike, what = [self.path], "the value that both wrote"
+        else:
+            alike = [chunk.key for chunk in self.chunks if chunk.kind == ConflictKind.ALIKE]
+            what = f"what both wrote alike ({len(alike)} of them)"
+        if not alike:
             return ""
-        settled = f"resolve={{{self.path!r}: 'ours'}}"
-        return f"if the value both wrote is right, commit again with {settled}"
+        patterns = ", ".join(f"{path!r}: 'ours'" for path in alike[:_SHOWN_CHUNKS])
+        more = ", …" if len(alike) > _SHOWN_CHUNKS else ""
+        return f"if {what} is right, commit again with resolve={{{patterns}{more}}}"
 
     def __str__(self) -> str:
         where = self.path or "/"

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from versioned_zarr import faces
+from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
@@ -124,6 +125,8 @@ class BlockRepository(Exchange, faces.Shown):
             read_new=reader(new),
             old_name=old_name,
             new_name=new_name,
+            size=trees.size,
+            read_range=lambda link, *ends: read_stored(self.stores.blocks, link.cid, *ends),
         )
 
     # Branches and tags
@@ -276,17 +279,17 @@ class BlockRepository(Exchange, faces.Shown):
         """Bring a branch what another ref has; the commit that the branch names afterwards.
 
         Three-way on the merge base. If the branch has nothing of its own it is only moved
-        (fast-forward); if it has all of it already, nothing happens. Chunks merge with chunks and
-        metadata field by field; a node whose chunks mean one thing on one side and another on the
-        other, or that one side removed, is one conflict and taken whole. Consolidated metadata
-        follows the nodes.
+        (fast-forward); if it has all of it already, nothing happens. Chunks merge with chunks, in
+        shards inner chunk by inner chunk, and metadata field by field; a node whose chunks mean
+        one thing on one side and another on the other, or that one side removed, is one conflict
+        and taken whole. Consolidated metadata follows the nodes.
 
         Args:
             source: what to merge; see `checkout`.
             into: the branch.
             message: why; `Merge SOURCE into BRANCH` by default.
             resolve: "ours" (the branch's side), "theirs", a mapping of path patterns to those,
-                or a function of a `Conflict`.
+                or a function of a `Conflict` that gives a side, bytes, a `FieldValue` or None.
             author: see `Session.commit`.
             metadata: see `Session.commit`.
 

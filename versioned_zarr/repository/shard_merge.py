@@ -26,6 +26,12 @@ class MergedShard:
     chunks: list[Part]
     conflicts: list[int]
 
+    @property
+    def is_alike(self) -> bool:
+        """Whether both sides changed alike what is in conflict."""
+        _, ours, theirs = self.sides
+        return bool(self.conflicts) and all(ours[at] == theirs[at] for at in self.conflicts)
+
     def settled(self, side: int) -> bytes | None:
         """The shard with its conflicts settled by a side: 0 the base, 1 ours, 2 theirs."""
         chunks = list(self.chunks)
