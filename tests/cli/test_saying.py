@@ -92,6 +92,14 @@ def test_a_word_between_colons_is_no_picture(
     assert "':bug:'" in fails(capfd, "log", ":bug:")
 
 
+def test_an_import_shows_that_it_lists(repository: vz.Repository, tmp_path: Path) -> None:
+    (tmp_path / "plain.zarr").mkdir()
+    (tmp_path / "plain.zarr" / "zarr.json").write_text("{}")
+    shown = program("import", str(tmp_path / "plain.zarr"), "-p", "x", FORCE_COLOR="1").stderr
+    assert "listing" in shown
+    assert shown.index("listing") < shown.index("importing")
+
+
 # Errors
 
 

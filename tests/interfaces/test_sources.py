@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import fsspec
@@ -19,7 +20,9 @@ import zarr
 
 import versioned_zarr as vz
 from tests.interfaces.web.served import serving
+from versioned_zarr.interfaces import sources
 from versioned_zarr.interfaces.folder import cid_of_folder
+from versioned_zarr.interfaces.sources import open_source
 from versioned_zarr.interfaces.transfer import import_zarr
 from versioned_zarr.repository.repository import BlockRepository
 
@@ -99,6 +102,70 @@ def test_a_zip_file(repository: BlockRepository, plain: Path, tmp_path: Path) ->
         for path in plain.rglob("*"):
             file.write(path, path.relative_to(plain))
     check_import(repository, f"zip://::{tmp_path}/z.zip", plain)
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> dict[str, str]:
+    """URLs of a zip and a tar file that hold the same many small files."""
+    folder = tmp_path / "many.zarr"
+    array = zarr.create_array(str(folder), shape=(300,), chunks=(1,), dtype="i4")
+    array[:] = range(1, 301)
+    shutil.make_archive(str(tmp_path / "z"), "zip", folder)
+    shutil.make_archive(str(tmp_path / "t"), "tar", folder)
+    return {
+        "zip": f"zip://::{tmp_path}/z.zip",
+        "tar": f"tar://::{tmp_path}/t.tar",
+        "cached": f"simplecache::zip://::{tmp_path}/z.zip",
+        "folder": str(folder),
+    }
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "cached"])
+def test_an_archive_is_read_by_one_worker_whatever_is_said(
+    repository: BlockRepository, archives: dict[str, str], kind: str
+) -> None:
+    for number in range(3):
+        import_zarr(repository, archives[kind], path=f"x{number}", workers=16)
+        assert repository.checkout().path(f"x{number}").cid == cid_of_folder(archives["folder"])
+    assert open_source(archives[kind], {}).is_read_by_one
+    assert not open_source(archives["folder"], {}).is_read_by_one
+
+
+def test_a_source_tells_how_many_files_it_has_found(
+    repository: BlockRepository, archives: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LISTED_AT_ONCE", 100)
+    for kind in ("folder", "zip"):
+        told: list[int | str] = []
+        import_zarr(
+            repository,
+            archives[kind],
+            path=kind,
+            on_listing=told.append,
+            on_progress=lambda progress: told.append("copied"),  # noqa: B023 - called within
+        )
+        counts = [each for each in told if each != "copied"]
+        assert told[: len(counts)] == counts
+        assert counts == ([100, 200, 300, 301] if kind == "folder" else [301])
+
+
+def test_listing_asks_once_for_each_file(
+    archives: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `os.walk` and a stat of each file do; paths are no objects of their own."""
+    made = []
+    new = PurePath.__new__
+    monkeypatch.setattr(
+        PurePath, "__new__", lambda kind, *args, **_: made.append(args) or new(kind)
+    )
+    stats = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda *args, **more: stats.append(args) or stat(*args, **more))
+    found = open_source(archives["folder"], {})
+    folders = len(list(os.walk(archives["folder"])))
+    assert len(found.sizes) == 301
+    assert len(made) == 0
+    assert len(stats) <= 3 * folders
 
 
 def test_the_root_of_another_repository(

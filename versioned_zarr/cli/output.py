@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 import versioned_zarr as vz
+from versioned_zarr.interfaces.sources import OnListing
 from versioned_zarr.interfaces.transfer import OnProgress, Progress
 from versioned_zarr.ipld.pasted import is_address
 from versioned_zarr.repository.marker import MARKER
@@ -168,20 +169,29 @@ def bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[OnProgress]:
-    """A bar on stderr that a transfer moves; nothing where stderr is no terminal."""
+def progress_bar(label: str, first: str = "") -> Iterator[tuple[OnProgress, OnListing]]:
+    """A bar on stderr that a transfer moves; nothing where stderr is no terminal.
+
+    Args:
+        label: what is done.
+        first: what is done before, while keys are counted.
+    """
     with _bar() as bar:
-        task = bar.add_task(label, total=None, keys="")
+        task = bar.add_task(first or label, total=None, keys="")
+
+        def count(keys: int) -> None:
+            bar.update(task, keys=f"{keys} keys")
 
         def move(progress: Progress) -> None:
             bar.update(
                 task,
+                description=label,
                 total=progress.size_bytes_total,
                 completed=progress.size_bytes,
                 keys=f"{progress.keys}/{progress.keys_total} keys",
             )
 
-        yield move
+        yield move, count
 
 
 @contextmanager

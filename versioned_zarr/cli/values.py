@@ -122,7 +122,7 @@ def import_(
 
     Interrupted, it goes on where it stopped when it is called again.
     """
-    with progress_bar("importing") as on_progress:
+    with progress_bar("importing", first="listing") as (on_progress, on_listing):
         commit = import_zarr(
             context.repository,
             source,
@@ -132,6 +132,7 @@ def import_(
             overwrite=overwrite,
             workers=workers,
             on_progress=on_progress,
+            on_listing=on_listing,
         )
     print_commit_line(commit, as_json=as_json)
 
@@ -160,7 +161,7 @@ def export(
     Interrupted, it goes on where it stopped when it is called again.
     """
     snapshot = context.snapshot(ref, gateways).path(path)
-    with progress_bar("exporting") as on_progress:
+    with progress_bar("exporting") as (on_progress, _):
         to_folder(snapshot, folder, workers=workers, on_progress=on_progress)
     if as_json:
         print_json({"cid": snapshot.cid, "folder": folder})

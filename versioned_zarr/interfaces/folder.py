@@ -54,40 +54,44 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
     empty = unixfs.directory([])
     nodes[function.dag_pb(empty)] = empty
     tree: WorkTree[_Leaf] = WorkTree(Trees(nodes, function), function.dag_pb(empty))
-    for file, _ in files_below(root):
-        tree.set(file.relative_to(root).as_posix(), _leaf(file, function))
+    for key, _ in files_below(root):
+        tree.set(key, _leaf(root / key, function))
     return to_text(tree.flush(lambda cid, block: None).cid)
 
 
-def files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """The files in a folder and below it; symbolic links are followed.
+def files_below(root: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """The files in a folder and below it, by their paths from there; symbolic links are followed.
+
+    O(files), with one system call for each and two for each folder.
 
     Raises:
         InvalidInputError: a symbolic link leads to a folder that it lies in, or what lies there is
             neither file nor folder.
         OSError: a folder cannot be listed, or a symbolic link leads nowhere.
     """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    above: dict[str, frozenset[tuple[int, int]]] = {}
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
+    waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
+        (os.fspath(root), "", frozenset())
+    ]
+    while waiting:
+        folder, start, passed = waiting.pop()
         state = os.stat(folder)
         place = state.st_dev, state.st_ino
-        passed = above.pop(folder, frozenset())
         if place in passed:
             raise InvalidInputError(
                 f"{folder!r} leads back to a folder that it lies in; remove that symbolic link"
             )
         passed |= {place}
-        above.update((os.path.join(folder, name), passed) for name in folders)
-        for name in names:
-            file = Path(folder, name)
-            state = file.stat()
-            if not stat.S_ISREG(state.st_mode):
-                raise InvalidInputError(f"{str(file)!r} is neither a file nor a folder; remove it")
-            yield file, state
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append((entry.path, f"{start}{entry.name}/", passed))
+                    continue
+                state = entry.stat()
+                if not stat.S_ISREG(state.st_mode):
+                    raise InvalidInputError(
+                        f"{entry.path!r} is neither a file nor a folder; remove it"
+                    )
+                yield start + entry.name, state
 
 
 def _leaf(file: Path, function: HashFunction) -> _Leaf:

@@ -14,7 +14,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.interfaces.copying import WORKERS, OnProgress, Progress, run_all
-from versioned_zarr.interfaces.sources import open_source
+from versioned_zarr.interfaces.sources import OnListing, open_source
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.hierarchy import join
 from versioned_zarr.repository.protocol import Repository
@@ -39,6 +39,7 @@ def import_zarr(
     workers: int = WORKERS,
     storage_options: dict[str, Any] | None = None,
     on_progress: OnProgress | None = None,
+    on_listing: OnListing | None = None,
 ) -> Commit:
     """Commit a copy of a plain Zarr hierarchy, key by key.
 
@@ -54,9 +55,11 @@ def import_zarr(
         path: the group in the repository that it shall become; the root by default.
         message: why; by default the source's name.
         overwrite: replace what lies at `path`.
-        workers: how many values are copied at once.
+        workers: how many values are copied at once; one, whatever is said, from an archive (zip,
+            tar), which fsspec reads through one file for all.
         storage_options: for fsspec.
         on_progress: called as values arrive, from the calling thread.
+        on_listing: called before that, as the source is listed, with the number of keys found.
 
     Raises:
         InvalidInputError: there is no Zarr at `source`.
@@ -65,7 +68,7 @@ def import_zarr(
         NotFoundError: a file that the source's URL names is not there.
         StorageError: the source cannot be read; the session is kept and can go on.
     """
-    found = open_source(source, storage_options or {})
+    found = open_source(source, storage_options or {}, on_listing or (lambda keys: None))
     total = sum(found.sizes.values())
     if total > LARGE_BYTES:
         warnings.warn(
@@ -93,7 +96,7 @@ def import_zarr(
 
         finished = sum(size for key, size in sizes.items() if done.get(key) == size)
         start = Progress(len(sizes) - len(waiting), len(sizes), finished, total)
-        run_all(waiting, copy, workers, start, on_progress)
+        run_all(waiting, copy, 1 if found.is_read_by_one else workers, start, on_progress)
         try:
             return session.commit(message or f"Import {found.name}")
         except NothingToCommitError:

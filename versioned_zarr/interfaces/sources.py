@@ -6,12 +6,12 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 import fsspec
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from versioned_zarr.errors import (
@@ -29,6 +29,9 @@ CHANGES = (
     "md5", "md5Hash", "contentHash", "generation", "checksum", "version_id", "VersionId",
 )  # fmt: skip
 """What file systems of fsspec tell of a file that changes with it."""
+LISTED_AT_ONCE = 1000
+"""After how many files it is told again how many there are."""
+_ONE_CONNECTION = frozenset({"ftp", "ftps", "git"})
 _WEB = ("http://", "https://")
 _WITHOUT_USER = re.compile(
     r"(?:(?:zip|tar|libarchive|simplecache|filecache|blockcache)(?:://[^:@]*)?::|vzarr://.*?::)*",
@@ -37,13 +40,17 @@ _WITHOUT_USER = re.compile(
 """The parts of a chain of URLs that can name no user; what stands before an `@` in one is a ref."""
 
 
+OnListing: TypeAlias = Callable[[int], None]
+"""Told how many keys were found until now."""
+
+
 class Source(NamedTuple):
     """A plain Zarr hierarchy, listed.
 
     Attributes:
         name: what it is called in messages, without a user or password.
         full_name: what tells it from all others.
-        places: where the value of each key lies.
+        place: tells where the value of a key lies.
         sizes: the length of each key's value, in bytes; 0 where that is not told.
         state: another text when a file has changed; empty if that is not told.
         files: the file system of fsspec that it lies in.
@@ -52,11 +59,22 @@ class Source(NamedTuple):
 
     name: str
     full_name: str
-    places: dict[str, str]
+    place: Callable[[str], str]
     sizes: dict[str, int]
     state: str
     files: Any
     has_user: bool
+
+    @property
+    def is_read_by_one(self) -> bool:
+        """Whether threads must not read at once, as one file or connection is behind it."""
+        files: Any = self.files
+        while files is not None:
+            names = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
+            if isinstance(files, AbstractArchiveFileSystem) or names & _ONE_CONNECTION:
+                return True
+            files = getattr(files, "fs", None)
+        return False
 
     def read(self, key: str) -> bytes:
         """The value of a key.
@@ -65,7 +83,7 @@ class Source(NamedTuple):
             StorageError: it cannot be read.
         """
         try:
-            return bytes(self.files.cat_file(self.places[key]))
+            return bytes(self.files.cat_file(self.place(key)))
         except Exception as error:
             if isinstance(error, VersionedZarrError) and not isinstance(error, OSError):
                 raise
@@ -75,22 +93,27 @@ class Source(NamedTuple):
         raise _failure(what, self.name, failure, what_to_do, has_user=self.has_user)
 
 
-def open_source(place: str | os.PathLike[str], options: Mapping[str, Any]) -> Source:
+def open_source(
+    where: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    on_listing: OnListing = lambda keys: None,
+) -> Source:
     """List a source.
 
     A folder that is there is that folder, whatever URL its name looks like.
 
     Args:
-        place: a folder or URL.
+        where: a folder or URL.
         options: for fsspec.
+        on_listing: called with the number of keys that were found, again and again.
 
     Raises:
         InvalidInputError: there is no Zarr, or no package for such URLs.
         NotFoundError: a file that a URL names is not there.
         StorageError: the source cannot be opened or listed.
     """
-    text = os.fspath(place)
-    if isinstance(place, os.PathLike) or os.path.exists(text):
+    text = os.fspath(where)
+    if isinstance(where, os.PathLike) or os.path.exists(text):
         name, full_name = text, os.path.abspath(text)
         files, root = LocalFileSystem(), full_name
     else:
@@ -98,18 +121,25 @@ def open_source(place: str | os.PathLike[str], options: Mapping[str, Any]) -> So
         files, root = _file_system(text, name, options)
     has_user = name != text
     if isinstance(files, LocalFileSystem):
-        found = _list_local(Path(root), name)
-        places = {Path(path).relative_to(root).as_posix(): path for path in found}
+        sizes, state = _list_local(root, name, on_listing)
+        place = _beside(root)
     else:
         found = _list(files, root, name, has_user=has_user)
         places = {_key(path, root): path for path in found if not _is_another_page(path, root)}
-    if not any(document in places for document in NODE_DOCUMENTS):
+        sizes = {key: int(found[path].get("size") or 0) for key, path in places.items()}
+        state, place = _state(found), places.__getitem__
+    on_listing(len(sizes))
+    if not any(document in sizes for document in NODE_DOCUMENTS):
         raise InvalidInputError(
             f"no Zarr at {name!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
             "give the folder that holds one of them"
         )
-    sizes = {key: int(found[path].get("size") or 0) for key, path in places.items()}
-    return Source(name, full_name, places, sizes, _state(found), files, has_user)
+    return Source(name, full_name, place, sizes, state, files, has_user)
+
+
+def _beside(root: str) -> Callable[[str], str]:
+    start = f"{root.rstrip('/')}/"
+    return lambda key: start + key
 
 
 def _shown(text: str) -> str:
@@ -135,23 +165,24 @@ def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any,
     raise _failure(f"cannot open {name!r}", name, failure, "", has_user=name != text)
 
 
-def _list_local(root: Path, name: str) -> dict[str, dict[str, Any]]:
-    if not root.is_dir():
-        return {}
+def _list_local(root: str, name: str, on_listing: OnListing) -> tuple[dict[str, int], str]:
+    """The lengths of the files in a folder by their keys, and its state, as `Source.state`."""
+    sizes: dict[str, int] = {}
+    told: list[str] = []
+    if not os.path.isdir(root):
+        return sizes, ""
     try:
-        return {
-            str(path): {
-                "size": it.st_size,
-                "mtime": it.st_mtime_ns,
-                "created": it.st_ctime_ns,
-                "ino": it.st_ino,
-            }
-            for path, it in files_below(root)
-        }
+        for key, it in files_below(root):
+            sizes[key] = it.st_size
+            told.append(f"{key}\0{it.st_size} {it.st_mtime_ns} {it.st_ctime_ns} {it.st_ino}\n")
+            if not len(sizes) % LISTED_AT_ONCE:
+                on_listing(len(sizes))
     except VersionedZarrError:
         raise
     except OSError as error:
         failure = error
+    else:
+        return sizes, _hash("".join(sorted(told))) if CHANGES else ""
     raise _failure(f"cannot list {name!r}", name, failure, "", has_user=False)
 
 
@@ -170,9 +201,12 @@ def _list(files: Any, root: str, name: str, *, has_user: bool) -> dict[str, dict
 
 
 def _key(path: str, root: str) -> str:
-    """What a file is called in a source; a URL's path is encoded, and written in several ways."""
+    """What a file is called in a source; a URL's path is encoded, and written in several ways.
+
+    In an archive that was made within the folder, names begin with `./`.
+    """
     if not path.startswith(_WEB):
-        return path[len(root.rstrip("/")) :].lstrip("/")
+        return path[len(root.rstrip("/")) :].lstrip("/").removeprefix("./")
     below = path.partition("://")[2][len(root.partition("://")[2].rstrip("/")) :]
     return unquote(posixpath.normpath(below.lstrip("/")))
 
@@ -196,7 +230,11 @@ def _state(found: dict[str, dict[str, Any]]) -> str:
     ]
     if not all(changes for _, _, changes in told):
         return ""
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    return _hash(repr(told))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _failure(
