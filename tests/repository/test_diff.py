@@ -508,3 +508,26 @@ def test_dots_mean_what_they_mean_in_git(repository: BlockRepository) -> None:
     for nothing in ("main...", "..dev", "...", "main...gone"):
         with pytest.raises((vz.InvalidRefError, vz.RefNotFoundError)):
             repository.diff(nothing)
+
+
+def test_shards_are_read_when_their_inner_chunks_are_asked_for(repository: BlockRepository) -> None:
+    session = repository.session()
+    array = zarr.create_array(
+        session.store, name="x", shape=(1 << 21,), chunks=(1 << 16,), shards=(1 << 21,), dtype="u2",
+        compressors=None, fill_value=0,
+    )  # fmt: skip
+    array[: 1 << 20] = np.arange(1 << 20) % 999 + 1
+    session.commit("made")
+    array[1 << 20 :] = np.arange(1 << 20) % 777 + 1
+    session.commit("half of it")
+    fresh, counting = reopened_counting(repository)
+    diff = fresh.diff("main~1", "main")
+    (chunk,) = diff.nodes["x"].chunks
+    assert str(diff)
+    assert diff.to_dict()
+    before = counting.count
+    assert chunk.inner_coordinates == tuple((number,) for number in range(16, 32))
+    asked = counting.count - before
+    assert asked > 0
+    assert chunk.inner_coordinates is not None
+    assert counting.count - before == asked
