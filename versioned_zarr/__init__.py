@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.conflicts import ChunkConflict, Conflict, ConflictKind
     from versioned_zarr.repository.deciding import FieldValue
     from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
-    from versioned_zarr.repository.gc import Collected
     from versioned_zarr.repository.keeping import SessionInfo
     from versioned_zarr.repository.protocol import Repository
     from versioned_zarr.repository.ref_moves import RefMove
     from versioned_zarr.repository.remotes import Remotes
+    from versioned_zarr.repository.repacking import Collected
     from versioned_zarr.repository.report import Damage, Report
     from versioned_zarr.repository.sending import Moving
     from versioned_zarr.repository.session import Session
@@ -81,7 +81,7 @@ faces.register(
 _MODULES = {
     "ChunkChange": "repository.diff",
     "ChunkConflict": "repository.conflicts",
-    "Collected": "repository.gc",
+    "Collected": "repository.repacking",
     "Commit": "history.commit",
     "Conflict": "repository.conflicts",
     "ConflictKind": "repository.conflicts",

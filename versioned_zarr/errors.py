@@ -26,9 +26,10 @@ VersionedZarrError
 ├── CorruptError (ValueError)               .where
 │   ├── CorruptBlockError                   .cid
 │   ├── CorruptRefError                     .ref
-│   └── CorruptJournalError                 .session
+│   └── CorruptJournalError                 .session, .sound
 ├── StorageError (OSError)                  the place where the repository lives failed: .where
 │   ├── StorageFullError
+│   ├── OutcomeUnknownError                 a ref may have moved, or not: .ref, .commit
 │   └── CollectedError                      the place removed blocks while they were committed
 └── MissingDependencyError (ImportError)    .package, .extra
 ```
@@ -59,6 +60,7 @@ __all__ = [
     "MissingDependencyError",
     "NotFoundError",
     "NothingToCommitError",
+    "OutcomeUnknownError",
     "ReadOnlyError",
     "RefNotFoundError",
     "RepositoryNotFoundError",
@@ -253,10 +255,17 @@ class CorruptRefError(CorruptError):
 
 
 class CorruptJournalError(CorruptError):
-    """A record of a session's journal is damaged."""
+    """A record of a session's journal is damaged.
 
-    facts: ClassVar[tuple[str, ...]] = ("where", "session")
+    Attributes:
+        session: the session's id.
+        sound: how many bytes of the journal before the damage are sound; None where it is not the
+            journal that is damaged.
+    """
+
+    facts: ClassVar[tuple[str, ...]] = ("where", "session", "sound")
     session: str
+    sound: int | None
 
 
 class StorageError(VersionedZarrError, OSError):
@@ -268,6 +277,19 @@ class StorageError(VersionedZarrError, OSError):
 
 class StorageFullError(StorageError):
     """No room is left; what was acknowledged before is safe."""
+
+
+class OutcomeUnknownError(StorageError):
+    """A branch or tag may have been moved, or not; nothing that was committed before is lost.
+
+    Attributes:
+        ref: the branch or tag.
+        commit: the CID of the commit that it was to move to, as text; None if it was to go.
+    """
+
+    facts: ClassVar[tuple[str, ...]] = ("where", "ref", "commit")
+    ref: str
+    commit: str | None
 
 
 class CollectedError(StorageError):

@@ -97,7 +97,7 @@ _EXTRAS = {
 _OPEN: weakref.WeakValueDictionary[tuple[str, str, int], BlockRepository] = (
     weakref.WeakValueDictionary()
 )
-_GUARD = threading.Lock()
+_GUARD = threading.RLock()
 
 
 def create(

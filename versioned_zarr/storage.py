@@ -57,7 +57,7 @@ class Log(Protocol):
         """Add a record and return the position behind it.
 
         Raises:
-            StorageError: the record was not added; a torn piece of it may lie in the log.
+            StorageError: the record was not added; the beginning of it may lie in the log.
         """
         ...
 
@@ -194,8 +194,21 @@ class Storage(Protocol):
         """All that lies in the folder `prefix` and below it, sorted by path."""
         ...
 
-    def delete(self, path: str) -> None:
-        """Remove what is at `path`, if anything is."""
+    def delete(self, path: str, *, durable: bool = False) -> None:
+        """Remove what is at `path`, if anything is.
+
+        Args:
+            path: where.
+            durable: whether it must stay away after a loss of power once this returns.
+        """
+        ...
+
+    def move(self, path: str, to: str) -> None:
+        """Let what is at `path` lie at `to` instead, durably and at once, where nothing is yet.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
         ...
 
     def delete_folder(self, prefix: str) -> None:

@@ -65,8 +65,8 @@ def root_commit() -> tuple[str, dict[Cid, bytes]]:
 
 def second_commit() -> tuple[str, dict[Cid, bytes]]:
     cid, blocks = root_commit()
-    size = sum(map(len, blocks.values())) + len(unixfs.EMPTY_DIRECTORY)
-    return commit_of(TREE_LINK, [Link("", from_text(cid), size)], "say hello")
+    depth = sum(map(len, blocks.values()))
+    return commit_of(TREE_LINK, [Link("", from_text(cid), depth)], "say hello")
 
 
 def commit_json() -> bytes:

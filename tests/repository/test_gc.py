@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
+from versioned_zarr import process_identity
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.repository.journal import (
     SessionHead,
@@ -28,20 +29,20 @@ def repository(tmp_path: Path) -> BlockRepository:
     return vz.create(tmp_path / "r")
 
 
+IDENTITY = "from versioned_zarr import process_identity as p; print(p.current())"
+
+
 @pytest.fixture
-def dead() -> int:
-    """The number of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def dead() -> str:
+    """The identity of a process that is no more."""
+    process = subprocess.run([sys.executable, "-c", IDENTITY], stdout=subprocess.PIPE, check=True)
+    return process.stdout.decode().strip()
 
 
-def leave(
-    repository: BlockRepository, process: int, *, host: str = "", has_journal: bool = True
-) -> str:
+def leave(repository: BlockRepository, process: str, *, has_journal: bool = True) -> str:
     """The folder of a session that wrote nothing."""
     head = SessionHead.new("main", repository.branches["main"].cid, "Ada")
-    head = replace(head, process=process, host=host or head.host)
+    head = replace(head, process=int(process.split(":")[1] or 0), incarnation=process)
     storage = repository.stores.storage
     write_head(storage, head)
     if has_journal:
@@ -55,7 +56,7 @@ def is_left(repository: BlockRepository, session: str) -> bool:
 
 @pytest.mark.parametrize("has_journal", [True, False])
 def test_an_empty_folder_of_a_dead_process_goes_at_once(
-    repository: BlockRepository, dead: int, has_journal: bool
+    repository: BlockRepository, dead: str, has_journal: bool
 ) -> None:
     session = leave(repository, dead, has_journal=has_journal)
     assert repository.gc(dry_run=True).removed_sessions == 1
@@ -66,17 +67,33 @@ def test_an_empty_folder_of_a_dead_process_goes_at_once(
 
 @pytest.mark.parametrize("has_journal", [True, False])
 def test_an_empty_folder_of_whoever_may_live_stays(
-    repository: BlockRepository, dead: int, has_journal: bool
+    repository: BlockRepository, dead: str, has_journal: bool
 ) -> None:
-    ours = leave(repository, os.getpid(), has_journal=has_journal)
-    elsewhere = leave(repository, dead, host="another", has_journal=has_journal)
+    place, number, started = dead.split(":")
+    ours = f"{place}:{os.getpid()}:{process_identity.current().split(':')[2]}"
+    others = (
+        ours,
+        f"{'0' * 16}:{number}:{started}",  # another machine, boot or PID namespace
+        ":: ".strip(),  # a system that tells nothing of its processes
+    )
+    left = [leave(repository, each, has_journal=has_journal) for each in others]
+    for file in Path(repository.url.removeprefix("file://")).rglob("*"):
+        os.utime(file, (0, 0))
     assert repository.gc(keep_reflog=timedelta(0)).removed_sessions == 0
-    assert is_left(repository, ours)
-    assert is_left(repository, elsewhere)
+    assert all(is_left(repository, session) for session in left)
+
+
+def test_a_number_that_was_given_again_is_another_process(
+    repository: BlockRepository, dead: str
+) -> None:
+    place, _, started = dead.split(":")
+    session = leave(repository, f"{place}:{os.getpid()}:{int(started) - 1}")
+    assert repository.gc().removed_sessions == 1
+    assert not is_left(repository, session)
 
 
 def test_a_session_that_a_living_process_joined_stays(
-    repository: BlockRepository, dead: int
+    repository: BlockRepository, dead: str
 ) -> None:
     session = leave(repository, dead)
     draft = repository.stores.storage.open_draft(draft_path(session, 1))
@@ -85,7 +102,7 @@ def test_a_session_that_a_living_process_joined_stays(
     assert repository.gc().removed_sessions == 1
 
 
-def test_writes_of_a_dead_process_stay(repository: BlockRepository, dead: int) -> None:
+def test_writes_of_a_dead_process_stay(repository: BlockRepository, dead: str) -> None:
     name = leave(repository, dead)
     session = repository.resume(name)
     session.write("a", b"1" * 100_000)

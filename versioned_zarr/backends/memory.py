@@ -27,7 +27,7 @@ class MemoryStorage:
     """A dict of byte strings that behaves as a folder does."""
 
     _places: dict[str, MemoryStorage] = {}
-    _places_guard = threading.Lock()
+    _places_guard = threading.RLock()
 
     def __init__(self, name: str) -> None:
         self.url = f"memory://{name}"
@@ -91,10 +91,22 @@ class MemoryStorage:
                 if path.startswith(start)
             ]
 
-    def delete(self, path: str) -> None:
+    def delete(
+        self,
+        path: str,
+        *,
+        durable: bool = False,  # noqa: ARG002 - memory is as durable as it gets
+    ) -> None:
         """See `Storage.delete`."""
         with self._guard:
             self._items.pop(path, None)
+            self._changes += 1
+
+    def move(self, path: str, to: str) -> None:
+        """See `Storage.move`."""
+        with self._guard:
+            self._items[to] = self._item(path)
+            del self._items[path]
             self._changes += 1
 
     def delete_folder(self, prefix: str) -> None:

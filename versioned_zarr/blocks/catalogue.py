@@ -7,10 +7,11 @@ no run covers yet is looked up through the index at its own tail. Reads no block
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from versioned_zarr.blocks.index import (
@@ -27,6 +28,7 @@ from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage import Storage, look_at
 
 PACKS, INDEX = "packs", "index"
+_NAME = re.compile(f"[0-9a-f]{{{NAME_SIZE}}}")
 _UNCOVERED_PACKS = 16
 _UNCOVERED_ENTRIES = 4096
 
@@ -94,9 +96,12 @@ class Catalogue:
     def __init__(self, storage: Storage, hash_function: HashFunction) -> None:
         self._storage, self._hash = storage, hash_function
         self.known = Known(None, frozenset(), (), ())
-        self._guard = threading.Lock()
-        self._rescued: object = None
+        self._guard = threading.RLock()
         self._stored = 0
+        self._checked: set[str] = set()
+        """The packs and index files whose index was looked at closely."""
+        self._damaged: set[str] = set()
+        """The index files that were found to be damaged; the next that is written replaces them."""
         self.refresh()
 
     def refresh(self) -> bool:
@@ -127,13 +132,15 @@ class Catalogue:
     def _load_merged(self, have: dict[str, Run]) -> list[tuple[str, Run]]:
         found: list[tuple[str, Run]] = []
         for name in _names(self._storage, INDEX, ".idx"):
+            if name in self._damaged:
+                continue
             run = have.get(name)
             if run is None:
                 path = f"{INDEX}/{name}.idx"
                 try:
                     data = look_at(self._storage, path)
                     run = run_from_file(data, self._hash.code, path, check=False)
-                except (FileNotFoundError, CorruptError):
+                except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
                     continue
             found.append((name, run))
         found.sort(key=lambda item: len(item[1].packs), reverse=True)
@@ -191,14 +198,49 @@ class Catalogue:
             return
         self._write_index(merge_runs(chosen, set(known.packs)), replacing=joined)
 
-    def rescue(self) -> bool:
-        """Make the index again from the packs, once for each state of them; says if it did."""
-        if self._stamp() == self._rescued:
-            return False
-        with contextlib.suppress(ReadOnlyError, StorageError):
-            self.rebuild()
-        self._rescued = self._stamp()
+    def look_again(self) -> bool:
+        """Look closer, as a block was not found; says whether more is known now. Writes nothing.
+
+        Lists the folders although nothing seems to have changed: a clock that counts coarsely
+        gives a folder the same time before and after. Compares what each index says with its
+        checksum, or with the pack, once.
+        """
+        if frozenset(pack_names(self._storage)) != self.known.packs:
+            self.known = replace(self.known, stamp=None)
+            self.refresh()
+            return True
+        with self._guard:
+            known = self.known
+            merged = [(name, run) for name, run in known.merged if self._is_sound(name)]
+            covered = {pack for _, run in merged for pack in run.packs}
+            single = {run.packs[0]: run for run in known.single}
+            found = [self._from_sections(name, single) for name in known.packs - covered]
+            single_now = tuple(run for run in found if run is not None)
+            if len(merged) == len(known.merged) and {*single_now} == {*known.single}:
+                return False
+            self.known = replace(known, merged=tuple(merged), single=single_now)
         return True
+
+    def _is_sound(self, name: str) -> bool:
+        """Whether an index file is what was written; looked at once."""
+        if name not in self._checked:
+            path = f"{INDEX}/{name}.idx"
+            try:
+                run_from_file(look_at(self._storage, path), self._hash.code, path, check=True)
+            except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
+                self._damaged.add(name)
+                return False
+            self._checked.add(name)
+        return True
+
+    def _from_sections(self, name: str, known: dict[str, Run]) -> Run | None:
+        """The run of a pack from its sections, or the one that is known if it says the same."""
+        run = known.get(name)
+        if run is not None and name in self._checked:
+            return run
+        found = self._scan(name)
+        self._checked.add(name)
+        return run if run is not None and found is not None and run.is_same(found) else found
 
     def rebuild(self) -> None:
         """Replace every index file by one made from the packs' sections alone. O(all blocks)."""
@@ -212,9 +254,12 @@ class Catalogue:
 
     def _write_index(self, run: Run, replacing: Iterable[str]) -> None:
         path = f"{INDEX}/{new_name()}.idx"
-        self._storage.put(path, run.to_bytes(self._hash.code))
-        for name in replacing:
-            self._storage.delete(f"{INDEX}/{name}.idx")
+        # An index says nothing that the packs do not: where there is no room for one, or no
+        # permission, look-ups go to the packs' own.
+        with contextlib.suppress(StorageError, ReadOnlyError):
+            self._storage.put(path, run.to_bytes(self._hash.code))
+            for name in {*replacing, *self._damaged}:
+                self._storage.delete(f"{INDEX}/{name}.idx")
         self.refresh()
 
     def _scan(self, name: str) -> Run | None:
@@ -226,10 +271,20 @@ class Catalogue:
         return run_of_pack(name, *recover_entries(data, self._hash, path))
 
 
+def pack_names(storage: Storage) -> dict[str, int]:
+    """The packs that there are by name, with their sizes in bytes."""
+    return _sizes(storage, PACKS, ".car")
+
+
 def _names(storage: Storage, folder: str, ending: str) -> list[str]:
+    return list(_sizes(storage, folder, ending))
+
+
+def _sizes(storage: Storage, folder: str, ending: str) -> dict[str, int]:
+    """What lies in a folder and is called as `new_name` does; all else there is others'."""
     start = len(folder) + 1
-    return [
-        stored.path[start : -len(ending)]
+    return {
+        stored.path[start : -len(ending)]: stored.size
         for stored in storage.list(folder)
-        if stored.path.endswith(ending)
-    ]
+        if stored.path.endswith(ending) and _NAME.fullmatch(stored.path[start : -len(ending)])
+    }

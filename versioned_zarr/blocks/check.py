@@ -111,8 +111,12 @@ def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool
     return False
 
 
-def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> None:
-    """Remove index files that are damaged; what they said is in the packs. O(index)."""
+def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> bool:
+    """Remove index files that are damaged; says whether any were. O(index).
+
+    What they said is in the packs.
+    """
+    has_dropped = False
     for stored in storage.list(INDEX):
         if not stored.path.endswith(".idx"):
             continue
@@ -122,6 +126,8 @@ def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> None:
             )
         except CorruptError:
             storage.delete(stored.path)
+            has_dropped = True
+    return has_dropped
 
 
 _ROOT_FROM_END = CID_SIZE + len(b"\x67version\x01")

@@ -68,6 +68,19 @@ class Run:
     def __len__(self) -> int:
         return len(self.prefixes)
 
+    def is_same(self, other: Run) -> bool:
+        """Whether both say the same of the same packs."""
+        return self.packs == other.packs and all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in (
+                (self.prefixes, other.prefixes),
+                (self.starts, other.starts),
+                (self.numbers, other.numbers),
+                (self.sizes, other.sizes),
+                (self.tails, other.tails),
+            )
+        )
+
     def first(self, digest: bytes) -> Place | None:
         """One place of a block; as `find`, in half the time."""
         prefixes = self._prefixes

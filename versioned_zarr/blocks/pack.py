@@ -36,6 +36,7 @@ _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
 
 _TOLD_BYTES = 16 << 20
+_WINDOW_BYTES = 8 << 20
 _LEAST_SECTION = 1 + CID_SIZE
 
 
@@ -58,6 +59,15 @@ class PackEntries:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def cut(self, end: int) -> None:
+        """Forget what begins at `end` or behind it, and what `add` was interrupted in."""
+        offsets = self._offsets
+        while offsets and offsets[-1] >= end - DATA_OFFSET:
+            offsets.pop()
+        count = len(offsets)
+        if len(self._codecs) != count or len(self._digests) != 32 * count:
+            del self._codecs[count:], self._digests[32 * count :]
 
     def places(self, start: int, end: int, hash_code: int) -> Iterator[tuple[Cid, int, int]]:
         """The blocks between two offsets at which sections begin or end: CIDs, from, and to.
@@ -89,7 +99,9 @@ class PackEntries:
 class PackDraft:
     """A pack that is being written by this process, or was by one that died.
 
-    Not thread-safe but for `write`, which may run beside anything once its room is reserved.
+    Not thread-safe but for `write`, which may run beside anything once its room is reserved. An
+    interrupt at any point leaves it so that it can be written on; room that was reserved and not
+    written is a hole, and a draft with holes is copied from, never published.
     """
 
     def __init__(self, draft: Draft, hash_function: HashFunction) -> None:
@@ -97,7 +109,7 @@ class PackDraft:
         self.hash = hash_function
         self.end = FIRST_SECTION
         self.entries = PackEntries()
-        self.is_sound = True
+        self.has_failed = False
         self.is_recovered = False
         self.follower: Follower | None = None
         self._unwritten: set[int] = set()
@@ -109,12 +121,20 @@ class PackDraft:
         """Where the draft lies in its storage."""
         return self.draft.path
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be published, once nobody writes into it: it has no holes."""
+        end = self.end
+        return not (self.has_failed or any(start < end for start in self._unwritten.copy()))
+
     def reserve(self, blocks: Sequence[Block]) -> int:
         """Set room aside for the blocks' sections; returns the offset of the first."""
         offset = first = self.end
+        self.entries.cut(first)
         for cid, data in blocks:
             self.entries.add(cid, offset)
             offset += header_size(len(data)) + len(data)
+        # A hole until it is written, and only once the end has moved behind it.
         self._unwritten.add(first)
         self.end = offset
         return first
@@ -131,7 +151,7 @@ class PackDraft:
         try:
             self.draft.write(offset, parts)
         except BaseException:
-            self.is_sound = False
+            self.has_failed = True
             raise
         self._unwritten.discard(offset)
         if self.end - self._told >= _TOLD_BYTES:
@@ -171,31 +191,51 @@ class PackDraft:
         return self.entries.places(start, end, self.hash.code)
 
     def recover(self) -> None:
-        """Learn from a dead writer's draft which sections it finished."""
+        """Learn from a dead writer's draft which sections it finished, and hash each of them.
+
+        What does not hash to its name is torn: the draft then counts as failed, and what is sound
+        in it is copied. If room was reserved and not written, finished sections lie behind the
+        hole: they too are found by their journalled places alone. O(size of the draft).
+        """
         self.is_recovered = True
-        data, path = self.draft.read(0, self.draft.size()), self.path
-        multihash = bytes((self.hash.code, 32))
-        try:
-            for section in sections(data, FIRST_SECTION, len(data), path):
-                if section.cid[2:4] != multihash:
-                    break
-                self.entries.add(section.cid, section.offset)
-                self.end = section.end
-        except CorruptError:
-            # The last section may be torn. If room was reserved and not written, finished
-            # sections lie behind the hole: values there are copied, by their journalled places.
-            pass
-        rest = bytes(data[self.end :])
-        self.is_sound = rest.count(0) == len(rest)
+        size = self.draft.size()
+        digest, multihash = self.hash.digest, bytes((self.hash.code, 32))
+        while self.end < size:
+            window = self.draft.read(self.end, min(size, self.end + _WINDOW_BYTES))
+            done = 0
+            for section in _whole_sections(window, self.path):
+                block = window[section.start : section.end]
+                if section.cid[2:4] != multihash or digest(block) != section.cid[-32:]:
+                    self.has_failed = True
+                    return
+                self.entries.add(section.cid, self.end + section.offset)
+                done = section.end
+            self.end += done
+            if not done:
+                break
+        self.has_failed = any(self._pieces(self.end, size))
+
+    def _pieces(self, start: int, end: int) -> Iterator[bool]:
+        """For each piece between two offsets, whether anything but zeros is in it."""
+        for at in range(start, end, _WINDOW_BYTES):
+            piece = bytes(self.draft.read(at, min(end, at + _WINDOW_BYTES)))
+            yield piece.count(0) != len(piece)
 
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
         """Add the index and the head, and let the pack appear at `path`."""
         if self._writeback is not None:
             self._writeback.join()
+        self.entries.cut(self.end)
         index = encode_index(self.entries.to_array(), self.hash.code)
         self.draft.write(self.end, [index])
         self.draft.write(0, [pack_head(root, self.end)])
         self.draft.publish(path, self.end + len(index), durable=durable)
+
+
+def _whole_sections(window: memoryview, where: str) -> Iterator[Section]:
+    """The sections that lie whole in a piece of a pack, up to the first that does not."""
+    with suppress(CorruptError):
+        yield from sections(window, 0, len(window), where)
 
 
 def pack_of(blocks: Sequence[Block], root: Cid, hash_function: HashFunction) -> list[Bytes]:

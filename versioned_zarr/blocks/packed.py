@@ -46,7 +46,7 @@ class PackedStore:
         data = self.find_known(cid)
         if data is None and self.refresh():
             data = self.find_known(cid)
-        if data is None and self.catalogue.rescue():
+        if data is None and self.catalogue.look_again():
             data = self.find_known(cid)
         if data is None or (self.verify and not cids.matches(cid, data)):
             data = self._find_sound(cid)
@@ -128,7 +128,7 @@ class PackedStore:
 
     def _find_sound(self, cid: Cid) -> memoryview:
         """The block from whatever place holds it whole; says what is wrong if none does."""
-        text, place = cids.to_text(cid), None
+        text, damaged = cids.to_text(cid), None
         for place in self.catalogue.known.find_all(cid):
             try:
                 path, start = pack_path(place.pack), place.start
@@ -137,12 +137,14 @@ class PackedStore:
                 continue
             if cids.matches(cid, data):
                 return data
-        if place is not None:
+            if len(data) == place.size:  # else the pack was cut off
+                damaged = path
+        if damaged is not None:
             raise CorruptBlockError(
-                f"block {text} is damaged in {pack_path(place.pack)} of {self.storage.url}; "
+                f"block {text} is damaged in {damaged} of {self.storage.url}; "
                 "fetch it from another copy of the repository; 'vz fsck' says what it touches",
                 cid=text,
-                where=pack_path(place.pack),
+                where=damaged,
             )
         raise BlockNotFoundError(
             f"block {text} is not in {self.storage.url}; "

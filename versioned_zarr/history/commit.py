@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,14 +23,15 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.storage import Bytes
 from versioned_zarr.terminal_text import escaped_line
 
 FORMAT = 1
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 MESSAGE_LIMIT_BYTES = 1 << 20
 METADATA_LIMIT_LEVELS = 200
 _TOO_DEEP = f"nested more than {METADATA_LIMIT_LEVELS} levels deep"
-# The cumulative size of a commit counts its history once for each path to it, and doubles with
-# every criss-cross of merges. Readers in JavaScript take no larger number than this.
+# Readers in JavaScript take no larger number than this.
 TSIZE_LIMIT = (1 << 53) - 1
 
 
@@ -45,6 +47,9 @@ class Commit:
         time: when it was made, UTC with microseconds.
         message: why, in the author's words.
         metadata: JSON that went with it.
+        depth: greater than those of all its parents: what commits take that lie on the longest
+            way to a root, in bytes. 0 where it is not known, as of commits that others made on a
+            server and of all after them.
     """
 
     cid: str
@@ -54,6 +59,7 @@ class Commit:
     time: datetime = field(compare=False)
     message: str = field(compare=False)
     metadata: Mapping[str, Any] = field(compare=False, default_factory=dict)
+    depth: int = field(compare=False, default=0, repr=False)
 
     def __str__(self) -> str:
         """The commit as `vz log` prints it."""
@@ -86,7 +92,7 @@ class Commit:
 
 def format_time(time: datetime) -> str:
     """A time as it stands in commits and logs: UTC, six decimals, a Z."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -95,7 +101,9 @@ def parse_time(text: str) -> datetime:
     Raises:
         ValueError: it did not write this.
     """
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is no time as 2026-01-31T12:00:00.250000Z")
+    return datetime.fromisoformat(text)
 
 
 def default_author() -> str:
@@ -126,7 +134,8 @@ def encode(
 
     Args:
         tree: the root of the tree, with its cumulative size.
-        parents: the commits before it, likewise; their names do not matter.
+        parents: the commits before it, each with its depth as its size, or 0 if that is not known;
+            their names do not matter.
         author: see `Commit`.
         time: see `Commit`.
         message: see `Commit`.
@@ -164,12 +173,14 @@ def encode(
     links = [Link("commit.json", file.cid, file.tsize)]
     if parents:
         numbered = sorted(
-            Link(str(number), parent.cid, min(parent.tsize, TSIZE_LIMIT))
-            for number, parent in enumerate(parents)
+            Link(str(number), parent.cid, parent.tsize) for number, parent in enumerate(parents)
         )
-        links.append(_directory("parents", numbered, blocks, hash_function))
+        block = unixfs.directory(numbered)
+        blocks.append((hash_function.dag_pb(block), block))
+        links.append(Link("parents", blocks[-1][0], _longest(block, numbered)))
     links.append(Link("tree", tree.cid, tree.tsize))
     root = _directory("", links, blocks, hash_function)
+    depth = _depth(blocks[-1][1], links, known=all(parent.tsize for parent in parents))
     commit = Commit(
         cid=cids.to_text(root.cid),
         tree=cids.to_text(tree.cid),
@@ -178,6 +189,7 @@ def encode(
         time=parse_time(parsed["time"]),
         message=message,
         metadata=parsed["metadata"],
+        depth=depth,
     )
     return commit, blocks
 
@@ -226,6 +238,20 @@ def _directory(
     return link
 
 
+def _longest(block: Bytes, parents: Sequence[Link]) -> int:
+    """What is said to be the size of a directory of parents: of the longest way to a root."""
+    return min(len(block) + max(link.tsize for link in parents), TSIZE_LIMIT)
+
+
+def _depth(block: Bytes, links: Iterable[Link], *, known: bool) -> int:
+    """The depth of a commit, from its block and its links; 0 unless those of its parents are known.
+
+    A number that was cut off at the limit, as commits of early versions may have, says nothing.
+    """
+    depth = len(block) + sum(link.tsize for link in links if link.name != "tree")
+    return depth if known and depth < TSIZE_LIMIT else 0
+
+
 def cumulative_size(block: bytes | memoryview, links: Sequence[Link]) -> int:
     """The size of a node and of all that it links to, as far as it can be told."""
     return min(len(block) + sum(link.tsize for link in links), TSIZE_LIMIT)
@@ -238,15 +264,16 @@ def read(cid: Cid, blocks: BlockStore) -> Commit:
         BlockNotFoundError: a block of it is missing.
         CorruptBlockError: the block is there and is no commit.
     """
-    links = {link.name: link for link in _links(cid, blocks)}
+    block = blocks.get(cid)
+    links = {link.name: link for link in unixfs.decode(block).links}
     try:
         document = _parse(read_file(links["commit.json"].cid, blocks).decode("utf-8"))
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r} is not {FORMAT}")
-        parents: tuple[str, ...] = ()
+        numbered: dict[str, Link] = {}
         if "parents" in links:
-            numbered = {link.name: link.cid for link in _links(links["parents"].cid, blocks)}
-            parents = tuple(cids.to_text(numbered[str(n)]) for n in range(len(numbered)))
+            numbered = {link.name: link for link in _links(links["parents"].cid, blocks)}
+        parents = tuple(cids.to_text(numbered[str(n)].cid) for n in range(len(numbered)))
         return Commit(
             cid=cids.to_text(cid),
             tree=cids.to_text(links["tree"].cid),
@@ -255,6 +282,7 @@ def read(cid: Cid, blocks: BlockStore) -> Commit:
             time=parse_time(document["time"]),
             message=str(document["message"]),
             metadata=dict(document["metadata"]),
+            depth=_depth(block, links.values(), known=all(it.tsize for it in numbered.values())),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, (CorruptBlockError, FileNotFoundError)):

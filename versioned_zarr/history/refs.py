@@ -8,18 +8,33 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, CorruptRefError
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    BranchMovedError,
+    CorruptRefError,
+    OutcomeUnknownError,
+    ReadOnlyError,
+    RefNotFoundError,
+    StorageError,
+    VersionedZarrError,
+)
 from versioned_zarr.history.commit import format_time, parse_time
-from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
+from versioned_zarr.history.names import (
+    check_ref_name,
+    from_file_name,
+    is_ref_name,
+    to_file_name,
+    to_file_path,
+)
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.storage import Log, Storage
+from versioned_zarr.storage import Storage, Stored
 
 HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
 KINDS = (HEADS, TAGS, REMOTES)
@@ -54,7 +69,12 @@ class RefStore(Protocol):
         ...
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
-        """The names of all refs of a kind, sorted; with `deleted`, also of those that were."""
+        """The names of the refs of a kind that can be read, sorted.
+
+        Args:
+            kind: of which kind.
+            deleted: also those that were deleted, and those that cannot be read.
+        """
         ...
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
@@ -64,11 +84,42 @@ class RefStore(Protocol):
 
         Raises:
             BranchMovedError: it stands elsewhere; nothing was changed.
+            OutcomeUnknownError: it may have been moved, but not durably.
         """
         ...
 
-    def history(self, kind: str, name: str) -> Iterator[RefEntry]:
-        """The moves of a ref, the newest first, also of one that was deleted."""
+    def rename(self, kind: str, old: str, new: str, why: str) -> None:
+        """Let a ref be called otherwise, wherever it stands by then; done, or not done.
+
+        Raises:
+            RefNotFoundError: there is none of the old name.
+            AlreadyExistsError: there is one of the new name.
+        """
+        ...
+
+    def remove(self, kind: str, name: str, why: str) -> None:
+        """Let a ref go wherever it stands, also one that cannot be read."""
+        ...
+
+    def settle(self, kind: str, name: str) -> None:
+        """Return when where a ref stands would survive a loss of power."""
+        ...
+
+    def broken(self, kind: str) -> dict[str, CorruptRefError]:
+        """The refs that cannot be read, which `names` leaves out, and what is wrong with them."""
+        ...
+
+    def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
+        """The moves of a ref, the newest first, also of one that was deleted.
+
+        Args:
+            kind: of which kind.
+            name: which ref.
+            readable: leave out moves that are damaged, rather than raise.
+
+        Raises:
+            CorruptRefError: a move is damaged.
+        """
         ...
 
     def forget(self, kind: str, name: str, before: datetime) -> None:
@@ -95,6 +146,21 @@ def went_to(history: Iterable[RefEntry], commit: Cid) -> bool:
     return False
 
 
+def times_left(entries: Iterable[RefEntry]) -> Iterator[tuple[RefEntry, datetime | None]]:
+    """Each move, the newest first as given, with when the ref went on from it; None for the last.
+
+    A line's time is never before that of a line above it, whatever the clock said.
+    """
+    moves = list(entries)
+    latest = datetime.min.replace(tzinfo=UTC)
+    times = []
+    for entry in reversed(moves):
+        latest = max(latest, entry.time)
+        times.append(latest)
+    times.reverse()
+    return zip(moves, [None, *times], strict=False)
+
+
 def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: str) -> RefEntry:
     """Make a ref that must not exist.
 
@@ -108,11 +174,44 @@ def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: st
         raise AlreadyExistsError(f"{what} {name!r} exists already", name=name) from error
 
 
+def rename_by_moves(refs: RefStore, kind: str, old: str, new: str, why: str) -> None:
+    """Rename a ref where that takes two moves; whoever moves the old one meanwhile is followed.
+
+    Raises:
+        RefNotFoundError: there is none of the old name.
+        AlreadyExistsError: there is one of the new name.
+    """
+    at = _commit_of(refs, kind, old)
+    create_or_explain(refs, kind, new, at, why)
+    try:
+        while True:
+            try:
+                refs.swap(kind, old, at, None, why)
+                return
+            except BranchMovedError:
+                now = _commit_of(refs, kind, old)
+                refs.swap(kind, new, at, now, why)
+                at = now
+    except BaseException:
+        with suppress(VersionedZarrError):
+            refs.swap(kind, new, at, None, f"{why}, which failed")
+        raise
+
+
+def _commit_of(refs: RefStore, kind: str, name: str) -> Cid:
+    entry = refs.read(kind, name)
+    if entry is None or entry.commit is None:
+        raise RefNotFoundError(f"{name!r} not found", ref=name)
+    return entry.commit
+
+
 class LogRefs:
     """Refs as logs on a `Storage` that has locks and logs."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._unsettled: set[str] = set()
+        """The logs of which a sync has failed: what lies on the disk of them is not known."""
 
     def read(self, kind: str, name: str) -> RefEntry | None:
         """See `RefStore.read`; one small read whatever the length of the log."""
@@ -125,33 +224,48 @@ class LogRefs:
         except FileNotFoundError:
             return None
         try:
-            return self._last_of(log, name)
+            end = log.end()
+            return _last_of(end, log.read, name)
         finally:
             log.close()
-
-    def _last_of(self, log: Log, name: str) -> RefEntry | None:
-        end = log.end()
-        size = _TAIL_BYTES
-        while True:
-            start = max(0, end - size)
-            lines = _whole_lines(log.read(start, end), name)
-            # The first line is whole only if the text before it was read as well.
-            if len(lines) > 1 or start == 0:
-                return decode_entry(lines[-1], name) if lines else None
-            size *= 8
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
         """See `RefStore.names`; one small read for each ref."""
         found = []
-        for stored in self._storage.list(f"refs/{kind}"):
-            name = from_file_name(stored.path.rpartition("/")[2].removesuffix(".log"))
-            if deleted or self.read(kind, name) is not None:
-                found.append(name)
+        for stored, name in self._logs(kind):
+            with suppress(CorruptRefError, FileNotFoundError):
+                if deleted or self._stands(stored, name):
+                    found.append(name)
         return sorted(found)
+
+    def broken(self, kind: str) -> dict[str, CorruptRefError]:
+        """See `RefStore.broken`; one small read for each ref."""
+        found = {}
+        for stored, name in self._logs(kind):
+            try:
+                self._stands(stored, name)
+            except CorruptRefError as error:
+                found[name] = error
+            except FileNotFoundError:
+                continue
+        return found
+
+    def _logs(self, kind: str) -> Iterator[tuple[Stored, str]]:
+        """The logs of a kind with the names of their refs; what else lies there is others'."""
+        prefix = f"refs/{kind}/"
+        for stored in self._storage.list(f"refs/{kind}"):
+            name = from_file_name(stored.path.removeprefix(prefix).removesuffix(".log"))
+            if _path(kind, name) == stored.path and may_be_ref(kind, name):
+                yield stored, name
+
+    def _stands(self, stored: Stored, name: str) -> bool:
+        """Whether a ref exists now."""
+        read = self._storage.read
+        last = _last_of(stored.size, lambda start, end: bytes(read(stored.path, start, end)), name)
+        return last is not None and last.commit is not None
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
         """See `RefStore.swap`: lock, look, append, sync."""
-        path = _path(kind, name)
         with self._storage.lock("refs"):
             last = self._last(kind, name)
             found = None if last is None else last.commit
@@ -162,56 +276,149 @@ class LogRefs:
                     expected=_text(expect),
                     found=_text(found),
                 )
-            number = 0 if last is None else last.number + 1
-            entry = RefEntry(number, new, datetime.now(UTC), why)
-            log = self._storage.open_log(path, create=True)
+            return self._add(kind, name, last, new, why)
+
+    def _add(
+        self, kind: str, name: str, last: RefEntry | None, new: Cid | None, why: str
+    ) -> RefEntry:
+        """Write the next move behind the last; under the lock."""
+        entry = _next(last, new, why)
+        path, line = _path(kind, name), encode_entry(entry)
+        log = self._storage.open_log(path, create=True)
+        try:
+            end = log.end()
+            if path in self._unsettled or (end and log.read(end - 1, end) != b"\n"):
+                # Whoever wrote last was cut off in the middle of a line that nobody was told about,
+                # or what it wrote may not be on the disk.
+                lines = _whole_lines(log.read(0, end), name)
+                self._storage.put(path, [b"".join(old + b"\n" for old in lines) + line])
+                self._unsettled.discard(path)
+                return entry
+            log.append(line)
+            self._unsettled.add(path)
             try:
-                self._append(log, path, encode_entry(entry), name)
-            finally:
-                log.close()
+                log.sync()
+            except (StorageError, ReadOnlyError) as error:
+                raise self._unknown(kind, name, new, error) from error
+            self._unsettled.discard(path)
+        finally:
+            log.close()
         return entry
 
-    def _append(self, log: Log, path: str, line: bytes, name: str) -> None:
-        end = log.end()
-        if end and log.read(end - 1, end) != b"\n":
-            # Whoever wrote last was cut off in the middle of a line that nobody was told about.
-            lines = _whole_lines(log.read(0, end), name)
-            self._storage.put(path, [b"".join(old + b"\n" for old in lines) + line])
-            return
-        log.append(line)
-        log.sync()
+    def _unknown(
+        self, kind: str, name: str, new: Cid | None, error: VersionedZarrError
+    ) -> OutcomeUnknownError:
+        url, what = self._storage.url, f"{kind}/{name}"
+        where = "deleted" if new is None else f"moved to {_shown(new)}"
+        return OutcomeUnknownError(
+            f"{what!r} of {url!r} may have been {where}: the disk did not confirm it ({error}). "
+            f"Nothing that was committed before is lost. Make sure that the disk is sound, then "
+            f"look: repo.reflog, or 'vz log {name}'; to commit the session again makes it durable",
+            where=_path(kind, name),
+            ref=name,
+            commit=_text(new),
+        )
 
-    def history(self, kind: str, name: str) -> Iterator[RefEntry]:
-        """See `RefStore.history`; reads the whole log."""
+    def rename(self, kind: str, old: str, new: str, why: str) -> None:
+        """See `RefStore.rename`: one rename of the log, which goes with its ref."""
+        with self._storage.lock("refs"):
+            last = self._last(kind, old)
+            if last is None or last.commit is None:
+                raise RefNotFoundError(f"{old!r} not found in {self._storage.url!r}", ref=old)
+            there = self._last(kind, new)
+            if there is not None and there.commit is not None:
+                raise AlreadyExistsError(f"{new!r} exists already", name=new)
+            if there is None:
+                self._storage.move(_path(kind, old), _path(kind, new))
+                self._add(kind, new, last, last.commit, why)
+            else:  # one that was deleted, whose log is kept; what stops this leaves both names
+                self._add(kind, new, there, last.commit, why)
+                self._add(kind, old, last, None, why)
+
+    def remove(self, kind: str, name: str, why: str) -> None:
+        """See `RefStore.remove`: of a log that is damaged what can be read is kept."""
+        path = _path(kind, name)
+        with self._storage.lock("refs"):
+            entries = list(self.history(kind, name, readable=True))
+            last = entries[0] if entries else None
+            lines = [encode_entry(entry) for entry in reversed(entries)]
+            self._storage.put(path, [*lines, encode_entry(_next(last, None, why))])
+
+    def settle(self, kind: str, name: str) -> None:
+        """See `RefStore.settle`."""
+        path = _path(kind, name)
+        with self._storage.lock("refs"):
+            if path in self._unsettled:
+                self._storage.put(path, [bytes(self._storage.read(path))])
+                self._unsettled.discard(path)
+                return
+            log = self._storage.open_log(path)
+            try:
+                log.sync()
+            finally:
+                log.close()
+
+    def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
+        """See `RefStore.history`; reads the whole log, and decodes what is asked for."""
         try:
             text = bytes(self._storage.read(_path(kind, name)))
         except FileNotFoundError:
             return
-        for line in reversed(_whole_lines(text, name)):
-            yield decode_entry(line, name)
+        for line in reversed(text.split(b"\n")[:-1] if readable else _whole_lines(text, name)):
+            try:
+                yield decode_entry(line, name)
+            except CorruptRefError:
+                if not readable:
+                    raise
 
     def forget(self, kind: str, name: str, before: datetime) -> None:
         """See `RefStore.forget`."""
+        path = _path(kind, name)
         with self._storage.lock("refs"):
             entries = list(self.history(kind, name))
-            kept = [
-                entry
-                for newer, entry in zip([None, *entries], entries, strict=False)
-                if newer is None or newer.time >= before
-            ]
-            if kept and kept[0].commit is None and kept[0].time < before:
-                self._storage.delete(_path(kind, name))
+            moves = list(times_left(entries))
+            kept = [entry for entry, left_at in moves if left_at is None or left_at >= before]
+            if len(kept) == 1 and kept[0].commit is None and kept[0].time < before:
+                self._storage.delete(path, durable=True)
             elif len(kept) < len(entries):
-                lines = [encode_entry(entry) for entry in reversed(kept)]
-                self._storage.put(_path(kind, name), lines)
+                self._storage.put(path, [encode_entry(entry) for entry in reversed(kept)])
 
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """See `RefStore.lock`."""
-        return self._storage.lock(f"{kind}-{to_file_name(check_ref_name(name))}")
+        encoded = to_file_name(check_ref_name(name))
+        return self._storage.lock(f"{kind}-{encoded}")
+
+
+def _next(last: RefEntry | None, commit: Cid | None, why: str) -> RefEntry:
+    """The move behind the last one."""
+    now = datetime.now(UTC)
+    if last is None:
+        return RefEntry(0, commit, now, why)
+    return RefEntry(last.number + 1, commit, max(now, last.time), why)
+
+
+def _last_of(end: int, read: Callable[[int, int], bytes], name: str) -> RefEntry | None:
+    """The last move of a log that is `end` bytes long."""
+    size = _TAIL_BYTES
+    while True:
+        start = max(0, end - size)
+        lines = _whole_lines(read(start, end), name)
+        # The first line is whole only if the text before it was read as well.
+        if len(lines) > 1 or start == 0:
+            return decode_entry(lines[-1], name) if lines else None
+        size *= 8
 
 
 def _path(kind: str, name: str) -> str:
-    return f"refs/{kind}/{to_file_name(name)}.log"
+    return f"refs/{to_file_path(kind, name)}.log"
+
+
+def may_be_ref(kind: str, name: str) -> bool:
+    """Whether there may be a ref of this kind and name."""
+    if kind != REMOTES:
+        return is_ref_name(name)
+    remote, _, branch = name.partition("/")
+    return is_ref_name(remote) and is_ref_name(branch)
 
 
 def _text(commit: Cid | None) -> str | None:

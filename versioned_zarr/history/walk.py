@@ -1,9 +1,17 @@
-"""Walking the history: logs, ancestors, and the best common ancestors of two commits."""
+"""Walking the history: logs, ancestors, and the best common ancestors of two commits.
+
+No answer hangs on clocks. What a walk needs to know is whether one commit may descend from another
+that it has not come to yet; that a commit's `depth` tells, which is greater than those of all its
+parents. A commit without one may descend from any, so walks look at those first, all of them. Times
+only order what no descent does.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history.commit import Commit
@@ -11,31 +19,23 @@ from versioned_zarr.history.commit import Commit
 Reader = Callable[[str], Commit]
 """Gives the commit of a CID in text."""
 
+_OURS, _THEIRS, _STALE = 1, 2, 4
+_UNKNOWN = -math.inf
+"""The rank of a commit whose depth nobody knows: before all others."""
+
 
 def log(starts: Iterable[str], read: Reader) -> Iterator[Commit]:
-    """All commits reachable from the starts, the newest first, each once; lazily."""
-    queue: list[tuple[float, int, Commit]] = []
-    seen: set[str] = set()
+    """All commits reachable from the starts, each once; lazily.
 
-    def enter(cid: str) -> None:
-        if cid not in seen:
-            seen.add(cid)
-            commit = read(cid)
-            heapq.heappush(queue, (-commit.time.timestamp(), len(seen), commit))
-
-    for start in starts:
-        enter(start)
-    while queue:
-        commit = heapq.heappop(queue)[2]
-        yield commit
-        for parent in commit.parents:
-            enter(parent)
+    Children come before their parents, and else the newest first.
+    """
+    return _Ordered(starts, read, lambda commit: commit.parents).run()
 
 
 def log_of_path(
     start: str, read: Reader, subtree: Callable[[Commit], object | None]
 ) -> Iterator[Commit]:
-    """The commits that changed one subtree, the newest first; lazily.
+    """The commits that changed one subtree, ordered as in `log`; lazily.
 
     A merge that took the subtree as one parent had it is not listed, and only that parent is
     followed: git's default simplification of history.
@@ -45,27 +45,83 @@ def log_of_path(
         read: gives commits.
         subtree: gives what names the subtree's content in a commit (its CID), None if absent.
     """
-    queue: list[tuple[float, int, Commit]] = []
-    seen: set[str] = set()
+    unchanged: set[str] = set()
 
-    def enter(commit: Commit) -> None:
-        if commit.cid not in seen:
-            seen.add(commit.cid)
-            heapq.heappush(queue, (-commit.time.timestamp(), len(seen), commit))
-
-    enter(read(start))
-    while queue:
-        commit = heapq.heappop(queue)[2]
+    def parents(commit: Commit) -> Sequence[str]:
         content = subtree(commit)
-        parents = [read(parent) for parent in commit.parents]
-        same = next((parent for parent in parents if subtree(parent) == content), None)
-        if same is not None:
-            enter(same)
-            continue
-        if parents or content is not None:
+        same = next((cid for cid in commit.parents if subtree(read(cid)) == content), None)
+        if same is None and (commit.parents or content is not None):
+            return commit.parents
+        unchanged.add(commit.cid)
+        return () if same is None else (same,)
+
+    for commit in _Ordered([start], read, parents).run():
+        if commit.cid not in unchanged:
             yield commit
-        for parent in parents:
-            enter(parent)
+
+
+class _Ordered:
+    """Commits in the order of descent, and of time where there is none between them.
+
+    A commit is given when all its children were. Its children are known once all commits are
+    looked at that may descend from it: those of greater depth. So no more is read than that.
+
+    Args:
+        starts: where to begin.
+        read: gives commits.
+        parents: the parents to follow from a commit.
+    """
+
+    def __init__(
+        self, starts: Iterable[str], read: Reader, parents: Callable[[Commit], Sequence[str]]
+    ) -> None:
+        self._read, self._parents_of = read, parents
+        self._parents: dict[str, Sequence[str]] = {}
+        self._children: dict[str, int] = {}
+        self._unseen: list[tuple[float, str]] = []
+        self._ready: list[tuple[float, int, str]] = []
+        self._starts = list(dict.fromkeys(starts))
+        self._numbers = itertools.count()
+
+    def run(self) -> Iterator[Commit]:
+        for start in self._starts:
+            self._children.setdefault(start, 0)
+            heapq.heappush(self._unseen, (_rank(self._read(start)), start))
+        self._offer(self._starts)
+        while self._ready:
+            cid = heapq.heappop(self._ready)[2]
+            yield self._read(cid)
+            parents = self._parents.pop(cid)
+            for parent in parents:
+                self._children[parent] -= 1
+            self._offer(parents)
+
+    def _offer(self, cids: Sequence[str]) -> None:
+        """Make those ready that have no children left."""
+        for cid in cids:
+            commit = self._read(cid)
+            self._look_beyond(_rank(commit))
+            if not self._children[cid] and cid in self._parents:
+                self._children[cid] = -1  # given once
+                order = -commit.time.timestamp(), next(self._numbers), cid
+                heapq.heappush(self._ready, order)
+
+    def _look_beyond(self, rank: float) -> None:
+        """Count the children of all that a commit of this rank may descend from or be."""
+        while self._unseen and self._unseen[0][0] <= rank:
+            cid = heapq.heappop(self._unseen)[1]
+            parents = tuple(dict.fromkeys(self._parents_of(self._read(cid))))
+            self._parents[cid] = parents
+            for parent in parents:
+                if parent not in self._children:
+                    self._children[parent] = 0
+                    heapq.heappush(self._unseen, (_rank(self._read(parent)), parent))
+                self._children[parent] += 1
+
+
+def _rank(commit: Commit) -> float:
+    """Smaller for what may descend from others: the deepest first, and before them the unknown."""
+    return -commit.depth if commit.depth else _UNKNOWN
 
 
 def first_parents(start: str, read: Reader) -> Iterator[Commit]:
@@ -79,7 +135,10 @@ def first_parents(start: str, read: Reader) -> Iterator[Commit]:
 
 def is_ancestor(ancestor: str, of: str, read: Reader) -> bool:
     """Whether one commit is reachable from another, or is it."""
-    return ancestor in merge_bases(ancestor, of, read)
+    painted = _Painted(read, lambda colours: colours == _OURS)
+    painted.add(of, _THEIRS)
+    painted.add(ancestor, _OURS)
+    return ancestor not in painted.only_ours()
 
 
 def merge_bases(ours: str, theirs: str, read: Reader) -> list[str]:
@@ -90,77 +149,95 @@ def merge_bases(ours: str, theirs: str, read: Reader) -> list[str]:
     """
     if ours == theirs:
         return [ours]
-    candidates = _common(ours, theirs, read)
-    if len(candidates) < 2:
-        return candidates
-    # Clocks may lie, so the order by time may let through an ancestor of another candidate.
-    independent = []
-    for candidate in candidates:
-        others = [other for other in candidates if other != candidate]
-        if not any(candidate in _common(candidate, other, read) for other in others):
-            independent.append(candidate)
-    return independent
+    painted = _Painted(read, lambda colours: not colours & _STALE)
+    painted.add(ours, _OURS)
+    painted.add(theirs, _THEIRS)
+    return sorted(painted.common(), key=lambda cid: (-read(cid).time.timestamp(), cid))
 
 
 def beyond(starts: Iterable[str], known: Iterable[str], read: Reader) -> list[str]:
-    """The commits reachable from the starts and not from the known ones, the newest first.
+    """The commits reachable from the starts and not from the known ones, ordered as in `log`.
 
-    Looks at those commits, and a little further. Where clocks lied, known ones may be among them.
+    Looks at those commits, and a little further.
 
     Args:
         starts: where to begin.
         known: where to stop; one that cannot be read is taken to have no past.
         read: gives commits.
     """
-    colours: dict[str, int] = {}
-    queue: list[tuple[float, str]] = []
-    order: list[str] = []
-
-    def paint(cid: str, colour: int) -> None:
-        before = colours.get(cid, 0)
-        if before | colour != before:
-            colours[cid] = before | colour
-            try:
-                heapq.heappush(queue, (-read(cid).time.timestamp(), cid))
-            except BlockNotFoundError:
-                if colour & _OURS:
-                    raise
-
+    painted = _Painted(read, lambda colours: colours == _OURS)
+    wanted = list(dict.fromkeys(starts))
     for cid in known:
-        paint(cid, _THEIRS)
-    for cid in starts:
-        paint(cid, _OURS)
-    while any(colours[cid] == _OURS for _, cid in queue):
-        _, cid = heapq.heappop(queue)
-        order.append(cid)
-        for parent in read(cid).parents:
-            paint(parent, colours[cid])
-    return [cid for cid in dict.fromkeys(order) if colours[cid] == _OURS]
+        painted.add(cid, _THEIRS)
+    for cid in wanted:
+        painted.add(cid, _OURS)
+    own = painted.only_ours()
+
+    def parents(commit: Commit) -> Sequence[str]:
+        return [cid for cid in commit.parents if cid in own]
+
+    ordered = _Ordered([cid for cid in wanted if cid in own], read, parents)
+    return [commit.cid for commit in ordered.run()]
 
 
-_OURS, _THEIRS, _STALE = 1, 2, 4
+class _Painted:
+    """Commits with the sides that reach them, painted from the starts down.
 
+    Those that may descend from others come first, so that a commit's colours are known when its
+    turn comes; one without a depth is painted again where another turns out to reach it.
 
-def _common(ours: str, theirs: str, read: Reader) -> list[str]:
-    """Paint both pasts, newest first, until only what lies below common ancestors is left."""
-    colours: dict[str, int] = {}
-    queue: list[tuple[float, str]] = []
-    found: list[str] = []
+    Args:
+        read: gives commits.
+        matters: whether a commit of such colours has to be looked at.
+    """
 
-    def paint(cid: str, colour: int) -> None:
-        if colours.get(cid, 0) | colour != colours.get(cid, 0):
-            colours[cid] = colours.get(cid, 0) | colour
-            heapq.heappush(queue, (-read(cid).time.timestamp(), cid))
+    def __init__(self, read: Reader, matters: Callable[[int], bool]) -> None:
+        self._read, self._matters = read, matters
+        self._colours: dict[str, int] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._queued: dict[str, float] = {}
+        self._open: set[str] = set()
+        """Those in the queue for which the walk goes on."""
 
-    paint(ours, _OURS)
-    paint(theirs, _THEIRS)
-    while any(not colours[cid] & _STALE for _, cid in queue):
-        _, cid = heapq.heappop(queue)
-        colour = colours[cid]
-        if colour & (_OURS | _THEIRS) == _OURS | _THEIRS:
-            if not colour & _STALE and cid not in found:
-                found.append(cid)
-            colour |= _STALE
-        for parent in read(cid).parents:
-            paint(parent, colour)
-    return [cid for cid in found if not colours[cid] & _STALE]
+    def add(self, cid: str, colours: int) -> None:
+        before = self._colours.get(cid, 0)
+        if before | colours == before:
+            return
+        self._colours[cid] = before | colours
+        rank = self._queued.get(cid)
+        if rank is None:
+            try:
+                rank = self._queued[cid] = _rank(self._read(cid))
+            except BlockNotFoundError:
+                if colours & _OURS:
+                    raise
+                return
+            heapq.heappush(self._queue, (rank, cid))
+        if rank == _UNKNOWN or self._matters(self._colours[cid]):
+            self._open.add(cid)
+        else:
+            self._open.discard(cid)
+
+    def _each(self) -> Iterator[tuple[Commit, int]]:
+        """The commits in their order with their colours, as long as one matters."""
+        while self._open:
+            cid = heapq.heappop(self._queue)[1]
+            del self._queued[cid]
+            self._open.discard(cid)
+            yield self._read(cid), self._colours[cid]
+
+    def only_ours(self) -> set[str]:
+        """What our side alone reaches."""
+        for commit, colours in self._each():
+            for parent in commit.parents:
+                self.add(parent, colours)
+        return {cid for cid, colours in self._colours.items() if colours == _OURS}
+
+    def common(self) -> list[str]:
+        """What both sides reach, and no other such commit does."""
+        both = _OURS | _THEIRS
+        for commit, colours in self._each():
+            below = colours | _STALE if colours & both == both else colours
+            for parent in commit.parents:
+                self.add(parent, below)
+        return [cid for cid, colours in self._colours.items() if colours == both]

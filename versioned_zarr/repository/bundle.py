@@ -23,7 +23,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import is_commit
-from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.names import check_new_ref_name
 from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld import car_v1
 from versioned_zarr.ipld import cid as cids
@@ -226,7 +226,7 @@ def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
         )
     commit = stores.commit(roots[0])
     check_complete(stores, from_text(commit.cid), where)
-    entry = stores.refs.read(HEADS, check_ref_name(branch))
+    entry = stores.refs.read(HEADS, check_new_ref_name(branch))
     head = None if entry is None else entry.commit
     if head is not None and not walk.is_ancestor(to_text(head), commit.cid, stores.commit):
         raise BranchMovedError(

@@ -15,7 +15,7 @@ from versioned_zarr.errors import (
     KeyNotFoundError,
     RefNotFoundError,
 )
-from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.names import check_ref_name, looks_like_cid, word_before_cid
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -143,11 +143,12 @@ def fill(
         name = seen.removeprefix(start)
         if name == seen or entry is None or entry.commit is None:
             continue
-        standing = stores.refs.read(HEADS, name)
+        own = word_before_cid(name) if looks_like_cid(name) else name
+        standing = stores.refs.read(HEADS, own)
         at = None if standing is None else standing.commit
         if at is None or _is_untouched(stores, at):
             why = f"clone of {Remotes(stores)[ORIGIN]}"
-            move_ref(stores, HEADS, name, at, entry.commit, why)
+            move_ref(stores, HEADS, own, at, entry.commit, why)
     if not stores.refs.names(HEADS):
         raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
     stores.storage.delete(RECORD)

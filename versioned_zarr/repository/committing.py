@@ -10,14 +10,22 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.store import Block
-from versioned_zarr.errors import BranchMovedError, CollectedError, ConflictError, RefNotFoundError
+from versioned_zarr.errors import (
+    BranchMovedError,
+    CollectedError,
+    ConflictError,
+    OutcomeUnknownError,
+    RefNotFoundError,
+    StorageError,
+)
 from versioned_zarr.history import commit as commits
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.names import check_ref_name
-from versioned_zarr.history.refs import HEADS
+from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -226,13 +234,47 @@ def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> Cid:
     """
     try:
         return stores.refs.swap(HEADS, branch, old, new, why).commit or new
-    except CollectedError:
+    except (CollectedError, OutcomeUnknownError):
         raise
-    except Exception:
-        entry = stores.refs.read(HEADS, branch)
-        if entry is None or entry.commit != new:
+    except Exception as error:
+        if not has_moved(stores, HEADS, branch, (old, new), error):
             raise
         return new
+
+
+def has_moved(
+    stores: Stores, kind: str, name: str, move: tuple[Cid | None, Cid], error: Exception
+) -> bool:
+    """Whether a ref went to a commit although its move raised an error.
+
+    Args:
+        stores: the repository.
+        kind: of which kind the ref is.
+        name: the ref.
+        move: where it was expected to stand, and where it was to go.
+        error: what was raised.
+
+    Raises:
+        OutcomeUnknownError: that cannot be found out.
+    """
+    old, new = move
+    try:
+        entry = stores.refs.read(kind, name)
+        if isinstance(error, BranchMovedError) or (entry is not None and entry.commit == new):
+            return entry is not None and entry.commit == new
+        # Others may have gone on from it already.
+        since = takewhile(lambda entry: entry.commit != old, stores.refs.history(kind, name))
+        return went_to(since, new)
+    except StorageError as failure:
+        text, url = to_text(new), stores.storage.url
+        raise OutcomeUnknownError(
+            f"whether {name!r} of {url!r} has moved to {text} is not known: the answer was lost "
+            f"({error}), and it cannot be looked at ({failure}). Once {url!r} answers again, look "
+            f"with 'vz log {name}', or commit again: what was made is not made twice",
+            where=url,
+            ref=name,
+            commit=text,
+        ) from error
 
 
 def new_step(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block, BlockStore
-from versioned_zarr.blocks.values import read_value
-from versioned_zarr.errors import CorruptError
+from versioned_zarr.blocks.values import leaves_of, read_value
+from versioned_zarr.errors import CorruptBlockError, CorruptError
 from versioned_zarr.ipld.car import decode_varint, header_size
-from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
 from versioned_zarr.repository.journal import IN_STORE, draft_path
 from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.storage import Draft, Storage
@@ -45,7 +45,7 @@ class Drafts:
         self._own: dict[int, PackDraft] = {}
         self._number = IN_STORE
         self._readers: dict[int, Draft] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     # Reading
 
@@ -65,11 +65,44 @@ class Drafts:
         }
         return read_value(lambda cid: draft.read(*places[cid]), pending.cid, start, end)
 
-    def blocks_of(self, pending: Pending) -> Iterator[Block]:
-        """The blocks of a pending value, the root first."""
+    def blocks_of(self, pending: Pending) -> list[Block]:
+        """The blocks of a pending value, the root first; hashed unless this process wrote them.
+
+        Raises:
+            CorruptBlockError: what lies there is not what the journal says.
+            FileNotFoundError: its draft has become a pack since, or is gone.
+        """
+        own = self._own.get(pending.draft)
         draft = self._reader(pending.draft)
-        for cid, low, high in places_in(draft, pending.offset, pending.tsize):
-            yield cid, draft.read(low, high)
+        try:
+            found: list[Block] = [
+                (cid, draft.read(low, high))
+                for cid, low, high in places_in(draft, pending.offset, pending.tsize)
+            ]
+            if own is None or own.is_recovered:
+                is_hashed = own is not None and own.is_sound  # when it was taken over
+                check_value(pending.cid, found, None if is_hashed else self._blocks.hash)
+        except CorruptBlockError:
+            raise
+        except (CorruptError, ValueError) as error:
+            raise CorruptBlockError(
+                f"no value {to_text(pending.cid)} lies at byte {pending.offset} of {draft.path}",
+                cid=to_text(pending.cid),
+                where=draft.path,
+            ) from error
+        return found
+
+    def is_sound(self, pending: Pending) -> bool:
+        """Whether a pending value that another process wrote is what the journal says of it."""
+        own = self._own.get(pending.draft)
+        if pending.is_checked or (own is not None and not own.is_recovered):
+            return True
+        try:
+            self.blocks_of(pending)
+        except CorruptBlockError:
+            return False
+        pending.is_checked = True
+        return True
 
     def _reader(self, number: int) -> Draft:
         own = self._own.get(number)
@@ -87,7 +120,7 @@ class Drafts:
     def own(self) -> tuple[int, PackDraft]:
         """The draft that this process writes its next value to, and its number."""
         draft = self._own.get(self._number)
-        if draft is None or draft.end > DRAFT_LIMIT_BYTES or not draft.is_sound:
+        if draft is None or draft.end > DRAFT_LIMIT_BYTES or draft.has_failed:
             number = new_number()
             path = draft_path(self._session, number)
             draft = PackDraft(self._storage.open_draft(path), self._blocks.hash)
@@ -98,52 +131,89 @@ class Drafts:
 
     # Committing
 
-    def take(self, wanted: set[int]) -> dict[int, PackDraft]:
-        """The drafts that no living process writes, by number: this one's and, if wanted, others'.
+    def close_current(self) -> None:
+        """Let equal values and new ones go to another draft from now on."""
+        self._number = IN_STORE
 
-        They are the caller's from now on; this process begins another one.
-        """
-        taken, self._own, self._number = self._own, {}, IN_STORE
-        for number in wanted - {IN_STORE} - taken.keys():
-            path = draft_path(self._session, number)
+    def adopt(self, wanted: Iterable[int]) -> None:
+        """Take over the drafts of these numbers whose writers are gone; reads and hashes them."""
+        for number in wanted:
+            if number == IN_STORE or number in self._own:
+                continue
             try:
-                adopted = self._storage.adopt_draft(path)
+                adopted = self._storage.adopt_draft(draft_path(self._session, number))
             except FileNotFoundError:
                 continue
             if adopted is not None:
-                taken[number] = PackDraft(adopted, self._blocks.hash)
-                taken[number].recover()
-        return taken
+                draft = PackDraft(adopted, self._blocks.hash)
+                draft.recover()
+                self._own[number] = draft
 
-    def give_back(self, drafts: dict[int, PackDraft]) -> None:
-        """Take back drafts that were not published; they are read until `drop`."""
-        self._own.update(drafts)
+    def taken(self, number: int) -> PackDraft | None:
+        """The draft of this number, if it is this process's or was taken over."""
+        return self._own.get(number)
+
+    def published(self, number: int) -> None:
+        """Let go of a draft that has become a pack."""
+        draft = self._own.pop(number, None)
+        if draft is not None:
+            draft.draft.close()
 
     def drop(self) -> None:
-        """Remove the drafts of this process, and those that it took."""
-        for number, draft in self._own.items():
-            draft.draft.close()
+        """Remove the drafts of this process, and those that it took over."""
+        self._number = IN_STORE
+        for number in list(self._own):
             self._storage.delete(draft_path(self._session, number))
-        self._own.clear()
+            self.published(number)
 
     # Ending
 
     def close(self) -> None:
         """Let go of all that is open; the drafts stay."""
         self._close_own()
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
+        for number in list(self._readers):
+            self._readers.pop(number).close()
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's drafts, which only the parent may write."""
         self._close_own()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _close_own(self) -> None:
-        for draft in self._own.values():
-            draft.draft.close()
-        self._own.clear()
+        self._number = IN_STORE
+        for number in list(self._own):
+            self.published(number)
+
+
+def check_value(
+    value: Cid, blocks: Sequence[Block], hash_function: HashFunction | None = None
+) -> None:
+    """Make sure that blocks are those of a value, the root first, and hash to their names.
+
+    Args:
+        value: the value.
+        blocks: its blocks.
+        hash_function: hashes them; None if they were hashed before.
+
+    Raises:
+        CorruptBlockError: they are not.
+    """
+    known = dict(blocks)
+    digest = None if hash_function is None else hash_function.digest
+    try:
+        is_whole = (
+            bool(blocks)
+            and blocks[0][0] == value
+            and (digest is None or all(digest(data) == cid[-32:] for cid, data in blocks))
+            and {value, *leaves_of(lambda cid: memoryview(known[cid]), value)} <= {*known}
+        )
+    except (KeyError, CorruptError):
+        is_whole = False
+    if not is_whole:
+        text = to_text(value)
+        raise CorruptBlockError(
+            f"what was written of value {text} does not hash to its name", cid=text, where=text
+        )
 
 
 def places_in(draft: Draft, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:

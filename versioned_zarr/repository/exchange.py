@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from versioned_zarr.repository import bundle, gc, transfer
+from versioned_zarr.repository import bundle, repacking, transfer
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.remotes import Remotes
 from versioned_zarr.repository.sending import OnMoving
@@ -175,5 +175,5 @@ class Exchange:
             BlockNotFoundError: `as_branch` was given, and something is missing.
         """
         roots = bundle.import_car(self.stores, path, as_branch=as_branch, progress=progress)
-        gc.tidy(self.stores)
+        repacking.tidy(self.stores)
         return roots

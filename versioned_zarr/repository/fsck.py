@@ -17,13 +17,14 @@ from versioned_zarr.blocks.store import ServedBlocks
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptError,
-    CorruptJournalError,
     FormatError,
     ReadOnlyError,
     RepositoryNotFoundError,
+    SessionNotFoundError,
+    StorageError,
     VersionedZarrError,
 )
-from versioned_zarr.history.names import from_file_name
+from versioned_zarr.history.names import to_file_path
 from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -41,10 +42,10 @@ from versioned_zarr.repository.journal import (
 )
 from versioned_zarr.repository.marker import MARKER, read_marker
 from versioned_zarr.repository.progress import OnProgress, Steps
-from versioned_zarr.repository.reach import session_roots
+from versioned_zarr.repository.reach import roots_of
 from versioned_zarr.repository.report import Damage, Report
 from versioned_zarr.repository.selection import read as read_selection
-from versioned_zarr.repository.sessions import read_records, writes_since_commit
+from versioned_zarr.repository.sessions import session_info, sound_records, writes_since_commit
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Draft, look_at
 
@@ -69,7 +70,7 @@ def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) 
     """See `Repository.fsck`. O(repository)."""
     with ExitStack() as held:
         # Where nothing can be written, nobody moves packs away either.
-        with suppress(ReadOnlyError):
+        with suppress(ReadOnlyError, StorageError):
             held.enter_context(stores.storage.lock(HOUSE_LOCK))
         return _fsck(stores, read_all=read_all, progress=progress)
 
@@ -96,8 +97,7 @@ def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Rep
     nowhere = {cid: it for cid, it in impact.items() if cid[-32:] not in sound.lost}
     _list_missing(stores, PACKS, nowhere, report)
     reached.add(stores.empty_tree[-32:])
-    _, kept = _session_roots(stores)
-    _reach_values(sound, kept, reached)
+    _reach_values(sound, roots_of(stores, None).values, reached)
     report.unreferenced = sorted(
         to_text(cid) for digest, (cid, _) in sound.places.items() if digest not in reached
     )
@@ -141,11 +141,7 @@ def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_
     roots: set[Cid] = set()
     for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
-            try:
-                entries = stores.refs.history(kind, name)
-                roots |= {entry.commit for entry in entries if entry.commit is not None}
-            except CorruptError as error:
-                report.damaged.append(Damage(f"refs/{kind}/{name}", str(error)))
+            _check_log(stores, kind, name, f"refs/{kind}/{name}", roots, report)
     impact = trace(_Served(blocks, report, read_all=read_all), roots, set())
     damaged = {damage.cid for damage in report.damaged}
     report.damaged = [
@@ -170,13 +166,6 @@ def _list_missing(stores: Stores, where: str, nowhere: dict[Cid, Impact], report
         report.missing = [each for each in report.missing if each.cid not in absent]
 
 
-def _session_roots(stores: Stores) -> tuple[set[Cid], set[Cid]]:
-    try:
-        return session_roots(stores)
-    except CorruptJournalError:
-        return set(), set()
-
-
 def _reach_values(sound: _Sound, values: set[Cid], reached: set[bytes]) -> None:
     stack = list(values)
     while stack:
@@ -199,20 +188,31 @@ def _check_refs(stores: Stores, report: Report) -> set[Cid]:
     """The commits that the refs name or named; damaged logs are reported."""
     roots: set[Cid] = set()
     for kind in KINDS:
+        known = stores.refs.names(kind, deleted=True)
+        paths = {f"refs/{to_file_path(kind, name)}.log": name for name in known}
         for stored in stores.storage.list(f"refs/{kind}"):
-            name = from_file_name(stored.path.rpartition("/")[2].removesuffix(".log"))
-            number: int | None = None
-            try:
-                for entry in stores.refs.history(kind, name):
-                    if number is not None and entry.number != number - 1:
-                        problem = f"moves {entry.number + 1} to {number - 1} are not there"
-                        report.damaged.append(Damage(stored.path, problem))
-                    number = entry.number
-                    if entry.commit is not None:
-                        roots.add(entry.commit)
-            except CorruptError as error:
-                report.damaged.append(Damage(stored.path, str(error)))
+            if stored.path in paths:
+                _check_log(stores, kind, paths[stored.path], stored.path, roots, report)
+            elif stored.path.endswith(".log"):
+                problem = "no ref can be called so; if it is nobody's, remove it"
+                report.damaged.append(Damage(stored.path, problem))
     return roots
+
+
+def _check_log(
+    stores: Stores, kind: str, name: str, path: str, roots: set[Cid], report: Report
+) -> None:
+    number: int | None = None
+    try:
+        for entry in stores.refs.history(kind, name):
+            if number is not None and entry.number != number - 1:
+                problem = f"moves {entry.number + 1} to {number - 1} are not there"
+                report.damaged.append(Damage(path, problem))
+            number = entry.number
+            if entry.commit is not None:
+                roots.add(entry.commit)
+    except CorruptError as error:
+        report.damaged.append(Damage(path, str(error)))
 
 
 def _check_pack(
@@ -247,14 +247,15 @@ def _check_sessions(stores: Stores, sound: _Sound, report: Report, *, read_all: 
     """The commits that sessions are based on; damaged journals and drafts are reported."""
     roots: set[Cid] = set()
     for session in session_ids(stores.storage):
+        with suppress(SessionNotFoundError):
+            problem = session_info(stores, session).problem
+            if problem is not None:
+                report.damaged.append(Damage(folder_of(session), problem))
         try:
-            head = read_head(stores.storage, session)
-            roots.add(cids.from_text(head.base))
-            records = read_records(stores.storage, session)
+            with suppress(CorruptError, SessionNotFoundError):
+                roots.add(cids.from_text(read_head(stores.storage, session).base))
+            records, _ = sound_records(stores.storage, session)
         except FileNotFoundError:
-            continue
-        except CorruptError as error:
-            report.damaged.append(Damage(folder_of(session), str(error)))
             continue
         roots.update(record.cid for record in records if record.kind is Kind.COMMIT)
         if read_all:

@@ -176,18 +176,12 @@ def squash(stores: Stores, since: str, branch: str, message: str | None) -> Comm
             raise NothingToCommitError(
                 f"nothing to squash: {branch!r} is at {since!r}", branch=branch
             )
-        replaced = []
-        for commit in walk.log([head.cid], stores.commit):
-            if commit.cid == start.cid:
-                break
-            if walk.is_ancestor(commit.cid, start.cid, stores.commit):
-                raise InvalidRefError(
-                    f"{since!r} is not in the past of branch {branch!r}", ref=since
-                )
-            replaced.append(commit)
+        if not walk.is_ancestor(start.cid, head.cid, stores.commit):
+            raise InvalidRefError(f"{since!r} is not in the past of branch {branch!r}", ref=since)
+        replaced = map(stores.commit, walk.beyond([head.cid], [start.cid], stores.commit))
         text = message
         if text is None:
-            text = "\n\n".join(commit.message for commit in reversed(replaced))
+            text = "\n\n".join(commit.message for commit in reversed([*replaced]))
         tree = commits.link_to(from_text(head.tree), stores.blocks)
         return new_step(stores, tree, [], [start], Draft(text, why="squash"))
 

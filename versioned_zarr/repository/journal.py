@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from versioned_zarr import process_identity
 from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.errors import CorruptJournalError, SessionClosedError, SessionNotFoundError
 from versioned_zarr.history.commit import format_time, parse_time
@@ -24,14 +25,17 @@ from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
 from versioned_zarr.storage import Log, Storage
 
 SESSIONS = "sessions"
+_FILES = ("session.json", "journal")
 IN_STORE = 0xFFFFFFFF
 """Instead of a draft's number: the value was in the block store already."""
 
 _MAGIC = b"\xa7J"
-# magic, kind, key size, writer, draft, seen, offset, size, cumulative size, CID; key; crc32
-_HEAD = struct.Struct(f"<2sBxIIIQQQQ{CID_SIZE}s")
+# magic, kind, flags, key size, writer, draft, seen, offset, size, cumulative size, CID; key; crc32
+_HEAD = struct.Struct(f"<2sBBIIIQQQQ{CID_SIZE}s")
+_KEY_SIZE_AT = 4
 _CRC = struct.Struct("<I")
 _NO_CID = Cid(bytes(CID_SIZE))
+_BLIND = 1
 
 
 class Kind(IntEnum):
@@ -42,6 +46,7 @@ class Kind(IntEnum):
     CLEAR = 3  # the key is a folder, all below it is gone
     COMMIT = 4  # all records before `seen` are in the commit `cid`
     INTENT = 5  # the commit `cid` of all records before `seen` is about to be made
+    FORGET = 6  # what was written to the key is damaged, and counts no more
 
 
 class Record(NamedTuple):
@@ -57,6 +62,7 @@ class Record(NamedTuple):
         size: the value's length in bytes.
         tsize: the cumulative size of its blocks, as links give it.
         cid: the value, or the commit.
+        is_blind: whether the writer had not read the key since the commit it is based on.
         position: where the record begins in the journal; not part of its bytes.
     """
 
@@ -69,6 +75,7 @@ class Record(NamedTuple):
     size: int = 0
     tsize: int = 0
     cid: Cid = _NO_CID
+    is_blind: bool = False
     position: int = 0
 
 
@@ -79,6 +86,7 @@ def encode_record(record: Record) -> bytes:
         _HEAD.pack(
             _MAGIC,
             record.kind,
+            _BLIND if record.is_blind else 0,
             len(key),
             record.writer,
             record.draft,
@@ -96,7 +104,9 @@ def encode_record(record: Record) -> bytes:
 def decode_records(data: bytes, position: int, where: str) -> tuple[list[Record], int]:
     """The whole records in a piece of a journal, and the position behind the last of them.
 
-    The piece may end inside a record that its writer is just appending.
+    The piece may end inside a record that its writer is just appending. The beginning of a record
+    whose writer was stopped, with others' whole records behind it, was never acknowledged, and is
+    passed over.
 
     Args:
         data: the piece.
@@ -104,30 +114,78 @@ def decode_records(data: bytes, position: int, where: str) -> tuple[list[Record]
         where: the journal's name, for errors.
 
     Raises:
-        CorruptJournalError: what stands there is no record.
+        CorruptJournalError: what stands there is no record; carries the sound ones before it.
     """
     records: list[Record] = []
     at = 0
-    while len(data) - at >= _HEAD.size:
-        magic, kind, key_size, writer, draft, seen, offset, size, tsize, cid = _HEAD.unpack_from(
-            data, at
-        )
-        end = at + _HEAD.size + key_size
-        if magic == _MAGIC and end + _CRC.size > len(data):
-            break
-        if magic != _MAGIC or _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
-            raise CorruptJournalError(
-                f"the record at byte {position + at} of {where} is damaged; "
-                "drop the session, or cut the journal there to keep what is before",
-                where=where,
-            )
-        key = data[at + _HEAD.size : end].decode("utf-8")
-        place = position + at
-        records.append(
-            Record(Kind(kind), key, writer, seen, draft, offset, size, tsize, Cid(cid), place)
-        )
-        at = end + _CRC.size
+    while at < len(data):
+        found = _record_at(data, at, position)
+        if found is None:
+            behind = _behind_torn(data, at)
+            if behind is None:
+                raise CorruptJournalError(
+                    f"the record at byte {position + at} of {where} is damaged; repo.resume(id) "
+                    "gives what was written before it, repo.drop(id) forgets the session",
+                    where=where,
+                    sound=position + at,
+                )
+            if behind == len(data):
+                break
+            at = behind
+            continue
+        record, at = found
+        records.append(record)
     return records, position + at
+
+
+def _record_at(data: bytes, at: int, position: int) -> tuple[Record, int] | None:
+    """The record that begins at an offset of a piece, and where it ends; None for no whole one."""
+    if len(data) - at < _HEAD.size:
+        return None
+    magic, kind, flags, key_size, writer, draft, seen, offset, size, tsize, cid = _HEAD.unpack_from(
+        data, at
+    )
+    end = at + _HEAD.size + key_size
+    if magic != _MAGIC or end + _CRC.size > len(data):
+        return None
+    if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
+        return None
+    try:
+        key, what = data[at + _HEAD.size : end].decode("utf-8"), Kind(kind)
+    except ValueError:
+        return None
+    is_blind = bool(flags & _BLIND)
+    place = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
+    return Record(what, key, writer, seen, *place), end + _CRC.size
+
+
+def _behind_torn(data: bytes, at: int) -> int | None:
+    """Where the beginning of a record that was never finished ends; None if this is none.
+
+    That is at the end of the piece, or where a whole record begins.
+    """
+    rest = len(data) - at
+    if data[at : at + len(_MAGIC)] != _MAGIC[:rest]:
+        return None
+    wanted = _HEAD.size + _CRC.size
+    if rest >= _HEAD.size:
+        wanted += _HEAD.unpack_from(data, at)[3]
+    behind = data.find(_MAGIC, at + 1, at + wanted)
+    while behind >= 0:
+        if _record_at(data, behind, 0) is not None:
+            return None if _has_other_length(data[at:behind]) else behind
+        behind = data.find(_MAGIC, behind + 1, at + wanted)
+    return len(data) if rest < wanted and not _has_other_length(data[at:]) else None
+
+
+def _has_other_length(piece: bytes) -> bool:
+    """Whether a piece is a whole record but for the length of its key, which is damaged."""
+    key_size = len(piece) - _HEAD.size - _CRC.size
+    if key_size < 0:
+        return False
+    body = bytearray(piece[: -_CRC.size])
+    struct.pack_into("<I", body, _KEY_SIZE_AT, key_size)
+    return bool(_CRC.unpack_from(piece, len(body))[0] == zlib.crc32(body))
 
 
 @dataclass(frozen=True)
@@ -143,6 +201,7 @@ class SessionHead:
         process: the number of the process that opened it there.
         author: who.
         purpose: what for, in words that a program can find it by; empty as a rule.
+        incarnation: what tells that process from all others; see `process_identity`.
     """
 
     id: str
@@ -153,13 +212,16 @@ class SessionHead:
     process: int
     author: str
     purpose: str = ""
+    incarnation: str = ""
 
     @classmethod
     def new(cls, branch: str, base: str, author: str, purpose: str = "") -> SessionHead:
         """The head of a session that this process opens now."""
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-        return cls(name, branch, base, now, os.uname().nodename, os.getpid(), author, purpose)
+        here = process_identity.current()
+        host = os.uname().nodename
+        return cls(name, branch, base, now, host, os.getpid(), author, purpose, here)
 
     def to_bytes(self) -> bytes:
         """The head as a file: a line of JSON and its checksum."""
@@ -198,8 +260,8 @@ def make_session(storage: Storage, blocks: BlockStore, head: SessionHead) -> Non
 
 
 def write_head(storage: Storage, head: SessionHead) -> None:
-    """Make the folder of a session."""
-    storage.put(f"{folder_of(head.id)}/session.json", [head.to_bytes()], durable=False)
+    """Make the folder of a session, durably: what is acknowledged later can be found by it."""
+    storage.put(f"{folder_of(head.id)}/session.json", [head.to_bytes()])
 
 
 def read_head(storage: Storage, session: str) -> SessionHead:
@@ -220,10 +282,18 @@ def read_head(storage: Storage, session: str) -> SessionHead:
             session=session,
         )
     text, checksum = data[:-10], data[-10:]
-    if checksum != b" %08x\n" % zlib.crc32(text):
-        raise CorruptJournalError(f"{path} is damaged", session=session, where=path)
-    document: dict[str, Any] = json.loads(text)
-    return SessionHead(**{**document, "started": parse_time(document["started"])})
+    try:
+        if checksum != b" %08x\n" % zlib.crc32(text):
+            raise ValueError("its checksum is another")
+        document: dict[str, Any] = json.loads(text)
+        return SessionHead(**{**document, "started": parse_time(document["started"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptJournalError(
+            f"{path} of {storage.url} is damaged: {error}; repo.drop({session!r}) forgets the "
+            "session, whose values lie beside that file",
+            session=session,
+            where=path,
+        ) from error
 
 
 def open_journal(storage: Storage, session: str, *, create: bool = False) -> Log:
@@ -234,4 +304,16 @@ def open_journal(storage: Storage, session: str, *, create: bool = False) -> Log
 def session_ids(storage: Storage) -> list[str]:
     """The ids of all sessions that have a folder, the oldest first."""
     paths = [stored.path.split("/") for stored in storage.list(SESSIONS)]
-    return sorted({path[1] for path in paths if len(path) > 2})
+    return sorted({path[1] for path in paths if len(path) > 2 and path[2] in _FILES})
+
+
+def remove_session(storage: Storage, session: str) -> None:
+    """Remove the folder of a session, its journal first.
+
+    The journal is gone durably before any value is, so that no loss of power brings back a session
+    whose values are lost.
+    """
+    folder = folder_of(session)
+    storage.delete(f"{folder}/journal", durable=True)
+    storage.delete(f"{folder}/session.json")
+    storage.delete_folder(folder)

@@ -9,7 +9,7 @@ from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository.journal import SessionHead, read_head
 from versioned_zarr.repository.keeping import SessionInfo, Writing
 from versioned_zarr.repository.publishing import publish_values
-from versioned_zarr.repository.sessions import drop_session, list_sessions
+from versioned_zarr.repository.sessions import cut_journal, drop_session, list_sessions
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.repository.working import Working
 
@@ -30,6 +30,10 @@ class JournalKeeper:
         self._stores.blocks.refresh()
         root = self._stores.tree_of(from_text(head.base))
         return self._working(head, root, exists=True)
+
+    def mend(self, session: str) -> str | None:
+        """See `Keeper.mend`."""
+        return cut_journal(self._stores.storage, session)
 
     def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> Working:
         stores = self._stores

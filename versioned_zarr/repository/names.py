@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import TypeVar, overload
 
 from versioned_zarr.errors import (
+    AlreadyExistsError,
     BranchMovedError,
+    CorruptRefError,
     InvalidInputError,
     InvalidRefError,
     RefNotFoundError,
 )
 from versioned_zarr.history.commit import Commit
-from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.names import check_new_ref_name, check_ref_name
 from versioned_zarr.history.refs import HEADS, TAGS, create_or_explain
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.repository.revisions import resolve_commit
@@ -61,7 +63,17 @@ class _Names(Mapping[str, Commit]):
             return False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {list(self)!r}>"
+        broken = self.broken
+        also = f", broken: {list(broken)!r}" if broken else ""
+        return f"<{type(self).__name__} {list(self)!r}{also}>"
+
+    @property
+    def broken(self) -> dict[str, CorruptRefError]:
+        """Those that are damaged, and so not among the others, each with what is wrong.
+
+        `delete` removes one; `create` then makes it again where it stood.
+        """
+        return self._stores.refs.broken(self.kind)
 
     def _at(self, name: str) -> Cid:
         check_ref_name(name)
@@ -84,7 +96,7 @@ class _Names(Mapping[str, Commit]):
             AlreadyExistsError: it exists.
             RefNotFoundError: nothing answers to `at`.
         """
-        check_ref_name(name)
+        check_new_ref_name(name)
         commit = resolve_commit(self._stores, at)
         why = f"{self.word}: created at {at}"
         with self._kept(commit, at) as cid:
@@ -103,23 +115,35 @@ class _Names(Mapping[str, Commit]):
     def delete(self, name: str) -> None:
         """Remove the name; its commits stay until `gc` finds that nothing reaches them.
 
+        Also one that is damaged (`broken`): what can be read of its log is kept.
+
         Raises:
             RefNotFoundError: there is none of this name.
         """
-        self._stores.refs.swap(self.kind, name, self._at(name), None, f"{self.word}: deleted")
+        why = f"{self.word}: deleted"
+        try:
+            commit = self._at(name)
+        except CorruptRefError:
+            self._stores.refs.remove(self.kind, name, why)
+            return
+        self._stores.refs.swap(self.kind, name, commit, None, why)
 
     def rename(self, old: str, new: str) -> None:
-        """Call it by another name.
+        """Call it by another name; its log goes with it where refs are logs in a folder.
+
+        Whoever commits meanwhile has committed to the new name, or is told that the old is gone.
 
         Raises:
             RefNotFoundError: there is none of the old name.
             AlreadyExistsError: there is one of the new name.
         """
-        check_ref_name(new)
-        commit = self._at(old)
+        check_new_ref_name(new)
+        self._at(old)
         why = f"{self.word}: renamed {old} to {new}"
-        create_or_explain(self._stores.refs, self.kind, new, commit, why)
-        self._stores.refs.swap(self.kind, old, commit, None, why)
+        try:
+            self._stores.refs.rename(self.kind, old, new, why)
+        except AlreadyExistsError as error:
+            raise AlreadyExistsError(f"{self.word} {new!r} exists already", name=new) from error
 
 
 class Branches(_Names):

@@ -16,6 +16,9 @@ from versioned_zarr.storage import Bytes
 from versioned_zarr.tree.build import WorkTree
 from versioned_zarr.tree.lookup import Trees
 
+_READ_LIMIT = 1 << 18
+"""So many keys are remembered as read; from then on every key may have been."""
+
 
 class Pending:
     """What the journal says last of one key: a value that is not committed, or a deletion.
@@ -30,12 +33,16 @@ class Pending:
         writer: the number of the process that wrote it.
         position: where its record begins in the journal.
         is_unseen: whether another process wrote it and this one has not read it since.
+        is_blind: whether its writer had not read the key since the commit it is based on.
+        is_checked: whether what another process wrote was found to hash to its name.
         rivals: what others wrote to the key, unaware of this, and different.
     """
 
     __slots__ = (
         "cid",
         "draft",
+        "is_blind",
+        "is_checked",
         "is_gone",
         "is_unseen",
         "offset",
@@ -56,6 +63,8 @@ class Pending:
         self.writer = record.writer
         self.position = record.position
         self.is_unseen = is_unseen
+        self.is_blind = record.is_blind
+        self.is_checked = False
         self.rivals: tuple[Pending, ...] = ()
 
 
@@ -84,6 +93,7 @@ class Overlay:
         self.intent: Record | None = None
         self.tree: WorkTree[Pending] = WorkTree(trees, root)
         self._cleared: list[tuple[int, str]] = []
+        self._read: set[str] = set()
 
     @property
     def has_changes(self) -> bool:
@@ -97,7 +107,20 @@ class Overlay:
             found.is_unseen = False
         elif key in self.entries:
             self.entries[key].is_unseen = False
+        elif len(self._read) < _READ_LIMIT:
+            self._read.add(key)
         return found
+
+    def is_blind(self, key: str) -> bool:
+        """Whether what is written to a key now cannot rest on what the base holds there."""
+        before = self.entries.get(key)
+        is_known = len(self._read) < _READ_LIMIT
+        return is_known and key not in self._read and (before is None or before.is_blind)
+
+    def was_read(self, key: str) -> bool:
+        """Whether a process read a key of the base before the session wrote it."""
+        entry = self.entries.get(key)
+        return entry is None or not entry.is_blind
 
     def seen(self, key: str, known: int | None, now: int) -> int:
         """Up to which position a writer knows what others have written to a key.
@@ -151,13 +174,23 @@ class Overlay:
         self._cleared.append((record.position, record.key))
         self.tree.delete_prefix(record.key)
 
+    def forget(self, key: str) -> None:
+        """Take back what was written to a key: it holds again what the base holds. O(writes)."""
+        self.entries.pop(key, None)
+        self.collisions.pop(key, None)
+        self._lay_again()
+
     def rebase(self, commit: Cid, root: Cid, upto: int) -> None:
         """Go on from a commit that holds all that was written before the position `upto`."""
         self.base, self.root = to_text(commit), root
         self.entries = {key: entry for key, entry in self.entries.items() if entry.position >= upto}
         self._cleared = [(at, path) for at, path in self._cleared if at >= upto]
         self.collisions, self.intent = {}, None
-        self.tree = WorkTree(self._trees, root)
+        self._read.clear()
+        self._lay_again()
+
+    def _lay_again(self) -> None:
+        self.tree = WorkTree(self._trees, self.root)
         for _, path in self._cleared:
             self.tree.delete_prefix(path)
         for key, pending in self.entries.items():

@@ -15,12 +15,12 @@ from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.log import Log
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.repository.diff import Diff
-from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.keeping import SessionInfo
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
 from versioned_zarr.repository.remotes import Remotes
+from versioned_zarr.repository.repacking import Collected
 from versioned_zarr.repository.report import Report
 from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.repository.session import Session

@@ -7,7 +7,7 @@ from contextlib import suppress
 from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.blocks.values import leaves_of
-from versioned_zarr.errors import BlockNotFoundError, CollectedError
+from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.repository.drafts import new_number
 from versioned_zarr.repository.journal import IN_STORE, draft_path
@@ -23,14 +23,21 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     """Store the values that the session wrote; gives those that are better kept in the commit.
 
     A draft that is mostly live becomes a pack as it is. What little there is otherwise, and what
-    lies in drafts of processes that live and go on writing, is copied.
+    lies in drafts of processes that live and go on writing, is copied. What this process did not
+    write is hashed first.
+
+    Raises:
+        CorruptBlockError: what another process wrote is damaged; nothing was stored.
+        CollectedError: a server has collected what it had when it was written.
     """
     stores.blocks.refresh()
-    entries = [entry for entry in working.state.entries.values() if not entry.is_gone]
-    there = _stored(stores, entries)
+    entries = {key: it for key, it in working.state.entries.items() if not it.is_gone}
+    there = _stored(stores, list(entries.values()))
     live: dict[int, dict[Cid, Pending]] = {}
     inline: list[Block] = []
-    for entry in entries:
+    working.close_drafts()
+    _check_sound(working, {key: it for key, it in entries.items() if it.cid not in there})
+    for entry in entries.values():
         if entry.cid not in there:
             if entry.draft == IN_STORE:
                 inline += _still_near(stores, entry.cid)
@@ -39,27 +46,42 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     sizes = {
         number: sum(pending.tsize for pending in values.values()) for number, values in live.items()
     }
-    drafts = working.take_drafts()
-    try:
-        if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
-            for values in live.values():
-                for pending in values.values():
-                    inline += working.drafts.blocks_of(pending)
-            return inline
-        copied: list[Pending] = []
-        for number, values in live.items():
-            draft = drafts.get(number)
-            if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
-                stores.blocks.publish(draft, next(iter(values)))
-                draft.draft.close()
-                del drafts[number]
-            else:
-                copied += values.values()
-        if copied:
-            _copy(stores, working, copied)
+    if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
+        for values in live.values():
+            for pending in values.values():
+                inline += working.drafts.blocks_of(pending)
         return inline
-    finally:
-        working.drafts.give_back(drafts)
+    copied: list[Pending] = []
+    for number, values in live.items():
+        draft = working.drafts.taken(number)
+        if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
+            stores.blocks.publish(draft, next(iter(values)))
+            working.drafts.published(number)
+        else:
+            copied += values.values()
+    if copied:
+        _copy(stores, working, copied)
+    return inline
+
+
+def _check_sound(working: Working, entries: dict[str, Pending]) -> None:
+    """Make sure that what other processes wrote into drafts is what the journal says of it."""
+    damaged = [
+        key
+        for key, pending in entries.items()
+        if pending.draft != IN_STORE and not working.is_sound(pending)
+    ]
+    if not damaged:
+        return
+    session, first = working.head.id, entries[damaged[0]]
+    shown = ", ".join(map(repr, damaged[:8])) + (", …" if len(damaged) > 8 else "")
+    raise CorruptBlockError(
+        f"{len(damaged)} values that session {session} holds were written by another process and "
+        f"did not survive: {shown}; nothing was committed: write them again, or "
+        f"repo.resume({session!r}) takes them back and keeps the rest",
+        cid=to_text(first.cid),
+        where=draft_path(session, first.draft),
+    )
 
 
 def _stored(stores: Stores, pending: list[Pending]) -> set[Cid]:
@@ -102,7 +124,7 @@ def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
     copy = PackDraft(stores.storage.open_draft(name), stores.hash)
     try:
         for pending in values:
-            blocks = list(working.drafts.blocks_of(pending))
+            blocks = working.drafts.blocks_of(pending)
             copy.write(copy.reserve(blocks), blocks)
         stores.blocks.publish(copy, values[0].cid)
     except BaseException:

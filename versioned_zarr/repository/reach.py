@@ -3,52 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from versioned_zarr.blocks.partial import PartialStore
-from versioned_zarr.history.refs import KINDS
+from versioned_zarr.errors import CorruptRefError, NotFoundError, VersionedZarrError
+from versioned_zarr.history.refs import KINDS, times_left
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository.journal import Kind, read_head, session_ids
-from versioned_zarr.repository.sessions import read_records
+from versioned_zarr.repository.sessions import sound_records
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.tree.lookup import BlockSource
 
 
-def ref_roots(stores: Stores, since: datetime | None) -> set[Cid]:
-    """The commits that refs name, or named until some time after `since` (None: ever)."""
-    roots: set[Cid] = set()
-    for kind in KINDS:
-        for name in stores.refs.names(kind, deleted=True):
-            left_at: datetime | None = None
-            for entry in stores.refs.history(kind, name):
-                is_kept = left_at is None or since is None or left_at >= since
-                if entry.commit is not None and is_kept:
-                    roots.add(entry.commit)
-                left_at = entry.time
+@dataclass
+class Roots:
+    """What must stay.
+
+    Attributes:
+        commits: the commits.
+        values: values that sessions wrote, of which some lie in their drafts alone.
+        problems: what could not be read, so that nobody knows what it holds on to.
+    """
+
+    commits: set[Cid] = field(default_factory=set)
+    values: set[Cid] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def roots_of(stores: Stores, since: datetime | None) -> Roots:
+    """What refs name, or named until some time after `since` (None: ever), and what sessions hold.
+
+    What is damaged stops nothing: it is named among the problems.
+    """
+    roots = Roots({stores.empty_tree})
+    _add_refs(stores, since, roots)
+    for session in session_ids(stores.storage):
+        _add_session(stores, session, roots)
     return roots
 
 
-def session_roots(stores: Stores) -> tuple[set[Cid], set[Cid]]:
-    """The commits and the values that sessions hold on to.
+def _add_refs(stores: Stores, since: datetime | None, roots: Roots) -> None:
+    for kind in KINDS:
+        for name in stores.refs.names(kind, deleted=True):
+            try:
+                entries = list(stores.refs.history(kind, name))
+            except CorruptRefError as error:
+                roots.problems.append(str(error))
+                entries = list(stores.refs.history(kind, name, readable=True))
+                roots.commits |= {entry.commit for entry in entries if entry.commit is not None}
+                continue
+            for entry, left_at in times_left(entries):
+                is_kept = left_at is None or since is None or left_at >= since
+                if entry.commit is not None and is_kept:
+                    roots.commits.add(entry.commit)
 
-    Raises:
-        CorruptJournalError: a journal cannot be read, so nobody knows what it holds on to.
-    """
-    commits: set[Cid] = set()
-    values: set[Cid] = set()
-    for session in session_ids(stores.storage):
-        try:
-            commits.add(from_text(read_head(stores.storage, session).base))
-            for record in read_records(stores.storage, session):
-                if record.kind is Kind.SET:
-                    values.add(record.cid)
-                elif record.kind is Kind.COMMIT:
-                    commits.add(record.cid)
-        except FileNotFoundError:
-            continue
-    return commits, values
+
+def _add_session(stores: Stores, session: str, roots: Roots) -> None:
+    try:
+        roots.commits.add(from_text(read_head(stores.storage, session).base))
+    except NotFoundError:
+        pass  # it has no head, or none any more
+    except VersionedZarrError as error:
+        roots.problems.append(str(error))
+    try:
+        records, damage = sound_records(stores.storage, session)
+    except FileNotFoundError:
+        return
+    if damage is not None:
+        roots.problems.append(str(damage))
+    for record in records:
+        if record.kind is Kind.SET:
+            roots.values.add(record.cid)
+        elif record.kind is Kind.COMMIT:
+            roots.commits.add(record.cid)
 
 
 def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from versioned_zarr.errors import CollectedError
+from versioned_zarr.errors import CollectedError, OutcomeUnknownError
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.repository.committing import has_moved
 from versioned_zarr.repository.stores import Stores
 
 WORDS = {HEADS: "branch", TAGS: "tag", REMOTES: "remote branch"}
@@ -44,10 +45,9 @@ def move_ref(
     """
     try:
         stores.refs.swap(kind, name, expect, new, why)
-    except CollectedError:
+    except (CollectedError, OutcomeUnknownError):
         raise
-    except Exception:
-        entry = stores.refs.read(kind, name)
-        if entry is None or entry.commit != new:
+    except Exception as error:
+        if not has_moved(stores, kind, name, (expect, new), error):
             raise
     return RefMove(kind, name, None if expect is None else to_text(expect), to_text(new))

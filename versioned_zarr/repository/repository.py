@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from versioned_zarr import faces
 from versioned_zarr.blocks.values import read_stored
-from versioned_zarr.errors import InvalidInputError
+from versioned_zarr.errors import InvalidInputError, VersionedZarrError
 from versioned_zarr.history.commit import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
-from versioned_zarr.repository import gc, joining
+from versioned_zarr.repository import gc, joining, repacking
 from versioned_zarr.repository.committing import head_of
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.exchange import Exchange
 from versioned_zarr.repository.fsck import fsck
-from versioned_zarr.repository.gc import Collected
 from versioned_zarr.repository.journal import SessionHead
 from versioned_zarr.repository.journaled import JournalKeeper
 from versioned_zarr.repository.keeping import Keeper, SessionInfo, Writing
@@ -29,6 +30,7 @@ from versioned_zarr.repository.logs import log_of
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
+from versioned_zarr.repository.repacking import Collected
 from versioned_zarr.repository.report import Report
 from versioned_zarr.repository.revisions import Version, compared, resolve
 from versioned_zarr.repository.session import Session
@@ -38,6 +40,7 @@ from versioned_zarr.repository.stores import Publisher, Stores
 from versioned_zarr.tree.diff import changes
 from versioned_zarr.urls import split_url
 
+_LOG = logging.getLogger("versioned_zarr")
 _REMEMBERED_SESSIONS = 8
 
 
@@ -60,7 +63,7 @@ class BlockRepository(Exchange, faces.Shown):
         self.keeper: Keeper = stores.keeper or JournalKeeper(stores)
         self._reopen = (reopen, arguments)
         self._sessions: OrderedDict[str, Writing] = OrderedDict()
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
 
     def __repr__(self) -> str:
         return f"<Repository {self.url}>"
@@ -240,14 +243,29 @@ class BlockRepository(Exchange, faces.Shown):
     def resume(self, id: str, message: str | None = None) -> Session:
         """The session of this id, with all that it wrote, to go on with.
 
+        What other processes wrote is read and hashed, O(its bytes). What did not survive a crash
+        of the machine is taken back, so that the rest can be committed: `Session.dropped` tells
+        of it, and so does a warning in the log `versioned_zarr`.
+
+        Args:
+            id: see `sessions`.
+            message: what a clean end of its `with` block commits with.
+
         Raises:
             SessionNotFoundError: there is none.
-            CorruptJournalError: its journal is damaged.
+            CorruptJournalError: its head is damaged, or its journal, which a process still writes.
             InvalidInputError: that is no id.
         """
         if not isinstance(id, str):
             raise InvalidInputError(f"a session's id is text, not {id!r}")
-        return Session(self, self.working_of(id), message)
+        cut = self.keeper.mend(id)
+        working = self.working_of(id)
+        dropped = [] if cut is None else [cut]
+        for key in working.drop_damaged():
+            dropped.append(f"what was written to {key!r} did not survive, and was taken back")
+        for each in dropped:
+            _LOG.warning("session %s of %s: %s", id, self.url, each)
+        return Session(self, working, message, dropped=dropped)
 
     def drop(self, id: str) -> None:
         """Forget a session and what it wrote.
@@ -300,7 +318,9 @@ class BlockRepository(Exchange, faces.Shown):
         commit = joining.merge(
             self.stores, source, into, message, resolve, author=author, metadata=metadata
         )
-        self.tidy()
+        # The merge is made, whatever keeps packs from being joined.
+        with suppress(VersionedZarrError, OSError):
+            self.tidy()
         return commit
 
     def revert(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit:
@@ -365,12 +385,12 @@ class BlockRepository(Exchange, faces.Shown):
             progress: as for `gc`, of the packs that are joined; not called if none are.
         """
         self._check_kept_here("repack")
-        return gc.repack(self.stores, progress)
+        return repacking.repack(self.stores, progress)
 
     def tidy(self) -> None:
         """Join the packs of small commits where many have come together; called after commits."""
         if not self.stores.upkeep:
-            gc.tidy(self.stores)
+            repacking.tidy(self.stores)
 
     def _check_kept_here(self, what: str) -> None:
         if self.stores.upkeep:

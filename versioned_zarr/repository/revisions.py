@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
 from typing import NamedTuple
 
-from versioned_zarr.errors import InvalidCidError, InvalidRefError, RefNotFoundError
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    CorruptBlockError,
+    InvalidCidError,
+    InvalidRefError,
+    RefNotFoundError,
+)
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit import Commit, is_commit
-from versioned_zarr.history.names import check_ref_name
-from versioned_zarr.history.refs import HEADS, KINDS, REMOTES, TAGS
+from versioned_zarr.history.names import check_ref_name, looks_like_cid
+from versioned_zarr.history.refs import HEADS, KINDS, REMOTES, TAGS, may_be_ref
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
@@ -142,6 +151,11 @@ def _whole_cid(text: str) -> Cid | None:
 
 
 def _named(stores: Stores, name: str, ref: str) -> Commit:
+    cid = _whole_cid(name)
+    if cid is not None:  # which always means what hashes to it, whatever refs are called
+        if stores.is_commit(cid):
+            return stores.commit(name)
+        raise _not_found(stores, name, ref)
     found = {kind: stores.refs.read(kind, name) for kind in _kinds_of(name)}
     standing = [entry.commit for entry in found.values() if entry is not None and entry.commit]
     for kind in KINDS:
@@ -149,7 +163,7 @@ def _named(stores: Stores, name: str, ref: str) -> Commit:
             entry = stores.refs.read(kind, name.removeprefix(f"{kind}/"))
             if entry is not None and entry.commit is not None:
                 standing.append(entry.commit)
-    if not standing and "/" in name and found:
+    if not standing and may_be_ref(REMOTES, name):
         entry = stores.refs.read(REMOTES, name)
         standing += [entry.commit] if entry is not None and entry.commit is not None else []
     if len(set(standing)) > 1:
@@ -158,13 +172,9 @@ def _named(stores: Stores, name: str, ref: str) -> Commit:
         )
     if standing:
         return stores.commit(cids.to_text(standing[0]))
-    cid = _whole_cid(name)
-    if cid is not None:
-        if stores.is_commit(cid):
-            return stores.commit(name)
-    elif stores.others is not None and (theirs := stores.others.named(name)) is not None:
+    if stores.others is not None and (theirs := stores.others.named(name)) is not None:
         return stores.commit(cids.to_text(theirs))
-    elif len(name) >= SHORTEST_PREFIX:
+    if len(name) >= SHORTEST_PREFIX:
         commit = _by_prefix(stores, name, ref)
         if commit is not None:
             return commit
@@ -181,16 +191,14 @@ def _kinds_of(name: str) -> tuple[str, ...]:
 
 def _by_prefix(stores: Stores, prefix: str, ref: str) -> Commit | None:
     """The one commit whose CID begins so. O(history)."""
-    matches = {
-        commit.cid: commit
-        for commit in walk.log(known_commits(stores), stores.commit)
-        if commit.cid.startswith(prefix)
-    }
+    if not looks_like_cid(prefix):
+        return None
+    matches = [cid for cid in reached_commits(stores) if cid.startswith(prefix)]
     if len(matches) > 1:
         raise InvalidRefError(
             f"{prefix!r} is the beginning of {len(matches)} commits; give more of it", ref=ref
         )
-    return next(iter(matches.values()), None)
+    return stores.commit(matches[0]) if matches else None
 
 
 def known_commits(stores: Stores) -> list[str]:
@@ -198,22 +206,40 @@ def known_commits(stores: Stores) -> list[str]:
     found: dict[Cid, None] = {}
     for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
-            for entry in stores.refs.history(kind, name):
+            for entry in stores.refs.history(kind, name, readable=True):
                 if entry.commit is not None:
                     found[entry.commit] = None
     gone = set(stores.blocks.missing([cid for cid in found if cid not in stores.blocks]))
     return [cids.to_text(cid) for cid in found if cid not in gone]
 
 
+def reached_commits(stores: Stores) -> Iterator[str]:
+    """The CIDs of all commits that the refs and their logs reach; those that can be read."""
+    seen: set[str] = set()
+    left = known_commits(stores)
+    while left:
+        cid = left.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        with suppress(BlockNotFoundError, CorruptBlockError):
+            left += stores.commit(cid).parents
+            yield cid
+
+
 def _from_reflog(stores: Stores, name: str, number: int, ref: str) -> Commit:
     check_ref_name(name)
-    names = dict.fromkeys((name, name.removeprefix(f"{HEADS}/")))
-    entries = next(filter(None, (list(stores.refs.history(HEADS, each)) for each in names)), None)
-    if entries is None:
+    count, entry = 0, None
+    for each in dict.fromkeys((name, name.removeprefix(f"{HEADS}/"))):
+        if entry is None:
+            moves = islice(stores.refs.history(HEADS, each), number + 1)
+            for count, entry in enumerate(moves, 1):  # noqa: B007 - the last of each is wanted
+                pass
+    if entry is None:
         raise _not_found(stores, name, ref)
-    if number >= len(entries):
-        raise RefNotFoundError(f"the log of {name!r} has only {len(entries)} entries", ref=ref)
-    commit = entries[number].commit
+    if count <= number:
+        raise RefNotFoundError(f"the log of {name!r} has only {count} entries", ref=ref)
+    commit = entry.commit
     if commit is None:
         raise RefNotFoundError(
             f"{name!r} was deleted then; '{name}@{{{number + 1}}}' is where it stood", ref=ref
@@ -250,7 +276,7 @@ def _as_of(stores: Stores, commit: Commit, text: str, ref: str) -> Commit:
         ) from error
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text):
-        moment += timedelta(days=1, microseconds=-1)
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
     for ancestor in walk.first_parents(commit.cid, stores.commit):
         if ancestor.time <= moment:
             return ancestor

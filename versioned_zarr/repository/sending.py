@@ -16,8 +16,8 @@ from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.repository.gc import TRANSFER_LOCK
 from versioned_zarr.repository.novelty import Found, Get
+from versioned_zarr.repository.repacking import TRANSFER_LOCK
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Bytes
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from versioned_zarr import faces
-from versioned_zarr.errors import InvalidInputError, NothingToCommitError
+from versioned_zarr.errors import (
+    InvalidInputError,
+    NothingToCommitError,
+    VersionedZarrError,
+)
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
@@ -48,6 +53,7 @@ class Session(faces.Shown):
     Attributes:
         repository: where it writes.
         message: what a clean end of the `with` block commits with.
+        dropped: what `Repository.resume` could not bring back, a line each; as a rule nothing.
     """
 
     face = "session"
@@ -58,10 +64,12 @@ class Session(faces.Shown):
         working: Writing,
         message: str | None = None,
         known: int | None = None,
+        dropped: Sequence[str] = (),
     ) -> None:
         self.repository = repository
         self.message = message
         self.working = working
+        self.dropped = tuple(dropped)
         self._known = known
         self._store: VersionedStore | None = None
         _OPEN.add(self)
@@ -265,7 +273,9 @@ class Session(faces.Shown):
         draft = Draft(message, author, metadata)
         with self.working.frozen():
             commit = self._commit(draft, allow_empty, on_moved == "merge", resolve)
-        self.repository.tidy()
+        # The commit is made, whatever keeps packs from being joined: the next one does it.
+        with suppress(VersionedZarrError, OSError):
+            self.repository.tidy()
         return commit
 
     def _commit(self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve) -> Commit:
@@ -284,9 +294,10 @@ class Session(faces.Shown):
         if root.cid == working.state.root and not allow_empty:
             if done is not None:
                 return done
+            lost = "".join(f"; {each}" for each in self.dropped)
             raise NothingToCommitError(
                 f"nothing to commit: the session on {self.branch!r} holds what its base "
-                f"{base.cid} holds; allow_empty=True commits all the same",
+                f"{base.cid} holds; allow_empty=True commits all the same{lost}",
                 branch=self.branch,
             )
         upto = working.consumed
@@ -300,7 +311,12 @@ class Session(faces.Shown):
                 working.note(Kind.INTENT, commit, upto)
 
         change = Change(
-            base, root, new, read, lambda: list(self.repository.keeper.publish(working, root.cid))
+            base,
+            root,
+            new,
+            read,
+            lambda: list(self.repository.keeper.publish(working, root.cid)),
+            was_read=working.state.was_read,
         )
         commit = commit_change(
             stores,
@@ -337,8 +353,8 @@ class Session(faces.Shown):
         if self.working.closed is not None:
             return
         if kind is not None:
-            has_changes = self.working.state.has_changes
-            self._end("ended by an exception; repo.resume(id) goes on", keep_folder=has_changes)
+            how = "ended by an exception; repo.resume(id) goes on"
+            self._end(how, keep_folder=self._may_have_changes())
             return
         if self.message is not None:
             try:
@@ -349,21 +365,36 @@ class Session(faces.Shown):
             except BaseException:
                 self._end("could not be committed; repo.resume(id) goes on", keep_folder=True)
                 raise
-        has_changes = self.working.state.has_changes
-        self._end("has ended", keep_folder=has_changes)
+        self._end("has ended", keep_folder=self._may_have_changes())
+
+    def _may_have_changes(self) -> bool:
+        """Whether this process or another has written since the last commit, or nobody can tell."""
+        try:
+            self.working.refresh()
+        except (VersionedZarrError, OSError):
+            return True
+        return self.working.state.has_changes
 
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    """The child is to be as good as a copy that was pickled: it may write into the session."""
+    for session in list(_OPEN):
+        if session.working.closed is None:
+            session.working.before_fork()
 
 
 def _after_fork() -> None:
     """A thread of the parent may have held a session's lock at the fork."""
     for session in list(_OPEN):
         if session.working.closed is None:
+            session._known = session.working.consumed
             session.working.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _unpickle(repository: BlockRepository, session: str, known: int) -> Session:
@@ -393,5 +424,6 @@ def _already_committed(repository: BlockRepository, working: Writing) -> Commit 
     refs = repository.stores.refs
     if not went_to(refs.history(HEADS, working.head.branch), intent.cid):
         return None
+    refs.settle(HEADS, working.head.branch)  # what moved it may have died before it was durable
     working.note(Kind.COMMIT, intent.cid, intent.seen)
     return repository.stores.commit(to_text(intent.cid))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from versioned_zarr.blocks.catalogue import PACKS
 from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.history import walk
+from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
-from versioned_zarr.repository.revisions import known_commits
+from versioned_zarr.repository.revisions import reached_commits
 from versioned_zarr.repository.stores import Stores
 
 
@@ -42,6 +43,7 @@ class Stats:
         values: how many different values the refs hold now.
         size_bytes: the length of those, each counted once.
         refs: each branch and tag.
+        problems: what could not be read, and so is not counted.
     """
 
     packs: int
@@ -50,6 +52,7 @@ class Stats:
     values: int
     size_bytes: int
     refs: tuple[RefStats, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def shared_bytes(self) -> int:
@@ -73,7 +76,7 @@ class Stats:
                 f"  {ref.name}: {ref.values} keys, {ref.size_bytes:,} bytes, "
                 f"{ref.own_bytes:,} of them its own"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])
 
 
 def measure(stores: Stores) -> Stats:
@@ -85,32 +88,44 @@ def measure(stores: Stores) -> Stats:
     holders: dict[Cid, set[int]] = {}
     sizes: dict[Cid, int] = {}
     counted: list[tuple[str, int, int]] = []
-    for number, (kind, name) in enumerate(names):
-        entry = stores.refs.read(kind, name)
-        if entry is None or entry.commit is None:
+    problems = [str(it) for kind in (HEADS, TAGS) for it in stores.refs.broken(kind).values()]
+    for kind, name in names:
+        try:
+            found = _values_of(stores, kind, name, sizes)
+        except VersionedZarrError as error:
+            problems.append(f"{name}: {error}")
             continue
-        tree = from_text(stores.commit(to_text(entry.commit)).tree)
-        values = total = 0
-        for _, link in stores.trees.walk(tree):
-            size = sizes.get(link.cid)
-            if size is None:
-                size = sizes[link.cid] = stores.trees.size(link)
-            holders.setdefault(link.cid, set()).add(number)
-            values += 1
-            total += size
-        counted.append((name, values, total))
-    own = [0] * len(names)
+        if found is not None:
+            for cid in found:
+                holders.setdefault(cid, set()).add(len(counted))
+            total = sum(sizes[cid] * count for cid, count in found.items())
+            counted.append((name, sum(found.values()), total))
+    own = [0] * len(counted)
     for cid, numbers in holders.items():
         if len(numbers) == 1:
             own[next(iter(numbers))] += sizes[cid]
     return Stats(
         packs=len(packs),
         stored_bytes=sum(pack.size for pack in packs),
-        commits=sum(1 for _ in walk.log(known_commits(stores), stores.commit)),
-        values=len(sizes),
-        size_bytes=sum(sizes.values()),
+        commits=sum(1 for _ in reached_commits(stores)),
+        values=len(holders),
+        size_bytes=sum(sizes[cid] for cid in holders),
         refs=tuple(
             RefStats(name, values, total, own[number])
             for number, (name, values, total) in enumerate(counted)
         ),
+        problems=tuple(problems),
     )
+
+
+def _values_of(stores: Stores, kind: str, name: str, sizes: dict[Cid, int]) -> Counter[Cid] | None:
+    """How often each value is in the tree of a ref; notes their sizes. None if the ref is gone."""
+    entry = stores.refs.read(kind, name)
+    if entry is None or entry.commit is None:
+        return None
+    found: Counter[Cid] = Counter()
+    for _, link in stores.trees.walk(from_text(stores.commit(to_text(entry.commit)).tree)):
+        if link.cid not in sizes:
+            sizes[link.cid] = stores.trees.size(link)
+        found[link.cid] += 1
+    return found

@@ -97,7 +97,7 @@ class Stores:
     others: OtherCommits | None = None
     upkeep: str = ""
     _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _guard: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def hash(self) -> HashFunction:
@@ -153,8 +153,8 @@ class Stores:
         return self.has(cid) and commits.is_commit(cid, self.blocks)
 
     def link_to(self, commit: Cid) -> Link:
-        """A commit as a link, with its cumulative size, which counts nothing of others' commits."""
-        return Link("", commit, 0) if is_foreign(commit) else commits.link_to(commit, self.blocks)
+        """A commit as the parent of another: a link with its depth, 0 where that is not known."""
+        return Link("", commit, self.commit(to_text(commit)).depth)
 
     def read_link(self, link: Link) -> bytes:
         """All bytes of the value that a link names."""

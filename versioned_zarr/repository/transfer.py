@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,12 +23,18 @@ from versioned_zarr.errors import (
     InvalidInputError,
     InvalidRefError,
     RefNotFoundError,
+    VersionedZarrError,
 )
 from versioned_zarr.history import walk
-from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.names import (
+    check_new_ref_name,
+    check_ref_name,
+    looks_like_cid,
+    word_before_cid,
+)
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
-from versioned_zarr.repository import gc, joining
+from versioned_zarr.repository import joining, repacking
 from versioned_zarr.repository.ancestry import commit_blocks, either, tips
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import MAIN
@@ -47,14 +54,17 @@ class Transfer:
     Attributes:
         moves: the refs that moved.
         moving: how much was stored.
+        notes: refs that are called otherwise here, and those that could not be read there.
     """
 
     moves: tuple[RefMove, ...]
     moving: Moving
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The transfer as plain JSON data."""
-        return {"moves": [asdict(move) for move in self.moves], **asdict(self.moving)}
+        moves = [asdict(move) for move in self.moves]
+        return {"moves": moves, "notes": list(self.notes), **asdict(self.moving)}
 
     def __str__(self) -> str:
         lines = [str(move) for move in self.moves] or ["nothing moved"]
@@ -62,7 +72,7 @@ class Transfer:
         lines.append(
             f"{moving.blocks} blocks, {moving.values} values, {moving.size_bytes:,} bytes stored"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
 
 class _Wish(NamedTuple):
@@ -162,7 +172,7 @@ def push(
         moves = [
             move_ref(target, wish.kind, wish.name, found, wish.commit, why) for wish, found in due
         ]
-    gc.tidy(target)
+    _tidy(target)
     if name is not None:
         for wish in wishes:
             if wish.kind == HEADS:
@@ -183,14 +193,23 @@ def fetch(
     kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
     if refs is not None:
         kinds = [_kind_at(source, text) for text in _listed(refs)]
+    passed = {} if refs is not None else {k: source.refs.broken(k) for k in (HEADS, TAGS)}
+    notes = [f"left out: {error}" for kind in passed.values() for error in kind.values()]
+    notes += [
+        f"tag {ref} is called {word_before_cid(ref)} here, as it reads as a CID"
+        for kind, ref in kinds
+        if kind == TAGS and looks_like_cid(ref)
+    ]
     wishes = []
     for kind, ref in kinds:
         commit = _standing(source, kind, ref)
         if kind == HEADS:
             wishes.append(_Wish(REMOTES, f"{name or UNNAMED}/{ref}", commit))
-        elif stores.refs.read(TAGS, ref) is None:
-            wishes.append(_Wish(TAGS, ref, commit))
-        elif refs is not None and _standing(stores, TAGS, ref) != commit:
+            continue
+        own = word_before_cid(ref) if looks_like_cid(ref) else ref
+        if stores.refs.read(TAGS, own) is None:
+            wishes.append(_Wish(TAGS, own, commit))
+        elif refs is not None and _standing(stores, TAGS, own) != commit:
             raise AlreadyExistsError(
                 f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
                 name=ref,
@@ -200,8 +219,14 @@ def fetch(
         moving = copy_commits(source, stores, wanted, progress, _selected(stores, source))
         why = f"fetch from {source.storage.url}"
         moves = [move for wish in wishes if (move := _see(stores, wish, why)) is not None]
-    gc.tidy(stores)
-    return Transfer(tuple(moves), moving)
+    _tidy(stores)
+    return Transfer(tuple(moves), moving, tuple(notes))
+
+
+def _tidy(stores: Stores) -> None:
+    """Join small packs; what was transferred is there, whatever keeps that from being done."""
+    with suppress(VersionedZarrError, OSError):
+        repacking.tidy(stores)
 
 
 def _selected(stores: Stores, source: Stores) -> Selection | None:
@@ -222,7 +247,7 @@ def pull(
     pairs = [_pair(text) for text in _listed(refs)] or [(MAIN, MAIN)]
     name, source = _open(stores, place)
     for ref, into in pairs:
-        check_ref_name(into)
+        check_new_ref_name(into)
         if _kind_at(source, ref)[0] != HEADS:
             raise InvalidRefError(f"{ref!r} is a tag; fetch it, and merge it", ref=ref)
     done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
@@ -246,7 +271,7 @@ def pull(
         )
         if merged.cid != to_text(entry.commit):
             moves.append(RefMove(HEADS, into, to_text(entry.commit), merged.cid))
-    return Transfer(tuple(moves), done.moving)
+    return Transfer(tuple(moves), done.moving, done.notes)
 
 
 def _open(stores: Stores, place: str | os.PathLike[str]) -> tuple[str | None, Stores]:
@@ -302,11 +327,11 @@ def _to_push(stores: Stores, text: str) -> _Wish:
     commit = from_text(resolve_commit(stores, source).cid)
     for kind in (HEADS, TAGS):
         if target.startswith(f"{kind}/"):
-            return _Wish(kind, check_ref_name(target.removeprefix(f"{kind}/")), commit)
+            return _Wish(kind, check_new_ref_name(target.removeprefix(f"{kind}/")), commit)
     bare = source.removeprefix(f"{TAGS}/")
     is_branch = stores.refs.read(HEADS, source) is not None
     is_tag = not is_branch and _is_tag(stores, bare)
-    return _Wish(TAGS if is_tag else HEADS, check_ref_name(target), commit)
+    return _Wish(TAGS if is_tag else HEADS, check_new_ref_name(target), commit)
 
 
 def _is_tag(stores: Stores, name: str) -> bool:

@@ -3,21 +3,25 @@
 Knows the journal, and keeps the view of it that this process has. Every process that writes into a
 session has its own working state of it; the journal makes them agree. It does not know how to
 commit.
+
+What was written is what the journal says. So an exception at any point, an interrupt above all,
+leaves at most a view that may not be what the journal says; it is then made again from the journal
+before it is used next.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from versioned_zarr.blocks.pack import PackDraft
 from versioned_zarr.blocks.store import BlockStore
 from versioned_zarr.blocks.values import read_stored
-from versioned_zarr.errors import KeyNotFoundError
+from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -32,6 +36,7 @@ from versioned_zarr.repository.journal import (
     folder_of,
     make_session,
     open_journal,
+    remove_session,
 )
 from versioned_zarr.repository.keeping import check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
@@ -75,6 +80,8 @@ class Working:
         self._tree_of = tree_of
         self._log: Log | None = None
         self._written: dict[Cid, Pending] = {}
+        self._is_in_doubt = False
+        self._may_have_folder = exists
         self._start_again()
         self._is_shared = exists
         if exists:
@@ -86,18 +93,24 @@ class Working:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._writes_under_way = 0
+        self._writers: set[int] = set()
         self.writer = secrets.randbits(32)
+
+    def before_fork(self) -> None:
+        """In a process that is about to fork: the child may write into the session too."""
+        self._is_shared = True
 
     def after_fork(self) -> None:
         """In a forked child: let go of what is the parent's alone."""
+        self._is_shared = True
         self.drafts.after_fork()
         self._written.clear()
         self._start_again()
         if self._log is not None:
             # A position in an open file is shared with the parent; each needs one of its own.
             self._log.close()
-            self._log = open_journal(self.storage, self.head.id)
+            self._log = None
+            self._join()
 
     @property
     def exists(self) -> bool:
@@ -183,27 +196,29 @@ class Working:
         """
         check_key(key)
         file = unixfs.build_file(copy_of(data), self.blocks.hash)
-        with self._lock:
-            self._begin_write()
-            if only_new and self.state.tree.get(key) is not None:
-                return
-            if self._write_again(key, file, known):
-                return
-            number, draft = self.drafts.own()
-            offset = draft.reserve(file.blocks)
-            if len(file.blocks) == 1:
-                draft.write(offset, file.blocks)
-                self._set(key, file, number, offset, known)
-                return
-            self._writes_under_way += 1
         try:
+            with self._lock:
+                self._begin_write()
+                if only_new and self.state.tree.get(key) is not None:
+                    return
+                if self._write_again(key, file, known):
+                    return
+                number, draft = self.drafts.own()
+                offset = draft.reserve(file.blocks)
+                if len(file.blocks) == 1:
+                    draft.write(offset, file.blocks)
+                    self._set(key, file, number, offset, known)
+                    return
+                self._writers.add(threading.get_ident())
             draft.write(offset, file.blocks)
             with self._lock:
+                self._check()
                 self._set(key, file, number, offset, known)
         finally:
-            with self._lock:
-                self._writes_under_way -= 1
-                self._changed.notify_all()
+            if threading.get_ident() in self._writers:
+                with self._lock:
+                    self._writers.discard(threading.get_ident())
+                    self._changed.notify_all()
 
     def delete(self, key: str, known: int | None = None) -> bool:
         """Take a key away; says whether it was there."""
@@ -212,7 +227,8 @@ class Working:
             if self.state.tree.get(key) is None:
                 return False
             seen = self.state.seen(key, known, self.consumed)
-            self._append(Record(Kind.DELETE, key, self.writer, seen))
+            is_blind = self.state.is_blind(key)
+            self._append(Record(Kind.DELETE, key, self.writer, seen, is_blind=is_blind))
             return True
 
     def clear(self, path: str, known: int | None = None) -> None:
@@ -228,7 +244,9 @@ class Working:
         """Hold off the writers of this process, and wait for those that are under way."""
         with self._lock:
             self.check_open()
-            self._changed.wait_for(lambda: not self._writes_under_way)
+            # An interrupt may have kept this very thread from saying that its write has ended.
+            self._writers.discard(threading.get_ident())
+            self._changed.wait_for(lambda: not (self._writers and self._writers & _running()))
             yield
 
     def check_open(self) -> None:
@@ -259,38 +277,41 @@ class Working:
 
     def _set(self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None) -> None:
         seen = self.state.seen(key, known, self.consumed)
-        record = Record(
-            Kind.SET, key, self.writer, seen, draft, offset, file.size, file.tsize, file.cid
-        )
+        place = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
+        record = Record(Kind.SET, key, self.writer, seen, *place)
         pending = Pending(record, is_unseen=False)
-        # Refuses a key that cannot be here before anything is on record.
-        self.state.tree.put(key, pending)
+        self._is_in_doubt = True
+        try:
+            # Refuses a key that cannot be here before anything is on record.
+            self.state.tree.put(key, pending)
+        except InvalidKeyError:
+            self._is_in_doubt = False
+            raise
         start, end = self._log_record(record)
         if start != self.consumed:
-            self._consume(start)
+            self._take_in(start)
             self.state.tree.put(key, pending)
         pending.position = start
         self.state.enter(key, pending, seen)
         self._written.setdefault(file.cid, pending)
         self.consumed = end
+        self._is_in_doubt = False
 
     def _append(self, record: Record) -> None:
         """Put a record on the journal and take it in: it counts once it is on the journal."""
+        self._is_in_doubt = True
         start, end = self._log_record(record)
         if start != self.consumed:
-            self._consume(start)
+            self._take_in(start)
         self._apply(record._replace(position=start))
         self.consumed = end
+        self._is_in_doubt = False
 
     def _log_record(self, record: Record) -> tuple[int, int]:
         """Put a record on the journal; gives where it begins and ends."""
         assert self._log is not None
         encoded = encode_record(record)
-        try:
-            end = self._log.append(encoded)
-        except BaseException:
-            self._start_over()
-            raise
+        end = self._log.append(encoded)
         if self._log.is_removed():
             self.closed = "was discarded elsewhere"
             self.check_open()
@@ -307,9 +328,20 @@ class Working:
     def materialise(self) -> None:
         """Give the session its folder, so that others can write into it."""
         with self._lock:
-            if self._log is None:
+            if self._log is None and not self._join():
+                self._may_have_folder = True
                 make_session(self.storage, self.blocks, self.head)
                 self._log = open_journal(self.storage, self.head.id, create=True)
+
+    def _join(self) -> bool:
+        """Open the journal if another process has made it meanwhile; says whether it has."""
+        if not self._is_shared:
+            return False
+        try:
+            self._log = open_journal(self.storage, self.head.id)
+        except FileNotFoundError:
+            return False
+        return True
 
     def position(self) -> int:
         """Up to where this process has taken in the journal, which it first brings up to date."""
@@ -319,28 +351,35 @@ class Working:
 
     def refresh(self) -> None:
         """Take in what other processes have written since; a system call if they have not."""
-        if self._log is not None:
-            end = self._log.end()
-            if end != self.consumed:
-                self._consume(end)
+        self._check()
+        if self._log is None and not self._join():
+            return
+        assert self._log is not None
+        end = self._log.end()
+        if end != self.consumed:
+            self._is_in_doubt = True
+            self._take_in(end)
+            self._is_in_doubt = False
 
-    def _consume(self, end: int) -> None:
+    def _check(self) -> None:
+        """Take in the whole journal again, if something has stopped this process at a write."""
+        if self._is_in_doubt:
+            base = self.head.base
+            self.state = Overlay(self.trees, base, self._tree_of(from_text(base)))
+            self._written = {}
+            self.consumed = 0
+            if self._log is not None:
+                self._take_in(self._log.end())
+            self._is_in_doubt = False
+
+    def _take_in(self, end: int) -> None:
         assert self._log is not None
         where = f"{folder_of(self.head.id)}/journal"
         data = self._log.read(self.consumed, end)
         records, position = decode_records(data, self.consumed, where)
         for record in records:
-            self.consumed = record.position
             self._apply(record)
         self.consumed = position
-
-    def _start_over(self) -> None:
-        """Take in the whole journal again, after a write that half happened."""
-        base = self.head.base
-        self.state = Overlay(self.trees, base, self._tree_of(from_text(base)))
-        self._written = {}
-        self.consumed = 0
-        self.refresh()
 
     def _apply(self, record: Record) -> None:
         is_own = record.writer == self.writer
@@ -352,6 +391,9 @@ class Working:
             self.state.clear(record, is_own=is_own)
         elif record.kind is Kind.INTENT:
             self.state.intent = record
+        elif record.kind is Kind.FORGET:
+            self.state.forget(record.key)
+            self._written = {}
         else:
             self._rebase(record.cid, record.seen)
 
@@ -369,23 +411,50 @@ class Working:
             elif kind is Kind.COMMIT:
                 self._rebase(commit, upto)
 
-    def take_drafts(self) -> dict[int, PackDraft]:
-        """The drafts that hold what is pending, but for those that living processes write.
+    def close_drafts(self) -> None:
+        """Make the drafts ready to become packs: those of this process, and of those that are gone.
 
-        They are the caller's from now on; equal values that are written next are written again.
+        Equal values that are written next are written again.
         """
         self._written = {}
-        return self.drafts.take({entry.draft for entry in self.state.entries.values()})
+        self.drafts.close_current()
+        self.drafts.adopt({entry.draft for entry in self.state.entries.values()})
+
+    def drop_damaged(self) -> list[str]:
+        """Take back what other processes wrote and did not survive; gives its keys.
+
+        Reads and hashes all that is pending and was not written by this process.
+        """
+        with self._lock:
+            self.refresh()
+            damaged = [
+                key
+                for key, pending in self.state.entries.items()
+                if not pending.is_gone and pending.draft != IN_STORE and not self.is_sound(pending)
+            ]
+            for key in damaged:
+                self._append(Record(Kind.FORGET, key, self.writer, self.consumed))
+            return damaged
+
+    def is_sound(self, pending: Pending) -> bool:
+        """Whether a pending value is what the journal says; reads what other processes wrote."""
+        try:
+            return self.drafts.is_sound(pending)
+        except FileNotFoundError:  # its draft has become a pack since, if it is not gone
+            return pending.cid in self.blocks or not self.blocks.missing([pending.cid])
 
     def drop_drafts(self) -> None:
         """After a commit: remove the drafts that it took, and a folder that nobody needs."""
         self.drafts.drop()
         if self._log is not None and not self._is_shared and not self.state.has_changes:
+            # What is left of the journal, should this be interrupted, is all before this base.
+            self.head = replace(self.head, base=self.state.base)
+            self._is_in_doubt = True
             self._log.close()
             self._log = None
             self.consumed = 0
-            self.storage.delete_folder(folder_of(self.head.id))
-            self.head = replace(self.head, base=self.state.base)
+            remove_session(self.storage, self.head.id)
+            self._may_have_folder = self._is_in_doubt = False
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """Refuse further writes and let go of all that is open.
@@ -395,10 +464,15 @@ class Working:
             keep_folder: leave journal and drafts, so that the session can be resumed.
         """
         with self._lock:
+            if not keep_folder and (self._may_have_folder or self._log is not None):
+                remove_session(self.storage, self.head.id)
             self.closed = how
             self.drafts.close()
             if self._log is not None:
                 self._log.close()
                 self._log = None
-                if not keep_folder:
-                    self.storage.delete_folder(folder_of(self.head.id))
+
+
+def _running() -> set[int]:
+    """The threads of this process that run Python code, whoever started them."""
+    return {*sys._current_frames()}

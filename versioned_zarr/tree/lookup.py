@@ -214,7 +214,7 @@ class _Recent:
     """
 
     def __init__(self, max_weight: int) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._max_young = max_weight // 2
         self._young: dict[Cid, tuple[Directory | int, int]] = {}
         self._old: dict[Cid, tuple[Directory | int, int]] = {}

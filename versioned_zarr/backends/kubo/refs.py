@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -27,7 +27,15 @@ from versioned_zarr.errors import (
     StorageFullError,
 )
 from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
-from versioned_zarr.history.refs import TAKEN_BACK, RefEntry, decode_entry, encode_entry
+from versioned_zarr.history.refs import (
+    TAKEN_BACK,
+    RefEntry,
+    decode_entry,
+    encode_entry,
+    may_be_ref,
+    rename_by_moves,
+    times_left,
+)
 from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -143,8 +151,42 @@ class MfsRefs:
             entries = self._client.list(f"{self._root}/refs/{kind}")
         except NoSuchPathError:
             return []
-        found = [from_file_name(entry.name) for entry in entries]
-        return sorted(name for name in found if deleted or self.read(kind, name) is not None)
+        found = []
+        for entry in entries:
+            name = from_file_name(entry.name)
+            with suppress(CorruptRefError):
+                if may_be_ref(kind, name) and (deleted or self.read(kind, name) is not None):
+                    found.append(name)
+        return sorted(found)
+
+    def broken(self, kind: str) -> dict[str, CorruptRefError]:
+        """See `RefStore.broken`; costs what `names` does."""
+        found = {}
+        for name in self.names(kind, deleted=True):
+            try:
+                self.read(kind, name)
+            except CorruptRefError as error:
+                found[name] = error
+        return found
+
+    def rename(self, kind: str, old: str, new: str, why: str) -> None:
+        """See `RefStore.rename`: two moves; a node that stops in between has both names."""
+        rename_by_moves(self, kind, old, new, why)
+
+    def remove(self, kind: str, name: str, why: str) -> None:
+        """See `RefStore.remove`: a move to nothing behind whatever stands last."""
+        folder = self._folder(kind, name)
+        seen = self._see(folder)
+        if seen is None:
+            with suppress(NoSuchPathError):
+                self._client.remove(folder)
+        else:
+            gone = RefEntry(seen.number + 1, None, datetime.now(UTC), why)
+            self._make(folder, gone, seen.cid)
+        self._last_seen.pop(folder, None)
+
+    def settle(self, kind: str, name: str) -> None:
+        """See `RefStore.settle`: what the node has acknowledged, it has."""
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
         """See `RefStore.swap`: look, and make the next number, which only one can."""
@@ -274,11 +316,15 @@ class MfsRefs:
                 return
             self._client.remove(f"{folder}/{old:09}")
 
-    def history(self, kind: str, name: str) -> Iterator[RefEntry]:
+    def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
         """See `RefStore.history`; a request for the list, and two for each move not seen yet."""
         numbers = self._numbers(self._folder(kind, name))
         for number in sorted(numbers, reverse=True):
-            yield self._entry(number, numbers[number], name)
+            try:
+                yield self._entry(number, numbers[number], name)
+            except CorruptRefError:
+                if not readable:
+                    raise
 
     def forget(self, kind: str, name: str, before: datetime) -> None:
         """See `RefStore.forget`; moves are kept for a day in any case.
@@ -288,9 +334,9 @@ class MfsRefs:
         folder = self._folder(kind, name)
         before = min(before, datetime.now(UTC) - KEPT_FOR)
         entries = list(self.history(kind, name))
-        later = zip(entries[1:], entries, strict=False)
+        gone = [entry for entry, left in times_left(entries) if left is not None and left < before]
         # The oldest go first: who takes a number that was used finds the one before it gone.
-        for entry in reversed([old for old, newer in later if newer.time < before]):
+        for entry in reversed(gone):
             self._client.remove(f"{folder}/{entry.number:09}")
         if entries and entries[0].commit is None and entries[0].time < before:
             self._client.remove(folder)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from versioned_zarr import process_identity
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.client import LakefsCommit
 from versioned_zarr.backends.lakefs.lake import Parts
@@ -40,6 +40,10 @@ class BranchKeeper:
         """See `Keeper.resume`."""
         branch, head, base = self._find(session)
         return BranchWriting(self._parts, head, self._parts.survey.tree_of(base).cid, branch)
+
+    def mend(self, session: str) -> str | None:  # noqa: ARG002 - the server keeps what it was given
+        """See `Keeper.mend`."""
+        return None
 
     def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
         """See `Keeper.publish`: what was written is on the session's branch already."""
@@ -113,12 +117,4 @@ class BranchKeeper:
 
 def _is_alive(head: SessionHead) -> bool:
     """Whether the process that opened a session lives, as far as it can be told from here."""
-    if head.host != os.uname().nodename:
-        return False
-    try:
-        os.kill(head.process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return not process_identity.is_known_dead(head.incarnation)

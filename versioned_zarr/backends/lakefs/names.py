@@ -119,7 +119,8 @@ class SessionName:
     def __str__(self) -> str:
         head = self.head
         who = f"{head.author}"
-        fields = (head.id, head.branch, who[:60], head.host[:40], str(head.process))
+        process = head.incarnation or str(head.process)
+        fields = (head.id, head.branch, who[:60], head.host[:40], process)
         return SESSION_PREFIX + "---".join(map(_field, fields))
 
 
@@ -137,7 +138,10 @@ def session_of(branch: str, base: str, purpose: str) -> SessionHead | None:
     name, target, author, host, process = map(_unfield, fields)
     try:
         started = datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        return SessionHead(name, target, base, started, host, int(process), author, purpose)
+        parts = process.split(":")
+        number = int(parts[1] if len(parts) == 3 else process)
+        incarnation = process if len(parts) == 3 else ""
+        return SessionHead(name, target, base, started, host, number, author, purpose, incarnation)
     except ValueError:
         return None
 

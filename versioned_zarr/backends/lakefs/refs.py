@@ -14,8 +14,13 @@ from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.commits import Commits
 from versioned_zarr.backends.lakefs.landing import Landing
 from versioned_zarr.backends.lakefs.names import from_branch, from_tag, to_branch, to_tag
-from versioned_zarr.errors import AlreadyExistsError, BranchMovedError, RefNotFoundError
-from versioned_zarr.history.refs import HEADS, REMOTES, LogRefs, RefEntry
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    BranchMovedError,
+    CorruptRefError,
+    RefNotFoundError,
+)
+from versioned_zarr.history.refs import HEADS, REMOTES, LogRefs, RefEntry, rename_by_moves
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage import Storage
 
@@ -150,13 +155,35 @@ class LakefsRefs:
             return self._logs.swap(kind, name, None if last is None else last.commit, commit, why)
         return RefEntry(0, commit, datetime.now(UTC), why)
 
-    def history(self, kind: str, name: str) -> Iterator[RefEntry]:
+    def broken(self, kind: str) -> dict[str, CorruptRefError]:
+        """See `RefStore.broken`: the server's own are sound."""
+        return self._logs.broken(kind) if kind == REMOTES else {}
+
+    def rename(self, kind: str, old: str, new: str, why: str) -> None:
+        """See `RefStore.rename`: two requests; a server that stops in between has both names."""
+        if kind == REMOTES:
+            self._logs.rename(kind, old, new, why)
+        else:
+            rename_by_moves(self, kind, old, new, why)
+
+    def remove(self, kind: str, name: str, why: str) -> None:
+        """See `RefStore.remove`."""
+        if kind == REMOTES:
+            self._logs.remove(kind, name, why)
+        else:
+            self._move(kind, name, self._id(kind, name), None)
+            self._observe(kind, name, None, why)
+
+    def settle(self, kind: str, name: str) -> None:
+        """See `RefStore.settle`: what the server has acknowledged, it has."""
+
+    def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
         """See `RefStore.history`."""
         if kind != REMOTES:
             now = self.read(kind, name)
             self._observe(kind, name, None if now is None else now.commit, "seen")
         first = None
-        for entry in self._logs.history(kind, name):
+        for entry in self._logs.history(kind, name, readable=readable):
             first = entry
             yield entry
         if kind == HEADS and first is not None and first.commit is not None:

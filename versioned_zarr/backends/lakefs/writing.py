@@ -75,6 +75,10 @@ class BranchWriting:
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self.writer = secrets.randbits(32)
 
+    def before_fork(self) -> None:
+        """See `Writing`: the branch of a session has to be there for both."""
+        self._is_shared = True
+
     def after_fork(self) -> None:
         """See `Writing`: the child and the parent share the session from now on."""
         self._start_again()
@@ -156,7 +160,14 @@ class BranchWriting:
             rivals = self._send(key, file, known)
             with self._lock:
                 record = Record(
-                    Kind.SET, key, self.writer, 0, size=file.size, tsize=file.tsize, cid=file.cid
+                    Kind.SET,
+                    key,
+                    self.writer,
+                    0,
+                    size=file.size,
+                    tsize=file.tsize,
+                    cid=file.cid,
+                    is_blind=self.state.is_blind(key),
                 )
                 self._take(key, record, rivals, is_own=True)
 
@@ -355,6 +366,10 @@ class BranchWriting:
                 assert there is not None
                 self.branch.landed(there)
                 self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
+
+    def drop_damaged(self) -> list[str]:
+        """See `Working.drop_damaged`: what the server acknowledged, it has."""
+        return []
 
     def drop_drafts(self) -> None:
         """See `Working.drop_drafts`: the branch begins anew where others may write on."""

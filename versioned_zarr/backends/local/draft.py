@@ -10,6 +10,7 @@ from pathlib import Path
 
 from versioned_zarr.backends.local.files import (
     MAX_PARTS,
+    make_folder,
     map_file,
     named,
     naming_failures,
@@ -45,7 +46,7 @@ class LocalDraft:
         self._keep = keep
         self._allocated = 0
         self._zeroed = _ZEROS_FROM
-        self._zeroing = threading.Lock()
+        self._zeroing = threading.RLock()
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
         """See `Draft.write`; what was written is in the page cache, and survives the process."""
@@ -96,7 +97,8 @@ class LocalDraft:
 
     def size(self) -> int:
         """See `Draft.size`."""
-        return os.fstat(self._fd).st_size
+        with naming_failures(self.path):
+            return os.fstat(self._fd).st_size
 
     def start_writeback(self) -> None:
         """See `Draft.start_writeback`; whoever calls it waits, so it is called from a thread."""
@@ -107,7 +109,7 @@ class LocalDraft:
         """See `Draft.publish`: cut, fsync, rename, fsync of the folder."""
         target = self._folder / path
         with naming_failures(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             os.ftruncate(self._fd, size)
             if durable:
                 os.fsync(self._fd)

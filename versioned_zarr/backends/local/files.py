@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 from collections.abc import Sequence
@@ -12,6 +13,10 @@ from versioned_zarr.errors import ReadOnlyError, StorageError, StorageFullError
 from versioned_zarr.storage import Bytes
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
+"""How a file system says that it lacks what it was asked for."""
+_MAPS_REFUSED = (*NOT_SUPPORTED, errno.EACCES, errno.EPERM, errno.ENOMEM)
+_LOCKS_REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux has it
 MAX_PARTS = 512
 """So many buffers at a time: fewer than IOV_MAX of every system."""
@@ -72,13 +77,75 @@ def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
     return StorageError(f"{where!r} failed: {error.strerror or error}", where=where)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make durable which names there are in a folder."""
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make durable which names there are in a folder.
+
+    Where a file system cannot do that for folders (CIFS, some FUSE), it is as durable as that
+    file system makes names by itself.
+    """
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (*NOT_SUPPORTED, errno.EBADF):
+            raise
     finally:
         os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they are there after a loss of power too."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
+
+
+class Held:
+    """An open file, closed when nobody holds this any more, however that came about.
+
+    Args:
+        fd: the file.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close the file now."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
+    """Lock an open file by `flock`; says whether it is held, where `how` has LOCK_NB.
+
+    Raises:
+        StorageError: the file system has no such locks, so that nothing can be written safely.
+    """
+    try:
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _LOCKS_REFUSED:
+            raise
+        where = os.fspath(path)
+        raise StorageError(
+            f"the file system of {where!r} has no file locks ({error.strerror}), without which "
+            "two writers could destroy each other's work; reading works: write to a repository on "
+            "a local disk and push it here, or mount with locks (Lustre: -o flock)",
+            where=where,
+        ) from error
+    return True
 
 
 def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
@@ -108,8 +175,22 @@ def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
         size: how many bytes.
         is_at_hand: whether they lie in the page cache, so that they can be mapped all at once,
             rather than a few pages each time they are read.
+
+    Raises:
+        OSError: the file system has no maps, or there is no memory for them; `cannot_map` tells.
     """
     if not size:
         return memoryview(b"")
-    flags = mmap.MAP_SHARED | (_POPULATE if is_at_hand else 0)
-    return memoryview(mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ))
+    more = _POPULATE if is_at_hand else 0
+    try:
+        return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED | more, prot=mmap.PROT_READ))
+    except OSError as error:
+        if error.errno not in _MAPS_REFUSED:
+            raise
+    # GPFS, 9p and FUSE may refuse shared maps and grant private ones, which read the same.
+    return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE | more, prot=mmap.PROT_READ))
+
+
+def cannot_map(error: OSError) -> bool:
+    """Whether a file may be read though it cannot be mapped."""
+    return error.errno in _MAPS_REFUSED

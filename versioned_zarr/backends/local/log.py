@@ -6,7 +6,13 @@ import errno
 import os
 from pathlib import Path
 
-from versioned_zarr.backends.local.files import FORBIDDEN, named, naming_failures, sync_folder
+from versioned_zarr.backends.local.files import (
+    FORBIDDEN,
+    make_folder,
+    named,
+    naming_failures,
+    sync_folder,
+)
 
 
 class LocalLog:
@@ -17,7 +23,7 @@ class LocalLog:
         self._fd = -1
         with naming_failures(path, is_made=create):
             if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
             flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
             try:
                 self._fd = os.open(path, flags, 0o666)
@@ -42,7 +48,10 @@ class LocalLog:
 
     def end(self) -> int:
         """See `Log.end`: one system call."""
-        return os.lseek(self._fd, 0, os.SEEK_END)
+        try:
+            return os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise named(error, self._path) from error
 
     def read(self, start: int, end: int) -> bytes:
         """See `Log.read`."""
@@ -51,7 +60,8 @@ class LocalLog:
 
     def is_removed(self) -> bool:
         """See `Log.is_removed`: no folder names the file any more."""
-        return not os.fstat(self._fd).st_nlink
+        with naming_failures(self._path):
+            return not os.fstat(self._fd).st_nlink
 
     def sync(self) -> None:
         """See `Log.sync`; the first time, the folder is made durable too."""

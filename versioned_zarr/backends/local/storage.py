@@ -24,7 +24,12 @@ from pathlib import Path
 from versioned_zarr.backends.local.draft import LocalDraft
 from versioned_zarr.backends.local.files import (
     MAX_PARTS,
+    Held,
+    cannot_map,
+    lock_file,
+    make_folder,
     map_file,
+    named,
     naming_failures,
     sync_folder,
     write_all,
@@ -43,7 +48,7 @@ _STORAGES: weakref.WeakSet[LocalStorage] = weakref.WeakSet()
 def _free_guards_after_fork() -> None:
     """A thread of the parent may have held a guard at the fork, and does not live on here."""
     for storage in list(_STORAGES):
-        storage._guard = threading.Lock()
+        storage._guard = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_free_guards_after_fork)
@@ -60,8 +65,9 @@ class LocalStorage:
     def __init__(self, folder: str | os.PathLike[str], url: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.url = self.folder.as_uri() if url is None else url
+        self._root = os.path.join(self.folder, "")
         self._maps: dict[str, memoryview] = {}
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         _STORAGES.add(self)
 
     def __repr__(self) -> str:
@@ -70,8 +76,8 @@ class LocalStorage:
     def _path(self, path: str) -> Path:
         return self.folder / path
 
-    def view(self, path: str) -> memoryview:
-        """See `Storage.view`: the file mapped read-only."""
+    def view(self, path: str) -> memoryview | None:
+        """See `Storage.view`: the file mapped read-only, if the file system has maps."""
         found = self._maps.get(path)
         if found is not None:
             return found
@@ -79,6 +85,10 @@ class LocalStorage:
             fd = os.open(self._path(path), os.O_RDONLY)
             try:
                 mapped = map_file(fd, os.fstat(fd).st_size)
+            except OSError as error:
+                if not cannot_map(error):
+                    raise
+                return None
             finally:
                 os.close(fd)
         self._keep(path, mapped)
@@ -92,9 +102,14 @@ class LocalStorage:
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
         """See `Storage.read`; never from the map, since logs and refs grow."""
-        with naming_failures(self._path(path)), open(self._path(path), "rb", 0) as file:
-            stop = os.fstat(file.fileno()).st_size if end is None else end
-            return memoryview(os.pread(file.fileno(), max(0, stop - start), start))
+        place = f"{self._root}{path}"
+        with naming_failures(place):
+            fd = os.open(place, os.O_RDONLY)
+            try:
+                stop = os.fstat(fd).st_size if end is None else end
+                return memoryview(os.pread(fd, max(0, stop - start), start))
+            finally:
+                os.close(fd)
 
     def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
         """See `Storage.read_into`: faster than the map for what is copied anyhow."""
@@ -115,7 +130,7 @@ class LocalStorage:
         target = self._path(path)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         with naming_failures(target, is_made=True):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             try:
                 fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 try:
@@ -154,11 +169,25 @@ class LocalStorage:
                             found.append(Stored(path, status.st_size, status.st_mtime))
         return sorted(found)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, *, durable: bool = False) -> None:
         """See `Storage.delete`."""
-        with naming_failures(self._path(path)):
-            self._path(path).unlink(missing_ok=True)
+        target = self._path(path)
+        with naming_failures(target), contextlib.suppress(FileNotFoundError):
+            target.unlink()
+            if durable:
+                sync_folder(target.parent)
         self._forget(path)
+
+    def move(self, path: str, to: str) -> None:
+        """See `Storage.move`: one rename."""
+        source, target = self._path(path), self._path(to)
+        with naming_failures(source):
+            make_folder(target.parent)
+            os.rename(source, target)
+            for folder in {source.parent, target.parent}:
+                sync_folder(folder)
+        self._forget(path)
+        self._forget(to)
 
     def delete_folder(self, prefix: str) -> None:
         """See `Storage.delete_folder`."""
@@ -182,9 +211,11 @@ class LocalStorage:
     def stamp(self, prefix: str) -> object:
         """See `Storage.stamp`: identity, time and size of the folder."""
         try:
-            status = os.stat(self._path(prefix))
+            status = os.stat(f"{self._root}{prefix}")
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise named(error, self._path(prefix)) from error
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def open_log(self, path: str, *, create: bool = False) -> Log:
@@ -195,33 +226,30 @@ class LocalStorage:
         """See `Storage.open_draft`: the claim is an exclusive `flock` on the file."""
         target = self._path(path)
         with naming_failures(target, is_made=True):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        return LocalDraft(self.folder, path, fd, self._keep)
+            draft = LocalDraft(self.folder, path, fd, self._keep)
+            try:
+                lock_file(fd, target, fcntl.LOCK_EX)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        return draft
 
     def adopt_draft(self, path: str) -> Draft | None:
         """See `Storage.adopt_draft`."""
-        with naming_failures(self._path(path)):
-            fd = os.open(self._path(path), os.O_RDWR)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                return None
-        return LocalDraft(self.folder, path, fd, self._keep)
+        target = self._path(path)
+        with naming_failures(target):
+            fd = os.open(target, os.O_RDWR)
+            draft = LocalDraft(self.folder, path, fd, self._keep)
+            return draft if lock_file(fd, target, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
 
     def is_claimed(self, path: str) -> bool:
         """See `Storage.is_claimed`: by a shared `flock`, which needs no permission to write."""
-        with naming_failures(self._path(path)):
-            fd = os.open(self._path(path), os.O_RDONLY)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(fd)
-        return False
+        target = self._path(path)
+        with naming_failures(target):
+            file = Held(os.open(target, os.O_RDONLY))
+            return not lock_file(file.fd, target, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def read_draft(self, path: str) -> Draft:
         """See `Storage.read_draft`."""
@@ -232,22 +260,18 @@ class LocalStorage:
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
         """See `Storage.lock`: `flock` on a file of its own, so it also holds between threads."""
         path = self.folder / "locks" / name
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         with naming_failures(path, is_made=True):
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                file = Held(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                make_folder(path.parent)
+                file = Held(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+            is_held = lock_file(file.fd, path, how if wait else how | fcntl.LOCK_NB)
         try:
-            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            try:
-                fcntl.flock(fd, how if wait else how | fcntl.LOCK_NB)
-                is_held = True
-            except BlockingIOError:
-                is_held = False
             yield is_held
         finally:
-            os.close(fd)
+            file.close()
 
     def _forget(self, path: str) -> None:
         with self._guard:

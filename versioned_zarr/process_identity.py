@@ -1,0 +1,64 @@
+"""What tells a process from all others, on any machine and in any container.
+
+A number of a process says nothing beyond its machine, its PID namespace and its life, so it goes
+with the machine's boot id, the namespace and the time at which the process started. Sources:
+proc(5) for `/proc/sys/kernel/random/boot_id` and field 22 of `/proc/PID/stat`, pid_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+
+__all__ = ["current", "is_known_dead"]
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_NAMESPACE = "/proc/self/ns/pid"
+
+
+def current() -> str:
+    """The identity of this process, as text; empty where the system does not tell it."""
+    return _identity(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _identity(process: int) -> str:
+    place, started = _place(), _started(process)
+    return f"{place}:{process}:{started}" if place and started else ""
+
+
+def is_known_dead(identity: str) -> bool:
+    """Whether a process of this identity is no more.
+
+    Only of processes of this boot of this machine and of this PID namespace can that be known; all
+    others may live.
+    """
+    place, _, rest = identity.partition(":")
+    text, _, started = rest.partition(":")
+    if not (place and started and text.isdecimal()) or place != _place():
+        return False
+    return _started(int(text)) != started
+
+
+def _place() -> str:
+    """The boot of this machine and the PID namespace; empty where the system does not tell."""
+    try:
+        with open(_BOOT_ID, encoding="ascii") as file:
+            boot = file.read().strip()
+        place = f"{boot}/{os.stat(_NAMESPACE).st_ino}"
+    except OSError:
+        return ""
+    return hashlib.sha256(place.encode("ascii")).hexdigest()[:16]
+
+
+def _started(process: int) -> str | None:
+    """When a process started, in ticks since the boot; None if there is none of this number."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            # The name of the program, in parentheses, may hold anything.
+            fields = file.read().rpartition(b")")[2].split()
+        state, started = fields[0], fields[19]
+    except (OSError, IndexError):
+        return None if not os.path.exists(f"/proc/{process}") else ""
+    return None if state in {b"Z", b"X"} else started.decode("ascii")
