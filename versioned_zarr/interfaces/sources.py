@@ -24,7 +24,7 @@ from versioned_zarr.interfaces.folder import files_below
 from versioned_zarr.repository.hierarchy import NODE_DOCUMENTS
 from versioned_zarr.urls import without_user
 
-CHANGES = (
+CHANGES: tuple[str, ...] = (
     "mtime", "created", "ino", "modified", "last_modified", "LastModified", "ETag", "etag",
     "md5", "md5Hash", "contentHash", "generation", "checksum", "version_id", "VersionId",
 )  # fmt: skip

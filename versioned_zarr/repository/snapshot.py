@@ -133,7 +133,10 @@ class Snapshot(faces.Shown):
 
         Args:
             path: a Zarr path; the root by default.
-            options: passed to `zarr.open`.
+            options: passed to `zarr.open`; `mode` can only be "r".
+
+        Raises:
+            ReadOnlyError: `mode` is one that writes.
         """
         node: zarr.Group | zarr.Array[Any] = faces.maker("open")(self, path, **options)
         return node
@@ -147,6 +150,7 @@ class Snapshot(faces.Shown):
 
         Raises:
             MissingDependencyError: xarray is not installed.
+            ReadOnlyError: `mode` is one that writes.
         """
         dataset: xarray.Dataset = faces.maker("to_xarray")(self, group, **options)
         return dataset
