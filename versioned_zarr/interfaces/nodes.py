@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 LIMIT = 40
 """How many nodes are shown."""
 _LOOKED_AT = 1000
+_DIMENSIONS, _DIGITS = 32, 40
 
 
 def nodes_of(snapshot: Snapshot) -> Iterator[Node]:
@@ -38,5 +39,9 @@ def nodes_of(snapshot: Snapshot) -> Iterator[Node]:
 
 
 def times(shape: object) -> str:
-    """A shape or a chunk's shape in words."""
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) if isinstance(shape, list) else ""
+    """A shape or a chunk's shape in words of bounded length; nothing if it is no list."""
+    if not isinstance(shape, list):
+        return ""
+    shown = [text if len(text := str(size)) <= _DIGITS else "…" for size in shape[:_DIMENSIONS]]
+    more = ["…"] if len(shape) > _DIMENSIONS else []
+    return " \N{MULTIPLICATION SIGN} ".join(shown + more)

@@ -237,7 +237,7 @@ def _node(node: NodeDiff, *, with_map: bool) -> Markup:
         )
     more = html.and_more(SHOWN_FIELDS, len(fields), "fields")
     picture: object = ""
-    if with_map and node.chunks and node.grid_shape is not None:
+    if with_map and node.chunks and pictures.is_grid(node.grid_shape):
         picture = pictures.chunk_map(node.chunks, node.grid_shape)
     if not told and not picture:
         return html.element("div", head)

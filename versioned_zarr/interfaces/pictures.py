@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil, log10, prod
+from typing import TypeGuard
 
 from versioned_zarr.interfaces.graph import Row
 from versioned_zarr.interfaces.html import (
@@ -26,6 +27,7 @@ _LANES_LIMIT = 24
 CELLS_DOWN, CELLS_ACROSS = 24, 48
 """How many cells a map of chunks has at most."""
 _CELL_PX, _CELLS_WIDTH_PX, _CELLS_HEIGHT_PX = 14, 336, 168
+_LARGEST_WRITTEN = 10**18
 _STRENGTHS = (0.35, 0.55, 0.8, 1.0)
 
 
@@ -70,6 +72,11 @@ def _lane_colour(lane: int) -> str:
     return COLOURS_OF_LANES[lane % len(COLOURS_OF_LANES)]
 
 
+def is_grid(shape: object) -> TypeGuard[tuple[int, ...]]:
+    """Whether there is a grid to draw: documents may say anything of their arrays."""
+    return isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+
+
 def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Markup:
     """The chunk grid with what changed in it, along the first two dimensions of several chunks.
 
@@ -80,8 +87,9 @@ def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Mar
     """
     changed = list(chunks)
     places, (down, across), depth = _flatten(changed, grid_shape)
-    step_down, step_across = ceil(down / CELLS_DOWN), ceil(across / CELLS_ACROSS)
-    rows, columns = ceil(down / step_down), ceil(across / step_across)
+    # In integers: documents name shapes that no float can hold.
+    step_down, step_across = -(-down // CELLS_DOWN), -(-across // CELLS_ACROSS)
+    rows, columns = -(-down // step_down), -(-across // step_across)
     counts: dict[tuple[int, int], dict[str, int]] = {}
     for chunk, (row, column) in zip(changed, places, strict=True):
         cell = counts.setdefault((row // step_down, column // step_across), {})
@@ -111,9 +119,16 @@ def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Mar
 
 def _say(changed: int, grid_shape: tuple[int, ...], in_a_cell: int) -> str:
     times = " \N{MULTIPLICATION SIGN} "
-    shape = f" ({times.join(map(str, grid_shape))})" if len(grid_shape) > 1 else ""
-    said = f"{changed:,} of {prod(grid_shape):,} chunks{shape} differ"
-    return f"{said}; a cell stands for {in_a_cell:,}" if in_a_cell > 1 else said
+    shape = f" ({times.join(map(_number, grid_shape))})" if len(grid_shape) > 1 else ""
+    said = f"{changed:,} of {_number(prod(grid_shape))} chunks{shape} differ"
+    return f"{said}; a cell stands for {_number(in_a_cell)}" if in_a_cell > 1 else said
+
+
+def _number(count: int) -> str:
+    """A number in words that stay short, and that Python writes however large it is."""
+    if count < _LARGEST_WRITTEN:
+        return f"{count:,}"
+    return f"about 10^{round(count.bit_length() * log10(2))}"
 
 
 def _flatten(
@@ -142,6 +157,8 @@ def _strength(share: float) -> float:
     """One of four opacities, on a logarithmic scale: a single chunk of many is still seen."""
     if share >= 1:
         return _STRENGTHS[-1]
+    if share <= 0:  # too small for a float
+        return _STRENGTHS[0]
     place = len(_STRENGTHS) - 1 + ceil(log10(share)) - 1
     return _STRENGTHS[max(0, place)]
 
