@@ -198,6 +198,29 @@ def test_documents_of_both_formats_that_both_sides_changed_together_merge() -> N
     assert paths(repository) == ["g/a"]
 
 
+def test_two_migrations_of_what_no_longer_was_the_same_conflict() -> None:
+    # An attribute that one side removed would come back in zarr.json alone, which has no base.
+    removed = both(v2(lambda array: array.attrs.put({})), migrate)
+    repository = forked(base, removed, both(v2(lambda array: array.attrs.update(n=1)), migrate))
+    assert paths(repository) == ["g/a"]
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Object at")
+def test_consolidated_metadata_alone_is_no_change_of_a_node() -> None:
+    def consolidate(store: Store) -> None:
+        zarr.consolidate_metadata(store, zarr_format=3)
+
+    def ours(store: Store) -> None:
+        v3(lambda array: array.attrs.update(n=1))(store)
+        consolidate(store)
+
+    repository = forked(
+        both(base, migrate, consolidate), ours, v2(lambda group: group.attrs.update(new=1), "")
+    )
+    repository.merge("dev")
+    assert described(repository, 3)[0] == {"u": "K", "n": 1}
+
+
 # What a diff says
 
 

@@ -14,6 +14,7 @@ from zarr.abc.store import Store
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked, values
 from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.shapes import has_grown
 
 Change = Callable[[Store], object]
 LAYOUTS = [{"zarr_format": 2}, {"zarr_format": 3}, {"zarr_format": 3, "shards": (4, 2)}]
@@ -140,6 +141,42 @@ def test_two_shapes_that_grew_differently_conflict(base: Change) -> None:
     with pytest.raises(vz.ConflictError) as caught:
         repository.merge("dev")
     assert [each.path for each in caught.value.conflicts] == ["g/x"]
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_a_chunk_written_in_another_shape_that_grew_conflicts(
+    base: Change, is_turned: bool
+) -> None:
+    def grow(store: Store) -> None:
+        resize(12, 2)(store)
+        write(0, 2)(store)
+
+    repository = forked(base, *turned(is_turned, resize(9, 2), grow))
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    assert [each.path for each in caught.value.conflicts] == ["g/x"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_grown"),
+    [
+        ([2, 3], [2, 4], True),
+        ([2, 3], [2, 3], True),
+        ([], [], True),
+        ([2, 3], [3, 2], False),
+        ([2], [2, 3], False),
+        ([2, 3], [2], False),
+        (None, [2], False),
+        ([2], "3", False),
+        ([2], [3.0], False),
+        ([2], [True], False),
+        ([-1], [2], False),
+    ],
+)
+def test_a_shape_has_grown_if_no_dimension_is_shorter(
+    before: Any, after: Any, is_grown: bool
+) -> None:
+    assert has_grown(before, after) == is_grown
 
 
 @pytest.mark.parametrize("is_turned", [False, True])

@@ -53,20 +53,25 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(store: Store, kind: str = "end", before: tuple[Any, ...] = (), fill: Any = 0) -> None:
+def make(
+    store: Store,
+    kind: str = "end",
+    before: tuple[Any, ...] = (),
+    inner: tuple[int, int] = INNER,
+) -> None:
     """The array `x` of 8 x 12 numbers; its shards have 2 x 3 inner chunks of 2 x 2."""
-    sharding = ShardingCodec(chunk_shape=INNER, **{"codecs": [LITTLE], **KINDS[kind]})
+    sharding = ShardingCodec(chunk_shape=inner, **{"codecs": [LITTLE], **KINDS[kind]})
     zarr.create_group(store)
-    metadata_of(store, [*before, sharding], fill)
+    metadata_of(store, [*before, sharding])
 
 
-def metadata_of(store: Store, codecs: list[Any], fill: Any) -> None:
+def metadata_of(store: Store, codecs: list[Any]) -> None:
     codec = [each.to_dict() if hasattr(each, "to_dict") else each for each in codecs]
     document = {
         "zarr_format": 3, "node_type": "array", "shape": list(SHAPE), "data_type": "int32",
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(SHARD)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": fill, "codecs": codec, "attributes": {}, "storage_transformers": [],
+        "fill_value": 0, "codecs": codec, "attributes": {}, "storage_transformers": [],
     }  # fmt: skip
     store._view.mapping["x/zarr.json"] = json.dumps(document).encode()
 
@@ -254,6 +259,20 @@ def test_inner_chunks_stay_in_the_order_of_their_writer(number: int, owners: lis
     assert found.settled(1) == assemble(layout, wanted, order)
 
 
+def test_shards_in_two_orders_merge_alike_whichever_is_ours() -> None:
+    layout = ShardLayout((4, 6), (0, 1), is_at_start=True, byte_order=">", has_checksum=False)
+    chunks: list[bytes | None] = [b"base%d" % at for at in range(24)]
+    base = assemble(layout, chunks, layout.orders[0])
+    ours = assemble(layout, [b"ours", *chunks[1:]], layout.orders[1])
+    theirs = assemble(layout, [*chunks[:-1], b"theirs"], layout.orders[0])
+    found = [
+        merge_shards(layout, base, *sides, may_agree=True)
+        for sides in ((ours, theirs), (theirs, ours))
+    ]
+    wanted = assemble(layout, [b"ours", *chunks[1:-1], b"theirs"], layout.orders[0])
+    assert [each and each.settled(1) for each in found] == [wanted, wanted]
+
+
 # What cannot be looked into
 
 
@@ -311,6 +330,38 @@ def test_an_index_that_leads_out_of_its_shard_is_none() -> None:
         with pytest.raises(vz.ConflictError) as caught:
             repository.merge("dev")
         assert caught.value.conflicts[0].chunks[0].inner == ()
+
+
+def test_an_index_that_leads_into_itself_is_none() -> None:
+    layout = ShardLayout((2,), (0,), is_at_start=True, byte_order="<", has_checksum=False)
+    shard = assemble(layout, [b"one", b"two"], (0, 1))
+    assert shard is not None
+    assert inner_chunks(layout, shard) == [b"one", b"two"]
+    assert inner_chunks(layout, bytes(8) + shard[8:]) is None
+    assert inner_chunks(layout, shard[:31]) is None
+
+
+def test_shards_that_both_sides_laid_out_anew_conflict_as_a_whole() -> None:
+    def anew(change: Change) -> Change:
+        def step(store: Store) -> None:
+            for key in list(store._view.mapping):
+                del store._view.mapping[key]
+            # As many inner chunks of as many bytes, in another form.
+            make(store, inner=(4, 1))
+            numbers(store)
+            change(store)
+
+        return step
+
+    def base(store: Store) -> None:
+        make(store)
+        numbers(store)
+
+    repository = forked(base, anew(TOP_LEFT), anew(BOTTOM_RIGHT))
+    with pytest.raises(vz.ConflictError) as caught:
+        repository.merge("dev")
+    (conflict,) = caught.value.conflicts
+    assert [(chunk.key, chunk.inner) for chunk in conflict.chunks] == [("x/c/0/0", ())]
 
 
 @pytest.mark.parametrize(
