@@ -65,17 +65,21 @@ def apply(values: Values, step: Step) -> None:
                 del values[key]
         document: dict[str, Any] = {"zarr_format": 3, "node_type": what, "attributes": {}}
         if what == "array":
-            document |= {"shape": [8], "data_type": ["int8", "uint8"][number % 2]}
+            grid = {"name": "regular", "configuration": {"chunk_shape": [2]}}
+            document |= {
+                "shape": [6], "data_type": ["int8", "uint8"][number % 2], "chunk_grid": grid,
+            }  # fmt: skip
         values[f"{path}/zarr.json".strip("/")] = dumped(document)
     elif what == "remove":
         for key in below(values, path):
             del values[key]
     elif node is not None and what == "attribute":
         node["attributes"][f"n{number % 2}"] = [1, True, None, 1.0][number]
+        node["attributes"].setdefault("deep", {})[f"n{number % 3}"] = {"n": number}
         values[f"{path}/zarr.json"] = dumped(node)
     elif node is not None and node["node_type"] == "array":
         if what == "resize":
-            values[f"{path}/zarr.json"] = dumped({**node, "shape": [8 + number]})
+            values[f"{path}/zarr.json"] = dumped({**node, "shape": [6 + number]})
         else:
             # Which data type its writer meant shows in it.
             values[f"{path}/c/{number}"] = f"{node['data_type']} {step}".encode()
@@ -154,3 +158,19 @@ def test_a_merged_hierarchy_is_right(
             chunks = [result[key] for key in below(result, path) if not key.endswith(".json")]
             meant = {chunk.split()[0].decode() for chunk in chunks}
             assert meant <= {document["data_type"]}, path
+    if not asked:
+        check_nothing_is_lost(states, result)
+
+
+def check_nothing_is_lost(states: list[Values], result: Values) -> None:
+    """Check that every value that one side alone changed is as it made it."""
+    base, ours, theirs = states
+    for key in {*base, *ours, *theirs}:
+        if not key.endswith("zarr.json"):
+            mine = ours.get(key) != base.get(key)
+            assert result.get(key) == (ours if mine else theirs).get(key), key
+    for path, document in documents(result).items():
+        sides = [documents(state).get(path) for state in (base, ours, theirs)]
+        if None not in sides and document["node_type"] == "array":
+            shapes = [side.get("shape") for side in sides if side is not None]
+            assert document["shape"] == (shapes[1] if shapes[1] != shapes[0] else shapes[2]), path
