@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.unixfs import VALUES, Node
 
 Get = Callable[[Cid], memoryview]
 
@@ -58,27 +64,52 @@ def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> me
         cid: the value.
         start: the first byte, not negative.
         end: the byte behind the last; None for the value's end.
+
+    Raises:
+        InvalidInputError: this machine has no memory for so much at once.
+        CorruptBlockError: a block is no part of a value, or holds another number of bytes than the
+            one above it says.
     """
     block = get(cid)
     if cids.is_raw(cid):
         return block[start:end]
-    node = unixfs.decode(block)
+    node = _decoded(cid, block)
     stop = node.size if end is None else min(end, node.size)
     if start >= stop:
         return memoryview(b"")
-    pieces: list[memoryview] = []
-    _gather(get, node, start, stop, pieces)
-    if len(pieces) == 1:
-        return pieces[0]
-    return memoryview(b"".join(pieces))
+    check_room(stop - start)
+    pieces = _pieces(get, node, start, stop)
+    first = next(pieces)
+    return first if len(first) == stop - start else _joined(first, pieces, stop - start)
+
+
+def read_pieces(get: Get, cid: Cid) -> Iterator[memoryview]:
+    """Yield the bytes of a whole value in pieces, in order, without a copy; holds one at a time.
+
+    Raises:
+        CorruptBlockError: as `read_value`.
+    """
+    block = get(cid)
+    if cids.is_raw(cid):
+        yield block
+        return
+    node = _decoded(cid, block)
+    yield from _pieces(get, node, 0, node.size)
 
 
 def leaves_of(get: Get, cid: Cid) -> list[Cid]:
-    """All blocks below the root of a value, however deep; the nodes among them are read."""
-    if cids.is_raw(cid):
-        return []
-    below = [link.cid for link in unixfs.decode(get(cid)).links]
-    return below + [deeper for each in below for deeper in leaves_of(get, each)]
+    """All blocks below the root of a value, however deep, each once; the nodes are read."""
+    found: dict[Cid, None] = {}
+    waiting = [cid]
+    while waiting:
+        above = waiting.pop()
+        if cids.is_raw(above):
+            continue
+        for link in unixfs.decode(get(above)).links:
+            if link.cid not in found:
+                found[link.cid] = None
+                waiting.append(link.cid)
+    return list(found)
 
 
 def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
@@ -88,7 +119,7 @@ def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = 
     """
     if start < 0 or (end is not None and end < 0):
         root = blocks.get(cid)
-        size = len(root) if cids.is_raw(cid) else unixfs.decode(root).size
+        size = len(root) if cids.is_raw(cid) else _decoded(cid, root).size
         start, end, _ = slice(start, end).indices(size)
     if cids.is_raw(cid):
         block = blocks.get(cid)
@@ -96,26 +127,113 @@ def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = 
     if blocks.is_remote and isinstance(blocks, ReadsValues):
         return blocks.read_value(cid, start, end)
     if start == 0 and end is None:
-        node = unixfs.decode(blocks.get(cid))
-        leaves = [link.cid for link in node.links]
-        if leaves and not node.data and all(map(cids.is_raw, leaves)):
-            return blocks.get_joined(leaves, node.size)
+        whole = _whole(blocks, _decoded(cid, blocks.get(cid)))
+        if whole is not None:
+            return whole
     return read_value(blocks.get, cid, start, end)
 
 
-def _gather(get: Get, node: unixfs.Node, start: int, end: int, pieces: list[memoryview]) -> None:
-    """Collect the pieces of a node's bytes from `start` to `end`, counted from its own first."""
+def check_room(size_bytes: int) -> None:
+    """Make sure that so much can be held in memory: a node may claim any size.
+
+    Raises:
+        InvalidInputError: it is more than this machine has.
+    """
+    limit = memory_bytes()
+    if size_bytes > limit:
+        raise InvalidInputError(
+            f"{size_bytes:,} bytes are more than the {limit:,} bytes of this machine's memory; "
+            "read them in ranges: read(key, start, end)"
+        )
+
+
+@cache
+def memory_bytes() -> int:
+    """How many bytes of memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _whole(blocks: BlockStore, node: Node) -> memoryview | None:
+    """All bytes of a value whose leaves are all below its root; None for any other."""
+    leaves = [link.cid for link in node.links]
+    if not leaves or node.data or not all(map(cids.is_raw, leaves)):
+        return None
+    if not blocks.is_remote:
+        if getattr(blocks, "verify", False):
+            return None  # each is looked at as it is hashed
+        for leaf, size in zip(leaves, node.blocksizes, strict=True):
+            _check_size(leaf, len(blocks.get(leaf)), size)
+    if not node.size:
+        return memoryview(b"")
+    check_room(node.size)
+    return blocks.get_joined(leaves, node.size)
+
+
+def _pieces(get: Get, root: Node, start: int, stop: int) -> Iterator[memoryview]:
+    """Yield the bytes of a value from `start` to `stop` in pieces, in order; holds one at a time.
+
+    Every block is compared with what the one above it says of its size.
+    """
+    waiting: list[tuple[Cid, int, int, int]] = []
+    yield from _opened(root, start, stop, waiting)
+    while waiting:
+        cid, size, start, stop = waiting.pop()
+        block = get(cid)
+        if cids.is_raw(cid):
+            _check_size(cid, len(block), size)
+            yield block[start:stop]
+            continue
+        node = _decoded(cid, block)
+        _check_size(cid, node.size, size)
+        yield from _opened(node, start, stop, waiting)
+
+
+def _opened(
+    node: Node, start: int, stop: int, waiting: list[tuple[Cid, int, int, int]]
+) -> Iterator[memoryview]:
+    """Yield what a node holds itself of a range, and put in line what lies below it."""
     position = len(node.data)
     if start < position:
-        pieces.append(memoryview(node.data)[start:end])
+        yield memoryview(node.data)[start:stop]
+    below = []
     for link, size in zip(node.links, node.blocksizes, strict=True):
-        if position >= end:
-            return
-        if position + size > start:
-            low, high = max(0, start - position), min(size, end - position)
-            block = get(link.cid)
-            if cids.is_raw(link.cid):
-                pieces.append(block[low:high])
-            else:
-                _gather(get, unixfs.decode(block), low, high, pieces)
+        if position >= stop:
+            break
+        low, high = max(0, start - position), min(size, stop - position)
+        if low < high:
+            below.append((link.cid, size, low, high))
         position += size
+    waiting += reversed(below)
+
+
+def _joined(first: memoryview, rest: Iterator[memoryview], size_bytes: int) -> memoryview:
+    try:
+        into = np.empty(size_bytes, "u1").data
+    except MemoryError as error:
+        raise InvalidInputError(
+            f"no memory is left for {size_bytes:,} bytes; read them in ranges"
+        ) from error
+    into[: len(first)] = first
+    at = len(first)
+    for piece in rest:
+        into[at : at + len(piece)] = piece
+        at += len(piece)
+    return into.toreadonly()
+
+
+def _decoded(cid: Cid, block: memoryview) -> Node:
+    node = unixfs.decode(block)
+    if node.kind not in VALUES:
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"block {text} is no value but a {node.kind.name.lower()}", cid=text
+        )
+    return node
+
+
+def _check_size(cid: Cid, found: int, told: int) -> None:
+    if found != told:
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"block {text} holds {found} bytes where the block above it says {told}", cid=text
+        )

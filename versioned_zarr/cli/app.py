@@ -28,6 +28,7 @@ _WORDS = (
     (re.compile(r"remotes\.add\('([^']*)', URL\)"), r"'vz remote add \1 URL'"),
     (re.compile(r"force_with_lease='([^']*)'"), r"--lease \1"),
     (re.compile(r"force_with_lease"), "--force-with-lease"),
+    (re.compile(r"max_(keys|bytes)="), r"--max-\1 "),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from versioned_zarr.cli.output import (
     with_repository,
 )
 from versioned_zarr.interfaces.folder import cid_of_folder
-from versioned_zarr.interfaces.transfer import import_zarr, to_folder
+from versioned_zarr.interfaces.transfer import MAX_KEYS, check_count, import_zarr, to_folder
 from versioned_zarr.terminal_text import escaped_line
 
 
@@ -69,15 +70,17 @@ def ls(
     verified.
     """
     snapshot = context.snapshot(ref, gateways).path(path)
-    sizes: dict[str, int | None]
+    sizes: Iterable[tuple[str, int | None]]
     if recursive:
-        sizes = dict(snapshot.sizes())
+        sizes = snapshot.sizes()
     else:
-        sizes = {name: snapshot.size(name) for name in snapshot.list_dir()}
+        sizes = ((name, snapshot.size(name)) for name in snapshot.list_dir())
     if as_json:
-        print_json([{"name": name, "size": size} for name, size in sizes.items()])
+        if recursive:
+            check_count(snapshot, MAX_KEYS)  # it is put together in memory
+        print_json([{"name": name, "size": size} for name, size in sizes])
         return
-    for name, size in sizes.items():
+    for name, size in sizes:
         shown = escaped_line(name if size is not None else f"{name}/")
         text = f"{'-' if size is None else size:>12}  {shown}" if long else shown
         console().print(text, markup=False)
@@ -142,6 +145,18 @@ def import_(
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("-p", "--path", default="", help="Only this group or array.")
 @click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--max-keys",
+    type=click.IntRange(min=0),
+    default=MAX_KEYS,
+    show_default=True,
+    help="Refuse to write more keys and folders.",
+)
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=0),
+    help="Refuse to write more bytes.  [default: what is free on the disk]",
+)
 @gateway_option
 @as_json
 @with_repository
@@ -151,6 +166,8 @@ def export(
     folder: str,
     path: str,
     workers: int,
+    max_keys: int,
+    max_bytes: int | None,
     gateways: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -162,7 +179,14 @@ def export(
     """
     snapshot = context.snapshot(ref, gateways).path(path)
     with progress_bar("exporting") as (on_progress, _):
-        to_folder(snapshot, folder, workers=workers, on_progress=on_progress)
+        to_folder(
+            snapshot,
+            folder,
+            workers=workers,
+            on_progress=on_progress,
+            max_keys=max_keys,
+            max_bytes=max_bytes,
+        )
     if as_json:
         print_json({"cid": snapshot.cid, "folder": folder})
         return

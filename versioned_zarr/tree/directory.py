@@ -225,12 +225,14 @@ class OtherShard(Directory):
 
     def __iter__(self) -> Iterator[Link]:
         way = [iter(self._by_slot.values())]
+        met: set[Cid] = set()
         while way:
             if len(way) * self._width > _HASH_BITS:
                 text = to_text(self.cid)
                 raise CorruptBlockError(f"the HAMT {text} is too deep", cid=text)
             for name, cid, tsize in way[-1]:
                 if len(name) == self._digits:
+                    _check_once(cid, met)
                     way.append(iter(self._below(cid)._by_slot.values()))
                     break
                 yield Link(name[self._digits :], cid, tsize)
@@ -254,14 +256,27 @@ def _slot_number(slot: str, digits: int) -> int:
 def links_below(shards: Shards, shard: Shard, depth: int) -> Iterator[Link]:
     """Yield the links of all names in and below a shard, in the order of their hashes."""
     way = [iter(shard.values())]
+    met: set[Cid] = set()
     while way:
         for link in way[-1]:
             if hamt.is_shard(link):
+                _check_once(link.cid, met)
                 way.append(iter(shards.shard(link.cid, depth + len(way)).values()))
                 break
             yield hamt.named(link)
         else:
             way.pop()
+
+
+def _check_once(shard: Cid, met: set[Cid]) -> None:
+    """Make sure that a shard is met once, and note it: a few could be linked to without an end.
+
+    The names in a shard have the hashes of its place, so none lies at two places in a HAMT.
+    """
+    if shard in met:
+        text = to_text(shard)
+        raise CorruptBlockError(f"the shard {text} lies at two places in one HAMT", cid=text)
+    met.add(shard)
 
 
 def read(cid: Cid, block: bytes, shards: Shards) -> tuple[Directory | int, int]:

@@ -1,0 +1,79 @@
+"""How much lies in a tree: counted from its directories, each read once, wherever it is linked.
+
+A tree of forty directories can hold 2^40 keys, where each links to the next one twice. Whoever is
+about to go through all keys of a tree that others made asks this first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from versioned_zarr.errors import CorruptBlockError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.tree.keys import MAX_PARTS
+from versioned_zarr.tree.lookup import Trees
+
+
+class Totals(NamedTuple):
+    """What lies in a tree.
+
+    Attributes:
+        keys: how many keys it has.
+        folders: how many directories are below it, counted wherever they are linked.
+        size_bytes: how long their values are together, as the links to them say.
+        levels: how many names the longest key is made of.
+    """
+
+    keys: int
+    folders: int
+    size_bytes: int
+    levels: int
+
+
+def totals(trees: Trees, root: Cid) -> Totals:
+    """Count what lies in a tree. O(distinct directories) in time, reads and memory.
+
+    Raises:
+        CorruptBlockError: it is nested deeper than a key can be long.
+    """
+    return _Count(trees).of(root, 1)
+
+
+class _Count:
+    """What was counted until now, by directory."""
+
+    def __init__(self, trees: Trees) -> None:
+        self._trees = trees
+        self._known: dict[Cid, Totals] = {}
+
+    def of(self, cid: Cid, level: int) -> Totals:
+        found = self._known.get(cid)
+        if found is None:
+            _check_level(cid, level)
+            found = self._known[cid] = self._counted(cid, level)
+        _check_level(cid, level + found.levels - 1)
+        return found
+
+    def _counted(self, cid: Cid, level: int) -> Totals:
+        keys = folders = size_bytes = levels = 0
+        for link in self._trees.directory(cid):
+            if self._trees.is_directory(link):
+                below = self.of(link.cid, level + 1)
+                keys += below.keys
+                folders += 1 + below.folders
+                size_bytes += below.size_bytes
+                levels = max(levels, below.levels + 1)
+            else:
+                keys += 1
+                size_bytes += self._trees.size(link)
+                levels = max(levels, 1)
+        return Totals(keys, folders, size_bytes, levels)
+
+
+def _check_level(cid: Cid, level: int) -> None:
+    if level > MAX_PARTS:
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"directory {text} lies more than {MAX_PARTS} deep in its tree", cid=text
+        )
