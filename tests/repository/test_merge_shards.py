@@ -31,6 +31,7 @@ from versioned_zarr.repository.shard_merge import merge_shards
 from versioned_zarr.repository.shards import (
     ShardLayout,
     assemble,
+    changed_inner,
     inner_chunks,
     layout_of,
     order_of,
@@ -238,7 +239,27 @@ def test_a_shard_is_put_together_as_zarr_does(
     order = order_of(layout, [shard])
     assert assemble(layout, chunks, order) == shard
     if sum(map(bool, wanted)) == size:
-        assert order == layout.orders[0]
+        assert order is layout.orders[0]
+
+
+@given(st.data())
+def test_what_differs_is_found_whatever_the_order_and_the_lengths(data: st.DataObject) -> None:
+    layout = ShardLayout(
+        (2, 3), (0, 1), data.draw(st.booleans()), byte_order="<", has_checksum=True
+    )
+    chunks = st.one_of(st.none(), st.binary(min_size=1, max_size=2))
+    states = []
+    for _ in range(2):
+        parts = data.draw(st.lists(chunks, min_size=6, max_size=6))
+        shard = assemble(layout, parts, data.draw(st.sampled_from(layout.orders)))
+        states.append((parts, shard))
+    reads = [
+        None if shard is None else (len(shard), lambda start, end, of=shard: of[start:end])
+        for _, shard in states
+    ]
+    (before, _), (after, _) = states
+    wanted = [at for at in range(6) if before[at] != after[at]]
+    assert changed_inner(layout, *reads) == wanted
 
 
 @given(st.integers(0, 2), st.lists(st.integers(0, 2), min_size=24, max_size=24))
@@ -334,7 +355,7 @@ def test_an_index_that_leads_out_of_its_shard_is_none() -> None:
 
 def test_an_index_that_leads_into_itself_is_none() -> None:
     layout = ShardLayout((2,), (0,), is_at_start=True, byte_order="<", has_checksum=False)
-    shard = assemble(layout, [b"one", b"two"], (0, 1))
+    shard = assemble(layout, [b"one", b"two"], layout.orders[1])
     assert shard is not None
     assert inner_chunks(layout, shard) == [b"one", b"two"]
     assert inner_chunks(layout, bytes(8) + shard[8:]) is None
@@ -420,6 +441,15 @@ def test_odd_codecs_make_chunks_that_are_one_value(codecs: Any) -> None:
     assert caught.value.conflicts[0].chunks[0].inner == ()
     (chunk,) = repository.diff("main").nodes["x"].chunks
     assert chunk.inner_coordinates is None
+
+
+def test_an_array_without_dimensions_has_no_layout() -> None:
+    index = {"index_codecs": [{"name": "bytes"}], "codecs": []}
+    for shape, is_known in (([], False), ([2], True)):
+        sharding = {"name": "sharding_indexed", "configuration": {"chunk_shape": shape, **index}}
+        grid = {"name": "regular", "configuration": {"chunk_shape": shape}}
+        document = {"chunk_grid": grid, "codecs": [sharding]}
+        assert (layout_of(document) is not None) == is_known
 
 
 # Sessions

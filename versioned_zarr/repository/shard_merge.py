@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from versioned_zarr.repository.shards import Part, ShardLayout, assemble, inner_chunks, order_of
+from versioned_zarr.repository.shards import (
+    Order,
+    Part,
+    ShardLayout,
+    assemble,
+    inner_chunks,
+    order_of,
+)
 
 
 @dataclass
@@ -21,7 +27,7 @@ class MergedShard:
     """
 
     layout: ShardLayout
-    order: Sequence[int]
+    order: Order
     sides: tuple[list[Part], list[Part], list[Part]]
     chunks: list[Part]
     conflicts: list[int]

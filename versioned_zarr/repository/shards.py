@@ -6,12 +6,11 @@ in another way than this module knows has no layout here, and is one value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from math import prod
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ EMPTY: Final = 2**64 - 1
 
 Index: TypeAlias = "NDArray[np.uint64]"
 """Offset and length of each inner chunk, in row-major order."""
+Order: TypeAlias = "NDArray[np.intp]"
+"""The numbers of inner chunks, in the order in which they lie in a shard."""
 Part: TypeAlias = "bytes | memoryview | None"
 Read: TypeAlias = Callable[[int, int], "bytes | memoryview"]
 """Gives the bytes of a shard from a first byte to one behind the last."""
@@ -30,6 +31,7 @@ Read: TypeAlias = Callable[[int, int], "bytes | memoryview"]
 _CHECKSUM_BYTES = 4
 _ENTRY_BYTES = 16
 _MAX_CHUNKS = 1 << 20
+_READ_BYTES = 8 << 20
 _KEEP_SHAPE = ("numcodecs.", "scale_offset", "cast_value")
 """Codecs before the sharding that leave the shape of a chunk as it is begin so."""
 
@@ -78,24 +80,22 @@ class ShardLayout:
         return tuple(found)
 
     @cached_property
-    def orders(self) -> tuple[tuple[int, ...], ...]:
+    def orders(self) -> tuple[Order, ...]:
         """The orders in which writers put inner chunks; the first is zarr-python's default."""
-        every = list(product(*map(range, self.grid)))
-        numbers = range(len(every))
-        return (
-            tuple(sorted(numbers, key=lambda number: self._morton(every[number]))),
-            tuple(numbers),
-            tuple(sorted(numbers, key=lambda number: every[number][::-1])),
-        )
+        numbers = np.arange(self.chunks)
+        across = numbers.reshape(self.grid).transpose().ravel()
+        return np.argsort(self._morton(), kind="stable"), numbers, across
 
-    def _morton(self, at: tuple[int, ...]) -> int:
-        """The place on the Z-order curve, whose bits leave out those that no position has."""
-        bits = [(size - 1).bit_length() for size in self.grid]
-        code = place = 0
-        for bit in range(max(bits, default=0)):
-            for dimension, width in enumerate(bits):
+    def _morton(self) -> Order:
+        """The place of each on the Z-order curve, which leaves out bits that no position has."""
+        positions = np.indices(self.grid).reshape(len(self.grid), -1)
+        widths = [(size - 1).bit_length() for size in self.grid]
+        code = np.zeros(self.chunks, dtype=np.intp)
+        place = 0
+        for bit in range(max(widths, default=0)):
+            for position, width in zip(positions, widths, strict=True):
                 if bit < width:
-                    code |= (at[dimension] >> bit & 1) << place
+                    code |= (position >> bit & 1) << place
                     place += 1
         return code
 
@@ -167,7 +167,9 @@ def _configuration(codec: Any) -> dict[str, Any]:
 
 
 def _sizes(shape: Any) -> tuple[int, ...] | None:
-    if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+    if not isinstance(shape, list) or not shape:
+        return None
+    if not all(type(size) is int and size > 0 for size in shape):
         return None
     return tuple(shape)
 
@@ -233,17 +235,17 @@ def inner_chunks(layout: ShardLayout, shard: Part) -> list[Part] | None:
     ]
 
 
-def order_of(layout: ShardLayout, shards: Iterable[Part]) -> tuple[int, ...]:
+def order_of(layout: ShardLayout, shards: Iterable[Part]) -> Order:
     """The order in which the inner chunks of all these shards lie; zarr's if they have none."""
     indexes = [_index_of(layout, memoryview(shard)) for shard in shards if shard is not None]
     for order in layout.orders:
-        offsets = [index[list(order), 0] for index in indexes if index is not None]
+        offsets = [index[order, 0] for index in indexes if index is not None]
         if all((np.diff(each[each != EMPTY].astype(np.int64)) > 0).all() for each in offsets):
             return order
     return layout.orders[0]
 
 
-def assemble(layout: ShardLayout, chunks: Sequence[Part], order: Sequence[int]) -> bytes | None:
+def assemble(layout: ShardLayout, chunks: Sequence[Part], order: Order) -> bytes | None:
     """A shard of these inner chunks, one behind the other; None if all are empty.
 
     Args:
@@ -254,7 +256,7 @@ def assemble(layout: ShardLayout, chunks: Sequence[Part], order: Sequence[int]) 
     index = empty_index(layout)
     at = layout.index_bytes if layout.is_at_start else 0
     parts: list[bytes | memoryview] = []
-    for number in order:
+    for number in order.tolist():
         chunk = chunks[number]
         if chunk is None:
             continue
@@ -274,7 +276,8 @@ def changed_inner(
 ) -> list[int] | None:
     """Which inner chunks differ between two states of a shard, by their number in the index.
 
-    Reads the two indexes, and of the inner chunks only those that are equally long in both.
+    Reads the two indexes, and of the inner chunks only those that are equally long in both: some
+    MiB at a time, so that a shard of any size is compared in little memory and few reads.
 
     Args:
         layout: how both are laid out.
@@ -290,13 +293,46 @@ def changed_inner(
     before, after = indexes
     if before is None or after is None:
         return None
-    found = []
-    pairs = zip(before.tolist(), after.tolist(), strict=True)
-    for number, ((start, length), (other_start, other_length)) in enumerate(pairs):
-        if length != other_length:
-            found.append(number)
-        elif start != EMPTY and old is not None and new is not None:
-            one = old[1](start, start + length)
-            if one != new[1](other_start, other_start + length):
-                found.append(number)
-    return found
+    differs = before[:, 1] != after[:, 1]
+    if old is not None and new is not None:
+        for run in _runs(before, after, np.flatnonzero(~differs & (before[:, 0] != EMPTY))):
+            _compare(run, old[1], new[1], differs)
+    return [int(number) for number in np.flatnonzero(differs)]
+
+
+class _Piece(NamedTuple):
+    number: int
+    start: int
+    other_start: int
+    length: int
+
+
+def _runs(before: Index, after: Index, numbers: NDArray[np.intp]) -> Iterator[list[_Piece]]:
+    """Inner chunks that lie one behind the other in both states, so that one read has them."""
+    run: list[_Piece] = []
+    for number in numbers[np.argsort(before[numbers, 0], kind="stable")].tolist():
+        (start, length), (other_start, _) = before[number].tolist(), after[number].tolist()
+        piece = _Piece(number, start, other_start, length)
+        if run:
+            last = run[-1]
+            ends = last.start + last.length, last.other_start + last.length
+            size = start + length - run[0].start
+            if ends != (start, other_start) or size > _READ_BYTES:
+                yield run
+                run = []
+        run.append(piece)
+    if run:
+        yield run
+
+
+def _compare(run: list[_Piece], read: Read, read_other: Read, differs: NDArray[np.bool_]) -> None:
+    """Note which inner chunks of a run differ."""
+    first, last = run[0], run[-1]
+    length = last.start + last.length - first.start
+    one = memoryview(read(first.start, first.start + length))
+    other = memoryview(read_other(first.other_start, first.other_start + length))
+    if one == other:
+        return
+    for piece in run:
+        at = piece.start - first.start
+        differs[piece.number] = one[at : at + piece.length] != other[at : at + piece.length]
