@@ -294,6 +294,35 @@ def test_shards_in_two_orders_merge_alike_whichever_is_ours() -> None:
     assert [each and each.settled(1) for each in found] == [wanted, wanted]
 
 
+def test_shards_that_are_large_together_are_stored_while_they_are_merged() -> None:
+    size = 40 << 20
+
+    def base(store: Store) -> None:
+        array = zarr.create_array(
+            store, name="x", shape=(2 * size,), chunks=(size // 4,), shards=(size,), dtype="u1",
+            compressors=None, fill_value=0,
+        )  # fmt: skip
+        array[:] = 1
+
+    def change(number: int) -> Change:
+        def step(store: Store) -> None:
+            array = zarr.open_array(store, path="x")
+            for shard in (0, size):
+                array[shard + number * (size // 4)] = 7 + number
+
+        return step
+
+    repository = forked(base, change(0), change(3))
+    repository.merge("dev")
+    found = values(repository)
+    for shard in (0, size):
+        assert (found[shard], found[shard + 3 * (size // 4)]) == (7, 10)
+    assert int(found.sum(dtype="u8")) == 2 * size + 2 * (6 + 9)
+    report = repository.fsck()
+    assert report.is_clean
+    assert not report.unreferenced
+
+
 # What cannot be looked into
 
 

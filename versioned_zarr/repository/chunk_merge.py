@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -15,7 +15,9 @@ from versioned_zarr.repository.shards import ShardLayout
 from versioned_zarr.tree.merge import KeyConflict
 
 SIDES: Final = ("base", "ours", "theirs")
-Taken: TypeAlias = "Link | bytes | None"
+Read: TypeAlias = Callable[[Link], bytes]
+Taken: TypeAlias = "Link | bytes | Callable[[], bytes] | None"
+"""What to take under a key: a link to its value, its bytes, what makes these, or nothing."""
 
 
 @dataclass
@@ -26,29 +28,36 @@ class ChunkClash:
         keys: its key, and the links to its three states.
         coordinates: its position in the grid of stored chunks.
         may_agree: whether both sides may have made the same change.
-        shard: its merge, if it is a shard whose index can be read.
     """
 
     keys: KeyConflict
     coordinates: tuple[int, ...]
     may_agree: bool
-    shard: MergedShard | None = None
 
     @property
     def links(self) -> tuple[Link | None, Link | None, Link | None]:
         """The links to what it was, what it is on our side and on theirs."""
         return self.keys.base, self.keys.ours, self.keys.theirs
 
-    @property
-    def conflict(self) -> ChunkConflict:
-        """What is told of it."""
+    def merge(self, layout: ShardLayout | None, read: Read) -> MergedShard | None:
+        """The merge of a shard; None if it is none whose index can be read.
+
+        It holds all three states of the shard, so that one is to be had at a time.
+        """
+        if layout is None:
+            return None
+        states = [None if link is None else read(link) for link in self.links]
+        return merge_shards(layout, *states, may_agree=self.may_agree)
+
+    def told(self, merged: MergedShard | None) -> ChunkConflict:
+        """What is told of a conflict in it."""
         inner: tuple[tuple[int, ...], ...] = ()
-        if self.shard is not None:
-            layout = self.shard.layout
-            inner = tuple(layout.coordinates(self.coordinates, at) for at in self.shard.conflicts)
+        kind = kind_of(self.keys)
+        if merged is not None:
+            layout = merged.layout
+            inner = tuple(layout.coordinates(self.coordinates, at) for at in merged.conflicts)
+            kind = ConflictKind.ALIKE if merged.is_alike else kind
         base, ours, theirs = (None if link is None else to_text(link.cid) for link in self.links)
-        is_alike = self.shard is not None and self.shard.is_alike
-        kind = ConflictKind.ALIKE if is_alike else kind_of(self.keys)
         return ChunkConflict(self.keys.key, self.coordinates, kind, base, ours, theirs, inner)
 
 
@@ -59,51 +68,64 @@ class ChunksOfArray:
     Attributes:
         path: the array.
         layout: of its shards, alike in all three states; None if they are no shards to look into.
+        read: gives all bytes of a value; asked for shards.
         clashes: the chunks.
     """
 
     path: str
     layout: ShardLayout | None
+    read: Read
     clashes: list[ChunkClash] = field(default_factory=list)
 
-    def settle(
-        self, decider: Decider, read: Callable[[Link], bytes]
-    ) -> tuple[list[tuple[str, Taken]], Conflict | None]:
+    def settle(self, decider: Decider) -> tuple[list[tuple[str, Taken]], Conflict | None]:
         """Merge what can be merged, and ask for the rest.
-
-        Args:
-            decider: settles conflicts.
-            read: gives all bytes of a value; asked for shards.
 
         Returns:
             What to take under which key, and what is left in conflict.
         """
         taken: list[tuple[str, Taken]] = []
-        asked = []
+        asked: list[tuple[ChunkClash, ChunkConflict]] = []
         for clash in self.clashes:
-            if self.layout is not None:
-                clash.shard = self._merged(clash, self.layout, read)
-            if clash.shard is not None and not clash.shard.conflicts:
-                taken.append((clash.keys.key, _shard(clash, 1, read)))
+            merged = clash.merge(self.layout, self.read)
+            if merged is not None and not merged.conflicts:
+                taken.append((clash.keys.key, self._shard(clash, merged, 1)))
             else:
-                asked.append(clash)
+                asked.append((clash, clash.told(merged)))
         if not asked:
             return taken, None
-        decisions = decider.of_chunks(of_chunks(self.path, [clash.conflict for clash in asked]))
+        decisions = decider.of_chunks(of_chunks(self.path, [told for _, told in asked]))
         left = []
-        for clash, decision in zip(asked, decisions, strict=True):
+        for (clash, told), decision in zip(asked, decisions, strict=True):
             if decision is None:
-                left.append(clash.conflict)
+                left.append(told)
             else:
-                taken.append((clash.keys.key, _settled(clash, decision, read)))
+                taken.append((clash.keys.key, self._settled(clash, decision)))
         return taken, of_chunks(self.path, left) if left else None
 
-    @staticmethod
-    def _merged(
-        clash: ChunkClash, layout: ShardLayout, read: Callable[[Link], bytes]
-    ) -> MergedShard | None:
-        states = [None if link is None else read(link) for link in clash.links]
-        return merge_shards(layout, *states, may_agree=clash.may_agree)
+    def _settled(self, clash: ChunkClash, decision: Decision) -> Taken:
+        """The chunk as it was decided."""
+        if isinstance(decision, bytes):
+            return decision
+        side = SIDES.index(str(decision))
+        merged = clash.merge(self.layout, self.read)
+        return clash.links[side] if merged is None else self._shard(clash, merged, side)
+
+    def _shard(self, clash: ChunkClash, merged: MergedShard, side: int) -> Taken:
+        """The shard with its conflicts settled by a side; as one side has it, if just one does."""
+        chunks = merged.settled_chunks(side)
+        if not any(chunk is not None for chunk in chunks):
+            return None
+        as_they_are = [at for at in (1, 2) if merged.sides[at] == chunks]
+        if len(as_they_are) == 1:
+            return clash.links[as_they_are[0]]
+
+        def assembled() -> bytes:
+            again = clash.merge(self.layout, self.read)
+            data = None if again is None else again.settled(side)
+            assert data is not None, "what was read once is read again"
+            return data
+
+        return assembled
 
 
 def kind_of(clash: KeyConflict) -> ConflictKind:
@@ -114,21 +136,3 @@ def kind_of(clash: KeyConflict) -> ConflictKind:
     if ours is None or theirs is None:
         return ConflictKind.REMOVED
     return ConflictKind.ADDED if clash.base is None else ConflictKind.CHANGED
-
-
-def _settled(clash: ChunkClash, decision: Decision, read: Callable[[Link], bytes]) -> Taken:
-    """The chunk as it was decided."""
-    if isinstance(decision, bytes):
-        return decision
-    side = SIDES.index(str(decision))
-    return clash.links[side] if clash.shard is None else _shard(clash, side, read)
-
-
-def _shard(clash: ChunkClash, side: int, read: Callable[[Link], bytes]) -> Taken:
-    """The shard with its conflicts settled by a side; as one of the sides has it, if one does."""
-    assert clash.shard is not None
-    data = clash.shard.settled(side)
-    if data is None:
-        return None
-    same: Sequence[Link] = [link for link in clash.links[1:] if link and read(link) == data]
-    return same[0] if same else data

@@ -29,11 +29,14 @@ from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.chunk_merge import Taken
 from versioned_zarr.repository.merge import Conflict, Resolve, check_resolve, merge_trees
 from versioned_zarr.repository.stores import Stores
 from versioned_zarr.storage import Bytes
 from versioned_zarr.tree.build import WorkTree
 from versioned_zarr.tree.lookup import Trees
+
+_PENDING_BYTES = 64 << 20
 
 
 class Leaf(NamedTuple):
@@ -316,7 +319,7 @@ def _merge_into(
 def apply_changes(
     stores: Stores,
     ours: Cid,
-    changes: Iterable[tuple[str, Link | bytes | None]],
+    changes: Iterable[tuple[str, Taken]],
     source: NewBlocks | None = None,
 ) -> tuple[Link, list[Block]]:
     """A tree with some keys set or taken away, and the new blocks that it needs.
@@ -324,21 +327,28 @@ def apply_changes(
     Args:
         stores: the repository.
         ours: the tree to start from.
-        changes: each key with a link to its value, its bytes, or None to take it away.
+        changes: each key with a link to its value, its bytes, what makes these, or None to take
+            it away. What is made is stored some MiB at a time.
         source: new blocks that the links may lead to.
     """
     trees = stores.trees if source is None else source.trees
     work: WorkTree[Leaf] = WorkTree(trees, ours)
     blocks: list[Block] = []
+    pending_bytes = 0
     changes = list(changes)
     for key, value in changes:
         if value is None:
             work.delete(key)
     for key, value in changes:
-        if isinstance(value, bytes):
-            file = unixfs.build_file(value, stores.hash)
+        if isinstance(value, bytes) or callable(value):
+            data = value if isinstance(value, bytes) else value()
+            file = unixfs.build_file(data, stores.hash)
             blocks += file.blocks
             work.set(key, Leaf(file.cid, file.tsize))
+            pending_bytes += len(data)
+            if pending_bytes > _PENDING_BYTES:
+                stores.blocks.put(blocks, file.cid)
+                blocks, pending_bytes = [], 0
         elif value is not None:
             work.set(key, Leaf(value.cid, value.tsize))
     root = work.flush(lambda cid, data: blocks.append((cid, data)))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository import consolidated, hierarchy
-from versioned_zarr.repository.chunk_merge import SIDES, ChunkClash, ChunksOfArray, kind_of
+from versioned_zarr.repository.chunk_merge import SIDES, ChunkClash, ChunksOfArray, Taken, kind_of
 from versioned_zarr.repository.conflicts import Conflict, ConflictKind
 from versioned_zarr.repository.deciding import Decider, FieldValue, Resolve, check_resolve
 from versioned_zarr.repository.documents import FieldClash, field_name, merge_documents
@@ -37,11 +37,12 @@ class Merged:
     """What a merge comes to.
 
     Attributes:
-        changes: what to do to our tree: each key with a link to its value, its bytes, or None.
+        changes: what to do to our tree: each key with a link to its value, its bytes, what makes
+            these when they are needed, or None.
         conflicts: what is not settled; `changes` then leave it out.
     """
 
-    changes: list[tuple[str, Link | bytes | None]]
+    changes: list[tuple[str, Taken]]
     conflicts: list[Conflict]
 
 
@@ -89,7 +90,7 @@ class _Merge:
         self._read, self._decider, self._unaware = read, decider, unaware
         self.base = roots[0]
         self._ours, self._theirs = (Side(trees, self.base, root) for root in roots[1:])
-        self._take: dict[str, Link | bytes | None] = {}
+        self._take: dict[str, Taken] = {}
         self._conflicts: list[Conflict] = []
         self._nodes = tuple(Nodes(self._bytes_in(root)) for root in roots)
         self._copied = changed_nodes(self._ours, self._theirs, names=hierarchy.DOCUMENTS)
@@ -97,7 +98,7 @@ class _Merge:
 
     def run(self) -> Merged:
         merged = merge_keys(self.trees, *self.roots)
-        self._take = dict(merged.take)
+        self._take.update(merged.take)
         settled = self._settle_nodes()
         arrays: dict[str, ChunksOfArray] = {}
         clashes = [*merged.conflicts, *self._agreements()]
@@ -217,7 +218,7 @@ class _Merge:
             return False
         path, coordinates = ours[0].path, ours[1]
         if path not in arrays:
-            arrays[path] = ChunksOfArray(path, self._layout(path))
+            arrays[path] = ChunksOfArray(path, self._layout(path), self._read)
         may_agree = self._may_agree(clash.key)
         arrays[path].clashes.append(ChunkClash(clash, coordinates, may_agree))
         return True
@@ -229,7 +230,7 @@ class _Merge:
         return layouts[0] if all(each == layouts[0] for each in layouts) else None
 
     def _settle_chunks(self, array: ChunksOfArray) -> None:
-        taken, left = array.settle(self._decider, self._read)
+        taken, left = array.settle(self._decider)
         for key, value in taken:
             ours = self.trees.find(self._ours.root, key)
             if value == ours or (isinstance(value, Link) and ours and value.cid == ours.cid):
@@ -296,7 +297,9 @@ class _Merge:
     def _result(self, key: str) -> _Document:
         """A document as the merge leaves it."""
         found = self._take[key] if key in self._take else self.trees.find(self._ours.root, key)
-        return hierarchy.parse(found) if isinstance(found, bytes) else self._document(found)
+        if isinstance(found, bytes):
+            return hierarchy.parse(found)
+        return self._document(found) if isinstance(found, Link) else None
 
     def _document(self, link: Link | None) -> dict[str, Any] | None:
         if link is None or self.trees.is_directory(link):

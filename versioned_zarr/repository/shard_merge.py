@@ -40,10 +40,14 @@ class MergedShard:
 
     def settled(self, side: int) -> bytes | None:
         """The shard with its conflicts settled by a side: 0 the base, 1 ours, 2 theirs."""
+        return assemble(self.layout, self.settled_chunks(side), self.order)
+
+    def settled_chunks(self, side: int) -> list[Part]:
+        """Its inner chunks, likewise."""
         chunks = list(self.chunks)
         for number in self.conflicts:
             chunks[number] = self.sides[side][number]
-        return assemble(self.layout, chunks, self.order)
+        return chunks
 
 
 def merge_shards(
