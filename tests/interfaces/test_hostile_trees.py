@@ -209,6 +209,32 @@ def test_a_value_by_repetition_is_read_in_ranges_and_not_as_a_whole(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_document_by_repetition_is_not_read_to_show_a_snapshot(forge: Forge) -> None:
+    link, size = huge(forge, forge.leaf(b" " * (1 << 20)), 1 << 20, 12)
+    snapshot = forge.snapshot(forge.folder([("zarr.json", link)]))
+    assert size <= values.memory_bytes()
+    asked: list[int] = []
+    read_found = snapshot.read_found
+    snapshot.read_found = lambda *args: asked.append(1) or read_found(*args)  # type: ignore[method-assign]
+    assert "zarr.json" in str(snapshot)
+    assert "zarr.json" in snapshot._repr_html_()
+    assert asked == []
+
+
+def test_cat_writes_a_large_value_in_pieces(
+    forge: Forge, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("versioned_zarr.cli.values._READ_AT_ONCE", 7)
+    snapshot = forge.snapshot(
+        forge.folder(
+            [("v", huge(forge, forge.leaf(b"0123456789"), 10, 3)[0]), ("e", forge.leaf(b""))]
+        )
+    )
+    run(["-C", forge.repository.url, "cat", snapshot.cid, "v"])
+    run(["-C", forge.repository.url, "cat", snapshot.cid, "e"])
+    assert capfdbinary.readouterr().out == b"0123456789" * 8
+
+
 def test_many_small_pieces_take_no_more_than_their_bytes(forge: Forge) -> None:
     link, size = huge(forge, forge.leaf(b"ab"), 2, 12)
     snapshot = forge.snapshot(forge.folder([("v", link)]))

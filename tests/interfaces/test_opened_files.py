@@ -284,6 +284,30 @@ def test_without_autocommit_a_value_waits(plain: VersionedFileSystem) -> None:
     plain.transaction.files.clear()
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if "URL" not in way])
+def test_what_is_left_open_in_a_transaction_is_written_whole(
+    plain: VersionedFileSystem, way: str
+) -> None:
+    opened = []
+
+    def write(data: bytes) -> None:
+        with plain.transaction:
+            opened.append(WAYS[way](plain))
+            is_text = isinstance(opened[-1], io.TextIOBase)
+            opened[-1].write(data.decode() if is_text else data)
+            if len(opened) == 1:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(b"x" * 100_000)
+    assert not plain.exists("new")
+    write(b"y" * 100_000)
+    (new,) = {*plain.find("")} - {"t.csv", "large", "empty"}
+    with plain.open(new, compression=_compression(way)) as file:
+        assert file.read() == b"y" * 100_000
+    assert all(file.closed for file in opened)
+
+
 def test_nothing_else_is_taken_for_a_mode(plain: VersionedFileSystem) -> None:
     for mode in ("ab", "r+b", "w+b", "q"):
         with pytest.raises(ValueError, match="mode must be"):

@@ -25,6 +25,8 @@ from versioned_zarr.interfaces.folder import cid_of_folder
 from versioned_zarr.interfaces.transfer import MAX_KEYS, check_count, import_zarr, to_folder
 from versioned_zarr.terminal_text import escaped_line
 
+_READ_AT_ONCE = 64 << 20
+
 
 @click.command()
 @click.argument("place", required=False)
@@ -98,7 +100,11 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
     """
     if sys.stdout is None:
         raise click.ClickException("standard output is closed, and the value would go there")
-    sys.stdout.buffer.write(context.snapshot(ref, gateways).read(key))
+    snapshot = context.snapshot(ref, gateways)
+    size = snapshot.size(key) or 0
+    sys.stdout.buffer.write(snapshot.read(key, 0, _READ_AT_ONCE))
+    for start in range(_READ_AT_ONCE, size, _READ_AT_ONCE):
+        sys.stdout.buffer.write(snapshot.read(key, start, start + _READ_AT_ONCE))
     sys.stdout.buffer.flush()
 
 

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 LIMIT = 40
 """How many nodes are shown."""
 _LOOKED_AT = 1000
+_DOCUMENT_BYTES = 64 << 20
 _DIMENSIONS, _DIGITS = 32, 40
 
 
 def nodes_of(snapshot: Snapshot) -> Iterator[Node]:
     """The nodes of a snapshot, each before those below it.
 
-    Looks into no array's chunks, and at no more than 1000 paths.
+    Looks into no array's chunks, at no more than 1000 paths, and at no document over 64 MiB.
     """
 
     def read(key: str) -> bytes | None:
-        found = snapshot.get(key)
-        return None if found is None else bytes(found)
+        size = snapshot.size(key)
+        return None if size is None or size > _DOCUMENT_BYTES else bytes(snapshot.read(key))
 
     waiting, looked_at = [""], 0
     while waiting and looked_at < _LOOKED_AT:

@@ -90,6 +90,7 @@ class WrittenValue(io.BytesIO):
         self.blocksize, self.autocommit = blocksize, autocommit
         self._is_given_up = False
         self._waiting: bytes | None = None
+        self._outermost: Any = None
 
     def __repr__(self) -> str:
         return f"<File-like object {type(self.fs).__name__}, {self.path}>"
@@ -119,6 +120,10 @@ class WrittenValue(io.BytesIO):
         """The URL of what is written."""
         return str(self.fs.unstrip_protocol(self.path))
 
+    def is_within(self, file: Any) -> None:
+        """Let `commit` close a file through which it is written, which may hold back the end."""
+        self._outermost = file
+
     def give_up(self) -> None:
         """Write nothing, whoever closes the file."""
         self._is_given_up = True
@@ -147,7 +152,7 @@ class WrittenValue(io.BytesIO):
 
     def commit(self) -> None:
         """At the end of a transaction: write what was not written yet."""
-        self.close()
+        self._close_all()
         if self._waiting is not None:
             value, self._waiting = self._waiting, None
             self._write(value)
@@ -156,6 +161,11 @@ class WrittenValue(io.BytesIO):
         """At the end of a transaction that failed: write nothing."""
         self.give_up()
         self._waiting = None
+        self._close_all()
+
+    def _close_all(self) -> None:
+        if self._outermost is not None:
+            self._outermost.close()
         self.close()
 
     def _write(self, value: bytes) -> None:
@@ -250,7 +260,11 @@ def compressed(value: WrittenValue, compression: str) -> Any:
         ValueError: fsspec does not know it.
     """
     name = get_compression(value.path, compression)
-    return value if name is None else _CompressedValue(compr[name](value, mode="w"), value)
+    if name is None:
+        return value
+    file = _CompressedValue(compr[name](value, mode="w"), value)
+    value.is_within(file)
+    return file
 
 
 def text(file: Any, value: WrittenValue, **options: Any) -> io.TextIOWrapper:
@@ -261,7 +275,9 @@ def text(file: Any, value: WrittenValue, **options: Any) -> io.TextIOWrapper:
         value: what it becomes.
         options: for `io.TextIOWrapper`.
     """
-    return _TextValue(file, value, **options)
+    encoded = _TextValue(file, value, **options)
+    value.is_within(encoded)
+    return encoded
 
 
 def _is_left_by_exception() -> bool:

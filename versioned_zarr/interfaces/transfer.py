@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from versioned_zarr.blocks.values import ReadsValues, get_verified, read_pieces
+from versioned_zarr.blocks.values import ReadsValues, check_room, get_verified, read_pieces
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidCidError,
@@ -140,14 +140,15 @@ def _write_all(
 ) -> None:
     blocks = snapshot.repository.stores.blocks
 
-    def read(cid: Cid) -> Iterable[memoryview]:
+    def read(cid: Cid, size_bytes: int) -> Iterable[memoryview]:
         if isinstance(blocks, ReadsValues):
+            check_room(size_bytes)
             return (blocks.read_value(cid),)
         return read_pieces(partial(get_verified, blocks, where="the repository"), cid)
 
     def write(key: str) -> int:
         if not _holds(target, key, links[key], sizes[key]):
-            target.write(key, read(links[key].cid))
+            target.write(key, read(links[key].cid, sizes[key]))
         return sizes[key]
 
     start = Progress(0, len(links), 0, sum(sizes.values()))

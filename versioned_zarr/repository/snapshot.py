@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from versioned_zarr import faces
 from versioned_zarr.blocks.store import BlockStore
-from versioned_zarr.blocks.values import read_stored
+from versioned_zarr.blocks.values import check_room, read_stored
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
@@ -206,7 +206,11 @@ class Snapshot(faces.Shown):
 
     def read_found(self, found: Found, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of what `find` gave, or a range of them."""
-        return read_stored(self._stores.blocks, found.cid, start, end)
+        blocks = self._stores.blocks
+        if blocks.is_remote and not is_raw(found.cid):
+            low, high, _ = slice(start, end).indices(self.size_of(found))
+            check_room(high - low)  # before any of it is asked for
+        return read_stored(blocks, found.cid, start, end)
 
     def size_of(self, found: Found) -> int:
         """The length in bytes of what `find` gave."""
