@@ -183,6 +183,21 @@ def test_a_migration_that_replaced_the_documents_conflicts_with_their_change() -
     assert paths(repository) == ["g"]
 
 
+@pytest.mark.parametrize("dropped", [".z", "zarr.json"])
+def test_chunks_go_together_with_documents_of_one_format_that_were_dropped(dropped: str) -> None:
+    def drop(store: Store) -> None:
+        mapping = store._view.mapping
+        for key in [key for key in mapping if key.rpartition("/")[2].startswith(dropped)]:
+            del mapping[key]
+
+    repository = forked(both(base, migrate), drop, v2(lambda array: array.__setitem__(0, 9)))
+    repository.merge("dev")
+    left = 3 if dropped == ".z" else 2
+    assert described(repository, left)[2] == [9, 2, 3, 4]
+    change = v2(lambda array: array.attrs.update(n=1))
+    assert paths(forked(both(base, migrate), drop, change)) == ["g/a"]
+
+
 def test_documents_of_both_formats_that_both_sides_changed_together_merge() -> None:
     def in_both(**attributes: Any) -> Change:
         return both(

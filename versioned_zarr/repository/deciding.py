@@ -147,4 +147,6 @@ def _checked_side(side: Any) -> Choice:
     for known in _SIDES:
         if isinstance(side, str) and side == known:
             return known
-    raise InvalidInputError(f"a conflict is settled by 'ours' or 'theirs', not {side!r}")
+    raise InvalidInputError(
+        f"a conflict is settled by 'ours' or 'theirs', or a field by a FieldValue, not {side!r}"
+    )

@@ -273,12 +273,15 @@ class NodeClashes:
     def _clash_with_removal(self, path: str, one: Side, other: Side) -> NodeClash | None:
         """What is wrong where one side removed a node's document and the other changed the node.
 
-        A group whose other document stays is still there, and so is what is in it.
+        A group of which a document stays is still there, and so is what is in it; an array too, if
+        it had that document before.
         """
-        is_group = any(self._found(one.root, path)) and not any(
+        left = [key for key, _ in self._found(one.root, path)]
+        is_group = bool(left) and not any(
             self._structures(root, path) for root in (self._base, one.root)
         )
-        for key in [*_keys(path, _OWN)] if is_group else other.below(path):
+        is_there = is_group or any(self._trees.find(self._base, key) is not None for key in left)
+        for key in [*_keys(path, _OWN)] if is_there else other.below(path):
             change, mine = other.changes.get(key), one.changes.get(key)
             if change is None or change.new is None:
                 continue
