@@ -280,6 +280,23 @@ def test_a_value_that_tells_wrong_sizes_is_told_or_right(
             assert is_right
 
 
+@pytest.mark.parametrize("told", [(5, 5), (1000, 5), (5, 1000), (2, 5), (0, 10), (6, 4)])
+def test_wrong_sizes_are_told_by_a_partial_copy(tmp_path: Path, told: tuple[int, int]) -> None:
+    forge = Forge(vz.create(tmp_path / "whole.vz"))
+    with forge.repository.session(message="x") as session:
+        session.write("x", b"1")
+    parts = [(forge.leaf(b"12345"), told[0]), (forge.leaf(b"67890"), told[1])]
+    there = forge.snapshot(forge.folder([("v", forge.file(parts))]))
+    copy = vz.clone(forge.repository.url, tmp_path / "part.vz", paths=["x"])
+    for _ in range(2):  # once it is fetched, too
+        snapshot = vz.Snapshot(copy, there.root)
+        if told == (5, 5):
+            assert bytes(snapshot.read("v")) == b"1234567890"
+        else:
+            with pytest.raises(vz.CorruptBlockError):
+                snapshot.read("v")
+
+
 def test_what_a_node_claims_is_not_allocated(
     forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

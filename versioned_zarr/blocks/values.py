@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from versioned_zarr.blocks.store import BlockStore
-from versioned_zarr.errors import CorruptBlockError, InvalidInputError
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError, VersionedZarrError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
@@ -166,7 +166,30 @@ def _whole(blocks: BlockStore, node: Node) -> memoryview | None:
     if not node.size:
         return memoryview(b"")
     check_room(node.size)
-    return blocks.get_joined(leaves, node.size)
+    return (
+        _checked(blocks, node, leaves) if blocks.is_remote else blocks.get_joined(leaves, node.size)
+    )
+
+
+def _checked(blocks: BlockStore, node: Node, leaves: list[Cid]) -> memoryview:
+    """The leaves of a value from elsewhere, compared with what is told of them once they are here.
+
+    To ask for their sizes before would fetch them one by one.
+    """
+    try:
+        joined = blocks.get_joined(leaves, node.size)
+    except VersionedZarrError:
+        raise
+    except ValueError:  # they are longer than the room for them
+        joined = memoryview(b"")
+    for leaf, size in zip(leaves, node.blocksizes, strict=True):
+        if leaf in blocks:
+            _check_size(leaf, len(blocks.get(leaf)), size)
+    if len(joined) != node.size:
+        raise CorruptBlockError(
+            f"the leaves of a value do not hold the {node.size} bytes that its root says"
+        )
+    return joined
 
 
 def _pieces(get: Get, root: Node, start: int, stop: int) -> Iterator[memoryview]:
