@@ -27,6 +27,11 @@ REPORTS = ROOT / ".test-results"
 NEWEST, OLDEST, ZARR2 = "py313-zarr", "py311-zarr316", "zarr2"
 LINES_REPEATED = 40  # of a step that failed
 LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks")
+# Not collected at all: importing xarray's tests alone takes seconds.
+QUICK = (
+    *("-m", "not slow and not compat and not torture"),
+    *("--ignore=tests/compat", "--ignore=tests/servers"),
+)
 # A test works in processes of its own where it matters, and reads the clock nowhere else.
 WORKERS = os.environ.get("VERSIONED_ZARR_TEST_WORKERS", "2")
 
@@ -79,11 +84,11 @@ def type_step(name: str) -> Step:
     return Step(f"mypy, {name}", command)
 
 
-def test_step(name: str, *arguments: str) -> Step:
+def test_step(name: str, *arguments: str, label: str = "") -> Step:  # noqa: PT028 - no test
     """A run of pytest in an environment."""
-    report = REPORTS / f"{name}.xml"
+    report = REPORTS / f"{(label or name).replace(', ', '-')}.xml"
     command = ("-m", "pytest", "-q", "-n", WORKERS, f"--junitxml={report}", *arguments)
-    return Step(f"pytest, {name}", (str(environments.python_of(name)), *command), report)
+    return Step(f"pytest, {label or name}", (str(environments.python_of(name)), *command), report)
 
 
 def run(steps: list[Step]) -> Counts:
@@ -131,7 +136,12 @@ def all_steps() -> Iterator[Step]:
     build_servers()
     yield from lint_steps(zarr3[0])
     yield from (type_step(name) for name in zarr3[1:])
-    yield from (test_step(name) for name in zarr3)
+    yield test_step(zarr3[0])
+    # What may depend on the versions of Python and zarr: all that is quick, and what others wrote.
+    # Servers, crashes and long stories are the same for all of them.
+    for name in zarr3[1:]:
+        yield test_step(name, *QUICK, label=f"{name}, quick")
+        yield test_step(name, "tests/compat", label=f"{name}, compat")
     if ZARR2 in made:
         yield test_step(ZARR2, "tests/zarr2")
 
@@ -142,10 +152,15 @@ def quick_steps() -> Iterator[Step]:
     if name is None:
         raise SystemExit("no environment could be made: Python 3.13 or 3.11 is needed")
     yield from lint_steps(name)
-    # Not collected at all: importing xarray's tests alone takes seconds.
-    yield test_step(
-        name, "-m", "not slow and not compat", "--ignore=tests/compat", "--ignore=tests/servers"
-    )
+    yield test_step(name, *QUICK)
+
+
+def torture_steps() -> Iterator[Step]:
+    """What `make torture` runs: the proofs that could go on for ever, for as long as is asked."""
+    if not environments.make(NEWEST):
+        raise SystemExit("no environment could be made: Python 3.13 is needed")
+    build_servers()
+    yield test_step(NEWEST, "-m", "torture", "--timeout=0", "--ignore=tests/compat")
 
 
 def build_servers() -> None:
@@ -161,10 +176,12 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="run every check of the project")
     parser.add_argument("--quick", action="store_true", help="only what takes under two minutes")
-    quick = parser.parse_args().quick
+    parser.add_argument("--torture", action="store_true", help="only what could go on for ever")
+    options = parser.parse_args()
     REPORTS.mkdir(exist_ok=True)
     started = time.monotonic()
-    counts = run(list(quick_steps() if quick else all_steps()))
+    steps = torture_steps if options.torture else quick_steps if options.quick else all_steps
+    counts = run(list(steps()))
     print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
     for name, said in counts.broken.items():
         print(f"\n--- failed: {name}; the last that it printed:\n{said}")

@@ -232,7 +232,7 @@ def places_in(draft: Draft, offset: int, tsize: int) -> Iterator[tuple[Cid, int,
         header = draft.read(at, at + _HEADER_LIMIT)
         length, start = decode_varint(header, 0, draft.path)
         low, high = at + start + CID_SIZE, at + start + length
-        if high < low:
+        if not 0 <= high - low <= left:
             raise CorruptError(f"no section at byte {at} of {draft.path}", where=draft.path)
         yield Cid(bytes(header[start : start + CID_SIZE])), low, high
         left, at = left - (high - low), high

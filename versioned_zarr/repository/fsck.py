@@ -255,7 +255,7 @@ def _check_sessions(stores: Stores, sound: _Sound, report: Report, *, read_all: 
             with suppress(CorruptError, SessionNotFoundError):
                 roots.add(cids.from_text(read_head(stores.storage, session).base))
             records, _ = sound_records(stores.storage, session)
-        except FileNotFoundError:
+        except (FileNotFoundError, ReadOnlyError, StorageError):
             continue
         roots.update(record.cid for record in records if record.kind is Kind.COMMIT)
         if read_all:

@@ -31,6 +31,7 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.repository.journal import (
     SESSIONS,
     folder_of,
+    left_over,
     read_head,
     remove_session,
     session_ids,
@@ -203,7 +204,8 @@ def _forget_moves(stores: Stores, cutoff: datetime) -> bool:
 
 
 def _abandoned(stores: Stores) -> list[str]:
-    return [session for session in session_ids(stores.storage) if _is_abandoned(stores, session)]
+    sessions = (*session_ids(stores.storage), *left_over(stores.storage))
+    return [session for session in sessions if _is_abandoned(stores, session)]
 
 
 def _is_abandoned(stores: Stores, session: str) -> bool:
@@ -211,8 +213,9 @@ def _is_abandoned(stores: Stores, session: str) -> bool:
     storage = stores.storage
     try:
         head = read_head(storage, session)
-    except SessionNotFoundError:
-        return _is_left_over(stores, session)
+    except SessionNotFoundError:  # only drafts are left of it
+        drafts = storage.list(folder_of(session))
+        return not any(_is_claimed_draft(stores, stored.path) for stored in drafts)
     except VersionedZarrError:
         return False
     if not process_identity.is_known_dead(head.incarnation):
@@ -222,15 +225,6 @@ def _is_abandoned(stores: Stores, session: str) -> bool:
     except SessionNotFoundError:  # it was killed before its first record
         return True
     return not (info.is_alive or info.keys or info.problem is not None)
-
-
-def _is_left_over(stores: Stores, session: str) -> bool:
-    """Whether only drafts are left of a session that was dropped, and nobody writes them."""
-    listed = stores.storage.list(folder_of(session))
-    names = {stored.path.rpartition("/")[2] for stored in listed}
-    return "journal" not in names and not any(
-        _is_claimed_draft(stores, stored.path) for stored in listed
-    )
 
 
 def _is_claimed_draft(stores: Stores, path: str) -> bool:

@@ -166,15 +166,17 @@ def _behind_torn(data: bytes, at: int) -> int | None:
     """
     rest = len(data) - at
     if data[at : at + len(_MAGIC)] != _MAGIC[:rest]:
-        return None
+        is_one_byte = data[at : at + 1] == _MAGIC[:1] and _record_at(data, at + 1, 0) is not None
+        return at + 1 if is_one_byte else None
     wanted = _HEAD.size + _CRC.size
     if rest >= _HEAD.size:
         wanted += _HEAD.unpack_from(data, at)[3]
-    behind = data.find(_MAGIC, at + 1, at + wanted)
+    last = at + wanted - 1 + len(_MAGIC)
+    behind = data.find(_MAGIC, at + 1, last)
     while behind >= 0:
         if _record_at(data, behind, 0) is not None:
             return None if _has_other_length(data[at:behind]) else behind
-        behind = data.find(_MAGIC, behind + 1, at + wanted)
+        behind = data.find(_MAGIC, behind + 1, last)
     return len(data) if rest < wanted and not _has_other_length(data[at:]) else None
 
 
@@ -276,6 +278,13 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         data = bytes(storage.read(path)) if session and "/" not in session else None
     except FileNotFoundError:
         data = None
+    if data is None and session in session_ids(storage):
+        raise CorruptJournalError(
+            f"{path} of {storage.url} is gone, so nobody knows what the session is based on; "
+            f"repo.drop({session!r}) forgets it",
+            session=session,
+            where=path,
+        )
     if data is None:
         raise SessionNotFoundError(
             f"no session {session!r} in {storage.url}; it was committed, dropped, or never wrote",
@@ -302,18 +311,31 @@ def open_journal(storage: Storage, session: str, *, create: bool = False) -> Log
 
 
 def session_ids(storage: Storage) -> list[str]:
-    """The ids of all sessions that have a folder, the oldest first."""
-    paths = [stored.path.split("/") for stored in storage.list(SESSIONS)]
-    return sorted({path[1] for path in paths if len(path) > 2 and path[2] in _FILES})
+    """The ids of all sessions that there are, the oldest first."""
+    return sorted(session for session, names in _folders(storage).items() if names & {*_FILES})
+
+
+def left_over(storage: Storage) -> list[str]:
+    """The ids of sessions of which drafts are left and nothing else: they were dropped."""
+    return sorted(session for session, names in _folders(storage).items() if not names & {*_FILES})
+
+
+def _folders(storage: Storage) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for stored in storage.list(SESSIONS):
+        parts = stored.path.split("/")
+        if len(parts) == 3 and (parts[2] in _FILES or parts[2].endswith(".draft")):
+            found.setdefault(parts[1], set()).add(parts[2])
+    return found
 
 
 def remove_session(storage: Storage, session: str) -> None:
     """Remove the folder of a session, its journal first.
 
-    The journal is gone durably before any value is, so that no loss of power brings back a session
-    whose values are lost.
+    It is gone durably before any value is, so that no loss of power brings back a session whose
+    values are lost.
     """
     folder = folder_of(session)
-    storage.delete(f"{folder}/journal", durable=True)
-    storage.delete(f"{folder}/session.json")
+    storage.delete(f"{folder}/journal")
+    storage.delete(f"{folder}/session.json", durable=True)
     storage.delete_folder(folder)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from versioned_zarr.blocks.store import Block
+from versioned_zarr.errors import CorruptJournalError
 from versioned_zarr.ipld.cid import Cid, from_text
-from versioned_zarr.repository.journal import SessionHead, read_head
+from versioned_zarr.repository.journal import SessionHead, folder_of, read_head
 from versioned_zarr.repository.keeping import SessionInfo, Writing
 from versioned_zarr.repository.publishing import publish_values
 from versioned_zarr.repository.sessions import cut_journal, drop_session, list_sessions
@@ -29,7 +30,15 @@ class JournalKeeper:
         head = read_head(self._stores.storage, session)
         self._stores.blocks.refresh()
         root = self._stores.tree_of(from_text(head.base))
-        return self._working(head, root, exists=True)
+        try:
+            return self._working(head, root, exists=True)
+        except FileNotFoundError as error:
+            raise CorruptJournalError(
+                f"session {session!r} of {self._stores.storage.url!r} has no journal, so nobody "
+                f"knows what it wrote; repo.drop({session!r}) forgets it",
+                session=session,
+                where=folder_of(session),
+            ) from error
 
     def mend(self, session: str) -> str | None:
         """See `Keeper.mend`."""

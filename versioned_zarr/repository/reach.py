@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from versioned_zarr.blocks.partial import PartialStore
-from versioned_zarr.errors import CorruptRefError, NotFoundError, VersionedZarrError
+from versioned_zarr.errors import (
+    CorruptRefError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageError,
+    VersionedZarrError,
+)
 from versioned_zarr.history.refs import KINDS, times_left
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -71,6 +77,9 @@ def _add_session(stores: Stores, session: str, roots: Roots) -> None:
     try:
         records, damage = sound_records(stores.storage, session)
     except FileNotFoundError:
+        return
+    except (ReadOnlyError, StorageError) as error:
+        roots.problems.append(str(error))
         return
     if damage is not None:
         roots.problems.append(str(damage))

@@ -159,6 +159,8 @@ def writes_since_commit(records: list[Record]) -> tuple[str | None, list[Record]
     upto = commits[-1].seen if commits else 0
     writes = (Kind.SET, Kind.DELETE, Kind.CLEAR)
     later = [record for record in records if record.position >= upto and record.kind in writes]
+    forgotten = {record.key: record.position for record in records if record.kind is Kind.FORGET}
+    later = [record for record in later if record.position >= forgotten.get(record.key, 0)]
     return (to_text(commits[-1].cid) if commits else None), later
 
 

@@ -37,6 +37,8 @@ class LocalDraft:
         keep: takes the view of a pack that was published.
     """
 
+    _fd = -1
+
     def __init__(
         self, folder: Path, path: str, fd: int, keep: Callable[[str, memoryview], None]
     ) -> None:
@@ -123,8 +125,8 @@ class LocalDraft:
 
     def close(self) -> None:
         """See `Draft.close`."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     __del__ = close

@@ -104,27 +104,6 @@ def make_folder(folder: Path) -> None:
         sync_folder(each.parent)
 
 
-class Held:
-    """An open file, closed when nobody holds this any more, however that came about.
-
-    Args:
-        fd: the file.
-    """
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def close(self) -> None:
-        """Close the file now."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
-
-
 def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
     """Lock an open file by `flock`; says whether it is held, where `how` has LOCK_NB.
 

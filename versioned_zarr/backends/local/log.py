@@ -18,9 +18,10 @@ from versioned_zarr.backends.local.files import (
 class LocalLog:
     """See `versioned_zarr.storage.Log`: a file opened with O_APPEND."""
 
+    _fd = -1
+
     def __init__(self, path: Path, create: bool) -> None:
         self._path = path
-        self._fd = -1
         with naming_failures(path, is_made=create):
             if create:
                 make_folder(path.parent)
@@ -73,8 +74,8 @@ class LocalLog:
 
     def close(self) -> None:
         """See `Log.close`."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     __del__ = close

@@ -19,12 +19,12 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 from versioned_zarr.backends.local.draft import LocalDraft
 from versioned_zarr.backends.local.files import (
     MAX_PARTS,
-    Held,
     cannot_map,
     lock_file,
     make_folder,
@@ -247,9 +247,8 @@ class LocalStorage:
     def is_claimed(self, path: str) -> bool:
         """See `Storage.is_claimed`: by a shared `flock`, which needs no permission to write."""
         target = self._path(path)
-        with naming_failures(target):
-            file = Held(os.open(target, os.O_RDONLY))
-            return not lock_file(file.fd, target, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with naming_failures(target), FileIO(os.open(target, os.O_RDONLY)) as file:
+            return not lock_file(file.fileno(), target, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def read_draft(self, path: str) -> Draft:
         """See `Storage.read_draft`."""
@@ -261,17 +260,17 @@ class LocalStorage:
         """See `Storage.lock`: `flock` on a file of its own, so it also holds between threads."""
         path = self.folder / "locks" / name
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        # A FileIO is closed when nobody holds it any more, wherever an interrupt may come.
         with naming_failures(path, is_made=True):
             try:
-                file = Held(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+                file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             except FileNotFoundError:
                 make_folder(path.parent)
-                file = Held(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-            is_held = lock_file(file.fd, path, how if wait else how | fcntl.LOCK_NB)
-        try:
+                file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+        with file:
+            with naming_failures(path, is_made=True):
+                is_held = lock_file(file.fileno(), path, how if wait else how | fcntl.LOCK_NB)
             yield is_held
-        finally:
-            file.close()
 
     def _forget(self, path: str) -> None:
         with self._guard:

@@ -1,0 +1,162 @@
+"""In which order things reach the disk: nothing is named that could be lost, nothing lost that is."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from tests.repository.recorder import Recorder, recording
+
+
+def in_order(recorder: Recorder, *steps: tuple[str, str]) -> None:
+    """Each step was done, the one behind the other."""
+    at = 0
+    for what, part in steps:
+        at = recorder.index(what, part, at) + 1
+
+
+def commit(session: vz.Session, key: str, size: int) -> vz.Commit:
+    session.write(key, os.urandom(size))
+    return session.commit("x")
+
+
+@pytest.mark.parametrize("size", [10, 5_000_000])
+def test_a_branch_names_nothing_before_it_is_durable(tmp_path: Path, size: int) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    session = repository.session()
+    with recording(tmp_path / "r.vz") as recorder:
+        commit(session, "a", size)
+    packs = [op.to for op in recorder.ops if op.what == "rename" and op.to.startswith("packs/")]
+    assert packs
+    moved = recorder.index("write", "refs/heads/main.log")
+    for pack in packs:
+        named = recorder.index("rename", pack)
+        source = recorder.ops[named].path
+        written = max(n for n in range(named) if recorder.ops[n].what == "write" and
+                      recorder.ops[n].path == source)  # fmt: skip
+        assert written < recorder.index("sync", source, written) < named
+        assert named < recorder.index("sync", "packs", named) < moved
+    assert recorder.index("sync", "refs/heads/main.log", moved)
+    intent = max(
+        n for n in range(moved) if recorder.ops[n].what == "write" and "journal" in
+        recorder.ops[n].path
+    )  # fmt: skip
+    assert b"\xa7J\x05" in recorder.ops[intent].data
+
+
+def test_a_put_is_whole_and_durable_before_it_has_its_name(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with recording(tmp_path / "r.vz") as recorder:
+        repository.remotes.add("a", tmp_path / "other")
+    written = recorder.index("write", "remotes.json")
+    in_order(
+        recorder,
+        ("write", "remotes.json"),
+        ("sync", recorder.ops[written].path),
+        ("rename", "remotes.json"),
+        ("sync", ""),
+    )
+
+
+def test_a_session_can_be_found_before_a_write_is_acknowledged(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    session = repository.session()
+    with recording(tmp_path / "r.vz") as recorder:
+        session.write("a", b"1")
+    folder = f"sessions/{session.id}"
+    record = recorder.index("write", f"{folder}/journal")
+    head = recorder.index("rename", f"{folder}/session.json")
+    assert recorder.index("sync", recorder.ops[head].path) < head
+    assert head < recorder.index("sync", folder, head) < record
+    assert recorder.index("mkdir", folder) < recorder.index("sync", "sessions") < record
+
+
+def test_new_folders_of_refs_are_durable_up_to_the_root(tmp_path: Path) -> None:
+    with recording(tmp_path / "r.vz") as recorder:
+        repository = vz.create(tmp_path / "r.vz")
+        made = len(recorder.ops)
+        repository.tags.create("v1")
+    for start, kind in ((0, "heads"), (made, "tags")):
+        folder = recorder.index("mkdir", f"refs/{kind}")
+        line = recorder.index("write", f"refs/{kind}/", start)
+        assert recorder.index("sync", "refs", folder) < line
+        assert recorder.index("sync", f"refs/{kind}", line)
+    assert recorder.ops[recorder.index("mkdir", "refs") + 1].what == "sync"
+
+
+@pytest.mark.parametrize("how", ["discard", "drop"])
+def test_a_session_that_goes_goes_journal_first(tmp_path: Path, how: str) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    session = repository.session()
+    session.write("a", b"1" * 400_000)
+    with recording(tmp_path / "r.vz") as recorder:
+        if how == "discard":
+            session.discard()
+        else:
+            repository.drop(session.id)
+    in_order(
+        recorder,
+        ("unlink", "journal"),
+        ("unlink", "session.json"),
+        ("sync", f"sessions/{session.id}"),
+        ("unlink", ".draft"),
+    )
+
+
+def test_gc_forgets_moves_before_it_removes_packs(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    repository.branches.create("dev")
+    commit(repository.session("dev"), "a", 500_000)
+    commit(repository.session("main"), "b", 500_000)
+    repository.branches.delete("dev")
+    repository.branches.move("main", "main~1")
+    with recording(tmp_path / "r.vz") as recorder:
+        assert repository.gc(keep_reflog=timedelta(0)).removed_packs
+    first = recorder.index("unlink", "packs/")
+    assert recorder.index("unlink", "refs/heads/dev.log") < first
+    assert recorder.index("rename", "refs/heads/main.log") < first
+    assert recorder.index("sync", "refs/heads") < first
+
+
+def test_gc_copies_durably_before_it_removes(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    repository.branches.create("dev")
+    session = repository.session("dev")
+    kept = os.urandom(600_000)
+    session.write("keep", kept)
+    commit(session, "drop", 500_000)
+    with repository.session(message="keep") as other:
+        other.write("keep", kept)
+    repository.branches.delete("dev")
+    with recording(tmp_path / "r.vz") as recorder:
+        repository.gc(keep_reflog=timedelta(0))
+    copy = recorder.index("rename", "packs/")
+    assert recorder.index("sync", recorder.ops[copy].path) < copy
+    mixed = recorder.index("unlink", "packs/", copy)
+    assert recorder.index("sync", "packs", copy) < mixed
+    assert bytes(vz.open(repository.url, verify="always").checkout().read("keep")) == kept
+
+
+def test_repack_copies_durably_before_it_removes(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    for number in range(4):
+        commit(repository.session(), str(number), 1000)
+    with recording(tmp_path / "r.vz") as recorder:
+        repository.repack()
+    copies = [n for n, op in enumerate(recorder.ops) if op.what == "rename" and "packs/" in op.to]
+    first = recorder.index("unlink", "packs/")
+    assert max(copies) < recorder.index("sync", "packs", max(copies)) < first
+
+
+def test_a_bundle_is_durable_before_it_has_its_name(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    commit(repository.session(), "a", 1000)
+    (tmp_path / "out").mkdir()
+    with recording(tmp_path / "out") as recorder:
+        repository.export_car("main", tmp_path / "out" / "x.car")
+    named = recorder.index("rename", "x.car")
+    assert recorder.index("sync", recorder.ops[named].path) < named
