@@ -103,7 +103,7 @@ def test_a_commit_of_a_child_is_seen_by_the_parent(repository: vz.Repository) ->
     session = repository.session()
     session.write("a", b"1")
     run(lambda: session.commit("by a child"))
-    assert [commit.message for commit in repository.log()][0] == "by a child"
+    assert next(commit.message for commit in repository.log()) == "by a child"
     session.write("b", b"2")
     session.commit("by the parent")
     assert {"a", "b"} <= set(repository.checkout().keys())

@@ -1,4 +1,4 @@
-"""An exception at any point of a write or a commit leaves the session as it was, or as it was to be.
+"""An exception at any point of a write or a commit leaves the session as it was, or was to be.
 
 A tracer raises at each call, line and return of the package's code in turn; real signals come when
 they like.

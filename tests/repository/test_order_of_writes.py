@@ -1,4 +1,4 @@
-"""In which order things reach the disk: nothing is named that could be lost, nothing lost that is."""
+"""In which order things reach the disk: nothing is named that could be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is damaged in a session is named, stops nothing else, and can be dropped or resumed without."""
+"""What is damaged in a session is named, stops nothing else, and can be dropped."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_a_damaged_session_stops_nothing_but_itself(
     assert (tmp_path / "r.vz" / "sessions" / session).is_dir()
     try:
         resumed = again.resume(session)
-    except vz.CorruptJournalError as error:
-        assert session in str(error)
+    except vz.CorruptJournalError:
+        assert ending != ".draft"
     else:
         for key in resumed.keys("l"):
             assert bytes(resumed.read(key)) == VALUES[key]
@@ -149,7 +149,7 @@ def test_what_another_process_wrote_is_hashed_before_a_commit_names_it(
     joined = vz.Session(repository, repository.working_of(session))
     spoil(file_of(repository, session, ".draft"), value)
     before = list((tmp_path / "r.vz" / "packs").iterdir())
-    with pytest.raises(vz.CorruptBlockError, match="'l/1'.*nothing was committed"):
+    with pytest.raises(vz.CorruptBlockError, match=r"'l/1'.*nothing was committed"):
         joined.commit("x")
     assert list((tmp_path / "r.vz" / "packs").iterdir()) == before
     joined.write("l/1", value)
