@@ -191,7 +191,7 @@ class ConflictError(VersionedZarrError, RuntimeError):
     """Two sides changed the same thing in ways that do not merge; nothing was lost or written.
 
     Attributes:
-        conflicts: one `Conflict` for each key or metadata field in dispute.
+        conflicts: one `Conflict` for each key, metadata field, or array of chunks in dispute.
     """
 
     facts: ClassVar[tuple[str, ...]] = ("conflicts",)

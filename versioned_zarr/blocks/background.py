@@ -25,8 +25,9 @@ class Background:
     def __init__(self, threads: int) -> None:
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
-        self._left = threads
-        self._guard = threading.Lock()
+        self._limit = threads
+        self._guard = threading.RLock()
+        self._threads: list[threading.Thread] = []
         for _ in range(threads):
             weakref.finalize(self, self._queue.put, None).atexit = False
 
@@ -36,11 +37,13 @@ class Background:
         if self._idle.acquire(blocking=False):
             return
         with self._guard:
-            is_wanted = self._left > 0
-            self._left -= is_wanted
-        if is_wanted:
-            arguments = (self._queue, self._idle)
-            threading.Thread(target=_work, args=arguments, daemon=True).start()
+            # Those that live are counted, so that none is lost if this is stopped.
+            self._threads = [each for each in self._threads if each.is_alive()]
+            if len(self._threads) < self._limit:
+                arguments = (self._queue, self._idle)
+                thread = threading.Thread(target=_work, args=arguments, daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
 
 def _work(queue: SimpleQueue[_Work | None], idle: threading.Semaphore) -> None:

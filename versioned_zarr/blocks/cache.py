@@ -7,8 +7,8 @@ written last before the machine went down, and may be torn, is dropped when it i
 
 from __future__ import annotations
 
-import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -30,6 +30,10 @@ _BOOT = "boot"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _WRITTEN_BACK_S = 300
 """What is older has long reached the disk: Linux leaves nothing for longer than half a minute."""
+
+
+class _Holder:
+    pass
 
 
 class BlockCache:
@@ -61,8 +65,7 @@ class BlockCache:
         self._gathering = Gathering(partial(_write, self.packed, limit_bytes))
         self._looked_s = time.monotonic()
         self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
-        self._guard = threading.Lock()
-        self._holders = 0
+        self._holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
 
     @property
     def hash(self) -> HashFunction:
@@ -129,13 +132,13 @@ class BlockCache:
     @contextmanager
     def holding(self) -> Iterator[None]:
         """While held, this process removes nothing, and keeps drafts whatever the limit is."""
-        with self._guard:
-            self._holders += 1
+        # One that an interrupt leaves behind is gone with the code that held it.
+        holder = _Holder()
+        self._holders.add(holder)
         try:
             yield
         finally:
-            with self._guard:
-                self._holders -= 1
+            self._holders.discard(holder)
             self._trim(0)
 
     def size_bytes(self) -> int:

@@ -42,7 +42,7 @@ class Foresight:
     """What was read, what came without being asked for, and what may come next. Thread-safe."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._places: dict[Cid, _Place] = {}
         self._asked_bytes = 0
         self._unread_bytes = 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from versioned_zarr.blocks.store import Block
+from versioned_zarr.blocks.turns import Turn, Turns
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage import Bytes
 
@@ -33,8 +34,8 @@ class Gathering:
         self._keep = keep
         self._blocks: dict[Cid, Bytes] = {}
         self._size_bytes = 0
-        self._guard = threading.Lock()
-        self._keeping = threading.Lock()
+        self._guard = threading.RLock()
+        self._keeping = Turns(1)
         weakref.finalize(self, _keep_rest, self._blocks, keep)
 
     def get(self, cid: Cid) -> memoryview | None:
@@ -54,24 +55,24 @@ class Gathering:
             self._size_bytes += len(data)
             is_full = self._size_bytes >= BATCH_BYTES or len(self._blocks) >= BATCH_BLOCKS
             is_too_full = self._size_bytes >= _MOST_BYTES
-        if not is_full or not self._keeping.acquire(blocking=is_too_full):
+        if not is_full:
             return 0
-        try:
-            return self._keep_all()
-        finally:
-            self._keeping.release()
+        turn = self._keeping.take() if is_too_full else self._keeping.take_at_once()
+        return 0 if turn is None else self._keep_all(turn)
 
     def flush(self) -> int:
         """Keep all blocks; they are found here until they are kept. Gives how many bytes."""
-        with self._keeping:
-            return self._keep_all()
+        return self._keep_all(self._keeping.take())
 
-    def _keep_all(self) -> int:
-        with self._guard:
-            blocks = list(self._blocks.items())
-        if blocks:
-            self._keep(blocks)
-        return self._drop(blocks)
+    def _keep_all(self, turn: Turn) -> int:
+        try:
+            with self._guard:
+                blocks = list(self._blocks.items())
+            if blocks:
+                self._keep(blocks)
+            return self._drop(blocks)
+        finally:
+            turn.end()
 
     def clear(self) -> None:
         """Forget all blocks."""

@@ -161,6 +161,16 @@ class PackDraft:
             else:
                 self._start_writeback()
 
+    def holds(self, offset: int, blocks: Iterable[Block]) -> bool:
+        """Whether what was written at an offset hashes to the names of the blocks; reads it all."""
+        digest = self.hash.digest
+        for cid, data in blocks:
+            start = offset + header_size(len(data))
+            offset = start + len(data)
+            if digest(self.draft.read(start, offset)) != cid[-32:]:
+                return False
+        return True
+
     def _start_writeback(self) -> None:
         """Let the disk work while the next values are hashed, unless it is at work already."""
         if self._writeback is None or not self._writeback.is_alive():

@@ -31,7 +31,7 @@ class Recent:
 
     def clear(self) -> None:
         """Begin anew."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._blocks: OrderedDict[Cid, memoryview] = OrderedDict()
         self._size_bytes = 0
 
@@ -50,6 +50,6 @@ class Recent:
                 return
             self._blocks[cid] = data
             self._size_bytes += len(data)
-            while self._size_bytes > self._limit_bytes:
+            while self._blocks and self._size_bytes > self._limit_bytes:
                 _, dropped = self._blocks.popitem(last=False)
                 self._size_bytes -= len(dropped)

@@ -15,6 +15,7 @@ _LIKE_A_CID = re.compile(
     r"bafy(?:bei|b4i)[a-z2-7]+|bafk(?:rei|r4i|qai)[a-z2-7]+"  # base32, and the beginning of it
     r"|qm[1-9a-z]{44}|z[1-9a-z]{45,}|k[0-9a-z]{50,}|f01[0-9a-f]{60,}",  # version 0, and other bases
 )
+_PLAIN = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
 _LONGEST_FILE_NAME_BYTES = 240
 _NAME_LIMIT_BYTES = 240
 
@@ -90,6 +91,12 @@ def word_before_cid(name: str) -> str:
 def is_ref_name(name: str) -> bool:
     """Whether a ref may be called so."""
     return _reason_against(name) is None
+
+
+def is_plain_file_name(text: str) -> bool:
+    """Whether a ref may be called so, and its file is called just so; told at a glance."""
+    is_plain = _PLAIN.fullmatch(text) is not None
+    return is_plain and len(text) <= _LONGEST_FILE_NAME_BYTES and not text.endswith(".lock")
 
 
 def to_file_path(kind: str, name: str) -> str:

@@ -28,6 +28,7 @@ from versioned_zarr.history.commit import format_time, parse_time
 from versioned_zarr.history.names import (
     check_ref_name,
     from_file_name,
+    is_plain_file_name,
     is_ref_name,
     to_file_name,
     to_file_path,
@@ -41,6 +42,8 @@ KINDS = (HEADS, TAGS, REMOTES)
 TAKEN_BACK = "taken back"
 """How the log begins to say of a move that it undoes the one before, which came to nothing."""
 _TAIL_BYTES = 4096
+_DELETED = b'{"commit":null,'
+"""How the line of a move to nothing begins."""
 _CRC_SIZE = 9  # a space and eight hexadecimal digits
 
 
@@ -252,17 +255,25 @@ class LogRefs:
 
     def _logs(self, kind: str) -> Iterator[tuple[Stored, str]]:
         """The logs of a kind with the names of their refs; what else lies there is others'."""
-        prefix = f"refs/{kind}/"
+        start = len(f"refs/{kind}/")
         for stored in self._storage.list(f"refs/{kind}"):
-            name = from_file_name(stored.path.removeprefix(prefix).removesuffix(".log"))
+            text, ending = stored.path[start:-4], stored.path[-4:]
+            if is_plain_file_name(text) and ending == ".log":
+                yield stored, text
+                continue
+            name = from_file_name(text)
             if _path(kind, name) == stored.path and may_be_ref(kind, name):
                 yield stored, name
 
     def _stands(self, stored: Stored, name: str) -> bool:
-        """Whether a ref exists now."""
-        read = self._storage.read
-        last = _last_of(stored.size, lambda start, end: bytes(read(stored.path, start, end)), name)
-        return last is not None and last.commit is not None
+        """Whether a ref exists now; of its last line only the beginning is looked at."""
+        tail = bytes(self._storage.read(stored.path, max(0, stored.size - _TAIL_BYTES)))
+        lines = _whole_lines(tail, name)
+        if len(lines) < 2 and stored.size > _TAIL_BYTES:
+            lines = _whole_lines(bytes(self._storage.read(stored.path)), name)
+        if lines and not _is_whole(lines[-1]):
+            raise _damaged(lines[-1], name)
+        return bool(lines) and not lines[-1].startswith(_DELETED)
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
         """See `RefStore.swap`: lock, look, append, sync."""

@@ -251,6 +251,8 @@ def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
         is_default = name != "v2"
         separator = _configuration(encoding).get("separator", "/" if is_default else ".")
         prefix = "c" if is_default else ""
+    if not isinstance(separator, str) or not separator:
+        return None
     parts = rest.split(separator)
     if prefix:
         if parts[0] != prefix:

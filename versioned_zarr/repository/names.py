@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar, overload
@@ -25,6 +26,19 @@ MAIN = "main"
 T = TypeVar("T")
 
 
+class _Listed(Iterator[str]):
+    """Names, one after the other."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names, self.left = names, len(names)
+
+    def __next__(self) -> str:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        return self.names[-1 - self.left]
+
+
 class _Names(Mapping[str, Commit]):
     """Refs of one kind. Reads are live: what others do is seen at once."""
 
@@ -33,14 +47,21 @@ class _Names(Mapping[str, Commit]):
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._listed: weakref.ref[_Listed] | None = None
 
     def __getitem__(self, name: str) -> Commit:
         return self._stores.commit(to_text(self._at(name)))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._stores.refs.names(self.kind))
+        listed = _Listed(self._stores.refs.names(self.kind))
+        self._listed = weakref.ref(listed)
+        return listed
 
     def __len__(self) -> int:
+        # `list` asks how many there are once it has what will tell them: no second look for that.
+        listed = None if self._listed is None else self._listed()
+        if listed is not None and listed.left == len(listed.names):
+            return listed.left
         return len(self._stores.refs.names(self.kind))
 
     @overload

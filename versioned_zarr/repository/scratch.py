@@ -13,6 +13,11 @@ _LIMIT_BYTES = 64 << 20
 _BUFFERS = Buffers(_LIMIT_BYTES)
 
 
+def is_large(data: Bytes) -> bool:
+    """Whether a copy takes so much memory that it is better done without one."""
+    return isinstance(data, (bytearray, memoryview)) and len(data) > _LIMIT_BYTES
+
+
 def copy_of(data: Bytes) -> memoryview:
     """The bytes as nobody else can change them.
 
@@ -24,7 +29,7 @@ def copy_of(data: Bytes) -> memoryview:
     if type(data) is bytes:
         return memoryview(data)
     size = len(data)
-    if size <= LEAF_SIZE or size > _LIMIT_BYTES:
+    if size <= LEAF_SIZE or is_large(data):
         return memoryview(bytes(data))
     copy = _BUFFERS.take(size)
     # As numpy copies it, other threads go on meanwhile.

@@ -222,7 +222,7 @@ class Session(faces.Shown):
         changes = []
         for key, now in sorted(working.changed(), key=lambda item: item[0]):
             old = trees.find(root, key)
-            new = None if now is None else Link("", now.cid, now.tsize)
+            new = None if now is None else Link(key, now.cid, now.tsize)
             if (old and old.cid) != (new and new.cid):
                 changes.append(KeyChange(key, old, new))
         stores = self.repository.stores
@@ -234,7 +234,22 @@ class Session(faces.Shown):
             read_new=lambda key: None if (value := self.get(key)) is None else bytes(value),
             old_name=self.working.state.base,
             new_name=f"session {self.id}",
+            size=self._size_of_link,
+            read_range=self._read_link,
         )
+
+    def _size_of_link(self, link: Link) -> int:
+        found = self._pending_of(link)
+        return self.repository.stores.trees.size(link) if found is None else found.size
+
+    def _read_link(self, link: Link, start: int, end: int) -> memoryview:
+        """A range of a value that is in the base, or that the session wrote."""
+        found = self._pending_of(link)
+        return self.working.read_found(link if found is None else found, start, end)
+
+    def _pending_of(self, link: Link) -> Pending | None:
+        entry = self.working.state.entries.get(link.name)
+        return entry if entry is not None and entry.cid == link.cid else None
 
     def commit(
         self,

@@ -40,7 +40,7 @@ from versioned_zarr.repository.journal import (
 )
 from versioned_zarr.repository.keeping import check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
-from versioned_zarr.repository.scratch import copy_of
+from versioned_zarr.repository.scratch import copy_of, is_large
 from versioned_zarr.storage import Bytes, Log, Storage
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
@@ -185,6 +185,7 @@ class Working:
         Args:
             key: a Zarr key.
             data: the value; copied before it is hashed, since zarr passes views of users' arrays.
+                A large one is hashed again as it was written instead.
             known: the position up to which the caller knows all that others have written; None
                 if it knows what this process knows.
             only_new: leave the key as it is if it holds a value.
@@ -195,7 +196,8 @@ class Working:
             StorageError: the value could not be stored; the session is as it was.
         """
         check_key(key)
-        file = unixfs.build_file(copy_of(data), self.blocks.hash)
+        is_copied = not is_large(data)
+        file = unixfs.build_file(copy_of(data) if is_copied else data, self.blocks.hash)
         try:
             with self._lock:
                 self._begin_write()
@@ -211,6 +213,11 @@ class Working:
                     return
                 self._writers.add(threading.get_ident())
             draft.write(offset, file.blocks)
+            if not is_copied and not draft.holds(offset, file.blocks):
+                # Somebody changed it meanwhile: what was hashed is not what was written.
+                draft.has_failed = True
+                self.write(key, bytes(data), known, only_new=only_new)
+                return
             with self._lock:
                 self._check()
                 self._set(key, file, number, offset, known)

@@ -159,11 +159,12 @@ class LocalStorage:
                     entries = list(os.scandir(folder))
                 except FileNotFoundError:
                     continue
+                start = f"{name}/" if name else ""
                 for entry in entries:
-                    path = f"{name}/{entry.name}" if name else entry.name
+                    path = start + entry.name
                     if entry.is_dir(follow_symlinks=False):
                         folders.append((path, folder / entry.name))
-                    elif not entry.name.startswith("."):
+                    elif entry.name[0] != ".":
                         with contextlib.suppress(FileNotFoundError):
                             status = entry.stat()
                             found.append(Stored(path, status.st_size, status.st_mtime))
