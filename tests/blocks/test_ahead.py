@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -192,3 +193,34 @@ def test_a_child_does_not_wait_for_what_the_parent_fetches() -> None:
     afar.is_open.set()
     other.join(10)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_waits_for_nothing_that_is_under_way_in_its_parent() -> None:
+    afar = Afar(folders=1, values=1, size_bytes=WHOLE_BYTES)
+    (leaf,) = afar.folders[0][1]
+    is_asked, may_come = threading.Event(), threading.Event()
+    fetch = afar.fetch
+
+    def slow_fetch(cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
+        is_asked.set()
+        may_come.wait()
+        fetch(cid, size_bytes, came)
+
+    afar.ahead._fetch_one = slow_fetch
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(afar.ahead.get, leaf)
+        assert is_asked.wait(10)
+
+        def read() -> None:
+            may_come.set()
+            assert afar.ahead.get(leaf) == afar.blocks[leaf]
+
+        child = multiprocessing.get_context("fork").Process(target=read)
+        child.start()
+        child.join(30)
+        if child.exitcode is None:
+            child.kill()
+        may_come.set()
+        assert waiting.result(10) == afar.blocks[leaf]
+    assert child.exitcode == 0

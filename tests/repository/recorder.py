@@ -53,6 +53,13 @@ class Recorder:
                 return number
         raise AssertionError(f"no {what} of {part!r} in {self.shown(start)}")
 
+    def synced(self, path: str, start: int) -> int:
+        """Where just this file or folder was first synced, from `start` on."""
+        for number in range(start, len(self.ops)):
+            if (self.ops[number].what, self.ops[number].path) == ("sync", path):
+                return number
+        raise AssertionError(f"no sync of {path!r} in {self.shown(start)}")
+
     def shown(self, start: int = 0) -> list[str]:
         """What was done, for people."""
         return [f"{op.what} {op.path} {op.to}".strip() for op in self.ops[start:]]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 import versioned_zarr as vz
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.blocks.recent import Recent
 from versioned_zarr.errors import ConflictError
+from versioned_zarr.interfaces import shared_session
+from versioned_zarr.interfaces.shared_session import SharedSession
+from versioned_zarr.ipld.cid import hash_function
 
 FORK = multiprocessing.get_context("fork")
 
@@ -22,8 +29,35 @@ def run(*acts: Callable[[], object]) -> None:
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
             child = FORK.Process(target=act)
             child.start()
-        child.join()
-        assert child.exitcode == 0
+        ended(child)
+
+
+def ended(child: multiprocessing.process.BaseProcess) -> None:
+    """A child has ended well; one that hangs is no more."""
+    child.join(60)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
+
+
+@contextmanager
+def held(lock: AbstractContextManager[object]) -> Iterator[None]:
+    """Another thread holds a lock, and does not live on in a forked child."""
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            may_go.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_held.wait(60)
+    try:
+        yield
+    finally:
+        may_go.set()
+        thread.join()
 
 
 @pytest.fixture
@@ -93,8 +127,7 @@ def test_a_commit_of_the_parent_ends_no_childs_session(repository: vz.Repository
     assert ready.wait(30)
     session.commit("one")
     go.set()
-    process.join()
-    assert process.exitcode == 0
+    ended(process)
     session.commit("two")
     assert {"a", "b"} <= set(repository.checkout().keys())
 
@@ -114,3 +147,90 @@ def test_a_fork_under_a_held_lock_does_not_hang_the_child(repository: vz.Reposit
     with session.working.frozen():
         run(lambda: session.write("a", b"1"))
     assert bytes(session.read("a")) == b"1"
+
+
+def test_a_child_waits_for_no_thread_that_only_its_parent_has(repository: vz.Repository) -> None:
+    session = repository.session()
+    session.write("large", b"l" * 200_000)
+    with held(session.working._lock), held(session.working.drafts._lock):
+        run(
+            lambda: session.write("a", bytes(session.read("large"))),
+            lambda: session.write("b", b"2"),
+        )
+    assert bytes(session.read("a")) == b"l" * 200_000
+    session.commit("x")
+    assert {"a", "b", "large", "n"} == set(repository.checkout().keys())
+
+
+def test_a_child_writes_although_its_parent_was_writing(repository: vz.Repository) -> None:
+    """The parent's writes under way are no writes of the child, whose commit waits for its own."""
+    session = repository.session()
+    session.write("a", b"1")
+    with held(session.working._lock):
+        session.working._writers.add(threading.main_thread().ident or 0)
+        run(lambda: session.commit("by a child"))
+    session.working._writers.clear()
+    assert bytes(repository.checkout().read("a")) == b"1"
+
+
+def test_a_child_reads_files_although_a_thread_of_its_parent_did(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("a", [b"1"])
+
+    def read() -> None:
+        assert storage.view("a") == b"1"
+        storage.delete("a")
+
+    with held(storage._guard):
+        run(read)
+    with pytest.raises(FileNotFoundError):
+        storage.read("a")
+
+
+def test_a_child_keeps_blocks_although_a_thread_of_its_parent_did() -> None:
+    recent, cid = Recent(1000), hash_function("sha2-256").raw(b"1")
+
+    def use() -> None:
+        recent.add(cid, memoryview(b"1"))
+        assert recent.get(cid) == b"1"
+
+    with held(recent._guard):
+        run(use)
+    assert recent.get(cid) is None
+
+
+def test_a_child_opens_a_shared_session_although_its_parent_was_opening_one(
+    repository: vz.Repository,
+) -> None:
+    shared = SharedSession(repository, "main")
+
+    def write() -> None:
+        shared.to_write().write("a", b"1")
+        shared.commit("by a child")
+
+    with held(shared_session._GUARD):
+        run(write)
+    assert bytes(repository.checkout().read("a")) == b"1"
+
+
+def test_a_shared_session_stays_for_a_child_when_it_was_committed(
+    repository: vz.Repository,
+) -> None:
+    shared = SharedSession(repository, "main")
+    shared.to_write().write("a", b"1")
+    go = FORK.Event()
+
+    def child() -> None:
+        go.wait(60)
+        shared.to_write().write("b", b"2")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = FORK.Process(target=child)
+        process.start()
+    shared.commit("one")
+    go.set()
+    ended(process)
+    shared.commit("two")
+    assert {"a", "b"} <= set(repository.checkout().keys())
+    shared.end(None)
