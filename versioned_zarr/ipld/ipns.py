@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
 from versioned_zarr.errors import CorruptBlockError, CorruptError, InvalidUrlError
 from versioned_zarr.ipld.dag_pb import read_fields
@@ -100,14 +100,19 @@ def _read_data(data: bytes) -> Record:
     if isinstance(document, dict) and end == len(data):
         sequence, kind = document.get("Sequence"), document.get("ValidityType")
         value, validity = document.get("Value"), document.get("Validity")
-        if isinstance(sequence, int) and isinstance(value, bytes) and isinstance(validity, bytes):
+        if _is_number(sequence) and isinstance(value, bytes) and isinstance(validity, bytes):
             try:
                 until = datetime.fromisoformat(validity.decode("ascii"))
-                if kind == 0 and until.tzinfo is not None:
+                if _is_number(kind) and kind == 0 and until.tzinfo is not None:
                     return Record(sequence, until.astimezone(UTC), value.decode())
             except ValueError:
                 pass
     raise CorruptError("an IPNS record without the fields that it must have")
+
+
+def _is_number(item: _Cbor) -> TypeGuard[int]:
+    """Whether an item is a number of zero or more; true and false, ints in Python, are none."""
+    return isinstance(item, int) and not isinstance(item, bool) and item >= 0
 
 
 def _read_cbor(data: bytes, at: int, depth: int) -> tuple[_Cbor, int]:
