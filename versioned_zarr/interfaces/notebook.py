@@ -74,9 +74,7 @@ def repository_html(repository: Repository) -> str:
 
 
 def _commit_of(repository: Repository, cid: str) -> Commit:
-    commit = repository.checkout(cid).commit
-    assert commit is not None  # a branch stands at it, or a commit names it as its parent
-    return commit
+    return next(repository.log(cid))
 
 
 def commit_html(commit: Commit) -> str:

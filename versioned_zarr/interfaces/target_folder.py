@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Self
 
+from versioned_zarr import process_identity
 from versioned_zarr.errors import AlreadyExistsError, StorageFullError
 
 _TEMPORARY: Final = ".vz-export-"
-"""How files begin that are not whole; the number of the process that writes them follows."""
+"""How files begin that are not whole; what tells the process that writes them follows."""
 _IS_LINK: Final = "an export writes through no symbolic link; remove it, or choose another folder"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -95,7 +96,8 @@ class TargetFolder:
             AlreadyExistsError: a symbolic link lies on the way.
             OSError: it cannot be written.
         """
-        temporary = f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
+        writer = process_identity.current().replace(":", "-")
+        temporary = f"{_TEMPORARY}{writer}-{secrets.token_hex(8)}"
         with self._above(path, make=True) as (folder, name):
             try:
                 file = os.open(temporary, _WRITE, 0o666, dir_fd=folder)
@@ -169,9 +171,17 @@ def _open_folder(name: str, above: int, *, make: bool) -> int:
 
 def _remove_if_left(name: str, folder: int) -> None:
     """Remove a file that an export was writing when it was killed."""
-    try:
-        os.kill(int(name.split("-")[2]), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+    writer = name.removeprefix(_TEMPORARY).rpartition("-")[0]
+    if process_identity.is_known_dead(writer.replace("-", ":")) or _has_no_process(writer):
         os.unlink(name, dir_fd=folder)
-    except OSError:  # it lives, and is another user's
-        pass
+
+
+def _has_no_process(number: str) -> bool:
+    """Whether a number, which is all that early versions wrote, is that of no process."""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, OSError):
+        return False
+    return False

@@ -59,6 +59,12 @@ def resolve(stores: Stores, ref: str) -> Version:
         InvalidRefError: the text cannot be read.
         RefNotFoundError: nothing answers to it.
     """
+    found = _tree_or_commit(stores, ref)
+    return Version(cids.from_text(found.tree), found) if isinstance(found, Commit) else found
+
+
+def _tree_or_commit(stores: Stores, ref: str) -> Version | Commit:
+    """A bare tree, or a commit, of whose tree nothing is asked."""
     if not ref or not isinstance(ref, str):
         raise InvalidRefError(f"a ref must be text such as 'main', not {ref!r}", ref=str(ref))
     name, steps = _split(ref)
@@ -74,7 +80,7 @@ def resolve(stores: Stores, ref: str) -> Version:
         commit = _named(stores, name, ref)
     for step in steps:
         commit = _follow(stores, commit, step, ref)
-    return Version(cids.from_text(commit.tree), commit)
+    return commit
 
 
 def resolve_commit(stores: Stores, ref: str) -> Commit:
@@ -84,10 +90,10 @@ def resolve_commit(stores: Stores, ref: str) -> Commit:
         InvalidRefError: the text cannot be read, or names a tree that no commit was asked for.
         RefNotFoundError: nothing answers to it.
     """
-    commit = resolve(stores, ref).commit
-    if commit is None:
-        raise InvalidRefError(f"{ref!r} is a tree; a commit, branch or tag is needed here", ref=ref)
-    return commit
+    found = _tree_or_commit(stores, ref)
+    if isinstance(found, Commit):
+        return found
+    raise InvalidRefError(f"{ref!r} is a tree; a commit, branch or tag is needed here", ref=ref)
 
 
 def compared(

@@ -12,7 +12,12 @@ from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import SessionName
 from versioned_zarr.backends.lakefs.objects import Stat
-from versioned_zarr.errors import CorruptBlockError, RefNotFoundError, StorageError
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    CorruptBlockError,
+    RefNotFoundError,
+    StorageError,
+)
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
@@ -42,7 +47,10 @@ class SessionBranch:
     def make(self, base: str) -> str:
         """Make the branch at a commit of ours: one request, two where the session has a purpose."""
         name = str(SessionName(self._head))
-        self._client.make_own_branch(name, self._id_of(base))
+        with suppress(
+            AlreadyExistsError
+        ):  # by this session: its answer was lost, or it was stopped
+            self._client.make_own_branch(name, self._id_of(base))
         if self._head.purpose:
             metadata = {records.WORK: self._head.id, records.PURPOSE: self._head.purpose}
             self._client.commit(name, "Begin a session", metadata, allow_empty=True)

@@ -23,6 +23,7 @@ from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import (
     InvalidKeyError,
     KeyNotFoundError,
+    VersionedZarrError,
 )
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
@@ -76,8 +77,9 @@ class BranchWriting:
         self.writer = secrets.randbits(32)
 
     def before_fork(self) -> None:
-        """See `Writing`: the branch of a session has to be there for both."""
-        self._is_shared = True
+        """See `Writing`: the session's branch has to be there for both."""
+        with suppress(VersionedZarrError):  # who writes next is told
+            self.share()
 
     def after_fork(self) -> None:
         """See `Writing`: the child and the parent share the session from now on."""
