@@ -34,7 +34,7 @@ def run(*acts: Callable[[], object]) -> None:
 
 def ended(child: multiprocessing.process.BaseProcess) -> None:
     """A child has ended well; one that hangs is no more."""
-    child.join(60)
+    child.join(30)
     if child.exitcode is None:
         child.kill()
     assert child.exitcode == 0

@@ -14,6 +14,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.ipld import Cid, Link, dag_pb, unixfs
 from versioned_zarr.ipld.cid import to_text
+from versioned_zarr.ipld.dag_pb import varint
 from versioned_zarr.tree import Trees
 
 MODEL = {
@@ -238,6 +239,45 @@ def test_a_shard_must_be_one_and_lie_at_most_eight_deep(blocks):
         below = store(blocks, shard([("00", below)], 1))
     with pytest.raises(CorruptBlockError, match="too deep"):
         trees.list_dir(below)
+
+
+def wide_shard(fanout, links, bitfield):
+    """A shard of another width than the profile's."""
+    bits = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
+    field = b"\x12" + varint(len(bits)) + bits
+    return dag_pb.encode(
+        [Link(name, cid, 0) for name, cid in links],
+        b"\x08\x05" + field + b"\x28\x22\x30" + varint(fanout),
+    )
+
+
+@pytest.mark.parametrize("fanout", [2, 8, 16, 32, 1024])
+def test_a_slot_beyond_the_fanout_or_written_otherwise_is_refused(blocks, fanout):
+    trees = Trees(blocks, SHA2)
+    digits = len(f"{fanout - 1:X}")
+    last = f"{fanout - 1:0{digits}X}"
+    sound = store(blocks, wide_shard(fanout, [(f"{last}x", LEAF)], 1 << (fanout - 1)))
+    assert trees.list_dir(sound) == ["x"]
+    wrong = [("g" * digits, 1), ("-" * digits, 1), ("0" * (digits - 1), 1)]
+    if last.lower() != last:
+        wrong.append((last.lower(), 1 << (fanout - 1)))
+    beyond = f"{fanout:0{digits}X}"
+    if len(beyond) == digits:
+        wrong.append((beyond, 1 << fanout))
+    for slot, bitfield in wrong:
+        name = f"{slot}x" if len(slot) == digits else slot
+        with pytest.raises(CorruptBlockError):
+            trees.list_dir(store(blocks, wide_shard(fanout, [(name, LEAF)], bitfield)))
+    for bitfield in (0, 1, 3 << (fanout - 2)):
+        if bitfield != 1 << (fanout - 1):
+            with pytest.raises(CorruptBlockError, match="bitfield"):
+                trees.list_dir(store(blocks, wide_shard(fanout, [(f"{last}x", LEAF)], bitfield)))
+
+
+@pytest.mark.parametrize("fanout", [0, 1, 3, 100, 1 << 17])
+def test_a_hamt_of_no_width_is_refused(blocks, fanout):
+    with pytest.raises(CorruptBlockError, match="no power of two"):
+        Trees(blocks, SHA2).list_dir(store(blocks, wide_shard(fanout, [("0x", LEAF)], 1)))
 
 
 def test_a_tree_deeper_than_any_key_is_refused(blocks):
