@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import difflib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -247,22 +249,26 @@ def run_tests(root: Path, tests: Sequence[str], limit_s: float) -> Verdict:
     )
     paths = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     started = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=root,
-        env={**os.environ, **paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
-        return Verdict(is_killed=True, said="too long", took_s=limit_s)
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env={**os.environ, **paths},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return Verdict(is_killed=True, said="too long", took_s=limit_s)
+        finally:
+            # Children that hang, too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        said = output.read()
     lines = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
     last = [*lines, *said.splitlines()[-1:]][0]
     return Verdict(process.returncode != 0, last, time.monotonic() - started)
@@ -279,15 +285,15 @@ def copy_to(root: Path) -> None:
             shutil.copy(source, root / name)
 
 
-def attempt(mutant: Mutant, limit_s: float) -> tuple[Verdict, list[str]]:
+def attempt(mutant: Mutant, limit_s: float, *, all_tests: bool) -> tuple[Verdict, list[str]]:
     """Make a change in a copy of its own and run the tests there."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         root = Path(folder)
         copy_to(root)
         diff = mutant.apply(root)
         verdict = run_tests(root, tests_of(mutant, root), limit_s)
-        if not verdict.is_killed:
-            verdict = run_tests(root, ALL, limit_s)
+        if all_tests and not verdict.is_killed:
+            verdict = run_tests(root, ALL, 4 * limit_s)
         return verdict, diff
 
 
@@ -308,6 +314,7 @@ def main() -> int:
     parser.add_argument("--folder", choices=TESTS, action="append", help="only in this one")
     parser.add_argument("--limit", type=float, default=300, help="seconds for the tests of one")
     parser.add_argument("--only", help="only those of the sample whose place holds this text")
+    parser.add_argument("--all", action="store_true", help="what survives faces all quick tests")
     parser.add_argument("--list", action="store_true", help="only show the sample")
     parser.add_argument("--unchecked", action="store_true", help="do not run unchanged code first")
     options = parser.parse_args()
@@ -324,7 +331,7 @@ def main() -> int:
         raise SystemExit("the tests fail where nothing is changed: mend that first")
     survivors = 0
     for mutant in sample:
-        verdict, diff = attempt(mutant, options.limit)
+        verdict, diff = attempt(mutant, options.limit, all_tests=options.all)
         survivors += not verdict.is_killed
         word = "killed" if verdict.is_killed else "SURVIVED"
         print(f"{word} {mutant} ({verdict.took_s:.0f} s): {verdict.said}", flush=True)
