@@ -4,7 +4,7 @@ Knows which changes there are and which tests are likely to see one. Each is mad
 in the checkout. A change that no test sees (it survives) either means nothing, or is a fact that no
 test states yet. The sample is drawn by a seed, so that others can draw the same.
 
-    python tools/mutants.py --seed 7 --count 60        try so many
+    python tools/mutants.py --seed 7 --count 60                    try so many
     python tools/mutants.py --seed 7 --count 60 --only refs.py     those of them in one module
 """
 
@@ -214,11 +214,11 @@ def is_text(node: ast.expr) -> bool:
     )
 
 
-def mutants(folders: Sequence[str]) -> Iterator[Mutant]:
+def mutants(root: Path, folders: Sequence[str]) -> Iterator[Mutant]:
     """All changes that there are, in the order of files."""
     for folder in folders:
-        for file in sorted((ROOT / PACKAGE / folder).glob("*.py")):
-            finder = Finder(file.relative_to(ROOT), file.read_bytes())
+        for file in sorted((root / PACKAGE / folder).glob("*.py")):
+            finder = Finder(file.relative_to(root), file.read_bytes())
             finder.visit(ast.parse(file.read_bytes()))
             yield from finder.found
 
@@ -274,10 +274,10 @@ def run_tests(root: Path, tests: Sequence[str], limit_s: float) -> Verdict:
     return Verdict(process.returncode != 0, last, time.monotonic() - started)
 
 
-def copy_to(root: Path) -> None:
+def copy(there: Path, root: Path) -> None:
     """Copy what the tests need."""
     for name in COPIED:
-        source = ROOT / name
+        source = there / name
         if source.is_dir():
             skipped = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, root / name, ignore=skipped, dirs_exist_ok=True)
@@ -285,25 +285,18 @@ def copy_to(root: Path) -> None:
             shutil.copy(source, root / name)
 
 
-def attempt(mutant: Mutant, limit_s: float, *, all_tests: bool) -> tuple[Verdict, list[str]]:
+def attempt(
+    mutant: Mutant, there: Path, limit_s: float, *, all_tests: bool
+) -> tuple[Verdict, list[str]]:
     """Make a change in a copy of its own and run the tests there."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         root = Path(folder)
-        copy_to(root)
+        copy(there, root)
         diff = mutant.apply(root)
         verdict = run_tests(root, tests_of(mutant, root), limit_s)
         if all_tests and not verdict.is_killed:
             verdict = run_tests(root, ALL, 4 * limit_s)
         return verdict, diff
-
-
-def is_sound(limit_s: float) -> bool:
-    """Whether the tests pass where nothing is changed; else they would say nothing."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        copy_to(Path(folder))
-        verdict = run_tests(Path(folder), ALL, limit_s)
-    print(f"unchanged: {verdict.said} ({verdict.took_s:.0f} s)", flush=True)
-    return not verdict.is_killed
 
 
 def main() -> int:
@@ -318,20 +311,30 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="only show the sample")
     parser.add_argument("--unchecked", action="store_true", help="do not run unchanged code first")
     options = parser.parse_args()
-    folders = options.folder or list(TESTS)
-    there = list(mutants(folders))
+    # What is tried is the code as it is now, whoever goes on working at it meanwhile.
+    with tempfile.TemporaryDirectory(prefix="unchanged-") as folder:
+        copy(ROOT, Path(folder))
+        return attempt_all(Path(folder), options)
+
+
+def attempt_all(there: Path, options: argparse.Namespace) -> int:
+    """Try the sample that was asked for; gives the exit code."""
+    found = list(mutants(there, options.folder or list(TESTS)))
     chance = random.Random(options.seed)  # noqa: S311 - nobody is to be surprised
-    sample = chance.sample(there, min(options.count, len(there)))
+    sample = chance.sample(found, min(options.count, len(found)))
     sample = [mutant for mutant in sample if (options.only or "") in str(mutant)]
-    print(f"{len(sample)} of {len(there)} changes, seed {options.seed}", flush=True)
+    print(f"{len(sample)} of {len(found)} changes, seed {options.seed}", flush=True)
     if options.list:
         print(*sample, sep="\n")
         return 0
-    if not options.unchecked and not is_sound(4 * options.limit):
-        raise SystemExit("the tests fail where nothing is changed: mend that first")
+    if not options.unchecked:
+        verdict = run_tests(there, ALL, 4 * options.limit)
+        print(f"unchanged: {verdict.said} ({verdict.took_s:.0f} s)", flush=True)
+        if verdict.is_killed:
+            raise SystemExit("the tests fail where nothing is changed: mend that first")
     survivors = 0
     for mutant in sample:
-        verdict, diff = attempt(mutant, options.limit, all_tests=options.all)
+        verdict, diff = attempt(mutant, there, options.limit, all_tests=options.all)
         survivors += not verdict.is_killed
         word = "killed" if verdict.is_killed else "SURVIVED"
         print(f"{word} {mutant} ({verdict.took_s:.0f} s): {verdict.said}", flush=True)
