@@ -31,17 +31,20 @@ import environments
 ROOT = environments.ROOT
 PACKAGE = "versioned_zarr"
 COPIED = (PACKAGE, "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
-# Each folder with the tests that are likely to see what changes in it, the likeliest first.
-TESTS = {
-    "backends/local": ("tests/backends/test_contracts.py", "tests/blocks", "tests/repository"),
-    "blocks": ("tests/blocks", "tests/backends/test_contracts.py", "tests/repository"),
-    "history": ("tests/history", "tests/backends/test_contracts.py", "tests/repository"),
-    "ipld": ("tests/ipld", "tests/tree", "tests/docs/test_design_pages.py", "tests/repository"),
-    "tree": ("tests/tree", "tests/properties", "tests/repository"),
-    "repository": ("tests/repository", "tests/backends/test_contracts.py", "tests/properties"),
+# Each folder with the tests that are near to it; then come those of the whole engine, then all.
+CONTRACTS = "tests/backends/test_contracts.py"
+NEAR = {
+    "backends/local": (CONTRACTS, "tests/repository/test_order_of_writes.py"),
+    "blocks": ("tests/blocks", CONTRACTS),
+    "history": ("tests/history", CONTRACTS),
+    "ipld": ("tests/ipld", "tests/tree", "tests/docs/test_design_pages.py"),
+    "tree": ("tests/tree",),
+    "repository": (CONTRACTS,),
 }
+ENGINE = ("tests/repository", "tests/properties", "tests/history", "tests/blocks")
 ALL = ("tests", "--ignore=tests/compat", "--ignore=tests/servers")
-FEWER = ("-m", "not slow and not compat")
+FEWER = ("-m", "not slow and not compat and not torture")
+CIRCLES = "what survives faces: 1, the tests near to it; 2, those of the engine; 3, all quick ones"
 UNSEEN = frozenset({"__repr__", "_repr_html_"})
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
@@ -224,12 +227,10 @@ def mutants(root: Path, folders: Sequence[str]) -> Iterator[Mutant]:
 
 
 def tests_of(mutant: Mutant, root: Path) -> list[str]:
-    """The tests that are likely to see a change, those that are called as the module first."""
+    """The tests that are near to a change, those that are called as the module first."""
     folder = mutant.path.parent.relative_to(PACKAGE).as_posix()
-    likely = TESTS[folder]
-    stem = mutant.path.stem
-    named = sorted((root / "tests").glob(f"*/test_{stem}*.py"))
-    return [*(str(file.relative_to(root)) for file in named), *likely]
+    named = sorted((root / "tests").glob(f"*/test_{mutant.path.stem}*.py"))
+    return [*(str(file.relative_to(root)) for file in named), *NEAR[folder]]
 
 
 @dataclass(frozen=True)
@@ -285,17 +286,16 @@ def copy(there: Path, root: Path) -> None:
             shutil.copy(source, root / name)
 
 
-def attempt(
-    mutant: Mutant, there: Path, limit_s: float, *, all_tests: bool
-) -> tuple[Verdict, list[str]]:
-    """Make a change in a copy of its own and run the tests there."""
+def attempt(mutant: Mutant, there: Path, limit_s: float, circles: int) -> tuple[Verdict, list[str]]:
+    """Make a change in a copy of its own and run the tests there, the near ones first."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         root = Path(folder)
         copy(there, root)
         diff = mutant.apply(root)
         verdict = run_tests(root, tests_of(mutant, root), limit_s)
-        if all_tests and not verdict.is_killed:
-            verdict = run_tests(root, ALL, 4 * limit_s)
+        for tests in (ENGINE, ALL)[: circles - 1]:
+            if not verdict.is_killed:
+                verdict = run_tests(root, tests, 4 * limit_s)
         return verdict, diff
 
 
@@ -304,10 +304,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="see whether the tests see small changes")
     parser.add_argument("--seed", type=int, default=0, help="draws the sample")
     parser.add_argument("--count", type=int, default=60, help="how many changes to try")
-    parser.add_argument("--folder", choices=TESTS, action="append", help="only in this one")
+    parser.add_argument("--folder", choices=NEAR, action="append", help="only in this one")
     parser.add_argument("--limit", type=float, default=300, help="seconds for the tests of one")
     parser.add_argument("--only", help="only those of the sample whose place holds this text")
-    parser.add_argument("--all", action="store_true", help="what survives faces all quick tests")
+    parser.add_argument("--circles", type=int, choices=(1, 2, 3), default=3, help=CIRCLES)
     parser.add_argument("--list", action="store_true", help="only show the sample")
     parser.add_argument("--unchecked", action="store_true", help="do not run unchanged code first")
     options = parser.parse_args()
@@ -319,7 +319,7 @@ def main() -> int:
 
 def attempt_all(there: Path, options: argparse.Namespace) -> int:
     """Try the sample that was asked for; gives the exit code."""
-    found = list(mutants(there, options.folder or list(TESTS)))
+    found = list(mutants(there, options.folder or list(NEAR)))
     chance = random.Random(options.seed)  # noqa: S311 - nobody is to be surprised
     sample = chance.sample(found, min(options.count, len(found)))
     sample = [mutant for mutant in sample if (options.only or "") in str(mutant)]
@@ -334,7 +334,7 @@ def attempt_all(there: Path, options: argparse.Namespace) -> int:
             raise SystemExit("the tests fail where nothing is changed: mend that first")
     survivors = 0
     for mutant in sample:
-        verdict, diff = attempt(mutant, there, options.limit, all_tests=options.all)
+        verdict, diff = attempt(mutant, there, options.limit, options.circles)
         survivors += not verdict.is_killed
         word = "killed" if verdict.is_killed else "SURVIVED"
         print(f"{word} {mutant} ({verdict.took_s:.0f} s): {verdict.said}", flush=True)

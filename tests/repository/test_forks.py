@@ -200,9 +200,10 @@ def test_a_child_keeps_blocks_although_a_thread_of_its_parent_did() -> None:
 
 
 def test_a_child_opens_a_shared_session_although_its_parent_was_opening_one(
-    repository: vz.Repository,
+    repository: vz.Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = SharedSession(repository, "main")
+    monkeypatch.setattr(shared_session, "_OPEN", set())  # a fork waits to hand those on
 
     def write() -> None:
         shared.to_write().write("a", b"1")
