@@ -171,3 +171,31 @@ def test_a_damaged_head_is_told_or_names_another_root() -> None:
             else:
                 assert end == 200
         assert told >= FIRST_SECTION - CID_SIZE
+
+
+class Counting(MemoryStorage):
+    """Counts how often it is looked at, once for what is read side by side."""
+
+    def __init__(self) -> None:
+        super().__init__(str(uuid.uuid4()))
+        self.looks = 0
+
+    def view(self, path: str) -> memoryview:
+        self.looks += 1
+        return super().view(path)
+
+
+@pytest.mark.parametrize("last", [0, 1, 999, 1000])
+def test_blocks_side_by_side_are_read_at_once(last: int) -> None:
+    storage = Counting()
+    store = PackedStore(storage, HASH, verify=False)
+    blocks = blocks_of((1000,) * 20 + ((last,) if last else ()))
+    store.put(blocks, blocks[0][0])
+    apart = blocks_of((1000,) * 3)[::-1]
+    joined = b"".join(data for _, data in blocks)
+    store.get(blocks[0][0])
+    storage.looks = 0
+    assert store.get_joined([cid for cid, _ in blocks], len(joined)) == joined
+    assert storage.looks == 1
+    joined = b"".join(data for _, data in apart)
+    assert store.get_joined([cid for cid, _ in apart], len(joined)) == joined
