@@ -8,25 +8,32 @@ copy.
 
 from __future__ import annotations
 
-import errno
 import functools
+import io
 import selectors
+import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import httpx
 
+from versioned_zarr.backends.content_coding import Decode, taken_off
+from versioned_zarr.backends.exchange_time import Clock, Received, send_bytes, send_file
 from versioned_zarr.backends.transfer_coding import PIECE_BYTES, Receive, without_coding
+from versioned_zarr.blocks.turns import Turn, Turns
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.storage import FilePart
 
 _LONGEST_LABEL = 63
 _LONGEST_TIMEOUT_S = 1_000_000
 """What the system's own clocks for waiting can hold."""
+_OF_CODED: Final = ("content-encoding", "content-length")
+"""What is no longer true of a body once its coding is taken off."""
 
 
 class _Origin(NamedTuple):
@@ -35,80 +42,101 @@ class _Origin(NamedTuple):
     port: int | None
 
 
-class _SendsFiles(HTTPConnection):
-    """A connection that lets the system send parts of files; with TLS, that takes a copy."""
+class _Connection(HTTPConnection):
+    """A connection whose exchanges end in time, and which lets the system send parts of files.
+
+    Attributes:
+        clock: that of the exchange that is under way.
+    """
+
+    clock: Clock
 
     def send(self, data: Any) -> None:
-        """See `http.client.HTTPConnection.send`."""
+        """See `http.client.HTTPConnection.send`; with TLS, a part of a file takes a copy."""
         if isinstance(data, FilePart):
-            # A file object of its own, as its position is set.
-            with open(data.fd, "rb", buffering=0, closefd=False) as file:
-                sent = self.sock.sendfile(file, data.start, len(data))
-            if sent != len(data):
-                raise OSError(errno.EIO, f"{sent} of {len(data)} bytes could be read")
+            send_file(self.sock, data, self.clock)
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            send_bytes(self.sock, data, self.clock)
         else:
             super().send(data)
 
+    def getresponse(self) -> HTTPResponse:
+        """See `http.client.HTTPConnection.getresponse`."""
+        self.response_class = partial(_Answer, self.clock)  # type: ignore[assignment]  # as it is used
+        return super().getresponse()
 
-class _SendsFilesSecurely(_SendsFiles, HTTPSConnection):
+
+class _SecureConnection(_Connection, HTTPSConnection):
     pass
+
+
+class _Answer(HTTPResponse):
+    """An answer that is read in time."""
+
+    def __init__(self, clock: Clock, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(Received(sock, clock))
 
 
 class Wire(httpx.BaseTransport):
     """A transport for `httpx.Client`. Thread-safe; of one process; knows no proxies.
 
+    An exchange, from the first byte of the request to the last one of the answer, takes no longer
+    than the time that a server may be silent, and what its bytes take at 4 KiB a second. Answers
+    come without the coding of their content. An interrupt at any point loses no connection's turn.
+
     Args:
         connections: how many are in use at once, and who needs another one waits; of those that
-            are not, as many stay open.
+            are not, as many stay open for each server.
     """
 
     def __init__(self, connections: int) -> None:
-        self._free = threading.Semaphore(connections)
+        self.turns = Turns(connections)
         self._limit = connections
-        self._idle: list[tuple[_Origin, HTTPConnection]] = []
-        self._guard = threading.Lock()
+        self._idle: dict[_Origin, deque[_Connection]] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.BaseTransport.handle_request`."""
         origin = _Origin(request.url.scheme, request.url.raw_host.decode("ascii"), request.url.port)
-        self._free.acquire()
-        connection = None
+        use = _Use(self, origin, self.turns.take())
         try:
-            connection = self._take(origin) or self._connect(origin, request)
+            use.connection = self._take(origin) or self._connect(origin, request)
             with _as_httpx(request):
-                answer = _exchange(connection, request)
-            return httpx.Response(
-                answer.status,
-                headers=[_as_sent(field) for field in answer.headers.items()],
-                stream=_Body(
-                    answer, request, lambda kept: self._end(origin, connection, is_kept=kept)
-                ),
-                request=request,
-            )
+                answer = _exchange(use.connection, request)
+                coding = taken_off(answer.headers.get_all("content-encoding", []))
+            headers = [
+                _as_sent(field)
+                for field in answer.headers.items()
+                if not (coding and field[0].lower() in _OF_CODED)
+            ]
+            body = _Body(answer, request, use, coding)
+            return httpx.Response(answer.status, headers=headers, stream=body, request=request)
         except BaseException:
-            self._end(origin, connection, is_kept=False)
+            use.end(is_kept=False)
             raise
 
-    def _take(self, origin: _Origin) -> HTTPConnection | None:
+    def _take(self, origin: _Origin) -> _Connection | None:
         """A connection that was used before and is open still."""
-        while True:
-            with self._guard:
-                numbers = [n for n, (whose, _) in enumerate(self._idle) if whose == origin]
-                if not numbers:
-                    return None
-                _, found = self._idle.pop(numbers[-1])
+        idle = self._idle.get(origin)
+        while idle:
+            try:
+                found = idle.pop()
+            except IndexError:  # another took it
+                break
             if _is_silent(found):
                 return found
             found.close()
+        return None
 
-    def _connect(self, origin: _Origin, request: httpx.Request) -> HTTPConnection:
+    def _connect(self, origin: _Origin, request: httpx.Request) -> _Connection:
         timeout_s = request.extensions.get("timeout", {}).get("connect")
         if origin.scheme == "https":
-            made: HTTPConnection = _SendsFilesSecurely(
+            made: _Connection = _SecureConnection(
                 origin.host, origin.port, timeout=timeout_s, context=self._tls
             )
         elif origin.scheme == "http":
-            made = _SendsFiles(origin.host, origin.port, timeout=timeout_s)
+            made = _Connection(origin.host, origin.port, timeout=timeout_s)
         else:
             raise httpx.UnsupportedProtocol(f"{origin.scheme!r} is not HTTP", request=request)
         try:
@@ -126,22 +154,38 @@ class Wire(httpx.BaseTransport):
         context.load_default_certs()
         return context
 
-    def _end(self, origin: _Origin, connection: HTTPConnection | None, *, is_kept: bool) -> None:
-        """Let another request have its turn."""
-        dropped = connection
-        if connection is not None and is_kept:
-            with self._guard:
-                self._idle.append((origin, connection))
-                dropped = self._idle.pop(0)[1] if len(self._idle) > self._limit else None
-        if dropped is not None:
-            dropped.close()
-        self._free.release()
+    def keep(self, origin: _Origin, connection: _Connection) -> None:
+        """Keep a connection open for another request, and close the oldest of too many."""
+        idle = self._idle.setdefault(origin, deque())
+        idle.append(connection)
+        if len(idle) > self._limit:
+            with suppress(IndexError):
+                idle.popleft().close()
 
     def close(self) -> None:
         """See `httpx.BaseTransport.close`."""
-        with self._guard:
-            while self._idle:
-                self._idle.pop()[1].close()
+        while self._idle:
+            for connection in self._idle.popitem()[1]:
+                connection.close()
+
+
+class _Use:
+    """One request's turn, and its connection."""
+
+    def __init__(self, wire: Wire, origin: _Origin, turn: Turn) -> None:
+        self._wire, self._origin, self._turn = wire, origin, turn
+        self.connection: _Connection | None = None
+
+    def end(self, *, is_kept: bool) -> None:
+        """Let another request have its turn."""
+        connection, self.connection = self.connection, None
+        try:
+            if connection is not None and is_kept:
+                self._wire.keep(self._origin, connection)
+            elif connection is not None:
+                connection.close()
+        finally:
+            self._turn.end()
 
 
 def why_not(url: str) -> str:
@@ -161,7 +205,7 @@ def why_not(url: str) -> str:
 
 
 def timeout(timeout_s: float) -> httpx.Timeout:
-    """How long a server may be silent, and a little less for its being reached.
+    """How long an exchange may take but for its bytes, and a little less to reach the server.
 
     Raises:
         InvalidInputError: it is no time to wait.
@@ -183,9 +227,9 @@ def _is_silent(connection: HTTPConnection) -> bool:
         return not selector.select(0)
 
 
-def _exchange(connection: HTTPConnection, request: httpx.Request) -> HTTPResponse:
+def _exchange(connection: _Connection, request: httpx.Request) -> HTTPResponse:
     """Send a request, and read the head of its answer."""
-    connection.sock.settimeout(request.extensions.get("timeout", {}).get("read"))
+    connection.clock = Clock(request.extensions.get("timeout", {}).get("read"))
     body = cast("Iterable[bytes]", request.stream) if "content-length" in request.headers else None
     target = request.url.raw_path.decode("ascii")
     with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it hung up
@@ -200,32 +244,31 @@ def _as_sent(field: tuple[str, str]) -> tuple[bytes, bytes]:
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of an answer, as it comes."""
+    """The body of an answer, as it comes, without the coding of its content."""
 
     def __init__(
-        self, answer: HTTPResponse, request: httpx.Request, end: Callable[[bool], None]
+        self, answer: HTTPResponse, request: httpx.Request, use: _Use, coding: Decode | None
     ) -> None:
-        self._answer, self._request = answer, request
-        self._end: Callable[[bool], None] | None = end
+        self._answer, self._request, self._use, self._coding = answer, request, use, coding
         self._is_read = False
 
     def __iter__(self) -> Iterator[bytes]:
-        receive: Receive = self._answer.fp.read1
         with _as_httpx(self._request):
-            if self._answer.chunked:
-                yield from without_coding(receive)
-            else:
-                yield from _up_to(self._answer.length, receive)
+            parts = self._parts()
+            yield from parts if self._coding is None else self._coding(parts)
         self._is_read = True
 
+    def _parts(self) -> Iterator[bytes]:
+        receive: Receive = self._answer.fp.read1
+        if self._answer.chunked:
+            return without_coding(receive)
+        return _up_to(self._answer.length, receive)
+
     def close(self) -> None:
-        if self._end is None:
-            return
-        end, self._end = self._end, None
         # What was not read to its end is of no use for another request.
         is_kept = not self._answer.will_close and (self._is_read or self._answer.length == 0)
         self._answer.close()
-        end(is_kept)
+        self._use.end(is_kept=is_kept)
 
 
 def _up_to(length: int | None, receive: Receive) -> Iterator[bytes]:

@@ -54,10 +54,9 @@ class Flight:
 
 
 class Flights:
-    """What is under way, by CID. Thread-safe."""
+    """What is under way, by CID. Thread-safe, without a lock that an interrupt could leave held."""
 
     def __init__(self) -> None:
-        self._guard = threading.RLock()
         self._under_way: dict[Cid, Flight] = {}
 
     def take(self, cid: Cid, fetch: Callable[[], object]) -> None:
@@ -69,8 +68,7 @@ class Flights:
         pilot = Pilot()
         mine = Flight(pilot)
         try:
-            with self._guard:
-                theirs = self._under_way.setdefault(cid, mine)
+            theirs = self._under_way.setdefault(cid, mine)
             if theirs is mine:
                 self._fly(fetch, mine)
                 return True
@@ -94,6 +92,5 @@ class Flights:
         flight.land()
 
     def _end(self, cid: Cid, flight: Flight) -> None:
-        with self._guard:
-            if self._under_way.get(cid) is flight:
-                del self._under_way[cid]
+        if self._under_way.get(cid) is flight:
+            self._under_way.pop(cid, None)

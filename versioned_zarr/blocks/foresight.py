@@ -8,11 +8,11 @@ under way, are never more than those that were asked for. Knows sizes only, and 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from versioned_zarr.blocks.turns import Turns
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
@@ -42,7 +42,7 @@ class Foresight:
     """What was read, what came without being asked for, and what may come next. Thread-safe."""
 
     def __init__(self) -> None:
-        self._guard = threading.RLock()
+        self._turns = Turns(1)
         self._places: dict[Cid, _Place] = {}
         self._asked_bytes = 0
         self._unread_bytes = 0
@@ -67,7 +67,7 @@ class Foresight:
         if found is not None and found.links:
             return
         below = list(links())
-        with self._guard:
+        with self._turns.take():
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()
             place = self._places.setdefault(cid, _Place(None, sum(size for _, size in below)))
@@ -88,7 +88,7 @@ class Foresight:
         One that is under way already, if there is one. Room is set aside for another: call `came`
         for it in the end.
         """
-        with self._guard:
+        with self._turns.take():
             best, at = None, self._places.get(cid)
             name: Cid | None = cid
             while at is not None and name is not None and at.size_bytes <= LIMIT_BYTES:
@@ -104,7 +104,7 @@ class Foresight:
     def after(self, cid: Cid) -> list[Cid]:
         """The nodes that may come behind one that came whole; as `around` for each."""
         found: list[Cid] = []
-        with self._guard:
+        with self._turns.take():
             at = self._places.get(cid) if cid in self._whole else None
             for _ in range(NODES_AHEAD):
                 name = at.following if at is not None else None
@@ -123,7 +123,7 @@ class Foresight:
 
     def came(self, cid: Cid, blocks: Mapping[Cid, memoryview]) -> None:
         """Take note of what came with a node, asked for or not."""
-        with self._guard:
+        with self._turns.take():
             self._coming.pop(cid, None)
             if cid in blocks:
                 if len(self._whole) >= _REMEMBERED:
@@ -140,11 +140,11 @@ class Foresight:
         """Take note of a leaf that is asked for, and whether it had come before that."""
         if was_near and leaf not in self._unread:
             return
-        with self._guard:
+        with self._turns.take():
             self._unread_bytes -= self._unread.pop(leaf, 0)
             self._asked_bytes += max(self.size_bytes(leaf) or 0, REQUEST_BYTES)
 
     def disappointed(self) -> None:
         """What was to come whole did not: the trust has to be earned anew."""
-        with self._guard:
+        with self._turns.take():
             self._asked_bytes = 0

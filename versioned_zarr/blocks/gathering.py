@@ -5,7 +5,6 @@ Who brings a block does not wait while others are being kept, unless too many ha
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -34,7 +33,6 @@ class Gathering:
         self._keep = keep
         self._blocks: dict[Cid, Bytes] = {}
         self._size_bytes = 0
-        self._guard = threading.RLock()
         self._keeping = Turns(1)
         weakref.finalize(self, _keep_rest, self._blocks, keep)
 
@@ -48,13 +46,11 @@ class Gathering:
 
     def add(self, cid: Cid, data: Bytes) -> int:
         """Take a block; gives how many bytes were kept because of it, mostly none."""
-        with self._guard:
-            if cid in self._blocks:
-                return 0
-            self._blocks[cid] = data
-            self._size_bytes += len(data)
-            is_full = self._size_bytes >= BATCH_BYTES or len(self._blocks) >= BATCH_BLOCKS
-            is_too_full = self._size_bytes >= _MOST_BYTES
+        if self._blocks.setdefault(cid, data) is not data:
+            return 0
+        self._size_bytes += len(data)
+        is_full = self._size_bytes >= BATCH_BYTES or len(self._blocks) >= BATCH_BLOCKS
+        is_too_full = self._size_bytes >= _MOST_BYTES
         if not is_full:
             return 0
         turn = self._keeping.take() if is_too_full else self._keeping.take_at_once()
@@ -66,8 +62,7 @@ class Gathering:
 
     def _keep_all(self, turn: Turn) -> int:
         try:
-            with self._guard:
-                blocks = list(self._blocks.items())
+            blocks = list(self._blocks.items())
             if blocks:
                 self._keep(blocks)
             return self._drop(blocks)
@@ -76,17 +71,16 @@ class Gathering:
 
     def clear(self) -> None:
         """Forget all blocks."""
-        with self._guard:
-            self._blocks.clear()
-            self._size_bytes = 0
+        self._blocks.clear()
+        self._size_bytes = 0
 
     def _drop(self, blocks: Iterable[Block]) -> int:
         dropped_bytes = 0
-        with self._guard:
-            for cid, data in blocks:
-                if self._blocks.pop(cid, None) is not None:
-                    dropped_bytes += len(data)
-            self._size_bytes -= dropped_bytes
+        for cid, data in blocks:
+            if self._blocks.pop(cid, None) is not None:
+                dropped_bytes += len(data)
+        # Counted anew, since threads that add at once, or an interrupt, may have miscounted.
+        self._size_bytes = sum(map(len, list(self._blocks.values())))
         return dropped_bytes
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections import OrderedDict
+from contextlib import suppress
+from typing import Final
 
 from versioned_zarr.ipld.cid import Cid
+
+_SHRUNK_TO: Final = 0.9
 
 _ALL: weakref.WeakSet[Recent] = weakref.WeakSet()
 
 
 def _free_after_fork() -> None:
-    """A thread of the parent may have held a guard at the fork, and does not live on here."""
+    """What the parent holds is not held twice."""
     for recent in list(_ALL):
         recent.clear()
 
@@ -22,7 +25,7 @@ os.register_at_fork(after_in_child=_free_after_fork)
 
 
 class Recent:
-    """Blocks in memory, the latest up to a number of bytes. Thread-safe."""
+    """Blocks in memory, the latest up to a number of bytes. Thread-safe, without a lock."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -31,25 +34,27 @@ class Recent:
 
     def clear(self) -> None:
         """Begin anew."""
-        self._guard = threading.RLock()
         self._blocks: OrderedDict[Cid, memoryview] = OrderedDict()
         self._size_bytes = 0
 
     def get(self, cid: Cid) -> memoryview | None:
         """A block that is there still."""
-        with self._guard:
-            found = self._blocks.get(cid)
-            if found is not None:
+        found = self._blocks.get(cid)
+        if found is not None:
+            with suppress(KeyError):  # it has just been let go of
                 self._blocks.move_to_end(cid)
-            return found
+        return found
 
     def add(self, cid: Cid, data: memoryview) -> None:
         """Keep a block, and let go of the oldest."""
-        with self._guard:
-            if cid in self._blocks:
-                return
-            self._blocks[cid] = data
-            self._size_bytes += len(data)
-            while self._blocks and self._size_bytes > self._limit_bytes:
-                _, dropped = self._blocks.popitem(last=False)
-                self._size_bytes -= len(dropped)
+        if self._blocks.setdefault(cid, data) is not data:
+            return
+        self._size_bytes += len(data)
+        if self._size_bytes <= self._limit_bytes:
+            return
+        # Counted anew, since threads that add at once, or an interrupt, may have miscounted.
+        size_bytes = sum(map(len, list(self._blocks.values())))
+        with suppress(KeyError):
+            while size_bytes > self._limit_bytes * _SHRUNK_TO:
+                size_bytes -= len(self._blocks.popitem(last=False)[1])
+        self._size_bytes = size_bytes

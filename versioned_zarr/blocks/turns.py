@@ -2,16 +2,17 @@
 
 A semaphore counts, and an exception between the count and the code that would undo it leaks one
 for ever. Here a turn is an object: it is over when its taker says so, or is gone. Nothing is
-counted that does not live.
+counted that does not live, and no lock is held: each step is one of the interpreter's own.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
-import threading
 import time
 import weakref
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -50,6 +51,12 @@ class Turn:
         self.is_over = True
         self._freed.put(None)
 
+    def __enter__(self) -> None:
+        """Hold it for the length of a block."""
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
 
 class Turns:
     """See the module. Thread-safe.
@@ -65,8 +72,8 @@ class Turns:
 
     def clear(self) -> None:
         """Begin anew, with nobody's turn."""
-        self._guard = threading.RLock()
-        self._taken: list[weakref.ref[Turn]] = []
+        self._numbers = itertools.count()
+        self._taken: dict[int, weakref.ref[Turn]] = {}
         # Wakes who waits, and is no more than that: what counts are the turns themselves.
         self._freed: SimpleQueue[None] = SimpleQueue()
 
@@ -84,24 +91,31 @@ class Turns:
         return turn
 
     def take_at_once(self) -> Turn | None:
-        """Take a turn, unless all are taken."""
+        """Take a turn, unless all are taken; where many ask at once, perhaps not the last one."""
         turn = Turn(self._freed)
-        with self._guard:
-            self._taken = [each for each in self._taken if _is_on(each)]
-            if len(self._taken) >= self._limit:
-                return None
-            self._taken.append(weakref.ref(turn))
+        number = next(self._numbers)
+        self._taken[number] = weakref.ref(turn)
+        if sum(each < number for each in self._on()) >= self._limit:
+            turn.is_over = True
+            self._taken.pop(number, None)
+            return None
         while self._freed.qsize() > self._limit:  # nobody waited for these
-            self._freed.get_nowait()
+            with suppress(Empty):
+                self._freed.get_nowait()
         return turn
+
+    def _on(self) -> list[int]:
+        """The numbers of the turns that are not over."""
+        found = []
+        for number, reference in list(self._taken.items()):
+            turn = reference()
+            if turn is None or turn.is_over:
+                self._taken.pop(number, None)
+            else:
+                found.append(number)
+        return found
 
     @property
     def free(self) -> int:
         """How many can be taken now."""
-        with self._guard:
-            return self._limit - sum(map(_is_on, self._taken))
-
-
-def _is_on(reference: weakref.ref[Turn]) -> bool:
-    turn = reference()
-    return turn is not None and not turn.is_over
+        return self._limit - len(self._on())

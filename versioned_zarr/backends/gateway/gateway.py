@@ -112,7 +112,6 @@ class Gateway:
         self._client = PerProcess(
             partial(_connect, self.headers, timeout(timeout_s)), httpx.Client.close
         )
-        self._guard = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Gateway({self.name!r})"
@@ -127,11 +126,10 @@ class Gateway:
         """Note that it did not, and leave it alone for a while."""
         if isinstance(error, AbsentError):
             return
-        with self._guard:
-            pause_s = min(error.pause_s * 2**self._failures, _LONGEST_PAUSE_S)
-            self._failures = min(self._failures + 1, 8)
-            self.aside_until = time.monotonic() + pause_s
-            self.must_wait = error.may_pass
+        pause_s = min(error.pause_s * 2**self._failures, _LONGEST_PAUSE_S)
+        self._failures = min(self._failures + 1, 8)
+        self.aside_until = time.monotonic() + pause_s
+        self.must_wait = error.may_pass
 
     # Requests
 

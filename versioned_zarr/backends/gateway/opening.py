@@ -6,15 +6,14 @@ The gateways' own modules, which need the extra `ipfs`, are imported when a snap
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from versioned_zarr.backends.cache_storage import CacheStorage
 from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE, LOCAL_GATEWAY, TIMEOUT_S
 from versioned_zarr.backends.home import home
-from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.blocks.catalogue import INDEX, PACKS
 from versioned_zarr.errors import CorruptError, InvalidCidError, InvalidInputError, KeyNotFoundError
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from versioned_zarr.backends.gateway.blocks import GatewayBlocks
 
 _OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayStores] = weakref.WeakValueDictionary()
-_GUARD = threading.Lock()
 _FOLDER = "gateway"
 
 
@@ -163,10 +161,9 @@ class GatewayOrigin:
     def __post_init__(self) -> None:
         function = _function_of(read_any_cid(self.root))
         key = (self.gateways, self.cache_bytes, self.timeout_s, function.name, home(), os.getpid())
-        with _GUARD:
-            found = _OPEN.get(key)
-            if found is None:
-                found = _OPEN[key] = self._connect(function)
+        found = _OPEN.get(key)
+        if found is None:
+            found = _OPEN.setdefault(key, self._connect(function))
         object.__setattr__(self, "_stores", found)
 
     def _connect(self, function: HashFunction) -> GatewayStores:
@@ -206,7 +203,7 @@ def caches() -> list[BlockCache]:
 
 def _cache(function: HashFunction, limit_bytes: int) -> BlockCache:
     """The cache of all processes; begun afresh if it is too damaged to be read."""
-    storage = LocalStorage(home() / _FOLDER / function.name)
+    storage = CacheStorage(home() / _FOLDER / function.name)
     try:
         return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
     except CorruptError:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
@@ -64,7 +65,6 @@ class KuboBlocks:
             sizes_below=self._sizes_below,
             nearness=self._nearness,
         )
-        self._guard = threading.Lock()
         self._at_work = threading.local()
         self._expected: dict[Cid, tuple[int, Future[None]]] = {}
         self._in_vain_until_s = 0.0
@@ -222,10 +222,10 @@ class KuboBlocks:
             watch = self._watch or Watch(self.client)
             sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
             process = os.getpid()
-            with self._guard:
-                # What did not come after all is forgotten.
-                under_way = {cid: it for cid, it in self._expected.items() if not it[1].done()}
-                self._expected = under_way | {cid: (process, sending) for cid, _ in blocks}
+            for cid, it in list(self._expected.items()):
+                if it[1].done():  # it did not come after all, and is forgotten
+                    self._expected.pop(cid, None)
+            self._expected.update((cid, (process, sending)) for cid, _ in blocks)
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
         """See `BlockStore.put`: one request, for what was not sent when it was expected."""
@@ -237,8 +237,7 @@ class KuboBlocks:
 
     def _was_sent(self, cid: Cid) -> bool:
         """Whether a block is on the node because it was expected; waits while it is sent."""
-        with self._guard:
-            process, sending = self._expected.pop(cid, (0, None))
+        process, sending = self._expected.pop(cid, (0, None))
         # A thread of the parent does not live on in a forked child.
         return sending is not None and process == os.getpid() and sending.exception() is None
 
@@ -289,7 +288,8 @@ class KuboBlocks:
             yield watch
             return
         with Watch(self.client) as watch:
-            self._at_work.watch = watch
+            # One that an interrupt leaves behind goes with the work that it was for.
+            self._at_work.watch = weakref.ref(watch)
             try:
                 yield watch
             finally:
@@ -297,8 +297,8 @@ class KuboBlocks:
 
     @property
     def _watch(self) -> Watch | None:
-        watch: Watch | None = getattr(self._at_work, "watch", None)
-        return watch
+        watch: weakref.ref[Watch] | None = getattr(self._at_work, "watch", None)
+        return None if watch is None else watch()
 
     def secure(self) -> None:
         """Make sure that the node has what this thread's work counts on; to be held with `keep`.

@@ -26,6 +26,7 @@ from versioned_zarr.errors import (
     StorageError,
     StorageFullError,
 )
+from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES
 from versioned_zarr.ipld.cid import Cid, to_text
 
 try:
@@ -42,6 +43,8 @@ except ImportError as error:
 AUTH_VARIABLE = "VERSIONED_ZARR_IPFS_AUTH"
 """Holds what goes into the header Authorization, or a token that is sent as `Bearer`."""
 CONNECTIONS = 16
+ANSWER_LIMIT_BYTES = 256 << 20
+"""No answer is longer: not the list of all refs, nor of all moves of one."""
 _Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -62,6 +65,20 @@ class PathTakenError(Exception):
     """An MFS path is there already."""
 
 
+class Answer(NamedTuple):
+    """What the node answered, read to its end."""
+
+    status_code: int
+    reason_phrase: str
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        """What it says, for people."""
+        return self.content.decode(errors="replace")
+
+
 class Entry(NamedTuple):
     """A name in an MFS directory, and the CID it leads to as the node wrote it."""
 
@@ -69,7 +86,7 @@ class Entry(NamedTuple):
     cid: str
 
 
-def _is_amid_gc(command: str, answer: httpx.Response) -> bool:
+def _is_amid_gc(command: str, answer: Answer) -> bool:
     """Whether MFS lacked a block of its own, which a collection took and a writer sends again."""
     return command.startswith("files/") and any(words in answer.text for words in _MISSING)
 
@@ -77,7 +94,7 @@ def _is_amid_gc(command: str, answer: httpx.Response) -> bool:
 def _connect(base_url: str, headers: Mapping[str, str], limits: httpx.Timeout) -> httpx.Client:
     return httpx.Client(
         base_url=f"{base_url}/api/v0/",
-        headers=headers,
+        headers={"Accept-Encoding": "identity", **headers},
         timeout=limits,
         transport=Wire(CONNECTIONS),
     )
@@ -89,7 +106,7 @@ class KuboClient:
     Args:
         base_url: where the RPC answers, as `http://127.0.0.1:5001`.
         headers: sent with every request; may hold credentials, and is never shown.
-        timeout_s: how long the node may be silent, in seconds.
+        timeout_s: how long an exchange may take, but for its bytes at 4 KiB a second.
 
     Raises:
         InvalidUrlError: no request can be sent to such an address.
@@ -133,6 +150,7 @@ class KuboClient:
         *arguments: str,
         body: Upload | None = None,
         is_repeatable: bool = True,
+        limit_bytes: int = ANSWER_LIMIT_BYTES,
         **options: str | bool | int,
     ) -> bytes:
         """Send a command and return the whole answer.
@@ -142,6 +160,7 @@ class KuboClient:
             arguments: its positional arguments.
             body: what is uploaded.
             is_repeatable: whether it does no harm to send it again when the answer is lost.
+            limit_bytes: how long the answer may be.
             options: its flags, with `_` for `-`.
 
         Raises:
@@ -157,7 +176,7 @@ class KuboClient:
         for attempt in range(1, attempts + 1):
             wish_s = 0.0
             try:
-                answer = self._call_once(command, query, body)
+                answer = self._call_once(command, query, body, limit_bytes)
             except httpx.RequestError as error:
                 if attempt == attempts:
                     raise StorageError(
@@ -178,18 +197,30 @@ class KuboClient:
         raise AssertionError
 
     def _call_once(
-        self,
-        command: str,
-        query: _Query,
-        body: Upload | None,
-    ) -> httpx.Response:
-        if body is None:
-            return self._client().post(command, params=query)
-        headers, pieces = body.as_form()
-        content = cast("Iterable[bytes]", pieces)  # what `Wire` sends
-        return self._client().post(command, params=query, content=content, headers=headers)
+        self, command: str, query: _Query, body: Upload | None, limit_bytes: int
+    ) -> Answer:
+        headers: dict[str, str] = {}
+        content: Iterable[bytes] | None = None
+        if body is not None:
+            headers, pieces = body.as_form()
+            content = cast("Iterable[bytes]", pieces)  # what `Wire` sends
+        with self._client().stream(
+            "POST", command, params=query, content=content, headers=headers
+        ) as answer:
+            parts: list[bytes] = []
+            size = 0
+            for part in answer.iter_raw():
+                parts.append(part)
+                size += len(part)
+                if size > limit_bytes:
+                    raise StorageError(
+                        f"the IPFS node at {self.base_url} answers {command!r} with more than "
+                        f"{limit_bytes:,} bytes, which cannot be right",
+                        where=self.base_url,
+                    )
+            return Answer(answer.status_code, answer.reason_phrase, answer.headers, b"".join(parts))
 
-    def _content(self, command: str, answer: httpx.Response) -> bytes:
+    def _content(self, command: str, answer: Answer) -> bytes:
         if answer.headers.get("content-type", "").startswith("text/html"):
             raise self._no_rpc(command, "a page for people")
         return answer.content
@@ -212,7 +243,7 @@ class KuboClient:
             where=self.base_url,
         )
 
-    def _failure(self, command: str, answer: httpx.Response) -> Exception:
+    def _failure(self, command: str, answer: Answer) -> Exception:
         if answer.status_code in (401, 403):
             return StorageError(
                 f"the IPFS node at {self.base_url} refuses {command!r} "
@@ -221,7 +252,7 @@ class KuboClient:
                 where=self.base_url,
             )
         try:
-            message = str(answer.json()["Message"])
+            message = str(json.loads(answer.content)["Message"])
         except (ValueError, KeyError, TypeError):
             if answer.status_code in (404, 405):
                 return self._no_rpc(command, str(answer.status_code))
@@ -252,7 +283,7 @@ class KuboClient:
         """
         text = to_text(cid)
         try:
-            return self.call("block/get", text, offline=True)
+            return self.call("block/get", text, offline=True, limit_bytes=SECTION_LIMIT_BYTES)
         except StorageError as error:
             if any(words in str(error) for words in _MISSING):
                 raise BlockNotFoundError(
@@ -262,9 +293,12 @@ class KuboClient:
 
     def concatenate(self, leaves: Sequence[Cid]) -> bytes:
         """The bytes of raw blocks, one behind the other; not compared with their CIDs."""
+        limit_bytes = SECTION_LIMIT_BYTES * max(1, len(leaves))
         # In the body, as a URL of a thousand CIDs would be refused.
         names = "".join(f"{to_text(leaf)}\n" for leaf in leaves).encode()
-        return self.call("cat", body=Upload.of(names), offline=True, progress=False)
+        return self.call(
+            "cat", body=Upload.of(names), offline=True, progress=False, limit_bytes=limit_bytes
+        )
 
     def has_block(self, cid: Cid) -> bool:
         """Whether the node has a block."""

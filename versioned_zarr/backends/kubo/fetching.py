@@ -7,13 +7,13 @@ as well: at most twice as many as were asked for before.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.blocks.flights import Flight, Pilot
 from versioned_zarr.errors import CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
@@ -34,6 +34,16 @@ class _Family:
     asked_for: int = 0
 
 
+class _Coming(Flight):
+    """A block that is being fetched.
+
+    Attributes:
+        block: its bytes; None where it did not come with the others.
+    """
+
+    block: memoryview | None = None
+
+
 class Fetcher:
     """Blocks of one node. Thread-safe.
 
@@ -50,10 +60,9 @@ class Fetcher:
         is_near: Callable[[Cid], bool],
     ) -> None:
         self._client, self._keep, self._is_near = client, keep, is_near
-        self._coming: dict[Cid, Future[memoryview | None]] = {}
+        self._coming: dict[Cid, _Coming] = {}
         self._families: OrderedDict[Cid, _Family] = OrderedDict()
         self._place: dict[Cid, tuple[_Family, int]] = {}
-        self._guard = threading.Lock()
 
     def saw(self, cid: Cid, links: Sequence[Link]) -> None:
         """Take note of a node, whose leaves may be asked for soon."""
@@ -61,13 +70,12 @@ class Fetcher:
         if len(leaves) < 2:
             return
         family = _Family(leaves)
-        with self._guard:
-            if cid in self._families:
-                return
-            self._families[cid] = family
-            for position, link in enumerate(leaves):
-                self._place[link.cid] = (family, position)
-            while len(self._place) > _REMEMBERED_LEAVES and len(self._families) > 1:
+        if self._families.setdefault(cid, family) is not family:
+            return
+        for position, link in enumerate(leaves):
+            self._place[link.cid] = (family, position)
+        while len(self._place) > _REMEMBERED_LEAVES and len(self._families) > 1:
+            with suppress(KeyError):
                 for link in self._families.popitem(last=False)[1].leaves:
                     self._place.pop(link.cid, None)
 
@@ -78,26 +86,30 @@ class Fetcher:
             BlockNotFoundError: the node does not have it.
             CorruptBlockError: the node gave other bytes.
         """
-        window: list[Link] = []
-        mine: dict[Cid, Future[memoryview | None]] = {}
-        with self._guard:
-            coming = self._coming.get(cid)
-            if coming is None:
-                window = self._window(cid)
-                mine = {link.cid: Future() for link in window}
-                self._coming.update(mine)
-        if coming is not None:
-            came = coming.result()
-            if came is None:  # not with the others
-                came = self._bring_one(cid)
-                self._keep(cid, came)
-            return came
+        pilot = Pilot()
+        mine: dict[Cid, _Coming] = {}
         try:
-            return self._bring(cid, window, mine)
+            mine[cid] = _Coming(pilot)
+            theirs = self._coming.setdefault(cid, mine[cid])
+            if theirs is mine[cid]:
+                return self._bring(cid, self._window(cid, pilot, mine), mine)
         finally:
-            with self._guard:
-                for wanted in mine:
-                    self._coming.pop(wanted, None)
+            self._end(mine)
+        has_landed = theirs.wait()
+        if has_landed and isinstance(theirs.error, Exception):
+            raise theirs.error
+        came = theirs.block
+        if came is None:  # not with the others, or who asked for it was stopped
+            self._end({cid: theirs})
+            came = self._bring_one(cid)
+            self._keep(cid, came)
+        return came
+
+    def _end(self, coming: dict[Cid, _Coming]) -> None:
+        for cid, each in coming.items():
+            each.is_left = True
+            if self._coming.get(cid) is each:
+                self._coming.pop(cid, None)
 
     def fetch_leaves(self, leaves: Sequence[Link]) -> dict[Cid, memoryview]:
         """Raw blocks that come together; those that do not are left out.
@@ -111,8 +123,8 @@ class Fetcher:
             self._keep(cid, data)
         return came
 
-    def _window(self, cid: Cid) -> list[Link]:
-        """The block and those that come with it."""
+    def _window(self, cid: Cid, pilot: Pilot, mine: dict[Cid, _Coming]) -> list[Link]:
+        """The block and those that come with it, which are under way from now on."""
         found = self._place.get(cid)
         if found is None:
             return [Link("", cid, 0)]
@@ -123,15 +135,17 @@ class Fetcher:
         for link in (*family.leaves[position + 1 :], *family.leaves[:position]):
             if len(window) >= wanted or size + link.tsize > WINDOW_BYTES:
                 break
-            is_new = link.cid not in self._coming and not self._is_near(link.cid)
-            if is_new and all(link.cid != other.cid for other in window):
-                window.append(link)
-                size += link.tsize
+            if link.cid in mine or self._is_near(link.cid):
+                continue
+            mine[link.cid] = _Coming(pilot)
+            if self._coming.setdefault(link.cid, mine[link.cid]) is not mine[link.cid]:
+                del mine[link.cid]  # another brings it
+                continue
+            window.append(link)
+            size += link.tsize
         return window
 
-    def _bring(
-        self, cid: Cid, window: list[Link], mine: dict[Cid, Future[memoryview | None]]
-    ) -> memoryview:
+    def _bring(self, cid: Cid, window: list[Link], mine: dict[Cid, _Coming]) -> memoryview:
         blocks: dict[Cid, memoryview] = {}
         try:
             if len(window) > 1:
@@ -142,23 +156,21 @@ class Fetcher:
             if cid not in blocks:
                 blocks[cid] = self._bring_one(cid)
         except BaseException as error:
-            mine[cid].set_exception(error)
+            mine[cid].land(error)
             raise
         finally:
             for wanted, data in blocks.items():
                 self._keep(wanted, data)
-                mine[wanted].set_result(data)
-            for future in mine.values():
-                if not future.done():  # whoever waits for it asks by itself
-                    future.set_result(None)
+                mine[wanted].block = data
+            for each in mine.values():
+                each.land(each.error)  # whoever waits for one that did not come asks by itself
         return blocks[cid]
 
     def _distrust(self, cid: Cid) -> None:
         """The node lacks some of the leaves around a block: few come with it next time."""
-        with self._guard:
-            found = self._place.get(cid)
-            if found is not None:
-                found[0].asked_for = 0
+        found = self._place.get(cid)
+        if found is not None:
+            found[0].asked_for = 0
 
     def _bring_one(self, cid: Cid) -> memoryview:
         data = memoryview(self._client.get_block(cid))

@@ -8,7 +8,6 @@ docs/design/kubo.md tells why that is enough.
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
@@ -24,7 +23,8 @@ _HELD_BYTES = 64 << 20
 class Watch(ExitStack):
     """The blocks that one commit, session or transfer counts on, until a ref reaches them.
 
-    Thread-safe. As a context, it holds what is needed to send them again.
+    Thread-safe, without a lock that an interrupt could leave held. As a context, it holds what is
+    needed to send them again.
 
     Args:
         client: the node.
@@ -33,7 +33,6 @@ class Watch(ExitStack):
     def __init__(self, client: KuboClient) -> None:
         super().__init__()
         self._client = client
-        self._guard = threading.Lock()
         self._canaries: list[str] = []
         self._is_unsure = False
         self._counted_on: set[Cid] = set()
@@ -42,9 +41,8 @@ class Watch(ExitStack):
 
     def begin(self) -> None:
         """Put the canary on the node: what is taken from now on is told."""
-        with self._guard:
-            if not self._canaries:
-                self._canaries.append(self._new_canary())
+        if not self._canaries:
+            self._canaries.append(self._new_canary())
 
     def _new_canary(self) -> str:
         canary = self._client.put_block(secrets.token_bytes(_CANARY_BYTES))
@@ -55,26 +53,23 @@ class Watch(ExitStack):
     def count_on(self, wanted: Iterable[Cid]) -> None:
         """Remember blocks that are on the node, or will be."""
         self.begin()
-        with self._guard:
-            self._counted_on.update(wanted)
+        self._counted_on.update(list(wanted))
 
     def remember(self, there: Iterable[Cid]) -> None:
         """Count on blocks that were asked for without a canary, and so are asked for once more.
 
         Most who ask so go on to nothing that needs one.
         """
-        with self._guard:
-            self._counted_on.update(there)
-            self._is_unsure = bool(self._counted_on)
+        self._counted_on.update(list(there))
+        self._is_unsure = bool(self._counted_on)
 
     def hold(self, blocks: Sequence[Block]) -> None:
         """Keep some of the blocks that are sent in memory, in case that they are taken."""
-        with self._guard:
-            for cid, data in blocks:
-                if self._held_bytes + len(data) > _HELD_BYTES:
-                    return
-                self._held[cid] = data
-                self._held_bytes += len(data)
+        for cid, data in blocks:
+            if self._held_bytes + len(data) > _HELD_BYTES:
+                return
+            self._held[cid] = data
+            self._held_bytes += len(data)
 
     def held(self, cid: Cid) -> Bytes | None:
         """The bytes of a block that was kept in memory."""
@@ -82,11 +77,8 @@ class Watch(ExitStack):
 
     def join(self, other: Watch) -> None:
         """Count on all that another watch does, since when it does."""
-        with other._guard:
-            canaries, counted_on = list(other._canaries), set(other._counted_on)
-        with self._guard:
-            self._canaries += canaries
-            self._counted_on |= counted_on
+        self._canaries += list(other._canaries)
+        self._counted_on.update(list(other._counted_on))
 
     def is_undisturbed(self) -> bool:
         """Whether no collection took anything since; one may be under way."""
@@ -96,8 +88,8 @@ class Watch(ExitStack):
 
     def taken(self) -> list[Cid]:
         """What a collection took of the blocks that are counted on; watches anew from now on."""
-        with self._guard:
-            self._canaries = [self._new_canary()]
-            self._is_unsure = False
-            counted_on = list(self._counted_on)
-        return self._client.missing(counted_on)
+        canary = self._new_canary()
+        absent = self._client.missing(list(self._counted_on))
+        # Not before: where this is stopped, what it was about to find is looked for again.
+        self._canaries, self._is_unsure = [canary], False
+        return absent

@@ -30,7 +30,7 @@ class Reach:
         self._get = get
         self._roots = roots
         self._is_past = is_past
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._from: frozenset[Cid] = frozenset()
         self._reached: set[bytes] = set()
         self._stack: list[Cid] = []

@@ -1,0 +1,35 @@
+"""A folder of this machine for what can be fetched again: a file that was cut short is a miss.
+
+Nothing is read through a map. Whoever reads a page of a map whose file has become shorter is ended
+by the system, and a cache lies where anything may happen to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from versioned_zarr.backends.local import LocalStorage
+
+
+class CacheStorage(LocalStorage):
+    """See the module, and `LocalStorage`."""
+
+    def view(self, path: str) -> memoryview | None:
+        """See `Storage.view`: there is none."""
+        del path
+        return None
+
+    def _keep(self, path: str, mapped: memoryview) -> None:
+        """Keep no map."""
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
+        """See `Storage.read`.
+
+        Raises:
+            FileNotFoundError: also where it is shorter than what is asked for.
+        """
+        found = super().read(path, start, end)
+        if end is not None and len(found) < end - start:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found
