@@ -89,6 +89,23 @@ def test_a_scan_of_any_block_agrees_with_decode(block, data):
         assert block.endswith(data)
 
 
+@given(
+    st.lists(
+        st.builds(
+            Link,
+            st.text("abcé", max_size=60).filter(lambda name: len(name.encode()) <= 60),
+            st.binary(min_size=36, max_size=36),
+            SIZES,
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_links_of_the_usual_form_are_all_read_the_quick_way(links):
+    block = dag_pb.encode(links, bytes(120))
+    assert dag_pb._decode_usual(block) == (links, len(dag_pb.encode(links, b"")))
+
+
 def test_links_after_the_data_are_read_too():
     link = Link("name", bytes(36), 5)
     block = dag_pb.encode([], b"data") + dag_pb.encode([link], b"")
