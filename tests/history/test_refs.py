@@ -154,6 +154,7 @@ def test_files_of_others_among_the_refs_are_no_refs(
     strays = (
         "heads/main (conflicted copy).log", "heads/main.log~", "heads/%zz.log", "heads/.nfs0001",
         "heads/x/y.log", "heads/%FF.log", "heads/..%2F..%2Fx.log", "foo/bar.log",
+        "heads/dev.txt", "heads/dev.old", "heads/dev", "tags/v1.bak",
     )  # fmt: skip
     for stray in strays:
         path = tmp_path / "r.vz" / "refs" / stray

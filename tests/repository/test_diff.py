@@ -400,6 +400,32 @@ def test_documents_that_are_no_json_are_keys(repository: BlockRepository) -> Non
     assert str(diff)
 
 
+@pytest.mark.parametrize("is_inline", [True, False])
+def test_a_session_shows_what_its_commit_shows(repository: vz.Repository, is_inline: bool) -> None:
+    """The sizes and inner chunks of what is not stored yet are those of what is."""
+    length = 64 if is_inline else 1 << 20
+    with repository.session(message="made") as session:
+        array = zarr.create_array(
+            session.store, name="x", shape=(length,), chunks=(length // 8,), shards=(length,),
+            dtype="u2", compressors=None,
+        )  # fmt: skip
+        array[:] = 1
+    session = repository.session()
+    zarr.open_array(session.store, path="x")[: length // 8] = 2
+    session.write("note", b"n")
+    status = session.status()
+    shown = (status.to_dict(), str(status), [*status.nodes["x"].chunks])
+    inner = [chunk.inner_coordinates for chunk in status.nodes["x"].chunks]
+    session.commit("changed")
+    diff = repository.diff("main")
+    assert [chunk.inner_coordinates for chunk in diff.nodes["x"].chunks] == inner == [((0,),)]
+    told = diff.to_dict()
+    names = {"old", "new", "base", "other"}
+    assert {name: told[name] for name in told if name not in names} == {
+        name: shown[0][name] for name in shown[0] if name not in names
+    }
+
+
 # What it costs
 
 

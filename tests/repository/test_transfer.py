@@ -314,6 +314,16 @@ def test_a_branch_that_moves_meanwhile_is_not_moved_back(
     assert theirs.fsck().is_clean
 
 
+@pytest.mark.parametrize(("size", "packs"), [(100_000, 1), (400_000, 2)])
+def test_what_is_little_is_stored_as_one_pack(
+    ours: BlockRepository, theirs: BlockRepository, size: int, packs: int
+) -> None:
+    commit(ours, {"y": os.urandom(size)})
+    before = len(theirs.stores.storage.list("packs"))
+    ours.push(theirs.url, "main")
+    assert len(theirs.stores.storage.list("packs")) == before + packs
+
+
 def test_others_go_on_committing_while_a_push_is_under_way(
     ours: BlockRepository, theirs: BlockRepository
 ) -> None:

@@ -1,0 +1,68 @@
+"""What a folder says where something stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.errors import StorageError, VersionedZarrError
+
+READ: dict[str, Callable[[LocalStorage, str], object]] = {
+    "view": lambda storage, path: storage.view(path),
+    "read": lambda storage, path: storage.read(path),
+    "read_into": lambda storage, path: storage.read_into(path, 0, [memoryview(bytearray(1))]),
+    "open_log": lambda storage, path: storage.open_log(path),
+    "adopt_draft": lambda storage, path: storage.adopt_draft(path),
+    "is_claimed": lambda storage, path: storage.is_claimed(path),
+    "read_draft": lambda storage, path: storage.read_draft(path),
+}
+WRITE: dict[str, Callable[[LocalStorage, str], object]] = {
+    "put": lambda storage, path: storage.put(path, [b"x"]),
+    "open_log to write": lambda storage, path: storage.open_log(path, create=True),
+    "open_draft": lambda storage, path: storage.open_draft(path),
+    "move": lambda storage, path: storage.move("there", path),
+}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    made = LocalStorage(tmp_path)
+    made.put("there", [b"there"])
+    (tmp_path / "loop").symlink_to("loop")
+    return made
+
+
+@pytest.mark.parametrize("act", [*READ, *WRITE])
+@pytest.mark.parametrize("path", ["loop/x", "n" * 300])
+def test_what_the_system_refuses_is_an_error_of_ours_with_the_path(
+    storage: LocalStorage, act: str, path: str
+) -> None:
+    with pytest.raises(VersionedZarrError) as caught:
+        {**READ, **WRITE}[act](storage, path)
+    assert isinstance(caught.value, StorageError)
+    assert ("there" if act == "move" else path) in str(caught.value)
+    assert storage.read("there") == b"there"
+
+
+@pytest.mark.parametrize("act", READ)
+@pytest.mark.parametrize("path", ["nothing", "no/such/folder", "a\0b", "\ud800"])
+def test_nothing_is_where_nothing_can_be(storage: LocalStorage, act: str, path: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        READ[act](storage, path)
+
+
+@pytest.mark.parametrize("act", WRITE)
+def test_below_a_file_nothing_can_be_made(storage: LocalStorage, act: str) -> None:
+    with pytest.raises(StorageError, match="there"):
+        WRITE[act](storage, "there/below")
+    assert storage.read("there") == b"there"
+
+
+@pytest.mark.parametrize("act", ["read", "read_into"])
+def test_a_folder_is_no_file(storage: LocalStorage, tmp_path: Path, act: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder"):
+        READ[act](storage, "folder")
