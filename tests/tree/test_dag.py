@@ -23,7 +23,7 @@ from versioned_zarr.tree.dag import (
     blocks_of_path,
     resolve,
 )
-from versioned_zarr.tree.nodes import kind_of, pieces, size_of
+from versioned_zarr.tree.nodes import decode_node, kind_of, pieces, size_of
 
 
 class Writer:
@@ -270,6 +270,15 @@ def test_identity_cids_are_read_and_never_yielded() -> None:
     for scope in Scope:
         assert cids_of(blocks_of_path(blocks.get, way, scope, again=True)) == []
     assert b"".join(pieces(blocks.get, held, 1, 3)) == b"bc"
+
+
+@given(st.binary(max_size=20))
+def test_a_raw_block_is_a_node_that_holds_its_bytes(data: bytes) -> None:
+    for cid in (SHA2.raw(data), Cid(b"\x01\x55\x00" + bytes([len(data)]) + data)):
+        node = decode_node(cid, data)
+        assert (node.kind, node.data, node.size) == (Kind.RAW, data, len(data))
+        assert (node.links, node.blocksizes) == ([], ())
+        assert size_of({cid: data}.__getitem__, cid) == len(data)
 
 
 def test_a_missing_block_is_an_error_at_its_turn() -> None:
