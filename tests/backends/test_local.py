@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.local.storage import _MAPPED_FILES
 from versioned_zarr.errors import StorageError, VersionedZarrError
 
 READ: dict[str, Callable[[LocalStorage, str], object]] = {
@@ -66,3 +67,18 @@ def test_a_folder_is_no_file(storage: LocalStorage, tmp_path: Path, act: str) ->
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder"):
         READ[act](storage, "folder")
+
+
+def test_a_file_is_mapped_once_and_no_more_are_than_a_process_may_have(
+    storage: LocalStorage,
+) -> None:
+    assert storage.view("there") is storage.view("there")
+    names = [f"{number}" for number in range(_MAPPED_FILES + 1)]
+    for name in names:
+        storage.put(name, [name.encode()], durable=False)
+        assert storage.view(name) == name.encode()
+    assert len(storage._maps) == _MAPPED_FILES
+    first, last = (storage.view(names[at]) for at in (1, -1))
+    assert storage.view(names[1]) is first
+    assert storage.view(names[-1]) is last
+    assert storage.view("there") == b"there"
