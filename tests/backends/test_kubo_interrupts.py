@@ -135,3 +135,27 @@ def test_leaves_that_come_together_outlive_the_interrupt_of_who_fetches_them(nod
             assert list(found) == leaves, where
 
     assert stopped_everywhere(lambda: fetcher.fetch(links[1].cid), check) > 10
+
+
+@pytest.mark.torture
+def test_no_point_of_a_commit_stops_later_ones(node: Daemon) -> None:
+    url = f"{node.url}/{uuid.uuid4()}"
+    repository = vz.create(url)
+    client = repository.stores.blocks.client
+    stride = max(1, 1499 // TIMES)
+    at = 1 + SEED % stride
+    while True:
+        session = repository.session()
+        stopper = Stopper(at)
+        session.write("a", os.urandom(100))
+        session.write("b", os.urandom(1_200_000))
+        is_stopped = stopper.stops(lambda: session.commit("x"))  # noqa: B023 - called at once
+        assert free(client) == CONNECTIONS, stopper.where
+        session.write("c", os.urandom(100))
+        session.commit("after")
+        assert repository.checkout().read("c") == session.read("c"), stopper.where
+        session.discard()
+        if not is_stopped:
+            break
+        at += stride
+    assert repository.fsck().is_clean

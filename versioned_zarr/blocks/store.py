@@ -126,7 +126,14 @@ class BlockStore(Protocol):
 
 @runtime_checkable
 class ServedBlocks(BlockStore, Protocol):
-    """Blocks that a server keeps, which also removes what nothing names."""
+    """Blocks that a server keeps, which also removes what nothing names.
+
+    A draft that is published here stays where it is, as nothing names yet what was sent of it.
+    """
+
+    def let_go(self, draft: Followable, root: Cid) -> None:
+        """Take over a draft that was published, once it is committed."""
+        ...
 
     def problems(
         self, cids: Sequence[Cid], *, read_all: bool

@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from versioned_zarr.blocks.pack import PackDraft
-from versioned_zarr.blocks.store import Block, BlockStore
+from versioned_zarr.blocks.store import Block, BlockStore, ServedBlocks
 from versioned_zarr.blocks.values import leaves_of, read_value
-from versioned_zarr.errors import CorruptBlockError, CorruptError
+from versioned_zarr.errors import CorruptBlockError, CorruptError, StorageError
 from versioned_zarr.ipld.car import decode_varint, header_size
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
 from versioned_zarr.repository.journal import IN_STORE, draft_path
@@ -45,6 +46,7 @@ class Drafts:
         self._own: dict[int, PackDraft] = {}
         self._number = IN_STORE
         self._readers: dict[int, Draft] = {}
+        self._sent: dict[int, Cid] = {}
         self._lock = threading.RLock()
 
     # Reading
@@ -153,8 +155,24 @@ class Drafts:
         """The draft of this number, if it is this process's or was taken over."""
         return self._own.get(number)
 
+    def publish(self, number: int, root: Cid) -> None:
+        """Store what lies in a draft of this process, which becomes a pack as a rule.
+
+        Where a server keeps the blocks, it stays until `drop`: nothing names yet what was sent.
+        """
+        self._blocks.publish(self._own[number], root)
+        if isinstance(self._blocks, ServedBlocks):
+            self._sent[number] = root
+        else:
+            self.published(number)
+
+    def add(self, number: int, draft: PackDraft) -> None:
+        """Take in a draft of this process that others do not know, to be published."""
+        self._own[number] = draft
+
     def published(self, number: int) -> None:
         """Let go of a draft that has become a pack."""
+        self._sent.pop(number, None)
         draft = self._own.pop(number, None)
         if draft is not None:
             draft.draft.close()
@@ -163,6 +181,10 @@ class Drafts:
         """Remove the drafts of this process, and those that it took over."""
         self._number = IN_STORE
         for number in list(self._own):
+            root = self._sent.get(number)
+            if root is not None and isinstance(self._blocks, ServedBlocks):
+                with suppress(StorageError):  # it can be fetched again
+                    self._blocks.let_go(self._own[number], root)
             self._storage.delete(draft_path(self._session, number))
             self.published(number)
 

@@ -55,8 +55,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     for number, values in live.items():
         draft = working.drafts.taken(number)
         if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
-            stores.blocks.publish(draft, next(iter(values)))
-            working.drafts.published(number)
+            working.drafts.publish(number, next(iter(values)))
         else:
             copied += values.values()
     if copied:
@@ -120,15 +119,16 @@ def _still_near(stores: Stores, value: Cid) -> list[Block]:
 
 
 def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
-    name = draft_path(working.head.id, new_number())
+    number = new_number()
+    name = draft_path(working.head.id, number)
     copy = PackDraft(stores.storage.open_draft(name), stores.hash)
+    working.drafts.add(number, copy)
     try:
         for pending in values:
             blocks = working.drafts.blocks_of(pending)
             copy.write(copy.reserve(blocks), blocks)
-        stores.blocks.publish(copy, values[0].cid)
+        working.drafts.publish(number, values[0].cid)
     except BaseException:
         stores.storage.delete(name)
+        working.drafts.published(number)
         raise
-    finally:
-        copy.draft.close()

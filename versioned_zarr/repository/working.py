@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.blocks.store import BlockStore, ServedBlocks
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.ipld import unixfs
@@ -73,6 +73,8 @@ class Working:
     ) -> None:
         self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
         self.is_remote = False
+        # A server removes what nothing names there, and so what a session alone counts on.
+        self._may_lose_blocks = isinstance(blocks, ServedBlocks)
         self.state = Overlay(trees, head.base, root)
         self.drafts = Drafts(storage, blocks, head.id)
         self.consumed = 0
@@ -275,7 +277,7 @@ class Working:
         if written is not None and written.draft != IN_STORE:
             self._set(key, file, written.draft, written.offset, known)
             return True
-        if file.cid in self.blocks:
+        if not self._may_lose_blocks and file.cid in self.blocks:
             with self.blocks.keep([cid for cid, _ in file.blocks]) as is_kept:
                 if is_kept:
                     self._set(key, file, IN_STORE, 0, known)

@@ -33,6 +33,7 @@ from versioned_zarr.storage import Bytes
 
 MEMORY_BYTES = 64 << 20
 _ATTEMPTS = 5
+_SENT_AT_ONCE = 64
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.6
 _IN_VAIN_FOR_S = 60.0
@@ -231,7 +232,7 @@ class KuboBlocks:
         """See `BlockStore.put`: one request, for what was not sent when it was expected."""
         rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
         if rest:
-            with self._watching() as watch:
+            with self.watching() as watch:
                 self._send(rest, root, watch)
         self.cache.put(blocks, root)
 
@@ -251,14 +252,23 @@ class KuboBlocks:
         draft.follower = Sender(self.client, draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
-        """See `BlockStore.publish`: sends what the writer was ahead of, then fills the cache."""
+        """See `BlockStore.publish`: sends what the writer was ahead of.
+
+        The draft stays with its session, which alone can remove it; see `let_go`.
+        """
+        del root
         follower = draft.follower
         sender = follower if isinstance(follower, Sender) else Sender(self.client, draft)
+        draft.follower = sender
         sender.finish()
-        with self._watching() as watch:
+        with self.watching() as watch:
             watch.join(sender.watch)
             watch.enter_context(self.cache.holding())
-            self.cache.publish(draft, root, sender.sent)
+
+    def let_go(self, draft: Followable, root: Cid) -> None:
+        """See `ServedBlocks.let_go`: it fills the cache."""
+        follower = draft.follower
+        self.cache.publish(draft, root, follower.sent if isinstance(follower, Sender) else 0)
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
@@ -267,12 +277,13 @@ class KuboBlocks:
         if wanted:
             self._nearness.check()
         if self._watch is not None:
-            yield not wanted or not self.missing(wanted)
+            yield all(self._find(cid) is not None for cid in self.missing(wanted))
             return
         absent = self.missing(wanted) if wanted else []
-        with self._watching() as watch:
+        with self.watching() as watch:
             watch.remember(set(wanted).difference(absent))
-            yield not absent
+            # What this machine has is sent before a ref leads to it.
+            yield all(self._find(cid) is not None for cid in absent)
 
     def refresh(self) -> bool:
         """See `BlockStore.refresh`: what the node has can always have grown."""
@@ -281,7 +292,7 @@ class KuboBlocks:
     # Garbage collections of the node
 
     @contextlib.contextmanager
-    def _watching(self) -> Iterator[Watch]:
+    def watching(self) -> Iterator[Watch]:
         """The watch of the work that this thread is at; a new one if it begins."""
         watch = self._watch
         if watch is not None:
@@ -300,25 +311,30 @@ class KuboBlocks:
         watch: weakref.ref[Watch] | None = getattr(self._at_work, "watch", None)
         return None if watch is None else watch()
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether what is absent here is at an origin."""
+        return self._completion is not None and self._completion.origin() is not None
+
     def secure(self) -> None:
         """Make sure that the node has what this thread's work counts on; to be held with `keep`.
 
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self._watching() as watch:
+        with self.watching() as watch:
             for _ in range(_ATTEMPTS):  # where it collects all the time, `settle` has the last word
                 if watch.is_undisturbed():
                     return
                 self._send_again(watch)
 
     def settle(self) -> None:
-        """As `secure`, once a ref reaches all of it; waits for a collection that is under way.
+        """As `secure`, once MFS reaches all of it; waits for a collection that is under way.
 
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self._watching() as watch:
+        with self.watching() as watch:
             while True:
                 self.client.wait_for_gc()
                 # What is reached only through a block that was taken is taken by the next
@@ -326,18 +342,36 @@ class KuboBlocks:
                 if watch.is_undisturbed() or not self._send_again(watch):
                     return
 
+    def send_missing(self, wanted: Sequence[Cid], watch: Watch) -> None:
+        """Let the node have blocks, and count on them.
+
+        Raises:
+            CollectedError: one is neither there nor here.
+        """
+        watch.begin()
+        absent = self.client.missing(wanted)
+        watch.count_on(wanted)
+        self._send_from_here(absent, watch)
+
     def _send_again(self, watch: Watch) -> bool:
         """Send what was taken; says whether anything was."""
         absent = watch.taken()
-        for start in range(0, len(absent), 256):
-            batch = [(cid, self._at_hand(cid, watch)) for cid in absent[start : start + 256]]
-            send(self.client, batch, batch[0][0])
+        self._send_from_here(absent, watch)
         return bool(absent)
+
+    def _send_from_here(self, absent: Sequence[Cid], watch: Watch) -> None:
+        for start in range(0, len(absent), _SENT_AT_ONCE):
+            batch = [
+                (cid, self._at_hand(cid, watch)) for cid in absent[start : start + _SENT_AT_ONCE]
+            ]
+            send(self.client, batch, batch[0][0])
 
     def _at_hand(self, cid: Cid, watch: Watch) -> Bytes:
         found = watch.held(cid)
         if found is None:
-            found = self.cache.get(cid)
+            found = self._find(cid)
+        if found is not None and not cids.matches(cid, found):
+            found = None  # a damaged cache holds nothing
         if found is None:
             with contextlib.suppress(BlockNotFoundError):
                 found = self._complete(cid)

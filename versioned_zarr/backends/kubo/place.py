@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote
 
 from versioned_zarr.backends.authorization import basic, bearer, checked
+from versioned_zarr.backends.cache_storage import CacheStorage
 from versioned_zarr.backends.home import home
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError
@@ -126,7 +127,7 @@ class KuboPlace:
 
     def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
         """See `Place.stores`."""
-        storage = LocalStorage(self._folder / hash_function.name, url=self.url)
+        storage = CacheStorage(self._folder / hash_function.name, url=self.url)
         cache = BlockCache(
             storage,
             hash_function,

@@ -8,6 +8,7 @@ commit that a log names. docs/design/kubo.md shows the bytes.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.backends.kubo.wholeness import make_whole
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -28,7 +30,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.names import check_ref_name, from_file_name, to_file_name
 from versioned_zarr.history.refs import (
-    TAKEN_BACK,
+    KINDS,
     RefEntry,
     decode_entry,
     encode_entry,
@@ -45,6 +47,8 @@ KEPT_MOVES = 1000
 """How many moves a ref's log holds; older ones go as new ones come, after a day at the least."""
 KEPT_FOR = timedelta(days=1)
 """No move goes before, so that no writer takes a number that was used, and no reader misses any."""
+STAGED = "staged"
+"""Where MFS holds on to what a move leads to, until that is made."""
 _LOOK_AGAIN_S = 60.0
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.02
@@ -196,6 +200,8 @@ class MfsRefs:
             found = None if seen is None else self._entry(seen.number, seen.cid, name).commit
             if found != expect:
                 raise _moved(name, expect, found)
+            if new is not None:
+                make_whole(self._blocks, new, expect, self._tips)
             number = 0 if seen is None else seen.number + 1
             entry = RefEntry(number, new, datetime.now(UTC), why)
             root = self._make(folder, entry, None if seen is None else seen.cid)
@@ -205,80 +211,114 @@ class MfsRefs:
                 raise _moved(name, expect, None if last is None else last.commit)
             listed_s = time.monotonic() if seen is None else seen.listed_s
             self._last_seen[folder] = _Seen(number, to_text(root), listed_s)
-            self._settle(folder, entry, root, expect)
         if number >= KEPT_MOVES and number % 64 == 0:
             self._prune(folder, number, name)
         return entry
 
+    def _tips(self) -> Iterator[Cid]:
+        """The commits that refs name, that of `main` first."""
+        for kind in KINDS:
+            names = self.names(kind)
+            for name in sorted(names, key=lambda name: name != "main"):
+                entry = self.read(kind, name)
+                if entry is not None and entry.commit is not None:
+                    yield entry.commit
+
     def _make(self, folder: str, entry: RefEntry, before: str | None) -> Cid | None:
         """Make a move; gives its directory, or None if another writer was first.
+
+        It is staged first: what MFS links elsewhere, and has whole, no collection takes. So at
+        whatever moment the ref moves, and whoever is told of it, all that it leads to is there.
 
         Args:
             folder: the ref.
             entry: the move.
             before: the directory of the move that stands before it; None for the first.
+
+        Raises:
+            CollectedError: a collection took what it leads to, which could not be sent again.
         """
         blocks, root = self._encode(entry)
         self._blocks.put(blocks, root)
-        path = f"{folder}/{entry.number:09}"
-        for attempt in range(_ATTEMPTS):
-            self._blocks.secure()  # what it leads to is there, or it is not made
-            try:
-                self._client.copy(to_text(root), path, parents=before is None)
-                break
-            except NoSuchPathError:  # the ref is gone, with all that was around it
-                return None
-            except PathTakenError:
-                if not self._is_at(root, folder, entry.number):
-                    return None
-                break
-            except StorageError as error:
-                # The answer may be lost, and the move made; or a collection came in between, or a
-                # proxy is busy. To make it again does no harm, as no two moves are equal.
-                if self._is_at(root, folder, entry.number):
-                    break
-                if attempt + 1 == _ATTEMPTS or isinstance(error, StorageFullError):
-                    raise
-                time.sleep(_FIRST_PAUSE_S * 2**attempt)
-        if before is not None and not self._is_at(from_text(before), folder, entry.number - 1):
+        staged = self._stage(root)
+        try:
+            has_moved = self._link(root, folder, entry.number, is_first=before is None)
+        except StorageError as error:
+            if not isinstance(error, StorageFullError):
+                raise  # it may be on its way, and needs what is staged when it comes
+            self._unstage(staged)
+            raise
+        if has_moved and before is not None:
             # The move before was dropped, so there are later ones, and this number had been used;
             # or all were, and others were made.
-            self._client.remove(path)
-            return None
-        return root
+            has_moved = self._is_at(from_text(before), folder, entry.number - 1)
+            if not has_moved:
+                self._client.remove(f"{folder}/{entry.number:09}")
+        self._unstage(staged)
+        return root if has_moved else None
 
-    def _settle(self, folder: str, entry: RefEntry, root: Cid, before: Cid | None) -> None:
-        """Make sure that what a move leads to is there, or let the ref go back.
-
-        Args:
-            folder: the ref.
-            entry: the move.
-            root: its directory.
-            before: where the ref stood.
-
-        Raises:
-            CollectedError: a collection of the node took it, and it could not be sent again.
-        """
+    def _stage(self, root: Cid) -> str:
+        """Let MFS hold on to a move that is to be made, and to all that it leads to; where."""
+        path = f"{self._root}/{STAGED}/{int(time.time())}-{secrets.token_hex(8)}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._client.copy(to_text(root), path)
+                break
+            except PathTakenError:  # only the answer was lost
+                break
+            except (StorageError, NoSuchPathError) as error:
+                if attempt == _ATTEMPTS or isinstance(error, StorageFullError):
+                    raise
+                time.sleep(_FIRST_PAUSE_S * 2**attempt)
+                self._blocks.secure()
         try:
             self._blocks.settle()
-        except CollectedError as error:
-            self._take_back(folder, entry.number, root, before, error)
+        except CollectedError:
+            self._unstage(path)
             raise
-        except StorageError as error:
-            unsure = _unsure(error)
-            self._take_back(folder, entry.number, root, before, unsure)
-            raise unsure from error
+        return path
 
-    def _take_back(
-        self, folder: str, number: int, root: Cid, before: Cid | None, error: CollectedError
-    ) -> None:
-        why = f"{TAKEN_BACK}: a garbage collection of the node took blocks of it"
-        back = RefEntry(number + 1, before, datetime.now(UTC), why)
+    def _unstage(self, path: str) -> None:
+        """Let go of a move that was made, or never will be; nobody waits for that."""
+
+        def let_go() -> None:
+            with suppress(StorageError):  # it goes after a day
+                self._client.remove(path)
+
+        self._client.in_background(let_go)
+
+    def _link(self, root: Cid, folder: str, number: int, *, is_first: bool) -> bool:
+        """Let a ref have a move as this number; says whether it has, and not another."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._client.copy(to_text(root), f"{folder}/{number:09}", parents=is_first)
+            except NoSuchPathError:  # the ref is gone, with all that was around it
+                return False
+            except PathTakenError:
+                return self._is_at(root, folder, number)
+            except StorageError as error:
+                # The answer may be lost, and the move made; or a proxy is busy. To make it again
+                # does no harm, as no two moves are equal.
+                if self._is_at(root, folder, number):
+                    return True
+                if attempt == _ATTEMPTS or isinstance(error, StorageFullError):
+                    raise
+                time.sleep(_FIRST_PAUSE_S * 2**attempt)
+            else:
+                return True
+        raise AssertionError
+
+    def _forget_staged(self) -> None:
+        """Let go of moves that were staged long ago by those who were stopped."""
         try:
-            self._make(folder, back, to_text(root))
-        except StorageError as failure:
-            error.add_note(f"the ref could not be moved back: {failure}")
-        self._last_seen.pop(folder, None)
+            entries = self._client.list(f"{self._root}/{STAGED}")
+        except NoSuchPathError:
+            return
+        oldest_s = time.time() - KEPT_FOR.total_seconds()
+        for entry in entries:
+            began = entry.name.partition("-")[0]
+            if not began.isdecimal() or int(began) < oldest_s:
+                self._client.remove(f"{self._root}/{STAGED}/{entry.name}")
 
     def _is_at(self, root: Cid, folder: str, number: int) -> bool:
         try:
@@ -308,6 +348,7 @@ class MfsRefs:
 
     def _prune(self, folder: str, number: int, name: str) -> None:
         """Take away moves beyond what a log holds, none of them younger than a day."""
+        self._forget_staged()
         numbers = self._numbers(folder)
         for old in sorted(numbers):
             if old > number - KEPT_MOVES:
@@ -331,6 +372,7 @@ class MfsRefs:
 
         A writer that looked before and was held up could else take a number that was used.
         """
+        self._forget_staged()
         folder = self._folder(kind, name)
         before = min(before, datetime.now(UTC) - KEPT_FOR)
         entries = list(self.history(kind, name))
@@ -345,14 +387,6 @@ class MfsRefs:
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """See `RefStore.lock`; holds off the processes of this machine alone."""
         return self._storage.lock(f"{kind}-{to_file_name(check_ref_name(name))}")
-
-
-def _unsure(error: StorageError) -> CollectedError:
-    return CollectedError(
-        f"whether a garbage collection took blocks could not be found out, so the ref was moved "
-        f"back; try again: {error}",
-        where=error.where,
-    )
 
 
 def _links(blocks: KuboBlocks, cid: Cid) -> list[Link]:

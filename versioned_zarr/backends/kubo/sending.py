@@ -52,12 +52,15 @@ class Sender:
         self._begun = FIRST_SECTION
         self._client = client
         self._sent_unasked: set[Cid] = set()
-        self._has_failed = False
+        self._has_failed = self._is_finished = False
+        self.watch.hold_draft(draft)
         self._thread: threading.Thread | None = None
 
     def grown(self) -> None:
         """Called by the writer: begin to send, unless that is under way or did not work."""
-        if not self._has_failed and (self._thread is None or not self._thread.is_alive()):
+        if self._is_finished or self._has_failed:
+            return
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._send_ahead, daemon=True)
             self._thread.start()
 
@@ -69,7 +72,7 @@ class Sender:
 
     def finish(self) -> None:
         """Send the rest; whatever fails now is raised."""
-        self.draft.follower = None
+        self._is_finished = True
         if self._thread is not None:
             self._thread.join()
         self._send()

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from versioned_zarr.backends.kubo.client import KuboClient
-from versioned_zarr.blocks.store import Block
+from versioned_zarr.blocks.store import Block, Followable
+from versioned_zarr.ipld.car import FIRST_SECTION
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.storage import Bytes
 
@@ -28,16 +29,24 @@ class Watch(ExitStack):
 
     Args:
         client: the node.
+
+    Attributes:
+        whole: commits of which the node was found to have all.
+        tips: the commits that refs named when they were first asked for; None before that.
     """
 
     def __init__(self, client: KuboClient) -> None:
         super().__init__()
         self._client = client
+        self.whole: set[Cid] = set()
+        self.tips: set[Cid] | None = None
         self._canaries: list[str] = []
         self._is_unsure = False
         self._counted_on: set[Cid] = set()
         self._held: dict[Cid, Bytes] = {}
         self._held_bytes = 0
+        self._drafts: list[Followable] = []
+        self._places: dict[Cid, tuple[Followable, int, int]] = {}
 
     def begin(self) -> None:
         """Put the canary on the node: what is taken from now on is told."""
@@ -71,14 +80,34 @@ class Watch(ExitStack):
             self._held[cid] = data
             self._held_bytes += len(data)
 
+    def hold_draft(self, draft: Followable) -> None:
+        """Take what is in a draft for at hand: its session keeps it until it is committed."""
+        self._drafts.append(draft)
+
     def held(self, cid: Cid) -> Bytes | None:
-        """The bytes of a block that was kept in memory."""
-        return self._held.get(cid)
+        """The bytes of a block that was kept in memory, or lies in a draft."""
+        found = self._held.get(cid)
+        if found is not None:
+            return found
+        while self._drafts:
+            draft = self._drafts[-1]
+            places = {
+                each: (draft, start, end) for each, start, end in draft.finished(FIRST_SECTION)
+            }
+            self._places.update(places)
+            self._drafts.remove(draft)
+        place = self._places.get(cid)
+        return None if place is None else place[0].read(*place[1:])
+
+    def counts_on(self, cid: Cid) -> bool:
+        """Whether a block was sent or found there since the canary was put there."""
+        return cid in self._counted_on
 
     def join(self, other: Watch) -> None:
         """Count on all that another watch does, since when it does."""
         self._canaries += list(other._canaries)
         self._counted_on.update(list(other._counted_on))
+        self._drafts += list(other._drafts)
 
     def is_undisturbed(self) -> bool:
         """Whether no collection took anything since; one may be under way."""
