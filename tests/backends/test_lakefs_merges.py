@@ -148,8 +148,10 @@ def test_goes_forward_on_a_branch_that_is_free(
     repository: BlockRepository, others: LakefsClient
 ) -> None:
     ahead(repository)
+    before = others.head("main")
     assert repository.merge("dev") == repository.branches["dev"]
-    assert others.head("main") == others.head("dev")
+    assert repository.branches["main"] == repository.branches["dev"]
+    assert parents(others, "main") == (before, others.head("dev"))  # what the server compared
 
 
 def test_hooks_are_asked_where_it_could_go_forward(

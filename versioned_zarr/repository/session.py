@@ -13,6 +13,7 @@ from versioned_zarr import faces
 from versioned_zarr.errors import (
     InvalidInputError,
     NothingToCommitError,
+    StorageError,
     VersionedZarrError,
 )
 from versioned_zarr.history.commit import Commit
@@ -28,7 +29,7 @@ from versioned_zarr.repository.committing import (
 )
 from versioned_zarr.repository.diff import Diff
 from versioned_zarr.repository.journal import Kind
-from versioned_zarr.repository.keeping import Writing
+from versioned_zarr.repository.keeping import Known, StagingChangedError, Writing
 from versioned_zarr.repository.merge import Conflict, Resolve, check_resolve
 from versioned_zarr.repository.overlay import Pending
 from versioned_zarr.tree.diff import KeyChange
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from versioned_zarr.interfaces.mapping import SessionMapping
     from versioned_zarr.interfaces.zarr_store import VersionedStore
     from versioned_zarr.repository.repository import BlockRepository
+
+
+_ATTEMPTS = 8
 
 
 class Session(faces.Shown):
@@ -63,7 +67,7 @@ class Session(faces.Shown):
         repository: BlockRepository,
         working: Writing,
         message: str | None = None,
-        known: int | None = None,
+        known: Known | None = None,
         dropped: Sequence[str] = (),
     ) -> None:
         self.repository = repository
@@ -287,11 +291,26 @@ class Session(faces.Shown):
             raise InvalidInputError(f"on_moved must be 'merge' or 'fail', not {on_moved!r}")
         draft = Draft(message, author, metadata)
         with self.working.frozen():
-            commit = self._commit(draft, allow_empty, on_moved == "merge", resolve)
+            commit = self._commit_what_is_there(draft, allow_empty, on_moved == "merge", resolve)
         # The commit is made, whatever keeps packs from being joined: the next one does it.
         with suppress(VersionedZarrError, OSError):
             self.repository.tidy()
         return commit
+
+    def _commit_what_is_there(
+        self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve
+    ) -> Commit:
+        """Commit; where others write on a server meanwhile, look at that, and commit again."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._commit(draft, allow_empty, may_merge, resolve)
+            except StagingChangedError:
+                self.working.look_again()
+        raise StorageError(
+            f"session {self.id} cannot be committed while others keep writing into it: let them "
+            "end, and commit again; nothing was committed",
+            where=self.repository.url,
+        )
 
     def _commit(self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve) -> Commit:
         working, stores = self.working, self.repository.stores
@@ -405,14 +424,14 @@ def _after_fork() -> None:
     """A thread of the parent may have held a session's lock at the fork."""
     for session in list(_OPEN):
         if session.working.closed is None:
-            session._known = session.working.consumed
+            session._known = session.working.known()
             session.working.after_fork()
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
-def _unpickle(repository: BlockRepository, session: str, known: int) -> Session:
+def _unpickle(repository: BlockRepository, session: str, known: Known) -> Session:
     return Session(repository, repository.working_of(session), known=known)
 
 

@@ -38,7 +38,7 @@ from versioned_zarr.repository.journal import (
     open_journal,
     remove_session,
 )
-from versioned_zarr.repository.keeping import check_not_ended
+from versioned_zarr.repository.keeping import Known, check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
 from versioned_zarr.repository.scratch import copy_of, is_large
 from versioned_zarr.storage import Bytes, Log, Storage
@@ -180,7 +180,7 @@ class Working:
     # Writing
 
     def write(
-        self, key: str, data: Bytes, known: int | None = None, *, only_new: bool = False
+        self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
     ) -> None:
         """Put a value under a key. It survives the death of the process once this returns.
 
@@ -229,23 +229,23 @@ class Working:
                     self._writers.discard(threading.get_ident())
                     self._changed.notify_all()
 
-    def delete(self, key: str, known: int | None = None) -> bool:
+    def delete(self, key: str, known: Known | None = None) -> bool:
         """Take a key away; says whether it was there."""
         with self._lock:
             self._begin_write()
             if self.state.tree.get(key) is None:
                 return False
-            seen = self.state.seen(key, known, self.consumed)
+            seen = self._seen(key, known)
             is_blind = self.state.is_blind(key)
             self._append(Record(Kind.DELETE, key, self.writer, seen, is_blind=is_blind))
             return True
 
-    def clear(self, path: str, known: int | None = None) -> None:
+    def clear(self, path: str, known: Known | None = None) -> None:
         """Take away all that lies in a folder and below it."""
         with self._lock:
             self._begin_write()
             if not self.state.tree.is_empty(path):
-                seen = self.consumed if known is None else known
+                seen = known if isinstance(known, int) else self.consumed
                 self._append(Record(Kind.CLEAR, path, self.writer, seen))
 
     @contextmanager
@@ -271,7 +271,7 @@ class Working:
         self.drafts.own()  # tells others that the session is alive
         self.refresh()
 
-    def _write_again(self, key: str, file: unixfs.File, known: int | None) -> bool:
+    def _write_again(self, key: str, file: unixfs.File, known: Known | None) -> bool:
         """Enter a value that is there already, without writing it; says whether it was."""
         written = self._written.get(file.cid)
         if written is not None and written.draft != IN_STORE:
@@ -284,8 +284,10 @@ class Working:
                     return True
         return False
 
-    def _set(self, key: str, file: unixfs.File, draft: int, offset: int, known: int | None) -> None:
-        seen = self.state.seen(key, known, self.consumed)
+    def _set(
+        self, key: str, file: unixfs.File, draft: int, offset: int, known: Known | None
+    ) -> None:
+        seen = self._seen(key, known)
         place = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
         record = Record(Kind.SET, key, self.writer, seen, *place)
         pending = Pending(record, is_unseen=False)
@@ -305,6 +307,11 @@ class Working:
         self._written.setdefault(file.cid, pending)
         self.consumed = end
         self._is_in_doubt = False
+
+    def _seen(self, key: str, known: Known | None) -> int:
+        """Up to which position of the journal the writer of a key knows what others wrote to it."""
+        upto = known if isinstance(known, int) else None
+        return self.state.seen(key, upto, self.consumed)
 
     def _append(self, record: Record) -> None:
         """Put a record on the journal and take it in: it counts once it is on the journal."""
@@ -357,6 +364,14 @@ class Working:
         with self._lock:
             self.refresh()
             return self.consumed
+
+    def known(self) -> int:
+        """As `position`, of what was taken in before."""
+        return self.consumed
+
+    def look_again(self) -> None:
+        """Take in what others have written, as `refresh`: the journal tells all of it."""
+        self.refresh()
 
     def refresh(self) -> None:
         """Take in what other processes have written since; a system call if they have not."""

@@ -179,7 +179,7 @@ class LakefsBlocks:
         """See `ReadsValues.read_value`: one request for the leaves that the range touches."""
         place = self.knowledge.place(cid)
         root = self._at_hand(cid)
-        if place is None or cid in self._outgoing:
+        if place is None or cids.is_raw(cid) or cid in self._outgoing:
             return read_value(self.get, cid, start, end)
         self.check_may_wait()
         if root is None:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from versioned_zarr.backends.lakefs.failures import AnswerLostError, RefusedError
-from versioned_zarr.backends.lakefs.objects import Objects
+from versioned_zarr.backends.lakefs.objects import Objects, Stat
 from versioned_zarr.backends.lakefs.transport import PAGE, Query
-from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError
+from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError, RepositoryNotFoundError
 
 _ATTEMPTS = 6
 
@@ -41,10 +41,12 @@ class Change(NamedTuple):
     Attributes:
         path: which.
         kind: "added", "removed", "changed", or "conflict".
+        told: what lies there on the newer side, without its address; None if it is not told.
     """
 
     path: str
     kind: str
+    told: Stat | None = None
 
 
 class LakefsClient(Objects):
@@ -53,13 +55,29 @@ class LakefsClient(Objects):
     # The repository
 
     def exists(self) -> bool:
-        """Whether there is a repository of this name."""
-        what = f"look for the repository {self.repository!r}"
+        """Whether there is a repository of this name.
+
+        By its branches, of which every repository has one: lakeFS tells of the repository itself
+        for some seconds after it was deleted.
+        """
         try:
-            self.ask("GET", self.within(""), what)
+            return next(self.branches(), None) is not None
         except RefNotFoundError:
             return False
-        return True
+
+    def check_exists(self) -> None:
+        """Make sure that the repository is there.
+
+        Raises:
+            RepositoryNotFoundError: it is not.
+        """
+        if not self.exists():
+            url = f"lakefs://{self.repository}"
+            raise RepositoryNotFoundError(
+                f"no repository {self.repository!r} on lakeFS at {self.endpoint}: it was deleted, "
+                f"or never there; vz.create({url!r}) makes one",
+                url=url,
+            )
 
     def create_repository(self, storage_namespace: str, default_branch: str = "main") -> None:
         """Make the repository."""
@@ -127,9 +145,19 @@ class LakefsClient(Objects):
         self.ask("DELETE", path, f"delete branch {name!r}")
 
     def hard_reset(self, branch: str, to: str) -> None:
-        """Let a branch name another commit; what is uncommitted on it stays."""
+        """Let a branch of ours alone name another commit; what is uncommitted on it stays.
+
+        Never one that others may move: lakeFS does not compare where it stands.
+        """
         path = self.within(f"/branches/{quote(branch, safe='')}/hard_reset")
-        self.ask("PUT", path, f"move branch {branch!r} to {to!r}", query={"ref": to})
+        what = f"move branch {branch!r} to {to!r}"
+        self.ask("PUT", path, what, query={"ref": to}, is_repeatable=False)
+
+    def merge_base(self, source: str, into: str) -> str:
+        """The commit from which lakeFS would merge a ref into a branch."""
+        path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
+        found = self.ask("GET", path, f"find the base of {source!r} and {into!r}")
+        return str(found["base_commit_id"])
 
     def is_protected(self, branch: str) -> bool:
         """Whether a rule protects a branch, as far as these credentials may see the rules."""
@@ -232,10 +260,14 @@ class LakefsClient(Objects):
         answer = self.ask("POST", path, what, document=document, is_repeatable=False)
         return str(answer["reference"])
 
-    def diff(self, left: str, right: str, *, prefix: str = "") -> Iterator[Change]:
-        """What differs between two refs, path by path."""
+    def diff(
+        self, left: str, right: str, *, prefix: str = "", with_stats: bool = False
+    ) -> Iterator[Change]:
+        """What differs between two refs, path by path, and if asked what is there on the right."""
         path = self.within(f"/refs/{quote(left, safe='')}/diff/{quote(right, safe='')}")
-        query = {"type": "two_dot", "prefix": prefix}
+        query: Query = {"type": "two_dot", "prefix": prefix}
+        if with_stats:
+            query = {**query, "include_right_stats": True}
         return map(_change, self.pages(path, f"compare {left!r} and {right!r}", query))
 
     def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[Change]:
@@ -257,4 +289,9 @@ def _commit(found: Mapping[str, Any]) -> LakefsCommit:
 
 
 def _change(found: Mapping[str, Any]) -> Change:
-    return Change(found["path"], found["type"])
+    right = found.get("right")
+    if right is None or found["type"] == "removed":
+        return Change(found["path"], found["type"])
+    path, size = found["path"], found.get("size_bytes", 0)
+    told = Stat(path, size, right["checksum"], right["mtime"], right.get("metadata") or {}, "")
+    return Change(path, found["type"], told)

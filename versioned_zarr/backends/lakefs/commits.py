@@ -78,10 +78,18 @@ class Commits:
             self._seen.move_to_end(found.id)
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-        ours = self._read(found)
+        ours = self._read(self._meant(found))
         if ours is not None and is_new:
             self.learn(ours, found.id)
         return ours
+
+    def _meant(self, found: LakefsCommit) -> LakefsCommit:
+        """The lakeFS commit that one stands for: itself, as a rule."""
+        same = records.same_as(found, self._lake.prefix)
+        while same is not None:
+            found = self.find(same)
+            same = records.same_as(found, self._lake.prefix)
+        return found
 
     def _read(self, found: LakefsCommit) -> Ours | None:
         parent = found.parents[0] if found.parents else None
@@ -123,13 +131,14 @@ class Commits:
     def cid_of(self, found: LakefsCommit) -> Cid:
         """The name of the commit that a lakeFS commit stands for."""
         ours = self.take(found)
-        return to_cid(found.id) if ours is None else from_text(ours.commit.cid)
+        return to_cid(self._meant(found).id) if ours is None else from_text(ours.commit.cid)
 
     def read(self, found: LakefsCommit) -> Commit:
         """The commit that a lakeFS commit stands for."""
         ours = self.take(found)
         if ours is not None:
             return ours.commit
+        found = self._meant(found)
         parents = tuple(to_text(self.cid_of(self.find(each))) for each in found.parents)
         return OthersCommit(found, parents, lambda: self._tree_of(found.id))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 from versioned_zarr.errors import (
     AlreadyExistsError,
     ConflictError,
     InvalidInputError,
+    InvalidKeyError,
     InvalidRefError,
+    ReadOnlyError,
     RefNotFoundError,
     StorageError,
     VersionedZarrError,
@@ -25,6 +28,27 @@ class AnswerLostError(StorageError):
 
 class RefusedError(StorageError, PermissionError):
     """The server does not let these credentials do this, or protects what was to be changed."""
+
+
+_BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
+    (
+        "read-only repository",
+        ReadOnlyError,
+        "; whoever made the repository made it read-only: clone it and write to the copy",
+    ),
+    (
+        "cannot delete repository default branch",
+        RefusedError,
+        "; lakeFS never deletes or renames a repository's default branch: make another one",
+    ),
+    (
+        r"(branch name|tag ID) .*: conflict found",
+        AlreadyExistsError,
+        "; on lakeFS no branch and tag share a name: choose another one",
+    ),
+    (r"above maximum length \(1024\)", InvalidKeyError, "; shorten the key, or the prefix"),
+)
+"""What the words of a refusal mean, whatever its status."""
 
 
 def said(body: bytes) -> str:
@@ -55,6 +79,9 @@ def failure(
 
 def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
     """Which error a refusal is, and what to do about it."""
+    for pattern, kind, advice in _BY_WORDS:
+        if status in (400, 403, 409) and re.search(pattern, words):
+            return kind, advice
     plain: dict[int, tuple[type[VersionedZarrError], str]] = {
         401: (RefusedError, "; the credentials came from {source}: check them"),
         403: (

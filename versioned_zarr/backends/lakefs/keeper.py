@@ -10,7 +10,7 @@ from versioned_zarr import process_identity
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.client import LakefsCommit
 from versioned_zarr.backends.lakefs.lake import Parts
-from versioned_zarr.backends.lakefs.landing import Landing
+from versioned_zarr.backends.lakefs.landing import Landing, Offer
 from versioned_zarr.backends.lakefs.names import SESSION_PREFIX, session_of
 from versioned_zarr.backends.lakefs.writing import BranchWriting
 from versioned_zarr.blocks.store import Block
@@ -51,7 +51,10 @@ class BranchKeeper:
         base = self._commits.id_of(from_text(writing.state.base))
         branch = writing.branch
         if branch.name is not None and base is not None:
-            self._landing.offer(branch, base, root)
+            changed = {
+                key: None if now is None else now.cid for key, now in writing.state.tree.changed()
+            }
+            self._landing.offer(branch, Offer(base, root, changed))
         return ()
 
     def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:

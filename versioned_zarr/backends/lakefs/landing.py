@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from versioned_zarr.backends.lakefs import records
@@ -21,7 +22,7 @@ from versioned_zarr.backends.lakefs.failures import AnswerLostError, RefusedErro
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.names import CLAIM_PREFIX, WORK_PREFIX, to_cid
-from versioned_zarr.backends.lakefs.records import Parent, value_metadata
+from versioned_zarr.backends.lakefs.records import Parent, value_metadata, value_of
 from versioned_zarr.backends.lakefs.session_branch import SessionBranch
 from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import (
@@ -35,6 +36,7 @@ from versioned_zarr.history.commit import Commit
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.keeping import StagingChangedError
 from versioned_zarr.tree.diff import KeyChange, changes
 
 LEASE_S = 30.0
@@ -43,35 +45,44 @@ _POLL_S = 0.02
 _LOOKED_AT = 50
 
 
+class Offer(NamedTuple):
+    """What a session that is about to commit has staged on its branch.
+
+    Attributes:
+        base: the lakeFS commit that it is based on.
+        root: the tree that it comes to.
+        changed: the keys that it wrote or deleted (None), with their values.
+    """
+
+    base: str
+    root: Cid
+    changed: Mapping[str, Cid | None]
+
+
 class Landing:
     """See the module. Thread-safe."""
 
     def __init__(self, parts: Parts) -> None:
+        self._lake = parts.lake
         self._client, self._prefix = parts.lake.client, parts.lake.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
         self._survey, self._workers = parts.survey, parts.lake.workers
-        # Sessions that are about to commit, the lakeFS commits they are based on, and their trees.
-        self._offers: WeakKeyDictionary[SessionBranch, tuple[str, Cid]] = WeakKeyDictionary()
+        # What sessions that are about to commit have staged.
+        self._offers: WeakKeyDictionary[SessionBranch, Offer] = WeakKeyDictionary()
         self._guard = threading.Lock()
 
-    def offer(self, branch: SessionBranch, base: str, root: Cid) -> None:
-        """Told of a session that is about to commit.
-
-        Args:
-            branch: its branch, on which all that it wrote is staged.
-            base: the lakeFS commit that it is based on.
-            root: the tree that it comes to.
-        """
+    def offer(self, branch: SessionBranch, offer: Offer) -> None:
+        """Told of a session that is about to commit, and has staged all that it wrote."""
         with self._guard:
-            self._offers[branch] = (base, root)
+            self._offers[branch] = offer
 
-    def _staged(self, base: str, root: Cid) -> str | None:
-        """A session's branch that holds a tree on a base already; given once."""
+    def _staged(self, base: str, root: Cid) -> tuple[str, Offer] | None:
+        """A session's branch that holds a tree on a base, and what it staged; given once."""
         with self._guard:
-            for branch, offered in self._offers.items():
-                if offered == (base, root) and branch.name is not None:
-                    self._offers[branch] = ("", root)  # its values may be linked still
-                    return branch.name
+            for branch, offer in self._offers.items():
+                if (offer.base, offer.root) == (base, root) and branch.name is not None:
+                    self._offers[branch] = Offer("", root, {})  # its values may be linked still
+                    return branch.name, offer
         return None
 
     def _place(self, cid: Cid) -> Place | None:
@@ -106,12 +117,40 @@ class Landing:
         if len(parents) == 2 and self._merges_alike(head, parents[1].id, tree.cid):
             return merge(parents[1].id, squash=False)
         ready = self._staged(head, tree.cid)
-        with self._work_branch(head) if ready is None else contextlib.nullcontext(ready) as work:
+        with self._work_branch(head) if ready is None else contextlib.nullcontext(ready[0]) as work:
             sent = [] if ready is not None else self._stage(work, head, tree.cid)
-            self._commit(work, cid, message, {**metadata, records.WORK: "1"})
-            new = merge(work, squash=True)
+            made = self._commit(work, cid, message, {**metadata, records.WORK: "1"})
+            # Others may write on a session's branch; the commit that is merged changes no more.
+            if ready is not None and not self._holds(head, made.id, ready[1].changed):
+                raise StagingChangedError
+            new = merge(made.id, squash=True)
         self._remember(new, sent)
         return new
+
+    def _holds(self, on: str, commit: str, changed: Mapping[str, Cid | None]) -> bool:
+        """Whether a lakeFS commit differs from another one by just these keys and values.
+
+        Costs a request for each 1000 keys that differ.
+        """
+        old, prefix = self._survey.tree_of(on).cid, self._prefix
+        wanted = {prefix + key: value for key, value in changed.items()}
+        differing = self._client.diff(on, commit, prefix=prefix, with_stats=True)
+        found = {each.path: each for each in differing}
+        for path in found.keys() - wanted.keys():  # as one that was written again as it was
+            before = self._trees.subtree(old, path[len(prefix) :])
+            wanted[path] = None if before is None else before.cid
+        untold = []
+        for path, value in wanted.items():
+            there = found.get(path)
+            said = None if there is None or there.told is None else value_of(there.told)
+            if there is None or there.kind == "removed" or said is None:
+                untold.append(path)
+            elif said != value:
+                return False
+        for path, stat in self._lake.stats(commit, untold):
+            if (None if stat is None else self._survey.value(commit, stat).cid) != wanted[path]:
+                return False
+        return True
 
     def _merges_alike(self, head: str, theirs: str, root: Cid) -> bool:
         """Whether lakeFS, which merges by paths, comes to a tree from two commits; it is tried.
@@ -246,8 +285,14 @@ class Landing:
         if place is not None and self._linked(work, path, place, link):
             return link.cid, Place(work, path, place.size)
         data = read_value(self._blocks.get, link.cid)
-        metadata = value_metadata(to_text(link.cid), len(data), link.tsize)
-        self._client.upload(work, path, data, metadata)
+        size, text = len(data), to_text(link.cid)
+        self._client.upload(
+            work,
+            path,
+            data,
+            {},
+            seal=lambda checksum: value_metadata(text, size, link.tsize, checksum),
+        )
         return link.cid, Place(work, path, len(data))
 
     def _linked(self, work: str, path: str, place: Place, link: Link) -> bool:
@@ -255,23 +300,55 @@ class Landing:
         stat = self._client.stat(place.ref, place.path)
         if stat is None:
             return False
-        self._client.link(
-            work, path, stat, value_metadata(to_text(link.cid), stat.size, link.tsize)
-        )
+        metadata = value_metadata(to_text(link.cid), stat.size, link.tsize, stat.checksum)
+        self._client.link(work, path, stat, metadata)
         return True
 
     # Branches
 
     def move(self, branch: str, head: str, to: str) -> None:
-        """Let a branch name another lakeFS commit.
+        """Let a branch name what a lakeFS commit stands for, wherever in the history that is.
+
+        lakeFS compares nothing when it moves a branch, so a commit that somebody made just before
+        would be gone. It merges instead: the branch gets a commit that holds the tree, and counts
+        as the other one if it was made on `head`. What came in between is not lost in any case.
 
         Raises:
             BranchMovedError: the branch is not at `head` any more.
         """
-        with self._claim(branch, head):
+        if to == head:
+            return
+        metadata = records.as_before(to, on=head, prefix=self._prefix)
+        message = self._commits.find(to).message or "Move"
+        with self._source_of(branch, head, to) as source, self._claim(branch, head):
             if self._client.head(branch) != head:
                 raise _moved(branch, head)
-            self._client.hard_reset(branch, to)
+            is_whole = source == to
+            try:
+                new = self._client.merge(
+                    source, branch, message, metadata, squash=not is_whole, allow_empty=True
+                )
+            except AnswerLostError:
+                new = self._client.head(branch)
+                if new == head:
+                    raise
+        made = self._commits.find(new)
+        if made.parents[:1] != (head,) or records.same_as(made, self._prefix) != to:
+            raise _moved(branch, head)
+
+    @contextlib.contextmanager
+    def _source_of(self, branch: str, head: str, to: str) -> Iterator[str]:
+        """What to merge into a branch at `head` so that it holds the tree of a commit."""
+        if self._client.merge_base(to, branch) == head:
+            yield to
+            return
+        if self._client.is_protected(branch):
+            raise RefusedError(
+                f"{branch!r} is a protected branch of lakeFS: it goes forward by merges alone"
+            )
+        with self._work_branch(head) as work:
+            self._stage(work, head, self._survey.tree_of(to).cid)
+            yield self._client.commit(work, "Move", {records.WORK: "1"}, allow_empty=True).id
 
     @contextlib.contextmanager
     def _claim(self, branch: str, head: str) -> Iterator[None]:

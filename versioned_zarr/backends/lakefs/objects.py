@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from versioned_zarr.backends.lakefs.failures import failure
@@ -16,6 +17,14 @@ DIRECT_BYTES = 1 << 20
 """Values of this length and more go straight to and from the object store, where lakeFS signs URLs
 for that: three requests instead of one to write, two to read."""
 _META = "x-lakefs-meta-"
+
+
+Seal: TypeAlias = Callable[[str], Mapping[str, str]]
+"""Gives what of an object's user metadata is tied to its content, by the content's checksum."""
+
+
+def _unsealed(_: str) -> Mapping[str, str]:
+    return {}
 
 
 class Stat(NamedTuple):
@@ -70,18 +79,31 @@ class Objects(Transport):
         data: Bytes,
         metadata: Mapping[str, str],
         *,
+        seal: Seal = _unsealed,
         only_new: bool = False,
     ) -> Stat:
         """Put an object on a branch, uncommitted.
+
+        Args:
+            branch: the branch.
+            path: where.
+            data: what.
+            metadata: its user metadata.
+            seal: gives more of it, for what lakeFS tells the object's content by.
+            only_new: whether there must be none yet.
 
         Raises:
             PreconditionFailedError: there is one, and `only_new` was asked for.
         """
         if len(data) >= DIRECT_BYTES and self._has_presigning():
             with contextlib.suppress(_NotDirectError):
-                return self._upload_directly(branch, path, data, metadata, only_new=only_new)
+                return self._upload_directly(
+                    branch, path, data, metadata, seal=seal, only_new=only_new
+                )
         headers = {"Content-Type": "application/octet-stream"}
-        headers.update({_META + name: value for name, value in metadata.items()})
+        # What lakeFS tells the content of an object by that is sent through it.
+        own = seal(hashlib.md5(data, usedforsecurity=False).hexdigest())
+        headers.update({_META + name: value for name, value in {**metadata, **own}.items()})
         if only_new:
             headers["If-None-Match"] = "*"
         where = self.within(f"/branches/{quote(branch, safe='')}/objects")
@@ -98,6 +120,7 @@ class Objects(Transport):
         data: Bytes,
         metadata: Mapping[str, str],
         *,
+        seal: Seal,
         only_new: bool,
     ) -> Stat:
         """Put the bytes into the object store, then tell lakeFS where they lie.
@@ -114,11 +137,12 @@ class Objects(Transport):
         if put.status >= 300 or "ETag" not in put.headers:
             self._is_direct = False
             raise _NotDirectError
+        checksum = put.headers["ETag"].strip('"')
         document = {
             "staging": place,
-            "checksum": put.headers["ETag"].strip('"'),
+            "checksum": checksum,
             "size_bytes": len(data),
-            "user_metadata": dict(metadata),
+            "user_metadata": {**metadata, **seal(checksum)},
         }
         headers = {"If-None-Match": "*"} if only_new else None
         query = {"path": path}

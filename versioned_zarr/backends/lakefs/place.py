@@ -6,6 +6,7 @@ lately, lie in a folder under $VERSIONED_ZARR_HOME, which may be removed at any 
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote, urlsplit
 
 from versioned_zarr.backends.home import home
@@ -79,7 +80,7 @@ class LakefsPlace:
         self._prefix = f"{prefix}/" if prefix else ""
         reached = connection(endpoint, access_key_id, secret_access_key)
         self.client = LakefsClient(reached, parts.netloc)
-        self.url = f"lakefs://{parts.netloc}/{prefix}".rstrip("/")
+        self.url = f"lakefs://{parts.netloc}/{_encoded(prefix)}".rstrip("/")
         self._namespace, self._cache_bytes = storage_namespace, cache_bytes
         self._progress = progress
         server = quote(reached.endpoint, safe="")
@@ -151,3 +152,8 @@ class LakefsPlace:
             others=commits,
             upkeep=_UPKEEP,
         )
+
+
+def _encoded(prefix: str) -> str:
+    """A prefix as it stands in a URL: what would be read as something else is percent-encoded."""
+    return re.sub(r"[%?#\s\x00-\x1f\x7f]", lambda found: quote(found.group()), prefix)

@@ -7,12 +7,14 @@ between would make its tree another one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from versioned_zarr.backends.lakefs.client import LakefsCommit
+from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history import commit as commits
@@ -25,11 +27,17 @@ VALUE_CID = "vz-cid"
 """The key of an object's user metadata that holds the CID of its value."""
 VALUE_TSIZE = "vz-tsize"
 VALUE_WRITER = "vz-writer"
-VALUE_TIME = "vz-time-us"
+VALUE_NUMBER = "vz-number"
+"""How many writes of its writer were before it."""
+VALUE_SEAL = "vz-seal"
+"""Ties the CID to the bytes that it was computed of."""
 VALUE_RIVAL = "vz-rival"
 PURPOSE = "vz-purpose"
 WORK = "vz-work"
 """In the metadata of what is committed on a hidden branch of ours."""
+
+SAME = "vz-same-as"
+"""The lakeFS commit whose place another one takes on a branch: it holds the same tree."""
 
 _COMMIT = "vz-commit"
 _ON = "vz-on"
@@ -134,6 +142,27 @@ def decode(
     return Ours(commit, tree, parents, blocks) if commit.cid == metadata[_COMMIT] else None
 
 
+def as_before(to: str, *, on: str, prefix: str) -> dict[str, str]:
+    """The metadata of a lakeFS commit that lets a branch name what an earlier one stands for.
+
+    Args:
+        to: the earlier one.
+        on: the lakeFS commit that it is made on.
+        prefix: the folder of the lakeFS repository that it speaks of.
+    """
+    return {SAME: to, _ON: on, _PREFIX: prefix}
+
+
+def same_as(found: LakefsCommit, prefix: str) -> str | None:
+    """The lakeFS commit that one stands for anew; None if it stands for itself.
+
+    Only if nothing came in between, as it holds that, too, otherwise.
+    """
+    told = found.metadata
+    is_made_so = bool(found.parents) and told.get(_ON) == found.parents[0]
+    return told.get(SAME) if is_made_so and told.get(_PREFIX) == prefix else None
+
+
 def first(found: LakefsCommit, hash_function: HashFunction) -> Ours:
     """The commit with which lakeFS begins a repository, as one of ours: its tree is empty."""
     empty = unixfs.EMPTY_DIRECTORY
@@ -155,17 +184,42 @@ def named_in(metadata: Mapping[str, str]) -> str | None:
     return metadata.get(_COMMIT)
 
 
-def value_metadata(cid: str, size: int, tsize: int) -> dict[str, str]:
-    """The user metadata of an object that holds a value of ours."""
-    return {VALUE_CID: cid} if size == tsize else {VALUE_CID: cid, VALUE_TSIZE: str(tsize)}
+def value_metadata(cid: str, size: int, tsize: int, checksum: str) -> dict[str, str]:
+    """The user metadata of an object that holds a value of ours.
+
+    Args:
+        cid: the value.
+        size: its length in bytes.
+        tsize: the cumulative size of its blocks.
+        checksum: what lakeFS tells the object's content by.
+    """
+    told = {VALUE_CID: cid, VALUE_SEAL: _seal(cid, size, tsize, checksum)}
+    return told if size == tsize else {**told, VALUE_TSIZE: str(tsize)}
 
 
-def value_in(metadata: Mapping[str, str], size: int) -> tuple[Cid, int] | None:
-    """The CID and the cumulative size of a value, as an object's user metadata gives them."""
+def value_in(metadata: Mapping[str, str], size: int, checksum: str) -> tuple[Cid, int] | None:
+    """The CID and the cumulative size of a value, as an object's user metadata gives them.
+
+    They count only while the object holds the bytes that they were written with: tools keep the
+    metadata of what they write anew, and people edit it.
+    """
     text = metadata.get(VALUE_CID)
     if text is None:
         return None
     try:
-        return from_text(text), int(metadata.get(VALUE_TSIZE, size))
+        tsize = int(metadata.get(VALUE_TSIZE, size))
+        cid = from_text(text)
     except ValueError:
         return None
+    is_sealed = metadata.get(VALUE_SEAL) == _seal(text, size, tsize, checksum)
+    return (cid, tsize) if is_sealed else None
+
+
+def value_of(stat: Stat) -> Cid | None:
+    """The CID of what an object holds, if its user metadata say it and count."""
+    told = value_in(stat.metadata, stat.size, stat.checksum)
+    return None if told is None else told[0]
+
+
+def _seal(cid: str, size: int, tsize: int, checksum: str) -> str:
+    return hashlib.sha256(f"{cid} {size} {tsize} {checksum}".encode()).hexdigest()[:32]

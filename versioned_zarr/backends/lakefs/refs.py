@@ -68,6 +68,8 @@ class LakefsRefs:
             found = {from_branch(name) for name, _ in self._client.branches()}
         else:
             found = {from_tag(name) for name, _ in self._client.tags()}
+        if kind == HEADS and not found:  # lakeFS lists none of a repository that is gone
+            self._client.check_exists()
         if deleted:
             found.update(self._logs.names(kind, deleted=True))
         return sorted(found)
@@ -129,7 +131,7 @@ class LakefsRefs:
     def _is_next(self, new: Cid, head: str) -> bool:
         """Whether a commit was made on the head of a branch."""
         parents = self._landing.parents_of(new)
-        return bool(parents) and self._commits.id_of(parents[0]) == head
+        return bool(parents) and parents[0] == self._commits.cid_of(self._commits.find(head))
 
     def _land(self, branch: str, head: str, new: Cid) -> Cid:
         """Merge a commit of ours; gives what the branch names then."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.knowledge import Place
@@ -15,14 +15,26 @@ from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.errors import (
     AlreadyExistsError,
     CorruptBlockError,
+    InvalidKeyError,
     RefNotFoundError,
+    SessionClosedError,
     StorageError,
+    VersionedZarrError,
 )
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.repository.journal import Kind, Record, SessionHead
 from versioned_zarr.repository.overlay import Pending
+
+_PATH_LIMIT_BYTES = 1024
+
+
+class Write(NamedTuple):
+    """A write into a session: the number of the process, and how many writes it made before."""
+
+    writer: int
+    number: int
 
 
 class SessionBranch:
@@ -66,14 +78,14 @@ class SessionBranch:
     # Writing
 
     def send(
-        self, key: str, file: unixfs.File, writer: int, rival: str = "", *, only_new: bool = False
+        self, key: str, file: unixfs.File, by: Write, rival: str = "", *, only_new: bool = False
     ) -> None:
         """Put a value on the branch.
 
         Args:
             key: where.
             file: the value.
-            writer: the number of the process that writes it.
+            by: which write of which process it is.
             rival: the CID of what another process wrote there, if this one did not know of it.
             only_new: whether there must be none.
 
@@ -81,18 +93,23 @@ class SessionBranch:
             PreconditionFailedError: there is one.
         """
         assert self.name is not None
-        metadata = {
-            **records.value_metadata(to_text(file.cid), file.size, file.tsize),
-            records.VALUE_WRITER: str(writer),
-            records.VALUE_TIME: str(time.time_ns() // 1000),
-        }
+        own = {records.VALUE_WRITER: str(by.writer), records.VALUE_NUMBER: str(by.number)}
         if rival:
-            metadata[records.VALUE_RIVAL] = rival
+            own[records.VALUE_RIVAL] = rival
+
+        def seal(checksum: str) -> dict[str, str]:
+            return records.value_metadata(to_text(file.cid), file.size, file.tsize, checksum)
+
         leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
         data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
         path = self._lake.path(key)
-        self._client.upload(self.name, path, data, metadata, only_new=only_new)
-        self._note(file.cid, Place(self.name, path, file.size))
+        self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
+        self.sent(key, file)
+
+    def sent(self, key: str, file: unixfs.File) -> None:
+        """Remember a value that is on the branch now."""
+        assert self.name is not None
+        self._note(file.cid, Place(self.name, self._lake.path(key), file.size))
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
             self._lake.knowledge.add_nodes(nodes)
@@ -102,6 +119,36 @@ class SessionBranch:
     def _note(self, cid: Cid, place: Place) -> None:
         with self._guard:
             self._places[cid] = place
+
+    def check_length(self, key: str) -> None:
+        """Make sure that lakeFS takes an object at a key.
+
+        Raises:
+            InvalidKeyError: its path is longer than 1024 characters there.
+        """
+        path = self._lake.path(key)
+        if len(path.encode()) > _PATH_LIMIT_BYTES:
+            raise InvalidKeyError(
+                f"key {key[:60]!r}… is too long for lakeFS, which takes paths of up to "
+                f"{_PATH_LIMIT_BYTES} bytes; this one has {len(path.encode())}",
+                key=key,
+            )
+
+    def explain(self, error: VersionedZarrError) -> None:
+        """Raise what a refusal comes of, if the repository or this branch is not there any more.
+
+        Raises:
+            RepositoryNotFoundError: the repository is gone.
+            SessionClosedError: the branch is gone.
+        """
+        if not isinstance(error, RefNotFoundError) or self.name is None:
+            return
+        self._client.check_exists()
+        raise SessionClosedError(
+            f"session {self._head.id} has ended: its branch {self.name!r} on lakeFS was removed; "
+            "open a new one with repo.session()",
+            session=self._head.id,
+        ) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         """Take keys away: a request for each thousand."""
@@ -156,8 +203,15 @@ class SessionBranch:
         assert self.name is not None
         value = self._parts.survey.value(self.name, stat)
         self._note(value.cid, Place(self.name, stat.path, stat.size))
-        writer = int(stat.metadata.get(records.VALUE_WRITER, 0))
-        return Record(Kind.SET, key, writer, 0, size=stat.size, tsize=value.tsize, cid=value.cid)
+        return Record(
+            Kind.SET,
+            key,
+            write_in(stat).writer,
+            0,
+            size=stat.size,
+            tsize=value.tsize,
+            cid=value.cid,
+        )
 
     def changes(self, base: str, known: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
         """The keys that differ from a commit of ours, and what they hold; `known` ones as well.
@@ -209,9 +263,10 @@ class SessionBranch:
                 self._places.clear()
 
 
-def time_of(stat: Stat) -> int:
-    """When an object was written, in microseconds since 1970, as its writer's clock had it."""
+def write_in(stat: Stat) -> Write:
+    """Which write put an object there; of none of ours, one of writer 0."""
     try:
-        return int(stat.metadata[records.VALUE_TIME])
+        told = stat.metadata
+        return Write(int(told[records.VALUE_WRITER]), int(told[records.VALUE_NUMBER]))
     except (KeyError, ValueError):
-        return stat.mtime * 1_000_000
+        return Write(0, 0)

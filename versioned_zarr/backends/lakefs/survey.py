@@ -129,8 +129,7 @@ class Survey:
         """
         places: list[tuple[Cid, Place]] = []
         done = total = 0
-        # What some tools write for an empty folder is no value.
-        left = (stat for stat in stats if not stat.path.endswith("/"))
+        left = (stat for stat in stats if not _is_marker(stat))
         while batch := list(islice(left, _LOOKED_AT)):
             told = [(stat, self._said(stat)) for stat in batch]
             unknown = sum(stat.size for stat, said in told if said is None)
@@ -152,7 +151,7 @@ class Survey:
 
     def _said(self, stat: Stat) -> Value | None:
         """What an object's metadata or this machine say that it holds."""
-        said = value_in(stat.metadata, stat.size)
+        said = value_in(stat.metadata, stat.size, stat.checksum)
         if said is None:
             said = self._knowledge.object(stat.physical_address, stat.checksum)
         return None if said is None else Value(*said)
@@ -165,3 +164,20 @@ class Survey:
         self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
         return Value(file.cid, file.tsize)
+
+
+def _is_marker(stat: Stat) -> bool:
+    """Whether an object is what some tools write for an empty folder, and no value.
+
+    Raises:
+        InvalidKeyError: it is called as such a one, and holds bytes, which no key can name.
+    """
+    if not stat.path.endswith("/"):
+        return False
+    if stat.size:
+        raise InvalidKeyError(
+            f"lakeFS has an object {stat.path!r} of {stat.size} bytes, which no key can name as it "
+            "ends in '/'; remove it there, or open the repository at a prefix without it",
+            key=stat.path,
+        )
+    return True

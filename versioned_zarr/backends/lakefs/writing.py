@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -18,18 +17,20 @@ from versioned_zarr.backends.lakefs.failures import PreconditionFailedError
 from versioned_zarr.backends.lakefs.lake import Parts
 from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.backends.lakefs.records import VALUE_RIVAL
-from versioned_zarr.backends.lakefs.session_branch import SessionBranch, time_of
+from versioned_zarr.backends.lakefs.session_branch import SessionBranch, Write, write_in
 from versioned_zarr.blocks.values import read_stored
 from versioned_zarr.errors import (
     InvalidKeyError,
     KeyNotFoundError,
+    RefNotFoundError,
+    StorageError,
     VersionedZarrError,
 )
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.journal import Kind, Record, SessionHead
-from versioned_zarr.repository.keeping import check_not_ended
+from versioned_zarr.repository.keeping import Known, check_not_ended
 from versioned_zarr.repository.overlay import Overlay, Pending
 from versioned_zarr.repository.scratch import copy_of
 from versioned_zarr.storage import Bytes
@@ -60,6 +61,11 @@ class BranchWriting:
         self.is_remote = True
         self.branch = SessionBranch(parts, head, branch)
         self._is_shared = branch is not None
+        self._doubted: set[str] = set()
+        """Keys of which nobody knows whether a write of this process was done."""
+        self._seen: dict[int, int] = {}
+        """Up to which write of each other process this one has looked."""
+        self.writer = self._number = 0
         self._start_again()
         if branch is not None:
             self.refresh()
@@ -73,8 +79,10 @@ class BranchWriting:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._under_way = 0
-        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
-        self.writer = secrets.randbits(32)
+        self._stripes = [threading.RLock() for _ in range(_STRIPES)]
+        # A child knows what its parent knew.
+        self._seen = {**self._seen, self.writer: self._number}
+        self.writer, self._number = secrets.randbits(32), 0
 
     def before_fork(self) -> None:
         """See `Writing`: the session's branch has to be there for both."""
@@ -97,6 +105,8 @@ class BranchWriting:
         """See `Working.find`; a request where others may write into the session."""
         if self._is_shared and self.exists:
             self._look(key)
+        elif self._doubted:
+            self._settle()
         with self._lock:
             return self.state.find(key)
 
@@ -149,16 +159,18 @@ class BranchWriting:
     # Writing
 
     def write(
-        self, key: str, data: Bytes, known: int | None = None, *, only_new: bool = False
+        self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
     ) -> None:
         """See `Working.write`: one request; one more where others may have written the key."""
         check_key(key)
         self._blocks.check_may_wait()
+        self.branch.check_length(key)
         file = unixfs.build_file(copy_of(data), self._blocks.hash)
         with self._writing(key):
             if only_new and self.find(key) is not None:
                 return
             self._check_place(key)
+            self._doubted.add(key)
             rivals = self._send(key, file, known)
             with self._lock:
                 record = Record(
@@ -172,6 +184,7 @@ class BranchWriting:
                     is_blind=self.state.is_blind(key),
                 )
                 self._take(key, record, rivals, is_own=True)
+                self._doubted.discard(key)
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:
@@ -203,22 +216,44 @@ class BranchWriting:
                 key=key,
             )
 
-    def _send(self, key: str, file: unixfs.File, known: int | None) -> tuple[Pending, ...]:
+    def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[Pending, ...]:
         """Send a value; gives what others wrote there, unaware, and different."""
         if not self._is_shared:
-            self.branch.send(key, file, self.writer)
+            self._put(key, file)
             return ()
         before = self._before(key)
         if before is None:
             try:
-                self.branch.send(key, file, self.writer, only_new=True)
+                self._put(key, file, only_new=True)
                 return ()
             except PreconditionFailedError:
                 pass  # another process of the session was first, or this one's answer was lost
         return self._send_over(key, file, before, known)
 
+    def _put(self, key: str, file: unixfs.File, rival: str = "", *, only_new: bool = False) -> None:
+        """Send a value, and know for certain whether it is there: an answer may be lost."""
+        with self._lock:
+            self._number += 1
+            by = Write(self.writer, self._number)
+        try:
+            self.branch.send(key, file, by, rival, only_new=only_new)
+        except PreconditionFailedError:
+            raise
+        except (StorageError, RefNotFoundError) as error:
+            if not self._has_sent(key, by):
+                self.branch.explain(error)
+                raise
+            self.branch.sent(key, file)
+
+    def _has_sent(self, key: str, by: Write) -> bool:
+        try:
+            stat = self.branch.stat(key)
+        except VersionedZarrError:
+            return False
+        return stat is not None and write_in(stat) == by
+
     def _send_over(
-        self, key: str, file: unixfs.File, before: Cid | None, known: int | None
+        self, key: str, file: unixfs.File, before: Cid | None, known: Known | None
     ) -> tuple[Pending, ...]:
         """Send a value where there may be one that this process does not know of.
 
@@ -230,19 +265,19 @@ class BranchWriting:
             theirs = Pending(self.branch.record(key, stat), is_unseen=True)
             if theirs.cid == file.cid:
                 return ()
-            if not self._is_aware(key, theirs, time_of(stat), before, known):
-                self.branch.send(key, file, self.writer, to_text(theirs.cid))
+            if not self._is_aware(key, theirs, write_in(stat), before, known):
+                self._put(key, file, to_text(theirs.cid))
                 return (theirs,)
-        self.branch.send(key, file, self.writer)
+        self._put(key, file)
         return ()
 
     def _is_aware(
-        self, key: str, theirs: Pending, written: int, before: Cid | None, known: int | None
+        self, key: str, theirs: Pending, write: Write, before: Cid | None, known: Known | None
     ) -> bool:
-        """Whether who writes a key knows what another process wrote there."""
+        """Whether who writes a key knows what another process wrote there. No clock is asked."""
         if theirs.writer == self.writer:
             return True
-        if known is None:
+        if known is None or isinstance(known, int):
             return theirs.cid == before
         with self._lock:
             entry = self.state.entries.get(key)
@@ -251,7 +286,7 @@ class BranchWriting:
                 is_seen = base is not None and base.cid == theirs.cid
             else:
                 is_seen = entry.cid == theirs.cid
-        return is_seen or written < known
+        return is_seen or write.number <= known.get(write.writer, 0)
 
     def _before(self, key: str) -> Cid | None:
         """What this process knows to lie under a key."""
@@ -259,30 +294,41 @@ class BranchWriting:
             found = self.state.tree.get(key)
         return None if found is None else found.cid
 
-    def delete(self, key: str, known: int | None = None) -> bool:  # noqa: ARG002 - no trace stays
+    def delete(self, key: str, known: Known | None = None) -> bool:  # noqa: ARG002 - no trace stays
         """See `Working.delete`."""
         if self.find(key) is None:
             self.check_open()
             return False
         self._blocks.check_may_wait()
         with self._writing(key):
-            self.branch.delete([key])
-            with self._lock:
-                self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
+            self._remove([key])
         return True
 
-    def clear(self, path: str, known: int | None = None) -> None:  # noqa: ARG002 - as there
+    def clear(self, path: str, known: Known | None = None) -> None:  # noqa: ARG002 - as there
         """See `Working.clear`: a request for each 1000 keys."""
         self.check_open()
         self._blocks.check_may_wait()
         keys = [key for key, _ in self.walk(path)]
-        if not keys:
-            return
-        with self._writing(path):
+        if keys:
+            with self._writing(path):
+                self._remove(keys)
+
+    def _remove(self, keys: list[str]) -> None:
+        """Take keys away, and know for certain which are gone: an answer may be lost."""
+        self._doubted.update(keys)
+        try:
             self.branch.delete(keys)
+        except (StorageError, RefNotFoundError) as error:
+            self.branch.explain(error)
+            self._settle()
             with self._lock:
-                for key in keys:
-                    self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
+                if any(self.state.tree.get(key) is not None for key in keys):
+                    raise
+            return
+        with self._lock:
+            for key in keys:
+                self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
+            self._doubted.difference_update(keys)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -290,6 +336,7 @@ class BranchWriting:
         with self._lock:
             self.check_open()
             self._changed.wait_for(lambda: not self._under_way)
+            self._settle()
             yield
 
     def check_open(self) -> None:
@@ -321,6 +368,9 @@ class BranchWriting:
                     self._take(key, Record(Kind.DELETE, key, 0, 0), (), is_own=False)
             return
         record = self.branch.record(key, stat)
+        by = write_in(stat)
+        with self._lock:
+            self._seen[by.writer] = max(by.number, self._seen.get(by.writer, 0))
         rival = stat.metadata.get(VALUE_RIVAL)
         rivals: tuple[Pending, ...] = ()
         if rival is not None:
@@ -332,14 +382,42 @@ class BranchWriting:
             if not is_same or (rivals and not getattr(found, "rivals", ())):
                 self._take(key, record, rivals, is_own=record.writer == self.writer)
 
+    def _settle(self) -> None:
+        """Look at the keys of which nobody knows whether a write of this process was done."""
+        for key in list(self._doubted):
+            if self.exists:
+                self._look(key)
+            self._doubted.discard(key)
+
     def refresh(self) -> None:
         """See `Working.refresh`: costs requests only where others may write into the session."""
         if self._is_shared and self.exists:
-            self._blocks.check_may_wait()
-            with self._lock:
-                known = list(self.state.entries)
-            for key, stat in self.branch.changes(self.state.base, known):
-                self._take_in(key, stat)
+            self.look_again()
+        elif self._doubted:
+            self._settle()
+
+    def look_again(self) -> None:
+        """See `Working.look_again`: takes in all that differs on the branch from its base.
+
+        Raises:
+            StorageError: others removed what this session wrote, which nobody else writes into.
+        """
+        self._blocks.check_may_wait()
+        with self._lock:
+            before = {key: it for key, it in self.state.entries.items() if not it.is_gone}
+        for key, stat in self.branch.changes(self.state.base, list(before)):
+            self._take_in(key, stat)
+        self._doubted.clear()
+        with self._lock:
+            lost = [key for key in before if self.state.tree.get(key) is None]
+        if lost and not self._is_shared:
+            shown = ", ".join(map(repr, lost[:8]))
+            raise StorageError(
+                f"{len(lost)} values that session {self.head.id} wrote are gone from its branch "
+                f"{self.branch.name!r} on lakeFS, which somebody else has changed: {shown}; "
+                "nothing was committed: write them again",
+                where=str(self.branch.name),
+            )
 
     def share(self) -> None:
         """See `Working.share`."""
@@ -353,19 +431,27 @@ class BranchWriting:
             if self.branch.name is None:
                 self.branch.make(self.state.base)
 
-    def position(self) -> int:
-        """See `Working.position`: the time, in microseconds, up to which this process knows all."""
+    def position(self) -> Known:
+        """See `Working.position`: up to which write of each process this one knows all."""
         self.refresh()
-        return time.time_ns() // 1000
+        return self.known()
+
+    def known(self) -> Known:
+        """See `Working.known`."""
+        with self._lock:
+            return {**self._seen, self.writer: self._number}
 
     # Committing
 
     def note(self, kind: Kind, commit: Cid, upto: int) -> None:
         """See `Working.note`."""
+        if kind is Kind.INTENT:
+            self.state.intent = Record(kind, "", self.writer, upto, cid=commit)
         if kind is Kind.COMMIT:
             with self._lock:
                 there = self._commits.id_of(commit)
                 assert there is not None
+                self.state.intent = None
                 self.branch.landed(there)
                 self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
 
