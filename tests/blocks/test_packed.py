@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import uuid
 
 import pytest
@@ -199,3 +200,15 @@ def test_blocks_side_by_side_are_read_at_once(last: int) -> None:
     assert storage.looks == 1
     joined = b"".join(data for _, data in apart)
     assert store.get_joined([cid for cid, _ in apart], len(joined)) == joined
+
+
+def test_threads_take_in_new_packs_one_at_a_time(store: PackedStore) -> None:
+    """Else one might go on from what another has just replaced, and forget a pack."""
+    ((cid, data),) = blocks_of((10,))
+    writer = threading.Thread(target=store.put, args=([(cid, data)], cid))
+    with store.catalogue._guard:
+        writer.start()
+        writer.join(0.3)  # one that does not wait is through by then
+        assert store.find_known(cid) is None
+    writer.join()
+    assert store.find_known(cid) == data
