@@ -33,8 +33,9 @@ PACKAGE = "versioned_zarr"
 COPIED = (PACKAGE, "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
 # Each folder with the tests that are near to it; then come those of the whole engine, then all.
 CONTRACTS = "tests/backends/test_contracts.py"
+ORDER = "tests/repository/test_order_of_writes.py"
 NEAR = {
-    "backends/local": (CONTRACTS, "tests/repository/test_order_of_writes.py"),
+    "backends/local": ("tests/backends/test_local.py", CONTRACTS, ORDER),
     "blocks": ("tests/blocks", CONTRACTS),
     "history": ("tests/history", CONTRACTS),
     "ipld": ("tests/ipld", "tests/tree", "tests/docs/test_design_pages.py"),
