@@ -72,3 +72,23 @@ def test_the_keys_of_chunks_of_zarr_2_say_where_they_are(
     metadata = ArrayV2Metadata.from_dict(document)
     places = itertools.product(*map(range, shape))
     check(document, {place: metadata.encode_chunk_key(place) for place in places})
+
+
+@pytest.mark.parametrize("shards", [None, (6,)])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_fields_are_called_as_zarr_calls_them(zarr_format: int, shards: Any) -> None:
+    if zarr_format == 2 and shards is not None:
+        return
+    array = zarr.create_array(
+        MemoryStore(), shape=(12,), chunks=(3,), shards=shards, dtype="i2", fill_value=7,
+        attributes={"units": "K"}, zarr_format=zarr_format,
+    )  # fmt: skip
+    document = json.loads(json.dumps(array.metadata.to_dict(), default=str))
+    node = Node("", is_array=True, document=document, attributes=dict(array.attrs))
+    fields = node.fields
+    assert tuple(fields["shape"]) == array.shape
+    assert tuple(fields["chunks"]) == array.chunks == (3,)
+    assert fields["attributes.units"] == "K"
+    assert fields["fill_value"] == 7
+    assert tuple(fields.get("shards") or ()) == (array.shards or ())
+    assert node.grid_shape == ((2,) if shards else (4,))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.ipld.cid import from_text
+from versioned_zarr.repository import overlay as overlay_module
 from versioned_zarr.repository.journal import Kind, Record
 from versioned_zarr.repository.overlay import Overlay
 
@@ -65,3 +68,51 @@ def test_a_session_that_only_took_away_is_kept_and_resumed(tmp_path: Path) -> No
     assert list(resumed.keys()) == []
     resumed.commit("taken away")
     assert list(repository.checkout().keys()) == []
+
+
+def grown(session: vz.Session, *, reads: bool) -> vz.Session:
+    """Append a chunk to the places in time, as each of two writers that know nothing of another."""
+    document = json.loads(bytes(session.read("time/zarr.json")))
+    document["shape"] = [8]
+    session.write("time/zarr.json", json.dumps(document).encode())
+    if reads:
+        assert session.get("time/c/1") is None
+    session.write("time/c/1", b"4567")
+    return session
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_places_in_time_that_two_wrote_alike_without_reading_agree(
+    tmp_path: Path, reads: bool
+) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with repository.session(message="base") as session:
+        zarr.create_array(
+            session.store, name="time", shape=(4,), chunks=(4,), dtype="i1", compressors=None,
+            dimension_names=["time"],
+        )  # fmt: skip
+    one, other = (grown(repository.session(), reads=reads) for _ in range(2))
+    one.commit("one")
+    if reads:
+        with pytest.raises(vz.ConflictError):
+            other.commit("other")
+        return
+    other.write("note", b"1")
+    other.commit("other")
+    assert bytes(repository.checkout().read("time/c/1")) == b"4567"
+    assert bytes(repository.checkout().read("note")) == b"1"
+
+
+def test_who_read_more_keys_than_are_remembered_may_have_read_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overlay_module, "_READ_LIMIT", 3)
+    repository = vz.create("memory://read")
+    commit = repository.branches["main"]
+    overlay = Overlay(repository.stores.trees, commit.cid, from_text(commit.tree))
+    for key in ("a", "b"):
+        overlay.find(key)
+        assert not overlay.is_blind(key)
+        assert overlay.is_blind("z")
+    overlay.find("c")
+    assert not overlay.is_blind("z")
