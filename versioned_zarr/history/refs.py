@@ -174,7 +174,8 @@ def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: st
         return refs.swap(kind, name, None, commit, why)
     except BranchMovedError as error:
         what = "branch" if kind == HEADS else "tag"
-        raise AlreadyExistsError(f"{what} {name!r} exists already", name=name) from error
+        said = f": {error.__cause__}" if isinstance(error.__cause__, AlreadyExistsError) else ""
+        raise AlreadyExistsError(f"{what} {name!r} exists already{said}", name=name) from error
 
 
 def rename_by_moves(refs: RefStore, kind: str, old: str, new: str, why: str) -> None:

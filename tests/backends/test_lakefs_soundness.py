@@ -1,0 +1,385 @@
+"""What is acknowledged on lakeFS is there, for everyone, whatever answer is lost.
+
+Every request of a story is hit once: its answer is lost after the server acted, or it never comes
+to the server. Then a machine that knows nothing reads each commit that was acknowledged.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+from tests.servers.lakefs import LakefsServer
+from tests.servers.proxy import Proxy, proxy
+from tests.torture import SEED, TIMES
+from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.repository.repository import BlockRepository
+
+pytestmark = pytest.mark.compat
+
+STRIDE = max(1, 7 // TIMES)
+
+
+@pytest.fixture
+def repository(lakefs: LakefsServer) -> BlockRepository:
+    repository = lakefs.create()
+    with repository.session(message="one") as session:
+        session.write("a/0", b"1")
+        session.write("a/9", b"9")
+    return repository
+
+
+@pytest.fixture
+def others(lakefs: LakefsServer, repository: BlockRepository) -> LakefsClient:
+    return lakefs.client(repository.url.removeprefix("lakefs://"))
+
+
+def by_way_of(between: Proxy, lakefs: LakefsServer, url: str) -> BlockRepository:
+    return vz.open(url, **{**lakefs.options, "endpoint": between.url})
+
+
+def elsewhere(
+    lakefs: LakefsServer, url: str, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> BlockRepository:
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(path / uuid.uuid4().hex))
+    return vz.open(url, **lakefs.options)
+
+
+def story(repository: BlockRepository, acknowledged: list[vz.Commit]) -> None:
+    """Writes, a deletion, commits, a branch, a merge, a move back and forth, a tag."""
+    session = repository.session()
+    session.write("b/0", b"2")
+    session.write("b/1", b"3" * 2000)
+    session.delete("a/9")
+    acknowledged.append(session.commit("two"))
+    repository.branches.create("dev", "main~1")
+    with repository.session("dev") as other:
+        other.write("c/0", b"4")
+        acknowledged.append(other.commit("on dev"))
+    acknowledged.append(repository.merge("dev"))
+    repository.branches.create("next")
+    repository.branches.move("next", "dev")
+    repository.tags.create("v1")
+
+
+def try_story(repository: BlockRepository, acknowledged: list[vz.Commit]) -> None:
+    with suppress(vz.VersionedZarrError):
+        story(repository, acknowledged)
+
+
+def check_everyone_reads(
+    fresh: BlockRepository, others: LakefsClient, acknowledged: list[vz.Commit]
+) -> None:
+    """Each branch holds on lakeFS what its commit says, and each acknowledged commit is reached."""
+    reached = set()
+    for branch in fresh.branches:
+        reached |= {commit.cid for commit in fresh.log(branch)}
+        snapshot = fresh.checkout(branch)
+        held = {stat.path: others.read(branch, stat.path) for stat in others.list(branch)}
+        assert {key: bytes(value) for key, value in snapshot.mapping.items()} == held
+    for commit in acknowledged:
+        assert commit.cid in reached
+        snapshot = fresh.checkout(commit.cid)
+        assert snapshot.cid == commit.tree
+        assert dict(snapshot.mapping)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("is_done", [True, False], ids=["answer lost", "request lost"])
+def test_a_story_survives_whichever_answer_is_lost(
+    lakefs: LakefsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_done: bool
+) -> None:
+    number = 1 + SEED % STRIDE
+    while True:
+        repository = lakefs.create()
+        with repository.session(message="one") as session:
+            session.write("a/0", b"1")
+            session.write("a/9", b"9")
+        others = lakefs.client(repository.url.removeprefix("lakefs://"))
+        count = 0
+
+        def is_hit(_: bytes, number: int = number) -> bool:
+            nonlocal count
+            count += 1
+            return count == number
+
+        how = {"loses_answer": is_hit} if is_done else {"is_busy": is_hit, "refusal": b""}
+        acknowledged: list[vz.Commit] = []
+        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
+        with proxy(lakefs.endpoint, **how) as between:
+            try_story(by_way_of(between, lakefs, repository.url), acknowledged)
+            hit = between.requests[number - 1] if count >= number else b""
+        fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
+        try:
+            check_everyone_reads(fresh, others, acknowledged)
+            if count < number:
+                assert len(acknowledged) == 3
+                return
+            for info in fresh.sessions():
+                with suppress(vz.NothingToCommitError, vz.ConflictError):
+                    acknowledged.append(fresh.resume(info.id).commit("resumed"))
+                fresh.drop(info.id)
+            check_everyone_reads(fresh, others, acknowledged)
+        except BaseException as error:
+            error.add_note(f"request {number}: {hit!r}")
+            raise
+        number += STRIDE
+
+
+@pytest.mark.torture
+def test_a_commit_of_a_colleague_in_between_is_never_removed(
+    lakefs: LakefsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    number = 1 + SEED % STRIDE
+    while True:
+        repository = lakefs.create()
+        with repository.session(message="one") as session:
+            session.write("a/0", b"1")
+            session.write("a/9", b"9")
+        others = lakefs.client(repository.url.removeprefix("lakefs://"))
+        count = 0
+        theirs: list[str] = []
+
+        def comes_between(
+            _: bytes,
+            number: int = number,
+            others: LakefsClient = others,
+            theirs: list[str] = theirs,
+        ) -> bool:
+            nonlocal count
+            count += 1
+            if count == number:
+                for branch in ("main", "dev", "next"):
+                    with suppress(vz.VersionedZarrError):
+                        others.upload(branch, f"theirs/{branch}", b"theirs", {})
+                        theirs.append(others.commit(branch, "theirs", {}).id)
+            return False
+
+        acknowledged: list[vz.Commit] = []
+        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
+        with proxy(lakefs.endpoint, loses_answer=comes_between) as between:
+            try_story(by_way_of(between, lakefs, repository.url), acknowledged)
+        reached = {commit.id for branch, _ in others.branches() for commit in others.log(branch)}
+        assert reached >= {*theirs}
+        fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
+        check_everyone_reads(fresh, others, acknowledged)
+        if count < number:
+            return
+        number += STRIDE
+
+
+def lost(command: bytes, path: bytes) -> Callable[[bytes], bool]:
+    """The answers to requests of a kind."""
+    return lambda request: request.startswith(command) and path in request.split(b"\r\n", 1)[0]
+
+
+def test_writes_whose_answers_are_lost_are_looked_at(
+    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    is_losing = threading.Event()
+
+    def loses(request: bytes) -> bool:
+        return is_losing.is_set() and lost(b"", b"/objects")(request) and request[:3] != b"GET"
+
+    with proxy(lakefs.endpoint, loses_answer=loses) as between:
+        there = by_way_of(between, lakefs, repository.url)
+        session = there.session()
+        session.write("b/0", b"good")
+        is_losing.set()
+        session.write("b/1", b"its answer is lost")
+        session.delete("a/9")
+        session.clear("nothing")
+        is_losing.clear()
+        assert sorted(session.keys()) == ["a/0", "b/0", "b/1"]
+        commit = session.commit("two")
+        assert bytes(there.checkout().read("b/1")) == b"its answer is lost"
+    fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
+    check_everyone_reads(fresh, others, [commit])
+
+
+WORKER = """
+import pickle, sys
+session = pickle.loads(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
+print("ready", flush=True)
+for line in sys.stdin.buffer:
+    key, value = line.split()
+    try:
+        session.write(key.decode(), value)
+        print("ok", flush=True)
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+class Worker:
+    """Another machine that writes into a session."""
+
+    def __init__(self, session: vz.Session, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pickled = pickle.dumps(session)
+        with monkeypatch.context() as patched:
+            patched.setenv("VERSIONED_ZARR_HOME", str(home))
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        self._say(b"%d\n" % len(pickled) + pickled)
+
+    def _say(self, data: bytes) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+        return self._process.stdout.readline().decode().strip()
+
+    def write(self, key: str, value: str) -> str:
+        return self._say(f"{key} {value}\n".encode())
+
+    def close(self) -> None:
+        self._process.communicate()
+        assert self._process.returncode == 0
+
+
+def test_a_workers_write_during_the_commit_is_in_it_or_in_the_session(
+    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient,
+    lakefs_by_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    worker: list[Worker] = []
+    said: list[str] = []
+
+    def writes_now(request: bytes) -> bool:
+        first = request.split(b"\r\n", 1)[0]
+        if worker and not said and b"/branches/vz-session" in first and b"/commits" in first:
+            said.append(worker[0].write("b/late", "late"))
+        return False
+
+    with proxy(lakefs.endpoint, loses_answer=writes_now) as between:
+        session = by_way_of(between, lakefs, repository.url).session()
+        session.write("b/0", b"2")
+        shared = vz.open(repository.url, **lakefs.options).working_of
+        worker.append(
+            Worker(vz.Session(repository, shared(session.id)), tmp_path / "w", monkeypatch)
+        )
+        session.working.share()
+        commit = session.commit("two")
+    assert said == ["ok"]
+    worker[0].close()
+    fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
+    check_everyone_reads(fresh, others, [commit])
+    in_commit = fresh.checkout().get("b/late") is not None
+    assert in_commit or bytes(session.read("b/late")) == b"late"
+
+
+def test_what_somebody_puts_on_a_sessions_branch_is_in_the_tree_that_is_declared(
+    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    session = repository.session()
+    session.write("b/0", b"2")
+    (branch,) = (name for name, _ in others.branches(hidden=True) if name.startswith("vz-session"))
+    others.upload(branch, "b/theirs", b"theirs", {})
+    commit = session.commit("two")
+    fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
+    check_everyone_reads(fresh, others, [commit])
+    assert sorted(fresh.checkout().keys()) == ["a/0", "a/9", "b/0", "b/theirs"]
+
+
+def test_a_session_whose_branch_somebody_emptied_says_so(
+    repository: BlockRepository, others: LakefsClient
+) -> None:
+    session = repository.session()
+    session.write("b/0", b"2")
+    (branch,) = (name for name, _ in others.branches(hidden=True) if name.startswith("vz-session"))
+    others.delete(branch, "b/0")
+    with pytest.raises(vz.StorageError, match=r"'b/0'.*write them again"):
+        session.commit("two")
+    session.write("b/0", b"2")
+    session.commit("two")
+    assert bytes(repository.checkout().read("b/0")) == b"2"
+
+
+def test_no_clock_decides_whether_a_worker_knew(
+    lakefs: LakefsServer, repository: BlockRepository, lakefs_by_environment: None,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    session = repository.session()
+    session.write("k", b"of the parent")
+    first = Worker(session, tmp_path / "one", monkeypatch)
+    second = Worker(session, tmp_path / "two", monkeypatch)
+    assert first.write("k", "one") == "ok"  # it knows what was there before it came
+    session.working.refresh()
+    assert second.write("k", "two") == "ok"  # it does not know of the first
+    first.close()
+    second.close()
+    with pytest.raises(vz.ConflictError, match="k"):
+        session.commit("x")
+
+
+@pytest.mark.parametrize("prefix", ["p%2523", "p%23q/x", "p%3Fq", "a%252Fb", "p%20q", "ü/é"])
+def test_the_url_of_a_repository_names_its_folder(
+    lakefs: LakefsServer, prefix: str, lakefs_by_environment: None
+) -> None:
+    name = f"t-{uuid.uuid4().hex}"
+    repository = vz.create(f"lakefs://{name}/{prefix}", storage_namespace=f"local://{name}")
+    with repository.session(message="one") as session:
+        session.write("a/0", b"1")
+    for again in (vz.open(repository.url), pickle.loads(pickle.dumps(repository))):
+        assert again.url == repository.url
+        assert list(again.checkout().keys()) == ["a/0"]
+
+
+def test_a_repository_that_is_gone_is_told_as_such(
+    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient
+) -> None:
+    session = repository.session()
+    session.write("b", b"1")
+    others.ask("DELETE", others.within(""), "delete the repository")
+    for act in (
+        lambda: repository.checkout("main"),
+        lambda: list(repository.branches),
+        lambda: list(repository.log()),
+        repository.session,
+        lambda: vz.open(repository.url, **lakefs.options),
+    ):
+        with pytest.raises(vz.RepositoryNotFoundError):
+            act()
+
+
+def test_bytes_where_a_folder_is_marked_are_named(
+    repository: BlockRepository, others: LakefsClient
+) -> None:
+    others.upload("main", "a/", b"", {})
+    others.commit("main", "a marker", {})
+    assert sorted(repository.checkout().keys()) == ["a/0", "a/9"]
+    others.upload("main", "b/", b"bytes", {})
+    others.commit("main", "no marker", {})
+    with pytest.raises(vz.InvalidKeyError, match="'b/'"):
+        repository.checkout()
+
+
+def test_a_key_that_lakefs_does_not_take_is_refused_by_name(repository: BlockRepository) -> None:
+    with pytest.raises(vz.InvalidKeyError, match="too long for lakeFS"):
+        repository.session().write("/".join(["y" * 250] * 5), b"1")
+
+
+def test_names_are_shared_by_branches_and_tags(repository: BlockRepository) -> None:
+    repository.branches.create("both")
+    with pytest.raises(vz.AlreadyExistsError, match="no branch and tag share a name"):
+        repository.tags.create("both")
+
+
+def test_the_default_branch_is_renamed_or_not_renamed(repository: BlockRepository) -> None:
+    with pytest.raises(vz.StorageError, match="default branch"):
+        repository.branches.rename("main", "trunk")
+    assert list(repository.branches) == ["main"]
+    repository.branches.create("dev")
+    repository.branches.rename("dev", "next")
+    assert sorted(repository.branches) == ["main", "next"]
