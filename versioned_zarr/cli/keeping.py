@@ -14,6 +14,7 @@ from versioned_zarr.cli.output import (
     console,
     print_commit_line,
     print_json,
+    tell_of_problems,
     with_repository,
 )
 from versioned_zarr.terminal_text import escaped_line
@@ -41,6 +42,7 @@ def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> No
         return
     word = "would remove" if dry_run else "removed"
     console().print(f"{word} {done.removed_blocks} blocks, {done.removed_bytes:,} bytes")
+    tell_of_problems(f"all commits were kept, since {problem}" for problem in done.problems)
 
 
 @click.command()

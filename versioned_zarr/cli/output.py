@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,6 +131,12 @@ def print_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:
         return
     for conflict in conflicts:
         console().print(f"conflict: {conflict}", markup=False)
+
+
+def tell_of_problems(problems: Iterable[str]) -> None:
+    """Name what could not be read, on stderr, a line each."""
+    for problem in problems:
+        click.echo(f"vz: {escaped_line(problem)}", err=True)
 
 
 def _bar() -> Bar:

@@ -11,6 +11,7 @@ from versioned_zarr.cli.output import (
     print_commit_line,
     print_json,
     print_names,
+    tell_of_problems,
     with_repository,
 )
 from versioned_zarr.repository.names import MAIN, Branches, Tags
@@ -41,6 +42,7 @@ def branch(
         branches.rename(*names)
     elif not names:
         _list(dict(branches), as_json)
+        tell_of_problems(map(str, branches.broken.values()))
     else:
         name, at = _name_and_place(names)
         make = branches.move if force and name in branches else branches.create
@@ -59,6 +61,7 @@ def tag(context: Context, names: tuple[str, ...], delete: bool, as_json: bool) -
         _delete(tags, names)
     elif not names:
         _list(dict(tags), as_json)
+        tell_of_problems(map(str, tags.broken.values()))
     else:
         print_commit_line(tags.create(*_name_and_place(names)), as_json=as_json)
 
