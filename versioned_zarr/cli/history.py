@@ -89,8 +89,7 @@ def status(context: Context, as_json: bool) -> None:
     for info in repository.sessions():
         described: dict[str, Any] = info.to_dict()
         if info.problem is None and not info.is_alive:
-            # Looked into, and not resumed: that would take back what is damaged.
-            session = vz.Session(repository, repository.working_of(info.id))
+            session = repository.resume(info.id, mend=False)
             described["changes"] = session.status().to_dict()
         sessions.append(described)
     heads = {name: commit.cid for name, commit in repository.branches.items()}

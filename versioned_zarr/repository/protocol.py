@@ -15,7 +15,7 @@ from versioned_zarr.history.commit import Commit
 from versioned_zarr.history.log import Log
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.repository.diff import Diff
-from versioned_zarr.repository.keeping import SessionInfo, Writing
+from versioned_zarr.repository.keeping import SessionInfo
 from versioned_zarr.repository.merge import Resolve
 from versioned_zarr.repository.names import Branches, Tags
 from versioned_zarr.repository.progress import OnProgress
@@ -48,9 +48,8 @@ class Repository(Protocol):
         self, branch: str = "main", message: str | None = None, *, purpose: str = ""
     ) -> Session: ...
     def sessions(self) -> list[SessionInfo]: ...
-    def resume(self, id: str, message: str | None = None) -> Session: ...
+    def resume(self, id: str, message: str | None = None, *, mend: bool = True) -> Session: ...
     def drop(self, id: str) -> None: ...
-    def working_of(self, session: str) -> Writing: ...
     def merge(
         self,
         source: str,

@@ -240,7 +240,7 @@ class BlockRepository(Exchange, faces.Shown):
         """The sessions that have written and not ended, of the living and of the dead."""
         return list(self.keeper.sessions())
 
-    def resume(self, id: str, message: str | None = None) -> Session:
+    def resume(self, id: str, message: str | None = None, *, mend: bool = True) -> Session:
         """The session of this id, with all that it wrote, to go on with.
 
         What other processes wrote is read and hashed, O(its bytes). What did not survive a crash
@@ -250,6 +250,7 @@ class BlockRepository(Exchange, faces.Shown):
         Args:
             id: see `sessions`.
             message: what a clean end of its `with` block commits with.
+            mend: take back what is damaged. False to look into a session and change nothing.
 
         Raises:
             SessionNotFoundError: there is none.
@@ -258,10 +259,10 @@ class BlockRepository(Exchange, faces.Shown):
         """
         if not isinstance(id, str):
             raise InvalidInputError(f"a session's id is text, not {id!r}")
-        cut = self.keeper.mend(id)
+        cut = self.keeper.mend(id) if mend else None
         working = self.working_of(id)
         dropped = [] if cut is None else [cut]
-        for key in working.drop_damaged():
+        for key in working.drop_damaged() if mend else ():
             dropped.append(f"what was written to {key!r} did not survive, and was taken back")
         for each in dropped:
             _LOG.warning("session %s of %s: %s", id, self.url, each)
