@@ -50,6 +50,9 @@ def test_values_above_and_below_each_other_are_told_not_lost() -> None:
     overlay.lay(Record(Kind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0), is_own=True)
     overlay.lay(Record(Kind.SET, "a/b", 2, 0, cid=cid, size=3, tsize=3, position=9), is_own=False)
     assert [key for key, _ in overlay.rivals()] == ["a/b"]
+    overlay.clear(Record(Kind.CLEAR, "", 1, 18, position=18), is_own=True)
+    assert [key for key, _ in overlay.rivals()] == []
+    assert list(overlay.tree.walk()) == []
 
 
 def clear_and_fail(session: vz.Session) -> None:

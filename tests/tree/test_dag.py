@@ -247,6 +247,22 @@ def test_a_hamt_of_any_width_is_walked(fanout: int) -> None:
     assert kind_of(blocks.get, root) is Kind.HAMT
 
 
+@pytest.mark.parametrize("fanout", [16, 256])
+def test_what_a_shard_links_to_as_a_shard_is_one(fanout: int) -> None:
+    blocks = Blocks()
+    name = "name"
+    digits, bits = len(f"{fanout - 1:X}"), fanout.bit_length() - 1
+    slot = int.from_bytes(hamt.hash_name(name), "big") >> (64 - bits)
+    field = (1 << slot).to_bytes(slot // 8 + 1, "big")
+    data = b"\x08\x05" + _field(field) + b"\x28\x22\x30" + varint(fanout)
+    other = unixfs.directory([("name", SHA2.raw(b"1"), 1)])
+    blocks.by_cid[SHA2.dag_pb(other)] = other
+    root = dag_pb.encode([(f"{slot:0{digits}X}", SHA2.dag_pb(other), 1)], data)
+    blocks.by_cid[SHA2.dag_pb(root)] = root
+    with pytest.raises(CorruptBlockError, match="but is none"):
+        resolve(blocks.get, SHA2.dag_pb(root), [name])
+
+
 def test_a_value_that_repeats_itself_a_thousand_million_times_is_walked_at_once() -> None:
     writer = Writer(0)
     cid, size = writer.put(SHA2.raw(b"0123456789"), b"0123456789"), 10
