@@ -33,6 +33,7 @@ from versioned_zarr.repository.cloning import (
     check_paths,
     check_refs,
     fill,
+    finish,
 )
 from versioned_zarr.repository.marker import encode_marker, read_marker
 from versioned_zarr.repository.names import MAIN
@@ -94,7 +95,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
 }  # fmt: skip
-_OPEN: weakref.WeakValueDictionary[tuple[str, str, int], BlockRepository] = (
+_OPEN: weakref.WeakValueDictionary[tuple[str, str, str | None, int], BlockRepository] = (
     weakref.WeakValueDictionary()
 )
 _GUARD = threading.RLock()
@@ -187,10 +188,11 @@ def open(  # noqa: A001 - the public name is vz.open
     """
     place, options = _place(url, options)
     _check_verify(verify)
-    key = (place.url, verify, os.getpid())
+    document = read_marker(place.url, place.read_marker)
+    # One that was made again at the same place is another, of which nothing is known.
+    key = (place.url, verify, document.get("id"), os.getpid())
     with _GUARD:
         found = _OPEN.get(key)
-    document = read_marker(place.url, place.read_marker)
     if found is not None and found.hash == document["hash"] and not options:
         return found
     stores = place.stores(hash_function(document["hash"]), verify)
@@ -260,10 +262,16 @@ def clone(
         stores = _to_begin(dst, place, source.hash, selection)
         if stores is not None:
             begin(stores, selection)
-            place.write_marker(encode_marker(source.hash))
-    copy = open(dst)
-    fill(copy.stores, src, refs, progress=progress)
-    return copy
+            if place.has_history:
+                place.write_marker(encode_marker(source.hash))
+    # It can be opened once it is whole, and not before.
+    is_made = stores is None or place.has_history
+    copy = open(dst).stores if is_made else place.stores(hash_function(source.hash), "network")
+    fill(copy, src, refs, progress=progress)
+    if not is_made:
+        place.write_marker(encode_marker(source.hash))
+    finish(copy)
+    return open(dst)
 
 
 def _to_begin(

@@ -151,6 +151,10 @@ def fill(
             move_ref(stores, HEADS, own, at, entry.commit, why)
     if not stores.refs.names(HEADS):
         raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
+
+
+def finish(stores: Stores) -> None:
+    """Forget that it was a clone, once it is a repository."""
     stores.storage.delete(RECORD)
 
 

@@ -15,14 +15,32 @@ FORMAT = 1
 MARKER = "versioned-zarr.json"
 
 
-def encode_marker(hash_name: str) -> bytes:
-    """The marker of a repository with this hash function."""
-    text = json.dumps({"format": FORMAT, "hash": hash_name}, sort_keys=True).encode("ascii")
+def encode_marker(hash_name: str, identity: str | None = None) -> bytes:
+    """The marker of a repository with this hash function.
+
+    Args:
+        hash_name: the hash function.
+        identity: what tells it from another that is made at the same place later; where the place
+            itself tells that, None.
+    """
+    document: dict[str, Any] = {"format": FORMAT, "hash": hash_name}
+    if identity is not None:
+        document["id"] = identity
+    text = json.dumps(document, sort_keys=True).encode("ascii")
     return b"%s %08x\n" % (text, zlib.crc32(text))
 
 
+def identity_in(marker: bytes) -> str | None:
+    """The identity that a marker tells; None where it tells none, or cannot be read."""
+    try:
+        found = json.loads(marker[: marker.rindex(b"}") + 1]).get("id")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
-    """What the marker of a repository says: its `format` and its `hash`.
+    """What the marker of a repository says: its `format`, its `hash`, and perhaps its `id`.
 
     Args:
         url: the repository.
@@ -53,7 +71,7 @@ def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
             url=url,
             found=found,
         )
-    if found != FORMAT or data != encode_marker(hash_name):
+    if found != FORMAT or data != encode_marker(hash_name, document.get("id")):
         raise FormatError(
             f"the marker {MARKER} of {url!r} is damaged; it should read "
             f"{encode_marker('sha2-256')!r} or the like",

@@ -32,6 +32,7 @@ from versioned_zarr.ipld.cid import Cid, to_text
 try:
     import httpx
 
+    from versioned_zarr.backends.kubo.answer import ANSWER_LIMIT_BYTES, Answer, read_all
     from versioned_zarr.backends.wire import Wire, timeout, why_not
 except ImportError as error:
     raise MissingDependencyError(
@@ -43,8 +44,6 @@ except ImportError as error:
 AUTH_VARIABLE = "VERSIONED_ZARR_IPFS_AUTH"
 """Holds what goes into the header Authorization, or a token that is sent as `Bearer`."""
 CONNECTIONS = 16
-ANSWER_LIMIT_BYTES = 256 << 20
-"""No answer is longer: not the list of all refs, nor of all moves of one."""
 _Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -63,20 +62,6 @@ class NoSuchPathError(Exception):
 
 class PathTakenError(Exception):
     """An MFS path is there already."""
-
-
-class Answer(NamedTuple):
-    """What the node answered, read to its end."""
-
-    status_code: int
-    reason_phrase: str
-    headers: httpx.Headers
-    content: bytes
-
-    @property
-    def text(self) -> str:
-        """What it says, for people."""
-        return self.content.decode(errors="replace")
 
 
 class Entry(NamedTuple):
@@ -207,18 +192,14 @@ class KuboClient:
         with self._client().stream(
             "POST", command, params=query, content=content, headers=headers
         ) as answer:
-            parts: list[bytes] = []
-            size = 0
-            for part in answer.iter_raw():
-                parts.append(part)
-                size += len(part)
-                if size > limit_bytes:
-                    raise StorageError(
-                        f"the IPFS node at {self.base_url} answers {command!r} with more than "
-                        f"{limit_bytes:,} bytes, which cannot be right",
-                        where=self.base_url,
-                    )
-            return Answer(answer.status_code, answer.reason_phrase, answer.headers, b"".join(parts))
+            content_bytes = read_all(answer, limit_bytes)
+        if content_bytes is None:
+            raise StorageError(
+                f"the IPFS node at {self.base_url} answers {command!r} with more than "
+                f"{limit_bytes:,} bytes, which cannot be right",
+                where=self.base_url,
+            )
+        return Answer(answer.status_code, answer.reason_phrase, answer.headers, content_bytes)
 
     def _content(self, command: str, answer: Answer) -> bytes:
         if answer.headers.get("content-type", "").startswith("text/html"):
@@ -411,6 +392,15 @@ class KuboClient:
             self.call("files/rm", path, recursive=True, force=True)
         except NoSuchPathError:
             return
+
+    # The node
+
+    def peer_id(self) -> str:
+        """The node's own name in its network, whatever its address; empty where it is not told."""
+        try:
+            return str(self._said("id", self.call("id"), "ID"))
+        except StorageError:  # some let their users have no more than files and blocks
+            return ""
 
     # IPNS
 

@@ -7,9 +7,12 @@ under $VERSIONED_ZARR_HOME.
 from __future__ import annotations
 
 import hashlib
+import json
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote
 
@@ -33,7 +36,7 @@ from versioned_zarr.errors import (
     StorageError,
 )
 from versioned_zarr.ipld.cid import HashFunction
-from versioned_zarr.repository.marker import MARKER
+from versioned_zarr.repository.marker import MARKER, encode_marker, identity_in
 from versioned_zarr.repository.place import Verify
 from versioned_zarr.repository.selection import origin_of
 from versioned_zarr.repository.stores import Stores
@@ -43,6 +46,7 @@ from versioned_zarr.urls import User, split_url
 
 MFS_ROOT = "/versioned-zarr"
 LONGEST_NAME_BYTES = 255
+_IDENTITY = "identity"
 
 
 class KuboPlace:
@@ -86,8 +90,11 @@ class KuboPlace:
         self._root = f"{MFS_ROOT}/{name}"
         self._documents = MfsDocuments(self.client, self._root, shown)
         self._cache_bytes = cache_bytes
-        self._folder = home() / "ipfs" / _file_name(address) / _file_name(name)
-        self.storage: Storage = LocalStorage(self._folder, url=shown)
+        self._homes = home() / "ipfs"
+        # What is known before the repository is, by the only name that it has then.
+        self.storage: Storage = LocalStorage(
+            self._homes / "urls" / _file_name(address) / _file_name(name), url=shown
+        )
 
     def check_free(self) -> None:
         """See `Place.check_free`; a request, and one for each folder above it."""
@@ -122,12 +129,44 @@ class KuboPlace:
         return bytes(self._documents.read(MARKER))
 
     def write_marker(self, marker: bytes) -> None:
-        """See `Place.write_marker`."""
-        self._documents.put(MARKER, [marker])
+        """See `Place.write_marker`; a repository that was made before keeps the marker it has."""
+        hash_name = json.loads(marker[: marker.rindex(b"}") + 1])["hash"]
+        try:
+            self.read_marker()
+        except FileNotFoundError:
+            self._documents.put(MARKER, [encode_marker(hash_name, self._identity())])
+        self.storage.delete(_IDENTITY)
+
+    def _identity(self) -> str:
+        """What tells this repository from others that are made at the same place.
+
+        One that is not made yet is to have the same one, whoever begins and goes on on this
+        machine.
+        """
+        try:
+            return identity_in(self.read_marker()) or ""
+        except FileNotFoundError:
+            pass
+        try:
+            return bytes(self.storage.read(_IDENTITY)).decode()
+        except FileNotFoundError:
+            made = secrets.token_hex(16)
+            self.storage.put(_IDENTITY, [made.encode()])
+            return made
+
+    def _folder(self) -> Path:
+        """Where this machine keeps its share: by what the repository is, whatever its address.
+
+        The node's own name is part of that, since a copy of its data is another node's.
+        """
+        name = self._root.removeprefix(f"{MFS_ROOT}/")
+        facts = f"{self.client.peer_id()}\n{name}\n{self._identity()}"
+        digest = hashlib.sha256(facts.encode()).hexdigest()[:32]
+        return self._homes / f"{quote(name, safe='')[:64]}-{digest}"
 
     def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
         """See `Place.stores`."""
-        storage = CacheStorage(self._folder / hash_function.name, url=self.url)
+        storage = CacheStorage(self._folder() / hash_function.name, url=self.url)
         cache = BlockCache(
             storage,
             hash_function,

@@ -8,7 +8,6 @@ commit that a log names. docs/design/kubo.md shows the bytes.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -17,12 +16,12 @@ from typing import NamedTuple
 
 from versioned_zarr.backends.kubo.blocks import KuboBlocks
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
+from versioned_zarr.backends.kubo.staging import Staging
 from versioned_zarr.backends.kubo.wholeness import make_whole
 from versioned_zarr.blocks.store import Block
 from versioned_zarr.errors import (
     BlockNotFoundError,
     BranchMovedError,
-    CollectedError,
     CorruptBlockError,
     CorruptRefError,
     StorageError,
@@ -47,8 +46,6 @@ KEPT_MOVES = 1000
 """How many moves a ref's log holds; older ones go as new ones come, after a day at the least."""
 KEPT_FOR = timedelta(days=1)
 """No move goes before, so that no writer takes a number that was used, and no reader misses any."""
-STAGED = "staged"
-"""Where MFS holds on to what a move leads to, until that is made."""
 _LOOK_AGAIN_S = 60.0
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.02
@@ -87,6 +84,7 @@ class MfsRefs:
         storage: Storage,
     ) -> None:
         self._client, self._root, self._blocks, self._storage = client, root, blocks, storage
+        self._staging = Staging(client, root, blocks)
         self._last_seen: dict[str, _Seen] = {}
 
     def _folder(self, kind: str, name: str) -> str:
@@ -240,13 +238,13 @@ class MfsRefs:
         """
         blocks, root = self._encode(entry)
         self._blocks.put(blocks, root)
-        staged = self._stage(root)
+        staged = self._staging.hold(root)
         try:
             has_moved = self._link(root, folder, entry.number, is_first=before is None)
         except StorageError as error:
             if not isinstance(error, StorageFullError):
                 raise  # it may be on its way, and needs what is staged when it comes
-            self._unstage(staged)
+            self._staging.let_go(staged)
             raise
         if has_moved and before is not None:
             # The move before was dropped, so there are later ones, and this number had been used;
@@ -254,38 +252,8 @@ class MfsRefs:
             has_moved = self._is_at(from_text(before), folder, entry.number - 1)
             if not has_moved:
                 self._client.remove(f"{folder}/{entry.number:09}")
-        self._unstage(staged)
+        self._staging.let_go(staged)
         return root if has_moved else None
-
-    def _stage(self, root: Cid) -> str:
-        """Let MFS hold on to a move that is to be made, and to all that it leads to; where."""
-        path = f"{self._root}/{STAGED}/{int(time.time())}-{secrets.token_hex(8)}"
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                self._client.copy(to_text(root), path)
-                break
-            except PathTakenError:  # only the answer was lost
-                break
-            except (StorageError, NoSuchPathError) as error:
-                if attempt == _ATTEMPTS or isinstance(error, StorageFullError):
-                    raise
-                time.sleep(_FIRST_PAUSE_S * 2**attempt)
-                self._blocks.secure()
-        try:
-            self._blocks.settle()
-        except CollectedError:
-            self._unstage(path)
-            raise
-        return path
-
-    def _unstage(self, path: str) -> None:
-        """Let go of a move that was made, or never will be; nobody waits for that."""
-
-        def let_go() -> None:
-            with suppress(StorageError):  # it goes after a day
-                self._client.remove(path)
-
-        self._client.in_background(let_go)
 
     def _link(self, root: Cid, folder: str, number: int, *, is_first: bool) -> bool:
         """Let a ref have a move as this number; says whether it has, and not another."""
@@ -307,18 +275,6 @@ class MfsRefs:
             else:
                 return True
         raise AssertionError
-
-    def _forget_staged(self) -> None:
-        """Let go of moves that were staged long ago by those who were stopped."""
-        try:
-            entries = self._client.list(f"{self._root}/{STAGED}")
-        except NoSuchPathError:
-            return
-        oldest_s = time.time() - KEPT_FOR.total_seconds()
-        for entry in entries:
-            began = entry.name.partition("-")[0]
-            if not began.isdecimal() or int(began) < oldest_s:
-                self._client.remove(f"{self._root}/{STAGED}/{entry.name}")
 
     def _is_at(self, root: Cid, folder: str, number: int) -> bool:
         try:
@@ -348,7 +304,7 @@ class MfsRefs:
 
     def _prune(self, folder: str, number: int, name: str) -> None:
         """Take away moves beyond what a log holds, none of them younger than a day."""
-        self._forget_staged()
+        self._staging.forget(KEPT_FOR)
         numbers = self._numbers(folder)
         for old in sorted(numbers):
             if old > number - KEPT_MOVES:
@@ -372,7 +328,7 @@ class MfsRefs:
 
         A writer that looked before and was held up could else take a number that was used.
         """
-        self._forget_staged()
+        self._staging.forget(KEPT_FOR)
         folder = self._folder(kind, name)
         before = min(before, datetime.now(UTC) - KEPT_FOR)
         entries = list(self.history(kind, name))

@@ -1,0 +1,36 @@
+"""An answer of Kubo's RPC, read to its end, which comes within a limit."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import httpx
+
+ANSWER_LIMIT_BYTES: Final = 256 << 20
+"""No answer is longer: not the list of all refs, nor of all moves of one."""
+
+
+class Answer(NamedTuple):
+    """What the node answered."""
+
+    status_code: int
+    reason_phrase: str
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        """What it says, for people."""
+        return self.content.decode(errors="replace")
+
+
+def read_all(response: httpx.Response, limit_bytes: int) -> bytes | None:
+    """The body of an answer; None if it is longer than a limit."""
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_raw():
+        parts.append(part)
+        size += len(part)
+        if size > limit_bytes:
+            return None
+    return b"".join(parts)
