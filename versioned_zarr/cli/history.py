@@ -89,8 +89,8 @@ def status(context: Context, as_json: bool) -> None:
     for info in repository.sessions():
         described: dict[str, Any] = info.to_dict()
         if info.problem is None and not info.is_alive:
-            session = repository.resume(info.id, mend=False)
-            described["changes"] = session.status().to_dict()
+            found = repository.resume(info.id, mend=False)
+            described["changes"] = found.status().to_dict()
         sessions.append(described)
     heads = {name: commit.cid for name, commit in repository.branches.items()}
     if as_json:
