@@ -312,3 +312,26 @@ def test_a_commit_that_comes_between_is_renamed_too(
     repository.branches.rename("old", "new")
     assert repository.branches["new"] == made[0]
     assert "old" not in repository.branches
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_the_end_of_a_log_is_torn_or_damaged_and_one_is_not_taken_for_the_other(
+    repository: BlockRepository, tmp_path: Path, readable: bool
+) -> None:
+    log = tmp_path / "r.vz" / "refs" / "heads" / "main.log"
+    whole = log.read_bytes()
+    refs = repository.stores.refs
+    entries = list(refs.history("heads", "main", readable=readable))
+    assert len(entries) == whole.count(b"\n") > 1
+    last = len(whole.splitlines(keepends=True)[-1])
+    for left in range(last):
+        cut = whole[: len(whole) - last + left]
+        if left < last - 1:  # a line that nobody was told of
+            log.write_bytes(cut)
+            assert list(refs.history("heads", "main", readable=readable)) == entries[1:]
+    log.write_bytes(whole[:-1] + b"x")
+    if readable:
+        assert list(refs.history("heads", "main", readable=True)) == entries[1:]
+    else:
+        with pytest.raises(vz.CorruptRefError):
+            list(refs.history("heads", "main"))

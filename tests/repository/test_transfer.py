@@ -10,6 +10,7 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository.moving import CutOffError, commit, memory, same, watched
+from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.ipld.cid import from_text
 from versioned_zarr.repository import sending
 from versioned_zarr.repository.place import StoragePlace
@@ -46,6 +47,12 @@ def test_a_clone_is_equal_and_knows_its_origin(
     assert dict(theirs.remotes) == {"origin": ours.url}
     assert theirs.checkout("origin/main") == ours.checkout()
     assert not theirs.fsck().unreferenced
+
+
+def test_a_clone_of_all_is_no_partial_copy(theirs: BlockRepository) -> None:
+    again = vz.open(theirs.url)
+    assert isinstance(again.stores.blocks, PackedStore)
+    assert not any("partial" in stored.path for stored in again.stores.storage.list(""))
 
 
 def test_a_clone_of_some_refs_has_only_those(ours: BlockRepository) -> None:
