@@ -216,9 +216,48 @@ def test_blocks_of_another_kind_are_refused(car: Path) -> None:
 
 
 def test_a_block_in_its_cid_needs_no_storing(car: Path) -> None:
-    held = cid.Cid(b"\x01\x55\x00\x01x")
-    car.write_bytes(car_v1.header([held]) + car_v1.section_head(held, 1) + b"x")
-    assert len(memory().import_car(car)) == 1
+    held, root = cid.Cid(b"\x01\x55\x00\x01x"), cid.hash_function("sha2-256").raw(b"y")
+    sections = [car_v1.section_head(held, 1), b"x", car_v1.section_head(root, 1), b"y"]
+    car.write_bytes(b"".join([car_v1.header([root]), *sections]))
+    assert memory().import_car(car) == [cid.to_text(root)]
+
+
+def test_a_root_of_another_kind_is_refused(car: Path) -> None:
+    car.write_bytes(car_v1.header([cid.Cid(b"\x01\x55\x00\x01x")]))
+    with pytest.raises(vz.InvalidCidError, match="root of .* identity CID"):
+        memory().import_car(car)
+
+
+def test_a_root_in_version_0_is_taken_by_its_name_in_version_1(
+    ours: BlockRepository, car: Path
+) -> None:
+    root = cid.from_text(ours.export_car("main", car))
+    data = car.read_bytes()
+    head, old = car_v1.header([root]), car_v1.header([cid.Cid(root[2:])])
+    assert data.startswith(head)
+    car.write_bytes(old + data[len(head) :])
+    theirs = memory()
+    assert theirs.import_car(car) == [cid.to_text(root)]
+    assert dict(theirs.checkout(cid.to_text(root)).mapping) == dict(ours.checkout().mapping)
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_a_car_that_lacks_blocks_of_its_root_is_refused(
+    ours: BlockRepository, car: Path, history: bool
+) -> None:
+    ours.export_car("main", car, history=history)
+    with car.open("rb") as file:
+        read = Car(file, "it")
+        found = list(read.sections())
+    lacking = [each for each in found if len(each.data) > 10]  # every repository has the empty tree
+    for left_out in (lacking[0], lacking[len(lacking) // 2], lacking[-1]):
+        parts = [car_v1.header(list(read.roots))]
+        for section in found:
+            if section is not left_out:
+                parts += [car_v1.section_head(section.cid, len(section.data)), section.data]
+        car.write_bytes(b"".join(parts))
+        with pytest.raises(vz.BlockNotFoundError, match="does not hold all"):
+            memory().import_car(car)
 
 
 # With the real Kubo
@@ -244,6 +283,26 @@ def test_ours_reads_what_kubo_exports(ours: BlockRepository, car: Path, kubo: Ku
     theirs = memory()
     assert theirs.import_car(car, as_branch="copy") == [root]
     assert list(theirs.log("copy")) == list(ours.log())
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--inline", "--inline-limit=64", "--cid-version=1"], "identity CID.*--inline"),
+        (["--cid-version=0"], "CIDv0"),
+    ],
+)
+def test_a_folder_with_names_that_none_can_keep_is_refused(
+    tmp_path: Path, car: Path, kubo: Kubo, options: list[str], why: str
+) -> None:
+    (tmp_path / "plain" / "x").mkdir(parents=True)
+    (tmp_path / "plain" / "x" / "0").write_bytes(os.urandom(9000))
+    (tmp_path / "plain" / "x" / "1").write_bytes(b"tiny")
+    root = kubo.run("add", "-r", "-Q", *options, tmp_path / "plain").decode().strip()
+    car.write_bytes(kubo.dag_export(root))
+    with pytest.raises(vz.InvalidCidError, match=why):
+        memory().import_car(car)
 
 
 @pytest.mark.compat

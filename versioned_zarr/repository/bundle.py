@@ -25,7 +25,7 @@ from versioned_zarr.history import walk
 from versioned_zarr.history.commit import is_commit
 from versioned_zarr.history.names import check_new_ref_name
 from versioned_zarr.history.refs import HEADS
-from versioned_zarr.ipld import car_v1
+from versioned_zarr.ipld import car_v1, dag_pb
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, FIRST_SECTION, encode_index, pack_head
 from versioned_zarr.ipld.car_v1 import Car, Section
@@ -39,6 +39,7 @@ from versioned_zarr.repository.sending import Moving, OnMoving, Sender, reader, 
 from versioned_zarr.repository.stores import Stores
 
 _TOLD_BYTES = 1 << 20
+_ASKED_LEAVES = 4096
 _SHA2_256 = 0x12  # how a CIDv0 begins, which is a bare multihash
 
 
@@ -167,14 +168,88 @@ def import_car(
     with opened as file, receiving(stores):
         car = Car(file, where)
         sender = Sender(stores.blocks, stores.blocks.get, None, tell=progress)
+        named = [_version_1(root, where) for root in car.roots]
         for section in car.sections():
             if _is_whole(section, where):
+                _check_links(section, where)
                 sender.add(Found(section.cid, section.data, len(section.data), is_value=False))
         sender.finish()
-        roots = [to_text(root) for root in car.roots]
+        for root in named:
+            _check_readable(stores, root, where)
+        roots = [to_text(root) for root in named]
         if as_branch is not None:
             _name(stores, roots, as_branch, where)
     return roots
+
+
+def _version_1(root: Cid, where: str) -> Cid:
+    """A root by the name that its block has here.
+
+    Raises:
+        InvalidCidError: it is of a kind that no repository keeps.
+    """
+    named = Cid(bytes((1, DAG_PB)) + root) if root[0] == _SHA2_256 else root
+    if not cids.is_ours(named):
+        raise _not_kept(f"the root of {where}", root)
+    return named
+
+
+def _check_links(section: Section, where: str) -> None:
+    """Refuse a node that links to what no repository keeps, and so could not be read.
+
+    Raises:
+        InvalidCidError: it does.
+    """
+    if cids.is_raw(section.cid):
+        return
+    try:
+        links = dag_pb.decode(section.data)[0]
+    except CorruptBlockError:
+        return  # it hashes to its name, and says so when it is read
+    for link in links:
+        if not cids.is_ours(link.cid):
+            raise _not_kept(f"a link in the block in {where} at byte {section.offset}", link.cid)
+
+
+def _not_kept(what: str, cid: Cid) -> InvalidCidError:
+    text = to_text(cid)
+    if cid[0] == _SHA2_256:
+        kind, hint = "a CIDv0", "; add it with 'ipfs add --cid-version=1'"
+    elif inline(cid) is not None:
+        kind, hint = "an identity CID", "; add it without 'ipfs add --inline'"
+    else:
+        kind, hint = "a CID of another kind", ""
+    return InvalidCidError(
+        f"{what} is {text}, {kind}, and a repository keeps only what a CIDv1 names, raw or "
+        f"dag-pb, with sha2-256 or blake3{hint}; or read it where it is, with vz.open_snapshot",
+        text=text,
+    )
+
+
+def _check_readable(stores: Stores, root: Cid, where: str) -> None:
+    """Make sure that all that a root reaches is here; O(what no ref reaches yet).
+
+    Raises:
+        BlockNotFoundError: it is not.
+    """
+    if _is_no_commit(stores, root, where):
+        leaves: list[Cid] = []
+        try:
+            for found in Novelty(stores.blocks.get).blocks(root):
+                if found.data is None:
+                    leaves.append(found.cid)
+                if len(leaves) >= _ASKED_LEAVES:
+                    _check_leaves(stores, leaves)
+            _check_leaves(stores, leaves)
+        except BlockNotFoundError as error:
+            raise _incomplete(error, where) from error
+    else:
+        check_complete(stores, root, where)
+
+
+def _is_no_commit(stores: Stores, root: Cid, where: str) -> bool:
+    """Whether a root is no commit."""
+    return cids.is_raw(root) or not _is_stored_commit(stores, to_text(root), where)
 
 
 def _is_whole(section: Section, where: str) -> bool:
@@ -225,7 +300,6 @@ def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
             "its history, or check its root out by CID"
         )
     commit = stores.commit(roots[0])
-    check_complete(stores, from_text(commit.cid), where)
     entry = stores.refs.read(HEADS, check_new_ref_name(branch))
     head = None if entry is None else entry.commit
     if head is not None and not walk.is_ancestor(to_text(head), commit.cid, stores.commit):
@@ -262,7 +336,7 @@ def check_complete(stores: Stores, commit: Cid, where: str) -> None:
             for found in commit_blocks(stores, novelty, cid):
                 if found.data is None:
                     leaves.append(found.cid)
-                if len(leaves) >= 4096:
+                if len(leaves) >= _ASKED_LEAVES:
                     _check_leaves(stores, leaves)
         _check_leaves(stores, leaves)
     except BlockNotFoundError as error:
