@@ -119,3 +119,20 @@ def test_who_read_more_keys_than_are_remembered_may_have_read_any(
         assert overlay.is_blind("z")
     overlay.find("c")
     assert not overlay.is_blind("z")
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_session_goes_on_from_its_commit(tmp_path: Path, writes: bool) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    session = repository.session()
+    for number in range(3):
+        if writes:
+            session.write("a", b"%d" % number)
+        made = session.commit("x", allow_empty=True)
+        assert session.base == made == repository.branches["main"]
+        assert session.working.state.base == made.cid
+    with repository.session(message="other") as other:
+        other.write("b", b"1")
+    assert session.get("b") is None
+    with pytest.raises(vz.BranchMovedError):
+        session.commit("y", allow_empty=True, on_moved="fail")
