@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import httpx
 
 from tests.servers.certificates import make_certificate
 from tests.servers.scripted import server as scripted
-from versioned_zarr.backends.gateway.gateway import Gateway
+from versioned_zarr.backends.gateway.gateway import Gateway, GatewayError
 from versioned_zarr.backends.kubo.client import KuboClient, Upload
 from versioned_zarr.backends.wire import Wire
 from versioned_zarr.errors import StorageError
@@ -236,3 +238,104 @@ def test_gateways_behind_a_proxy_are_left_to_httpx(monkeypatch: pytest.MonkeyPat
         gateway = Gateway("http://gateway.invalid", 5)
         assert gateway.block(cid, threading.Event()) == b"block"
         assert asked[0].startswith(b"GET http://gateway.invalid/ipfs/bafkrei")
+
+
+@contextmanager
+def dripping(before: bytes, piece: bytes, pause_s: float = 0.02) -> Iterator[str]:
+    """A server that says the same again and again, without an end."""
+    is_over = threading.Event()
+
+    def serve(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(1 << 16)
+            client.sendall(before)
+            while not is_over.wait(pause_s):
+                client.sendall(piece)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            is_over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+DRIPS = {
+    "a head": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "heads that promise another": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a body": (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+}
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_server_that_drips_is_not_waited_for(name: str) -> None:
+    with (
+        dripping(*DRIPS[name]) as url,
+        httpx.Client(transport=Wire(2), timeout=0.5) as ours,
+        pytest.raises(httpx.ReadTimeout),
+    ):
+        ours.get(url)
+
+
+def test_a_node_and_a_gateway_that_drip_are_named() -> None:
+    with dripping(*DRIPS["a body"]) as url:
+        with pytest.raises(StorageError, match=r"no answer from the IPFS node .*ReadTimeout"):
+            KuboClient(url, timeout_s=0.3).call("id", is_repeatable=False)
+        cid = from_text("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+        with pytest.raises(GatewayError):
+            Gateway(url, 0.3).block(cid, threading.Event())
+
+
+def test_an_upload_that_nobody_reads_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        parts = [bytes(64 << 20)]
+        upload = Upload(len(parts[0]), lambda: parts)
+        with pytest.raises(StorageError, match="no answer"):
+            KuboClient(url, timeout_s=0.3).call("dag/import", body=upload, is_repeatable=False)
+
+
+def test_a_coded_body_is_taken_apart_in_small_pieces() -> None:
+    content = os.urandom(1000) + bytes(8 << 20)
+    coded = of_length(gzip.compress(content), b"Content-Encoding: gzip")
+    with scripted(coded, of_length(b"next")) as (url, asked), client() as ours:
+        with ours.stream("GET", url) as response:
+            parts = list(response.iter_raw())
+        assert b"".join(parts) == content
+        assert max(map(len, parts)) <= 256 << 10
+        assert ours.get(url).content == b"next"
+        assert asked.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (gzip.compress(b"whole")[:-3], b"gzip"),
+        (b"no gzip", b"gzip"),
+        (b"x", b"br"),
+        (b"x", b"gzip, gzip"),
+    ],
+)
+def test_a_coding_that_is_damaged_or_unknown_is_told(body: bytes, coding: bytes) -> None:
+    answers = [of_length(body, b"Content-Encoding: " + coding), of_length(b"sound")]
+    with scripted(*answers, hangs_up=True) as (url, _), client() as ours:
+        with pytest.raises(httpx.RemoteProtocolError):
+            ours.get(url)
+        assert ours.get(url).content == b"sound"
+
+
+def test_an_answer_of_a_node_that_is_too_long_is_refused() -> None:
+    bomb = of_length(gzip.compress(bytes(64 << 20)), b"Content-Encoding: gzip")
+    with scripted(bomb) as (url, _):
+        node = KuboClient(url.removesuffix("/api"))
+        cid = from_text("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+        with pytest.raises(StorageError, match="more than 8,388,608 bytes"):
+            node.get_block(cid)

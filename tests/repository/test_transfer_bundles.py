@@ -224,7 +224,7 @@ def test_a_block_in_its_cid_needs_no_storing(car: Path) -> None:
 
 def test_a_root_of_another_kind_is_refused(car: Path) -> None:
     car.write_bytes(car_v1.header([cid.Cid(b"\x01\x55\x00\x01x")]))
-    with pytest.raises(vz.InvalidCidError, match="root of .* identity CID"):
+    with pytest.raises(vz.InvalidCidError, match=r"root of .* identity CID"):
         memory().import_car(car)
 
 
