@@ -229,10 +229,9 @@ class TestRaw:
 
     def test_a_range_of_a_block(self, web, root) -> None:
         whole = web.get(f"{root}?format=raw").content
-        for said in ("bytes=6-16", "bytes=6-16,0-4"):
-            found = web.get(f"{root}?format=raw", headers={"Range": said})
-            assert (found.status_code, found.content) == (206, whole[6:17])
-            assert found.headers["content-range"] == f"bytes 6-16/{len(whole)}"
+        found = web.get(f"{root}?format=raw", headers={"Range": "bytes=6-16"})
+        assert (found.status_code, found.content) == (206, whole[6:17])
+        assert found.headers["content-range"] == f"bytes 6-16/{len(whole)}"
 
 
 def get_car(web, path: str, **params: str) -> list[str]:

@@ -55,7 +55,6 @@ def test_a_key_that_is_not_there_is_404(web, path) -> None:
         ("bytes=-7", -7, None),
         (f"bytes={MIB - 3}-{MIB + 3}", MIB - 3, MIB + 4),
         (f"bytes={2 * MIB}-99999999", 2 * MIB, None),
-        ("bytes=6-16,0-4", 6, 17),  # RFC 9110 15.3.7: a server may send a part of what was asked
         ("bytes=-99999999", 0, None),
     ],
 )

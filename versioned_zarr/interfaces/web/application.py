@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
+from inspect import signature
+from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from versioned_zarr.errors import CorruptError, InvalidInputError, KeyNotFoundError, NotFoundError
+from versioned_zarr.errors import (
+    CorruptBlockError,
+    CorruptError,
+    InvalidInputError,
+    KeyNotFoundError,
+    NotFoundError,
+)
 from versioned_zarr.interfaces.web.gateway import answer_ipfs
 from versioned_zarr.interfaces.web.offer import Offer
 from versioned_zarr.interfaces.web.paths import read_path
@@ -30,9 +39,32 @@ _READABLE: Final = [
     "ETag",
     "X-Ipfs-Path",
     "X-Ipfs-Roots",
+    # What gateways name beside these, and this one never sends.
+    "X-Chunked-Output",
+    "X-Stream-Output",
 ]
-_ASKABLE: Final = ["Cache-Control", "If-None-Match", "If-Range", "Range", "X-Requested-With"]
+_ASKABLE: Final = [
+    "Cache-Control",
+    "Content-Type",
+    "If-None-Match",
+    "If-Range",
+    "Range",
+    "User-Agent",
+    "X-Requested-With",
+]
 _DAY_S: Final = 86400
+_FOR_ALL: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": ", ".join(_ASKABLE),
+    "Access-Control-Expose-Headers": ", ".join(_READABLE),
+}
+# A page of the internet may ask for a server on its reader's own network, if its origin is named.
+_PRIVATE_NETWORK: Final[dict[str, Any]] = (
+    {"allow_private_network": True}
+    if "allow_private_network" in signature(CORSMiddleware).parameters  # not in starlette 0.47
+    else {}
+)
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +83,8 @@ def make_app(
         return _answer(request, offer)
 
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)]
+    if "*" in cors:
+        middleware.append(Middleware(_ForAll))
     if cors:
         middleware.append(
             Middleware(
@@ -60,11 +94,39 @@ def make_app(
                 allow_headers=_ASKABLE,
                 expose_headers=_READABLE,
                 max_age=_DAY_S,
+                **_PRIVATE_NETWORK,
             )
         )
     # Not async: starlette runs it in a thread, as reading a repository may take its time.
     route = Route("/{path:path}", endpoint, methods=["GET", "HEAD"])
     return Starlette(routes=[route], middleware=middleware)
+
+
+class _ForAll:
+    """Says to whoever asks that pages of any origin may read, as gateways do; see `CORSMiddleware`.
+
+    That one answers none but requests of pages. Caches then hold one answer for all.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        names = {name for name, _ in scope.get("headers", ())}
+        if scope["type"] != "http" or b"origin" in names:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            await Response(status_code=204, headers=_FOR_ALL)(scope, receive, send)
+            return
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_FOR_ALL)
+            await send(message)
+
+        await self._app(scope, receive, sent)
 
 
 def _answer(request: Request, offer: Offer) -> Response:
@@ -83,8 +145,15 @@ def _answer(request: Request, offer: Offer) -> Response:
     except InvalidInputError as error:
         return _failure(400, str(error))
     except CorruptError as error:
-        _log.error("%s", error)
-        return _failure(500, "a block is damaged; whoever serves this should run 'vz fsck'")
+        return _corrupt(offer, error)
+
+
+def _corrupt(offer: Offer, error: CorruptError) -> Response:
+    """A block that is damaged, or one that is sound and of a form that is not read here."""
+    if isinstance(error, CorruptBlockError) and error.cid and offer.is_sound(error.cid):
+        return _failure(501, f"not served here: {error}")
+    _log.error("%s", error)
+    return _failure(500, "a block is damaged; whoever serves this should run 'vz fsck'")
 
 
 def _failure(status: int, text: str) -> Response:

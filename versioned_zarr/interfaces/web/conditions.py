@@ -132,10 +132,10 @@ def wanted_part(request: Request) -> tuple[Scope, Span | None]:
 
 
 def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
-    """The start and stop of the range that a request asks for, the first one of several.
+    """The start and stop of the range that a request asks for.
 
-    None where all is asked for, also because `If-Range` knows another version or because the
-    header cannot be read.
+    None where all is asked for, also because `If-Range` knows another version, because the header
+    cannot be read, or because it asks for several ranges.
 
     Raises:
         HTTPException: 416, there are no such bytes.
@@ -146,7 +146,7 @@ def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
         return None
     if request.headers.get("if-range", etag) != etag:
         return None
-    found = _RANGE.fullmatch(ranges.partition(",")[0])
+    found = _RANGE.fullmatch(ranges)  # of several, all comes; RFC 9110, 14.2
     if found is None or found[1] == found[2] == "" or max(map(len, found.groups())) > _DIGITS:
         return None
     if found[1]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
@@ -39,7 +39,7 @@ from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.pasted import read_cid
-from versioned_zarr.tree.dag import Scope, Span, Way, blocks_of_path, resolve
+from versioned_zarr.tree.dag import Block, Span, Way, blocks_of_path, resolve
 from versioned_zarr.tree.nodes import DIRECTORIES, kind_of, pieces, read_block, size_of
 
 _LIST_CACHED = "public, max-age=604800, stale-while-revalidate=2678400"
@@ -72,8 +72,13 @@ def answer_ipfs(request: Request, offer: Offer, path: UrlPath) -> Response:
     if wanted.format == "raw":
         return _raw(request, offer, way, headers)
     if wanted.format == "car":
-        return _car(request, offer, way, wanted, headers)
+        return _car(request, offer, way, wanted, headers, _as_asked(name, root))
     return _tar(request, offer, path, way, headers)
+
+
+def _as_asked(name: str, root: Cid) -> dict[Cid, Cid]:
+    """A root in version 0, if it was asked for so: who asks looks for it by that name."""
+    return {root: Cid(root[2:])} if name.startswith("Qm") and root[:2] == b"\x01\x70" else {}
 
 
 def _location(request: Request, path: UrlPath, wanted: Wanted) -> str:
@@ -127,13 +132,18 @@ def _raw(request: Request, offer: Offer, way: Way, headers: dict[str, str]) -> R
 
 
 def _car(
-    request: Request, offer: Offer, way: Way, wanted: Wanted, headers: dict[str, str]
+    request: Request,
+    offer: Offer,
+    way: Way,
+    wanted: Wanted,
+    headers: dict[str, str],
+    called: dict[Cid, Cid],
 ) -> Response:
     scope, span = wanted_part(request)
     if span is not None:
         _check_span(offer, way.end, span)
     read_block(offer.get, way.end)  # 404, not a broken stream, where it is missing
-    asked = repr((way.roots, scope.value, span, wanted.again))
+    asked = repr((way.roots, scope.value, span, wanted.again, *called.values()))
     asked_short = hashlib.sha256(asked.encode()).hexdigest()[:16]
     dups = "y" if wanted.again else "n"
     end = to_text(way.end)
@@ -143,7 +153,8 @@ def _car(
         **_filename(request, f"{end}.car"),
         **headers,
     }
-    return answer_stream(request, _car_parts(offer, way, scope, span, again=wanted.again), given)
+    blocks = blocks_of_path(offer.get, way, scope, span, again=wanted.again)
+    return answer_stream(request, _car_parts(way.end, blocks, called), given)
 
 
 def _check_span(offer: Offer, cid: Cid, span: Span) -> None:
@@ -157,11 +168,11 @@ def _check_span(offer: Offer, cid: Cid, span: Span) -> None:
 
 
 def _car_parts(
-    offer: Offer, way: Way, scope: Scope, span: Span | None, *, again: bool
+    root: Cid, blocks: Iterable[Block], called: dict[Cid, Cid]
 ) -> Iterator[bytes | memoryview]:
-    yield car_v1.header([way.end])
-    for cid, block in blocks_of_path(offer.get, way, scope, span, again=again):
-        yield car_v1.section_head(cid, len(block))
+    yield car_v1.header([called.get(root, root)])
+    for cid, block in blocks:
+        yield car_v1.section_head(called.get(cid, cid), len(block))
         yield block
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from versioned_zarr.blocks.values import get_verified
 from versioned_zarr.errors import (
+    CorruptError,
     InvalidCidError,
     InvalidRefError,
     NotFoundError,
@@ -108,7 +109,16 @@ class Offer:
         return self._is_stored(cid) and (self._reach is None or cid in self._reach)
 
     def _is_stored(self, cid: Cid) -> bool:
-        return cid in self._blocks or (self._blocks.refresh() and cid in self._blocks)
+        """Whether a block is here, or where the repository keeps its blocks: it may ask there."""
+        return self._stores.has(cid)
+
+    def is_sound(self, cid: str) -> bool:
+        """Whether a block is what its CID says, whatever else may be wrong with it."""
+        try:
+            self.get(cids.from_text(cid))
+        except (CorruptError, NotFoundError, InvalidCidError):
+            return False
+        return True
 
     # Names
 
