@@ -138,6 +138,10 @@ def test_a_collection_between_write_and_commit_takes_nothing(
     plain_copy = KuboClient.copy
 
     def collect_first(self: KuboClient, cid: str, path: str, **options: bool) -> None:
+        if "/staged/" not in path:  # all that it leads to is held by then
+            node.ipfs("repo", "gc")
+            plain_copy(self, cid, path, **options)
+            return
         blocks = repository.stores.blocks
         assert not blocks.missing([from_text(cid)])
         node.ipfs("repo", "gc")
@@ -273,7 +277,8 @@ def test_a_multiaddr_in_a_url_is_the_same_repository(node: Daemon, url: str, hom
         again = vz.open(other, timeout_s=30)
         assert again.url == url
         assert pickle.loads(pickle.dumps(again.checkout())).read("a") == b"value"
-    assert len(list((home / "ipfs").iterdir())) == 1
+    kept = {each.name for each in (home / "ipfs").iterdir()} - {"urls"}
+    assert len(kept) == 1
     made.remotes.add("node", address)
     assert made.remotes["node"] == url
 

@@ -35,17 +35,24 @@ def blocks(node: Daemon, tmp_path: Path, request: pytest.FixtureRequest) -> Bloc
     return KuboBlocks(KuboClient(node.rpc), BlockCache(storage, hash_function(request.param)))
 
 
-@pytest.fixture
-def uncached(node: Daemon, tmp_path: Path) -> BlockStore:
-    cache = BlockCache(LocalStorage(tmp_path), hash_function("sha2-256"), limit_bytes=0)
-    return KuboBlocks(KuboClient(node.rpc), cache)
-
-
 class TestKuboBlocks(BlockStoreContract):
     pass
 
 
+class PartialBlocks(KuboBlocks):
+    """Those of a partial copy, whose refs name what need not be there."""
+
+    @property
+    def is_partial(self) -> bool:
+        return True
+
+
 class TestKuboRefs(RefStoreContract):
+    @pytest.fixture
+    def uncached(self, node: Daemon, tmp_path: Path) -> KuboBlocks:
+        cache = BlockCache(LocalStorage(tmp_path), hash_function("sha2-256"), limit_bytes=0)
+        return PartialBlocks(KuboClient(node.rpc), cache)
+
     @pytest.fixture
     def refs(
         self, uncached: KuboBlocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

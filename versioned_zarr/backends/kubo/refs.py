@@ -238,7 +238,12 @@ class MfsRefs:
         """
         blocks, root = self._encode(entry)
         self._blocks.put(blocks, root)
-        staged = self._staging.hold(root)
+        try:
+            staged = self._staging.hold(root, parents=before is None)
+        except NoSuchPathError:
+            if before is None or not self._is_at(from_text(before), folder, entry.number - 1):
+                return None  # the ref is gone, with all that was around it
+            staged = self._staging.hold(root, parents=True)
         try:
             has_moved = self._link(root, folder, entry.number, is_first=before is None)
         except StorageError as error:

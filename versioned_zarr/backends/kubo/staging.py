@@ -35,20 +35,25 @@ class Staging:
         self._client, self._blocks = client, blocks
         self._folder = f"{root}/{STAGED}"
 
-    def hold(self, root: Cid) -> str:
+    def hold(self, root: Cid, *, parents: bool) -> str:
         """Hold on to a move and to all that it leads to; gives where.
 
+        Args:
+            root: the move.
+            parents: make the directories on the way to it.
+
         Raises:
+            NoSuchPathError: one of them is not there.
             CollectedError: a collection took some of it, which could not be sent again.
         """
         path = f"{self._folder}/{int(time.time())}-{secrets.token_hex(8)}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._client.copy(to_text(root), path)
+                self._client.copy(to_text(root), path, parents=parents)
                 break
             except PathTakenError:  # only the answer was lost
                 break
-            except (StorageError, NoSuchPathError) as error:
+            except StorageError as error:
                 if self._is_there(path, root):
                     break
                 if attempt == _ATTEMPTS or isinstance(error, StorageFullError):
