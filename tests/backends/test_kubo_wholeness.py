@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,29 @@ def test_a_cache_that_was_cut_short_is_a_miss(url: str) -> None:
     assert dict(repository.checkout().mapping) == values
     shutil.rmtree(folder / "packs")
     assert dict(repository.checkout().mapping) == values
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_refs_are_made_beside_collections_that_never_end(
+    node: Daemon, url: str, far: Callable[[str], vz.BlockRepository], cache_bytes: int
+) -> None:
+    put(vz.create(url), "a", os.urandom(300_000))
+    repository = vz.open(url, cache_bytes=cache_bytes)
+    is_over = threading.Event()
+
+    def collect() -> None:
+        while not is_over.is_set():
+            node.ipfs("repo", "gc")
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    try:
+        for number in range(8):
+            repository.branches.create(f"b{number}", "main~1" if number % 2 else "main")
+            repository.tags.create(f"t{number}")
+    finally:
+        is_over.set()
+        collector.join()
+    there = far(url)
+    assert (len(there.branches), len(there.tags)) == (9, 8)
+    assert there.fsck().is_clean
