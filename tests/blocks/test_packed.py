@@ -186,6 +186,10 @@ class Counting(MemoryStorage):
         return super().view(path)
 
 
+def told(blocks: list[tuple[Cid, bytes]]) -> tuple[list[Cid], list[int]]:
+    return [cid for cid, _ in blocks], [len(data) for _, data in blocks]
+
+
 @pytest.mark.parametrize("last", [0, 1, 999, 1000])
 def test_blocks_side_by_side_are_read_at_once(last: int) -> None:
     storage = Counting()
@@ -196,10 +200,10 @@ def test_blocks_side_by_side_are_read_at_once(last: int) -> None:
     joined = b"".join(data for _, data in blocks)
     store.get(blocks[0][0])
     storage.looks = 0
-    assert store.get_joined([cid for cid, _ in blocks], len(joined)) == joined
+    assert store.get_joined(*told(blocks)) == joined
     assert storage.looks == 1
     joined = b"".join(data for _, data in apart)
-    assert store.get_joined([cid for cid, _ in apart], len(joined)) == joined
+    assert store.get_joined(*told(apart)) == joined
 
 
 def test_threads_take_in_new_packs_one_at_a_time(store: PackedStore) -> None:

@@ -93,12 +93,12 @@ class BlockCache:
         self._looked_s = now
         return True
 
-    def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview | None:
+    def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview | None:
         """The bytes of several blocks, one behind the other, or None if one is not at hand."""
         if self._verify or any(cid not in self.packed for cid in wanted):
             return None
         with suppress(LookupError, StorageError):
-            return self.packed.get_joined(wanted, size_bytes)
+            return self.packed.get_joined(wanted, sizes_bytes)
         return None
 
     def __contains__(self, cid: Cid) -> bool:

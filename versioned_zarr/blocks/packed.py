@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from versioned_zarr.blocks.buffers import Buffers
 from versioned_zarr.blocks.catalogue import Catalogue, new_name, pack_path
 from versioned_zarr.blocks.pack import pack_of
 from versioned_zarr.blocks.store import Block, Followable, Publishable
+from versioned_zarr.blocks.values import check_size
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import block_at, section_header
-from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction, matches, to_text
+from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction, matches
 from versioned_zarr.storage import Storage, look_at
 
 GC_LOCK = "gc"
@@ -90,40 +92,39 @@ class PackedStore:
             self._read_last = view, end, known.stamp
         return section[before:]
 
-    def get_joined(self, cids: Sequence[Cid], size_bytes: int) -> memoryview:
+    def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
         """See `BlockStore.get_joined`; one system call where the blocks lie side by side."""
-        joined = _BUFFERS.take(size_bytes)
-        if not self._read_side_by_side(cids, joined):
-            at = 0
-            for cid in cids:
-                block = self.get(cid)
-                if len(block) > size_bytes - at:
-                    break
-                joined[at : at + len(block)] = block
-                at += len(block)
-            if at != size_bytes:
-                text = to_text(cids[0])
-                raise CorruptBlockError(
-                    f"the {len(cids)} blocks from {text} on are not {size_bytes} bytes long",
-                    cid=text,
-                    where=self.storage.url,
-                )
+        for cid, size in zip(cids, sizes_bytes, strict=True):  # before room is made for them
+            place = self.catalogue.known.find(cid)
+            if place is None or place.size != size:
+                self._get_sized(cid, size)
+        if not any(sizes_bytes):
+            return memoryview(b"")
+        joined = _BUFFERS.take(sum(sizes_bytes))
+        ends = accumulate(sizes_bytes)
+        leaves = [joined[end - size : end] for end, size in zip(ends, sizes_bytes, strict=True)]
+        if not self._read_side_by_side(cids, leaves):
+            for cid, leaf in zip(cids, leaves, strict=True):
+                leaf[:] = self._get_sized(cid, len(leaf))
         return joined.toreadonly()
 
-    def _read_side_by_side(self, cids: Sequence[Cid], into: memoryview) -> bool:
+    def _get_sized(self, cid: Cid, size_bytes: int) -> memoryview:
+        block = self.get(cid)
+        check_size(cid, len(block), size_bytes)
+        return block
+
+    def _read_side_by_side(self, cids: Sequence[Cid], leaves: Sequence[memoryview]) -> bool:
         """Read blocks that lie in one pack, each behind the last; says whether they do.
 
-        Only the first is looked up. The others are taken to be as long as that one, as a value's
-        leaves are, and to lie behind it: what stands before each of them says whether it is so.
+        What stands in the pack before each of them says whether it is that block, and so long.
         """
         first = self.catalogue.known.find(cids[0])
-        if first is None or -(-len(into) // max(1, first.size)) != len(cids):
+        if first is None or first.size != len(leaves[0]):
             return False
         headers: list[bytes] = []
         found: list[bytearray] = []
         buffers: list[memoryview] = []
-        for number, cid in enumerate(cids):
-            leaf = into[number * first.size : (number + 1) * first.size]
+        for cid, leaf in zip(cids, leaves, strict=True):
             header = section_header(cid, len(leaf))
             headers.append(header)
             found.append(bytearray(len(header)))

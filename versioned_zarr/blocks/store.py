@@ -78,12 +78,15 @@ class BlockStore(Protocol):
         """
         ...
 
-    def get_joined(self, cids: Sequence[Cid], size_bytes: int) -> memoryview:
+    def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
         """The bytes of several blocks, one behind the other; as `get`, with one copy.
 
         Args:
-            cids: the blocks.
-            size_bytes: how long they are together.
+            cids: the blocks, at least one.
+            sizes_bytes: how long each of them is told to be.
+
+        Raises:
+            CorruptBlockError: one of them is of another size.
         """
         ...
 

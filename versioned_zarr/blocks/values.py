@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from versioned_zarr.blocks.store import BlockStore
-from versioned_zarr.errors import CorruptBlockError, InvalidInputError, VersionedZarrError
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.unixfs import VALUES, Node
+from versioned_zarr.storage import Bytes
 
 Get = Callable[[Cid], memoryview]
 
@@ -158,33 +159,20 @@ def _whole(blocks: BlockStore, node: Node) -> memoryview | None:
     leaves = [link.cid for link in node.links]
     if not leaves or node.data or not all(map(cids.is_raw, leaves)):
         return None
-    if not node.size:
-        return memoryview(b"")
     check_room(node.size)
-    return (
-        _checked(blocks, node, leaves) if blocks.is_remote else blocks.get_joined(leaves, node.size)
-    )
+    return blocks.get_joined(leaves, node.blocksizes)
 
 
-def _checked(blocks: BlockStore, node: Node, leaves: list[Cid]) -> memoryview:
-    """The leaves of a value from elsewhere, compared with what is told of them once they are here.
+def join(cids_: Sequence[Cid], sizes_bytes: Sequence[int], blocks: Iterable[Bytes]) -> memoryview:
+    """Blocks that have come from elsewhere, one behind the other, each of the size told of it.
 
-    To ask for their sizes before would fetch them one by one.
+    Raises:
+        CorruptBlockError: one of them is of another size.
     """
-    try:
-        joined = blocks.get_joined(leaves, node.size)
-    except VersionedZarrError:
-        raise
-    except ValueError:  # they are longer than the room for them
-        joined = memoryview(b"")
-    for leaf, size in zip(leaves, node.blocksizes, strict=True):
-        if leaf in blocks:
-            _check_size(leaf, len(blocks.get(leaf)), size)
-    if len(joined) != node.size:
-        raise CorruptBlockError(
-            f"the leaves of a value do not hold the {node.size} bytes that its root says"
-        )
-    return joined
+    held = list(blocks)
+    for cid, size, block in zip(cids_, sizes_bytes, held, strict=True):
+        check_size(cid, len(block), size)
+    return memoryview(b"".join(held))
 
 
 def _pieces(get: Get, root: Node, start: int, stop: int) -> Iterator[memoryview]:
@@ -198,11 +186,11 @@ def _pieces(get: Get, root: Node, start: int, stop: int) -> Iterator[memoryview]
         cid, size, start, stop = waiting.pop()
         block = get(cid)
         if cids.is_raw(cid):
-            _check_size(cid, len(block), size)
+            check_size(cid, len(block), size)
             yield block[start:stop]
             continue
         node = _decoded(cid, block)
-        _check_size(cid, node.size, size)
+        check_size(cid, node.size, size)
         yield from _opened(node, start, stop, waiting)
 
 
@@ -215,10 +203,11 @@ def _opened(
         yield memoryview(node.data)[start:stop]
     below = []
     for link, size in zip(node.links, node.blocksizes, strict=True):
-        if position >= stop:
+        if position > stop or (position == stop and size):
             break
         low, high = max(0, start - position), min(size, stop - position)
-        if low < high:
+        # A leaf that is told to be empty is looked at; a node is not, it may lead to any number.
+        if low < high or (not size and cids.is_raw(link.cid)):
             below.append((link.cid, size, low, high))
         position += size
     waiting += reversed(below)
@@ -249,7 +238,12 @@ def _decoded(cid: Cid, block: memoryview) -> Node:
     return node
 
 
-def _check_size(cid: Cid, found: int, told: int) -> None:
+def check_size(cid: Cid, found: int, told: int) -> None:
+    """Compare a block's size with what the block above it says, both in bytes.
+
+    Raises:
+        CorruptBlockError: they differ.
+    """
     if found != told:
         text = cids.to_text(cid)
         raise CorruptBlockError(

@@ -19,6 +19,7 @@ from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.recent import Recent
 from versioned_zarr.blocks.store import Block, Followable
+from versioned_zarr.blocks.values import join
 from versioned_zarr.errors import (
     CorruptBlockError,
     CorruptError,
@@ -93,10 +94,9 @@ class GatewayBlocks:
     def _has_car(self) -> bool:
         return any(each.has_car for each in self.gateways.all)
 
-    def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview:
+    def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
         """See `BlockStore.get_joined`."""
-        del size_bytes  # known only when all have come
-        return memoryview(b"".join(map(self.get, wanted)))
+        return join(wanted, sizes_bytes, map(self.get, wanted))
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
         """See `ReadsValues.read_value`: the leaves that a range touches come in one request."""

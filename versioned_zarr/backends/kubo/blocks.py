@@ -25,6 +25,7 @@ from versioned_zarr.blocks.completion import Completion
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.recent import Recent
 from versioned_zarr.blocks.store import Block, Followable
+from versioned_zarr.blocks.values import join
 from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -162,11 +163,11 @@ class KuboBlocks:
             return [(link.cid, link.tsize) for link in links]
         return []
 
-    def get_joined(self, cids_: Sequence[Cid], size_bytes: int) -> memoryview:
+    def get_joined(self, cids_: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
         """See `BlockStore.get_joined`; what is not in the cache is fetched in parallel."""
-        joined = self.cache.get_joined(cids_, size_bytes)
+        joined = self.cache.get_joined(cids_, sizes_bytes)
         if joined is None:
-            joined = memoryview(b"".join(self.get_many(cids_)))
+            joined = join(cids_, sizes_bytes, self.get_many(cids_))
         return joined
 
     def get_many(self, wanted: Sequence[Cid]) -> list[memoryview]:

@@ -27,7 +27,7 @@ from versioned_zarr.blocks.cache import BlockCache
 from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.blocks.store import Block, Followable
-from versioned_zarr.blocks.values import read_value
+from versioned_zarr.blocks.values import join, read_value
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, KeyNotFoundError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
@@ -232,11 +232,11 @@ class LakefsBlocks:
         node = self.knowledge.node(cid)
         return () if node is None else unixfs.decode(node).links
 
-    def get_joined(self, wanted: Sequence[Cid], size_bytes: int) -> memoryview:
+    def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
         """See `BlockStore.get_joined`; what is not at hand is fetched in parallel."""
-        joined = self.cache.get_joined(wanted, size_bytes)
+        joined = self.cache.get_joined(wanted, sizes_bytes)
         if joined is None:
-            joined = memoryview(b"".join(self._workers.map(self.get, wanted)))
+            joined = join(wanted, sizes_bytes, self._workers.map(self.get, wanted))
         return joined
 
     def __contains__(self, cid: Cid) -> bool:
