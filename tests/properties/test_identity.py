@@ -83,6 +83,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     st.one_of(st.just(0), st.integers(900, 960)),
     STEPS,

@@ -25,6 +25,7 @@ def run_all(processes: list[multiprocessing.process.BaseProcess]) -> None:
         assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_no_acknowledged_commit_is_lost_in_a_storm(tmp_path: Path) -> None:
     url = str(tmp_path / "r.vz")
     repository = vz.create(url)

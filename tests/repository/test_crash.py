@@ -86,7 +86,7 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
             assert report.is_clean, str(report)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(KILLS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
 def test_gc_and_repack_killed_beside_a_writer_lose_nothing(tmp_path: Path, kills: int) -> None:
     url = str(tmp_path / "r.vz")
     vz.create(url)

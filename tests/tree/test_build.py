@@ -263,6 +263,7 @@ def test_a_diff_of_one_name_in_a_hamt_reads_its_way_on_both_sides(many):
     assert len(set(blocks.gets)) <= 2 * ON_THE_WAY
 
 
+@pytest.mark.slow
 def test_many_changes_in_a_hamt_read_each_shard_once(many):
     blocks, root = many
     blocks.forget_counts()
