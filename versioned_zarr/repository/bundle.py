@@ -233,16 +233,7 @@ def _check_readable(stores: Stores, root: Cid, where: str) -> None:
         BlockNotFoundError: it is not.
     """
     if _is_no_commit(stores, root, where):
-        leaves: list[Cid] = []
-        try:
-            for found in Novelty(stores.blocks.get).blocks(root):
-                if found.data is None:
-                    leaves.append(found.cid)
-                if len(leaves) >= _ASKED_LEAVES:
-                    _check_leaves(stores, leaves)
-            _check_leaves(stores, leaves)
-        except BlockNotFoundError as error:
-            raise _incomplete(error, where) from error
+        _check_here(stores, Novelty(stores.blocks.get).blocks(root), where)
     else:
         check_complete(stores, root, where)
 
@@ -330,14 +321,23 @@ def check_complete(stores: Stores, commit: Cid, where: str) -> None:
     """
     known = tips(stores)
     novelty = Novelty(stores.blocks.get, set(map(from_text, known)))
+
+    def reached() -> Iterator[Found]:
+        for cid in walk.beyond([to_text(commit)], known, stores.commit):
+            yield from commit_blocks(stores, novelty, cid)
+
+    _check_here(stores, reached(), where)
+
+
+def _check_here(stores: Stores, blocks: Iterable[Found], where: str) -> None:
+    """Make sure that all of them are here; leaves are not read but asked for, many at a time."""
     leaves: list[Cid] = []
     try:
-        for cid in walk.beyond([to_text(commit)], known, stores.commit):
-            for found in commit_blocks(stores, novelty, cid):
-                if found.data is None:
-                    leaves.append(found.cid)
-                if len(leaves) >= _ASKED_LEAVES:
-                    _check_leaves(stores, leaves)
+        for found in blocks:
+            if found.data is None:
+                leaves.append(found.cid)
+            if len(leaves) >= _ASKED_LEAVES:
+                _check_leaves(stores, leaves)
         _check_leaves(stores, leaves)
     except BlockNotFoundError as error:
         raise _incomplete(error, where) from error
