@@ -1,20 +1,24 @@
 """What this machine found out about a lakeFS repository, so that it need not ask again.
 
 One SQLite file, shared by processes. All of it can be found out anew: it may be removed at any
-time. What it holds never changes, since lakeFS commits and objects do not.
+time. What it holds never changes, since lakeFS commits and objects do not. A damaged file is
+replaced, and one that cannot be written is done without.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.errors import StorageError
+from versioned_zarr.ipld.cid import Cid, matches
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage import Bytes
 
@@ -29,8 +33,13 @@ CREATE TABLE IF NOT EXISTS trees (id TEXT PRIMARY KEY, root BLOB NOT NULL, tsize
 CREATE INDEX IF NOT EXISTS roots ON trees (root);
 CREATE TABLE IF NOT EXISTS commits (cid BLOB PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
 """
+_LOG = logging.getLogger("versioned_zarr")
 _WAIT_S = 30.0
 _NEAR_PLACES = 1 << 16
+_IN_MEMORY = ":memory:"
+# The first of them: its tables are not these.
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_T = TypeVar("_T")
 
 
 class Place(NamedTuple):
@@ -56,29 +65,83 @@ class Knowledge:
     def _start(self) -> None:
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(
-            self._path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None
+        self._database = self._opened(_IN_MEMORY)
+        try:
+            self._database = self._opened(self._path)
+        except sqlite3.DatabaseError as error:
+            self._replace(error)
+
+    def _opened(self, path: Path | str) -> sqlite3.Connection:
+        database = sqlite3.connect(
+            path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None
         )
-        weakref.finalize(self, self._database.close)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        # What a crash of the machine takes is found out again.
-        self._database.execute("PRAGMA synchronous=OFF")
-        self._database.executescript(_TABLES)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            # What a crash of the machine takes is found out again.
+            database.execute("PRAGMA synchronous=OFF")
+            database.executescript(_TABLES)
+        except BaseException:
+            database.close()
+            raise
+        weakref.finalize(self, database.close)
+        return database
+
+    def _replace(self, error: sqlite3.DatabaseError) -> None:
+        """Go on with a new file; in memory, where the file is sound but cannot be used.
+
+        Raises:
+            StorageError: other processes hold it for long.
+        """
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StorageError(
+                f"{self._path} has been held by another process for {_WAIT_S:g} s: try again",
+                where=str(self._path),
+            ) from error
+        if code in _DAMAGED:
+            _LOG.warning("%s is damaged (%s) and is made again", self._path, error)
+            with contextlib.suppress(OSError, sqlite3.DatabaseError):
+                for end in ("", "-wal", "-shm"):
+                    Path(f"{self._path}{end}").unlink(missing_ok=True)
+                self._database = self._opened(self._path)
+                return
+        _LOG.warning(
+            "%s cannot be used (%s): what is found out is kept in memory", self._path, error
+        )
+        before, self._database = self._database, self._opened(_IN_MEMORY)
+        with contextlib.suppress(sqlite3.DatabaseError):
+            before.backup(self._database)
+
+    def _do(self, act: Callable[[], _T]) -> _T:
+        """Do something to the database, once more if it was replaced because of that."""
+        with self._ready():
+            try:
+                return act()
+            except sqlite3.DatabaseError as error:
+                self._replace(error)
+            return act()
 
     def _row(self, text: str, *values: object) -> tuple[Any, ...] | None:
-        with self._ready():
+        def look() -> tuple[Any, ...] | None:
             row: tuple[Any, ...] | None = self._database.execute(text, values).fetchone()
             return row
 
+        return self._do(look)
+
     def _add(self, text: str, rows: Iterable[Sequence[object]]) -> None:
-        with self._ready():
+        told = list(rows)
+
+        def add() -> None:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.executemany(text, rows)
+                self._database.executemany(text, told)
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.DatabaseError):
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
+
+        self._do(add)
 
     def _ready(self) -> threading.RLock:
         if self._process != os.getpid():
@@ -88,7 +151,14 @@ class Knowledge:
     def node(self, cid: Cid) -> bytes | None:
         """The bytes of a tree's, commit's or large value's node."""
         row = self._row("SELECT data FROM nodes WHERE cid = ?", cid)
-        return None if row is None else bytes(row[0])
+        if row is None:
+            return None
+        data = bytes(row[0])
+        if matches(cid, data):
+            return data
+        with self._ready():
+            self._replace(sqlite3.DatabaseError("a node is not what its CID says"))
+        return None
 
     def add_nodes(self, nodes: Iterable[tuple[Cid, Bytes]]) -> None:
         """Remember nodes."""
