@@ -148,3 +148,15 @@ class ServedBlocks(BlockStore, Protocol):
             read_all: read and hash them, rather than only ask whether they are there.
         """
         ...
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """Blocks elsewhere that are found by what leads to them, and not by their CIDs alone."""
+
+    def search(self, cid: Cid) -> bool:
+        """Look through the trees of all branches and tags for a block; says whether it is there.
+
+        Costs the requests that those trees cost, where this machine does not know them.
+        """
+        ...

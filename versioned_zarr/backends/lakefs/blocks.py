@@ -28,7 +28,12 @@ from versioned_zarr.blocks.nearness import Nearness
 from versioned_zarr.blocks.packed import PackedStore
 from versioned_zarr.blocks.store import Block, Followable
 from versioned_zarr.blocks.values import join, read_value
-from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, KeyNotFoundError
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    CorruptBlockError,
+    InvalidKeyError,
+    KeyNotFoundError,
+)
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
@@ -250,6 +255,15 @@ class LakefsBlocks:
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`; of commits and trees, the branches' histories are asked."""
         return [cid for cid in wanted if cid not in self and not self._is_reached(cid)]
+
+    def search(self, cid: Cid) -> bool:
+        """See `Searchable.search`: finds trees and values, but no part of a value by itself."""
+        for _, head in (*self._client.branches(), *self._client.tags()):
+            with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # none that is served
+                self._survey.tree_of(head)
+            if cid in self or self.knowledge.place(cid) is not None:
+                return True
+        return False
 
     def _is_reached(self, cid: Cid) -> bool:
         if cids.is_raw(cid):

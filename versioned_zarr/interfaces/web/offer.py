@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from versioned_zarr.blocks.store import Searchable
 from versioned_zarr.blocks.values import get_verified
 from versioned_zarr.errors import (
     CorruptError,
@@ -24,6 +25,7 @@ from versioned_zarr.ipld.pasted import read_cid
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.tree.dag import resolve
 from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.nodes import links_of
 
 _REMEMBERED_TREES = 1024
 
@@ -74,7 +76,7 @@ class Offer:
             self._names = set()
             for ref in refs:
                 self._add(ref)
-            self._reach = Reach(self.get, self._roots, self._is_past)
+            self._reach = Reach(self._below, self._roots, self._is_past)
 
     def _add(self, ref: str) -> None:
         found = self._standing(ref)
@@ -110,7 +112,9 @@ class Offer:
 
     def _is_stored(self, cid: Cid) -> bool:
         """Whether a block is here, or where the repository keeps its blocks: it may ask there."""
-        return self._stores.has(cid)
+        return self._stores.has(cid) or (
+            isinstance(self._blocks, Searchable) and self._blocks.search(cid)
+        )
 
     def is_sound(self, cid: str) -> bool:
         """Whether a block is what its CID says, whatever else may be wrong with it."""
@@ -153,9 +157,14 @@ class Offer:
         if standing:
             return Version(self._tree(standing.pop()), is_fixed=False)
         cid = _whole_cid(name)
-        if cid is None or cids.is_raw(cid) or cid not in self:
+        if cid is None or not self._is_version(cid):
             raise RefNotFoundError(f"no branch, tag, commit or tree {name!r} here", ref=name)
         return Version(self._tree(cid), is_fixed=True)
+
+    def _is_version(self, cid: Cid) -> bool:
+        if cids.is_foreign(cid):
+            return self._stores.is_commit(cid) and (self._reach is None or cid in self._reach)
+        return not cids.is_raw(cid) and cid in self
 
     def _standing(self, name: str) -> list[tuple[str, str, Cid]]:
         """The refs that a text may mean: kind, name, and where each stands."""
@@ -180,7 +189,12 @@ class Offer:
         """The tree of a commit, or the CID of a tree itself."""
         found = self._tree_of.get(cid)
         if found is None:
-            found = resolve(self.get, cid, ["tree"]).end if is_commit(cid, self._blocks) else cid
+            if cids.is_foreign(cid):
+                found = self._stores.tree_of(cid)
+            elif is_commit(cid, self._blocks):
+                found = resolve(self.get, cid, ["tree"]).end
+            else:
+                found = cid
             if len(self._tree_of) >= _REMEMBERED_TREES:
                 self._tree_of.clear()
             self._tree_of[cid] = found
@@ -195,6 +209,12 @@ class Offer:
             if entry is not None and entry.commit is not None:
                 roots.add(entry.commit)
         return frozenset(roots)
+
+    def _below(self, cid: Cid) -> list[Cid]:
+        if cids.is_foreign(cid):
+            commit = self._stores.commit(cids.to_text(cid))
+            return [*map(cids.from_text, commit.parents), cids.from_text(commit.tree)]
+        return [] if cids.is_raw(cid) else [link.cid for link in links_of(cid, self.get(cid))]
 
     def _is_past(self, old: Cid, new: Cid) -> bool:
         try:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.tree.nodes import Get, links_of
 
 
 class Reach:
@@ -19,15 +18,18 @@ class Reach:
     bytes a block, and reads trees and commits, never leaves.
 
     Args:
-        get: gives blocks.
+        below: gives what a block leads to; nothing, of a leaf.
         roots: tells where the roots stand now.
         is_past: tells whether one root is reached from another.
     """
 
     def __init__(
-        self, get: Get, roots: Callable[[], frozenset[Cid]], is_past: Callable[[Cid, Cid], bool]
+        self,
+        below: Callable[[Cid], list[Cid]],
+        roots: Callable[[], frozenset[Cid]],
+        is_past: Callable[[Cid, Cid], bool],
     ) -> None:
-        self._get = get
+        self._below = below
         self._roots = roots
         self._is_past = is_past
         self._guard = threading.RLock()
@@ -62,14 +64,13 @@ class Reach:
             if digest in reached:
                 continue
             reached.add(digest)
-            if not cids.is_raw(cid):
-                stack += self._below(cid)
+            stack += self._known_below(cid)
             if digest == wanted:
                 return True
         return False
 
-    def _below(self, cid: Cid) -> list[Cid]:
+    def _known_below(self, cid: Cid) -> list[Cid]:
         try:
-            return [link.cid for link in links_of(cid, self._get(cid))]
+            return self._below(cid)
         except (BlockNotFoundError, CorruptBlockError):
             return []  # what lies below a damaged block cannot be told, nor offered
