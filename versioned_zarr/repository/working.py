@@ -110,8 +110,8 @@ class Working:
         self._start_again()
         if self._log is not None:
             # A position in an open file is shared with the parent; each needs one of its own.
-            self._log.close()
-            self._log = None
+            log, self._log = self._log, None
+            log.close()
             self._join()
 
     @property
@@ -474,8 +474,8 @@ class Working:
             # What is left of the journal, should this be interrupted, is all before this base.
             self.head = replace(self.head, base=self.state.base)
             self._is_in_doubt = True
-            self._log.close()
-            self._log = None
+            log, self._log = self._log, None
+            log.close()
             self.consumed = 0
             remove_session(self.storage, self.head.id)
             self._may_have_folder = self._is_in_doubt = False
@@ -493,8 +493,8 @@ class Working:
             self.closed = how
             self.drafts.close()
             if self._log is not None:
-                self._log.close()
-                self._log = None
+                log, self._log = self._log, None
+                log.close()
 
 
 def _running() -> set[int]:
