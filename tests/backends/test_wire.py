@@ -318,7 +318,7 @@ def test_a_coded_body_is_taken_apart_in_small_pieces() -> None:
 @pytest.mark.parametrize(
     ("body", "coding"),
     [
-        (gzip.compress(b"whole")[:-3], b"gzip"),
+        (gzip.compress(b"whole", mtime=0)[:-3], b"gzip"),
         (b"no gzip", b"gzip"),
         (b"x", b"br"),
         (b"x", b"gzip, gzip"),
