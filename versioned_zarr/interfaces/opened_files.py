@@ -172,7 +172,23 @@ class WrittenValue(io.BytesIO):
         self.fs.pipe_file(self.path, value, mode="create" if self._mode == "xb" else "overwrite")
 
 
-class _CompressedValue(io.BufferedIOBase):
+class _Around(io.IOBase):
+    """A file that writes into a value, which is given up where an exception leaves the file."""
+
+    _value: WrittenValue
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._value.give_up()
+        super().__exit__(kind, failure, trace)
+
+
+class _CompressedValue(_Around, io.BufferedIOBase):
     """A value that is compressed as it is written; closing it closes both."""
 
     def __init__(self, inner: Any, value: WrittenValue) -> None:
@@ -199,16 +215,6 @@ class _CompressedValue(io.BufferedIOBase):
         """How many bytes were written to it."""
         return int(self._inner.tell())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._value.give_up()
-        super().__exit__(kind, failure, trace)
-
     def close(self) -> None:
         """Compress the rest, and write the value unless that fails or it was given up."""
         if self.closed:
@@ -223,22 +229,12 @@ class _CompressedValue(io.BufferedIOBase):
             super().close()
 
 
-class _TextValue(io.TextIOWrapper):
+class _TextValue(_Around, io.TextIOWrapper):
     """A value that is encoded as it is written."""
 
     def __init__(self, inner: Any, value: WrittenValue, **options: Any) -> None:
         super().__init__(inner, **options)
         self._value = value
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._value.give_up()
-        super().__exit__(kind, failure, trace)
 
     def close(self) -> None:
         """Encode the rest, and write the value unless that fails or it was given up."""
