@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import uuid
 
 import pytest
 
+import versioned_zarr as vz
 from tests.interfaces.web.conftest import BIG, VALUES
-from tests.interfaces.web.served import request
+from tests.interfaces.web.served import client_of, request, serving
 from versioned_zarr.ipld import car, dag_pb
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.tree.dag import resolve
@@ -198,6 +200,42 @@ class TestFormats:
     )
     def test_what_is_not_there_is_406(self, web, root, accept) -> None:
         assert web.get(f"{root}/a/c/0/0", headers={"Accept": accept}).status_code == 406
+
+    def test_json_under_a_bare_cid_is_told_from_its_bytes(self, web, root, way) -> None:
+        """gateway-conformance: a UnixFS file with JSON bytes."""
+        document = f"/ipfs/{names(way('zarr.json').end)[0]}"
+        for path in (document, f"{root}/zarr.json"):
+            for query in ("", "?format=json"):
+                found = web.get(path + query, headers={"Accept": RAW if query else "*/*"})
+                assert found.headers["content-type"] == "application/json"
+                assert found.content == VALUES["zarr.json"]
+        for path in ("a/c/0/0", "a/c/0/1", "page.html", "big/v"):
+            found = web.get(f"/ipfs/{names(way(path).end)[0]}")
+            assert found.headers["content-type"] == "application/octet-stream"
+
+    @pytest.mark.parametrize("path", ["", "/a", "/a/c/0/1", "/big/v", "/page.html"])
+    def test_what_is_no_json_is_not_called_so(self, web, root, path) -> None:
+        assert web.get(f"{root}{path}", params={"format": "json"}).status_code == 406
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"[" * 60_000,
+            b'{"a": "' + b"x" * (1 << 16) + b'"}',
+            b"7",
+            '{"a": 1}'.encode("utf-16"),
+            b"{\xff}",
+        ],
+    )
+    def test_what_only_begins_like_json_is_data(self, value) -> None:
+        repository = vz.create(f"memory://{uuid.uuid4()}")
+        with repository.session(message="x") as session:
+            session.write("v", value)
+        cid = resolve(repository.stores.blocks.get, repository.checkout().root, ["v"]).end
+        with serving(repository) as port, client_of(port) as web:
+            found = web.get(f"/ipfs/{cids.to_text(cid)}")
+        assert (found.status_code, found.content) == (200, value)
+        assert found.headers["content-type"] == "application/octet-stream"
 
     @pytest.mark.parametrize("name", ["dag-json", "json", "cbor", "ipns-record", "zip", ""])
     def test_an_unknown_format_is_406(self, web, root, name) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final
@@ -22,6 +23,8 @@ ASK_AGAIN: Final = "no-cache"
 
 _GATHERED_BYTES: Final = 256 << 10
 _LARGE_BYTES: Final = 32 << 10
+_JSON: Final = "application/json"
+_LOOKED_AT_BYTES: Final = 64 << 10
 _DOCUMENTS: Final = (".json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _NOSNIFF: Final = {"X-Content-Type-Options": "nosniff"}
 
@@ -32,12 +35,35 @@ def answer_value(
     """The bytes of a value, or the range of them that is asked for.
 
     Never of a type that a browser would run: what lies in a repository is data.
+
+    Args:
+        request: the request.
+        offer: what is read.
+        cid: the value.
+        name: what it is called; empty where only its CID is known, and its bytes tell the type.
+        headers: of the answer.
     """
     is_stored_leaf = cids.is_raw(cid) and inline(cid) is None
     size = offer.size(cid) if is_stored_leaf else size_of(offer.get, cid)
-    kind = "application/json" if name.endswith(_DOCUMENTS) else "application/octet-stream"
+    is_document = name.endswith(_DOCUMENTS) or (not name and _holds_json(offer, cid, size))
+    kind = _JSON if is_document else "application/octet-stream"
     given = {"Content-Type": kind, "ETag": f'"{to_text(cid)}"', **headers}
     return answer_bytes(request, size, lambda a, b: pieces(offer.get, cid, a, b), given)
+
+
+def is_json(offer: Offer, cid: Cid) -> bool:
+    """Whether a value is a JSON object or array of up to 64 KiB. Reads it if it may be."""
+    return _holds_json(offer, cid, size_of(offer.get, cid))
+
+
+def _holds_json(offer: Offer, cid: Cid, size: int) -> bool:
+    if not 0 < size <= _LOOKED_AT_BYTES:
+        return False
+    try:
+        found = json.loads(b"".join(pieces(offer.get, cid, 0, size)).decode())
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or too deep
+        return False
+    return isinstance(found, dict | list)
 
 
 def answer_bytes(

@@ -14,10 +14,10 @@ from starlette.requests import Request
 
 from versioned_zarr.tree.dag import Scope, Span
 
-Format: TypeAlias = Literal["plain", "raw", "car", "tar"]
+Format: TypeAlias = Literal["plain", "raw", "car", "tar", "json"]
 
 CAR_TYPE: Final = "application/vnd.ipld.car"
-_FORMATS: Final[dict[str, Format]] = {"raw": "raw", "car": "car", "tar": "tar"}
+_FORMATS: Final[dict[str, Format]] = {"raw": "raw", "car": "car", "tar": "tar", "json": "json"}
 _TYPES: Final[dict[str, Format]] = {
     "application/vnd.ipld.raw": "raw",
     CAR_TYPE: "car",
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
     """What form an answer shall have.
 
     Attributes:
-        format: "plain" is what lies there itself.
+        format: "plain" is what lies there itself, "json" the same, if it is JSON.
         again: of a CAR, whether a block comes every time that it is met.
         is_in_url: whether the URL says so, rather than the header `Accept`.
     """
@@ -61,7 +61,7 @@ def wanted_form(request: Request) -> Wanted:
     if name is not None:
         chosen = _FORMATS.get(name)
         if chosen is None:
-            raise HTTPException(406, f"no format {name!r} here; there are raw, car and tar")
+            raise HTTPException(406, f"no format {name!r} here; there are raw, car, tar and json")
         of_type = next((each for kind, each in accepted if _TYPES.get(kind) == chosen), {})
         return Wanted(chosen, _again(request, of_type), is_in_url=True)
     for kind, parameters in accepted:

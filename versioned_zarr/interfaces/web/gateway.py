@@ -22,6 +22,7 @@ from versioned_zarr.interfaces.web.answers import (
     answer_stream,
     answer_value,
     disposition,
+    is_json,
     not_modified,
 )
 from versioned_zarr.interfaces.web.conditions import (
@@ -39,6 +40,7 @@ from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.pasted import read_cid
+from versioned_zarr.ipld.unixfs import VALUES
 from versioned_zarr.tree.dag import Block, Span, Way, blocks_of_path, resolve
 from versioned_zarr.tree.nodes import DIRECTORIES, kind_of, pieces, read_block, size_of
 
@@ -65,7 +67,9 @@ def answer_ipfs(request: Request, offer: Offer, path: UrlPath) -> Response:
         "X-Ipfs-Roots": ",".join(map(to_text, way.roots)),
         "Vary": "Accept",
     }
-    if wanted.format == "plain":
+    if wanted.format == "json":
+        _check_json(offer, way.end)
+    if wanted.format in {"plain", "json"}:
         return _plain(request, offer, path, way, headers)
     if not wanted.is_in_url:
         headers["Content-Location"] = _location(request, path, wanted)
@@ -87,6 +91,12 @@ def _location(request: Request, path: UrlPath, wanted: Wanted) -> str:
     if wanted.again:
         query["car-dups"] = "y"
     return f"{write_path(path.parts, is_folder=path.is_folder)}?{urlencode(query)}"
+
+
+def _check_json(offer: Offer, cid: Cid) -> None:
+    """Refuse to call JSON what is something else: nothing is converted here."""
+    if kind_of(offer.get, cid) not in VALUES or not is_json(offer, cid):
+        raise HTTPException(406, "what lies there is no JSON; a gateway converts nothing")
 
 
 def _plain(
@@ -111,7 +121,8 @@ def _plain(
     if filename is not None or is_download:
         kind = "attachment" if is_download else "inline"
         headers["Content-Disposition"] = disposition(kind, filename or name)
-    return answer_value(request, offer, way.end, filename or name, headers)
+    known_as = filename or (name if len(path.parts) > 2 else "")
+    return answer_value(request, offer, way.end, known_as, headers)
 
 
 def _filename(request: Request, default: str) -> dict[str, str]:
