@@ -213,6 +213,20 @@ class TestFormats:
             found = web.get(f"/ipfs/{names(way(path).end)[0]}")
             assert found.headers["content-type"] == "application/octet-stream"
 
+    def test_a_range_is_there_where_a_block_outside_it_is_missing(self) -> None:
+        """gateway-conformance: a range of a file of which a block before it is missing."""
+        made = vz.create(f"memory://{uuid.uuid4()}")
+        stores = made.stores
+        leaves = [stores.hash.raw(b"lost leaf!"), stores.hash.raw(b"kept leaf!")]
+        data = b"\x08\x02\x18\x14" + b"\x20\x0a" * 2
+        node = dag_pb.encode([("", leaf, 10) for leaf in leaves], data)
+        root = stores.hash.dag_pb(node)
+        stores.blocks.put([(root, node), (leaves[1], b"kept leaf!")], root)
+        with serving(made) as port, client_of(port) as web:
+            found = web.get(f"/ipfs/{cids.to_text(root)}", headers={"Range": "bytes=12-15"})
+            assert (found.status_code, found.content) == (206, b"pt l")
+            assert web.get(f"/ipfs/{cids.to_text(root)}").status_code == 404
+
     @pytest.mark.parametrize("path", ["", "/a", "/a/c/0/1", "/big/v", "/page.html"])
     def test_what_is_no_json_is_not_called_so(self, web, root, path) -> None:
         assert web.get(f"{root}{path}", params={"format": "json"}).status_code == 406

@@ -16,7 +16,7 @@ from versioned_zarr.interfaces.web.offer import Offer
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.tree.nodes import pieces, size_of
+from versioned_zarr.tree.nodes import pieces, read_node, size_of
 
 FOR_EVER: Final = "public, max-age=29030400, immutable"
 ASK_AGAIN: Final = "no-cache"
@@ -43,27 +43,33 @@ def answer_value(
         name: what it is called; empty where only its CID is known, and its bytes tell the type.
         headers: of the answer.
     """
-    is_stored_leaf = cids.is_raw(cid) and inline(cid) is None
-    size = offer.size(cid) if is_stored_leaf else size_of(offer.get, cid)
-    is_document = name.endswith(_DOCUMENTS) or (not name and _holds_json(offer, cid, size))
+    size = _size(offer, cid)
+    is_document = name.endswith(_DOCUMENTS) or (not name and is_json(offer, cid))
     kind = _JSON if is_document else "application/octet-stream"
     given = {"Content-Type": kind, "ETag": f'"{to_text(cid)}"', **headers}
     return answer_bytes(request, size, lambda a, b: pieces(offer.get, cid, a, b), given)
 
 
 def is_json(offer: Offer, cid: Cid) -> bool:
-    """Whether a value is a JSON object or array of up to 64 KiB. Reads it if it may be."""
-    return _holds_json(offer, cid, size_of(offer.get, cid))
+    """Whether a value is a JSON object or array, in one block, of up to 64 KiB. Reads that block.
 
-
-def _holds_json(offer: Offer, cid: Cid, size: int) -> bool:
-    if not 0 < size <= _LOOKED_AT_BYTES:
+    Nothing below it: who asks for a range gets it also where blocks outside the range are missing.
+    """
+    if not 0 < _size(offer, cid) <= _LOOKED_AT_BYTES:
+        return False
+    node = read_node(offer.get, cid)
+    if node.links:
         return False
     try:
-        found = json.loads(b"".join(pieces(offer.get, cid, 0, size)).decode())
+        found = json.loads(node.data.decode())
     except (ValueError, RecursionError):  # no UTF-8, no JSON, or too deep
         return False
     return isinstance(found, dict | list)
+
+
+def _size(offer: Offer, cid: Cid) -> int:
+    is_stored_leaf = cids.is_raw(cid) and inline(cid) is None
+    return offer.size(cid) if is_stored_leaf else size_of(offer.get, cid)
 
 
 def answer_bytes(
