@@ -32,7 +32,7 @@ bench: ## measure, beside the peers: a table and JSON
 	@$(PYTHON) tools/environments.py bench
 	@.venvs/bench/bin/python -m benchmarks
 
-servers: ## build the real servers that tests talk to
+servers: ## build the real servers that tests talk to, and the suite that tests ours
 	@$(PYTHON) tools/build_server.py
 
 clean: ## remove what was made here; the built servers stay

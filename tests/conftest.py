@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.servers.conformance import conformance
 from tests.servers.daemon import node
 from tests.servers.kubo import kubo
 from tests.servers.lakefs import lakefs, lakefs_by_environment
 
-__all__ = ["kubo", "lakefs", "lakefs_by_environment", "node"]
+__all__ = ["conformance", "kubo", "lakefs", "lakefs_by_environment", "node"]
 
 HERE = Path(__file__).parent
 # tests/zarr2 runs in an environment of its own, which has nothing that the others need.

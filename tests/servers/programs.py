@@ -20,8 +20,17 @@ def find_program(variable: str, folder: str, name: str) -> Path:
     return servers / folder / name
 
 
-def missing(what: str) -> NoReturn:
-    """Skip the test, for a reason; in CI nothing may be missing, so there it fails."""
+def missing(what: str, refusal: Path | None = None) -> NoReturn:
+    """Skip the test, for a reason; in CI nothing may be missing, so there it fails.
+
+    Args:
+        what: the reason.
+        refusal: where tools/build_server.py says that what is missing could not be had. Nobody who
+            runs the tests can change that, so where it does, the test is skipped in CI, too.
+    """
+    if refusal is not None and refusal.is_file():
+        said = refusal.read_text("utf-8").strip()
+        pytest.skip(f"{what}; its download was refused: {said}")
     if os.environ.get("CI"):
         pytest.fail(f"{what}; this is CI, where nothing may be missing")
     pytest.skip(f"{what}; `make servers` builds it")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import uvicorn
@@ -14,6 +18,8 @@ import uvicorn
 from versioned_zarr.interfaces.web import app
 from versioned_zarr.interfaces.web.server import ImpatientProtocol, configuration
 from versioned_zarr.repository.repository import BlockRepository
+
+_SERVED_AT = re.compile(r"at (http://[^/\s]+)/$", re.MULTILINE)
 
 
 @contextmanager
@@ -37,6 +43,32 @@ def serving(
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def serving_by_command(url: str, folder: Path, *options: str) -> Iterator[str]:
+    """Run `vz serve` while the context lasts; gives the address that it says.
+
+    Args:
+        url: of the repository.
+        folder: where what it says beside that is put.
+        options: more of the command.
+    """
+    command = [sys.executable, "-m", "versioned_zarr.cli", "serve", url, "--port", "0", *options]
+    with (
+        (folder / "vz-serve.log").open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            said = ""
+            while not (found := _SERVED_AT.search(said)):
+                line = process.stdout.readline()
+                assert line, f"vz serve ended: {said}{(folder / 'vz-serve.log').read_text()}"
+                said += line
+            yield found[1]
+        finally:
+            process.terminate()
 
 
 @contextmanager
