@@ -45,6 +45,7 @@ IPNS = "`/ipns`, IPNS records"
 CODECS = "DAG-JSON, DAG-CBOR"
 PAGES = "`index.html`"
 NAMES = "`..` in a name"
+RANGES = "several ranges at once"
 LOOKS = "the HTML of Kubo's own list"
 REFUSED = "a CAR that `import_car` refuses"
 
@@ -66,6 +67,8 @@ EVERYWHERE = [
     Expected("TestGatewayCache/*_dir_with_index.html_succeeds/Header_Etag", PAGES),
     # A name that holds a way out of the directory, even if it comes back in.
     Expected("TestTar/*_relative_paths_inside_root_*", NAMES),
+    # The whole value is an answer that RFC 9110, 14.2 allows.
+    Expected("TestGatewayUnixFSFileRanges/*_multiple_range_request_*", RANGES),
     # Classes, absolute links, and a name of a file that is encoded twice, which would be saved so.
     Expected("TestUnixFSDirectoryListing/*_dir_listing_HTML_response_*/Body", LOOKS),
 ]
