@@ -192,16 +192,16 @@ def test_signals_leave_no_hole(tmp_path: Path) -> None:
     try:
         for number in range(200 * TIMES):
             key, value = f"k/{number % 17}", chance.randbytes(chance.choice([10, 5000, 1_100_000]))
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 3e-3))
             try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 3e-3))
                 session.write(key, value)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 expected[key] = {value}
             except KeyboardInterrupt:
                 expected.setdefault(key, {b""}).add(value)
             if number % 40 == 39:
-                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 2e-2))
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 2e-2))
                     session.commit("x", allow_empty=True)
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except KeyboardInterrupt:
