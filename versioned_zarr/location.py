@@ -56,7 +56,8 @@ class Options(TypedDict, total=False):
         token: a bearer token; $VERSIONED_ZARR_IPFS_AUTH by default. Never shown.
         client: an `ipfshttpclient.Client` whose credentials and headers are used; which node, the
             URL says, and not the client.
-        timeout_s: how long the server may be silent, in seconds.
+        timeout_s: how long a request may take, in seconds, beside what its bytes take at 4 KiB a
+            second.
         cache_bytes: how much of what lies there is kept on this machine; 0 for nothing.
         endpoint: the URL of the lakeFS server; as what follows, by default as lakeFS's own clients
             find it: in the environment or the configuration of `lakectl`.
@@ -89,6 +90,7 @@ _LAKEFS_OPTIONS = frozenset(
         "storage_namespace",
         "progress",
         "cache_bytes",
+        "timeout_s",
     }
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")

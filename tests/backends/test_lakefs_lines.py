@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import urllib3
 
+import versioned_zarr as vz
 from tests.servers.certificates import make_certificate
 from tests.servers.lakefs import LakefsServer
 from tests.servers.programs import free_port
-from tests.servers.scripted import server
+from tests.servers.scripted import DRIPS, dripping, server
+from versioned_zarr.backends.lakefs.credentials import Connection
+from versioned_zarr.backends.lakefs.failures import AnswerLostError
 from versioned_zarr.backends.lakefs.lines import Answer, Lines
-from versioned_zarr.errors import StorageError
+from versioned_zarr.backends.lakefs.transport import Transport
+from versioned_zarr.errors import InvalidInputError, StorageError
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=5)
 
@@ -54,7 +58,7 @@ def test_a_plain_answer_comes_whole_and_the_connection_is_kept() -> None:
     ],
 )
 def test_what_is_not_plain_is_left_to_others(answer: bytes) -> None:
-    with server(answer, b"") as (url, asked):
+    with server(answer, b"", hangs_up=True) as (url, asked):
         assert lines(url).exchange("GET", "/a", {}, None) is None
         assert len(asked) == 1
 
@@ -84,6 +88,44 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     assert lines(url).exchange("GET", "/a", {}, None) is None
+
+
+def drips() -> dict[str, tuple[bytes, bytes]]:
+    small = {"a small body": (b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n{", b" ")}
+    return {**DRIPS, **small}
+
+
+@pytest.mark.parametrize("is_small", [True, False], ids=["by hand", "by urllib3"])
+@pytest.mark.parametrize("name", drips())
+def test_a_server_that_drips_is_not_waited_for(name: str, is_small: bool) -> None:
+    with dripping(*drips()[name]) as url:
+        reached = Connection(url, "id", "secret", timeout_s=0.3)
+        transport = Transport(reached, "repository")
+        with pytest.raises(StorageError, match=r"lakeFS at .* does not answer: cannot read it"):
+            transport.send("GET", "/objects", "read it", is_small=is_small)
+
+
+@pytest.mark.parametrize("is_small", [True, False], ids=["by hand", "by urllib3"])
+def test_an_upload_that_nobody_reads_ends(is_small: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        transport = Transport(Connection(url, "id", "secret", timeout_s=0.3), "repository")
+        with pytest.raises(StorageError, match="cannot store it"):
+            transport.send("POST", "/o", "store it", body=bytes(64 << 20), is_small=is_small)
+
+
+def test_a_request_that_took_too_long_and_may_have_been_done_says_so() -> None:
+    with dripping(*DRIPS["a head"]) as url:
+        transport = Transport(Connection(url, "id", "secret", timeout_s=0.3), "repository")
+        with pytest.raises(AnswerLostError):
+            transport.send("POST", "/commits", "commit", document={}, is_repeatable=False)
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), "5", 1e9])
+def test_what_is_no_time_to_wait_is_refused(timeout_s: float) -> None:
+    with pytest.raises(InvalidInputError, match="timeout_s must be"):
+        vz.open("lakefs://a", endpoint="x", access_key_id="i", secret_access_key="s",
+                timeout_s=timeout_s)  # fmt: skip
 
 
 class OverTls(LakefsServer):

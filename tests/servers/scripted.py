@@ -52,3 +52,38 @@ def server(*answers: bytes, hangs_up: bool = False) -> Iterator[tuple[str, Reque
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/api", asked
+
+
+@contextmanager
+def dripping(before: bytes, piece: bytes, pause_s: float = 0.02) -> Iterator[str]:
+    """A server that says the same again and again, without an end."""
+    is_over = threading.Event()
+
+    def serve(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(1 << 16)
+            client.sendall(before)
+            while not is_over.wait(pause_s):
+                client.sendall(piece)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            is_over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+DRIPS = {
+    "a head": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "heads that promise another": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a body": (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+}

@@ -14,8 +14,11 @@ import select
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from http.client import HTTPConnection, HTTPResponse
+from typing import TYPE_CHECKING, Any, Final
 
+from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.storage import Bytes, FilePart
 
 if TYPE_CHECKING:
@@ -23,7 +26,30 @@ if TYPE_CHECKING:
 
 LEAST_BYTES_A_SECOND: Final = 4096
 """On average: what is slower ends, once the time for silence has passed as well."""
+_LONGEST_TIMEOUT_S: Final = 1_000_000
+"""What the system's own clocks for waiting can hold."""
+_CONNECT_TIMEOUT_S: Final = 10.0
 _PIECE_BYTES: Final = 256 << 10
+
+
+def check_timeout(timeout_s: float) -> None:
+    """Make sure that a number is a time to wait.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    given: object = timeout_s
+    is_time = isinstance(given, (int, float)) and 0 < given <= _LONGEST_TIMEOUT_S
+    if not is_time:
+        raise InvalidInputError(
+            f"timeout_s must be more than 0 and at most {_LONGEST_TIMEOUT_S:,} seconds, not "
+            f"{timeout_s!r}"
+        )
+
+
+def connect_timeout_s(timeout_s: float) -> float:
+    """How long to wait for a connection to one address of a server, in seconds."""
+    return min(_CONNECT_TIMEOUT_S, timeout_s)
 
 
 class Clock:
@@ -90,6 +116,43 @@ class Received(io.RawIOBase):
         super().close()
 
 
+class TimedConnection(HTTPConnection):
+    """A connection whose exchanges end in time, and which lets the system send parts of files.
+
+    A base for classes of `http.client` and of urllib3.
+
+    Attributes:
+        clock: that of the exchange that is under way.
+    """
+
+    clock: Clock
+
+    def send(self, data: Any) -> None:
+        """See `http.client.HTTPConnection.send`; with TLS, a part of a file takes a copy."""
+        if self.sock is None:
+            self.connect()
+        if isinstance(data, FilePart):
+            send_file(self.sock, data, self.clock)
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            send_bytes(self.sock, data, self.clock)
+        else:
+            super().send(data)
+
+    def getresponse(self) -> HTTPResponse:
+        """See `http.client.HTTPConnection.getresponse`."""
+        self.response_class = partial(_Answer, self.clock)  # type: ignore[assignment]  # as it is used
+        return super().getresponse()
+
+
+class _Answer(HTTPResponse):
+    """An answer that is read in time."""
+
+    def __init__(self, clock: Clock, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(Received(sock, clock))
+
+
 def send_bytes(sock: socket.socket, data: Bytes, clock: Clock) -> None:
     """Send bytes.
 
@@ -102,6 +165,18 @@ def send_bytes(sock: socket.socket, data: Bytes, clock: Clock) -> None:
         sock.settimeout(clock.left_s())
         sock.sendall(piece)
         clock.moved(len(piece))
+
+
+def receive_bytes(sock: socket.socket, limit_bytes: int, clock: Clock) -> bytes:
+    """Receive some bytes; none at the end.
+
+    Raises:
+        TimeoutError: it took too long.
+    """
+    sock.settimeout(clock.left_s())
+    data = sock.recv(limit_bytes)
+    clock.moved(len(data))
+    return data
 
 
 def send_file(sock: socket.socket, part: FilePart, clock: Clock) -> None:

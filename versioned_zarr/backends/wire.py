@@ -9,29 +9,27 @@ copy.
 from __future__ import annotations
 
 import functools
-import io
 import selectors
-import socket
 import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import httpx
 
 from versioned_zarr.backends.content_coding import Decode, taken_off
-from versioned_zarr.backends.exchange_time import Clock, Received, send_bytes, send_file
+from versioned_zarr.backends.exchange_time import (
+    Clock,
+    TimedConnection,
+    check_timeout,
+    connect_timeout_s,
+)
 from versioned_zarr.backends.transfer_coding import PIECE_BYTES, Receive, without_coding
 from versioned_zarr.blocks.turns import Turn, Turns
-from versioned_zarr.errors import InvalidInputError
-from versioned_zarr.storage import FilePart
 
 _LONGEST_LABEL = 63
-_LONGEST_TIMEOUT_S = 1_000_000
-"""What the system's own clocks for waiting can hold."""
 _OF_CODED: Final = ("content-encoding", "content-length")
 """What is no longer true of a body once its coding is taken off."""
 
@@ -42,41 +40,8 @@ class _Origin(NamedTuple):
     port: int | None
 
 
-class _Connection(HTTPConnection):
-    """A connection whose exchanges end in time, and which lets the system send parts of files.
-
-    Attributes:
-        clock: that of the exchange that is under way.
-    """
-
-    clock: Clock
-
-    def send(self, data: Any) -> None:
-        """See `http.client.HTTPConnection.send`; with TLS, a part of a file takes a copy."""
-        if isinstance(data, FilePart):
-            send_file(self.sock, data, self.clock)
-        elif isinstance(data, (bytes, bytearray, memoryview)):
-            send_bytes(self.sock, data, self.clock)
-        else:
-            super().send(data)
-
-    def getresponse(self) -> HTTPResponse:
-        """See `http.client.HTTPConnection.getresponse`."""
-        self.response_class = partial(_Answer, self.clock)  # type: ignore[assignment]  # as it is used
-        return super().getresponse()
-
-
-class _SecureConnection(_Connection, HTTPSConnection):
+class _SecureConnection(TimedConnection, HTTPSConnection):
     pass
-
-
-class _Answer(HTTPResponse):
-    """An answer that is read in time."""
-
-    def __init__(self, clock: Clock, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp.close()
-        self.fp = io.BufferedReader(Received(sock, clock))
 
 
 class Wire(httpx.BaseTransport):
@@ -94,7 +59,7 @@ class Wire(httpx.BaseTransport):
     def __init__(self, connections: int) -> None:
         self.turns = Turns(connections)
         self._limit = connections
-        self._idle: dict[_Origin, deque[_Connection]] = {}
+        self._idle: dict[_Origin, deque[TimedConnection]] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.BaseTransport.handle_request`."""
@@ -116,7 +81,7 @@ class Wire(httpx.BaseTransport):
             use.end(is_kept=False)
             raise
 
-    def _take(self, origin: _Origin) -> _Connection | None:
+    def _take(self, origin: _Origin) -> TimedConnection | None:
         """A connection that was used before and is open still."""
         idle = self._idle.get(origin)
         while idle:
@@ -129,14 +94,14 @@ class Wire(httpx.BaseTransport):
             found.close()
         return None
 
-    def _connect(self, origin: _Origin, request: httpx.Request) -> _Connection:
+    def _connect(self, origin: _Origin, request: httpx.Request) -> TimedConnection:
         timeout_s = request.extensions.get("timeout", {}).get("connect")
         if origin.scheme == "https":
-            made: _Connection = _SecureConnection(
+            made: TimedConnection = _SecureConnection(
                 origin.host, origin.port, timeout=timeout_s, context=self._tls
             )
         elif origin.scheme == "http":
-            made = _Connection(origin.host, origin.port, timeout=timeout_s)
+            made = TimedConnection(origin.host, origin.port, timeout=timeout_s)
         else:
             raise httpx.UnsupportedProtocol(f"{origin.scheme!r} is not HTTP", request=request)
         try:
@@ -154,7 +119,7 @@ class Wire(httpx.BaseTransport):
         context.load_default_certs()
         return context
 
-    def keep(self, origin: _Origin, connection: _Connection) -> None:
+    def keep(self, origin: _Origin, connection: TimedConnection) -> None:
         """Keep a connection open for another request, and close the oldest of too many."""
         idle = self._idle.setdefault(origin, deque())
         idle.append(connection)
@@ -174,7 +139,7 @@ class _Use:
 
     def __init__(self, wire: Wire, origin: _Origin, turn: Turn) -> None:
         self._wire, self._origin, self._turn = wire, origin, turn
-        self.connection: _Connection | None = None
+        self.connection: TimedConnection | None = None
 
     def end(self, *, is_kept: bool) -> None:
         """Let another request have its turn."""
@@ -210,14 +175,8 @@ def timeout(timeout_s: float) -> httpx.Timeout:
     Raises:
         InvalidInputError: it is no time to wait.
     """
-    given: object = timeout_s
-    is_time = isinstance(given, (int, float)) and 0 < given <= _LONGEST_TIMEOUT_S
-    if not is_time:
-        raise InvalidInputError(
-            f"timeout_s must be more than 0 and at most {_LONGEST_TIMEOUT_S:,} seconds, not "
-            f"{timeout_s!r}"
-        )
-    return httpx.Timeout(timeout_s, connect=min(10.0, timeout_s))
+    check_timeout(timeout_s)
+    return httpx.Timeout(timeout_s, connect=connect_timeout_s(timeout_s))
 
 
 def _is_silent(connection: HTTPConnection) -> bool:
@@ -227,7 +186,7 @@ def _is_silent(connection: HTTPConnection) -> bool:
         return not selector.select(0)
 
 
-def _exchange(connection: _Connection, request: httpx.Request) -> HTTPResponse:
+def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPResponse:
     """Send a request, and read the head of its answer."""
     connection.clock = Clock(request.extensions.get("timeout", {}).get("read"))
     body = cast("Iterable[bytes]", request.stream) if "content-length" in request.headers else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -12,7 +12,8 @@ from versioned_zarr.backends.lakefs.objects import Objects, Stat
 from versioned_zarr.backends.lakefs.transport import PAGE, Query
 from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError, RepositoryNotFoundError
 
-_ATTEMPTS = 6
+ATTEMPTS = 6
+"""How often something is tried whose answer is lost."""
 
 
 class LakefsCommit(NamedTuple):
@@ -80,19 +81,24 @@ class LakefsClient(Objects):
             )
 
     def create_repository(self, storage_namespace: str, default_branch: str = "main") -> None:
-        """Make the repository."""
+        """Make the repository.
+
+        Raises:
+            AlreadyExistsError: there was one of this name before.
+        """
         document = {
             "name": self.repository,
             "storage_namespace": storage_namespace,
             "default_branch": default_branch,
         }
         what = f"create the repository {self.repository!r} at {storage_namespace!r}"
-        self.ask("POST", "/repositories", what, document=document, is_repeatable=False)
+        _make_surely(
+            lambda: self.ask("POST", "/repositories", what, document=document, is_repeatable=False)
+        )
 
     def default_namespace(self) -> str | None:
         """Where the server would have the repository stored; None if it has no such rule."""
-        config = self.ask("GET", "/config", "read the server's configuration")
-        prefix = (config.get("storage_config") or {}).get("default_namespace_prefix") or ""
+        prefix = str(self.storage_config().get("default_namespace_prefix") or "")
         scheme, _, rest = prefix.partition("://")
         if not scheme or (not rest.strip("/") and scheme != "local"):
             return None
@@ -107,13 +113,12 @@ class LakefsClient(Objects):
             RefNotFoundError: there is no such branch.
         """
         path = self.within(f"/branches/{quote(branch, safe='')}")
-        return str(self.ask("GET", path, f"read branch {branch!r}")["commit_id"])
+        return self.get("GET", path, f"read branch {branch!r}", _commit_id)
 
     def branches(self, prefix: str = "", *, hidden: bool = False) -> Iterator[tuple[str, str]]:
         """The names of branches and the commits they name; of hidden ones only if asked."""
         query: Query = {"prefix": prefix, "show_hidden": hidden}
-        for each in self.pages(self.within("/branches"), "list branches", query):
-            yield each["id"], each["commit_id"]
+        return self.pages(self.within("/branches"), "list branches", _ref, query)
 
     def create_branch(self, name: str, source: str, *, hidden: bool = False) -> None:
         """Make a branch at a ref; of many that do so at once, one does.
@@ -127,17 +132,7 @@ class LakefsClient(Objects):
 
     def make_own_branch(self, name: str, source: str) -> None:
         """Make a hidden branch whose name nobody else would choose; also if its answer is lost."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                self.create_branch(name, source, hidden=True)
-                return
-            except AlreadyExistsError:
-                if attempt:
-                    return
-                raise
-            except AnswerLostError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
+        _make_surely(lambda: self.create_branch(name, source, hidden=True))
 
     def delete_branch(self, name: str) -> None:
         """Remove a branch, with what is uncommitted on it."""
@@ -156,24 +151,22 @@ class LakefsClient(Objects):
     def merge_base(self, source: str, into: str) -> str:
         """The commit from which lakeFS would merge a ref into a branch."""
         path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
-        found = self.ask("GET", path, f"find the base of {source!r} and {into!r}")
-        return str(found["base_commit_id"])
+        what = f"find the base of {source!r} and {into!r}"
+        return self.get("GET", path, what, lambda found: str(found["base_commit_id"]))
 
     def is_protected(self, branch: str) -> bool:
         """Whether a rule protects a branch, as far as these credentials may see the rules."""
         path = self.within("/settings/branch_protection")
         try:
-            rules = self.ask("GET", path, "read the rules that protect branches")
+            patterns = self.get("GET", path, "read the rules that protect branches", _patterns)
         except RefusedError:
             return False
-        patterns = [str(rule["pattern"]) for rule in rules]
         # The alternatives of a glob, as {a,b}, are not told apart: they are taken to match.
         return any("{" in each or fnmatchcase(branch, each) for each in patterns)
 
     def tags(self) -> Iterator[tuple[str, str]]:
         """The names of tags and the commits they name."""
-        for each in self.pages(self.within("/tags"), "list tags", {}):
-            yield each["id"], each["commit_id"]
+        return self.pages(self.within("/tags"), "list tags", _ref, {})
 
     def tag(self, name: str) -> str:
         """The commit that a tag names.
@@ -182,7 +175,7 @@ class LakefsClient(Objects):
             RefNotFoundError: there is no such tag.
         """
         path = self.within(f"/tags/{quote(name, safe='')}")
-        return str(self.ask("GET", path, f"read tag {name!r}")["commit_id"])
+        return self.get("GET", path, f"read tag {name!r}", _commit_id)
 
     def create_tag(self, name: str, ref: str) -> None:
         """Make a tag.
@@ -208,7 +201,7 @@ class LakefsClient(Objects):
             RefNotFoundError: there is none.
         """
         path = self.within(f"/commits/{quote(ref, safe='')}")
-        return _commit(self.ask("GET", path, f"read commit {ref!r}"))
+        return self.get("GET", path, f"read commit {ref!r}", _commit)
 
     def log(
         self, ref: str, *, amount: int = PAGE, first_parent: bool = False
@@ -216,7 +209,7 @@ class LakefsClient(Objects):
         """The commits that a ref reaches, the newest first, lazily, `amount` to a request."""
         query = {"first_parent": first_parent}
         path = self.within(f"/refs/{quote(ref, safe='')}/commits")
-        return map(_commit, self.pages(path, f"read the log of {ref!r}", query, amount))
+        return self.pages(path, f"read the log of {ref!r}", _commit, query, amount)
 
     def commit(
         self,
@@ -230,7 +223,31 @@ class LakefsClient(Objects):
         document = {"message": message, "metadata": dict(metadata), "allow_empty": allow_empty}
         path = self.within(f"/branches/{quote(branch, safe='')}/commits")
         what = f"commit to branch {branch!r}"
-        return _commit(self.ask("POST", path, what, document=document, is_repeatable=False))
+        return self.get("POST", path, what, _commit, document=document, is_repeatable=False)
+
+    def commit_surely(
+        self,
+        branch: str,
+        message: str,
+        metadata: Mapping[str, str],
+        is_ours: Callable[[LakefsCommit], bool],
+    ) -> LakefsCommit:
+        """Commit on a branch of ours, once, also if the answer is lost.
+
+        Args:
+            branch: see `commit`, as what follows.
+            message: see there.
+            metadata: see there.
+            is_ours: told the branch's head, whether it is the commit that was to be made.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.commit(branch, message, metadata, allow_empty=True)
+            except AnswerLostError:
+                found = self.resolve(self.head(branch))
+                if is_ours(found):
+                    return found
+        return self.commit(branch, message, metadata, allow_empty=True)
 
     def merge(
         self,
@@ -257,8 +274,7 @@ class LakefsClient(Objects):
         }
         path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
         what = f"merge {source!r} into {into!r}"
-        answer = self.ask("POST", path, what, document=document, is_repeatable=False)
-        return str(answer["reference"])
+        return self.get("POST", path, what, _reference, document=document, is_repeatable=False)
 
     def diff(
         self, left: str, right: str, *, prefix: str = "", with_stats: bool = False
@@ -268,13 +284,48 @@ class LakefsClient(Objects):
         query: Query = {"type": "two_dot", "prefix": prefix}
         if with_stats:
             query = {**query, "include_right_stats": True}
-        return map(_change, self.pages(path, f"compare {left!r} and {right!r}", query))
+        return self.pages(path, f"compare {left!r} and {right!r}", _change, query)
 
     def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[Change]:
         """What is uncommitted on a branch, path by path."""
         path = self.within(f"/branches/{quote(branch, safe='')}/diff")
         what = f"list what is uncommitted on {branch!r}"
-        return map(_change, self.pages(path, what, {"prefix": prefix}))
+        return self.pages(path, what, _change, {"prefix": prefix})
+
+
+def _make_surely(make: Callable[[], None]) -> None:
+    """Make something, and make it again as long as nobody knows whether it was made.
+
+    Raises:
+        AlreadyExistsError: it was there before.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            make()
+            return
+        except AlreadyExistsError:
+            if attempt:
+                return
+            raise
+        except AnswerLostError:
+            if attempt == ATTEMPTS - 1:
+                raise
+
+
+def _ref(found: Mapping[str, Any]) -> tuple[str, str]:
+    return str(found["id"]), str(found["commit_id"])
+
+
+def _commit_id(found: Mapping[str, Any]) -> str:
+    return str(found["commit_id"])
+
+
+def _reference(found: Mapping[str, Any]) -> str:
+    return str(found["reference"])
+
+
+def _patterns(found: Any) -> list[str]:
+    return [str(rule["pattern"]) for rule in found]
 
 
 def _commit(found: Mapping[str, Any]) -> LakefsCommit:

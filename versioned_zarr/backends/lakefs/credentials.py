@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from versioned_zarr.backends.exchange_time import check_timeout
 from versioned_zarr.errors import InvalidInputError, MissingDependencyError
 
 try:
@@ -22,6 +23,8 @@ except ImportError as error:
         extra="lakefs",
     ) from error
 
+TIMEOUT_S = 300.0
+"""A merge of many objects takes lakeFS minutes."""
 CONFIG_VARIABLE = "LAKECTL_CONFIG_FILE"
 _VARIABLES = {
     "endpoint": ("LAKECTL_SERVER_ENDPOINT_URL", "LAKEFS_ENDPOINT", "LAKEFS_SERVER_ENDPOINT_URL"),
@@ -52,18 +55,21 @@ class Connection:
         access_key_id: whose credentials.
         secret_access_key: their secret.
         source: where the credentials were found, in words.
+        timeout_s: how long a request may take without its bytes, in seconds.
     """
 
     endpoint: str
     access_key_id: str
     secret_access_key: str = field(repr=False)
     source: str = ""
+    timeout_s: float = TIMEOUT_S
 
 
 def connection(
     endpoint: str | None = None,
     access_key_id: str | None = None,
     secret_access_key: str | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Connection:
     """The server and credentials to use.
 
@@ -71,11 +77,13 @@ def connection(
         endpoint: the server's URL, with or without `/api/v1`.
         access_key_id: whose credentials.
         secret_access_key: their secret.
+        timeout_s: see `Connection`.
 
     Raises:
-        InvalidInputError: one of the three is not said anywhere, or the configuration file cannot
-            be read.
+        InvalidInputError: one of the first three is not said anywhere, the configuration file
+            cannot be read, or `timeout_s` is no time to wait.
     """
+    check_timeout(timeout_s)
     passed = {
         "endpoint": endpoint,
         "access_key_id": access_key_id,
@@ -110,6 +118,7 @@ def connection(
         found["access_key_id"],
         found["secret_access_key"],
         sources["secret_access_key"],
+        timeout_s,
     )
 
 

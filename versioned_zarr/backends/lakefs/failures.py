@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
 
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -51,12 +52,20 @@ _BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
 """What the words of a refusal mean, whatever its status."""
 
 
-def said(body: bytes) -> str:
-    """The server's own words."""
+NO_ANSWER: Final = "the answer is none of lakeFS:"
+WHO_ANSWERS: Final = "; is a proxy, or another server, at this address?"
+
+
+def _said(body: bytes) -> str | None:
+    """The server's own words; None if they are not those of lakeFS."""
     try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body[:400].decode(errors="replace").strip()
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    # Of a merge's conflict it says nothing but that no commit came of it.
+    return str(document.get("message", body.decode(errors="replace").strip()))
 
 
 def failure(
@@ -71,7 +80,13 @@ def failure(
         endpoint: the server's URL.
         source: where the credentials were found.
     """
-    words = said(body)
+    words = _said(body)
+    if words is None:
+        foreign = RefusedError if status in (401, 403) else StorageError
+        return foreign(
+            f"lakeFS at {endpoint} was to {what}, and {NO_ANSWER} {body[:80]!r} (HTTP {status})"
+            f"{WHO_ANSWERS}"
+        )
     kind, advice = _kind(status, words)
     advice = advice.format(source=source)
     return kind(f"lakeFS at {endpoint} refuses to {what}: {words} (HTTP {status}){advice}")
@@ -89,6 +104,7 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
             "; the credentials from {source} lack the permission, or a branch is protected",
         ),
         404: (RefNotFoundError, ""),
+        410: (RefNotFoundError, ""),
         409: (ConflictError if _tells_of_conflict(words) else AlreadyExistsError, ""),
         412: (RefusedError, "; a hook of the repository said no"),
         400: (InvalidInputError, ""),

@@ -218,14 +218,11 @@ class Landing:
     def _commit(
         self, work: str, cid: Cid, message: str, metadata: Mapping[str, str]
     ) -> LakefsCommit:
-        """Commit what is staged on a branch of ours, once, also if the answer is lost."""
-        try:
-            return self._client.commit(work, message, metadata, allow_empty=True)
-        except AnswerLostError:
-            found = self._client.resolve(self._client.head(work))
-            if records.named_in(found.metadata) != to_text(cid):
-                raise
-            return found
+        """Commit what is staged on a branch of ours."""
+        name = to_text(cid)
+        return self._client.commit_surely(
+            work, message, metadata, lambda found: records.named_in(found.metadata) == name
+        )
 
     def has_landed(self, branch: str, cid: Cid) -> bool:
         """Whether one of the last commits of a branch was made for a commit of ours."""
@@ -348,7 +345,8 @@ class Landing:
             )
         with self._work_branch(head) as work:
             self._stage(work, head, self._survey.tree_of(to).cid)
-            yield self._client.commit(work, "Move", {records.WORK: "1"}, allow_empty=True).id
+            own = {records.WORK: "1"}
+            yield self._client.commit_surely(work, "Move", own, lambda made: made.id != head).id
 
     @contextlib.contextmanager
     def _claim(self, branch: str, head: str) -> Iterator[None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection
 
+from versioned_zarr.backends.exchange_time import Clock, receive_bytes, send_bytes
 from versioned_zarr.storage import Bytes
 
 _PIECE_BYTES: Final = 64 << 10
@@ -47,7 +49,7 @@ class Lines:
         manager: opens connections.
         url: the server, and what the path of each request begins with.
         headers: what is sent with each request.
-        timeout: how long to wait for a connection, and for bytes on it.
+        timeout: how long to wait for a connection, and for a request.
         limit: how many connections are kept.
     """
 
@@ -78,20 +80,28 @@ class Lines:
             target: what follows the server's URL, quoted.
             headers: of this request; their values have no line breaks.
             body: what is sent with it.
+
+        Raises:
+            TimeoutError: the server took too long.
         """
         if not self._is_plain:
             return None
-        connection: HTTPConnection | None = None
-        is_kept = False
         try:
             connection = self._take()
-            _send(connection, method, self._above + target, {**self._headers, **headers}, body)
-            answer, is_kept = self._receive(connection)
-        except (OSError, urllib3.exceptions.HTTPError, ValueError, _NotPlainError):
+        except (OSError, urllib3.exceptions.HTTPError):
+            return None
+        is_kept = False
+        sent = {**self._headers, **headers}
+        clock = Clock(self._timeout.read_timeout)
+        try:
+            _send(connection, clock, method, self._above + target, sent, body)
+            answer, is_kept = self._receive(connection, clock)
+        except TimeoutError:
+            raise
+        except (OSError, ValueError, _NotPlainError):
             return None
         finally:
-            if connection is not None:
-                self._give_back(connection, is_kept=is_kept)
+            self._give_back(connection, is_kept=is_kept)
         return answer
 
     def _take(self) -> HTTPConnection:
@@ -107,7 +117,6 @@ class Lines:
         made: HTTPConnection = self._pool._new_conn()  # type: ignore[assignment]  # see above
         made.timeout = self._timeout.connect_timeout  # type: ignore[assignment]  # see above
         made.connect()
-        made.sock.settimeout(self._timeout.read_timeout)
         return made
 
     def _give_back(self, connection: HTTPConnection, *, is_kept: bool) -> None:
@@ -116,9 +125,9 @@ class Lines:
         else:
             connection.close()
 
-    def _receive(self, connection: HTTPConnection) -> tuple[Answer, bool]:
+    def _receive(self, connection: HTTPConnection, clock: Clock) -> tuple[Answer, bool]:
         """An answer, and whether another may be had on the same connection."""
-        receive = connection.sock.recv
+        receive = partial(receive_bytes, connection.sock, clock=clock)
         found = b""
         while (end := found.find(_END)) < 0:
             found += _some(receive(_PIECE_BYTES))
@@ -147,6 +156,7 @@ class Lines:
 
 def _send(
     connection: HTTPConnection,
+    clock: Clock,
     method: str,
     target: str,
     headers: Mapping[str, str],
@@ -157,12 +167,12 @@ def _send(
         lines.append(f"Content-Length: {len(body)}")
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
     if body is None:
-        connection.sock.sendall(head)
+        send_bytes(connection.sock, head, clock)
     elif len(body) <= _PIECE_BYTES:
-        connection.sock.sendall(b"".join((head, body)))
+        send_bytes(connection.sock, b"".join((head, body)), clock)
     else:
-        connection.sock.sendall(head)
-        connection.sock.sendall(body)
+        send_bytes(connection.sock, head, clock)
+        send_bytes(connection.sock, body, clock)
 
 
 def _some(piece: bytes) -> bytes:

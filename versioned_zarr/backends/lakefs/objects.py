@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from versioned_zarr.backends.lakefs.failures import failure
 from versioned_zarr.backends.lakefs.transport import PAGE, Query, Transport
 from versioned_zarr.errors import KeyNotFoundError, RefNotFoundError, StorageError
 from versioned_zarr.storage import Bytes
@@ -60,7 +59,7 @@ class Objects(Transport):
         """All objects below a prefix, sorted by path, with their user metadata."""
         path = self.within(f"/refs/{quote(ref, safe='')}/objects/ls")
         query: Query = {"prefix": prefix, "user_metadata": True, "presign": False}
-        return map(_stat, self.pages(path, f"list {prefix!r} at {ref!r}", query))
+        return self.pages(path, f"list {prefix!r} at {ref!r}", _stat, query)
 
     def stat(self, ref: str, path: str) -> Stat | None:
         """An object; None if there is none."""
@@ -68,7 +67,7 @@ class Objects(Transport):
         query: Query = {"path": path, "user_metadata": True, "presign": False}
         try:
             what = f"look at {path!r} at {ref!r}"
-            return _stat(self.ask("GET", where, what, query=query, is_small=True))
+            return self.get("GET", where, what, _stat, query=query, is_small=True)
         except RefNotFoundError:
             return None
 
@@ -109,8 +108,8 @@ class Objects(Transport):
         where = self.within(f"/branches/{quote(branch, safe='')}/objects")
         what = f"write {path!r} to branch {branch!r}"
         query = {"path": path}
-        return _stat(
-            self.ask("POST", where, what, query=query, body=data, headers=headers, is_small=True)
+        return self.get(
+            "POST", where, what, _stat, query=query, body=data, headers=headers, is_small=True
         )
 
     def _upload_directly(
@@ -131,9 +130,10 @@ class Objects(Transport):
         """
         where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
         what = f"write {path!r} to branch {branch!r}"
-        place = self.ask("GET", where, what, query={"path": path, "presign": True})
+        query: Query = {"path": path, "presign": True}
+        place, url = self.get("GET", where, what, _backing, query=query)
         with self._or_not_direct():
-            put = self.send_elsewhere("PUT", place["presigned_url"], what, data)
+            put = self.send_elsewhere("PUT", url, what, data)
         if put.status >= 300 or "ETag" not in put.headers:
             self._is_direct = False
             raise _NotDirectError
@@ -146,14 +146,18 @@ class Objects(Transport):
         }
         headers = {"If-None-Match": "*"} if only_new else None
         query = {"path": path}
-        return _stat(self.ask("PUT", where, what, query=query, document=document, headers=headers))
+        return self.get("PUT", where, what, _stat, query=query, document=document, headers=headers)
 
     def _has_presigning(self) -> bool:
         """Whether lakeFS signs URLs of its object store; asked once."""
         if self._is_direct is None:
-            config = self.ask("GET", "/config", "read the server's configuration")
-            self._is_direct = bool((config.get("storage_config") or {}).get("pre_sign_support"))
+            self._is_direct = bool(self.storage_config().get("pre_sign_support"))
         return self._is_direct
+
+    def storage_config(self) -> Mapping[str, Any]:
+        """What the server says of the object store that it uses."""
+        what = "read the server's configuration"
+        return self.get("GET", "/config", what, lambda found: dict(found["storage_config"] or {}))
 
     @contextlib.contextmanager
     def _or_not_direct(self) -> Iterator[None]:
@@ -201,18 +205,14 @@ class Objects(Transport):
                     return answer.data
         query = {"path": path, "presign": False}
         answer = self.send("GET", where, what, query=query, headers=headers, is_small=True)
-        if answer.status in (404, 410):
-            raise KeyNotFoundError(f"lakeFS has no object {path!r} at {ref!r}", key=path)
         if answer.status == 416:
             return b""
         if answer.status >= 300:
-            raise failure(
-                answer.status,
-                answer.data,
-                what=what,
-                endpoint=self.endpoint,
-                source=self.connection.source,
-            )
+            error = self.refusal(answer, what)
+            if isinstance(error, RefNotFoundError):
+                message = f"lakeFS has no object {path!r} at {ref!r}"
+                raise KeyNotFoundError(message, key=path) from error
+            raise error
         return answer.data
 
     def delete(self, branch: str, path: str) -> None:
@@ -227,7 +227,7 @@ class Objects(Transport):
         for start in range(0, len(waiting), PAGE):
             document = {"paths": waiting[start : start + PAGE]}
             what = f"delete {len(document['paths'])} objects on {branch!r}"
-            errors = self.ask("POST", where, what, document=document)["errors"]
+            errors = self.get("POST", where, what, _errors, document=document)
             if errors:
                 first = errors[0]
                 raise StorageError(
@@ -247,6 +247,14 @@ class Objects(Transport):
         where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
         what = f"link {path!r} on branch {branch!r} to what {stat.path!r} holds"
         self.ask("PUT", where, what, query={"path": path}, document=document, is_small=True)
+
+
+def _backing(found: Any) -> tuple[Mapping[str, Any], str]:
+    return found, str(found["presigned_url"])
+
+
+def _errors(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(found["errors"] or ())
 
 
 def _stat(found: Mapping[str, Any]) -> Stat:

@@ -13,7 +13,7 @@ from versioned_zarr.backends.home import home
 from versioned_zarr.backends.lakefs.blocks import LakefsBlocks, outgoing_folder
 from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.commits import Commits
-from versioned_zarr.backends.lakefs.credentials import connection
+from versioned_zarr.backends.lakefs.credentials import TIMEOUT_S, connection
 from versioned_zarr.backends.lakefs.keeper import BranchKeeper
 from versioned_zarr.backends.lakefs.knowledge import Knowledge
 from versioned_zarr.backends.lakefs.lake import Lake, Parts
@@ -51,6 +51,7 @@ class LakefsPlace:
         storage_namespace: see there.
         progress: see there.
         cache_bytes: see there.
+        timeout_s: see there.
 
     Raises:
         InvalidUrlError: the URL is not of that form.
@@ -69,6 +70,7 @@ class LakefsPlace:
         storage_namespace: str | None = None,
         progress: OnProgress | None = None,
         cache_bytes: int = LIMIT_BYTES,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         parts = urlsplit(url)
         prefix = unquote(parts.path).strip("/")
@@ -78,7 +80,7 @@ class LakefsPlace:
                 url=url,
             )
         self._prefix = f"{prefix}/" if prefix else ""
-        reached = connection(endpoint, access_key_id, secret_access_key)
+        reached = connection(endpoint, access_key_id, secret_access_key, timeout_s)
         self.client = LakefsClient(reached, parts.netloc)
         self.url = f"lakefs://{parts.netloc}/{_encoded(prefix)}".rstrip("/")
         self._namespace, self._cache_bytes = storage_namespace, cache_bytes

@@ -6,12 +6,13 @@ does; behind that, the history of the branch itself answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 
-from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.backends.lakefs.client import ATTEMPTS, LakefsClient
 from versioned_zarr.backends.lakefs.commits import Commits
+from versioned_zarr.backends.lakefs.failures import AnswerLostError
 from versioned_zarr.backends.lakefs.landing import Landing
 from versioned_zarr.backends.lakefs.names import from_branch, from_tag, to_branch, to_tag
 from versioned_zarr.errors import (
@@ -19,6 +20,7 @@ from versioned_zarr.errors import (
     BranchMovedError,
     CorruptRefError,
     RefNotFoundError,
+    StorageError,
 )
 from versioned_zarr.history.refs import HEADS, REMOTES, LogRefs, RefEntry, rename_by_moves
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -78,12 +80,37 @@ class LakefsRefs:
         """See `RefStore.swap`."""
         if kind == REMOTES:
             return self._logs.swap(kind, name, expect, new, why)
+        return self._surely(kind, name, new, lambda: self._swap(kind, name, expect, new), why)
+
+    def _surely(
+        self, kind: str, name: str, new: Cid | None, move: Callable[[], Cid | None], why: str
+    ) -> RefEntry:
+        """Move a ref, and look where it stands, and try again, as often as an answer is lost."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._observe(kind, name, move(), why)
+            except AnswerLostError as error:
+                if self._cid_of(self._id(kind, name)) == new:
+                    break
+                if attempt == ATTEMPTS:
+                    raise StorageError(str(error)) from error
+        return self._observe(kind, name, new, why)
+
+    def _cid_of(self, commit: str | None) -> Cid | None:
+        return None if commit is None else self._commits.cid_of(self._commits.find(commit))
+
+    def _swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None) -> Cid | None:
+        """Move a ref; gives what it names then.
+
+        Raises:
+            BranchMovedError: it does not name what is expected.
+        """
         if kind == HEADS and expect is not None and new is not None:
             now = self._go_on(name, expect, new)
             if now is not None:
-                return self._observe(kind, name, now, why)
+                return now
         commit = self._id(kind, name)
-        found = None if commit is None else self._commits.cid_of(self._commits.find(commit))
+        found = self._cid_of(commit)
         if found != expect:
             raise BranchMovedError(
                 f"{name!r} is at {_shown(found)}, not at {_shown(expect)} as expected",
@@ -92,15 +119,15 @@ class LakefsRefs:
                 found=None if found is None else to_text(found),
             )
         self._observe(kind, name, found, "seen")
-        now = self._move(kind, name, commit, new)
-        return self._observe(kind, name, now, why)
+        return self._move(kind, name, commit, new)
 
     def _move(self, kind: str, name: str, head: str | None, new: Cid | None) -> Cid | None:
         """Do it; gives what the ref names then."""
         target = to_branch(name) if kind == HEADS else to_tag(name)
         if new is None:
             delete = self._client.delete_branch if kind == HEADS else self._client.delete_tag
-            delete(target)
+            with suppress(RefNotFoundError):  # it was there, and its deletion is sent again
+                delete(target)
             return None
         known = self._commits.id_of(new)
         if kind != HEADS or head is None:
@@ -173,8 +200,8 @@ class LakefsRefs:
         if kind == REMOTES:
             self._logs.remove(kind, name, why)
         else:
-            self._move(kind, name, self._id(kind, name), None)
-            self._observe(kind, name, None, why)
+            head = self._id(kind, name)
+            self._surely(kind, name, None, lambda: self._move(kind, name, head, None), why)
 
     def settle(self, kind: str, name: str) -> None:
         """See `RefStore.settle`: what the server has acknowledged, it has."""

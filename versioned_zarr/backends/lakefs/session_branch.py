@@ -58,14 +58,14 @@ class SessionBranch:
 
     def make(self, base: str) -> str:
         """Make the branch at a commit of ours: one request, two where the session has a purpose."""
-        name = str(SessionName(self._head))
-        with suppress(
-            AlreadyExistsError
-        ):  # by this session: its answer was lost, or it was stopped
-            self._client.make_own_branch(name, self._id_of(base))
+        name, on = str(SessionName(self._head)), self._id_of(base)
+        with suppress(AlreadyExistsError):  # of this session, which was stopped
+            self._client.make_own_branch(name, on)
         if self._head.purpose:
             metadata = {records.WORK: self._head.id, records.PURPOSE: self._head.purpose}
-            self._client.commit(name, "Begin a session", metadata, allow_empty=True)
+            self._client.commit_surely(
+                name, "Begin a session", metadata, lambda made: made.id != on
+            )
         self.name = name
         return name
 

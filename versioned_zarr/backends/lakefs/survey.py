@@ -15,7 +15,7 @@ from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Lake
 from versioned_zarr.backends.lakefs.objects import Stat
 from versioned_zarr.backends.lakefs.records import value_in
-from versioned_zarr.errors import CorruptBlockError, InvalidKeyError
+from versioned_zarr.errors import CorruptBlockError, InvalidKeyError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
@@ -160,6 +160,11 @@ class Survey:
         if said is not None:
             return said
         data = self._client.read(ref, stat.path, expected_bytes=stat.size)
+        if len(data) != stat.size:
+            raise StorageError(
+                f"lakeFS at {self._client.endpoint} gave {len(data)} bytes of {stat.path!r} at "
+                f"{ref!r}, which has {stat.size}; try again"
+            )
         file = unixfs.build_file(data, self._lake.hash)
         self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)

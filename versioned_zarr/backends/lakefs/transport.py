@@ -8,19 +8,22 @@ the JSON here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
+from versioned_zarr.backends.exchange_time import Clock, TimedConnection, connect_timeout_s
 from versioned_zarr.backends.lakefs.credentials import Connection
 from versioned_zarr.backends.lakefs.failures import (
+    NO_ANSWER,
+    WHO_ANSWERS,
     AnswerLostError,
     failure,
 )
 from versioned_zarr.backends.per_process import PerProcess
-from versioned_zarr.errors import MissingDependencyError, StorageError
+from versioned_zarr.errors import MissingDependencyError, StorageError, VersionedZarrError
 from versioned_zarr.storage import Bytes
 
 try:
@@ -37,32 +40,65 @@ except ImportError as error:
         extra="lakefs",
     ) from error
 
+_T = TypeVar("_T")
 Query: TypeAlias = Mapping[str, str | int | bool]
 
 PAGE = 1000
 """The most entries that lakeFS gives, or takes, at a time."""
 CONNECTIONS = 32
-_TIMEOUT = urllib3.Timeout(connect=10, read=300)
 _RETRY_STATUS = (423, 429, 503)
-_REPEATABLE = urllib3.Retry(
+
+
+class _Retry(urllib3.Retry):
+    """What is sent again, but for a request that took too long: another would, too."""
+
+    def increment(self, *args: Any, **options: Any) -> Self:
+        """See `urllib3.Retry.increment`."""
+        error: Exception | None = options.get("error")
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError) or (
+            isinstance(error, urllib3.exceptions.ProtocolError)
+            and isinstance(error.__context__, TimeoutError)
+        ):
+            raise error
+        return super().increment(*args, **options)
+
+
+_REPEATABLE = _Retry(
     total=6,
-    status_forcelist=_RETRY_STATUS,
+    status_forcelist=(*_RETRY_STATUS, 502, 504),
     allowed_methods=None,
     backoff_factor=0.1,
     backoff_jitter=0.1,
     raise_on_status=False,
 )
 # Not sent again once it may have been done; a server that says "later" has not done it.
-_ONCE = urllib3.Retry(
-    total=6,
-    read=0,
-    other=0,
-    status_forcelist=_RETRY_STATUS,
-    allowed_methods=None,
-    backoff_factor=0.1,
-    backoff_jitter=0.1,
-    raise_on_status=False,
-)
+_ONCE = _REPEATABLE.new(read=0, other=0, status_forcelist=_RETRY_STATUS)
+
+
+# urllib3 types its connections by what it makes of the answers of http.client.
+class _Timed(TimedConnection, urllib3.connection.HTTPConnection):  # type: ignore[misc]  # see above
+    """A connection of urllib3 whose exchanges end in time."""
+
+    def __init__(self, *args: Any, exchange_s: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._exchange_s = exchange_s
+
+    def request(self, *args: Any, **options: Any) -> None:
+        """See `urllib3.connection.HTTPConnection.request`."""
+        self.clock = Clock(self._exchange_s)
+        super().request(*args, **options)
+
+
+class _TimedSecure(_Timed, urllib3.connection.HTTPSConnection):  # type: ignore[misc]  # as above
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Timed  # type: ignore[assignment]  # a protocol that leaves out what it has
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TimedSecure  # type: ignore[assignment]  # as above
 
 
 class _Opened(NamedTuple):
@@ -89,7 +125,18 @@ def _opened(reached: Connection) -> _Opened:
     client = LakeFSClient(configuration)  # type: ignore[no-untyped-call]  # as generated
     url = client._api.configuration.host
     pool = client._api.rest_client.pool_manager
-    return _Opened(client, url, pool, sign, Lines(pool, url, sign, _TIMEOUT, CONNECTIONS))
+    made: dict[str, Any] = {
+        "http": partial(_Pool, exchange_s=reached.timeout_s),
+        "https": partial(_SecurePool, exchange_s=reached.timeout_s),
+    }
+    pool.pool_classes_by_scheme = made
+    lines = Lines(pool, url, sign, _timeout(reached), CONNECTIONS)
+    return _Opened(client, url, pool, sign, lines)
+
+
+def _timeout(reached: Connection) -> urllib3.Timeout:
+    connect_s = connect_timeout_s(reached.timeout_s)
+    return urllib3.Timeout(connect=connect_s, read=reached.timeout_s)
 
 
 class Transport:
@@ -150,7 +197,10 @@ class Transport:
             body = json.dumps(document).encode()
             own["Content-Type"] = "application/json"
         if is_small:
-            answer = opened.lines.exchange(method, path, own, body)
+            try:
+                answer = opened.lines.exchange(method, path, own, body)
+            except TimeoutError as error:
+                raise self._unreachable(StorageError, what, error) from error
             if answer is not None:
                 return answer
         url, sent = f"{opened.url}{path}", {**opened.sign, **own}
@@ -183,57 +233,93 @@ class Transport:
                 url,
                 body=body if body is None else bytes(body),
                 headers=headers,
-                timeout=_TIMEOUT,
+                timeout=_timeout(self.connection),
                 retries=_REPEATABLE if is_repeatable else _ONCE,
             )
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
             never_there = isinstance(cause, urllib3.exceptions.NewConnectionError)
             kind = StorageError if never_there or is_repeatable else AnswerLostError
-            raise kind(
-                f"lakeFS at {self.endpoint} does not answer: cannot {what}: {cause}; "
-                "is the server up, and is this its address?"
-            ) from error
+            raise self._unreachable(kind, what, cause) from error
         return answer
 
-    def ask(self, method: str, path: str, what: str, **options: Any) -> Any:
-        """As `send`; gives the JSON of a success, and raises what the server refuses."""
+    def _unreachable(
+        self, kind: type[StorageError], what: str, cause: BaseException
+    ) -> StorageError:
+        return kind(
+            f"lakeFS at {self.endpoint} does not answer: cannot {what}: {cause}; "
+            "is the server up, and is this its address?"
+        )
+
+    def ask(self, method: str, path: str, what: str, **options: Any) -> None:
+        """As `send`; raises what the server refuses.
+
+        Raises:
+            VersionedZarrError: see `failure`.
+            AnswerLostError: the answer is no answer of lakeFS, and the request must not be sent
+                again.
+            StorageError: the answer is no answer of lakeFS.
+        """
+        data = self._succeed(method, path, what, **options)
+        if data.lstrip()[:1] == b"<":
+            raise self._foreign(data, what, **options)
+
+    def get(
+        self, method: str, path: str, what: str, read: Callable[[Any], _T], **options: Any
+    ) -> _T:
+        """As `ask`; gives what is read from the JSON of the answer."""
+        data = self._succeed(method, path, what, **options)
+        try:
+            return read(json.loads(data))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise self._foreign(data, what, **options) from error
+
+    def _succeed(self, method: str, path: str, what: str, **options: Any) -> bytes:
         answer = self.send(method, path, what, **options)
         if answer.status >= 300:
-            raise failure(
-                answer.status,
-                answer.data,
-                what=what,
-                endpoint=self.endpoint,
-                source=self.connection.source,
-            )
-        data = answer.data
-        return json.loads(data) if data[:1] in (b"{", b"[") else data
+            error = self.refusal(answer, what)
+            if answer.status >= 500 and not options.get("is_repeatable", True):
+                raise AnswerLostError(str(error)) from error  # it may have been done before
+            raise error
+        return answer.data
+
+    def refusal(self, answer: Answer, what: str) -> VersionedZarrError:
+        """The error for an answer that is no success."""
+        source = self.connection.source
+        return failure(answer.status, answer.data, what=what, endpoint=self.endpoint, source=source)
+
+    def _foreign(self, data: bytes, what: str, **options: Any) -> StorageError:
+        kind = StorageError if options.get("is_repeatable", True) else AnswerLostError
+        return kind(
+            f"lakeFS at {self.endpoint} was to {what}, and {NO_ANSWER} {data[:80]!r}{WHO_ANSWERS}"
+        )
 
     def within(self, path: str) -> str:
         """The path of an API call, below that of the repository."""
         return f"/repositories/{quote(self.repository, safe='')}{path}"
 
     def pages(
-        self, path: str, what: str, query: Query, amount: int = PAGE
-    ) -> Iterator[dict[str, Any]]:
-        """All results of a listing; the next page is asked for while this one is used."""
+        self, path: str, what: str, read: Callable[[Any], _T], query: Query, amount: int = PAGE
+    ) -> Iterator[_T]:
+        """All results of a listing, each as it is read; the next page is asked for meanwhile."""
         after = str(query.get("after", ""))
 
-        def page(after: str) -> Any:
+        def page(after: str) -> tuple[list[_T], str | None]:
             asked = {**query, "amount": amount, "after": after}
-            return self.ask("GET", path, what, query=asked)
+            return self.get("GET", path, what, _page, query=asked)
 
-        found = page(after)
+        def _page(found: Any) -> tuple[list[_T], str | None]:
+            pagination = found["pagination"]
+            following = str(pagination["next_offset"]) if pagination["has_more"] else None
+            return [*map(read, found["results"])], following
+
+        results, following = page(after)
         with ThreadPoolExecutor(1, "lakefs-page") as ahead:
-            while True:
-                pagination = found["pagination"]
-                is_more = pagination["has_more"]
-                following = ahead.submit(page, pagination["next_offset"]) if is_more else None
-                yield from found["results"]
-                if following is None:
-                    return
-                found = following.result()
+            while following is not None:
+                next_page = ahead.submit(page, following)
+                yield from results
+                results, following = next_page.result()
+            yield from results
 
 
 def _quoted(value: str | int | bool) -> str:
