@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
+from tests.servers.fickle import KINDS, at, fickle, nothing
 from tests.servers.lakefs import LakefsServer
-from tests.servers.proxy import Proxy, proxy
+from tests.servers.proxy import proxy
 from tests.torture import SEED, TIMES
 from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.repository.repository import BlockRepository
@@ -43,8 +44,8 @@ def others(lakefs: LakefsServer, repository: BlockRepository) -> LakefsClient:
     return lakefs.client(repository.url.removeprefix("lakefs://"))
 
 
-def by_way_of(between: Proxy, lakefs: LakefsServer, url: str) -> BlockRepository:
-    return vz.open(url, **{**lakefs.options, "endpoint": between.url})
+def by_way_of(between: str, lakefs: LakefsServer, url: str) -> BlockRepository:
+    return vz.open(url, **{**lakefs.options, "endpoint": between})
 
 
 def elsewhere(
@@ -71,9 +72,9 @@ def story(repository: BlockRepository, acknowledged: list[vz.Commit]) -> None:
     repository.tags.create("v1")
 
 
-def try_story(repository: BlockRepository, acknowledged: list[vz.Commit]) -> None:
+def try_story(between: str, lakefs: LakefsServer, url: str, acknowledged: list[vz.Commit]) -> None:
     with suppress(vz.VersionedZarrError):
-        story(repository, acknowledged)
+        story(by_way_of(between, lakefs, url), acknowledged)
 
 
 def check_everyone_reads(
@@ -94,87 +95,64 @@ def check_everyone_reads(
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("is_done", [True, False], ids=["answer lost", "request lost"])
-def test_a_story_survives_whichever_answer_is_lost(
-    lakefs: LakefsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_done: bool
+@pytest.mark.parametrize("kind", [*KINDS, "a commit between"])
+def test_a_story_survives_whatever_becomes_of_an_answer(
+    lakefs: LakefsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     number = 1 + SEED % STRIDE
-    while True:
-        repository = lakefs.create()
-        with repository.session(message="one") as session:
-            session.write("a/0", b"1")
-            session.write("a/9", b"9")
-        others = lakefs.client(repository.url.removeprefix("lakefs://"))
-        count = 0
+    with fickle(lakefs.endpoint) as between:
+        while True:
+            repository = lakefs.create()
+            with repository.session(message="one") as session:
+                session.write("a/0", b"1")
+                session.write("a/9", b"9")
+            others = lakefs.client(repository.url.removeprefix("lakefs://"))
+            theirs: list[str] = []
 
-        def is_hit(_: bytes, number: int = number) -> bool:
-            nonlocal count
-            count += 1
-            return count == number
-
-        how = {"loses_answer": is_hit} if is_done else {"is_busy": is_hit, "refusal": b""}
-        acknowledged: list[vz.Commit] = []
-        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
-        with proxy(lakefs.endpoint, **how) as between:
-            try_story(by_way_of(between, lakefs, repository.url), acknowledged)
-            hit = between.requests[number - 1] if count >= number else b""
-        fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
-        try:
-            check_everyone_reads(fresh, others, acknowledged)
-            if count < number:
-                assert len(acknowledged) == 3
-                return
-            for info in fresh.sessions():
-                with suppress(vz.NothingToCommitError, vz.ConflictError):
-                    acknowledged.append(fresh.resume(info.id).commit("resumed"))
-                fresh.drop(info.id)
-            check_everyone_reads(fresh, others, acknowledged)
-        except BaseException as error:
-            error.add_note(f"request {number}: {hit!r}")
-            raise
-        number += STRIDE
-
-
-@pytest.mark.torture
-def test_a_commit_of_a_colleague_in_between_is_never_removed(
-    lakefs: LakefsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    number = 1 + SEED % STRIDE
-    while True:
-        repository = lakefs.create()
-        with repository.session(message="one") as session:
-            session.write("a/0", b"1")
-            session.write("a/9", b"9")
-        others = lakefs.client(repository.url.removeprefix("lakefs://"))
-        count = 0
-        theirs: list[str] = []
-
-        def comes_between(
-            _: bytes,
-            number: int = number,
-            others: LakefsClient = others,
-            theirs: list[str] = theirs,
-        ) -> bool:
-            nonlocal count
-            count += 1
-            if count == number:
+            def come_between(others: LakefsClient = others, theirs: list[str] = theirs) -> None:
                 for branch in ("main", "dev", "next"):
                     with suppress(vz.VersionedZarrError):
                         others.upload(branch, f"theirs/{branch}", b"theirs", {})
                         theirs.append(others.commit(branch, "theirs", {}).id)
-            return False
 
-        acknowledged: list[vz.Commit] = []
-        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
-        with proxy(lakefs.endpoint, loses_answer=comes_between) as between:
-            try_story(by_way_of(between, lakefs, repository.url), acknowledged)
-        reached = {commit.id for branch, _ in others.branches() for commit in others.log(branch)}
-        assert reached >= {*theirs}
-        fresh = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
-        check_everyone_reads(fresh, others, acknowledged)
-        if count < number:
-            return
-        number += STRIDE
+            acknowledged: list[vz.Commit] = []
+            monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
+            is_theirs = kind == "a commit between"
+            between.begin(at(number, kind, come_between if is_theirs else None))
+            try_story(between.url, lakefs, repository.url, acknowledged)
+            is_over = between.passed < number
+            between.begin(nothing)
+            try:
+                check_afterwards(lakefs, repository.url, monkeypatch, tmp_path, acknowledged)
+                reached = {
+                    commit.id for branch, _ in others.branches() for commit in others.log(branch)
+                }
+                assert reached >= {*theirs}
+            except BaseException as error:
+                error.add_note(f"request {number}: {between.hit}")
+                raise
+            if is_over:
+                assert len(acknowledged) == 3
+                return
+            number += STRIDE
+
+
+def check_afterwards(
+    lakefs: LakefsServer,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    acknowledged: list[vz.Commit],
+) -> None:
+    """A machine that knows nothing reads all, and goes on with what was left."""
+    fresh = elsewhere(lakefs, url, monkeypatch, path)
+    others = lakefs.client(url.removeprefix("lakefs://"))
+    check_everyone_reads(fresh, others, acknowledged)
+    for info in fresh.sessions():
+        with suppress(vz.NothingToCommitError, vz.ConflictError):
+            acknowledged.append(fresh.resume(info.id).commit("resumed"))
+        fresh.drop(info.id)
+    check_everyone_reads(fresh, others, acknowledged)
 
 
 def lost(command: bytes, path: bytes) -> Callable[[bytes], bool]:
@@ -192,7 +170,7 @@ def test_writes_whose_answers_are_lost_are_looked_at(
         return is_losing.is_set() and lost(b"", b"/objects")(request) and request[:3] != b"GET"
 
     with proxy(lakefs.endpoint, loses_answer=loses) as between:
-        there = by_way_of(between, lakefs, repository.url)
+        there = by_way_of(between.url, lakefs, repository.url)
         session = there.session()
         session.write("b/0", b"good")
         is_losing.set()
@@ -262,7 +240,7 @@ def test_a_workers_write_during_the_commit_is_in_it_or_in_the_session(
         return False
 
     with proxy(lakefs.endpoint, loses_answer=writes_now) as between:
-        session = by_way_of(between, lakefs, repository.url).session()
+        session = by_way_of(between.url, lakefs, repository.url).session()
         session.write("b/0", b"2")
         shared = vz.open(repository.url, **lakefs.options).working_of
         worker.append(
