@@ -44,13 +44,15 @@ ACTS: dict[str, Callable[[vz.BlockRepository, vz.BlockRepository], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "a commit between"])
 @pytest.mark.parametrize("name", ACTS)
 def test_whatever_becomes_of_an_answer_what_is_acknowledged_is_there(
     node: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
     own = f"{node.url}/{uuid.uuid4()}"
-    straight = vz.create(own)
+    with monkeypatch.context() as another:  # a machine that shares no locks with this one
+        another.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "colleague"))
+        straight = vz.create(own)
     straight.branches.create("dev")
     written(straight, "main")
     source = vz.create(tmp_path / "source.vz")
@@ -60,7 +62,9 @@ def test_whatever_becomes_of_an_answer_what_is_acknowledged_is_there(
         while True:
             written(straight, "dev")
             written(source, "main")
-            between.begin(at(number, kind))
+            is_theirs = kind == "a commit between"
+            comes_between = (lambda: said.add(written(straight, "main"))) if is_theirs else None
+            between.begin(at(number, kind, comes_between))
             with suppress(vz.VersionedZarrError):
                 said.add(ACTS[name](repository, source))
             is_over = between.passed < number

@@ -25,7 +25,7 @@ import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer, make_server, on_s3
 from tests.servers.proxy import proxy
 from tests.servers.versity import s3_server
-from versioned_zarr.backends.lakefs import landing, names
+from versioned_zarr.backends.lakefs import hidden_branches, names
 from versioned_zarr.backends.lakefs.client import LakefsClient
 from versioned_zarr.backends.lakefs.credentials import Connection, connection
 from versioned_zarr.backends.lakefs.failures import PreconditionFailedError, RefusedError
@@ -364,7 +364,7 @@ class TestCrashes:
     def test_a_server_killed_in_a_commit_leaves_all_or_nothing(
         self, server: LakefsServer, monkeypatch: pytest.MonkeyPatch, delay_s: float
     ) -> None:
-        monkeypatch.setattr(landing, "LEASE_S", 0.5)
+        monkeypatch.setattr(hidden_branches, "LEASE_S", 0.5)
         repository = server.create()
         before = repository.branches["main"].cid
 
@@ -600,7 +600,8 @@ class TestLostAnswers:
         repository: BlockRepository,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(landing, "LEASE_S", 0.5)  # a claim whose answer is lost is waited for
+        # A claim whose answer is lost is waited for.
+        monkeypatch.setattr(hidden_branches, "LEASE_S", 0.5)
         chance = random.Random(0)
 
         def loses(request: bytes) -> bool:

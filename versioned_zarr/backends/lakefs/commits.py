@@ -72,15 +72,16 @@ class Commits:
 
     def take(self, found: LakefsCommit) -> Ours | None:
         """Remember a lakeFS commit; what it says of a commit of ours, if it stands for one."""
+        ours = self._read(self._meant(found))
         with self._guard:
             is_new = found.id not in self._seen
+        if ours is not None and is_new:
+            self.learn(ours, found.id)
+        with self._guard:  # an interrupt before this, and it is learned the next time
             self._seen[found.id] = found
             self._seen.move_to_end(found.id)
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-        ours = self._read(self._meant(found))
-        if ours is not None and is_new:
-            self.learn(ours, found.id)
         return ours
 
     def _meant(self, found: LakefsCommit) -> LakefsCommit:

@@ -38,6 +38,11 @@ _BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
         "; whoever made the repository made it read-only: clone it and write to the copy",
     ),
     (
+        "error creating repository: not unique",
+        AlreadyExistsError,
+        "; if it was deleted just now, lakeFS keeps the name for some seconds: try again",
+    ),
+    (
         "cannot delete repository default branch",
         RefusedError,
         "; lakeFS never deletes or renames a repository's default branch: make another one",

@@ -8,10 +8,7 @@ in the merge's parent.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import secrets
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -19,15 +16,13 @@ from weakref import WeakKeyDictionary
 from versioned_zarr.backends.lakefs import records
 from versioned_zarr.backends.lakefs.client import LakefsCommit
 from versioned_zarr.backends.lakefs.failures import AnswerLostError, RefusedError
+from versioned_zarr.backends.lakefs.hidden_branches import HiddenBranches, moved_on
 from versioned_zarr.backends.lakefs.knowledge import Place
 from versioned_zarr.backends.lakefs.lake import Parts
-from versioned_zarr.backends.lakefs.names import CLAIM_PREFIX, WORK_PREFIX, to_cid
 from versioned_zarr.backends.lakefs.records import Parent, value_metadata, value_of
 from versioned_zarr.backends.lakefs.session_branch import SessionBranch
 from versioned_zarr.blocks.values import read_value
 from versioned_zarr.errors import (
-    AlreadyExistsError,
-    BranchMovedError,
     ConflictError,
     RefNotFoundError,
 )
@@ -39,9 +34,6 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.keeping import StagingChangedError
 from versioned_zarr.tree.diff import KeyChange, changes
 
-LEASE_S = 30.0
-"""How long a claim is respected while the branch does not move."""
-_POLL_S = 0.02
 _LOOKED_AT = 50
 
 
@@ -67,6 +59,7 @@ class Landing:
         self._client, self._prefix = parts.lake.client, parts.lake.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
         self._survey, self._workers = parts.survey, parts.lake.workers
+        self._hidden = HiddenBranches(self._client, parts.lake.knowledge, self._workers)
         # What sessions that are about to commit have staged.
         self._offers: WeakKeyDictionary[SessionBranch, Offer] = WeakKeyDictionary()
         self._guard = threading.Lock()
@@ -107,9 +100,9 @@ class Landing:
         message = records.shown_message(commit.message)
 
         def merge(source: str, *, squash: bool) -> str:
-            with self._claim(branch, head):
+            with self._hidden.claim(branch, head):
                 if self._client.head(branch) != head:
-                    raise _moved(branch, head)
+                    raise moved_on(branch, head)
                 return self._client.merge(
                     source, branch, message, metadata, squash=squash, allow_empty=True
                 )
@@ -117,7 +110,7 @@ class Landing:
         if len(parents) == 2 and self._merges_alike(head, parents[1].id, tree.cid):
             return merge(parents[1].id, squash=False)
         ready = self._staged(head, tree.cid)
-        with self._work_branch(head) if ready is None else contextlib.nullcontext(ready[0]) as work:
+        with self._hidden.own(head) if ready is None else contextlib.nullcontext(ready[0]) as work:
             sent = [] if ready is not None else self._stage(work, head, tree.cid)
             made = self._commit(work, cid, message, {**metadata, records.WORK: "1"})
             # Others may write on a session's branch; the commit that is merged changes no more.
@@ -167,7 +160,7 @@ class Landing:
             if (found and found.cid) != (change.new and change.new.cid):
                 return False
             wanted[self._prefix + change.key] = change.new is None
-        with self._work_branch(head) as work:
+        with self._hidden.own(head) as work:
             try:
                 self._client.merge(
                     theirs, work, "Try", {records.WORK: "1"}, squash=True, allow_empty=True
@@ -207,7 +200,7 @@ class Landing:
         on = self._first_commit() if first is None else self._commits.id_of(first)
         assert on is not None
         tree = self._tree_link(commit)
-        with self._work_branch(on) as work:
+        with self._hidden.own(on) as work:
             sent = self._stage(work, on, tree.cid)
             metadata = records.encode(commit, tree, self._parents(cid), on=on, prefix=self._prefix)
             message = records.shown_message(commit.message)
@@ -251,16 +244,6 @@ class Landing:
         return [self._commits.parent_at(link.cid, link.tsize) for link in numbered]
 
     # Staging
-
-    @contextlib.contextmanager
-    def _work_branch(self, on: str) -> Iterator[str]:
-        name = f"{WORK_PREFIX}{secrets.token_hex(8)}"
-        self._client.make_own_branch(name, on)
-        try:
-            yield name
-        finally:
-            with contextlib.suppress(RefNotFoundError):
-                self._client.delete_branch(name)
 
     def _stage(self, work: str, on: str, root: Cid) -> list[tuple[Cid, Place]]:
         """Let a branch hold a tree; costs a request for each key that differs.
@@ -317,9 +300,9 @@ class Landing:
             return
         metadata = records.as_before(to, on=head, prefix=self._prefix)
         message = self._commits.find(to).message or "Move"
-        with self._source_of(branch, head, to) as source, self._claim(branch, head):
+        with self._source_of(branch, head, to) as source, self._hidden.claim(branch, head):
             if self._client.head(branch) != head:
-                raise _moved(branch, head)
+                raise moved_on(branch, head)
             is_whole = source == to
             try:
                 new = self._client.merge(
@@ -331,7 +314,7 @@ class Landing:
                     raise
         made = self._commits.find(new)
         if made.parents[:1] != (head,) or records.same_as(made, self._prefix) != to:
-            raise _moved(branch, head)
+            raise moved_on(branch, head)
 
     @contextlib.contextmanager
     def _source_of(self, branch: str, head: str, to: str) -> Iterator[str]:
@@ -343,47 +326,7 @@ class Landing:
             raise RefusedError(
                 f"{branch!r} is a protected branch of lakeFS: it goes forward by merges alone"
             )
-        with self._work_branch(head) as work:
+        with self._hidden.own(head) as work:
             self._stage(work, head, self._survey.tree_of(to).cid)
             own = {records.WORK: "1"}
             yield self._client.commit_surely(work, "Move", own, lambda made: made.id != head).id
-
-    @contextlib.contextmanager
-    def _claim(self, branch: str, head: str) -> Iterator[None]:
-        """Keep our other writers from moving a branch on from its head, on any machine.
-
-        Raises:
-            BranchMovedError: the branch has moved on.
-        """
-        number = 0
-        waited_since = time.monotonic()
-        while True:
-            name = _claim_name(branch, head, number)
-            try:
-                self._client.create_branch(name, head, hidden=True)
-                break
-            except (AlreadyExistsError, AnswerLostError):
-                if self._client.head(branch) != head:
-                    raise _moved(branch, head) from None
-                if time.monotonic() - waited_since > LEASE_S:
-                    number, waited_since = number + 1, time.monotonic()
-                time.sleep(_POLL_S)
-        try:
-            yield
-        finally:
-            for each in range(number + 1):
-                with contextlib.suppress(RefNotFoundError):
-                    self._client.delete_branch(_claim_name(branch, head, each))
-
-
-def _claim_name(branch: str, head: str, number: int) -> str:
-    digest = hashlib.sha256(branch.encode()).hexdigest()
-    return f"{CLAIM_PREFIX}{digest[:16]}-{head[:24]}-{number}"
-
-
-def _moved(branch: str, head: str) -> BranchMovedError:
-    return BranchMovedError(
-        f"branch {branch!r} has moved on from lakeFS commit {head}",
-        branch=branch,
-        expected=to_text(to_cid(head)),
-    )

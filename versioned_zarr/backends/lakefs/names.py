@@ -15,9 +15,10 @@ from versioned_zarr.history.names import check_ref_name
 from versioned_zarr.ipld.cid import FOREIGN, Cid, is_foreign
 from versioned_zarr.repository.journal import SessionHead
 
-SESSION_PREFIX = "vz-session-"
-WORK_PREFIX = "vz-work-"
-CLAIM_PREFIX = "vz-claim-"
+HIDDEN_PREFIX = "vz-"
+SESSION_PREFIX = f"{HIDDEN_PREFIX}session-"
+WORK_PREFIX = f"{HIDDEN_PREFIX}work-"
+CLAIM_PREFIX = f"{HIDDEN_PREFIX}claim-"
 BRANCH_LIMIT = 256
 """The most characters that lakeFS takes for the name of a branch."""
 
