@@ -9,7 +9,8 @@ import numpy as np
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.transfer import Progress, import_zarr
+from versioned_zarr.interfaces.files.parallel_copy import Progress
+from versioned_zarr.interfaces.files.zarr_import import import_zarr
 
 folder = Path(tempfile.mkdtemp())
 

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.folder import cid_of_folder
+from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 
 folder = Path(tempfile.mkdtemp())
 repo = vz.create(folder / "lab.vz")

@@ -40,6 +40,7 @@ NEAR = {
     "history": ("tests/history", CONTRACTS),
     "ipld": ("tests/ipld", "tests/tree", "tests/docs/test_design_pages.py"),
     "tree": ("tests/tree",),
+    "engine": (CONTRACTS,),
     "repository": (CONTRACTS,),
 }
 ENGINE = ("tests/repository", "tests/properties", "tests/history", "tests/blocks")

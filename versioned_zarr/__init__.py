@@ -3,27 +3,31 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from versioned_zarr import faces
+from versioned_zarr import _hooks
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
 
 if TYPE_CHECKING:
-    from versioned_zarr.history.commit import Commit
+    from versioned_zarr.engine.hierarchy.diff import ChunkChange, Diff, NodeDiff
+    from versioned_zarr.engine.hierarchy.merge.conflict_resolution import FieldValue
+    from versioned_zarr.engine.hierarchy.merge.conflicts import (
+        ChunkConflict,
+        Conflict,
+        ConflictKind,
+    )
+    from versioned_zarr.engine.maintenance.repack import Collected
+    from versioned_zarr.engine.maintenance.report import Damage, Report
+    from versioned_zarr.engine.maintenance.stats import Stats
+    from versioned_zarr.engine.remotes import Remotes
+    from versioned_zarr.engine.sessions.protocol import SessionInfo
+    from versioned_zarr.engine.transfer.push_fetch import Transfer
+    from versioned_zarr.engine.transfer.ref_updates import RefMove
+    from versioned_zarr.engine.transfer.sender import Moving
+    from versioned_zarr.history.commit_object import Commit
     from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
-    from versioned_zarr.repository.conflicts import ChunkConflict, Conflict, ConflictKind
-    from versioned_zarr.repository.deciding import FieldValue
-    from versioned_zarr.repository.diff import ChunkChange, Diff, NodeDiff
-    from versioned_zarr.repository.keeping import SessionInfo
     from versioned_zarr.repository.protocol import Repository
-    from versioned_zarr.repository.ref_moves import RefMove
-    from versioned_zarr.repository.remotes import Remotes
-    from versioned_zarr.repository.repacking import Collected
-    from versioned_zarr.repository.report import Damage, Report
-    from versioned_zarr.repository.sending import Moving
     from versioned_zarr.repository.session import Session
     from versioned_zarr.repository.snapshot import Snapshot
-    from versioned_zarr.repository.stats import Stats
-    from versioned_zarr.repository.transfer import Transfer
 
 __version__ = "0.1.0"
 
@@ -57,48 +61,48 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     *_errors,
 ]
 
-faces.register(
-    store="versioned_zarr.interfaces.zarr_store:VersionedStore",
-    snapshot_mapping="versioned_zarr.interfaces.mapping:SnapshotMapping",
-    session_mapping="versioned_zarr.interfaces.mapping:SessionMapping",
-    open="versioned_zarr.interfaces.opening:open_node",
+_hooks.register(
+    store="versioned_zarr.interfaces.zarr.zarr_store:VersionedStore",
+    snapshot_mapping="versioned_zarr.interfaces.zarr.mapping:SnapshotMapping",
+    session_mapping="versioned_zarr.interfaces.zarr.mapping:SessionMapping",
+    open="versioned_zarr.interfaces.zarr.open:open_node",
     open_repository="versioned_zarr.location:open",
-    to_xarray="versioned_zarr.interfaces.opening:to_xarray",
-    to_folder="versioned_zarr.interfaces.transfer:to_folder",
-    repository_text="versioned_zarr.interfaces.texts:repository_text",
-    snapshot_text="versioned_zarr.interfaces.texts:snapshot_text",
-    session_text="versioned_zarr.interfaces.texts:session_text",
-    repository_html="versioned_zarr.interfaces.notebook:repository_html",
-    snapshot_html="versioned_zarr.interfaces.notebook:snapshot_html",
-    session_html="versioned_zarr.interfaces.notebook:session_html",
-    commit_html="versioned_zarr.interfaces.notebook:commit_html",
-    log_html="versioned_zarr.interfaces.notebook:log_html",
-    log_text="versioned_zarr.interfaces.graph:log_text",
-    diff_html="versioned_zarr.interfaces.notebook:diff_html",
+    to_xarray="versioned_zarr.interfaces.zarr.open:to_xarray",
+    to_folder="versioned_zarr.interfaces.files.zarr_export:to_folder",
+    repository_text="versioned_zarr.interfaces.display.plain_text:repository_text",
+    snapshot_text="versioned_zarr.interfaces.display.plain_text:snapshot_text",
+    session_text="versioned_zarr.interfaces.display.plain_text:session_text",
+    repository_html="versioned_zarr.interfaces.display.notebook:repository_html",
+    snapshot_html="versioned_zarr.interfaces.display.notebook:snapshot_html",
+    session_html="versioned_zarr.interfaces.display.notebook:session_html",
+    commit_html="versioned_zarr.interfaces.display.notebook:commit_html",
+    log_html="versioned_zarr.interfaces.display.notebook:log_html",
+    log_text="versioned_zarr.interfaces.display.graph:log_text",
+    diff_html="versioned_zarr.interfaces.display.notebook:diff_html",
 )
 
 # The engine and numpy take a tenth of a second to import: spent when a name is first used.
 _MODULES = {
-    "ChunkChange": "repository.diff",
-    "ChunkConflict": "repository.conflicts",
-    "Collected": "repository.repacking",
-    "Commit": "history.commit",
-    "Conflict": "repository.conflicts",
-    "ConflictKind": "repository.conflicts",
-    "Damage": "repository.report",
-    "Diff": "repository.diff",
-    "FieldValue": "repository.deciding",
-    "Moving": "repository.sending",
-    "NodeDiff": "repository.diff",
-    "RefMove": "repository.ref_moves",
-    "Remotes": "repository.remotes",
-    "Report": "repository.report",
+    "ChunkChange": "engine.hierarchy.diff",
+    "ChunkConflict": "engine.hierarchy.merge.conflicts",
+    "Collected": "engine.maintenance.repack",
+    "Commit": "history.commit_object",
+    "Conflict": "engine.hierarchy.merge.conflicts",
+    "ConflictKind": "engine.hierarchy.merge.conflicts",
+    "Damage": "engine.maintenance.report",
+    "Diff": "engine.hierarchy.diff",
+    "FieldValue": "engine.hierarchy.merge.conflict_resolution",
+    "Moving": "engine.transfer.sender",
+    "NodeDiff": "engine.hierarchy.diff",
+    "RefMove": "engine.transfer.ref_updates",
+    "Remotes": "engine.remotes",
+    "Report": "engine.maintenance.report",
     "Repository": "repository.protocol",
     "Session": "repository.session",
-    "SessionInfo": "repository.keeping",
+    "SessionInfo": "engine.sessions.protocol",
     "Snapshot": "repository.snapshot",
-    "Stats": "repository.stats",
-    "Transfer": "repository.transfer",
+    "Stats": "engine.maintenance.stats",
+    "Transfer": "engine.transfer.push_fetch",
     "clone": "location",
     "create": "location",
     "open": "location",

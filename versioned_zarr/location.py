@@ -11,22 +11,17 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote
 
-from versioned_zarr.backends.authorization import basic, names_one
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
+from versioned_zarr.backends.http.authorization import basic, names_one
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.errors import (
-    InvalidInputError,
-    InvalidUrlError,
-    RepositoryNotFoundError,
-)
-from versioned_zarr.history import commit as commits
-from versioned_zarr.history.refs import HEADS, create_or_explain
-from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import from_text, hash_function
-from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.ipld.multiaddr import spelled_out
-from versioned_zarr.repository.cloning import (
+from versioned_zarr.engine.backend import BEGUN, Place, StoragePlace, Verify, is_begun
+from versioned_zarr.engine.backend import begin as begin_place
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.marker import encode_marker, read_marker
+from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.engine.ref_mappings import MAIN
+from versioned_zarr.engine.transfer.clone import (
     begin,
     begun,
     check_begun,
@@ -35,16 +30,21 @@ from versioned_zarr.repository.cloning import (
     fill,
     finish,
 )
-from versioned_zarr.repository.marker import encode_marker, read_marker
-from versioned_zarr.repository.names import MAIN
-from versioned_zarr.repository.place import BEGUN, Place, StoragePlace, Verify, is_begun
-from versioned_zarr.repository.place import begin as begin_place
-from versioned_zarr.repository.progress import OnProgress
+from versioned_zarr.engine.transfer.partial_clone import Selection
+from versioned_zarr.engine.transfer.sender import OnMoving
+from versioned_zarr.errors import (
+    InvalidInputError,
+    InvalidUrlError,
+    RepositoryNotFoundError,
+)
+from versioned_zarr.history import commit_object as commits
+from versioned_zarr.history.refs import HEADS, create_or_explain
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.address.multiaddr import spelled_out
+from versioned_zarr.ipld.cid import from_text, hash_function
+from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.repository.selection import Selection
-from versioned_zarr.repository.sending import OnMoving
-from versioned_zarr.repository.stores import Stores
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.urls import User, check_characters, split_url, take_user, tidied, without_user
 
 
@@ -320,13 +320,13 @@ def _place(url: str | os.PathLike[str], options: Options) -> tuple[Place, Option
         scheme = split_url(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):
             # The backend needs a package that most repositories do without.
-            from versioned_zarr.backends.kubo.place import KuboPlace  # noqa: PLC0415
+            from versioned_zarr.backends.kubo.kubo_backend import KuboPlace  # noqa: PLC0415
 
             bare, user = take_user(text)
             options = options if user is None else _with_user(options, user)
             return KuboPlace(bare, **_only(options, _KUBO_OPTIONS, bare)), options
         if scheme == "lakefs":
-            from versioned_zarr.backends.lakefs.place import LakefsPlace  # noqa: PLC0415
+            from versioned_zarr.backends.lakefs.lakefs_backend import LakefsPlace  # noqa: PLC0415
 
             _check_no_user(text)
             return LakefsPlace(text, **_only(options, _LAKEFS_OPTIONS, text)), options

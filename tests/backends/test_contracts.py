@@ -12,12 +12,12 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.history.refs import LogRefs, RefStore
 from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.protocol import Repository
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.testing import (
     BlockStoreContract,
     RefStoreContract,

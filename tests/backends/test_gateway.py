@@ -24,9 +24,9 @@ import versioned_zarr as vz
 from tests.interfaces.web.served import serving
 from tests.servers import gateway as gateways
 from tests.servers.gateway import Gateway, Mood, gateway
-from versioned_zarr.blocks.foresight import REQUEST_BYTES
+from versioned_zarr.blocks.remote.readahead_policy import REQUEST_BYTES
+from versioned_zarr.ipld.address.ipfs_address import read_pasted
 from versioned_zarr.ipld.cid import hash_function, to_text
-from versioned_zarr.ipld.pasted import read_pasted
 
 BIG = random.Random(7).randbytes((9 << 20) + 5)
 VALUES = {

@@ -16,9 +16,9 @@ from tests.servers.gateway import Answer, dead, failing, gateway
 from versioned_zarr.errors import CorruptError
 
 pytest.importorskip("cryptography")
-from versioned_zarr.backends.gateway.names import _verify
+from versioned_zarr.backends.gateway.ipns_resolver import _verify
+from versioned_zarr.ipld.address.ipfs_address import read_name
 from versioned_zarr.ipld.ipns import public_key, read_record
-from versioned_zarr.ipld.pasted import read_name
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.servers.daemon import Daemon
 from tests.servers.proxy import one_in, proxy
 from versioned_zarr.backends.kubo import KuboClient, MfsRefs
 from versioned_zarr.backends.kubo.client import Upload
-from versioned_zarr.backends.kubo.documents import MfsDocuments
+from versioned_zarr.backends.kubo.mfs_files import MfsDocuments
 from versioned_zarr.ipld.cid import from_text, to_text
 
 pytestmark = pytest.mark.compat
@@ -453,7 +453,7 @@ def test_a_repository_that_was_made_again_is_seen_after_a_while(
     with before.session(message="old") as session:
         session.write("old", b"1")
     made_again(node, url, monkeypatch, tmp_path / "other")
-    monkeypatch.setattr("versioned_zarr.backends.kubo.refs._LOOK_AGAIN_S", 0.3)
+    monkeypatch.setattr("versioned_zarr.backends.kubo.mfs_refs._LOOK_AGAIN_S", 0.3)
     for _ in range(4):  # it is read more often than that
         time.sleep(0.1)
         seen = before.branches["main"].message

@@ -15,7 +15,7 @@ import pytest
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from tests.servers.proxy import proxy
-from versioned_zarr.backends.kubo import KuboBlocks, refs
+from versioned_zarr.backends.kubo import KuboBlocks, mfs_refs
 from versioned_zarr.ipld.cid import Cid
 
 pytestmark = pytest.mark.compat
@@ -31,7 +31,7 @@ def url(node: Daemon) -> str:
 @pytest.fixture
 def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `gc` drop moves of refs at once, and not after a day."""
-    monkeypatch.setattr(refs, "KEPT_FOR", timedelta(0))
+    monkeypatch.setattr(mfs_refs, "KEPT_FOR", timedelta(0))
 
 
 def elsewhere(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> vz.BlockRepository:

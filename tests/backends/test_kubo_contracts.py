@@ -12,10 +12,10 @@ import pytest
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
-from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs, refs
+from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs, mfs_refs
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.blocks.cache import BlockCache
-from versioned_zarr.blocks.store import BlockStore
+from versioned_zarr.blocks.cache.block_cache import BlockCache
+from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.protocol import Repository
@@ -57,7 +57,7 @@ class TestKuboRefs(RefStoreContract):
     def refs(
         self, uncached: KuboBlocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[RefStore]:
-        monkeypatch.setattr(refs, "KEPT_FOR", timedelta(0))
+        monkeypatch.setattr(mfs_refs, "KEPT_FOR", timedelta(0))
         root = f"/versioned-zarr/{uuid.uuid4()}"
         storage = LocalStorage(tmp_path / "locks")
         yield MfsRefs(uncached.client, root, uncached, storage)

@@ -22,7 +22,7 @@ import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from tests.servers.proxy import Proxy, guarded
 from versioned_zarr.cli.app import run
-from versioned_zarr.interfaces.transfer import import_zarr
+from versioned_zarr.interfaces.files.zarr_import import import_zarr
 
 CID = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
 USER, PASSWORD = "ada", "hunter/sesame:@"

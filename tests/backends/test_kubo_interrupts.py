@@ -24,9 +24,9 @@ import versioned_zarr as vz
 from tests.repository.test_interrupts import Stopper
 from tests.servers.daemon import Daemon
 from tests.torture import SEED, TIMES
+from versioned_zarr.backends.http.http_transport import Wire
 from versioned_zarr.backends.kubo import KuboBlocks, KuboClient
 from versioned_zarr.backends.kubo.client import CONNECTIONS
-from versioned_zarr.backends.wire import Wire
 from versioned_zarr.ipld.cid import from_text
 from versioned_zarr.ipld.dag_pb import Link
 

@@ -13,8 +13,8 @@ pytest.importorskip("httpx")
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from tests.servers.proxy import Proxy, proxy, refusal
+from versioned_zarr.backends.http.retry_after import retry_after_s
 from versioned_zarr.backends.kubo import KuboClient
-from versioned_zarr.backends.retry_after import retry_after_s
 
 pytestmark = pytest.mark.compat
 

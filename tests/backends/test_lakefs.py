@@ -25,10 +25,11 @@ import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer, make_server, on_s3
 from tests.servers.proxy import proxy
 from tests.servers.versity import s3_server
-from versioned_zarr.backends.lakefs import hidden_branches, names
-from versioned_zarr.backends.lakefs.client import LakefsClient
-from versioned_zarr.backends.lakefs.credentials import Connection, connection
-from versioned_zarr.backends.lakefs.failures import PreconditionFailedError, RefusedError
+from versioned_zarr.backends.lakefs import lakefs_names
+from versioned_zarr.backends.lakefs.api.api_errors import PreconditionFailedError, RefusedError
+from versioned_zarr.backends.lakefs.api.client import LakefsClient
+from versioned_zarr.backends.lakefs.api.credentials import Connection, connection
+from versioned_zarr.backends.lakefs.commits import hidden_branches
 from versioned_zarr.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -38,7 +39,7 @@ from versioned_zarr.errors import (
     RepositoryNotFoundError,
     StorageError,
 )
-from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.repository.repository import BlockRepository
 
 pytestmark = pytest.mark.compat
@@ -70,9 +71,9 @@ class TestNames:
             check_ref_name(name)
         except InvalidRefError:
             return
-        assert names.from_branch(names.to_branch(name)) == name
-        assert names.from_tag(names.to_tag(name)) == name
-        assert set(names.to_branch(name)) <= set(
+        assert lakefs_names.from_branch(lakefs_names.to_branch(name)) == name
+        assert lakefs_names.from_tag(lakefs_names.to_tag(name)) == name
+        assert set(lakefs_names.to_branch(name)) <= set(
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
         )
 
@@ -84,13 +85,13 @@ class TestNames:
                 check_ref_name(text)
             except InvalidRefError:
                 continue
-            assert found.setdefault(names.to_branch(text), text) == text
+            assert found.setdefault(lakefs_names.to_branch(text), text) == text
         assert len(found) > 100
 
     def test_a_branch_of_lakefs_keeps_its_name(self) -> None:
         for name in ("main", "dev-2", "a--b", "under_score", "x--zz"):
-            assert names.from_branch(name) == name
-            assert names.to_branch(name) == name
+            assert lakefs_names.from_branch(name) == name
+            assert lakefs_names.to_branch(name) == name
 
 
 class TestTheHash:
@@ -119,7 +120,7 @@ class TestTheHash:
         commit = snapshot.commit
         assert commit is not None
         assert (commit.message, commit.metadata) == ("by hand", {"ticket": "17"})
-        assert names.to_id(vz.ipld.cid.from_text(commit.cid)) == made.id
+        assert lakefs_names.to_id(vz.ipld.cid.from_text(commit.cid)) == made.id
         assert repository.checkout(made.id).cid == snapshot.cid
         assert repository.checkout(made.id[:12]).cid == snapshot.cid
 

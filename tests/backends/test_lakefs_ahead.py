@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
-from versioned_zarr.backends.lakefs.ahead import SMALL_BYTES, ValuesAhead
+from versioned_zarr.backends.lakefs.trees.value_readahead import SMALL_BYTES, ValuesAhead
 from versioned_zarr.ipld.cid import Cid, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 

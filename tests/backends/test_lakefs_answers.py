@@ -16,9 +16,9 @@ import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from tests.servers.scripted import server
 from versioned_zarr import process_identity
-from versioned_zarr.backends.lakefs import hidden_branches
-from versioned_zarr.backends.lakefs.client import LakefsClient
-from versioned_zarr.backends.lakefs.credentials import Connection
+from versioned_zarr.backends.lakefs.api.client import LakefsClient
+from versioned_zarr.backends.lakefs.api.credentials import Connection
+from versioned_zarr.backends.lakefs.commits import hidden_branches
 
 PAGE = b"<!doctype html><title>Sign in</title>"
 ACTS: dict[str, Callable[[LakefsClient], object]] = {

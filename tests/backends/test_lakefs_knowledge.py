@@ -12,9 +12,9 @@ pytest.importorskip("lakefs_sdk")
 
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
-from versioned_zarr.backends.home import HOME_VARIABLE
-from versioned_zarr.backends.lakefs import knowledge as module
-from versioned_zarr.backends.lakefs.knowledge import Knowledge
+from versioned_zarr.backends.lakefs.trees import metadata_cache as module
+from versioned_zarr.backends.lakefs.trees.metadata_cache import Knowledge
+from versioned_zarr.backends.local.state_dir import HOME_VARIABLE
 from versioned_zarr.ipld.cid import hash_function
 
 HASH = hash_function("sha2-256")

@@ -15,10 +15,10 @@ from tests.servers.certificates import make_certificate
 from tests.servers.lakefs import LakefsServer
 from tests.servers.programs import free_port
 from tests.servers.scripted import DRIPS, dripping, server
-from versioned_zarr.backends.lakefs.credentials import Connection
-from versioned_zarr.backends.lakefs.failures import AnswerLostError
-from versioned_zarr.backends.lakefs.lines import Answer, Lines
-from versioned_zarr.backends.lakefs.transport import Transport
+from versioned_zarr.backends.http.http1_pool import Answer, Lines
+from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
+from versioned_zarr.backends.lakefs.api.credentials import Connection
+from versioned_zarr.backends.lakefs.api.sdk_transport import Transport
 from versioned_zarr.errors import InvalidInputError, StorageError
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=5)

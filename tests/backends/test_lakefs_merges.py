@@ -13,8 +13,8 @@ import zarr
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
-from versioned_zarr.backends.lakefs.client import LakefsClient
-from versioned_zarr.backends.lakefs.failures import RefusedError
+from versioned_zarr.backends.lakefs.api.api_errors import RefusedError
+from versioned_zarr.backends.lakefs.api.client import LakefsClient
 from versioned_zarr.errors import ConflictError
 from versioned_zarr.repository.repository import BlockRepository
 

@@ -22,7 +22,7 @@ from tests.servers.fickle import KINDS, at, fickle, nothing
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
 from tests.torture import SEED, TIMES
-from versioned_zarr.backends.lakefs.client import LakefsClient
+from versioned_zarr.backends.lakefs.api.client import LakefsClient
 from versioned_zarr.repository.repository import BlockRepository
 
 pytestmark = pytest.mark.compat

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.backends.local.storage import _MAPPED_FILES
+from versioned_zarr.backends.local.local_storage import _MAPPED_FILES
 from versioned_zarr.errors import StorageError, VersionedZarrError
 
 READ: dict[str, Callable[[LocalStorage, str], object]] = {

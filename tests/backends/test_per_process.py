@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 
-from versioned_zarr.backends.per_process import PerProcess, threads
+from versioned_zarr.fork_local import PerProcess, threads
 
 
 def test_it_is_made_when_it_is_asked_for_and_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versioned_zarr.backends.transfer_coding import without_coding
+from versioned_zarr.backends.http.transfer_coding import without_coding
 
 END = b"0\r\n\r\n"
 

@@ -22,12 +22,12 @@ import httpx
 from tests.servers.certificates import make_certificate
 from tests.servers.scripted import DRIPS, dripping
 from tests.servers.scripted import server as scripted
-from versioned_zarr.backends.gateway.gateway import Gateway, GatewayError
+from versioned_zarr.backends.gateway.client import Gateway, GatewayError
+from versioned_zarr.backends.http.http_transport import Wire
 from versioned_zarr.backends.kubo.client import KuboClient, Upload
-from versioned_zarr.backends.wire import Wire
 from versioned_zarr.errors import StorageError
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.storage import FilePart
+from versioned_zarr.storage.protocol import FilePart
 
 CONTENT = bytes(range(256)) * 20_000
 

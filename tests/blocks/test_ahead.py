@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from versioned_zarr.blocks.ahead import WHOLE_BYTES, Ahead
-from versioned_zarr.blocks.background import Background
-from versioned_zarr.blocks.foresight import REQUEST_BYTES
-from versioned_zarr.blocks.nearness import Nearness
-from versioned_zarr.blocks.store import NotNearError
+from versioned_zarr.blocks.protocol import NotNearError
+from versioned_zarr.blocks.remote.daemon_pool import Background
+from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.blocks.remote.readahead import WHOLE_BYTES, Ahead
+from versioned_zarr.blocks.remote.readahead_policy import REQUEST_BYTES
 from versioned_zarr.errors import CorruptBlockError, StorageError
 from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, hash_function

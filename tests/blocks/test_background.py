@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from versioned_zarr.blocks.background import Background
+from versioned_zarr.blocks.remote.daemon_pool import Background
 
 
 def test_more_work_than_threads_is_all_done() -> None:
@@ -63,7 +63,7 @@ def test_threads_end_with_who_had_them() -> None:
 @pytest.mark.parametrize("work", ["time.sleep(600)", "None"])
 def test_the_process_ends_whatever_is_being_done(work: str) -> None:
     code = (
-        "import time\nfrom versioned_zarr.blocks.background import Background\n"
+        "import time\nfrom versioned_zarr.blocks.remote.daemon_pool import Background\n"
         f"b = Background(2)\nb.do(lambda: {work})\ntime.sleep(0.1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versioned_zarr.blocks.buffers import Buffers
+from versioned_zarr.blocks.buffer_pool import Buffers
 
 
 def address(view: memoryview) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.blocks import cache as cache_module
-from versioned_zarr.blocks.cache import BlockCache
+from versioned_zarr.blocks.cache import block_cache as cache_module
+from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.ipld.cid import hash_function
 
 HASH = hash_function("sha2-256")

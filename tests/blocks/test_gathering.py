@@ -6,8 +6,8 @@ import gc
 import os
 import threading
 
-from versioned_zarr.blocks.gathering import BATCH_BLOCKS, BATCH_BYTES, Gathering
-from versioned_zarr.blocks.store import Block
+from versioned_zarr.blocks.cache.write_buffer import BATCH_BLOCKS, BATCH_BYTES, Gathering
+from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.ipld.cid import hash_function
 
 _HASH = hash_function("sha2-256")

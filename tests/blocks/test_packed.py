@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.blocks import catalogue
-from versioned_zarr.blocks.pack import PackDraft, read_entries
-from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.blocks.packs import pack_registry
+from versioned_zarr.blocks.packs.pack import PackDraft, read_entries
+from versioned_zarr.blocks.packs.pack_store import PackedStore
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     FIRST_SECTION,
@@ -69,13 +69,13 @@ def test_blocks_read_as_they_were_written_are_not_looked_up(
     blocks = blocks_of((20_000,) * 100)
     store.put(blocks, blocks[0][0])
     looked_up: list[Cid] = []
-    find = catalogue.Known.find
+    find = pack_registry.Known.find
 
-    def count(known: catalogue.Known, cid: Cid) -> catalogue.Place | None:
+    def count(known: pack_registry.Known, cid: Cid) -> pack_registry.Place | None:
         looked_up.append(cid)
         return find(known, cid)
 
-    monkeypatch.setattr(catalogue.Known, "find", count)
+    monkeypatch.setattr(pack_registry.Known, "find", count)
     assert [store.get(cid) for cid, _ in blocks] == [data for _, data in blocks]
     assert looked_up == [blocks[0][0]]
 
@@ -84,7 +84,7 @@ def test_a_pack_that_went_is_not_read_any_more(store: PackedStore) -> None:
     (first, _), (second, _) = blocks = blocks_of((1000, 1000))
     store.put(blocks, first)
     store.get(first)
-    for stored in store.storage.list(catalogue.PACKS):
+    for stored in store.storage.list(pack_registry.PACKS):
         store.storage.delete(stored.path)
     store.refresh()
     assert store.find(second) is None
@@ -121,7 +121,7 @@ def test_what_stands_before_a_block_is_told_from_the_whole_section(bits: int) ->
 def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackedStore) -> None:
     blocks = blocks_of((40, 1000, 1, 300))
     store.put(blocks, blocks[0][0])
-    (pack,) = store.storage.list(catalogue.PACKS)
+    (pack,) = store.storage.list(pack_registry.PACKS)
     whole = bytes(store.storage.read(pack.path))
     _, start = read_entries(memoryview(whole), HASH, pack.path)
     for at in range(start, len(whole)):
@@ -141,10 +141,10 @@ def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackedStore) -> No
     store.catalogue.merge(everything=True)
     files = {
         stored.path: bytes(store.storage.read(stored.path))
-        for folder in (catalogue.PACKS, catalogue.INDEX)
+        for folder in (pack_registry.PACKS, pack_registry.INDEX)
         for stored in store.storage.list(folder)
     }
-    (index,) = (path for path in files if path.startswith(catalogue.INDEX))
+    (index,) = (path for path in files if path.startswith(pack_registry.INDEX))
     for at in range(len(files[index])):
         for bit in range(8):
             damaged = bytearray(files[index])

@@ -14,7 +14,7 @@ pytest.importorskip("click")
 pytest.importorskip("uvicorn")
 from tests.interfaces.web.served import serving
 from versioned_zarr.cli.app import run
-from versioned_zarr.interfaces.folder import cid_of_folder
+from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 
 VALUES = {"zarr.json": b'{"zarr_format": 3, "node_type": "group"}', "a/b": b"value"}
 

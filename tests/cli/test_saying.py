@@ -210,7 +210,7 @@ def wait(*_, **__):
 
 class Slow:
     def find_spec(self, name, *_):
-        if name == "versioned_zarr.cli.history":
+        if name == "versioned_zarr.cli.history_commands":
             wait()
 
 if where == "import":
@@ -219,7 +219,7 @@ elif where == "command":
     from versioned_zarr.repository.repository import BlockRepository
     BlockRepository.stats = wait
 else:
-    from versioned_zarr.cli import serve
+    from versioned_zarr.cli import serve_command as serve
     served = serve.serve_repository
     def serve_and_say(*words, on_ready, **options):
         served(*words, on_ready=lambda url: pathlib.Path(ready).touch(), **options)

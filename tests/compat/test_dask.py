@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.zarr_store import VersionedStore
+from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")

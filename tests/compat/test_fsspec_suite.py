@@ -12,7 +12,7 @@ from fsspec.tests import abstract
 
 import versioned_zarr as vz
 from tests.compat.places import Place, in_folder, in_memory
-from versioned_zarr.interfaces.filesystem import VersionedFileSystem
+from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 
 
 class BranchFixtures(abstract.AbstractFixtures):

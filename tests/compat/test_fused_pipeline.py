@@ -16,7 +16,7 @@ import versioned_zarr as vz
 from tests.compat.places import Place, in_folder, in_memory
 from tests.servers.daemon import Daemon
 from tests.servers.lakefs import LakefsServer
-from versioned_zarr.interfaces.zarr_store import VersionedStore
+from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 
 pytestmark = pytest.mark.compat
 

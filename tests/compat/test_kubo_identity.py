@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.servers.kubo import Kubo
 from versioned_zarr.ipld import cid, unixfs
-from versioned_zarr.ipld.pasted import read_cid
-from versioned_zarr.tree.build import WorkTree
+from versioned_zarr.ipld.address.ipfs_address import read_cid
 from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.tree_builder import WorkTree
 
 MIB = 1 << 20
 HASHES = ["sha2-256", "blake3"]

@@ -14,7 +14,7 @@ from zarr.core.buffer import Buffer, cpu
 from zarr.testing.store import StoreTests
 
 from tests.compat.places import Place, fresh_session, in_folder, in_memory, on_lakefs
-from versioned_zarr.interfaces.zarr_store import VersionedStore
+from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 
 
 class OnASession(StoreTests[VersionedStore, cpu.Buffer]):

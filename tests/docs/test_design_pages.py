@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from versioned_zarr.blocks.index import merge_runs, run_of_pack
-from versioned_zarr.blocks.pack import pack_of, read_entries
-from versioned_zarr.history import commit as commits
+from versioned_zarr.blocks.packs.index import merge_runs, run_of_pack
+from versioned_zarr.blocks.packs.pack import pack_of, read_entries
+from versioned_zarr.engine.marker import encode_marker
+from versioned_zarr.engine.sessions.journal import Kind, Record, SessionHead, encode_record
+from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history import refs
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.ipld import hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, hash_function, to_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.journal import Kind, Record, SessionHead, encode_record
-from versioned_zarr.repository.marker import encode_marker
 
 DESIGN = Path(__file__).parents[2] / "docs" / "design"
 FENCE = re.compile(r"^```(hex|text) ([a-z-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -8,7 +8,12 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository.moving import commit
-from versioned_zarr.history.commit import MESSAGE_LIMIT_BYTES, TSIZE_LIMIT, cumulative_size, link_to
+from versioned_zarr.history.commit_object import (
+    MESSAGE_LIMIT_BYTES,
+    TSIZE_LIMIT,
+    cumulative_size,
+    link_to,
+)
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import from_text, hash_function, is_raw
 from versioned_zarr.ipld.dag_pb import Link

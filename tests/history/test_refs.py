@@ -12,8 +12,8 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.history import refs as module
-from versioned_zarr.history.commit import format_time, parse_time
-from versioned_zarr.history.names import check_new_ref_name, check_ref_name
+from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.history.ref_names import check_new_ref_name, check_ref_name
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS, LogRefs
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.repository.repository import BlockRepository

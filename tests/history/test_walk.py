@@ -11,7 +11,7 @@ import pytest
 
 from tests.torture import chances
 from versioned_zarr.history import walk
-from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.commit_object import Commit
 
 
 class Made(NamedTuple):

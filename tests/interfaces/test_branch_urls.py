@@ -14,9 +14,9 @@ from zarr.storage import FsspecStore
 
 import versioned_zarr as vz
 from versioned_zarr.errors import InvalidRefError
-from versioned_zarr.history.names import check_ref_name
-from versioned_zarr.interfaces import branch_urls
-from versioned_zarr.interfaces.filesystem import VersionedFileSystem
+from versioned_zarr.history.ref_names import check_ref_name
+from versioned_zarr.interfaces.fsspec import branch_urls
+from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 from versioned_zarr.tree.keys import is_key
 
 pytestmark = pytest.mark.filterwarnings("ignore:fs .* was not created with:UserWarning")

@@ -13,7 +13,7 @@ import zarr
 
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
-from versioned_zarr.interfaces.filesystem import VersionedFileSystem
+from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.repository import BlockRepository
 

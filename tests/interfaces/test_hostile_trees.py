@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import versioned_zarr as vz
-from versioned_zarr.blocks import values
-from versioned_zarr.interfaces import transfer
-from versioned_zarr.interfaces.folder import cid_of_folder
-from versioned_zarr.interfaces.transfer import to_folder
+from versioned_zarr.blocks import file_reader
+from versioned_zarr.interfaces.files import zarr_export
+from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
+from versioned_zarr.interfaces.files.zarr_export import to_folder
 from versioned_zarr.ipld import dag_pb, hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link, varint
@@ -212,7 +212,7 @@ def test_a_value_by_repetition_is_read_in_ranges_and_not_as_a_whole(
 def test_a_document_by_repetition_is_not_read_to_show_a_snapshot(forge: Forge) -> None:
     link, size = huge(forge, forge.leaf(b" " * (1 << 20)), 1 << 20, 12)
     snapshot = forge.snapshot(forge.folder([("zarr.json", link)]))
-    assert size <= values.memory_bytes()
+    assert size <= file_reader.memory_bytes()
     asked: list[int] = []
     read_found = snapshot.read_found
     snapshot.read_found = lambda *args: asked.append(1) or read_found(*args)  # type: ignore[method-assign]
@@ -224,7 +224,7 @@ def test_a_document_by_repetition_is_not_read_to_show_a_snapshot(forge: Forge) -
 def test_cat_writes_a_large_value_in_pieces(
     forge: Forge, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("versioned_zarr.cli.values._READ_AT_ONCE", 7)
+    monkeypatch.setattr("versioned_zarr.cli.value_commands._READ_AT_ONCE", 7)
     snapshot = forge.snapshot(
         forge.folder(
             [("v", huge(forge, forge.leaf(b"0123456789"), 10, 3)[0]), ("e", forge.leaf(b""))]
@@ -302,9 +302,9 @@ def test_what_a_node_claims_is_not_allocated(
 ) -> None:
     """The leaf is 5 bytes long, whatever is told of it."""
     asked: list[int] = []
-    take = values.np.empty
+    take = file_reader.np.empty
     monkeypatch.setattr(
-        values.np, "empty", lambda size, *rest: asked.append(size) or take(size, *rest)
+        file_reader.np, "empty", lambda size, *rest: asked.append(size) or take(size, *rest)
     )
     claimed = 1 << 60
     leaf = forge.leaf(b"12345")
@@ -330,7 +330,7 @@ def test_a_nest_of_nodes_needs_no_stack(forge: Forge) -> None:
         link = forge.file([(link, 5)])
     snapshot = forge.snapshot(forge.folder([("v", link)]))
     assert bytes(snapshot.read("v")) == b"12345"
-    assert len(values.leaves_of(forge.repository.stores.blocks.get, link.cid)) == 3000
+    assert len(file_reader.leaves_of(forge.repository.stores.blocks.get, link.cid)) == 3000
 
 
 # Links in the target
@@ -384,7 +384,7 @@ def test_nothing_is_written_through_a_link_that_comes_later(
     outside.mkdir()
     out = tmp_path / "out"
 
-    def swap(progress: transfer.Progress) -> None:
+    def swap(progress: zarr_export.Progress) -> None:
         if progress.keys == 0:
             (out / link).parent.mkdir(parents=True, exist_ok=True)
             (out / link).symlink_to(outside / "new" if link == "top" else outside)
@@ -442,7 +442,7 @@ def test_a_bomb_is_counted_in_its_own_blocks(forge: Forge) -> None:
     read: list[Cid] = []
     directory = trees.directory
     trees.directory = lambda cid: read.append(cid) or directory(cid)  # type: ignore[method-assign]
-    counted = transfer.totals(trees, snapshot.root)
+    counted = zarr_export.totals(trees, snapshot.root)
     assert (counted.keys, counted.size_bytes, counted.levels) == (2**40, 2**40, 41)
     assert len(read) == len(set(read)) == 41
     assert json.loads(json.dumps(counted))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.filesystem import VersionedFileSystem
+from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 
 VALUES = {"a/x": b"1", "a/y": b"2", "a/z/w": b"3", "b/x": b"4", "top": b"5"}
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import versioned_zarr as vz
+from versioned_zarr.engine.hierarchy.diff import ChunkChange, Diff
 from versioned_zarr.history.log import Log
-from versioned_zarr.interfaces import html, pictures
-from versioned_zarr.interfaces.graph import rows, text_lines
+from versioned_zarr.interfaces.display import html, svg
+from versioned_zarr.interfaces.display.graph import rows, text_lines
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.diff import ChunkChange, Diff
-from versioned_zarr.tree.diff import KeyChange
+from versioned_zarr.tree.diff_tree import KeyChange
 
 EVIL = "<script>alert('x')</script> & \"quotes\" \x00\ud800"
 SAFE = "&lt;script&gt;"
@@ -275,7 +275,7 @@ def test_a_map_of_chunks_is_bounded(grid: tuple[int, ...]) -> None:
     coordinates = zip(*(random.integers(0, size, count) for size in grid if size), strict=True)
     hows = ("added", "changed", "removed")
     chunks = [ChunkChange("k", tuple(map(int, c)), hows[n % 3]) for n, c in enumerate(coordinates)]
-    drawn = pictures.chunk_map(chunks, grid)
+    drawn = svg.chunk_map(chunks, grid)
     assert len(drawn) < 40_000
     width, height = size_of(drawn)
     assert width <= 700
@@ -283,25 +283,25 @@ def test_a_map_of_chunks_is_bounded(grid: tuple[int, ...]) -> None:
 
 
 def test_a_map_shows_one_chunk_among_a_million() -> None:
-    drawn = pictures.chunk_map([ChunkChange("k", (500, 999), "changed")], (1000, 1000))
+    drawn = svg.chunk_map([ChunkChange("k", (500, 999), "changed")], (1000, 1000))
     assert html.AMBER in drawn
     assert "1 of 1,000,000 chunks" in drawn
 
 
 def test_a_map_shows_chunks_that_an_array_lost() -> None:
     gone = [ChunkChange("k", (0, 9), "removed")]
-    assert size_of(pictures.chunk_map(gone, (1, 2))) == (10 * 14 + 1, 14 + 1)
+    assert size_of(svg.chunk_map(gone, (1, 2))) == (10 * 14 + 1, 14 + 1)
 
 
 def test_a_map_leaves_out_dimensions_of_one_chunk() -> None:
     changed = [ChunkChange("k", (0, 2, 0, 1), "added")]
-    assert size_of(pictures.chunk_map(changed, (1, 3, 1, 4))) == (4 * 14 + 1, 3 * 14 + 1)
+    assert size_of(svg.chunk_map(changed, (1, 3, 1, 4))) == (4 * 14 + 1, 3 * 14 + 1)
 
 
 def test_a_map_shows_chunks_of_both_ranks_of_an_array_that_was_replaced() -> None:
     changed = [ChunkChange("k", (0, 2, 0), "removed"), ChunkChange("k", (1,), "added")]
     for grid in ((3,), (1, 3, 4), ()):
-        ET.fromstring(pictures.chunk_map(changed, grid))
+        ET.fromstring(svg.chunk_map(changed, grid))
 
 
 def size_of(drawn: str) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.filesystem import VersionedFileSystem
+from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 
 LARGE = bytes(range(256)) * 40_000
 TEXT = b"a,1\nb,2\r\nno end"

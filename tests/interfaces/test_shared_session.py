@@ -19,7 +19,7 @@ import zarr
 
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
-from versioned_zarr.interfaces.filesystem import VersionedFileSystem
+from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 from versioned_zarr.repository.repository import BlockRepository
 
 pytestmark = pytest.mark.filterwarnings("ignore:fs .* was not created with:UserWarning")

@@ -20,10 +20,10 @@ import zarr
 
 import versioned_zarr as vz
 from tests.interfaces.web.served import serving
-from versioned_zarr.interfaces import sources
-from versioned_zarr.interfaces.folder import cid_of_folder
-from versioned_zarr.interfaces.sources import open_source
-from versioned_zarr.interfaces.transfer import import_zarr
+from versioned_zarr.interfaces.files import sources
+from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
+from versioned_zarr.interfaces.files.sources import open_source
+from versioned_zarr.interfaces.files.zarr_import import import_zarr
 from versioned_zarr.repository.repository import BlockRepository
 
 ODD = ("a b", "é", "p%20q", "x#y", "q?r", "a:b", "s&t")

@@ -14,13 +14,10 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces import sources
-from versioned_zarr.interfaces.transfer import (
-    LargeTransferWarning,
-    Progress,
-    import_zarr,
-    to_folder,
-)
+from versioned_zarr.interfaces.files import sources
+from versioned_zarr.interfaces.files.parallel_copy import Progress
+from versioned_zarr.interfaces.files.zarr_export import to_folder
+from versioned_zarr.interfaces.files.zarr_import import LargeTransferWarning, import_zarr
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -275,6 +272,6 @@ def test_a_damaged_block_does_not_leave_the_repository(plain: Path, tmp_path: Pa
 def test_a_large_import_says_how_large(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("versioned_zarr.interfaces.importing.LARGE_BYTES", 100)
+    monkeypatch.setattr("versioned_zarr.interfaces.files.zarr_import.LARGE_BYTES", 100)
     with pytest.warns(LargeTransferWarning, match="GB"):
         import_zarr(vz.create(tmp_path / "r.vz"), plain)

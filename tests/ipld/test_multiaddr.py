@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versioned_zarr.errors import InvalidUrlError
-from versioned_zarr.ipld.multiaddr import base_url, spelled_out
-from versioned_zarr.ipld.pasted import read_pasted
+from versioned_zarr.ipld.address.ipfs_address import read_pasted
+from versioned_zarr.ipld.address.multiaddr import base_url, spelled_out
 
 PEER = "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
 

@@ -17,8 +17,8 @@ from versioned_zarr.errors import (
     MissingDependencyError,
 )
 from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.address.ipfs_address import read_any_cid, read_cid, read_pasted
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.ipld.pasted import read_any_cid, read_cid, read_pasted
 
 DIGEST = hashlib.sha256(b"x").digest()
 TREE = Cid(b"\x01\x70\x12\x20" + DIGEST)

@@ -25,11 +25,11 @@ from hypothesis.stateful import (
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
+from versioned_zarr.engine.commit import Leaf
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import hash_function, to_text
-from versioned_zarr.repository.committing import Leaf
-from versioned_zarr.tree.build import WorkTree
 from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.tree_builder import WorkTree
 
 Tree = dict[str, bytes]
 

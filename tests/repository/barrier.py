@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage.protocol import Storage
 
 
 @contextmanager

@@ -450,7 +450,7 @@ class Counting:
 
 def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Counting]:
     """The repository with nothing in memory, and what counts its reads."""
-    from versioned_zarr.repository.stores import Stores
+    from versioned_zarr.engine.context import Stores
     from versioned_zarr.tree.lookup import Trees
 
     stores = repository.stores

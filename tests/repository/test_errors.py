@@ -18,14 +18,14 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr import errors
-from versioned_zarr.blocks.pack import PackDraft
-from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.blocks.packs.pack import PackDraft
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.engine.backend import StoragePlace
 from versioned_zarr.history.refs import HEADS, LogRefs, RefEntry, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.cid import from_text as cid_from_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.place import StoragePlace
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot

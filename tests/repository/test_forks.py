@@ -13,10 +13,10 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.blocks.recent import Recent
+from versioned_zarr.blocks.cache.memory_cache import Recent
 from versioned_zarr.errors import ConflictError
-from versioned_zarr.interfaces import shared_session
-from versioned_zarr.interfaces.shared_session import SharedSession
+from versioned_zarr.interfaces.fsspec import shared_session
+from versioned_zarr.interfaces.fsspec.shared_session import SharedSession
 from versioned_zarr.ipld.cid import hash_function
 
 FORK = multiprocessing.get_context("fork")

@@ -11,9 +11,9 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.repository.place import StoragePlace
+from versioned_zarr.engine.backend import StoragePlace
 from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.storage import Bytes, Draft
+from versioned_zarr.storage.protocol import Bytes, Draft
 
 
 class SmallDisk(LocalStorage):

@@ -13,8 +13,8 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr import process_identity
-from versioned_zarr.blocks.packed import PackedStore
-from versioned_zarr.repository.journal import (
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.engine.sessions.journal import (
     SessionHead,
     draft_path,
     folder_of,

@@ -18,7 +18,7 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository.barrier import before_lock, is_free
-from versioned_zarr.blocks.packed import GC_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK
 from versioned_zarr.repository.repository import BlockRepository
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -11,7 +11,7 @@ import zarr
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.storage import MemoryStore
 
-from versioned_zarr.repository.hierarchy import Node
+from versioned_zarr.engine.hierarchy.zarr_nodes import Node
 
 ENCODINGS: list[Any] = [
     {"name": "default"},

@@ -6,8 +6,8 @@ import uuid
 
 import versioned_zarr as vz
 from tests.repository.moving import commit
+from versioned_zarr.engine.maintenance.damage_trace import trace
 from versioned_zarr.ipld.cid import Cid, from_text
-from versioned_zarr.repository.impact import trace
 
 
 class Counting:

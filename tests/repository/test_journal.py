@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from versioned_zarr.engine.sessions.journal import Kind, Record, decode_records, encode_record
 from versioned_zarr.errors import CorruptJournalError
 from versioned_zarr.ipld.cid import hash_function
-from versioned_zarr.repository.journal import Kind, Record, decode_records, encode_record
 
 CID = hash_function("sha2-256").raw(b"value")
 KEYS = st.text("ab/§J", min_size=1, max_size=8)  # what a record begins with is in '§J'

@@ -13,10 +13,10 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.barrier import before_lock, is_free
 from tests.repository.moving import commit, memory
-from versioned_zarr.blocks.packed import GC_LOCK, HOUSE_LOCK
-from versioned_zarr.repository.repacking import TRANSFER_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
+from versioned_zarr.engine.maintenance.repack import TRANSFER_LOCK
 from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.storage import Storage
+from versioned_zarr.storage.protocol import Storage
 
 LARGE = bytes(range(256)) * 5000  # of more than one leaf
 LOCKS = (HOUSE_LOCK, TRANSFER_LOCK, GC_LOCK)

@@ -15,8 +15,8 @@ from zarr.abc.store import Store
 
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked
-from versioned_zarr.repository.documents import FieldClash, field_name, merge_documents
-from versioned_zarr.repository.json_values import MISSING, same
+from versioned_zarr.engine.hierarchy.json_values import MISSING, same
+from versioned_zarr.engine.hierarchy.merge.json_merge import FieldClash, field_name, merge_documents
 from versioned_zarr.repository.repository import BlockRepository
 
 Json = Any

@@ -13,8 +13,8 @@ from zarr.abc.store import Store
 
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked, values
+from versioned_zarr.engine.hierarchy.merge.shapes import has_grown
 from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.repository.shapes import has_grown
 
 Change = Callable[[Store], object]
 LAYOUTS = [{"zarr_format": 2}, {"zarr_format": 3}, {"zarr_format": 3, "shards": (4, 2)}]

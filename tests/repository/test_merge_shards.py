@@ -25,10 +25,8 @@ from zarr.codecs import (
 
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked, values
-from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.shard_merge import merge_shards
-from versioned_zarr.repository.shards import (
+from versioned_zarr.engine.hierarchy.merge.shard_merge import merge_shards
+from versioned_zarr.engine.hierarchy.shards import (
     ShardLayout,
     assemble,
     changed_inner,
@@ -36,6 +34,8 @@ from versioned_zarr.repository.shards import (
     layout_of,
     order_of,
 )
+from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.session import Session
 
 Change = Callable[[Store], object]
 SHAPE = (8, 12)

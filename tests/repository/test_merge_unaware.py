@@ -10,8 +10,8 @@ import zarr
 from zarr.abc.store import Store
 
 from tests.repository.test_merge_nodes import forked
+from versioned_zarr.engine.hierarchy.merge.three_way import Merged, merge_trees
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.repository.merge import Merged, merge_trees
 from versioned_zarr.repository.repository import BlockRepository
 
 NAMES = {

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import versioned_zarr as vz
 from tests.repository.moving import commit
+from versioned_zarr.engine.transfer.missing_objects import Novelty
 from versioned_zarr.ipld.cid import Cid, from_text, is_raw
-from versioned_zarr.repository.novelty import Novelty
 
 
 class Slow:

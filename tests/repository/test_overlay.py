@@ -9,10 +9,10 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
+from versioned_zarr.engine.sessions import change_set as overlay_module
+from versioned_zarr.engine.sessions.change_set import Overlay
+from versioned_zarr.engine.sessions.journal import Kind, Record
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.repository import overlay as overlay_module
-from versioned_zarr.repository.journal import Kind, Record
-from versioned_zarr.repository.overlay import Overlay
 
 
 def test_what_came_after_a_commit_is_laid_over_it() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
-from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackedStore
 
 CASES = 300
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
-from versioned_zarr.repository.journal import Kind, Record, decode_records, encode_record
+from versioned_zarr.engine.sessions.journal import Kind, Record, decode_records, encode_record
 from versioned_zarr.repository.repository import BlockRepository
 
 VALUES = {"l/1": b"x" * 1000, "l/2": b"y", "l/3": b"z" * 300_000, "l/4": b"w" * 1_200_000}

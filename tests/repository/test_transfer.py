@@ -10,10 +10,10 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository.moving import CutOffError, commit, memory, same, watched
-from versioned_zarr.blocks.packed import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.engine.backend import StoragePlace
+from versioned_zarr.engine.transfer import sender
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.repository import sending
-from versioned_zarr.repository.place import StoragePlace
 from versioned_zarr.repository.repository import BlockRepository
 
 
@@ -263,7 +263,7 @@ def test_a_merge_is_walked_beside_both_parents(ours: BlockRepository) -> None:
 def test_an_interrupted_push_leaves_the_other_side_sound(
     ours: BlockRepository, theirs: BlockRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(sender, "BATCH_BYTES", 100_000)
     old = theirs.checkout()
     commit(ours, {f"z/c/{number}": os.urandom(30_000) for number in range(40)})
     sent: list[int] = []

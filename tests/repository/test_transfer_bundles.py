@@ -13,7 +13,7 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.moving import commit, memory
 from tests.servers.kubo import Kubo
-from versioned_zarr.blocks.check import check_pack
+from versioned_zarr.blocks.packs.verify_pack import check_pack
 from versioned_zarr.ipld import car_v1, cid
 from versioned_zarr.ipld.car_v1 import Car
 from versioned_zarr.repository.repository import BlockRepository

@@ -19,7 +19,7 @@ from tests.servers.programs import find_program, free_port, missing
 
 if TYPE_CHECKING:
     from tests.servers.versity import S3Server
-    from versioned_zarr.backends.lakefs.client import LakefsClient
+    from versioned_zarr.backends.lakefs.api.client import LakefsClient
     from versioned_zarr.repository.repository import BlockRepository
 
 VERSION = "1.84.0"
@@ -121,8 +121,8 @@ class LakefsServer:
     def client(self, repository: str) -> LakefsClient:
         """A client of one of its repositories, to do what others would do there."""
         # Not where zarr 2 is tested, which goes without the SDK.
-        from versioned_zarr.backends.lakefs.client import LakefsClient
-        from versioned_zarr.backends.lakefs.credentials import Connection
+        from versioned_zarr.backends.lakefs.api.client import LakefsClient
+        from versioned_zarr.backends.lakefs.api.credentials import Connection
 
         reached = Connection(self.endpoint, self.access_key_id, self.secret_access_key, "the test")
         return LakefsClient(reached, repository)

@@ -23,7 +23,7 @@ from versioned_zarr.tree.dag import (
     blocks_of_path,
     resolve,
 )
-from versioned_zarr.tree.nodes import decode_node, kind_of, pieces, size_of
+from versioned_zarr.tree.dag_nodes import decode_node, kind_of, pieces, size_of
 
 
 class Writer:

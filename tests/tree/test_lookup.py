@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tree.blocks import SHA2, Blocks, build, cids, contents, leaf
-from versioned_zarr.blocks.values import read_value
+from versioned_zarr.blocks.file_reader import read_value
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptBlockError,

@@ -46,7 +46,7 @@ class TestSessionMapping(StoreTests):
 
 def test_the_core_imports_no_zarr_3() -> None:
     assert zarr.__version__ == "2.18.7"
-    assert "versioned_zarr.interfaces.zarr_store" not in sys.modules
+    assert "versioned_zarr.interfaces.zarr.zarr_store" not in sys.modules
 
 
 def fill(mapping: MutableMapping[str, bytes]) -> dict[str, np.ndarray[Any, Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from versioned_zarr.errors import StorageError
-from versioned_zarr.storage import Bytes, Draft, Log, Stored
+from versioned_zarr.storage.protocol import Bytes, Draft, Log, Stored
 
 
 @dataclass

@@ -12,7 +12,15 @@ from typing import Any
 import click
 
 import versioned_zarr as vz
-from versioned_zarr.cli import history, keeping, network, refs, serve, transfer, values
+from versioned_zarr.cli import (
+    history_commands,
+    maintenance_commands,
+    network_commands,
+    ref_commands,
+    serve_command,
+    transfer_commands,
+    value_commands,
+)
 from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_conflicts
 from versioned_zarr.terminal_text import escaped_line
 from versioned_zarr.urls import without_user
@@ -80,7 +88,15 @@ def cli(context: click.Context, repository: str | None) -> None:
     context.obj = Context(repository)
 
 
-for module in (history, refs, values, keeping, transfer, network, serve):
+for module in (
+    history_commands,
+    ref_commands,
+    value_commands,
+    maintenance_commands,
+    transfer_commands,
+    network_commands,
+    serve_command,
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -21,10 +21,10 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.sources import OnListing
-from versioned_zarr.interfaces.transfer import OnProgress, Progress
-from versioned_zarr.ipld.pasted import is_address
-from versioned_zarr.repository.marker import MARKER
+from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.interfaces.files.parallel_copy import OnProgress, Progress
+from versioned_zarr.interfaces.files.sources import OnListing
+from versioned_zarr.ipld.address.ipfs_address import is_address
 from versioned_zarr.terminal_text import escaped, escaped_json, escaped_line
 
 EXIT_INTERRUPTED = 130

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from versioned_zarr import faces
-from versioned_zarr.history.commit import Commit
+from versioned_zarr import _hooks
+from versioned_zarr.history.commit_object import Commit
 
 Names = Mapping[str, Sequence[str]]
 """The branches and tags that stand at commits, by the commits' CIDs."""
@@ -46,11 +46,11 @@ class Log(Iterator[Commit]):
         return f"<Log of {self.title}>" if self.title else "<Log>"
 
     def __str__(self) -> str:
-        text: str = faces.maker("log_text")(self)
+        text: str = _hooks.maker("log_text")(self)
         return text
 
     def _repr_html_(self) -> str:
-        html: str = faces.maker("log_html")(self)
+        html: str = _hooks.maker("log_html")(self)
         return html
 
 

@@ -24,8 +24,8 @@ from versioned_zarr.errors import (
     StorageError,
     VersionedZarrError,
 )
-from versioned_zarr.history.commit import format_time, parse_time
-from versioned_zarr.history.names import (
+from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.history.ref_names import (
     check_ref_name,
     from_file_name,
     is_plain_file_name,
@@ -35,7 +35,7 @@ from versioned_zarr.history.names import (
 )
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.storage import Storage, Stored
+from versioned_zarr.storage.protocol import Storage, Stored
 
 HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
 KINDS = (HEADS, TAGS, REMOTES)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from versioned_zarr.errors import BlockNotFoundError
-from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.commit_object import Commit
 
 Reader = Callable[[str], Commit]
 """Gives the commit of a CID in text."""

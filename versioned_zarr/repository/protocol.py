@@ -11,22 +11,22 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from versioned_zarr.history.commit import Commit
+from versioned_zarr.engine.hierarchy.diff import Diff
+from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
+from versioned_zarr.engine.maintenance.repack import Collected
+from versioned_zarr.engine.maintenance.report import Report
+from versioned_zarr.engine.maintenance.stats import Stats
+from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.engine.ref_mappings import Branches, Tags
+from versioned_zarr.engine.remotes import Remotes
+from versioned_zarr.engine.sessions.protocol import SessionInfo
+from versioned_zarr.engine.transfer.push_fetch import Transfer
+from versioned_zarr.engine.transfer.sender import OnMoving
+from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.log import Log
 from versioned_zarr.history.refs import RefEntry
-from versioned_zarr.repository.diff import Diff
-from versioned_zarr.repository.keeping import SessionInfo
-from versioned_zarr.repository.merge import Resolve
-from versioned_zarr.repository.names import Branches, Tags
-from versioned_zarr.repository.progress import OnProgress
-from versioned_zarr.repository.remotes import Remotes
-from versioned_zarr.repository.repacking import Collected
-from versioned_zarr.repository.report import Report
-from versioned_zarr.repository.sending import OnMoving
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.repository.stats import Stats
-from versioned_zarr.repository.transfer import Transfer
 
 
 class Repository(Protocol):

@@ -10,41 +10,42 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from versioned_zarr import faces
-from versioned_zarr.blocks.values import read_stored
+from versioned_zarr import _hooks
+from versioned_zarr.blocks.file_reader import read_stored
+from versioned_zarr.engine import rewrite
+from versioned_zarr.engine.commit import head_of
+from versioned_zarr.engine.context import Publisher, Stores
+from versioned_zarr.engine.hierarchy.diff import Diff
+from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
+from versioned_zarr.engine.log_queries import log_of
+from versioned_zarr.engine.maintenance import gc, repack
+from versioned_zarr.engine.maintenance.fsck import fsck
+from versioned_zarr.engine.maintenance.repack import Collected
+from versioned_zarr.engine.maintenance.report import Report
+from versioned_zarr.engine.maintenance.stats import Stats, measure
+from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.engine.ref_mappings import Branches, Tags
+from versioned_zarr.engine.revisions import Version, compared, resolve
+from versioned_zarr.engine.sessions.journal import SessionHead
+from versioned_zarr.engine.sessions.local_session_store import JournalKeeper
+from versioned_zarr.engine.sessions.protocol import Keeper, SessionInfo, Writing
 from versioned_zarr.errors import InvalidInputError, VersionedZarrError
-from versioned_zarr.history.commit import Commit, default_author
+from versioned_zarr.history.commit_object import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
-from versioned_zarr.history.names import check_ref_name
+from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
-from versioned_zarr.repository import gc, joining, repacking
-from versioned_zarr.repository.committing import head_of
-from versioned_zarr.repository.diff import Diff
-from versioned_zarr.repository.exchange import Exchange
-from versioned_zarr.repository.fsck import fsck
-from versioned_zarr.repository.journal import SessionHead
-from versioned_zarr.repository.journaled import JournalKeeper
-from versioned_zarr.repository.keeping import Keeper, SessionInfo, Writing
-from versioned_zarr.repository.logs import log_of
-from versioned_zarr.repository.merge import Resolve
-from versioned_zarr.repository.names import Branches, Tags
-from versioned_zarr.repository.progress import OnProgress
-from versioned_zarr.repository.repacking import Collected
-from versioned_zarr.repository.report import Report
-from versioned_zarr.repository.revisions import Version, compared, resolve
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.repository.stats import Stats, measure
-from versioned_zarr.repository.stores import Publisher, Stores
-from versioned_zarr.tree.diff import changes
+from versioned_zarr.repository.transfer_methods import Exchange
+from versioned_zarr.tree.diff_tree import changes
 from versioned_zarr.urls import split_url
 
 _LOG = logging.getLogger("versioned_zarr")
 _REMEMBERED_SESSIONS = 8
 
 
-class BlockRepository(Exchange, faces.Shown):
+class BlockRepository(Exchange, _hooks.Shown):
     """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
 
     Got from `versioned_zarr.open` and `versioned_zarr.create`.
@@ -316,7 +317,7 @@ class BlockRepository(Exchange, faces.Shown):
             ConflictError: both sides changed the same; lists path, kind, base, ours and theirs.
             InvalidInputError: `resolve` is none of these.
         """
-        commit = joining.merge(
+        commit = rewrite.merge(
             self.stores, source, into, message, resolve, author=author, metadata=metadata
         )
         # The merge is made, whatever keeps packs from being joined.
@@ -331,7 +332,7 @@ class BlockRepository(Exchange, faces.Shown):
             ConflictError: later commits changed the same.
             NothingToCommitError: the branch does not have the change (any more).
         """
-        return joining.revert(self.stores, commit, branch, resolve)
+        return rewrite.revert(self.stores, commit, branch, resolve)
 
     def cherry_pick(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit:
         """A new commit on a branch that makes the change of a commit from elsewhere.
@@ -340,7 +341,7 @@ class BlockRepository(Exchange, faces.Shown):
             ConflictError: the branch has changed the same.
             NothingToCommitError: the branch has the change already.
         """
-        return joining.cherry_pick(self.stores, commit, branch, resolve)
+        return rewrite.cherry_pick(self.stores, commit, branch, resolve)
 
     def squash(self, since: str, branch: str = "main", message: str | None = None) -> Commit:
         """Replace the commits of a branch after `since` by one with the same tree.
@@ -351,7 +352,7 @@ class BlockRepository(Exchange, faces.Shown):
             InvalidRefError: `since` is not in the branch's past.
             NothingToCommitError: nothing lies between the two.
         """
-        return joining.squash(self.stores, since, branch, message)
+        return rewrite.squash(self.stores, since, branch, message)
 
     # Keeping
 
@@ -386,12 +387,12 @@ class BlockRepository(Exchange, faces.Shown):
             progress: as for `gc`, of the packs that are joined; not called if none are.
         """
         self._check_kept_here("repack")
-        return repacking.repack(self.stores, progress)
+        return repack.repack(self.stores, progress)
 
     def tidy(self) -> None:
         """Join the packs of small commits where many have come together; called after commits."""
         if not self.stores.upkeep:
-            repacking.tidy(self.stores)
+            repack.tidy(self.stores)
 
     def _check_kept_here(self, what: str) -> None:
         if self.stores.upkeep:

@@ -9,42 +9,42 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from versioned_zarr import faces
-from versioned_zarr.errors import (
-    InvalidInputError,
-    NothingToCommitError,
-    StorageError,
-    VersionedZarrError,
-)
-from versioned_zarr.history.commit import Commit
-from versioned_zarr.history.refs import HEADS, went_to
-from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
-from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.committing import (
+from versioned_zarr import _hooks
+from versioned_zarr.engine.commit import (
     Change,
     Draft,
     NewBlocks,
     commit_change,
     conflict_error,
 )
-from versioned_zarr.repository.diff import Diff
-from versioned_zarr.repository.journal import Kind
-from versioned_zarr.repository.keeping import Known, StagingChangedError, Writing
-from versioned_zarr.repository.merge import Conflict, Resolve, check_resolve
-from versioned_zarr.repository.overlay import Pending
-from versioned_zarr.tree.diff import KeyChange
+from versioned_zarr.engine.hierarchy.diff import Diff
+from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, check_resolve
+from versioned_zarr.engine.sessions.change_set import Pending
+from versioned_zarr.engine.sessions.journal import Kind
+from versioned_zarr.engine.sessions.protocol import Known, StagingChangedError, Writing
+from versioned_zarr.errors import (
+    InvalidInputError,
+    NothingToCommitError,
+    StorageError,
+    VersionedZarrError,
+)
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.history.refs import HEADS, went_to
+from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
 
 if TYPE_CHECKING:
-    from versioned_zarr.interfaces.mapping import SessionMapping
-    from versioned_zarr.interfaces.zarr_store import VersionedStore
+    from versioned_zarr.interfaces.zarr.mapping import SessionMapping
+    from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
     from versioned_zarr.repository.repository import BlockRepository
 
 
 _ATTEMPTS = 8
 
 
-class Session(faces.Shown):
+class Session(_hooks.Shown):
     """A writable, isolated view of a branch. Got from `Repository.session`.
 
     It sees the branch as it was when the session was opened, and its own writes; others see
@@ -123,13 +123,13 @@ class Session(faces.Shown):
     def store(self) -> VersionedStore:
         """The session as a zarr v3 store."""
         if self._store is None:
-            self._store = faces.maker("store")(self)
+            self._store = _hooks.maker("store")(self)
         return self._store
 
     @property
     def mapping(self) -> SessionMapping:
         """The session as a MutableMapping of keys to bytes, for zarr v2 and everything else."""
-        mapping: SessionMapping = faces.maker("session_mapping")(self)
+        mapping: SessionMapping = _hooks.maker("session_mapping")(self)
         return mapping
 
     # Values; what a snapshot has too

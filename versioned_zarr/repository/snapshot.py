@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from versioned_zarr import faces
-from versioned_zarr.blocks.store import BlockStore
-from versioned_zarr.blocks.values import check_room, read_stored
+from versioned_zarr import _hooks
+from versioned_zarr.blocks.file_reader import check_room, read_stored
+from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
-from versioned_zarr.history.commit import Commit
+from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.keys import check_key, check_text
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import xarray
     import zarr
 
-    from versioned_zarr.interfaces.mapping import SnapshotMapping
-    from versioned_zarr.interfaces.zarr_store import VersionedStore
+    from versioned_zarr.interfaces.zarr.mapping import SnapshotMapping
+    from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 
 
 class OriginStores(Protocol):
@@ -65,7 +65,7 @@ class Found(Protocol):
         ...
 
 
-class Snapshot(faces.Shown):
+class Snapshot(_hooks.Shown):
     """The values of one tree, for ever the same. From `Repository.checkout` or `open_snapshot`.
 
     Two snapshots are equal if their trees are, wherever they come from. A snapshot pickles as
@@ -119,13 +119,13 @@ class Snapshot(faces.Shown):
     def store(self) -> VersionedStore:
         """The snapshot as a read-only zarr v3 store."""
         if self._store is None:
-            self._store = faces.maker("store")(self, read_only=True)
+            self._store = _hooks.maker("store")(self, read_only=True)
         return self._store
 
     @property
     def mapping(self) -> SnapshotMapping:
         """The snapshot as a Mapping of keys to bytes, for zarr v2 and everything else."""
-        mapping: SnapshotMapping = faces.maker("snapshot_mapping")(self)
+        mapping: SnapshotMapping = _hooks.maker("snapshot_mapping")(self)
         return mapping
 
     def open(self, path: str = "", **options: Any) -> zarr.Group | zarr.Array[Any]:
@@ -138,7 +138,7 @@ class Snapshot(faces.Shown):
         Raises:
             ReadOnlyError: `mode` is one that writes.
         """
-        node: zarr.Group | zarr.Array[Any] = faces.maker("open")(self, path, **options)
+        node: zarr.Group | zarr.Array[Any] = _hooks.maker("open")(self, path, **options)
         return node
 
     def to_xarray(self, group: str | None = None, **options: Any) -> xarray.Dataset:
@@ -152,12 +152,12 @@ class Snapshot(faces.Shown):
             MissingDependencyError: xarray is not installed.
             ReadOnlyError: `mode` is one that writes.
         """
-        dataset: xarray.Dataset = faces.maker("to_xarray")(self, group, **options)
+        dataset: xarray.Dataset = _hooks.maker("to_xarray")(self, group, **options)
         return dataset
 
     def to_folder(self, path: str, **options: Any) -> None:
         """Write all values as the files of a plain Zarr folder; see `interfaces.transfer`."""
-        faces.maker("to_folder")(self, path, **options)
+        _hooks.maker("to_folder")(self, path, **options)
 
     # Values
 

@@ -1,8 +1,8 @@
 """Which blocks make up a DAG, a path in it or a part of a value, in depth-first order.
 
 What a CAR must hold, whoever asks for it. Reads through a function that gives blocks, stores
-nothing, and takes what others wrote (see `nodes`). An identity CID holds its block itself, so that
-is never among the blocks. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless Gateway
+nothing, and takes what others wrote (see `dag_nodes`). An identity CID holds its block itself, so
+that is never among the blocks. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless Gateway
 specification.
 """
 
@@ -19,7 +19,7 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.unixfs import VALUES, Kind, Node
-from versioned_zarr.tree.nodes import (
+from versioned_zarr.tree.dag_nodes import (
     DIRECTORIES,
     Get,
     corrupt,

@@ -14,7 +14,7 @@ from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import SLOTS, Shard
 from versioned_zarr.ipld.unixfs import Kind, Node
-from versioned_zarr.tree.nodes import slot_digits
+from versioned_zarr.tree.dag_nodes import slot_digits
 
 _DOTS: Final = frozenset([".", "..", *(slot + dots for slot in SLOTS for dots in (".", ".."))])
 _LARGE_BLOCK_BYTES: Final = 8192

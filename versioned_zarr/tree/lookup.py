@@ -12,9 +12,9 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import MAX_DEPTH, Shard
+from versioned_zarr.tree.dag_nodes import read_block
 from versioned_zarr.tree.directory import Directory, OtherShard, ShardedDirectory, read
 from versioned_zarr.tree.keys import MAX_PARTS, in_key_order
-from versioned_zarr.tree.nodes import read_block
 
 __all__ = ["BlockSource", "Directory", "Trees"]
 

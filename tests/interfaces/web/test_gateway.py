@@ -15,7 +15,7 @@ from tests.interfaces.web.served import client_of, request, serving
 from versioned_zarr.ipld import car, dag_pb
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.tree.dag import resolve
-from versioned_zarr.tree.nodes import pieces
+from versioned_zarr.tree.dag_nodes import pieces
 
 MIB = 1 << 20
 FOR_EVER = "public, max-age=29030400, immutable"

@@ -15,7 +15,7 @@ import versioned_zarr as vz
 from tests.interfaces.web.conftest import BIG
 from tests.interfaces.web.served import client_of, request, serving, talk
 from versioned_zarr.errors import MissingDependencyError, RefNotFoundError
-from versioned_zarr.interfaces.web import app, edge
+from versioned_zarr.interfaces.web import app, web_api
 from versioned_zarr.interfaces.web.server import ImpatientProtocol
 from versioned_zarr.ipld import cid as cids
 
@@ -147,7 +147,7 @@ def test_a_client_that_reads_slowly_but_steadily_gets_all(repository) -> None:
 
 
 def test_pages_that_pose_as_this_machine_are_refused(repository) -> None:
-    with serving(repository, hosts=edge.LOOPBACK) as port, client_of(port) as web:
+    with serving(repository, hosts=web_api.LOOPBACK) as port, client_of(port) as web:
         assert web.get("/main/zarr.json").status_code == 200
         for host in ("localhost", f"localhost:{port}", f"[::1]:{port}"):
             assert web.get("/main/zarr.json", headers={"Host": host}).status_code == 200
@@ -247,11 +247,11 @@ def test_a_ref_that_is_not_there_is_an_error_at_once(repository) -> None:
 
 
 def test_a_missing_package_names_the_extra() -> None:
-    error = edge._missing(ImportError("no", name="starlette.routing"), "starlette")
+    error = web_api._missing(ImportError("no", name="starlette.routing"), "starlette")
     assert isinstance(error, MissingDependencyError)
     assert (error.extra, error.package) == ("serve", "starlette")
     other = ImportError("no", name="versioned_zarr.interfaces.web.nope")
-    assert edge._missing(other, "starlette") is other
+    assert web_api._missing(other, "starlette") is other
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

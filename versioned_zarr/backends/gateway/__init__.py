@@ -1,5 +1,5 @@
 """Snapshots by their CID from trustless gateways of IPFS: no repository, no trust, read-only."""
 
-from versioned_zarr.backends.gateway.opening import open_snapshot
+from versioned_zarr.backends.gateway.gateway_snapshot import open_snapshot
 
 __all__ = ["open_snapshot"]

@@ -15,10 +15,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
-from versioned_zarr.backends.authorization import checked, from_environment, names_one
-from versioned_zarr.backends.kubo.upload import Upload as Upload  # noqa: PLC0414 - re-exported
-from versioned_zarr.backends.per_process import PerProcess, threads
-from versioned_zarr.backends.retry_after import retry_after_s
+from versioned_zarr.backends.http.authorization import checked, from_environment, names_one
+from versioned_zarr.backends.http.retry_after import retry_after_s
+from versioned_zarr.backends.kubo.multipart import Upload as Upload  # noqa: PLC0414 - re-exported
 from versioned_zarr.errors import (
     BlockNotFoundError,
     InvalidUrlError,
@@ -26,14 +25,15 @@ from versioned_zarr.errors import (
     StorageError,
     StorageFullError,
 )
+from versioned_zarr.fork_local import PerProcess, threads
 from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES
 from versioned_zarr.ipld.cid import Cid, to_text
 
 try:
     import httpx
 
-    from versioned_zarr.backends.kubo.answer import ANSWER_LIMIT_BYTES, Answer, read_all
-    from versioned_zarr.backends.wire import Wire, timeout, why_not
+    from versioned_zarr.backends.http.http_transport import Wire, timeout, why_not
+    from versioned_zarr.backends.kubo.rpc_response import ANSWER_LIMIT_BYTES, Answer, read_all
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on an IPFS node need the package httpx; pip install 'versioned-zarr[ipfs]'",

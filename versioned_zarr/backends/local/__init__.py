@@ -1,5 +1,5 @@
 """A folder of the local file system as a `Storage`."""
 
-from versioned_zarr.backends.local.storage import LocalStorage
+from versioned_zarr.backends.local.local_storage import LocalStorage
 
 __all__ = ["LocalStorage"]

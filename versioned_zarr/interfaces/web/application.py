@@ -25,10 +25,10 @@ from versioned_zarr.errors import (
     KeyNotFoundError,
     NotFoundError,
 )
-from versioned_zarr.interfaces.web.gateway import answer_ipfs
-from versioned_zarr.interfaces.web.offer import Offer
-from versioned_zarr.interfaces.web.paths import read_path
-from versioned_zarr.interfaces.web.plain import answer_key, answer_refs
+from versioned_zarr.interfaces.web.exposure import Offer
+from versioned_zarr.interfaces.web.gateway_routes import answer_ipfs
+from versioned_zarr.interfaces.web.url_paths import read_path
+from versioned_zarr.interfaces.web.zarr_routes import answer_key, answer_refs
 from versioned_zarr.repository.repository import BlockRepository
 
 _READABLE: Final = [

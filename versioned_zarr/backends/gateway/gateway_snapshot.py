@@ -1,0 +1,229 @@
+"""From what people paste to a snapshot: which gateways are asked, and what stands for a repository.
+
+The gateways' own modules, which need the extra `ipfs`, are imported when a snapshot is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE, LOCAL_GATEWAY, TIMEOUT_S
+from versioned_zarr.backends.local.cache_storage import CacheStorage
+from versioned_zarr.backends.local.state_dir import home
+from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS
+from versioned_zarr.errors import CorruptError, InvalidCidError, InvalidInputError, KeyNotFoundError
+from versioned_zarr.history import commit_object as commits
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.address.ipfs_address import (
+    Pasted,
+    PastedName,
+    read_any_cid,
+    read_name,
+    read_pasted,
+)
+from versioned_zarr.ipld.address.multiaddr import base_url
+from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, hash_of
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.tree.lookup import Trees
+
+if TYPE_CHECKING:
+    from versioned_zarr.backends.gateway.gateway_blocks import GatewayBlocks
+
+_OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayStores] = weakref.WeakValueDictionary()
+_FOLDER = "gateway"
+
+
+def open_snapshot(
+    url: str,
+    *,
+    gateways: Sequence[str] | None = None,
+    cache_bytes: int = LIMIT_BYTES,
+    timeout_s: float = TIMEOUT_S,
+) -> Snapshot:
+    """Open a folder on IPFS by its CID, from trustless gateways; no repository is needed.
+
+    Every block is compared with its CID, so it does not matter whose gateways they are: one that
+    lies, breaks off, is slow, busy or dead costs time, never a wrong byte. The Zarr may be written
+    by any tool that makes UnixFS.
+
+    Costs one request for each directory on the way to what is read, however large it is, and one
+    for each value; a directory of up to 1 MiB in all comes with its values in one. So a Zarr of
+    20,000 chunks with consolidated metadata is open after two requests, and a variable of it of N
+    chunks is read with at most one request a directory, and N more; far fewer where chunks are
+    small and neighbours are read, as they then come together. What is in the cache costs none.
+
+    An IPNS name costs one request to each gateway first. What its own key signed is believed, not
+    what a gateway says; but a gateway may keep the newest record back, so all are asked and the
+    newest wins. The snapshot stays what the name stood for when it was opened, also when pickled.
+
+    Args:
+        url: `ipfs://CID/path`, `/ipfs/CID/path`, a bare CID, or the URL of a gateway's page for
+            it. The CID may also be that of a commit, whose tree is opened then. `ipns://NAME/path`
+            and its like, where NAME is an Ed25519 key, as `publish` gives it.
+        gateways: base URLs, as `https://ipfs.example`, or multiaddrs, as `/ip4/127.0.0.1/tcp/8080`,
+            the one to ask first in front. By default the gateway that `url` names, then those of
+            $VERSIONED_ZARR_GATEWAYS (with commas between); if neither names one,
+            http://127.0.0.1:8080, where a Kubo node has its own.
+        cache_bytes: how much is kept on this machine, for all processes; 0 for nothing.
+        timeout_s: how long a gateway may be silent, in seconds.
+
+    Raises:
+        InvalidUrlError: `url` or a gateway's cannot be read, or it is an IPNS name that cannot
+            be verified: a domain, or a key of another kind.
+        RefNotFoundError: no gateway has a sound record of the IPNS name.
+        InvalidCidError: the CID in it cannot be, or names a value.
+        KeyNotFoundError: nothing lies at the path.
+        BlockNotFoundError: no gateway has it.
+        StorageError: no gateway gives it; says which were asked, and what each did.
+        MissingDependencyError: the extra `ipfs` is not installed.
+    """
+    if not isinstance(url, str):
+        raise InvalidInputError(f"open_snapshot takes a URL or a CID, not {type(url).__name__}")
+    address = read_name(url) or read_pasted(url)
+    asked = _gateways(gateways, address.gateway)
+    pasted = _resolve(address, asked, timeout_s) if isinstance(address, PastedName) else address
+    origin = GatewayOrigin(pasted.url, asked, cids.to_text(pasted.cid), cache_bytes, timeout_s)
+    tree, commit = pasted.cid, None
+    trees, blocks = origin.stores.trees, origin.stores.blocks
+    if pasted.path:
+        link = trees.subtree(tree, pasted.path)
+        if link is None:
+            raise KeyNotFoundError(f"nothing at {pasted.url!r}", key=pasted.path)
+        tree = link.cid
+    elif commits.is_commit(tree, blocks):
+        commit = commits.read(tree, blocks)
+        tree = read_any_cid(commit.tree)
+    try:
+        trees.directory(tree)
+    except InvalidCidError as error:
+        raise InvalidCidError(
+            f"{pasted.url!r} is a value, not a folder; open the folder that it lies in",
+            text=error.text,
+        ) from None
+    return Snapshot(origin, tree, commit)
+
+
+def _resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pasted:
+    # An extra, needed here only.
+    from versioned_zarr.backends.gateway.ipns_resolver import resolve  # noqa: PLC0415
+
+    return resolve(named, gateways, timeout_s)
+
+
+def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise InvalidInputError("gateways takes a list of base URLs, not a text; put it into [ ]")
+    if given is None:
+        named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
+        given = [in_url or "", *named]
+    found_in: object = given
+    for each in [found_in] if not isinstance(found_in, Iterable) else found_in:
+        if not isinstance(each, str):
+            raise InvalidInputError(
+                "gateways takes a list of base URLs, as http://127.0.0.1:8080, and nothing of "
+                f"type {type(each).__name__}"
+            )
+    addresses = filter(None, (each.strip().rstrip("/") for each in given))
+    found = dict.fromkeys(base_url(each) if each[0] == "/" else each for each in addresses)
+    return tuple(found) or (LOCAL_GATEWAY,)
+
+
+@dataclass(frozen=True)
+class GatewayOrigin:
+    """What snapshots from gateways have for a repository; see `snapshot.Origin`. Pickles.
+
+    Attributes:
+        url: what was opened, as `ipfs://CID/path`.
+        gateways: the base URLs.
+        root: the CID in `url`.
+        cache_bytes: see `open_snapshot`.
+        timeout_s: see `open_snapshot`.
+    """
+
+    url: str
+    gateways: tuple[str, ...]
+    root: str
+    cache_bytes: int
+    timeout_s: float
+
+    def __repr__(self) -> str:
+        return f"GatewayOrigin({self.url!r})"  # gateways may carry credentials
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GatewayOrigin, (
+            self.url,
+            self.gateways,
+            self.root,
+            self.cache_bytes,
+            self.timeout_s,
+        )
+
+    def __post_init__(self) -> None:
+        function = _function_of(read_any_cid(self.root))
+        key = (self.gateways, self.cache_bytes, self.timeout_s, function.name, home(), os.getpid())
+        found = _OPEN.get(key)
+        if found is None:
+            found = _OPEN.setdefault(key, self._connect(function))
+        object.__setattr__(self, "_stores", found)
+
+    def _connect(self, function: HashFunction) -> GatewayStores:
+        # An extra, needed here only.
+        from versioned_zarr.backends.gateway.gateway_blocks import GatewayBlocks  # noqa: PLC0415
+        from versioned_zarr.backends.gateway.hedging import Gateways  # noqa: PLC0415
+
+        cache = _cache(function, self.cache_bytes)
+        blocks = GatewayBlocks(Gateways(self.gateways, self.timeout_s), cache)
+        return GatewayStores(blocks, Trees(blocks, function))
+
+    @property
+    def stores(self) -> GatewayStores:
+        """The blocks and trees, shared by all snapshots from the same gateways."""
+        found: GatewayStores = self.__dict__["_stores"]
+        return found
+
+
+class GatewayStores:
+    """Blocks from gateways, and the trees that they make.
+
+    Attributes:
+        blocks: the blocks.
+        trees: reads trees, with a cache.
+    """
+
+    def __init__(self, blocks: GatewayBlocks, trees: Trees) -> None:
+        self.blocks, self.trees = blocks, trees
+
+
+def caches() -> list[BlockCache]:
+    """What all processes of this user have kept of snapshots from gateways, by hash function."""
+    folder = home() / _FOLDER
+    names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    return [_cache(hash_function(name), LIMIT_BYTES) for name in names]
+
+
+def _cache(function: HashFunction, limit_bytes: int) -> BlockCache:
+    """The cache of all processes; begun afresh if it is too damaged to be read."""
+    storage = CacheStorage(home() / _FOLDER / function.name)
+    try:
+        return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
+    except CorruptError:
+        for folder in (PACKS, INDEX):
+            for stored in list(storage.list(folder)):
+                storage.delete(stored.path)
+        return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
+
+
+def _function_of(cid: Cid) -> HashFunction:
+    """The hash function whose blocks are worth a cache on disk."""
+    try:
+        if inline(cid) is None:
+            return hash_of(cid)
+    except InvalidCidError:
+        pass
+    return hash_function("sha2-256")

@@ -1,0 +1,116 @@
+"""IPNS names by gateways: every gateway is asked, and what the name's own key signed is believed.
+
+A gateway cannot invent what a name stands for. It can keep quiet about the newest record and send
+an older one whose signature still holds, so all are asked and the newest record wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from versioned_zarr.backends.gateway.client import Gateway
+from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE
+from versioned_zarr.errors import (
+    CorruptError,
+    MissingDependencyError,
+    RefNotFoundError,
+    StorageError,
+)
+from versioned_zarr.ipld.address.ipfs_address import Pasted, PastedName, read_name, read_pasted
+from versioned_zarr.ipld.ipns import LONGEST_RECORD_BYTES, Record, public_key, read_record
+
+try:
+    import httpx
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+except ImportError as error:
+    raise MissingDependencyError(
+        "IPNS names are verified by the package cryptography; "
+        "pip install 'versioned-zarr[ipfs]', or open the CID",
+        package="cryptography",
+        extra="ipfs",
+    ) from error
+
+_RECORD = "application/vnd.ipfs.ipns-record"
+_LONGEST_CHAIN = 8
+
+
+def resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pasted:
+    """What an IPNS name stands for now, verified; one request to each gateway, at once.
+
+    Raises:
+        RefNotFoundError: no gateway has a record that the name's key signed, and why.
+        InvalidUrlError: the name is no Ed25519 key, or stands for nothing that can be opened.
+        StorageError: names lead to names without an end.
+    """
+    for _ in range(_LONGEST_CHAIN):
+        path = _newest(named, gateways, timeout_s).path
+        full = "/".join(part for part in (path.rstrip("/"), named.path) if part)
+        following = read_name(full)
+        if following is None:
+            return read_pasted(full)._replace(gateway=named.gateway)
+        named = following
+    raise StorageError(f"{named.text!r} leads to names that lead to names", where=named.text)
+
+
+def _newest(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Record:
+    key = public_key(named.name, named.text)
+    reasons: list[str] = []
+    found: list[Record] = []
+
+    def ask(url: str) -> Record | str:
+        asked = Gateway(url, timeout_s)
+        gateway = asked.name  # without credentials
+        try:
+            record = _fetch(asked, named.text, timeout_s)
+            return read_record(record, key, _verify, datetime.now(UTC))
+        except CorruptError as error:
+            return f"{gateway} sent {error}"
+        except StorageError as error:
+            return f"{gateway} {error}"
+        except httpx.HTTPError as error:
+            return f"{gateway} gave no answer: {str(error) or type(error).__name__}"
+
+    with ThreadPoolExecutor(min(16, len(gateways)), thread_name_prefix="ipns") as threads:
+        for said in threads.map(ask, gateways):
+            if isinstance(said, str):
+                reasons.append(said)
+            else:
+                found.append(said)
+    if not found:
+        raise RefNotFoundError(
+            f"no gateway says what the IPNS name {named.text!r} stands for: {'; '.join(reasons)}; "
+            f"pass gateways= or set ${GATEWAYS_VARIABLE} to name others, or publish it again",
+            ref=named.text,
+        )
+    return max(found)
+
+
+def _fetch(gateway: Gateway, name: str, timeout_s: float) -> bytes:
+    with (
+        httpx.Client(timeout=timeout_s, follow_redirects=True) as client,
+        client.stream(
+            "GET",
+            f"{gateway.base_url}/ipns/{name}",
+            params={"format": "ipns-record"},
+            headers={"Accept": _RECORD, "User-Agent": "versioned-zarr", **gateway.headers},
+        ) as answer,
+    ):
+        if answer.status_code != 200:
+            raise StorageError(f"answered {answer.status_code}", where=gateway.name)
+        record = b""
+        for part in answer.iter_bytes():
+            record += part
+            if len(record) > LONGEST_RECORD_BYTES:
+                break  # too long for a record, as who reads it says
+        return record
+
+
+def _verify(key: bytes, signature: bytes, message: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True

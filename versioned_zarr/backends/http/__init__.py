@@ -1,0 +1,1 @@
+"""HTTP transport: connections, codings, deadlines and credentials for every backend on a server."""

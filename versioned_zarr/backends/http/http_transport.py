@@ -1,0 +1,256 @@
+"""httpx's requests over connections of the standard library, for answers that come in many pieces.
+
+A node and a gateway send 4 KiB at a time. httpx's own reader takes 15 µs of the interpreter's time
+for each, as much as the node does; here that takes 1 µs, and whatever has come is taken at once.
+With a body of a known length, the system sends parts of a pack as they lie in its file, without a
+copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import selectors
+import ssl
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Final, NamedTuple, cast
+
+import httpx
+
+from versioned_zarr.backends.http.content_coding import Decode, taken_off
+from versioned_zarr.backends.http.deadline import (
+    Clock,
+    TimedConnection,
+    check_timeout,
+    connect_timeout_s,
+)
+from versioned_zarr.backends.http.transfer_coding import PIECE_BYTES, Receive, without_coding
+from versioned_zarr.blocks.semaphore import Turn, Turns
+
+_LONGEST_LABEL = 63
+_OF_CODED: Final = ("content-encoding", "content-length")
+"""What is no longer true of a body once its coding is taken off."""
+
+
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+
+
+class _SecureConnection(TimedConnection, HTTPSConnection):
+    pass
+
+
+class Wire(httpx.BaseTransport):
+    """A transport for `httpx.Client`. Thread-safe; of one process; knows no proxies.
+
+    An exchange, from the first byte of the request to the last one of the answer, takes no longer
+    than the time that a server may be silent, and what its bytes take at 4 KiB a second. Answers
+    come without the coding of their content. An interrupt at any point loses no connection's turn.
+
+    Args:
+        connections: how many are in use at once, and who needs another one waits; of those that
+            are not, as many stay open for each server.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self.turns = Turns(connections)
+        self._limit = connections
+        self._idle: dict[_Origin, deque[TimedConnection]] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport.handle_request`."""
+        origin = _Origin(request.url.scheme, request.url.raw_host.decode("ascii"), request.url.port)
+        use = _Use(self, origin, self.turns.take())
+        try:
+            use.connection = self._take(origin) or self._connect(origin, request)
+            with _as_httpx(request):
+                answer = _exchange(use.connection, request)
+                coding = taken_off(answer.headers.get_all("content-encoding", []))
+            headers = [
+                _as_sent(field)
+                for field in answer.headers.items()
+                if not (coding and field[0].lower() in _OF_CODED)
+            ]
+            body = _Body(answer, request, use, coding)
+            return httpx.Response(answer.status, headers=headers, stream=body, request=request)
+        except BaseException:
+            use.end(is_kept=False)
+            raise
+
+    def _take(self, origin: _Origin) -> TimedConnection | None:
+        """A connection that was used before and is open still."""
+        idle = self._idle.get(origin)
+        while idle:
+            try:
+                found = idle.pop()
+            except IndexError:  # another took it
+                break
+            if _is_silent(found):
+                return found
+            found.close()
+        return None
+
+    def _connect(self, origin: _Origin, request: httpx.Request) -> TimedConnection:
+        timeout_s = request.extensions.get("timeout", {}).get("connect")
+        if origin.scheme == "https":
+            made: TimedConnection = _SecureConnection(
+                origin.host, origin.port, timeout=timeout_s, context=self._tls
+            )
+        elif origin.scheme == "http":
+            made = TimedConnection(origin.host, origin.port, timeout=timeout_s)
+        else:
+            raise httpx.UnsupportedProtocol(f"{origin.scheme!r} is not HTTP", request=request)
+        try:
+            made.connect()
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error), request=request) from error
+        except (OSError, UnicodeError) as error:  # the latter of what can be no host's name
+            raise httpx.ConnectError(str(error), request=request) from error
+        return made
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Whom to believe: those whom httpx believes, and those whom the system does."""
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+        return context
+
+    def keep(self, origin: _Origin, connection: TimedConnection) -> None:
+        """Keep a connection open for another request, and close the oldest of too many."""
+        idle = self._idle.setdefault(origin, deque())
+        idle.append(connection)
+        if len(idle) > self._limit:
+            with suppress(IndexError):
+                idle.popleft().close()
+
+    def close(self) -> None:
+        """See `httpx.BaseTransport.close`."""
+        while self._idle:
+            for connection in self._idle.popitem()[1]:
+                connection.close()
+
+
+class _Use:
+    """One request's turn, and its connection."""
+
+    def __init__(self, wire: Wire, origin: _Origin, turn: Turn) -> None:
+        self._wire, self._origin, self._turn = wire, origin, turn
+        self.connection: TimedConnection | None = None
+
+    def end(self, *, is_kept: bool) -> None:
+        """Let another request have its turn."""
+        connection, self.connection = self.connection, None
+        try:
+            if connection is not None and is_kept:
+                self._wire.keep(self._origin, connection)
+            elif connection is not None:
+                connection.close()
+        finally:
+            self._turn.end()
+
+
+def why_not(url: str) -> str:
+    """Why no request can be sent to a URL, in which no user is; nothing if one can."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        return str(error)
+    if parsed.scheme not in {"http", "https"}:
+        return "it is not of HTTP"
+    if not parsed.host:
+        return "it names no host"
+    labels = parsed.raw_host.removesuffix(b".").split(b".")
+    if ":" not in parsed.host and not all(0 < len(label) <= _LONGEST_LABEL for label in labels):
+        return f"a part of its host has none or more than {_LONGEST_LABEL} letters"
+    return ""
+
+
+def timeout(timeout_s: float) -> httpx.Timeout:
+    """How long an exchange may take but for its bytes, and a little less to reach the server.
+
+    Raises:
+        InvalidInputError: it is no time to wait.
+    """
+    check_timeout(timeout_s)
+    return httpx.Timeout(timeout_s, connect=connect_timeout_s(timeout_s))
+
+
+def _is_silent(connection: HTTPConnection) -> bool:
+    """Whether a kept connection is open, and nothing came on it that nobody asked for."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.sock, selectors.EVENT_READ)
+        return not selector.select(0)
+
+
+def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPResponse:
+    """Send a request, and read the head of its answer."""
+    connection.clock = Clock(request.extensions.get("timeout", {}).get("read"))
+    body = cast("Iterable[bytes]", request.stream) if "content-length" in request.headers else None
+    target = request.url.raw_path.decode("ascii")
+    with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it hung up
+        connection.request(request.method, target, body, dict(request.headers))
+    return connection.getresponse()
+
+
+def _as_sent(field: tuple[str, str]) -> tuple[bytes, bytes]:
+    """A header's name and value as they came, whatever bytes they hold; RFC 9110, 5.5."""
+    name, value = field
+    return name.encode("latin-1"), value.encode("latin-1")
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of an answer, as it comes, without the coding of its content."""
+
+    def __init__(
+        self, answer: HTTPResponse, request: httpx.Request, use: _Use, coding: Decode | None
+    ) -> None:
+        self._answer, self._request, self._use, self._coding = answer, request, use, coding
+        self._is_read = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _as_httpx(self._request):
+            parts = self._parts()
+            yield from parts if self._coding is None else self._coding(parts)
+        self._is_read = True
+
+    def _parts(self) -> Iterator[bytes]:
+        receive: Receive = self._answer.fp.read1
+        if self._answer.chunked:
+            return without_coding(receive)
+        return _up_to(self._answer.length, receive)
+
+    def close(self) -> None:
+        # What was not read to its end is of no use for another request.
+        is_kept = not self._answer.will_close and (self._is_read or self._answer.length == 0)
+        self._answer.close()
+        self._use.end(is_kept=is_kept)
+
+
+def _up_to(length: int | None, receive: Receive) -> Iterator[bytes]:
+    """So many bytes, or all that come before the end."""
+    left = length
+    while left is None or left:
+        piece = receive(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
+        if piece:
+            yield piece
+        elif left is None:
+            return
+        else:
+            raise HTTPException(f"{left} of {length} bytes are missing")
+        if left is not None:
+            left -= len(piece)
+
+
+@contextmanager
+def _as_httpx(request: httpx.Request) -> Iterator[None]:
+    """Raise what the standard library says of the network as httpx says it."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(str(error), request=request) from error
+    except (HTTPException, OSError) as error:
+        raise httpx.RemoteProtocolError(str(error), request=request) from error

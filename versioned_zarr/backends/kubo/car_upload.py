@@ -1,0 +1,156 @@
+"""Sending blocks to a node as CARs: some that are at hand, or a draft while it is written."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from versioned_zarr.backends.kubo.client import KuboClient, Upload
+from versioned_zarr.backends.kubo.gc_guard import Watch
+from versioned_zarr.blocks.protocol import Block, Followable
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.car import FIRST_SECTION
+from versioned_zarr.ipld.car_v1 import header, section_head
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage.protocol import Bytes, FilePart
+
+ASK_BYTES = 64 << 10
+"""From this length on it is cheaper to ask whether the node has a block than to send it."""
+BATCH_BYTES = 16 << 20
+LANES = 3
+
+_Place = tuple[Cid, int, int]
+
+
+def send(client: KuboClient, blocks: Sequence[Block], root: Cid) -> None:
+    """Store blocks on a node, unpinned; one request."""
+    parts: list[Bytes] = [header([root])]
+    for cid, data in blocks:
+        parts += (section_head(cid, len(data)), data)
+    client.import_car(Upload(sum(map(len, parts)), lambda: parts), len(blocks))
+
+
+class Sender:
+    """Sends a draft in batches, from a thread of its own while it grows, then to its end.
+
+    Args:
+        client: the node.
+        draft: what is sent.
+
+    Attributes:
+        draft: what is sent.
+        sent: up to where it is on the node.
+        watch: counts on all that was sent, or found there.
+    """
+
+    def __init__(self, client: KuboClient, draft: Followable) -> None:
+        self.draft, self.sent = draft, FIRST_SECTION
+        self.watch = Watch(client)
+        self._begun = FIRST_SECTION
+        self._client = client
+        self._sent_unasked: set[Cid] = set()
+        self._has_failed = self._is_finished = False
+        self.watch.hold_draft(draft)
+        self._thread: threading.Thread | None = None
+
+    def grown(self) -> None:
+        """Called by the writer: begin to send, unless that is under way or did not work."""
+        if self._is_finished or self._has_failed:
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._send_ahead, daemon=True)
+            self._thread.start()
+
+    def _send_ahead(self) -> None:
+        try:
+            self._send()
+        except Exception:  # noqa: BLE001 - `finish` sends the rest again, and says what fails
+            self._has_failed = True
+
+    def finish(self) -> None:
+        """Send the rest; whatever fails now is raised."""
+        self._is_finished = True
+        if self._thread is not None:
+            self._thread.join()
+        self._send()
+
+    def _send(self) -> None:
+        """Send what there is; as soon as the node has stored a batch, the next one goes."""
+        self._begun = self.sent
+        under_way: deque[tuple[Future[None], int]] = deque()
+        with ThreadPoolExecutor(LANES, "kubo-send") as lanes:
+            while (batch := self._next_batch()) or under_way:
+                if batch:
+                    sending = lanes.submit(self._send_batch, self._wanted(batch))
+                    self._begun = batch[-1][2]
+                    under_way.append((sending, self._begun))
+                left = [each for each, _ in under_way if not each.done()]
+                if left and (not batch or len(left) == LANES):
+                    wait(left, return_when=FIRST_COMPLETED)
+                while under_way and under_way[0][0].done():
+                    sending, end = under_way.popleft()
+                    sending.result()
+                    self.sent = end
+
+    def _next_batch(self) -> list[_Place]:
+        batch: list[_Place] = []
+        for cid, start, end in self.draft.finished(self._begun):
+            batch.append((cid, start, end))
+            if end - self._begun >= BATCH_BYTES:
+                break
+        return batch
+
+    def _wanted(self, batch: list[_Place]) -> list[_Place]:
+        """The blocks that the node may lack.
+
+        Of a value of many leaves only the root is asked for, and the leaves if that is there: to
+        ask costs a fifth of what sending a leaf does.
+        """
+        self.watch.count_on(cid for cid, _, _ in batch)
+        if self.draft.is_recovered or self._has_failed:
+            return self._without(batch, [cid for cid, _, _ in batch])
+        asked: list[Cid] = []
+        leaves_of: dict[Cid, list[Cid]] = {}
+        for cid, start, end in batch:
+            if not cids.is_raw(cid):
+                leaves_of[cid] = [
+                    link.cid for link in dag_pb.decode(self.draft.read(start, end))[0]
+                ]
+                self._sent_unasked.update(leaves_of[cid])
+                asked.append(cid)
+            elif cid in self._sent_unasked:
+                self._sent_unasked.discard(cid)
+            elif end - start >= ASK_BYTES:
+                asked.append(cid)
+        there = set(asked) - set(self._client.missing(asked))
+        asked += [leaf for root in there for leaf in leaves_of.get(root, ())]
+        return self._without(batch, asked) if there else batch
+
+    def _without(self, batch: list[_Place], asked: list[Cid]) -> list[_Place]:
+        there = set(asked) - set(self._client.missing(asked))
+        return [place for place in batch if place[0] not in there]
+
+    def _send_batch(self, batch: list[_Place]) -> None:
+        """Send blocks as they lie in the draft, sections and all, where they lie side by side."""
+        if not batch:
+            return
+        runs: list[list[int]] = []
+        for cid, start, end in batch:
+            first = start - len(section_head(cid, end - start))
+            if runs and runs[-1][1] == first:
+                runs[-1][1] = end
+            else:
+                runs.append([first, end])
+
+        head = header([batch[0][0]])
+
+        def parts() -> Iterator[Bytes | FilePart]:
+            yield head
+            for first, end in runs:
+                yield self.draft.part(first, end)
+
+        size_bytes = len(head) + sum(end - first for first, end in runs)
+        self._client.import_car(Upload(size_bytes, parts), len(batch))

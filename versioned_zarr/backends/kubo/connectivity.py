@@ -1,0 +1,111 @@
+"""Whether the node has all that a commit reaches, before a ref leads to it.
+
+What this machine's cache holds may have been collected on the node, and what others left there
+may be half of something. So whatever no ref reaches yet, and this piece of work did not send
+itself, is asked for, and sent if it is lacking. Costs nothing where all was sent just now; else
+O(what no ref reaches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, cast
+
+from versioned_zarr.backends.kubo.gc_guard import Watch
+from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks
+from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.engine.transfer.missing_objects import Novelty
+from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
+from versioned_zarr.history import commit_object as commits
+from versioned_zarr.history import walk
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+_ASKED_AT_ONCE: Final = 4096
+
+
+def make_whole(
+    blocks: KuboBlocks, new: Cid, before: Cid | None, tips: Callable[[], Iterable[Cid]]
+) -> None:
+    """Let the node have all that a commit reaches.
+
+    Args:
+        blocks: the node's.
+        new: the commit.
+        before: where the ref stands, which all is there of; None for nowhere.
+        tips: gives the commits that refs name, of each of which all is there; asked where `new`
+            does not simply follow on `before`.
+
+    Raises:
+        CollectedError: some of it is neither on the node nor on this machine.
+    """
+    with blocks.watching() as watch:
+        if blocks.is_partial or new == before or new in watch.whole:
+            return
+        try:
+            _Whole(blocks, watch).make(new, before, tips)
+        except (BlockNotFoundError, CorruptBlockError) as error:
+            url = blocks.client.base_url
+            raise CollectedError(
+                f"not all that commit {to_text(new)} reaches is on the IPFS node at {url}, nor on "
+                f"this machine: block {error.cid} was collected; nothing was moved: push the "
+                "commit from where it is whole",
+                where=url,
+            ) from error
+        watch.whole.add(new)
+
+
+class _Whole:
+    """One look at what a commit reaches."""
+
+    def __init__(self, blocks: KuboBlocks, watch: Watch) -> None:
+        self._blocks, self._watch = blocks, watch
+
+    def get(self, cid: Cid) -> memoryview:
+        """A block that this work sent, or one that is near, or the node's."""
+        held = self._watch.held(cid)
+        return self._blocks.get(cid) if held is None else memoryview(held)
+
+    def _read(self, cid: str) -> Commit:
+        return commits.read(from_text(cid), cast("BlockStore", self))  # reads by `get` alone
+
+    def make(self, new: Cid, before: Cid | None, tips: Callable[[], Iterable[Cid]]) -> None:
+        """See `make_whole`."""
+        parents = self._read(to_text(new)).parents
+        if before is not None and parents == (to_text(before),):
+            known = {before, *self._watch.whole}
+        else:
+            known = self._known(new, tips)
+        reached = (cid for cid in self._reached(new, known) if not self._watch.counts_on(cid))
+        while some := list(islice(reached, _ASKED_AT_ONCE)):
+            self._blocks.send_missing(some, self._watch)
+
+    def _known(self, new: Cid, tips: Callable[[], Iterable[Cid]]) -> set[Cid]:
+        """Commits of which all is on the node, as many as it takes."""
+        if self._watch.tips is not None:
+            return self._watch.tips | self._watch.whole
+        known: set[Cid] = set()
+        for tip in tips():
+            known.add(tip)
+            # As a rule it is where some branch stands, or in the past of the first.
+            if tip == new or (len(known) == 1 and not self._beyond(new, known)):
+                return known
+        self._watch.tips = known
+        return known | self._watch.whole
+
+    def _beyond(self, new: Cid, known: set[Cid]) -> list[str]:
+        return walk.beyond([to_text(new)], map(to_text, known), self._read)
+
+    def _reached(self, new: Cid, known: set[Cid]) -> Iterator[Cid]:
+        """The blocks that a commit reaches and known ones do not; the oldest commits first."""
+        novelty = Novelty(self.get, set(known))
+        for cid in reversed(self._beyond(new, known)):
+            commit = self._read(cid)
+            parents = [self._read(parent) for parent in commit.parents]
+            novelty.complete.update(from_text(parent.cid) for parent in parents)
+            older = [from_text(parent.tree) for parent in parents]
+            for root, beside in ((from_text(commit.tree), older), (from_text(cid), [])):
+                for found in novelty.blocks(root, beside):
+                    yield found.cid
+                novelty.complete.add(root)

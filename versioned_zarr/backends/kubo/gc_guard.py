@@ -1,0 +1,124 @@
+"""What a piece of work counts on that a node's garbage collection could still take.
+
+Nothing that is sent is pinned. A block that nothing refers to, the canary, is put on the node
+before anything is counted on: while it is there, no collection took anything since.
+docs/design/kubo.md tells why that is enough.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.blocks.protocol import Block, Followable
+from versioned_zarr.ipld.car import FIRST_SECTION
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.storage.protocol import Bytes
+
+_CANARY_BYTES = 32
+_HELD_BYTES = 64 << 20
+
+
+class Watch(ExitStack):
+    """The blocks that one commit, session or transfer counts on, until a ref reaches them.
+
+    Thread-safe, without a lock that an interrupt could leave held. As a context, it holds what is
+    needed to send them again.
+
+    Args:
+        client: the node.
+
+    Attributes:
+        whole: commits of which the node was found to have all.
+        tips: the commits that refs named when they were first asked for; None before that.
+    """
+
+    def __init__(self, client: KuboClient) -> None:
+        super().__init__()
+        self._client = client
+        self.whole: set[Cid] = set()
+        self.tips: set[Cid] | None = None
+        self._canaries: list[str] = []
+        self._is_unsure = False
+        self._counted_on: set[Cid] = set()
+        self._held: dict[Cid, Bytes] = {}
+        self._held_bytes = 0
+        self._drafts: list[Followable] = []
+        self._places: dict[Cid, tuple[Followable, int, int]] = {}
+
+    def begin(self) -> None:
+        """Put the canary on the node: what is taken from now on is told."""
+        if not self._canaries:
+            self._canaries.append(self._new_canary())
+
+    def _new_canary(self) -> str:
+        canary = self._client.put_block(secrets.token_bytes(_CANARY_BYTES))
+        # A collection that had begun may spare it, and take what is asked for next.
+        self._client.wait_for_gc()
+        return canary
+
+    def count_on(self, wanted: Iterable[Cid]) -> None:
+        """Remember blocks that are on the node, or will be."""
+        self.begin()
+        self._counted_on.update(list(wanted))
+
+    def remember(self, there: Iterable[Cid]) -> None:
+        """Count on blocks that were asked for without a canary, and so are asked for once more.
+
+        Most who ask so go on to nothing that needs one.
+        """
+        self._counted_on.update(list(there))
+        self._is_unsure = bool(self._counted_on)
+
+    def hold(self, blocks: Sequence[Block]) -> None:
+        """Keep some of the blocks that are sent in memory, in case that they are taken."""
+        for cid, data in blocks:
+            if self._held_bytes + len(data) > _HELD_BYTES:
+                return
+            self._held[cid] = data
+            self._held_bytes += len(data)
+
+    def hold_draft(self, draft: Followable) -> None:
+        """Take what is in a draft for at hand: its session keeps it until it is committed."""
+        self._drafts.append(draft)
+
+    def held(self, cid: Cid) -> Bytes | None:
+        """The bytes of a block that was kept in memory, or lies in a draft."""
+        found = self._held.get(cid)
+        if found is not None:
+            return found
+        while self._drafts:
+            draft = self._drafts[-1]
+            places = {
+                each: (draft, start, end) for each, start, end in draft.finished(FIRST_SECTION)
+            }
+            self._places.update(places)
+            self._drafts.remove(draft)
+        place = self._places.get(cid)
+        return None if place is None else place[0].read(*place[1:])
+
+    def counts_on(self, cid: Cid) -> bool:
+        """Whether a block was sent or found there since the canary was put there."""
+        return cid in self._counted_on
+
+    def join(self, other: Watch) -> None:
+        """Count on all that another watch does, since when it does."""
+        self._canaries += list(other._canaries)
+        self._counted_on.update(list(other._counted_on))
+        self._drafts += list(other._drafts)
+
+    def is_undisturbed(self) -> bool:
+        """Whether no collection took anything since; one may be under way."""
+        return not self._is_unsure and all(
+            self._client.has_block(from_text(canary)) for canary in self._canaries
+        )
+
+    def taken(self) -> list[Cid]:
+        """What a collection took of the blocks that are counted on; watches anew from now on."""
+        canary = self._new_canary()
+        absent = self._client.missing(list(self._counted_on))
+        # Not before: where this is stopped, what it was about to find is looked for again.
+        self._canaries, self._is_unsure = [canary], False
+        return absent

@@ -1,0 +1,242 @@
+"""From `ipfs+http://HOST:PORT/NAME` to a repository: its MFS directory and this machine's share.
+
+What only this machine knows of it, sessions that are not committed and the cache, lies in a folder
+under $VERSIONED_ZARR_HOME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote
+
+from versioned_zarr.backends.http.authorization import basic, bearer, checked
+from versioned_zarr.backends.kubo.car_upload import send
+from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError
+from versioned_zarr.backends.kubo.ipns_publisher import IpnsNames
+from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks
+from versioned_zarr.backends.kubo.mfs_files import MfsDocuments
+from versioned_zarr.backends.kubo.mfs_refs import MfsRefs
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.local.cache_storage import CacheStorage
+from versioned_zarr.backends.local.state_dir import home
+from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.blocks.remote.lazy_origin import Completion
+from versioned_zarr.engine.backend import Verify
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.marker import MARKER, encode_marker, identity_in
+from versioned_zarr.engine.transfer.partial_clone import origin_of
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidUrlError,
+    StorageError,
+)
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.storage.protocol import Storage
+from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.urls import User, split_url
+
+MFS_ROOT = "/versioned-zarr"
+LONGEST_NAME_BYTES = 255
+_IDENTITY = "identity"
+
+
+class KuboPlace:
+    """A place on a Kubo node; see `versioned_zarr.engine.backend.Place`.
+
+    Args:
+        url: `ipfs+http://HOST:PORT/NAME`, or with https; no user is in it.
+        headers: see `versioned_zarr.location.Options`, as all that follow.
+        token: see there.
+        client: see there.
+        timeout_s: see there.
+        cache_bytes: see there.
+
+    Raises:
+        InvalidUrlError: the URL is not of that form.
+    """
+
+    has_history = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        client: Any = None,
+        timeout_s: float = 60,
+        cache_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        parts = split_url(url)
+        address = parts.netloc
+        shown = f"{parts.scheme}://{address}{parts.path}".rstrip("/")
+        name = _name(parts, shown)
+        sent = {} if token is None else bearer(token, "token=")
+        sent.update(checked(headers or {}, "headers="))
+        base_url = f"{parts.scheme.removeprefix('ipfs+')}://{address}"
+        if client is not None:
+            sent = {**checked(_headers_of(client), "client="), **sent}
+        self.url = shown
+        self.client = KuboClient(base_url, headers=sent, timeout_s=timeout_s)
+        self._root = f"{MFS_ROOT}/{name}"
+        self._documents = MfsDocuments(self.client, self._root, shown)
+        self._cache_bytes = cache_bytes
+        self._homes = home() / "ipfs"
+        # What is known before the repository is, by the only name that it has then.
+        self.storage: Storage = LocalStorage(
+            self._homes / "urls" / _file_name(address) / _file_name(name), url=shown
+        )
+
+    def check_free(self) -> None:
+        """See `Place.check_free`; a request, and one for each folder above it."""
+        *above, _ = self._root.removeprefix(f"{MFS_ROOT}/").split("/")
+        for end in range(1, len(above) + 1):
+            around = "/".join(above[:end])
+            with suppress(NoSuchPathError):
+                self.client.stat(f"{MFS_ROOT}/{around}/{MARKER}")
+                raise AlreadyExistsError(
+                    f"{self.url!r} would lie within the repository {around!r} on the same node; "
+                    "choose a name that does not begin so",
+                    name=self.url,
+                )
+        try:
+            names = {entry.name for entry in self.client.list(self._root)}
+        except NoSuchPathError:
+            return
+        if MARKER not in names:
+            raise AlreadyExistsError(
+                f"{self.url!r} is no repository, but holds other things: "
+                f"{', '.join(sorted(names)[:5])}; choose another name",
+                name=self.url,
+            )
+        raise AlreadyExistsError(
+            f"{self.url!r} exists already; open it with vz.open, or choose another name "
+            f"('ipfs files rm -r {self._root}' would remove it)",
+            name=self.url,
+        )
+
+    def read_marker(self) -> bytes:
+        """See `Place.read_marker`."""
+        return bytes(self._documents.read(MARKER))
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Place.write_marker`; a repository that was made before keeps the marker it has."""
+        hash_name = json.loads(marker[: marker.rindex(b"}") + 1])["hash"]
+        try:
+            self.read_marker()
+        except FileNotFoundError:
+            self._documents.put(MARKER, [encode_marker(hash_name, self._identity())])
+        self.storage.delete(_IDENTITY)
+
+    def _identity(self) -> str:
+        """What tells this repository from others that are made at the same place.
+
+        One that is not made yet is to have the same one, whoever begins and goes on on this
+        machine.
+        """
+        try:
+            return identity_in(self.read_marker()) or ""
+        except FileNotFoundError:
+            pass
+        try:
+            return bytes(self.storage.read(_IDENTITY)).decode()
+        except FileNotFoundError:
+            made = secrets.token_hex(16)
+            self.storage.put(_IDENTITY, [made.encode()])
+            return made
+
+    def _folder(self) -> Path:
+        """Where this machine keeps its share: by what the repository is, whatever its address.
+
+        The node's own name is part of that, since a copy of its data is another node's.
+        """
+        name = self._root.removeprefix(f"{MFS_ROOT}/")
+        facts = f"{self.client.peer_id()}\n{name}\n{self._identity()}"
+        digest = hashlib.sha256(facts.encode()).hexdigest()[:32]
+        return self._homes / f"{quote(name, safe='')[:64]}-{digest}"
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """See `Place.stores`."""
+        storage = CacheStorage(self._folder() / hash_function.name, url=self.url)
+        cache = BlockCache(
+            storage,
+            hash_function,
+            limit_bytes=self._cache_bytes,
+            verify=verify == "always",
+        )
+        documents = self._documents
+        completion = Completion(lambda: origin_of(documents), partial(_send_fetched, self.client))
+        blocks = KuboBlocks(self.client, cache, completion)
+        refs = MfsRefs(self.client, self._root, blocks, storage)
+        trees, names = Trees(blocks, hash_function), IpnsNames(self.client)
+        return Stores(storage, blocks, refs, trees, self.read_marker, documents, names)
+
+
+def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:
+    """Let a node have what a partial copy on it lacked; what it does not take, it lacks on."""
+    with suppress(StorageError):
+        send(client, blocks, blocks[-1][0])
+
+
+def _name(parts: SplitResult, shown: str) -> str:
+    """The name of the repository in its URL.
+
+    Raises:
+        InvalidUrlError: there is none, or one that MFS cannot take.
+    """
+    if parts.query or parts.fragment:
+        what = "?query" if parts.query else "#fragment"
+        raise InvalidUrlError(
+            f"no {what} can follow the name of a repository, as it does behind {shown!r}; "
+            "a '?' or '#' in the name is written %3F or %23",
+            url=shown,
+        )
+    name = unquote(parts.path).strip("/")
+    if not parts.hostname or any(part in ("", ".", "..") for part in name.split("/")):
+        raise InvalidUrlError(
+            f"{shown!r} must read ipfs+http://HOST:PORT/NAME, with the address of the node's "
+            "RPC and a name for the repository, as ipfs+http://127.0.0.1:5001/climate",
+            url=shown,
+        )
+    for part in name.split("/"):
+        try:
+            size_bytes = len(part.encode())
+        except UnicodeEncodeError:
+            raise InvalidUrlError(f"{part!r} in {shown!r} is no text", url=shown) from None
+        if size_bytes > LONGEST_NAME_BYTES:
+            raise InvalidUrlError(
+                f"{part!r} in {shown!r} is {size_bytes} bytes long; a part of a repository's name "
+                f"has at most {LONGEST_NAME_BYTES}",
+                url=shown,
+            )
+    return name
+
+
+def _file_name(text: str) -> str:
+    """What a folder is called that belongs to a host or a name, however long that is."""
+    quoted = quote(text, safe="")
+    if len(quoted) <= LONGEST_NAME_BYTES:
+        return quoted
+    return f"{quoted[:128]}-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _headers_of(client: Any) -> dict[str, str]:
+    """The headers and credentials that an `ipfshttpclient.Client` sends."""
+    sends = getattr(getattr(client, "_client", None), "_session_props", None)
+    if not isinstance(sends, dict):
+        raise InvalidInputError(
+            f"client= takes an ipfshttpclient.Client of version 0.7 or 0.8, not a "
+            f"{type(client).__name__}; for others pass headers= or token="
+        )
+    auth = sends.get("auth")
+    found = basic(User(*auth)) if isinstance(auth, tuple) else {}
+    return {**found, **(sends.get("headers") or {})}

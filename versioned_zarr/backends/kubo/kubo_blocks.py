@@ -1,0 +1,386 @@
+"""Blocks in a node's blockstore, through a local cache: sent as CARs, compared when they come.
+
+What is sent is not pinned, so a garbage collection of the node could take it before a ref names
+it. `secure`, called before a ref does, and `settle`, called after, find out whether one ran, and
+send again what it took; docs/design/kubo.md tells why that is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+
+from versioned_zarr.backends.kubo.block_fetcher import Fetcher
+from versioned_zarr.backends.kubo.car_upload import Sender, send
+from versioned_zarr.backends.kubo.client import KuboClient
+from versioned_zarr.backends.kubo.gc_guard import Watch
+from versioned_zarr.blocks.cache.block_cache import BlockCache
+from versioned_zarr.blocks.cache.memory_cache import Recent
+from versioned_zarr.blocks.file_reader import join
+from versioned_zarr.blocks.protocol import Block, Followable
+from versioned_zarr.blocks.remote.lazy_origin import Completion
+from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.blocks.remote.readahead import Ahead
+from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
+from versioned_zarr.storage.protocol import Bytes
+
+MEMORY_BYTES = 64 << 20
+_ATTEMPTS = 5
+_SENT_AT_ONCE = 64
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.6
+_IN_VAIN_FOR_S = 60.0
+
+
+class KuboBlocks:
+    """A `BlockStore` on one node. Thread-safe; many processes and machines may share the node.
+
+    Args:
+        client: the node.
+        cache: what is near; holds what was written here and what was read lately.
+        completion: gives what a partial copy lacks; None for a copy that never does.
+    """
+
+    is_remote = True
+
+    def __init__(
+        self, client: KuboClient, cache: BlockCache, completion: Completion | None = None
+    ) -> None:
+        self.client, self.cache, self._completion = client, cache, completion
+        self.hash: HashFunction = cache.hash
+        self._fetcher = Fetcher(client, self._keep, cache.__contains__)
+        self._recent = Recent(MEMORY_BYTES)
+        self._nearness = Nearness()
+        self._ahead = Ahead(
+            find=self._find,
+            fetch=self._fetch,
+            fetch_all=self._fetch_all,
+            can_fetch_all=lambda: True,
+            sizes_below=self._sizes_below,
+            nearness=self._nearness,
+        )
+        self._at_work = threading.local()
+        self._expected: dict[Cid, tuple[int, Future[None]]] = {}
+        self._in_vain_until_s = 0.0
+
+    # Reading
+
+    def near(self) -> contextlib.AbstractContextManager[None]:
+        """See `BlockStore.near`."""
+        return self._nearness.asked()
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`: from the cache, or with one request."""
+        return self._ahead.get(cid)
+
+    def get_verified(self, cid: Cid) -> memoryview:
+        """See `HasCache.get_verified`."""
+        found = self.get(cid)
+        if not cids.matches(cid, found):
+            found = memoryview(self.client.get_block(cid))
+            cids.check(cid, found, self.client.base_url)
+        return found
+
+    def _find(self, cid: Cid) -> memoryview | None:
+        found = self.cache.get(cid)
+        if found is None and not self.cache.limit_bytes:
+            found = self._recent.get(cid)
+        return found
+
+    def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
+        """Ask for one block; see `ahead.Fetch`."""
+        del size_bytes
+        try:
+            came[cid] = self._fetcher.fetch(cid)
+        except BlockNotFoundError as error:
+            found = self._complete(cid)
+            came[cid] = self._fetch_later(cid, error) if found is None else found
+
+    def _fetch_later(self, cid: Cid, error: BlockNotFoundError) -> memoryview:
+        """A block that the node lacks now.
+
+        A collection may have taken it from a writer that has moved a ref to it, and sends it again.
+
+        Raises:
+            BlockNotFoundError: it did not come.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while time.monotonic() >= self._in_vain_until_s:
+            self.client.wait_for_gc()
+            time.sleep(pause_s)
+            with contextlib.suppress(BlockNotFoundError):
+                return self._fetcher.fetch(cid)
+            pause_s *= 2
+            if pause_s > _LONGEST_PAUSE_S:  # it is lost, and others with it, as a rule
+                self._in_vain_until_s = time.monotonic() + _IN_VAIN_FOR_S
+        raise error
+
+    def _complete(self, cid: Cid) -> memoryview | None:
+        """A block that a partial copy lacks, from its origin; None for any other."""
+        origin = None if self._completion is None else self._completion.origin()
+        if self._completion is None or origin is None:
+            return None
+        found = self._completion.fetch(cid, origin)
+        self._keep(cid, found)
+        return found
+
+    def _send_fetched(self) -> None:
+        """Send what was fetched from an origin, as it may be counted on."""
+        if self._completion is not None:
+            self._completion.flush()
+
+    def _fetch_all(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
+        """Ask for a node and its leaves; see `ahead.Fetch`. Nodes below it come in their turn.
+
+        Costs two requests, and the node half of what a CAR would.
+        """
+        del size_bytes
+        node = self._find(cid)
+        if node is None:
+            self._fetch(cid, None, came)
+        else:
+            came[cid] = node
+        leaves = [link for link in dag_pb.decode(came[cid])[0] if cids.is_raw(link.cid)]
+        came.update(self._fetcher.fetch_leaves(leaves))
+
+    def _keep(self, cid: Cid, data: memoryview) -> None:
+        self.cache.add(cid, data)
+        if not self.cache.limit_bytes:
+            self._recent.add(cid, data)
+
+    def _sizes_below(self, cid: Cid, node: memoryview) -> list[tuple[Cid, int]]:
+        with contextlib.suppress(CorruptBlockError):  # said when it is read
+            links = sorted(dag_pb.decode(node)[0], key=lambda link: (len(link.name), link.name))
+            self._fetcher.saw(cid, links)
+            return [(link.cid, link.tsize) for link in links]
+        return []
+
+    def get_joined(self, cids_: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
+        """See `BlockStore.get_joined`; what is not in the cache is fetched in parallel."""
+        joined = self.cache.get_joined(cids_, sizes_bytes)
+        if joined is None:
+            joined = join(cids_, sizes_bytes, self.get_many(cids_))
+        return joined
+
+    def get_many(self, wanted: Sequence[Cid]) -> list[memoryview]:
+        """Several blocks, fetched in parallel where they are not in the cache."""
+        found = {cid: self._find(cid) for cid in wanted}
+        absent = [cid for cid, data in found.items() if data is None]
+        if absent:
+            self._nearness.check()
+        found.update(zip(absent, self.client.in_parallel(self.get, absent), strict=True))
+        return [data for cid in wanted if (data := found[cid]) is not None]
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`: in the cache, and so on the node when it came there."""
+        return cid in self.cache
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """Those of the blocks that the node does not have; asked for in parallel."""
+        self._send_fetched()
+        watch = self._watch
+        if watch is None:
+            return self.client.missing(wanted)
+        watch.begin()
+        absent = self.client.missing(wanted)
+        watch.count_on(set(wanted).difference(absent))
+        return absent
+
+    def problems(
+        self, wanted: Sequence[Cid], *, read_all: bool
+    ) -> dict[Cid, BlockNotFoundError | CorruptBlockError]:
+        """See `ServedBlocks.problems`."""
+        self._send_fetched()
+        look = self._problem_read if read_all else self._problem_asked
+        found = self.client.in_parallel(look, wanted)
+        return {cid: it for cid, it in zip(wanted, found, strict=True) if it is not None}
+
+    def _problem_read(self, cid: Cid) -> BlockNotFoundError | CorruptBlockError | None:
+        try:
+            cids.check(cid, self.client.get_block(cid), self.client.base_url)
+        except (BlockNotFoundError, CorruptBlockError) as error:
+            return error
+        return None
+
+    def _problem_asked(self, cid: Cid) -> BlockNotFoundError | None:
+        if self.client.has_block(cid):
+            return None
+        text = to_text(cid)
+        return BlockNotFoundError(f"block {text} is not on {self.client.base_url}", cid=text)
+
+    # Writing
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """See `BlockStore.expect`: sends them beside what else is being sent."""
+        if blocks:
+            watch = self._watch or Watch(self.client)
+            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
+            process = os.getpid()
+            for cid, it in list(self._expected.items()):
+                if it[1].done():  # it did not come after all, and is forgotten
+                    self._expected.pop(cid, None)
+            self._expected.update((cid, (process, sending)) for cid, _ in blocks)
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """See `BlockStore.put`: one request, for what was not sent when it was expected."""
+        rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
+        if rest:
+            with self.watching() as watch:
+                self._send(rest, root, watch)
+        self.cache.put(blocks, root)
+
+    def _was_sent(self, cid: Cid) -> bool:
+        """Whether a block is on the node because it was expected; waits while it is sent."""
+        process, sending = self._expected.pop(cid, (0, None))
+        # A thread of the parent does not live on in a forked child.
+        return sending is not None and process == os.getpid() and sending.exception() is None
+
+    def _send(self, blocks: Sequence[Block], root: Cid, watch: Watch) -> None:
+        watch.hold(blocks)
+        watch.count_on(cid for cid, _ in blocks)
+        send(self.client, blocks, root)
+
+    def follow(self, draft: Followable) -> None:
+        """See `BlockStore.follow`: sends what is written while the writer goes on."""
+        draft.follower = Sender(self.client, draft)
+
+    def publish(self, draft: Followable, root: Cid) -> None:
+        """See `BlockStore.publish`: sends what the writer was ahead of.
+
+        The draft stays with its session, which alone can remove it; see `let_go`.
+        """
+        del root
+        follower = draft.follower
+        sender = follower if isinstance(follower, Sender) else Sender(self.client, draft)
+        draft.follower = sender
+        sender.finish()
+        with self.watching() as watch:
+            watch.join(sender.watch)
+            watch.enter_context(self.cache.holding())
+
+    def let_go(self, draft: Followable, root: Cid) -> None:
+        """See `ServedBlocks.let_go`: it fills the cache."""
+        follower = draft.follower
+        self.cache.publish(draft, root, follower.sent if isinstance(follower, Sender) else 0)
+
+    @contextlib.contextmanager
+    def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
+        """See `BlockStore.keep`: asks the node; `secure` and `settle` make it good."""
+        wanted = list(cids_)
+        if wanted:
+            self._nearness.check()
+        if self._watch is not None:
+            yield all(self._find(cid) is not None for cid in self.missing(wanted))
+            return
+        absent = self.missing(wanted) if wanted else []
+        with self.watching() as watch:
+            watch.remember(set(wanted).difference(absent))
+            # What this machine has is sent before a ref leads to it.
+            yield all(self._find(cid) is not None for cid in absent)
+
+    def refresh(self) -> bool:
+        """See `BlockStore.refresh`: what the node has can always have grown."""
+        return True
+
+    # Garbage collections of the node
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """The watch of the work that this thread is at; a new one if it begins."""
+        watch = self._watch
+        if watch is not None:
+            yield watch
+            return
+        with Watch(self.client) as watch:
+            # One that an interrupt leaves behind goes with the work that it was for.
+            self._at_work.watch = weakref.ref(watch)
+            try:
+                yield watch
+            finally:
+                self._at_work.watch = None
+
+    @property
+    def _watch(self) -> Watch | None:
+        watch: weakref.ref[Watch] | None = getattr(self._at_work, "watch", None)
+        return None if watch is None else watch()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether what is absent here is at an origin."""
+        return self._completion is not None and self._completion.origin() is not None
+
+    def secure(self) -> None:
+        """Make sure that the node has what this thread's work counts on; to be held with `keep`.
+
+        Raises:
+            CollectedError: a collection took blocks, and they could not be sent again.
+        """
+        with self.watching() as watch:
+            for _ in range(_ATTEMPTS):  # where it collects all the time, `settle` has the last word
+                if watch.is_undisturbed():
+                    return
+                self._send_again(watch)
+
+    def settle(self) -> None:
+        """As `secure`, once MFS reaches all of it; waits for a collection that is under way.
+
+        Raises:
+            CollectedError: a collection took blocks, and they could not be sent again.
+        """
+        with self.watching() as watch:
+            while True:
+                self.client.wait_for_gc()
+                # What is reached only through a block that was taken is taken by the next
+                # collection, if that begins before the block is back.
+                if watch.is_undisturbed() or not self._send_again(watch):
+                    return
+
+    def send_missing(self, wanted: Sequence[Cid], watch: Watch) -> None:
+        """Let the node have blocks, and count on them.
+
+        Raises:
+            CollectedError: one is neither there nor here.
+        """
+        watch.begin()
+        absent = self.client.missing(wanted)
+        watch.count_on(wanted)
+        self._send_from_here(absent, watch)
+
+    def _send_again(self, watch: Watch) -> bool:
+        """Send what was taken; says whether anything was."""
+        absent = watch.taken()
+        self._send_from_here(absent, watch)
+        return bool(absent)
+
+    def _send_from_here(self, absent: Sequence[Cid], watch: Watch) -> None:
+        for start in range(0, len(absent), _SENT_AT_ONCE):
+            batch = [
+                (cid, self._at_hand(cid, watch)) for cid in absent[start : start + _SENT_AT_ONCE]
+            ]
+            send(self.client, batch, batch[0][0])
+
+    def _at_hand(self, cid: Cid, watch: Watch) -> Bytes:
+        found = watch.held(cid)
+        if found is None:
+            found = self._find(cid)
+        if found is not None and not cids.matches(cid, found):
+            found = None  # a damaged cache holds nothing
+        if found is None:
+            with contextlib.suppress(BlockNotFoundError):
+                found = self._complete(cid)
+        if found is None:
+            raise CollectedError(
+                f"a garbage collection of the IPFS node at {self.client.base_url} took block "
+                f"{to_text(cid)} while it was being committed, and this machine does not hold it "
+                "any more; nothing was committed: write those keys again, or send them again",
+                where=self.client.base_url,
+            )
+        return found

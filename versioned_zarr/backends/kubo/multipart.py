@@ -1,0 +1,45 @@
+"""What goes with a request to Kubo's RPC: one file of a form, of a length that is known before."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from versioned_zarr.storage.protocol import Bytes, FilePart
+
+_BEFORE = (
+    b"--%b\r\n"
+    b'Content-Disposition: form-data; name="file"; filename="upload"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n"
+)
+_BEHIND = b"\r\n--%b--\r\n"
+
+
+class Upload(NamedTuple):
+    """What goes with a request.
+
+    Attributes:
+        size_bytes: how long it is.
+        parts: gives it piece by piece, and again if the request is sent again.
+    """
+
+    size_bytes: int
+    parts: Callable[[], Iterable[Bytes | FilePart]]
+
+    @classmethod
+    def of(cls, data: bytes) -> Upload:
+        """Bytes that are at hand."""
+        return cls(len(data), lambda: [data])
+
+    def as_form(self) -> tuple[dict[str, str], Iterable[Bytes | FilePart]]:
+        """The headers and the body of a request that brings it."""
+        boundary = secrets.token_hex(16)
+        before, behind = _BEFORE % boundary.encode(), _BEHIND % boundary.encode()
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            # With a length the pieces go out as they are, and not each copied into a chunk.
+            "Content-Length": str(len(before) + self.size_bytes + len(behind)),
+        }
+        return headers, itertools.chain([before], self.parts(), [behind])

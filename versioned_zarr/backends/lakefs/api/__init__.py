@@ -1,0 +1,1 @@
+"""The lakeFS API: control calls by lakefs-sdk, objects by its transport."""

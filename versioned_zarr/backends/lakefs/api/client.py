@@ -1,0 +1,348 @@
+"""What lakeFS can do with a repository, as far as this backend asks it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError, RefusedError
+from versioned_zarr.backends.lakefs.api.objects import Objects, Stat
+from versioned_zarr.backends.lakefs.api.sdk_transport import PAGE, Query
+from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError, RepositoryNotFoundError
+
+ATTEMPTS = 6
+"""How often something is tried whose answer is lost."""
+
+
+class LakefsCommit(NamedTuple):
+    """A commit of lakeFS.
+
+    Attributes:
+        id: 64 hexadecimal digits.
+        parents: the ids of those before it.
+        committer: who made it.
+        message: why.
+        creation_date: when, in seconds since 1970.
+        metadata: what was given with it.
+    """
+
+    id: str
+    parents: tuple[str, ...]
+    committer: str
+    message: str
+    creation_date: int
+    metadata: Mapping[str, str]
+
+
+class Change(NamedTuple):
+    """A path that differs.
+
+    Attributes:
+        path: which.
+        kind: "added", "removed", "changed", or "conflict".
+        told: what lies there on the newer side, without its address; None if it is not told.
+    """
+
+    path: str
+    kind: str
+    told: Stat | None = None
+
+
+class LakefsClient(Objects):
+    """One repository of a lakeFS server; see `Transport`."""
+
+    # The repository
+
+    def exists(self) -> bool:
+        """Whether there is a repository of this name.
+
+        By its branches, of which every repository has one: lakeFS tells of the repository itself
+        for some seconds after it was deleted.
+        """
+        try:
+            return next(self.branches(), None) is not None
+        except RefNotFoundError:
+            return False
+
+    def check_exists(self) -> None:
+        """Make sure that the repository is there.
+
+        Raises:
+            RepositoryNotFoundError: it is not.
+        """
+        if not self.exists():
+            url = f"lakefs://{self.repository}"
+            raise RepositoryNotFoundError(
+                f"no repository {self.repository!r} on lakeFS at {self.endpoint}: it was deleted, "
+                f"or never there; vz.create({url!r}) makes one",
+                url=url,
+            )
+
+    def create_repository(self, storage_namespace: str, default_branch: str = "main") -> None:
+        """Make the repository.
+
+        Raises:
+            AlreadyExistsError: there was one of this name before.
+        """
+        document = {
+            "name": self.repository,
+            "storage_namespace": storage_namespace,
+            "default_branch": default_branch,
+        }
+        what = f"create the repository {self.repository!r} at {storage_namespace!r}"
+        _make_surely(
+            lambda: self.ask("POST", "/repositories", what, document=document, is_repeatable=False)
+        )
+
+    def default_namespace(self) -> str | None:
+        """Where the server would have the repository stored; None if it has no such rule."""
+        prefix = str(self.storage_config().get("default_namespace_prefix") or "")
+        scheme, _, rest = prefix.partition("://")
+        if not scheme or (not rest.strip("/") and scheme != "local"):
+            return None
+        return f"{scheme}://{rest}/{self.repository}" if rest else f"{scheme}://{self.repository}"
+
+    # Branches and tags
+
+    def head(self, branch: str) -> str:
+        """The commit that a branch names.
+
+        Raises:
+            RefNotFoundError: there is no such branch.
+        """
+        path = self.within(f"/branches/{quote(branch, safe='')}")
+        return self.get("GET", path, f"read branch {branch!r}", _commit_id)
+
+    def branches(self, prefix: str = "", *, hidden: bool = False) -> Iterator[tuple[str, str]]:
+        """The names of branches and the commits they name; of hidden ones only if asked."""
+        query: Query = {"prefix": prefix, "show_hidden": hidden}
+        return self.pages(self.within("/branches"), "list branches", _ref, query)
+
+    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> None:
+        """Make a branch at a ref; of many that do so at once, one does.
+
+        Raises:
+            AlreadyExistsError: there is one of this name.
+        """
+        document = {"name": name, "source": source, "hidden": hidden}
+        what = f"create branch {name!r} at {source!r}"
+        self.ask("POST", self.within("/branches"), what, document=document, is_repeatable=False)
+
+    def make_own_branch(self, name: str, source: str) -> None:
+        """Make a hidden branch whose name nobody else would choose; also if its answer is lost."""
+        _make_surely(lambda: self.create_branch(name, source, hidden=True))
+
+    def delete_branch(self, name: str) -> None:
+        """Remove a branch, with what is uncommitted on it."""
+        path = self.within(f"/branches/{quote(name, safe='')}")
+        self.ask("DELETE", path, f"delete branch {name!r}")
+
+    def hard_reset(self, branch: str, to: str) -> None:
+        """Let a branch of ours alone name another commit; what is uncommitted on it stays.
+
+        Never one that others may move: lakeFS does not compare where it stands.
+        """
+        path = self.within(f"/branches/{quote(branch, safe='')}/hard_reset")
+        what = f"move branch {branch!r} to {to!r}"
+        self.ask("PUT", path, what, query={"ref": to}, is_repeatable=False)
+
+    def merge_base(self, source: str, into: str) -> str:
+        """The commit from which lakeFS would merge a ref into a branch."""
+        path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
+        what = f"find the base of {source!r} and {into!r}"
+        return self.get("GET", path, what, lambda found: str(found["base_commit_id"]))
+
+    def is_protected(self, branch: str) -> bool:
+        """Whether a rule protects a branch, as far as these credentials may see the rules."""
+        path = self.within("/settings/branch_protection")
+        try:
+            patterns = self.get("GET", path, "read the rules that protect branches", _patterns)
+        except RefusedError:
+            return False
+        # The alternatives of a glob, as {a,b}, are not told apart: they are taken to match.
+        return any("{" in each or fnmatchcase(branch, each) for each in patterns)
+
+    def tags(self) -> Iterator[tuple[str, str]]:
+        """The names of tags and the commits they name."""
+        return self.pages(self.within("/tags"), "list tags", _ref, {})
+
+    def tag(self, name: str) -> str:
+        """The commit that a tag names.
+
+        Raises:
+            RefNotFoundError: there is no such tag.
+        """
+        path = self.within(f"/tags/{quote(name, safe='')}")
+        return self.get("GET", path, f"read tag {name!r}", _commit_id)
+
+    def create_tag(self, name: str, ref: str) -> None:
+        """Make a tag.
+
+        Raises:
+            AlreadyExistsError: there is one of this name.
+        """
+        document = {"id": name, "ref": ref}
+        what = f"create tag {name!r} at {ref!r}"
+        self.ask("POST", self.within("/tags"), what, document=document, is_repeatable=False)
+
+    def delete_tag(self, name: str) -> None:
+        """Remove a tag."""
+        path = self.within(f"/tags/{quote(name, safe='')}")
+        self.ask("DELETE", path, f"delete tag {name!r}", is_repeatable=False)
+
+    # Commits
+
+    def resolve(self, ref: str) -> LakefsCommit:
+        """The commit that a lakeFS ref expression names: a branch, a tag, an id or part of one.
+
+        Raises:
+            RefNotFoundError: there is none.
+        """
+        path = self.within(f"/commits/{quote(ref, safe='')}")
+        return self.get("GET", path, f"read commit {ref!r}", _commit)
+
+    def log(
+        self, ref: str, *, amount: int = PAGE, first_parent: bool = False
+    ) -> Iterator[LakefsCommit]:
+        """The commits that a ref reaches, the newest first, lazily, `amount` to a request."""
+        query = {"first_parent": first_parent}
+        path = self.within(f"/refs/{quote(ref, safe='')}/commits")
+        return self.pages(path, f"read the log of {ref!r}", _commit, query, amount)
+
+    def commit(
+        self,
+        branch: str,
+        message: str,
+        metadata: Mapping[str, str],
+        *,
+        allow_empty: bool = False,
+    ) -> LakefsCommit:
+        """Commit what is uncommitted on a branch."""
+        document = {"message": message, "metadata": dict(metadata), "allow_empty": allow_empty}
+        path = self.within(f"/branches/{quote(branch, safe='')}/commits")
+        what = f"commit to branch {branch!r}"
+        return self.get("POST", path, what, _commit, document=document, is_repeatable=False)
+
+    def commit_surely(
+        self,
+        branch: str,
+        message: str,
+        metadata: Mapping[str, str],
+        is_ours: Callable[[LakefsCommit], bool],
+    ) -> LakefsCommit:
+        """Commit on a branch of ours, once, also if the answer is lost.
+
+        Args:
+            branch: see `commit`, as what follows.
+            message: see there.
+            metadata: see there.
+            is_ours: told the branch's head, whether it is the commit that was to be made.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.commit(branch, message, metadata, allow_empty=True)
+            except AnswerLostError:
+                found = self.resolve(self.head(branch))
+                if is_ours(found):
+                    return found
+        return self.commit(branch, message, metadata, allow_empty=True)
+
+    def merge(
+        self,
+        source: str,
+        into: str,
+        message: str,
+        metadata: Mapping[str, str],
+        *,
+        squash: bool = False,
+        allow_empty: bool = False,
+    ) -> str:
+        """Merge a ref into a branch; the id of the commit that this makes.
+
+        Raises:
+            ConflictError: both changed the same paths.
+            RefusedError: a hook or a protection rule said no.
+            StorageError: something is uncommitted on the branch.
+        """
+        document = {
+            "message": message,
+            "metadata": dict(metadata),
+            "squash_merge": squash,
+            "allow_empty": allow_empty,
+        }
+        path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
+        what = f"merge {source!r} into {into!r}"
+        return self.get("POST", path, what, _reference, document=document, is_repeatable=False)
+
+    def diff(
+        self, left: str, right: str, *, prefix: str = "", with_stats: bool = False
+    ) -> Iterator[Change]:
+        """What differs between two refs, path by path, and if asked what is there on the right."""
+        path = self.within(f"/refs/{quote(left, safe='')}/diff/{quote(right, safe='')}")
+        query: Query = {"type": "two_dot", "prefix": prefix}
+        if with_stats:
+            query = {**query, "include_right_stats": True}
+        return self.pages(path, f"compare {left!r} and {right!r}", _change, query)
+
+    def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[Change]:
+        """What is uncommitted on a branch, path by path."""
+        path = self.within(f"/branches/{quote(branch, safe='')}/diff")
+        what = f"list what is uncommitted on {branch!r}"
+        return self.pages(path, what, _change, {"prefix": prefix})
+
+
+def _make_surely(make: Callable[[], None]) -> None:
+    """Make something, and make it again as long as nobody knows whether it was made.
+
+    Raises:
+        AlreadyExistsError: it was there before.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            make()
+            return
+        except AlreadyExistsError:
+            if attempt:
+                return
+            raise
+        except AnswerLostError:
+            if attempt == ATTEMPTS - 1:
+                raise
+
+
+def _ref(found: Mapping[str, Any]) -> tuple[str, str]:
+    return str(found["id"]), str(found["commit_id"])
+
+
+def _commit_id(found: Mapping[str, Any]) -> str:
+    return str(found["commit_id"])
+
+
+def _reference(found: Mapping[str, Any]) -> str:
+    return str(found["reference"])
+
+
+def _patterns(found: Any) -> list[str]:
+    return [str(rule["pattern"]) for rule in found]
+
+
+def _commit(found: Mapping[str, Any]) -> LakefsCommit:
+    return LakefsCommit(
+        found["id"],
+        tuple(found["parents"]),
+        found["committer"],
+        found["message"],
+        found["creation_date"],
+        found.get("metadata") or {},
+    )
+
+
+def _change(found: Mapping[str, Any]) -> Change:
+    right = found.get("right")
+    if right is None or found["type"] == "removed":
+        return Change(found["path"], found["type"])
+    path, size = found["path"], found.get("size_bytes", 0)
+    told = Stat(path, size, right["checksum"], right["mtime"], right.get("metadata") or {}, "")
+    return Change(path, found["type"], told)

@@ -1,0 +1,197 @@
+"""The commits of a lakeFS repository as commits of ours: those that we made, and those of others.
+
+Ours are read from their metadata; others' are named by the lakeFS commit id, and the CID of their
+tree is found out when it is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from versioned_zarr.backends.lakefs.api.client import LakefsCommit
+from versioned_zarr.backends.lakefs.commits import commit_metadata
+from versioned_zarr.backends.lakefs.commits.commit_metadata import Ours, Parent
+from versioned_zarr.backends.lakefs.lakefs_context import Lake
+from versioned_zarr.backends.lakefs.lakefs_names import is_id, to_branch, to_cid, to_id
+from versioned_zarr.errors import BlockNotFoundError, RefNotFoundError
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
+
+_REMEMBERED = 4096
+_PAGE = 100
+_HOOKS = "_lakefs_actions/"
+
+
+class OthersCommit(Commit):
+    """A commit that others made, whose tree is computed when it is first asked for."""
+
+    def __init__(
+        self, found: LakefsCommit, parents: tuple[str, ...], tree: Callable[[], Link]
+    ) -> None:
+        values = {
+            "cid": to_text(to_cid(found.id)),
+            "parents": parents,
+            "author": found.committer,
+            "time": datetime.fromtimestamp(found.creation_date, UTC),
+            "message": found.message,
+            "metadata": dict(found.metadata),
+            "_find_tree": tree,
+        }
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "tree":
+            raise AttributeError(name)
+        tree = to_text(self.__dict__["_find_tree"]().cid)
+        self.__dict__["tree"] = tree
+        return tree
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.cid, self.tree, self.parents, self.author, self.time, self.message)
+        return Commit, (*fields, self.metadata)
+
+
+class Commits:
+    """See the module; also an `OtherCommits`. Thread-safe.
+
+    Args:
+        lake: where they are.
+        tree_of: finds the tree of a lakeFS commit.
+    """
+
+    def __init__(self, lake: Lake, tree_of: Callable[[str], Link]) -> None:
+        self._lake, self._client, self._knowledge = lake, lake.client, lake.knowledge
+        self._tree_of = tree_of
+        self._seen: OrderedDict[str, LakefsCommit] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def take(self, found: LakefsCommit) -> Ours | None:
+        """Remember a lakeFS commit; what it says of a commit of ours, if it stands for one."""
+        ours = self._read(self._meant(found))
+        with self._guard:
+            is_new = found.id not in self._seen
+        if ours is not None and is_new:
+            self.learn(ours, found.id)
+        with self._guard:  # an interrupt before this, and it is learned the next time
+            self._seen[found.id] = found
+            self._seen.move_to_end(found.id)
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        return ours
+
+    def _meant(self, found: LakefsCommit) -> LakefsCommit:
+        """The lakeFS commit that one stands for: itself, as a rule."""
+        same = commit_metadata.same_as(found, self._lake.prefix)
+        while same is not None:
+            found = self.find(same)
+            same = commit_metadata.same_as(found, self._lake.prefix)
+        return found
+
+    def _read(self, found: LakefsCommit) -> Ours | None:
+        parent = found.parents[0] if found.parents else None
+        lake = self._lake
+        ours = commit_metadata.decode(found.message, found.metadata, parent, lake.prefix, lake.hash)
+        return commit_metadata.first(found, lake.hash) if ours is None and parent is None else ours
+
+    def learn(self, ours: Ours, commit: str) -> None:
+        """Remember that a lakeFS commit stands for one of ours."""
+        knowledge = self._knowledge
+        knowledge.add_nodes(ours.blocks)
+        knowledge.add_commit(from_text(ours.commit.cid), commit)
+        knowledge.add_tree(commit, ours.tree)
+        for parent in ours.parents:
+            if parent.id:
+                knowledge.add_commit(from_text(parent.cid), parent.id)
+
+    def find(self, commit: str) -> LakefsCommit:
+        """The lakeFS commit of this id; a request brings those before it, too.
+
+        Raises:
+            RefNotFoundError: there is none.
+        """
+        with self._guard:
+            found = self._seen.get(commit)
+        if found is not None:
+            return found
+        for each in self._page(commit):
+            self.take(each)
+        with self._guard:
+            return self._seen[commit]
+
+    def _page(self, commit: str) -> Iterator[LakefsCommit]:
+        for number, each in enumerate(self._client.log(commit, amount=_PAGE), 1):
+            yield each
+            if number == _PAGE:
+                return
+
+    def cid_of(self, found: LakefsCommit) -> Cid:
+        """The name of the commit that a lakeFS commit stands for."""
+        ours = self.take(found)
+        return to_cid(self._meant(found).id) if ours is None else from_text(ours.commit.cid)
+
+    def read(self, found: LakefsCommit) -> Commit:
+        """The commit that a lakeFS commit stands for."""
+        ours = self.take(found)
+        if ours is not None:
+            return ours.commit
+        found = self._meant(found)
+        parents = tuple(to_text(self.cid_of(self.find(each))) for each in found.parents)
+        return OthersCommit(found, parents, lambda: self._tree_of(found.id))
+
+    def commit(self, cid: Cid) -> Commit:
+        """See `OtherCommits.commit`."""
+        commit = to_id(cid)
+        try:
+            if commit is None:
+                raise RefNotFoundError("not the name of a lakeFS commit")
+            return self.read(self.find(commit))
+        except RefNotFoundError as error:
+            text = to_text(cid)
+            raise BlockNotFoundError(f"commit {text}: {error}", cid=text) from error
+
+    def named(self, text: str) -> Cid | None:
+        """See `OtherCommits.named`: a lakeFS commit id, or 8 characters or more of one."""
+        if not is_id(text):
+            return None
+        try:
+            return self.cid_of(self._client.resolve(text))
+        except RefNotFoundError:
+            return None
+
+    def may_move(self, branch: str, to: Cid) -> bool:
+        """See `OtherCommits.may_move`: not past a protection rule, nor past hooks; few requests."""
+        target, commit = to_branch(branch), self.id_of(to)
+        refs = [target] if commit is None else [target, commit]
+        return not self._client.is_protected(target) and not any(map(self._has_hooks, refs))
+
+    def _has_hooks(self, ref: str) -> bool:
+        return any(True for _ in self._client.list(ref, _HOOKS))
+
+    def id_of(self, cid: Cid) -> str | None:
+        """The lakeFS commit that stands for a commit; None if there is none that is known of."""
+        return to_id(cid) or self._knowledge.id_of(cid)
+
+    def has(self, cid: Cid) -> bool:
+        """Whether a CID is the name of a lakeFS commit that is there."""
+        try:
+            return bool(self.commit(cid))
+        except BlockNotFoundError:
+            return False
+
+    def parent_at(self, cid: Cid, tsize: int) -> Parent:
+        """A commit as the parent of another."""
+        return Parent(to_text(cid), tsize, self.id_of(cid) or "")
+
+    def search(self, is_found: Callable[[], bool]) -> bool:
+        """Read the histories of all branches until something is known. O(history)."""
+        for _, head in self._client.branches():
+            for found in self._client.log(head):
+                self.take(found)
+                if is_found():
+                    return True
+        return False

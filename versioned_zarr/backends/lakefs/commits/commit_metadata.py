@@ -1,0 +1,225 @@
+"""What we write into the metadata of a lakeFS commit, so that our own commit can be had from it.
+
+A commit of ours is read from the fields, encoded again, and believed only if its CID is the one
+that stands there, and if lakeFS made it on the commit that it was prepared for: what came in
+between would make its tree another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from versioned_zarr.backends.lakefs.api.client import LakefsCommit
+from versioned_zarr.backends.lakefs.api.objects import Stat
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.errors import VersionedZarrError
+from versioned_zarr.history import commit_object as commits
+from versioned_zarr.history.commit_object import Commit, format_time, parse_time
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
+from versioned_zarr.ipld.dag_pb import Link
+
+VALUE_CID = "vz-cid"
+"""The key of an object's user metadata that holds the CID of its value."""
+VALUE_TSIZE = "vz-tsize"
+VALUE_WRITER = "vz-writer"
+VALUE_NUMBER = "vz-number"
+"""How many writes of its writer were before it."""
+VALUE_SEAL = "vz-seal"
+"""Ties the CID to the bytes that it was computed of."""
+VALUE_RIVAL = "vz-rival"
+PURPOSE = "vz-purpose"
+WORK = "vz-work"
+"""In the metadata of what is committed on a hidden branch of ours."""
+
+SAME = "vz-same-as"
+"""The lakeFS commit whose place another one takes on a branch: it holds the same tree."""
+
+_COMMIT = "vz-commit"
+_ON = "vz-on"
+_PREFIX = "vz-prefix"
+_TREE = "vz-tree"
+_TREE_SIZE = "vz-tree-size"
+_PARENTS = "vz-parents"
+_AUTHOR = "vz-author"
+_TIME = "vz-time"
+_MESSAGE = "vz-message"
+_METADATA = "vz-metadata"
+
+
+class Parent(NamedTuple):
+    """A parent of a commit of ours.
+
+    Attributes:
+        cid: its name, as text.
+        tsize: the cumulative size of its blocks, as the link to it says.
+        id: the lakeFS commit that holds it; empty if lakeFS has none.
+    """
+
+    cid: str
+    tsize: int
+    id: str
+
+
+class Ours(NamedTuple):
+    """A commit of ours, as it was read from a lakeFS commit."""
+
+    commit: Commit
+    tree: Link
+    parents: tuple[Parent, ...]
+    blocks: list[Block]
+
+
+def shown_message(message: str) -> str:
+    """The message for lakeFS, which takes none that is empty."""
+    return message if message.strip() else "(no message)"
+
+
+def encode(
+    commit: Commit, tree: Link, parents: Sequence[Parent], *, on: str, prefix: str
+) -> dict[str, str]:
+    """The metadata of a lakeFS commit that stands for a commit of ours.
+
+    Args:
+        commit: ours.
+        tree: its tree, with the cumulative size.
+        parents: its parents.
+        on: the lakeFS commit that it is made on.
+        prefix: the folder of the lakeFS repository that it speaks of.
+    """
+    found = {
+        _COMMIT: commit.cid,
+        _ON: on,
+        _PREFIX: prefix,
+        _TREE: commit.tree,
+        _TREE_SIZE: str(tree.tsize),
+        _PARENTS: json.dumps([list(parent) for parent in parents]),
+        _AUTHOR: commit.author,
+        _TIME: format_time(commit.time),
+        _METADATA: json.dumps(commit.metadata, ensure_ascii=False),
+    }
+    if shown_message(commit.message) != commit.message:
+        found[_MESSAGE] = commit.message
+    return found
+
+
+def decode(
+    message: str,
+    metadata: Mapping[str, str],
+    parent: str | None,
+    prefix: str,
+    hash_function: HashFunction,
+) -> Ours | None:
+    """The commit of ours that a lakeFS commit stands for; None if it stands for none.
+
+    Args:
+        message: the message of the lakeFS commit.
+        metadata: its metadata.
+        parent: the id of its first parent.
+        prefix: the folder that we speak of.
+        hash_function: the repository's.
+    """
+    if metadata.get(_PREFIX) != prefix or metadata.get(_ON) != parent:
+        return None
+    try:
+        tree = Link("", from_text(metadata[_TREE]), int(metadata[_TREE_SIZE]))
+        parents = tuple(Parent(*fields) for fields in json.loads(metadata[_PARENTS]))
+        commit, blocks = commits.encode(
+            tree=tree,
+            parents=[Link("", from_text(each.cid), each.tsize) for each in parents],
+            author=metadata[_AUTHOR],
+            time=parse_time(metadata[_TIME]),
+            message=metadata.get(_MESSAGE, message),
+            metadata=json.loads(metadata[_METADATA]),
+            hash_function=hash_function,
+        )
+    except (KeyError, TypeError, ValueError, VersionedZarrError):
+        return None
+    return Ours(commit, tree, parents, blocks) if commit.cid == metadata[_COMMIT] else None
+
+
+def as_before(to: str, *, on: str, prefix: str) -> dict[str, str]:
+    """The metadata of a lakeFS commit that lets a branch name what an earlier one stands for.
+
+    Args:
+        to: the earlier one.
+        on: the lakeFS commit that it is made on.
+        prefix: the folder of the lakeFS repository that it speaks of.
+    """
+    return {SAME: to, _ON: on, _PREFIX: prefix}
+
+
+def same_as(found: LakefsCommit, prefix: str) -> str | None:
+    """The lakeFS commit that one stands for anew; None if it stands for itself.
+
+    Only if nothing came in between, as it holds that, too, otherwise.
+    """
+    told = found.metadata
+    is_made_so = bool(found.parents) and told.get(_ON) == found.parents[0]
+    return told.get(SAME) if is_made_so and told.get(_PREFIX) == prefix else None
+
+
+def first(found: LakefsCommit, hash_function: HashFunction) -> Ours:
+    """The commit with which lakeFS begins a repository, as one of ours: its tree is empty."""
+    empty = unixfs.EMPTY_DIRECTORY
+    tree = Link("", hash_function.dag_pb(empty), len(empty))
+    commit, blocks = commits.encode(
+        tree=tree,
+        parents=[],
+        author=found.committer or "lakefs",
+        time=datetime.fromtimestamp(found.creation_date, UTC),
+        message=found.message,
+        metadata={"lakefs_commit": found.id},
+        hash_function=hash_function,
+    )
+    return Ours(commit, tree, (), blocks)
+
+
+def named_in(metadata: Mapping[str, str]) -> str | None:
+    """The CID of the commit of ours that a lakeFS commit was made for, believed or not."""
+    return metadata.get(_COMMIT)
+
+
+def value_metadata(cid: str, size: int, tsize: int, checksum: str) -> dict[str, str]:
+    """The user metadata of an object that holds a value of ours.
+
+    Args:
+        cid: the value.
+        size: its length in bytes.
+        tsize: the cumulative size of its blocks.
+        checksum: what lakeFS tells the object's content by.
+    """
+    told = {VALUE_CID: cid, VALUE_SEAL: _seal(cid, size, tsize, checksum)}
+    return told if size == tsize else {**told, VALUE_TSIZE: str(tsize)}
+
+
+def value_in(metadata: Mapping[str, str], size: int, checksum: str) -> tuple[Cid, int] | None:
+    """The CID and the cumulative size of a value, as an object's user metadata gives them.
+
+    They count only while the object holds the bytes that they were written with: tools keep the
+    metadata of what they write anew, and people edit it.
+    """
+    text = metadata.get(VALUE_CID)
+    if text is None:
+        return None
+    try:
+        tsize = int(metadata.get(VALUE_TSIZE, size))
+        cid = from_text(text)
+    except ValueError:
+        return None
+    is_sealed = metadata.get(VALUE_SEAL) == _seal(text, size, tsize, checksum)
+    return (cid, tsize) if is_sealed else None
+
+
+def value_of(stat: Stat) -> Cid | None:
+    """The CID of what an object holds, if its user metadata say it and count."""
+    told = value_in(stat.metadata, stat.size, stat.checksum)
+    return None if told is None else told[0]
+
+
+def _seal(cid: str, size: int, tsize: int, checksum: str) -> str:
+    return hashlib.sha256(f"{cid} {size} {tsize} {checksum}".encode()).hexdigest()[:32]

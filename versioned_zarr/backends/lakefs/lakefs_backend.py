@@ -1,0 +1,161 @@
+"""From `lakefs://REPO[/PREFIX]` to a repository: a lakeFS repository, or a folder in one.
+
+Nothing of ours needs to be there. What this machine found out about it, and values that were read
+lately, lie in a folder under $VERSIONED_ZARR_HOME, which may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+from versioned_zarr.backends.lakefs.api.client import LakefsClient
+from versioned_zarr.backends.lakefs.api.credentials import TIMEOUT_S, connection
+from versioned_zarr.backends.lakefs.api.thread_pool import Workers
+from versioned_zarr.backends.lakefs.commits.commit_mapping import Commits
+from versioned_zarr.backends.lakefs.commits.commit_writer import Landing
+from versioned_zarr.backends.lakefs.commits.lakefs_refs import LakefsRefs
+from versioned_zarr.backends.lakefs.lakefs_context import Lake, Parts
+from versioned_zarr.backends.lakefs.sessions.lakefs_session_store import BranchKeeper
+from versioned_zarr.backends.lakefs.trees.lakefs_blocks import LakefsBlocks, outgoing_folder
+from versioned_zarr.backends.lakefs.trees.metadata_cache import Knowledge
+from versioned_zarr.backends.lakefs.trees.tree_reader import Survey
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.local.state_dir import home
+from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.engine.backend import Verify
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.marker import encode_marker
+from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, InvalidUrlError
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.storage.protocol import Storage
+from versioned_zarr.tree.lookup import Trees
+
+_HASH = "sha2-256"
+_UPKEEP = (
+    "lakeFS keeps its objects itself; its own garbage collection removes what no commit names, "
+    "and every value that is read here is compared with its CID"
+)
+
+
+class LakefsPlace:
+    """A place on a lakeFS server; see `versioned_zarr.engine.backend.Place`.
+
+    Args:
+        url: `lakefs://REPO`, or `lakefs://REPO/PREFIX` for a folder of it.
+        endpoint: see `versioned_zarr.location.Options`, as all that follow.
+        access_key_id: see there.
+        secret_access_key: see there.
+        storage_namespace: see there.
+        progress: see there.
+        cache_bytes: see there.
+        timeout_s: see there.
+
+    Raises:
+        InvalidUrlError: the URL is not of that form.
+        CredentialsError: no server or no credentials are known.
+    """
+
+    has_history = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        endpoint: str | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        storage_namespace: str | None = None,
+        progress: OnProgress | None = None,
+        cache_bytes: int = LIMIT_BYTES,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        parts = urlsplit(url)
+        prefix = unquote(parts.path).strip("/")
+        if not parts.netloc or parts.query or parts.fragment or "//" in prefix:
+            raise InvalidUrlError(
+                f"{url!r} must read lakefs://REPO or lakefs://REPO/PREFIX, as lakefs://climate",
+                url=url,
+            )
+        self._prefix = f"{prefix}/" if prefix else ""
+        reached = connection(endpoint, access_key_id, secret_access_key, timeout_s)
+        self.client = LakefsClient(reached, parts.netloc)
+        self.url = f"lakefs://{parts.netloc}/{_encoded(prefix)}".rstrip("/")
+        self._namespace, self._cache_bytes = storage_namespace, cache_bytes
+        self._progress = progress
+        server = quote(reached.endpoint, safe="")
+        self._folder = home() / "lakefs" / server / parts.netloc / quote(f"@{prefix}", safe="")
+        self.storage: Storage = LocalStorage(self._folder, url=self.url)
+
+    def check_free(self) -> None:
+        """See `Place.check_free`: an existing repository is adopted where the prefix is empty."""
+        if not self.client.exists():
+            return
+        _, head = next(self.client.branches())
+        for stat in self.client.list(head, self._prefix):
+            raise AlreadyExistsError(
+                f"{self.url!r} has {stat.path!r} already; open it with vz.open, or choose another "
+                "prefix",
+                name=self.url,
+            )
+
+    def read_marker(self) -> bytes:
+        """See `Place.read_marker`: any lakeFS repository is one of ours."""
+        if not self.client.exists():
+            raise FileNotFoundError(self.url)
+        return encode_marker(_HASH)
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Place.write_marker`: makes the lakeFS repository, if there is none."""
+        if marker != encode_marker(_HASH):
+            raise InvalidInputError(
+                f"a repository on lakeFS has the hash {_HASH!r}: it is opened without a marker "
+                "that could name another"
+            )
+        if self.client.exists():
+            return
+        namespace = self._namespace or self.client.default_namespace()
+        if namespace is None:
+            raise InvalidInputError(
+                f"{self.url!r} does not exist on {self.client.endpoint}; to make it, say where "
+                "lakeFS shall store it: storage_namespace='s3://bucket/path'"
+            )
+        self.client.create_repository(namespace)
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """See `Place.stores`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        knowledge = Knowledge(self._folder / "knowledge.sqlite")
+        empty = unixfs.EMPTY_DIRECTORY
+        knowledge.add_nodes([(hash_function.dag_pb(empty), empty)])
+        lake = Lake(self.client, self._prefix, knowledge, hash_function, Workers())
+        values = LocalStorage(self._folder / "values", url=self.url)
+        outgoing = LocalStorage(self._folder / outgoing_folder(), url=self.url)
+        cache = BlockCache(
+            values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
+        )
+        survey = Survey(lake, self._progress)
+        commits = Commits(lake, survey.tree_of)
+        blocks = LakefsBlocks(lake, cache, outgoing, survey, commits)
+        trees = survey.trees = Trees(blocks, hash_function)
+        parts = Parts(lake, survey, commits, blocks, trees)
+        landing = Landing(parts)
+        refs = LakefsRefs(self.client, commits, landing, self.storage)
+        keeper = BranchKeeper(parts, landing)
+        return Stores(
+            self.storage,
+            blocks,
+            refs,
+            trees,
+            self.read_marker,
+            keeper=keeper,
+            others=commits,
+            upkeep=_UPKEEP,
+        )
+
+
+def _encoded(prefix: str) -> str:
+    """A prefix as it stands in a URL: what would be read as something else is percent-encoded."""
+    return re.sub(r"[%?#\s\x00-\x1f\x7f]", lambda found: quote(found.group()), prefix)

@@ -1,0 +1,1 @@
+"""Sessions on lakeFS: hidden branches, and the session store that lists them."""

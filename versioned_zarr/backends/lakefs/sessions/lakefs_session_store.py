@@ -1,0 +1,123 @@
+"""The sessions of a lakeFS repository: hidden branches whose names say whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from versioned_zarr import process_identity
+from versioned_zarr.backends.lakefs.api.client import LakefsCommit
+from versioned_zarr.backends.lakefs.commits import commit_metadata
+from versioned_zarr.backends.lakefs.commits.commit_writer import Landing, Offer
+from versioned_zarr.backends.lakefs.lakefs_context import Parts
+from versioned_zarr.backends.lakefs.lakefs_names import SESSION_PREFIX, session_of
+from versioned_zarr.backends.lakefs.sessions.lakefs_session import BranchWriting
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.sessions.journal import SessionHead
+from versioned_zarr.engine.sessions.protocol import SessionInfo, Writing
+from versioned_zarr.errors import RefNotFoundError, SessionNotFoundError
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+
+class BranchKeeper:
+    """See `versioned_zarr.engine.sessions.protocol.Keeper`.
+
+    Args:
+        parts: the repository.
+        landing: is told what is staged already.
+    """
+
+    def __init__(self, parts: Parts, landing: Landing) -> None:
+        self._parts, self._landing = parts, landing
+        self._client, self._commits = parts.lake.client, parts.commits
+
+    def begin(self, head: SessionHead, root: Cid) -> BranchWriting:
+        """See `Keeper.begin`."""
+        return BranchWriting(self._parts, head, root)
+
+    def resume(self, session: str) -> BranchWriting:
+        """See `Keeper.resume`."""
+        branch, head, base = self._find(session)
+        return BranchWriting(self._parts, head, self._parts.survey.tree_of(base).cid, branch)
+
+    def mend(self, session: str) -> str | None:  # noqa: ARG002 - the server keeps what it was given
+        """See `Keeper.mend`."""
+        return None
+
+    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
+        """See `Keeper.publish`: what was written is on the session's branch already."""
+        assert isinstance(writing, BranchWriting)
+        base = self._commits.id_of(from_text(writing.state.base))
+        branch = writing.branch
+        if branch.name is not None and base is not None:
+            changed = {
+                key: None if now is None else now.cid for key, now in writing.state.tree.changed()
+            }
+            self._landing.offer(branch, Offer(base, root, changed))
+        return ()
+
+    def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
+        for branch, commit in self._client.branches(SESSION_PREFIX, hidden=True):
+            with suppress(RefNotFoundError):  # it ended meanwhile
+                base, purpose = self._base(commit)
+                text = to_text(self._commits.cid_of(base))
+                head = session_of(branch, text, purpose)
+                if head is not None:
+                    yield branch, head, base
+
+    def _base(self, commit: str) -> tuple[LakefsCommit, str]:
+        """What a session's branch was made on, and what the session is for."""
+        purpose = ""
+        found = self._commits.find(commit)
+        while commit_metadata.WORK in found.metadata:
+            purpose = found.metadata.get(commit_metadata.PURPOSE, purpose)
+            found = self._commits.find(found.parents[0])
+        return found, purpose
+
+    def _find(self, session: str) -> tuple[str, SessionHead, str]:
+        for branch, head, base in self._all():
+            if head.id == session:
+                return branch, head, base.id
+        raise SessionNotFoundError(
+            f"no session {session!r} in {self._client.repository!r} on lakeFS; it was committed, "
+            "dropped, or never wrote",
+            session=session,
+        )
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        """See `Keeper.sessions`; a request for each session and 1000 of its keys."""
+        return [self._info(branch, head) for branch, head, _ in self._all()]
+
+    def _info(self, branch: str, head: SessionHead) -> SessionInfo:
+        changes = list(self._client.uncommitted(branch, prefix=self._parts.lake.prefix))
+        return SessionInfo(
+            id=head.id,
+            branch=head.branch,
+            base=head.base,
+            author=head.author,
+            started=head.started,
+            last_write=max(head.started, self._last_write(branch, [c.path for c in changes[-1:]])),
+            host=head.host,
+            process=head.process,
+            keys=len(changes),
+            is_alive=_is_alive(head),
+            purpose=head.purpose,
+        )
+
+    def _last_write(self, branch: str, paths: Sequence[str]) -> datetime:
+        times = [0]
+        for path in paths:
+            stat = self._client.stat(branch, path)
+            times.append(0 if stat is None else stat.mtime)
+        return datetime.fromtimestamp(max(times), UTC)
+
+    def drop(self, session: str) -> None:
+        """See `Keeper.drop`."""
+        branch, _, _ = self._find(session)
+        self._client.delete_branch(branch)
+
+
+def _is_alive(head: SessionHead) -> bool:
+    """Whether the process that opened a session lives, as far as it can be told from here."""
+    return not process_identity.is_known_dead(head.incarnation)

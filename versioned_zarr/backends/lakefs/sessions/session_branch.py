@@ -1,0 +1,286 @@
+"""The hidden branch of a session: what lies on it, who wrote it, and where it can be read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from versioned_zarr.backends.lakefs.api.objects import Stat
+from versioned_zarr.backends.lakefs.commits import commit_metadata
+from versioned_zarr.backends.lakefs.lakefs_context import Parts
+from versioned_zarr.backends.lakefs.lakefs_names import SessionName
+from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
+from versioned_zarr.engine.sessions.change_set import Pending
+from versioned_zarr.engine.sessions.journal import Kind, Record, SessionHead
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    CorruptBlockError,
+    InvalidKeyError,
+    RefNotFoundError,
+    SessionClosedError,
+    StorageError,
+    VersionedZarrError,
+)
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+_PATH_LIMIT_BYTES = 1024
+
+
+class Write(NamedTuple):
+    """A write into a session: the number of the process, and how many writes it made before."""
+
+    writer: int
+    number: int
+
+
+class SessionBranch:
+    """See the module. Thread-safe.
+
+    Args:
+        parts: the repository.
+        head: the session.
+        name: the branch, if it is there.
+
+    Attributes:
+        name: what lakeFS calls it; None while it is not there.
+    """
+
+    def __init__(self, parts: Parts, head: SessionHead, name: str | None = None) -> None:
+        self._parts, self._lake, self._client = parts, parts.lake, parts.lake.client
+        self._head = head
+        self._places: dict[Cid, Place] = {}
+        self._guard = threading.Lock()
+        self.name = name
+
+    def make(self, base: str) -> str:
+        """Make the branch at a commit of ours: one request, two where the session has a purpose."""
+        name, on = str(SessionName(self._head)), self._id_of(base)
+        with suppress(AlreadyExistsError):  # of this session, which was stopped
+            self._client.make_own_branch(name, on)
+        if self._head.purpose:
+            metadata = {
+                commit_metadata.WORK: self._head.id,
+                commit_metadata.PURPOSE: self._head.purpose,
+            }
+            self._client.commit_surely(
+                name, "Begin a session", metadata, lambda made: made.id != on
+            )
+        self.name = name
+        return name
+
+    def _id_of(self, commit: str) -> str:
+        found = self._parts.commits.id_of(from_text(commit))
+        if found is None:
+            raise RefNotFoundError(f"lakeFS has no commit that stands for {commit}", ref=commit)
+        return found
+
+    # Writing
+
+    def send(
+        self, key: str, file: unixfs.File, by: Write, rival: str = "", *, only_new: bool = False
+    ) -> None:
+        """Put a value on the branch.
+
+        Args:
+            key: where.
+            file: the value.
+            by: which write of which process it is.
+            rival: the CID of what another process wrote there, if this one did not know of it.
+            only_new: whether there must be none.
+
+        Raises:
+            PreconditionFailedError: there is one.
+        """
+        assert self.name is not None
+        own = {
+            commit_metadata.VALUE_WRITER: str(by.writer),
+            commit_metadata.VALUE_NUMBER: str(by.number),
+        }
+        if rival:
+            own[commit_metadata.VALUE_RIVAL] = rival
+
+        def seal(checksum: str) -> dict[str, str]:
+            return commit_metadata.value_metadata(
+                to_text(file.cid), file.size, file.tsize, checksum
+            )
+
+        leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
+        data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
+        path = self._lake.path(key)
+        self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
+        self.sent(key, file)
+
+    def sent(self, key: str, file: unixfs.File) -> None:
+        """Remember a value that is on the branch now."""
+        assert self.name is not None
+        self._note(file.cid, Place(self.name, self._lake.path(key), file.size))
+        if len(file.blocks) > 1:
+            nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
+            self._lake.knowledge.add_nodes(nodes)
+        else:
+            self._parts.blocks.cache.add(*file.blocks[0])
+
+    def _note(self, cid: Cid, place: Place) -> None:
+        with self._guard:
+            self._places[cid] = place
+
+    def check_length(self, key: str) -> None:
+        """Make sure that lakeFS takes an object at a key.
+
+        Raises:
+            InvalidKeyError: its path is longer than 1024 characters there.
+        """
+        path = self._lake.path(key)
+        if len(path.encode()) > _PATH_LIMIT_BYTES:
+            raise InvalidKeyError(
+                f"key {key[:60]!r}… is too long for lakeFS, which takes paths of up to "
+                f"{_PATH_LIMIT_BYTES} bytes; this one has {len(path.encode())}",
+                key=key,
+            )
+
+    def explain(self, error: VersionedZarrError) -> None:
+        """Raise what a refusal comes of, if the repository or this branch is not there any more.
+
+        Raises:
+            RepositoryNotFoundError: the repository is gone.
+            SessionClosedError: the branch is gone.
+        """
+        if not isinstance(error, RefNotFoundError) or self.name is None:
+            return
+        self._client.check_exists()
+        raise SessionClosedError(
+            f"session {self._head.id} has ended: its branch {self.name!r} on lakeFS was removed; "
+            "open a new one with repo.session()",
+            session=self._head.id,
+        ) from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Take keys away: a request for each thousand."""
+        assert self.name is not None
+        self._client.delete_many(self.name, [self._lake.path(key) for key in keys])
+
+    # Reading
+
+    def place(self, cid: Cid) -> Place | None:
+        """Where a value lies that this process wrote or saw there."""
+        with self._guard:
+            return self._places.get(cid)
+
+    def read(self, found: Pending, start: int, end: int | None) -> memoryview | None:
+        """The bytes of a value that lies on the branch, or a range of them; None if it does not.
+
+        Raises:
+            CorruptBlockError: all of it was read, and is not what was written.
+        """
+        place = self.place(found.cid)
+        if place is None:
+            return None
+        blocks = self._parts.blocks
+        near = blocks.cache.get(found.cid) if cids.is_raw(found.cid) else None
+        if near is not None:
+            return near[start:end]
+        blocks.check_may_wait()
+        stop = found.size if end is None else min(end, found.size)
+        if (start, stop) != (0, found.size):
+            part = self._client.read(
+                place.ref, place.path, start, stop, expected_bytes=stop - start
+            )
+            return memoryview(part)
+        data = self._client.read(place.ref, place.path, expected_bytes=found.size)
+        if unixfs.build_file(data, blocks.hash).cid != found.cid:
+            text = to_text(found.cid)
+            raise CorruptBlockError(
+                f"{place.path!r} on lakeFS branch {place.ref!r} is not {text}, which the session "
+                "wrote there: others changed it since",
+                cid=text,
+                where=place.path,
+            )
+        return memoryview(data)
+
+    def stat(self, key: str) -> Stat | None:
+        """What lies under a key."""
+        assert self.name is not None
+        return self._client.stat(self.name, self._lake.path(key))
+
+    def record(self, key: str, stat: Stat) -> Record:
+        """An object as the write that put it there."""
+        assert self.name is not None
+        value = self._parts.survey.value(self.name, stat)
+        self._note(value.cid, Place(self.name, stat.path, stat.size))
+        return Record(
+            Kind.SET,
+            key,
+            write_in(stat).writer,
+            0,
+            size=stat.size,
+            tsize=value.tsize,
+            cid=value.cid,
+        )
+
+    def changes(self, base: str, known: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
+        """The keys that differ from a commit of ours, and what they hold; `known` ones as well.
+
+        Costs what `Lake.stats` costs, and a request for each thousand.
+        """
+        assert self.name is not None
+        name, lake = self.name, self._lake
+        paths = {lake.path(key): None for key in known}
+        on, head = self._id_of(base), self._client.head(name)
+        if head != on:
+            for change in self._client.diff(on, head, prefix=lake.prefix):
+                paths[change.path] = None
+        for change in self._client.uncommitted(name, prefix=lake.prefix):
+            paths[change.path] = None
+        wanted = [path for path in paths if not path.endswith("/")]
+        return ((lake.key(path), stat) for path, stat in lake.stats(name, wanted))
+
+    def intended(self) -> Cid | None:
+        """The commit of ours that all committed on the branch was for, if that was begun."""
+        assert self.name is not None
+        found = self._parts.commits.find(self._client.head(self.name))
+        text = (
+            commit_metadata.named_in(found.metadata)
+            if commit_metadata.WORK in found.metadata
+            else None
+        )
+        return None if text is None else from_text(text)
+
+    # After a commit
+
+    def landed(self, commit: str) -> None:
+        """All that lies on the branch lies in a lakeFS commit now."""
+        with self._guard:
+            places = list(self._places.items())
+            self._places.clear()
+        moved = ((cid, place._replace(ref=commit)) for cid, place in places)
+        self._lake.knowledge.add_places(moved)
+
+    def begin_again(self, base: str) -> None:
+        """Go on from a commit of ours; what other processes wrote since stays on the branch."""
+        assert self.name is not None
+        with suppress(StorageError):  # what is on it is in the commit all the same
+            self._client.hard_reset(self.name, self._id_of(base))
+
+    def remove(self) -> None:
+        """Remove the branch, with what is on it."""
+        if self.name is not None:
+            with suppress(RefNotFoundError):
+                self._client.delete_branch(self.name)
+            self.name = None
+            with self._guard:
+                self._places.clear()
+
+
+def write_in(stat: Stat) -> Write:
+    """Which write put an object there; of none of ours, one of writer 0."""
+    try:
+        told = stat.metadata
+        return Write(
+            int(told[commit_metadata.VALUE_WRITER]), int(told[commit_metadata.VALUE_NUMBER])
+        )
+    except (KeyError, ValueError):
+        return Write(0, 0)

@@ -1,0 +1,1 @@
+"""Trees of lakeFS commits: read from listings, cached, and served as blocks."""

@@ -1,0 +1,313 @@
+"""Blocks of a repository on lakeFS: values are its objects, nodes are worked out from listings.
+
+lakeFS keeps keys and values. The nodes of trees and commits are a function of those, so this
+machine computes them and remembers them; the block of a value is read from an object that holds
+it, and compared with its CID.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from versioned_zarr.backends.lakefs.commits.commit_mapping import Commits
+from versioned_zarr.backends.lakefs.lakefs_context import Lake
+from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
+from versioned_zarr.backends.lakefs.trees.tree_reader import Survey
+from versioned_zarr.backends.lakefs.trees.value_readahead import ValuesAhead
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.blocks.cache.block_cache import BlockCache
+from versioned_zarr.blocks.file_reader import join, read_value
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.protocol import Block, Followable
+from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    CorruptBlockError,
+    InvalidKeyError,
+    KeyNotFoundError,
+)
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
+from versioned_zarr.ipld.dag_pb import Link
+
+_REMEMBERED_LEAVES = 1 << 16
+
+
+class LakefsBlocks:
+    """A `BlockStore` on a lakeFS repository. Thread-safe.
+
+    Args:
+        lake: where they are.
+        cache: blocks of values that were read or written lately.
+        outgoing: a folder for blocks that are stored here but are not on lakeFS yet.
+        survey: computes trees.
+        commits: reads commits.
+    """
+
+    is_remote = True
+
+    def __init__(
+        self,
+        lake: Lake,
+        cache: BlockCache,
+        outgoing: LocalStorage,
+        survey: Survey,
+        commits: Commits,
+    ) -> None:
+        self._client, self.knowledge, self.cache = lake.client, lake.knowledge, cache
+        self._survey, self._commits, self._workers = survey, commits, lake.workers
+        self.hash: HashFunction = lake.hash
+        self._outgoing = PackedStore(outgoing, cache.hash, verify=False)
+        weakref.finalize(self, _remove, outgoing.folder, os.getpid())
+        self._nearness = Nearness()
+        self._ahead = ValuesAhead(self._fetch, cache.__contains__, self._links)
+        self._guard = threading.Lock()
+        # Which value, and which of its bytes, a leaf is.
+        self._leaves: OrderedDict[Cid, tuple[Cid, int, int]] = OrderedDict()
+
+    # Reading
+
+    def near(self) -> contextlib.AbstractContextManager[None]:
+        """See `BlockStore.near`."""
+        return self._nearness.asked()
+
+    def check_may_wait(self) -> None:
+        """Raise NotNearError if the caller asked not to wait for the server."""
+        self._nearness.check()
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`: from this machine, or with a request."""
+        found = self._at_hand(cid)
+        if cids.is_raw(cid):
+            return self._value(cid, found)
+        if found is None:
+            self.check_may_wait()
+            found = self._work_out(cid)
+        self._expect_what_it_links(cid, found)
+        return found
+
+    def _value(self, cid: Cid, near: memoryview | None) -> memoryview:
+        if near is None and self._nearness.is_asked:
+            self._ahead.want(cid)
+            self.check_may_wait()
+        found = self._ahead.get(cid) if near is None else near
+        if self.cache.limit_bytes:  # what comes unasked has to be kept somewhere
+            self._ahead.asked(cid, len(found), was_near=near is not None)
+        return found
+
+    def _at_hand(self, cid: Cid) -> memoryview | None:
+        found = self.cache.get(cid) if cids.is_raw(cid) else None
+        if found is None:
+            found = self._outgoing.find_known(cid)  # nobody else writes there
+        if found is None and not self._is_value(cid):  # what a commit says is a raw leaf, too
+            node = self.knowledge.node(cid)
+            found = None if node is None else memoryview(node)
+        return found
+
+    def _work_out(self, cid: Cid) -> memoryview:
+        """A node that this machine does not know: of a tree, a commit, or a large value."""
+        place = self.knowledge.place(cid)
+        if place is not None:
+            self._read_whole(cid, place)
+        else:
+            commit = self.knowledge.commit_with(cid)
+            if commit is None:
+                self._commits.search(lambda: self._is_told(cid))
+                commit = self.knowledge.commit_with(cid)
+            if commit is not None:
+                self._survey.tree_of(commit)
+        node = self.knowledge.node(cid)
+        if node is None:
+            raise self._absent(cid)
+        return memoryview(node)
+
+    def _is_told(self, cid: Cid) -> bool:
+        knowledge = self.knowledge
+        return knowledge.node(cid) is not None or knowledge.commit_with(cid) is not None
+
+    def _absent(self, cid: Cid) -> BlockNotFoundError:
+        text = to_text(cid)
+        return BlockNotFoundError(
+            f"block {text} is not in {self._client.repository!r} on lakeFS, as far as this machine "
+            "knows; check out the commit that has it first",
+            cid=text,
+        )
+
+    def _fetch(self, cid: Cid) -> memoryview:
+        """The block of a small value, or a leaf of a large one."""
+        with self._guard:
+            leaf = self._leaves.get(cid)
+        if leaf is not None:
+            value, start, end = leaf
+            place = self.knowledge.place(value)
+        else:
+            place, start, end = self.knowledge.place(cid), 0, None
+        if place is None:
+            raise self._absent(cid)
+        data = self._read(place, leaf[0] if leaf else cid, start, end)
+        cids.check(cid, data, f"{self._client.repository}/{place.ref}/{place.path}")
+        self.cache.add(cid, data)
+        return memoryview(data)
+
+    def _read(self, place: Place, value: Cid, start: int, end: int | None) -> bytes:
+        try:
+            length = (place.size if end is None else end) - start
+            return self._client.read(place.ref, place.path, start, end, expected_bytes=length)
+        except KeyNotFoundError:
+            self.knowledge.forget_place(value)
+            raise self._absent(value) from None
+
+    def _read_whole(self, cid: Cid, place: Place) -> unixfs.File:
+        """A large value, whose nodes are then known, read and compared with its CID."""
+        file = unixfs.build_file(self._read(place, cid, 0, None), self.hash)
+        if file.cid != cid:
+            text = to_text(cid)
+            raise CorruptBlockError(
+                f"{place.path!r} at {place.ref} in {self._client.repository!r} on lakeFS hashes to "
+                f"{to_text(file.cid)}, not to {text}",
+                cid=text,
+                where=place.path,
+            )
+        self.knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        return file
+
+    def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
+        """See `ReadsValues.read_value`: one request for the leaves that the range touches."""
+        place = self.knowledge.place(cid)
+        root = self._at_hand(cid)
+        if place is None or cids.is_raw(cid) or cid in self._outgoing:
+            return read_value(self.get, cid, start, end)
+        self.check_may_wait()
+        if root is None:
+            file = self._read_whole(cid, place)
+            leaves = [data for leaf, data in file.blocks if cids.is_raw(leaf)]
+            return memoryview(b"".join(leaves)).toreadonly()[start:end]
+        stop = place.size if end is None else min(end, place.size)
+        if start >= stop:
+            return memoryview(b"")
+        first = start // unixfs.LEAF_SIZE * unixfs.LEAF_SIZE
+        last = min(place.size, -(-stop // unixfs.LEAF_SIZE) * unixfs.LEAF_SIZE)
+        data = memoryview(self._read(place, cid, first, last))
+        for leaf, low, high in self.leaves_of(cid):
+            if low >= first and high <= last:
+                cids.check(leaf, data[low - first : high - first], place.path)
+        return data[start - first : stop - first]
+
+    def leaves_of(self, cid: Cid) -> Iterator[tuple[Cid, int, int]]:
+        """The leaves of a large value, and the first byte of each and the one behind its last."""
+        position = 0
+        waiting = [cid]
+        while waiting:
+            node = unixfs.decode(self._node(waiting.pop()))
+            inner = [link.cid for link in node.links if not cids.is_raw(link.cid)]
+            if inner:
+                waiting += reversed(inner)
+                continue
+            for link, size in zip(node.links, node.blocksizes, strict=True):
+                yield link.cid, position, position + size
+                position += size
+
+    def _node(self, cid: Cid) -> memoryview:
+        found = self._at_hand(cid)
+        return self._work_out(cid) if found is None else found
+
+    def _expect_what_it_links(self, cid: Cid, block: memoryview) -> None:
+        """Make ready to give what a node links to: values, or the leaves of a large one."""
+        node = unixfs.decode(block)
+        if node.kind is not unixfs.Kind.FILE:
+            self._ahead.saw(cid, node.links)
+        elif self.knowledge.place(cid) is not None:
+            leaves = list(self.leaves_of(cid))
+            with self._guard:
+                self._leaves.update({leaf: (cid, low, high) for leaf, low, high in leaves})
+                while len(self._leaves) > _REMEMBERED_LEAVES:
+                    self._leaves.popitem(last=False)
+
+    def _links(self, cid: Cid) -> Sequence[Link]:
+        """What a node of a tree links to, if this machine knows it."""
+        node = self.knowledge.node(cid)
+        return () if node is None else unixfs.decode(node).links
+
+    def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
+        """See `BlockStore.get_joined`; what is not at hand is fetched in parallel."""
+        joined = self.cache.get_joined(wanted, sizes_bytes)
+        if joined is None:
+            joined = join(wanted, sizes_bytes, self._workers.map(self.get, wanted))
+        return joined
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`."""
+        return self._is_value(cid) or self.knowledge.node(cid) is not None or cid in self._outgoing
+
+    def _is_value(self, cid: Cid) -> bool:
+        """Whether a block is a value, or a leaf of one, that lakeFS is known to have."""
+        return cids.is_raw(cid) and (cid in self._leaves or self.knowledge.place(cid) is not None)
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """See `BlockStore.missing`; of commits and trees, the branches' histories are asked."""
+        return [cid for cid in wanted if cid not in self and not self._is_reached(cid)]
+
+    def search(self, cid: Cid) -> bool:
+        """See `Searchable.search`: finds trees and values, but no part of a value by itself."""
+        for _, head in (*self._client.branches(), *self._client.tags()):
+            with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # none that is served
+                self._survey.tree_of(head)
+            if cid in self or self.knowledge.place(cid) is not None:
+                return True
+        return False
+
+    def _is_reached(self, cid: Cid) -> bool:
+        if cids.is_raw(cid):
+            return False
+        try:
+            return bool(self._work_out(cid))
+        except BlockNotFoundError:
+            return False
+
+    # Writing
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes go apart
+        """See `BlockStore.put`: kept here until a ref names what needs them."""
+        self.knowledge.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
+        values = [block for block in blocks if cids.is_raw(block[0])]
+        if values:
+            self._outgoing.put(values, values[0][0], durable=False)
+
+    def follow(self, draft: Followable) -> None:
+        """See `BlockStore.follow`: nothing is sent ahead."""
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """See `BlockStore.expect`: nothing to do, nodes are not sent."""
+
+    def publish(self, draft: Followable, root: Cid) -> None:
+        """See `BlockStore.publish`."""
+        self._outgoing.publish(draft, root, durable=False)
+
+    @contextlib.contextmanager
+    def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
+        """See `BlockStore.keep`: lakeFS keeps what its commits name."""
+        absent = self.missing(list(cids_))
+        yield all(self._commits.has(cid) for cid in absent)
+
+    def refresh(self) -> bool:
+        """See `BlockStore.refresh`: what others found out is seen at once."""
+        return False
+
+
+def outgoing_folder() -> str:
+    """A folder of this process alone for what it is about to send."""
+    return f"outgoing/{secrets.token_hex(8)}"
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not a forked child
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,188 @@
+"""The tree of a lakeFS commit: from a listing, or from what differs from a commit that is known.
+
+A value's CID is in its object's user metadata where we wrote it. What others wrote is read and
+hashed, once for each object.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from versioned_zarr.backends.lakefs.api.objects import Stat
+from versioned_zarr.backends.lakefs.commits.commit_metadata import value_in
+from versioned_zarr.backends.lakefs.lakefs_context import Lake
+from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
+from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.errors import CorruptBlockError, InvalidKeyError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.tree_builder import WorkTree
+
+_NEAR = 20
+_LOOKED_AT = 10_000
+
+
+class Value(NamedTuple):
+    """A value as a tree wants it."""
+
+    cid: Cid
+    tsize: int
+
+
+class Survey:
+    """Finds the trees of lakeFS commits. Thread-safe.
+
+    Args:
+        lake: where they are.
+        tell: called while what others wrote is hashed; None for nobody.
+
+    Attributes:
+        trees: reads trees; set by who reads blocks from here, too.
+    """
+
+    trees: Trees
+
+    def __init__(self, lake: Lake, tell: OnProgress | None = None) -> None:
+        self._lake, self._tell = lake, tell or (lambda done, total: None)
+        self._client, self._knowledge = lake.client, lake.knowledge
+        self._lock = threading.RLock()
+
+    def tree_of(self, commit: str) -> Link:
+        """The root of the tree of a lakeFS commit, whose nodes are then known.
+
+        Costs a request where a recent ancestor is known and one more for each key that changed
+        since; otherwise one for each 1000 keys; and the bytes of what nobody hashed before.
+
+        Raises:
+            CorruptBlockError: the commit says of itself that it has another tree.
+            InvalidKeyError: there are keys that no tree can hold.
+        """
+        with self._lock:
+            said = self._knowledge.tree(commit)
+            if said is not None and self._is_known(said.cid):
+                return said
+            root = self._compute(commit)
+            if said is not None and said.cid != root.cid:
+                found, claimed = cids.to_text(root.cid), cids.to_text(said.cid)
+                raise CorruptBlockError(
+                    f"lakeFS commit {commit} says that its tree is {claimed}, but what it holds "
+                    f"hashes to {found}",
+                    cid=claimed,
+                    where=commit,
+                )
+            self._knowledge.add_tree(commit, root)
+            return root
+
+    def _is_known(self, root: Cid) -> bool:
+        return root == self.trees.empty or self._knowledge.node(root) is not None
+
+    def _compute(self, commit: str) -> Link:
+        near = self._nearest(commit)
+        if near is None:
+            work: WorkTree[Value] = WorkTree(self.trees)
+            stats: Iterable[Stat | None] = self._client.list(commit, self._lake.prefix)
+        else:
+            work = WorkTree(self.trees, near[1])
+            changes = list(self._client.diff(near[0], commit, prefix=self._lake.prefix))
+            for change in changes:
+                if change.kind == "removed":
+                    work.delete(self._lake.key(change.path))
+            paths = [change.path for change in changes if change.kind != "removed"]
+            stats = (stat for _, stat in self._lake.stats(commit, paths))
+        for key, value in self.values(commit, (stat for stat in stats if stat is not None)):
+            try:
+                work.set(key, value)
+            except InvalidKeyError as error:
+                raise InvalidKeyError(
+                    f"lakeFS commit {commit} has an object that no tree can hold: {error}; open "
+                    "the repository at a prefix without it",
+                    key=key,
+                ) from error
+        nodes: list[tuple[Cid, bytes]] = []
+        root = work.flush(lambda cid, data: nodes.append((cid, bytes(data))))
+        self._knowledge.add_nodes(nodes)
+        return root
+
+    def _nearest(self, commit: str) -> tuple[str, Cid] | None:
+        """The nearest of the last first parents whose tree is known, and holds anything."""
+        history = self._client.log(commit, amount=_NEAR, first_parent=True)
+        for _, found in zip(range(_NEAR), history, strict=False):
+            root = self._knowledge.tree(found.id)
+            if root is not None and root.cid == self.trees.empty:
+                return None  # a listing costs less than what differs from nothing
+            if found.id != commit and root is not None and self._is_known(root.cid):
+                return found.id, root.cid
+        return None
+
+    def values(self, ref: str, stats: Iterable[Stat]) -> Iterator[tuple[str, Value]]:
+        """The keys and values of objects, hashed where that was not done before.
+
+        Args:
+            ref: where they are read: an immutable one, so that they can be found there again.
+            stats: the objects.
+        """
+        places: list[tuple[Cid, Place]] = []
+        done = total = 0
+        left = (stat for stat in stats if not _is_marker(stat))
+        while batch := list(islice(left, _LOOKED_AT)):
+            told = [(stat, self._said(stat)) for stat in batch]
+            unknown = sum(stat.size for stat, said in told if said is None)
+            if unknown:
+                total += unknown
+                self._tell(done, total)
+            found = self._lake.workers.stream(lambda each: self._value(ref, *each), told)
+            for (stat, said), value in zip(told, found, strict=True):
+                if said is None:
+                    done += stat.size
+                    self._tell(done, total)
+                places.append((value.cid, Place(ref, stat.path, stat.size)))
+                yield self._lake.key(stat.path), value
+        self._knowledge.add_places(places)
+
+    def value(self, ref: str, stat: Stat) -> Value:
+        """The CID of what an object holds, which is read if it was never hashed."""
+        return self._value(ref, stat, self._said(stat))
+
+    def _said(self, stat: Stat) -> Value | None:
+        """What an object's metadata or this machine say that it holds."""
+        said = value_in(stat.metadata, stat.size, stat.checksum)
+        if said is None:
+            said = self._knowledge.object(stat.physical_address, stat.checksum)
+        return None if said is None else Value(*said)
+
+    def _value(self, ref: str, stat: Stat, said: Value | None) -> Value:
+        if said is not None:
+            return said
+        data = self._client.read(ref, stat.path, expected_bytes=stat.size)
+        if len(data) != stat.size:
+            raise StorageError(
+                f"lakeFS at {self._client.endpoint} gave {len(data)} bytes of {stat.path!r} at "
+                f"{ref!r}, which has {stat.size}; try again"
+            )
+        file = unixfs.build_file(data, self._lake.hash)
+        self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
+        return Value(file.cid, file.tsize)
+
+
+def _is_marker(stat: Stat) -> bool:
+    """Whether an object is what some tools write for an empty folder, and no value.
+
+    Raises:
+        InvalidKeyError: it is called as such a one, and holds bytes, which no key can name.
+    """
+    if not stat.path.endswith("/"):
+        return False
+    if stat.size:
+        raise InvalidKeyError(
+            f"lakeFS has an object {stat.path!r} of {stat.size} bytes, which no key can name as it "
+            "ends in '/'; remove it there, or open the repository at a prefix without it",
+            key=stat.path,
+        )
+    return True

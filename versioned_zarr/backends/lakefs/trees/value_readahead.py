@@ -1,0 +1,174 @@
+"""Values that are fetched before they are asked for: those that follow the one that was, in a tree.
+
+zarr asks for some chunks at a time, ten as it comes, and waits for them; a server that is some
+milliseconds away could answer more. The bytes that came unasked and were not read yet, with those
+under way, are never more than the bytes that were asked for so far.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import pairwise
+from typing import Final
+
+from versioned_zarr.backends.lakefs.api.thread_pool import AT_ONCE, Workers
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+
+SMALL_BYTES: Final = 256 << 10
+"""Longer values come when they are asked for."""
+LIMIT_BYTES: Final = 4 << 20
+"""No more than this is there unread, whatever was asked for before."""
+_WINDOW: Final = 2 * AT_ONCE
+"""So many requests may be under way, asked for or not."""
+_REMEMBERED: Final = 1 << 16
+
+Fetch = Callable[[Cid], memoryview]
+
+
+class ValuesAhead:
+    """See the module; those who want the same value wait for one request. Thread-safe; forks.
+
+    Args:
+        fetch: gets the block of a value, and keeps it.
+        is_near: whether it is kept already.
+        links: what a directory or a shard links to; nothing where that is not known here.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        is_near: Callable[[Cid], bool],
+        links: Callable[[Cid], Sequence[Link]],
+    ) -> None:
+        self._fetch, self._is_near, self._links = fetch, is_near, links
+        self._workers = Workers(_WINDOW)
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._guard = threading.Lock()
+        self._under_way: dict[Cid, Future[memoryview]] = {}
+        self._wanted: set[Cid] = set()
+        self._unread: dict[Cid, int] = {}
+        self._unread_bytes = self._asked_bytes = self._coming_bytes = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rows: dict[Cid | None, list[Link]] = {}
+        self._places: dict[Cid, tuple[Cid, int]] = {}
+        self._following: dict[Cid, Cid] = {}
+        self._given: dict[Cid | None, int] = {}
+
+    def _ready(self) -> threading.Lock:
+        if self._process != os.getpid():
+            self._start()
+        return self._guard
+
+    def saw(self, cid: Cid, links: Sequence[Link]) -> None:
+        """Take note of what a directory or a shard links to."""
+        with self._ready():
+            self._note(cid, links)
+
+    def _note(self, cid: Cid, links: Sequence[Link]) -> None:
+        if cid in self._rows:
+            return
+        if len(self._places) + len(self._following) > _REMEMBERED:
+            self._forget()
+        # So that numbers, as the names of chunks are, come in their order.
+        links = sorted(links, key=lambda link: (len(link.name), link.name))
+        folders = [link.cid for link in links if not cids.is_raw(link.cid)]
+        self._following.update(pairwise(folders))
+        self._rows[cid] = [link for link in links if cids.is_raw(link.cid)]
+        for number, link in enumerate(self._rows[cid], 1):
+            self._places[link.cid] = (cid, number)
+
+    def want(self, cid: Cid) -> None:
+        """Take note that a value is about to be asked for by another thread."""
+        with self._ready():
+            if len(self._wanted) < _REMEMBERED:
+                self._wanted.add(cid)
+
+    def get(self, cid: Cid) -> memoryview:
+        """The block of a value: fetched, or waited for if it is under way."""
+        with self._ready():
+            self._wanted.discard(cid)
+            flight = self._under_way.get(cid)
+            is_mine = flight is None
+            if flight is None:
+                flight = self._under_way[cid] = Future()
+        if is_mine:
+            self._fly(cid, flight)
+            return flight.result()
+        with suppress(Exception):  # the one that asks now shall be told why it fails now
+            return flight.result()
+        return self._fetch(cid)
+
+    def _fly(self, cid: Cid, flight: Future[memoryview], unasked_bytes: int = 0) -> None:
+        try:
+            block = self._fetch(cid)
+        except BaseException as error:  # noqa: BLE001 - told to those who wait for it
+            with self._guard:
+                self._land(cid, unasked_bytes)
+                if unasked_bytes:
+                    self._asked_bytes = 0  # the trust has to be earned anew
+            flight.set_exception(error)
+        else:
+            with self._guard:
+                self._land(cid, unasked_bytes)
+                if unasked_bytes:
+                    self._unread[cid] = unasked_bytes
+                    self._unread_bytes += unasked_bytes
+            flight.set_result(block)
+
+    def _land(self, cid: Cid, unasked_bytes: int) -> None:
+        self._under_way.pop(cid, None)
+        self._coming_bytes -= unasked_bytes
+
+    def asked(self, cid: Cid, size_bytes: int, *, was_near: bool) -> None:
+        """Take note of a value that was asked for, and fetch those that may come next."""
+        if was_near and cid not in self._unread:
+            return
+        started: list[tuple[Cid, Future[memoryview], int]] = []
+        with self._ready():
+            self._unread_bytes -= self._unread.pop(cid, 0)
+            self._asked_bytes += size_bytes
+            for link in self._next(cid) if len(self._under_way) <= AT_ONCE else ():
+                if len(self._under_way) >= _WINDOW or not self._fits(link.tsize):
+                    break
+                if self._is_new(link.cid):
+                    flight: Future[memoryview] = Future()
+                    self._under_way[link.cid] = flight
+                    self._coming_bytes += link.tsize
+                    started.append((link.cid, flight, link.tsize))
+        for each in started:
+            self._workers.start(self._fly, *each)
+
+    def _next(self, cid: Cid) -> Iterator[Link]:
+        """The values behind one, in its directory and in the next, that were not given before."""
+        at = self._places.get(cid)
+        if at is None:
+            return
+        following = self._following.get(at[0])
+        if following is not None and following not in self._rows:
+            self._note(following, self._links(following))
+        for directory, number in (at, (following, 0)):
+            row = self._rows.get(directory, ())
+            number = max(number, self._given.get(directory, 0))
+            while number < len(row):
+                yield row[number]
+                number += 1
+                self._given[directory] = number
+
+    def _fits(self, size_bytes: int) -> bool:
+        room = min(LIMIT_BYTES, self._asked_bytes) - self._unread_bytes - self._coming_bytes
+        return size_bytes <= min(room, SMALL_BYTES)
+
+    def _is_new(self, cid: Cid) -> bool:
+        is_known = cid in self._under_way or cid in self._unread or cid in self._wanted
+        return not is_known and not self._is_near(cid)

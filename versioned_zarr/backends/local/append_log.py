@@ -1,0 +1,81 @@
+"""A log as a file that many processes append to."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from versioned_zarr.backends.local.file_io import (
+    FORBIDDEN,
+    make_folder,
+    named,
+    naming_failures,
+    sync_folder,
+)
+
+
+class LocalLog:
+    """See `versioned_zarr.storage.protocol.Log`: a file opened with O_APPEND."""
+
+    _fd = -1
+
+    def __init__(self, path: Path, create: bool) -> None:
+        self._path = path
+        with naming_failures(path, is_made=create):
+            if create:
+                make_folder(path.parent)
+            flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
+            try:
+                self._fd = os.open(path, flags, 0o666)
+            except OSError as error:
+                if create or error.errno not in FORBIDDEN:
+                    raise
+                self._fd = os.open(path, os.O_RDONLY)
+            self._is_new = create and not os.fstat(self._fd).st_size
+
+    def append(self, record: bytes) -> int:
+        """See `Log.append`."""
+        try:
+            written = os.write(self._fd, record)
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            if written != len(record):
+                if self.end() == end:
+                    os.ftruncate(self._fd, end - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return end
+        except OSError as error:
+            raise named(error, self._path) from error
+
+    def end(self) -> int:
+        """See `Log.end`: one system call."""
+        try:
+            return os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise named(error, self._path) from error
+
+    def read(self, start: int, end: int) -> bytes:
+        """See `Log.read`."""
+        with naming_failures(self._path):
+            return os.pread(self._fd, end - start, start)
+
+    def is_removed(self) -> bool:
+        """See `Log.is_removed`: no folder names the file any more."""
+        with naming_failures(self._path):
+            return not os.fstat(self._fd).st_nlink
+
+    def sync(self) -> None:
+        """See `Log.sync`; the first time, the folder is made durable too."""
+        with naming_failures(self._path):
+            os.fdatasync(self._fd)
+            if self._is_new:
+                sync_folder(self._path.parent)
+                self._is_new = False
+
+    def close(self) -> None:
+        """See `Log.close`."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close

@@ -1,0 +1,175 @@
+"""Writing to files of the system, and what its refusals mean."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from versioned_zarr.errors import ReadOnlyError, StorageError, StorageFullError
+from versioned_zarr.storage.protocol import Bytes
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
+"""How a file system says that it lacks what it was asked for."""
+_MAPS_REFUSED = (*NOT_SUPPORTED, errno.EACCES, errno.EPERM, errno.ENOMEM)
+_LOCKS_REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+_POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux has it
+MAX_PARTS = 512
+"""So many buffers at a time: fewer than IOV_MAX of every system."""
+
+
+class naming_failures:  # noqa: N801 - used as a statement, on every write
+    """Turn what the system says into errors that say what, where and what to do.
+
+    That nothing is at the path stays a `FileNotFoundError`, also where nothing can be.
+
+    Args:
+        path: where.
+        is_made: whether something is made there, so that it is no answer that nothing is.
+    """
+
+    __slots__ = ("_is_made", "_path")
+
+    def __init__(self, path: str | os.PathLike[str], *, is_made: bool = False) -> None:
+        self._path, self._is_made = path, is_made
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError) and not _is_path(self._path):
+            error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
+            if not self._is_made:
+                raise error
+        if not isinstance(error, OSError) or isinstance(error, StorageError):
+            return
+        if self._is_made or not isinstance(error, FileNotFoundError):
+            raise named(error, self._path) from error
+
+
+def _is_path(path: str | os.PathLike[str]) -> bool:
+    """Whether a file can be called so."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
+    """The error of ours that says what a failure of the system means."""
+    where = os.fspath(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            f"no room left to write {where!r}; free some and try again, "
+            "nothing that was committed is touched",
+            where=where,
+        )
+    if error.errno in FORBIDDEN:
+        return ReadOnlyError(
+            f"no permission for {where!r}: {error.strerror}; "
+            "check who owns the folder and how it is mounted",
+            url=where,
+        )
+    return StorageError(f"{where!r} failed: {error.strerror or error}", where=where)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make durable which names there are in a folder.
+
+    Where a file system cannot do that for folders (CIFS, some FUSE), it is as durable as that
+    file system makes names by itself.
+    """
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (*NOT_SUPPORTED, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they are there after a loss of power too."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
+
+
+def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
+    """Lock an open file by `flock`; says whether it is held, where `how` has LOCK_NB.
+
+    Raises:
+        StorageError: the file system has no such locks, so that nothing can be written safely.
+    """
+    try:
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _LOCKS_REFUSED:
+            raise
+        where = os.fspath(path)
+        raise StorageError(
+            f"the file system of {where!r} has no file locks ({error.strerror}), without which "
+            "two writers could destroy each other's work; reading works: write to a repository on "
+            "a local disk and push it here, or mount with locks (Lustre: -o flock)",
+            where=where,
+        ) from error
+    return True
+
+
+def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
+    """Write every byte of the parts, one behind the other, the first at `offset`."""
+    for first in range(0, len(parts), MAX_PARTS):
+        batch = parts[first : first + MAX_PARTS]
+        size = sum(map(len, batch))
+        done = os.pwritev(fd, batch, offset)
+        offset += size
+        if done < size:
+            write_rest(fd, b"".join(batch)[done:], offset - size + done)
+
+
+def write_rest(fd: int, data: bytes, offset: int) -> None:
+    """Go on after the system wrote less than it was given; a full disk says so now."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(fd, rest, offset)
+        rest, offset = rest[done:], offset + done
+
+
+def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
+    """The first bytes of an open file, mapped read-only.
+
+    Args:
+        fd: the file; may be closed afterwards.
+        size: how many bytes.
+        is_at_hand: whether they lie in the page cache, so that they can be mapped all at once,
+            rather than a few pages each time they are read.
+
+    Raises:
+        OSError: the file system has no maps, or there is no memory for them; `cannot_map` tells.
+    """
+    if not size:
+        return memoryview(b"")
+    more = _POPULATE if is_at_hand else 0
+    try:
+        return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED | more, prot=mmap.PROT_READ))
+    except OSError as error:
+        if error.errno not in _MAPS_REFUSED:
+            raise
+    # GPFS, 9p and FUSE may refuse shared maps and grant private ones, which read the same.
+    return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE | more, prot=mmap.PROT_READ))
+
+
+def cannot_map(error: OSError) -> bool:
+    """Whether a file may be read though it cannot be mapped."""
+    return error.errno in _MAPS_REFUSED

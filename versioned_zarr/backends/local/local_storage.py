@@ -1,0 +1,278 @@
+"""A plain folder as a `Storage`: files, `flock`, `O_APPEND` and atomic renames.
+
+What it relies on, and local file systems of Linux and macOS give: appends to a file opened with
+O_APPEND do not mix; a rename is atomic; `flock` ends with the process that holds it; a mapped file
+stays readable after its name is gone. Network file systems do not promise all of this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from io import FileIO
+from pathlib import Path
+
+from versioned_zarr.backends.local.append_log import LocalLog
+from versioned_zarr.backends.local.file_io import (
+    MAX_PARTS,
+    cannot_map,
+    lock_file,
+    make_folder,
+    map_file,
+    named,
+    naming_failures,
+    sync_folder,
+    write_all,
+)
+from versioned_zarr.backends.local.staged_pack import LocalDraft
+from versioned_zarr.storage.protocol import Bytes, Draft, Log, Stored
+
+_MAPPED_FILES = 512
+_SWEEP_AGE_S = 24 * 3600
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
+"""How `put` calls a file that is not whole yet."""
+
+_STORAGES: weakref.WeakSet[LocalStorage] = weakref.WeakSet()
+
+
+def _free_guards_after_fork() -> None:
+    """A thread of the parent may have held a guard at the fork, and does not live on here."""
+    for storage in list(_STORAGES):
+        storage._guard = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_free_guards_after_fork)
+
+
+class LocalStorage:
+    """A folder of the local file system. Its parts are made as they are needed.
+
+    Args:
+        folder: where.
+        url: what errors and the repository call the place, if not by the folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], url: str | None = None) -> None:
+        self.folder = Path(os.path.abspath(folder))
+        self.url = self.folder.as_uri() if url is None else url
+        self._root = os.path.join(self.folder, "")
+        self._maps: dict[str, memoryview] = {}
+        self._guard = threading.RLock()
+        _STORAGES.add(self)
+
+    def __repr__(self) -> str:
+        return f"LocalStorage({str(self.folder)!r})"
+
+    def _path(self, path: str) -> Path:
+        return self.folder / path
+
+    def view(self, path: str) -> memoryview | None:
+        """See `Storage.view`: the file mapped read-only, if the file system has maps."""
+        found = self._maps.get(path)
+        if found is not None:
+            return found
+        with naming_failures(self._path(path)):
+            fd = os.open(self._path(path), os.O_RDONLY)
+            try:
+                mapped = map_file(fd, os.fstat(fd).st_size)
+            except OSError as error:
+                if not cannot_map(error):
+                    raise
+                return None
+            finally:
+                os.close(fd)
+        self._keep(path, mapped)
+        return mapped
+
+    def _keep(self, path: str, mapped: memoryview) -> None:
+        with self._guard:
+            self._maps[path] = mapped
+            if len(self._maps) > _MAPPED_FILES:
+                del self._maps[next(iter(self._maps))]
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
+        """See `Storage.read`; never from the map, since logs and refs grow."""
+        place = f"{self._root}{path}"
+        with naming_failures(place):
+            fd = os.open(place, os.O_RDONLY)
+            try:
+                stop = os.fstat(fd).st_size if end is None else end
+                return memoryview(os.pread(fd, max(0, stop - start), start))
+            finally:
+                os.close(fd)
+
+    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
+        """See `Storage.read_into`: faster than the map for what is copied anyhow."""
+        with naming_failures(self._path(path)):
+            fd = os.open(self._path(path), os.O_RDONLY)
+            try:
+                for first in range(0, len(buffers), MAX_PARTS):
+                    batch = buffers[first : first + MAX_PARTS]
+                    wanted = sum(map(len, batch))
+                    if os.preadv(fd, batch, start) != wanted:
+                        raise OSError(errno.EIO, f"no {wanted} bytes at {start}")
+                    start += wanted
+            finally:
+                os.close(fd)
+
+    def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
+        """See `Storage.put`: a temporary file, fsync, rename, fsync of the folder."""
+        target = self._path(path)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        with naming_failures(target, is_made=True):
+            make_folder(target.parent)
+            try:
+                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                try:
+                    write_all(fd, parts, 0)
+                    if durable:
+                        os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            if durable:
+                sync_folder(target.parent)
+        self._forget(path)
+
+    def list(self, prefix: str) -> list[Stored]:
+        """See `Storage.list`; half-written files of `put` are not there."""
+        root = self._path(prefix)
+        found: list[Stored] = []
+        with naming_failures(root):
+            folders = [(prefix, root)]
+            while folders:
+                name, folder = folders.pop()
+                try:
+                    entries = list(os.scandir(folder))
+                except FileNotFoundError:
+                    continue
+                start = f"{name}/" if name else ""
+                for entry in entries:
+                    path = start + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append((path, folder / entry.name))
+                    elif entry.name[0] != ".":
+                        with contextlib.suppress(FileNotFoundError):
+                            status = entry.stat()
+                            found.append(Stored(path, status.st_size, status.st_mtime))
+        return sorted(found)
+
+    def delete(self, path: str, *, durable: bool = False) -> None:
+        """See `Storage.delete`."""
+        target = self._path(path)
+        with naming_failures(target), contextlib.suppress(FileNotFoundError):
+            target.unlink()
+            if durable:
+                sync_folder(target.parent)
+        self._forget(path)
+
+    def move(self, path: str, to: str) -> None:
+        """See `Storage.move`: one rename."""
+        source, target = self._path(path), self._path(to)
+        with naming_failures(source):
+            make_folder(target.parent)
+            os.rename(source, target)
+            for folder in {source.parent, target.parent}:
+                sync_folder(folder)
+        self._forget(path)
+        self._forget(to)
+
+    def delete_folder(self, prefix: str) -> None:
+        """See `Storage.delete_folder`."""
+        with naming_failures(self._path(prefix)), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._path(prefix))
+
+    def sweep(self, folders: Iterable[str]) -> None:
+        """See `Storage.sweep`: temporary files of `put`, and drafts of packs."""
+        limit = time.time() - _SWEEP_AGE_S
+        beside = itertools.islice(os.walk(self.folder), 1)
+        below = (os.walk(self._path(folder)) for folder in folders)
+        for folder, _, names in itertools.chain(beside, *below):
+            for name in names:
+                is_draft = name.endswith(".draft") and Path(folder).name == "packs"
+                if _TEMPORARY.fullmatch(name) or is_draft:
+                    path = Path(folder, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.stat().st_mtime < limit:
+                            path.unlink()
+
+    def stamp(self, prefix: str) -> object:
+        """See `Storage.stamp`: identity, time and size of the folder."""
+        try:
+            status = os.stat(f"{self._root}{prefix}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise named(error, self._path(prefix)) from error
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def open_log(self, path: str, *, create: bool = False) -> Log:
+        """See `Storage.open_log`."""
+        return LocalLog(self._path(path), create)
+
+    def open_draft(self, path: str) -> Draft:
+        """See `Storage.open_draft`: the claim is an exclusive `flock` on the file."""
+        target = self._path(path)
+        with naming_failures(target, is_made=True):
+            make_folder(target.parent)
+            fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            draft = LocalDraft(self.folder, path, fd, self._keep)
+            try:
+                lock_file(fd, target, fcntl.LOCK_EX)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        return draft
+
+    def adopt_draft(self, path: str) -> Draft | None:
+        """See `Storage.adopt_draft`."""
+        target = self._path(path)
+        with naming_failures(target):
+            fd = os.open(target, os.O_RDWR)
+            draft = LocalDraft(self.folder, path, fd, self._keep)
+            return draft if lock_file(fd, target, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
+
+    def is_claimed(self, path: str) -> bool:
+        """See `Storage.is_claimed`: by a shared `flock`, which needs no permission to write."""
+        target = self._path(path)
+        with naming_failures(target), FileIO(os.open(target, os.O_RDONLY)) as file:
+            return not lock_file(file.fileno(), target, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def read_draft(self, path: str) -> Draft:
+        """See `Storage.read_draft`."""
+        with naming_failures(self._path(path)):
+            return LocalDraft(self.folder, path, os.open(self._path(path), os.O_RDONLY), self._keep)
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+        """See `Storage.lock`: `flock` on a file of its own, so it also holds between threads."""
+        path = self.folder / "locks" / name
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        # A FileIO is closed when nobody holds it any more, wherever an interrupt may come.
+        with naming_failures(path, is_made=True):
+            try:
+                file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+            except FileNotFoundError:
+                make_folder(path.parent)
+                file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+        with file:
+            with naming_failures(path, is_made=True):
+                is_held = lock_file(file.fileno(), path, how if wait else how | fcntl.LOCK_NB)
+            yield is_held
+
+    def _forget(self, path: str) -> None:
+        with self._guard:
+            self._maps.pop(path, None)

@@ -1,0 +1,198 @@
+"""A local cache of blocks that live elsewhere: packs up to a size, shared by processes.
+
+Holds only blocks whose bytes were compared with their CIDs when they came in. Nothing depends on
+what is in it: any pack of it may go at any time. So nothing waits for the disk, and what was
+written last before the machine went down, and may be torn, is dropped when it is up again.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from versioned_zarr.blocks.cache.write_buffer import Gathering
+from versioned_zarr.blocks.packs.pack_registry import PACKS
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.protocol import Block, Publishable
+from versioned_zarr.errors import ReadOnlyError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage.protocol import Bytes, Storage
+
+LIMIT_BYTES = 10 << 30
+_TRIMMED_TO = 0.8
+_LOOKED_EVERY_S = 0.1
+_BOOT = "boot"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_WRITTEN_BACK_S = 300
+"""What is older has long reached the disk: Linux leaves nothing for longer than half a minute."""
+
+
+class _Holder:
+    pass
+
+
+class BlockCache:
+    """Blocks near at hand. Thread-safe; many processes may share the storage.
+
+    Blocks that come one by one are gathered in memory, and become a pack when there are enough of
+    them, or when the process ends.
+
+    Args:
+        storage: where the packs lie.
+        hash_function: names the blocks.
+        limit_bytes: how long the packs may be together; 0 keeps nothing but the last few blocks.
+        verify: whether values' leaves from the packs are compared with their CIDs on every read,
+            as all other blocks are.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        hash_function: HashFunction,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        verify: bool = False,
+    ) -> None:
+        _drop_torn(storage)
+        self.packed = PackedStore(storage, hash_function, verify=False)
+        self.limit_bytes = limit_bytes
+        self._verify = verify
+        self._gathering = Gathering(partial(_write, self.packed, limit_bytes))
+        self._looked_s = time.monotonic()
+        self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
+        self._holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
+
+    @property
+    def hash(self) -> HashFunction:
+        """The function that names the blocks."""
+        return self.packed.hash
+
+    def get(self, cid: Cid) -> memoryview | None:
+        """The bytes of a block, or None if it is not at hand. A damaged one is not."""
+        found = self._gathering.get(cid)
+        if found is not None:
+            return found
+        data = self.packed.find_known(cid)
+        if data is None and self._is_news_due() and self.packed.refresh():
+            data = self.packed.find_known(cid)
+        is_checked = self._verify or not cids.is_raw(cid)
+        if data is not None and is_checked and not cids.matches(cid, data):
+            return None
+        return data
+
+    def _is_news_due(self) -> bool:
+        """Whether to look for what other processes brought; a miss in between costs nothing."""
+        now = time.monotonic()
+        if now - self._looked_s < _LOOKED_EVERY_S:
+            return False
+        self._looked_s = now
+        return True
+
+    def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview | None:
+        """The bytes of several blocks, one behind the other, or None if one is not at hand."""
+        if self._verify or any(cid not in self.packed for cid in wanted):
+            return None
+        with suppress(LookupError, StorageError):
+            return self.packed.get_joined(wanted, sizes_bytes)
+        return None
+
+    def __contains__(self, cid: Cid) -> bool:
+        return cid in self._gathering or cid in self.packed
+
+    def add(self, cid: Cid, data: Bytes) -> None:
+        """Keep a block whose bytes were compared with its CID."""
+        kept_bytes = self._gathering.add(cid, data)
+        if kept_bytes:
+            self._trim(kept_bytes)
+
+    def flush(self) -> None:
+        """Make a pack of the blocks that came one by one."""
+        self._trim(self._gathering.flush())
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """Keep blocks as a pack of their own."""
+        if self.limit_bytes:
+            with suppress(StorageError):  # a full disk must not stop work that needs no cache
+                self.packed.put(blocks, root, durable=False)
+            self._trim(sum(len(data) for _, data in blocks))
+
+    def publish(self, draft: Publishable, root: Cid, size_bytes: int) -> None:
+        """Keep a finished draft as a pack."""
+        if self.limit_bytes or self._holders:
+            self.packed.publish(draft, root, durable=False)
+            self._trim(size_bytes)
+
+    # Size
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """While held, this process removes nothing, and keeps drafts whatever the limit is."""
+        # One that an interrupt leaves behind is gone with the code that held it.
+        holder = _Holder()
+        self._holders.add(holder)
+        try:
+            yield
+        finally:
+            self._holders.discard(holder)
+            self._trim(0)
+
+    def size_bytes(self) -> int:
+        """How long the packs are together."""
+        return sum(stored.size for stored in self.packed.storage.list(PACKS))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._gathering.clear()
+        self._drop_to(0)
+
+    def _trim(self, grown_bytes: int) -> None:
+        """Look at the size from time to time, and remove the oldest packs if it is too much."""
+        self._grown_bytes += grown_bytes
+        if self._holders or self._grown_bytes < self.limit_bytes // 16:
+            return
+        self._grown_bytes = 0
+        if self.size_bytes() > self.limit_bytes:
+            self._drop_to(int(self.limit_bytes * _TRIMMED_TO))
+
+    def _drop_to(self, limit_bytes: int) -> None:
+        packs = sorted(self.packed.storage.list(PACKS), key=lambda stored: stored.modified_s)
+        size = sum(stored.size for stored in packs)
+        for stored in packs:
+            if size <= limit_bytes:
+                break
+            if stored.path.endswith(".car"):
+                self.packed.storage.delete(stored.path)
+                size -= stored.size
+        self.packed.refresh()
+
+
+def _drop_torn(storage: Storage) -> None:
+    """Remove the packs that were written last before the machine went down, if it did."""
+    try:
+        boot = _BOOT_ID.read_bytes()
+    except OSError:  # not Linux
+        return
+    try:
+        last = bytes(storage.read(_BOOT))
+    except FileNotFoundError:
+        last = b""
+    if last == boot:
+        return
+    packs = storage.list(PACKS)
+    newest_s = max((stored.modified_s for stored in packs), default=0.0)
+    with suppress(StorageError, ReadOnlyError):  # it is looked at again next time
+        for stored in packs:
+            if stored.modified_s > newest_s - _WRITTEN_BACK_S:
+                storage.delete(stored.path)
+        storage.put(_BOOT, [boot], durable=False)
+
+
+def _write(packed: PackedStore, limit_bytes: int, blocks: list[Block]) -> None:
+    if limit_bytes:
+        with suppress(StorageError):
+            packed.put(blocks, blocks[-1][0], durable=False)

@@ -1,0 +1,1 @@
+"""Packs: written, indexed, registered, read and verified."""

@@ -1,0 +1,290 @@
+"""What is known of the packs of a store: which there are, and where in them each block lies.
+
+Layout: `packs/NAME.car`, written once; `index/NAME.idx`, merged runs over many packs. A pack that
+no run covers yet is looked up through the index at its own tail. Reads no block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from versioned_zarr.blocks.packs.index import (
+    NAME_SIZE,
+    Place,
+    Run,
+    merge_runs,
+    run_from_file,
+    run_of_pack,
+)
+from versioned_zarr.blocks.packs.pack import read_entries, recover_entries
+from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage.protocol import Storage, look_at
+
+PACKS, INDEX = "packs", "index"
+_NAME = re.compile(f"[0-9a-f]{{{NAME_SIZE}}}")
+_UNCOVERED_PACKS = 16
+_UNCOVERED_ENTRIES = 4096
+
+
+def pack_path(name: str) -> str:
+    """Where the pack of this name lies."""
+    return f"{PACKS}/{name}.car"
+
+
+def new_name() -> str:
+    """A name for a pack or a run that no other has."""
+    return secrets.token_hex(NAME_SIZE // 2)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What this process knows of the packs: replaced as a whole, never changed.
+
+    Attributes:
+        stamp: stands for the state of the folders; the same object while none was seen to change.
+        packs: the names of the packs.
+        merged: the index files, each with its run.
+        single: the runs of packs that no index file covers.
+    """
+
+    stamp: object
+    packs: frozenset[str]
+    merged: tuple[tuple[str, Run], ...]
+    single: tuple[Run, ...]
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, those of most blocks first, where a look-up ends soonest as a rule."""
+        return (*(run for _, run in self.merged), *reversed(self.single))
+
+    def find(self, cid: Cid) -> Place | None:
+        """One place of a block."""
+        digest = cid[-32:]
+        for run in self.runs:
+            place = run.first(digest)
+            if place is not None:
+                return place if place.pack in self.packs else next(self.find_all(cid), None)
+        return None
+
+    def find_all(self, cid: Cid) -> Iterator[Place]:
+        """All places of a block: merging and repacking may leave it in two packs for a while."""
+        digest = cid[-32:]
+        for run in self.runs:
+            for place in run.find(digest):
+                if place.pack in self.packs:
+                    yield place
+
+
+class Catalogue:
+    """The packs that this process knows of. Thread-safe; many processes may share the storage.
+
+    Args:
+        storage: where packs and index files lie.
+        hash_function: names the blocks.
+
+    Attributes:
+        known: what is known now.
+    """
+
+    def __init__(self, storage: Storage, hash_function: HashFunction) -> None:
+        self._storage, self._hash = storage, hash_function
+        self.known = Known(None, frozenset(), (), ())
+        self._guard = threading.RLock()
+        self._stored = 0
+        self._checked: set[str] = set()
+        """The packs and index files whose index was looked at closely."""
+        self._damaged: set[str] = set()
+        """The index files that were found to be damaged; the next that is written replaces them."""
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Look for new packs and indexes; says whether there were changes."""
+        stamp = self._stamp()
+        if stamp == self.known.stamp:
+            return False
+        with self._guard:
+            stamp = self._stamp()
+            known = self.known
+            if stamp == known.stamp:
+                return True
+            packs = frozenset(_names(self._storage, PACKS, ".car"))
+            merged = self._load_merged(dict(known.merged))
+            covered = {pack for _, run in merged for pack in run.packs}
+            have = {run.packs[0]: run for run in known.single}
+            single = []
+            for name in sorted(packs - covered):
+                run = have.get(name) or self._load_single(name)
+                if run is not None:
+                    single.append(run)
+            self.known = Known(stamp, packs, tuple(merged), tuple(single))
+        return True
+
+    def _stamp(self) -> object:
+        return self._storage.stamp(PACKS), self._storage.stamp(INDEX)
+
+    def _load_merged(self, have: dict[str, Run]) -> list[tuple[str, Run]]:
+        found: list[tuple[str, Run]] = []
+        for name in _names(self._storage, INDEX, ".idx"):
+            if name in self._damaged:
+                continue
+            run = have.get(name)
+            if run is None:
+                path = f"{INDEX}/{name}.idx"
+                try:
+                    data = look_at(self._storage, path)
+                    run = run_from_file(data, self._hash.code, path, check=False)
+                except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
+                    continue
+            found.append((name, run))
+        found.sort(key=lambda item: len(item[1].packs), reverse=True)
+        covered: set[str] = set()
+        needed = []
+        for name, run in found:
+            if not covered.issuperset(run.packs):
+                covered.update(run.packs)
+                needed.append((name, run))
+        return needed
+
+    def _load_single(self, name: str) -> Run | None:
+        path = pack_path(name)
+        try:
+            data = look_at(self._storage, path)
+            return run_of_pack(name, *read_entries(data, self._hash, path))
+        except FileNotFoundError:
+            return None
+        except CorruptError:
+            return self._scan(name)
+
+    def wants_tidying(self, packs: int) -> bool:
+        """Whether this process has stored so many packs since the last time, or found them."""
+        if self._stored < packs and (self._stored != 1 or len(self.known.packs) < 2 * packs):
+            return False
+        self._stored = 0
+        return True
+
+    def learn(self, name: str) -> None:
+        """Take in a pack that this process has just stored, without looking at the others."""
+        run = self._load_single(name)
+        with self._guard:
+            self._stored += 1
+            known = self.known
+            single = known.single if run is None else (*known.single, run)
+            self.known = Known(known.stamp, known.packs | {name}, known.merged, single)
+        entries = sum(len(run) for run in single)
+        if len(single) >= _UNCOVERED_PACKS or entries >= _UNCOVERED_ENTRIES:
+            self.merge()
+
+    def merge(self, *, everything: bool = False) -> None:
+        """Cover the single packs with a run, and join runs until each is twice the next."""
+        self.refresh()
+        known = self.known
+        chosen: list[Run] = list(known.single)
+        size = sum(len(run) for run in chosen)
+        left = sorted(known.merged, key=lambda item: len(item[1]))
+        joined = []
+        while left and (everything or len(left[0][1]) < 2 * size):
+            name, run = left.pop(0)
+            joined.append(name)
+            chosen.append(run)
+            size += len(run)
+        if not chosen:
+            return
+        self._write_index(merge_runs(chosen, set(known.packs)), replacing=joined)
+
+    def look_again(self) -> bool:
+        """Look closer, as a block was not found; says whether more is known now. Writes nothing.
+
+        Lists the folders although nothing seems to have changed: a clock that counts coarsely
+        gives a folder the same time before and after. Compares what each index says with its
+        checksum, or with the pack, once.
+        """
+        if frozenset(pack_names(self._storage)) != self.known.packs:
+            self.known = replace(self.known, stamp=None)
+            self.refresh()
+            return True
+        with self._guard:
+            known = self.known
+            merged = [(name, run) for name, run in known.merged if self._is_sound(name)]
+            covered = {pack for _, run in merged for pack in run.packs}
+            single = {run.packs[0]: run for run in known.single}
+            found = [self._from_sections(name, single) for name in known.packs - covered]
+            single_now = tuple(run for run in found if run is not None)
+            if len(merged) == len(known.merged) and {*single_now} == {*known.single}:
+                return False
+            self.known = replace(known, merged=tuple(merged), single=single_now)
+        return True
+
+    def _is_sound(self, name: str) -> bool:
+        """Whether an index file is what was written; looked at once."""
+        if name not in self._checked:
+            path = f"{INDEX}/{name}.idx"
+            try:
+                run_from_file(look_at(self._storage, path), self._hash.code, path, check=True)
+            except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
+                self._damaged.add(name)
+                return False
+            self._checked.add(name)
+        return True
+
+    def _from_sections(self, name: str, known: dict[str, Run]) -> Run | None:
+        """The run of a pack from its sections, or the one that is known if it says the same."""
+        run = known.get(name)
+        if run is not None and name in self._checked:
+            return run
+        found = self._scan(name)
+        self._checked.add(name)
+        return run if run is not None and found is not None and run.is_same(found) else found
+
+    def rebuild(self) -> None:
+        """Replace every index file by one made from the packs' sections alone. O(all blocks)."""
+        with self._guard:
+            packs = _names(self._storage, PACKS, ".car")
+            stale = _names(self._storage, INDEX, ".idx")
+            runs = [run for run in map(self._scan, packs) if run is not None]
+            self.known = Known(self._stamp(), frozenset(packs), (), tuple(runs))
+        if runs:
+            self._write_index(merge_runs(runs, set(packs)), replacing=stale)
+
+    def _write_index(self, run: Run, replacing: Iterable[str]) -> None:
+        path = f"{INDEX}/{new_name()}.idx"
+        # An index says nothing that the packs do not: where there is no room for one, or no
+        # permission, look-ups go to the packs' own.
+        with contextlib.suppress(StorageError, ReadOnlyError):
+            self._storage.put(path, run.to_bytes(self._hash.code))
+            for name in {*replacing, *self._damaged}:
+                self._storage.delete(f"{INDEX}/{name}.idx")
+        self.refresh()
+
+    def _scan(self, name: str) -> Run | None:
+        path = pack_path(name)
+        try:
+            data = look_at(self._storage, path)
+        except FileNotFoundError:
+            return None
+        return run_of_pack(name, *recover_entries(data, self._hash, path))
+
+
+def pack_names(storage: Storage) -> dict[str, int]:
+    """The packs that there are by name, with their sizes in bytes."""
+    return _sizes(storage, PACKS, ".car")
+
+
+def _names(storage: Storage, folder: str, ending: str) -> list[str]:
+    return list(_sizes(storage, folder, ending))
+
+
+def _sizes(storage: Storage, folder: str, ending: str) -> dict[str, int]:
+    """What lies in a folder and is called as `new_name` does; all else there is others'."""
+    start = len(folder) + 1
+    return {
+        stored.path[start : -len(ending)]: stored.size
+        for stored in storage.list(folder)
+        if stored.path.endswith(ending) and _NAME.fullmatch(stored.path[start : -len(ending)])
+    }

@@ -1,0 +1,162 @@
+"""What the engine asks of a place for blocks, whoever keeps them.
+
+`PackedStore` keeps them in packs on a `Storage`. The contract suite
+`versioned_zarr.testing.BlockStoreContract` says in code what each method promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage.protocol import Bytes, FilePart
+
+Block: TypeAlias = tuple[Cid, Bytes]
+
+
+class NotNearError(Exception):
+    """A block would have to be fetched; the caller asked not to. Never leaves the package."""
+
+
+class Publishable(Protocol):
+    """A finished draft of a pack, to be taken over by the store."""
+
+    def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
+        """Make the draft a pack at `path`; `durable` as in `Storage.put`."""
+        ...
+
+
+class Follower(Protocol):
+    """Who reads a draft while it is written."""
+
+    def grown(self) -> None:
+        """Called now and then, from any thread, when there is more to read; does not wait."""
+        ...
+
+
+class Followable(Publishable, Protocol):
+    """A draft that a store may read while it is written, to be done sooner with it."""
+
+    is_recovered: bool
+    """Whether another process wrote it, so that nobody knows how much of it was stored."""
+    follower: Follower | None
+    """Who is told while it grows."""
+
+    def finished(self, start: int) -> Iterator[tuple[Cid, int, int]]:
+        """The blocks from `start` on that are written: their CIDs, where they begin and end."""
+        ...
+
+    def part(self, start: int, end: int) -> Bytes | FilePart:
+        """Bytes of the draft; see `Draft.part`."""
+        ...
+
+    def read(self, start: int, end: int) -> memoryview:
+        """Bytes of the draft."""
+        ...
+
+
+class BlockStore(Protocol):
+    """Blocks by CID. Every method may be called from many threads.
+
+    Attributes:
+        hash: names the blocks.
+        is_remote: whether `get` may have to wait for a network.
+    """
+
+    hash: HashFunction
+    is_remote: bool
+
+    def get(self, cid: Cid) -> memoryview:
+        """The bytes of a block, read-only.
+
+        Raises:
+            BlockNotFoundError: it is not here.
+            CorruptBlockError: what is here does not hash to the CID, where reads are verified.
+        """
+        ...
+
+    def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
+        """The bytes of several blocks, one behind the other; as `get`, with one copy.
+
+        Args:
+            cids: the blocks, at least one.
+            sizes_bytes: how long each of them is told to be.
+
+        Raises:
+            CorruptBlockError: one of them is of another size.
+        """
+        ...
+
+    def __contains__(self, cid: Cid) -> bool:
+        """Whether the block is here, as far as this process has looked; no round trip."""
+        ...
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """Those of the blocks that are not here, in their order; may cost a round trip or more."""
+        ...
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """Store the blocks durably, all of them or none; `root` is one of them."""
+        ...
+
+    def follow(self, draft: Followable) -> None:
+        """Told of a draft that is begun and will be published here as a rule."""
+        ...
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """Told of blocks that will be put here as a rule, and soon; does not wait."""
+        ...
+
+    def publish(self, draft: Followable, root: Cid) -> None:
+        """Store the blocks of a finished draft durably, all of them or none."""
+        ...
+
+    def keep(self, cids: Iterable[Cid]) -> AbstractContextManager[bool]:
+        """While held, blocks that are here stay; gives False if one of `cids` is not here."""
+        ...
+
+    def near(self) -> AbstractContextManager[None]:
+        """While held, `get` on this thread raises NotNearError rather than wait for a network."""
+        ...
+
+    def refresh(self) -> bool:
+        """See what other processes have stored since; says whether there may be something."""
+        ...
+
+
+@runtime_checkable
+class ServedBlocks(BlockStore, Protocol):
+    """Blocks that a server keeps, which also removes what nothing names.
+
+    A draft that is published here stays where it is, as nothing names yet what was sent of it.
+    """
+
+    def let_go(self, draft: Followable, root: Cid) -> None:
+        """Take over a draft that was published, once it is committed."""
+        ...
+
+    def problems(
+        self, cids: Sequence[Cid], *, read_all: bool
+    ) -> Mapping[Cid, BlockNotFoundError | CorruptBlockError]:
+        """What is wrong with blocks as the server has them, whatever a cache may hold.
+
+        Args:
+            cids: the blocks.
+            read_all: read and hash them, rather than only ask whether they are there.
+        """
+        ...
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """Blocks elsewhere that are found by what leads to them, and not by their CIDs alone."""
+
+    def search(self, cid: Cid) -> bool:
+        """Look through the trees of all branches and tags for a block; says whether it is there.
+
+        Costs the requests that those trees cost, where this machine does not know them.
+        """
+        ...

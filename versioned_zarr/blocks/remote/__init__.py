@@ -1,0 +1,1 @@
+"""Remote blocks: read-ahead, single-flight, and the lazy fetch of a partial clone."""

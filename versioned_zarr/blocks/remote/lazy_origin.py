@@ -1,0 +1,89 @@
+"""What a partial copy lacks: fetched from its origin, compared with its CID, and kept.
+
+What was not fetched yet is absent, which is no damage: the origin has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from versioned_zarr.blocks.cache.write_buffer import Gathering
+from versioned_zarr.blocks.protocol import Block, BlockStore
+from versioned_zarr.errors import RepositoryNotFoundError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+
+
+class Origin(NamedTuple):
+    """Where the rest of a partial copy is.
+
+    Attributes:
+        url: what it is called.
+        open: opens its blocks.
+    """
+
+    url: str
+    open: Callable[[], BlockStore]
+
+
+class Completion:
+    """See the module. Thread-safe.
+
+    Blocks that were fetched are gathered in memory, and kept when there are enough of them, or
+    when the process ends; what is lost before is fetched again.
+
+    Args:
+        find_origin: gives the origin, or None for a copy that lacks nothing; asked when a block
+            is lacking, until there is one.
+        keep: stores blocks; see `Gathering`.
+    """
+
+    def __init__(
+        self, find_origin: Callable[[], Origin | None], keep: Callable[[list[Block]], None]
+    ) -> None:
+        self._find_origin = find_origin
+        self._origin: Origin | None = None
+        self._blocks: BlockStore | None = None
+        self._gathering = Gathering(keep)
+
+    def get(self, cid: Cid) -> memoryview | None:
+        """A block that was fetched and is not kept yet; None for others."""
+        return self._gathering.get(cid)
+
+    def __contains__(self, cid: Cid) -> bool:
+        return cid in self._gathering
+
+    def origin(self) -> Origin | None:
+        """Where the rest is; None if the copy lacks nothing, and what is not there is missing."""
+        if self._origin is None:
+            self._origin = self._find_origin()
+        return self._origin
+
+    def fetch(self, cid: Cid, origin: Origin) -> memoryview:
+        """A block from the origin.
+
+        Raises:
+            BlockNotFoundError: the origin has it not.
+            CorruptBlockError: the origin gave other bytes.
+            RepositoryNotFoundError: there is no repository where the origin was.
+        """
+        if self._blocks is None:
+            try:
+                self._blocks = origin.open()
+            except RepositoryNotFoundError as error:
+                raise RepositoryNotFoundError(
+                    f"block {cids.to_text(cid)} was left out of this copy, which is partial, and "
+                    f"its origin {origin.url!r} is not there any more; bring that back, or read "
+                    "what the copy holds",
+                    url=origin.url,
+                ) from error
+        data = self._blocks.get(cid)
+        cids.check(cid, data, origin.url)
+        block = memoryview(bytes(data))
+        self._gathering.add(cid, block)
+        return block
+
+    def flush(self) -> int:
+        """Keep what was fetched; gives how many bytes that was."""
+        return self._gathering.flush()

@@ -1,0 +1,93 @@
+"""The blocks of a partial copy that lies in packs; see `lazy_origin`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.protocol import Block, Publishable
+from versioned_zarr.blocks.remote.lazy_origin import Completion, Origin
+from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage.protocol import Storage
+
+
+class PartialStore(PackedStore):
+    """A `BlockStore` of packs, completed from another one as it is read. Thread-safe.
+
+    Args:
+        storage: where the packs lie.
+        hash_function: names the blocks.
+        verify: whether blocks are compared with their CIDs on every read; those that are fetched
+            always are.
+        origin: where the rest is; opened when it is first needed.
+    """
+
+    is_remote = True
+
+    def __init__(
+        self,
+        storage: Storage,
+        hash_function: HashFunction,
+        *,
+        verify: bool,
+        origin: Origin,
+    ) -> None:
+        super().__init__(storage, hash_function, verify=verify)
+        self._origin = origin
+        self._completion = Completion(lambda: origin, partial(_store, storage, hash_function))
+        self._nearness = Nearness()
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`."""
+        found = self._completion.get(cid)
+        if found is not None:
+            return found
+        if cid in self or (self.refresh() and cid in self):
+            return super().get(cid)
+        self._nearness.check()
+        found = self._completion.fetch(cid, self._origin)
+        self.refresh()  # it may have been kept with others
+        return found
+
+    def get_here(self, cid: Cid) -> memoryview:
+        """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
+        found = self._completion.get(cid)
+        if found is None:
+            found = self.find(cid)
+        return memoryview(unixfs.EMPTY_DIRECTORY) if found is None else found
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`."""
+        return cid in self._completion or super().__contains__(cid)
+
+    def near(self) -> contextlib.AbstractContextManager[None]:
+        """See `BlockStore.near`."""
+        return self._nearness.asked()
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """See `BlockStore.missing`; what is only in memory is."""
+        self.flush()
+        return super().missing(wanted)
+
+    def put(self, blocks: Sequence[Block], root: Cid, *, durable: bool = True) -> None:
+        """See `BlockStore.put`; what was fetched is stored as well, as it may be counted on."""
+        self.flush()
+        super().put(blocks, root, durable=durable)
+
+    def publish(self, draft: Publishable, root: Cid, *, durable: bool = True) -> None:
+        """See `BlockStore.publish`; as for `put`."""
+        self.flush()
+        super().publish(draft, root, durable=durable)
+
+    def flush(self) -> None:
+        """Make a pack of the blocks that were fetched."""
+        if self._completion.flush():
+            self.refresh()
+
+
+def _store(storage: Storage, hash_function: HashFunction, blocks: list[Block]) -> None:
+    PackedStore(storage, hash_function, verify=False).put(blocks, blocks[-1][0])

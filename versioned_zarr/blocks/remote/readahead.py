@@ -1,0 +1,153 @@
+"""Blocks that come from afar: each is fetched once, and small neighbours before they are asked for.
+
+Knows when to ask for more than is wanted; how that is asked for is for those who speak with the
+other side.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, Protocol
+
+from versioned_zarr.blocks.remote.daemon_pool import Background
+from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.blocks.remote.readahead_policy import Foresight
+from versioned_zarr.blocks.remote.singleflight import Flights
+from versioned_zarr.errors import BlockNotFoundError, CorruptError, StorageError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+
+WHOLE_BYTES: Final = 1 << 20
+"""A node that is no longer than this in all comes with all below it."""
+_AT_ONCE: Final = 4
+
+_ALL: weakref.WeakSet[Ahead] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    """What is under way in the parent never comes here."""
+    for ahead in list(_ALL):
+        ahead.forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class Fetch(Protocol):
+    """How blocks are asked for."""
+
+    def __call__(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview], /) -> None:
+        """Fetch a block, or a node with all below it, and let all that comes be near.
+
+        Args:
+            cid: what is wanted.
+            size_bytes: how long it is with all below it, if that is known.
+            came: takes all blocks that came, also where it fails then.
+        """
+        ...
+
+
+class Ahead:
+    """Reads blocks through what is near. Thread-safe.
+
+    Args:
+        find: gives a block that is near, or None.
+        fetch: fetches a block.
+        fetch_all: fetches a node and all below it.
+        can_fetch_all: whether that is of use.
+        sizes_below: what a node links to, in the order in which it is read as a rule, and how long
+            each is with all below it.
+        nearness: whether who reads is willing to wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[Cid], memoryview | None],
+        fetch: Fetch,
+        fetch_all: Fetch,
+        can_fetch_all: Callable[[], bool],
+        sizes_below: Callable[[Cid, memoryview], Iterable[tuple[Cid, int]]],
+        nearness: Nearness,
+    ) -> None:
+        self._find, self._fetch_one, self._fetch_all = find, fetch, fetch_all
+        self._can_fetch_all = can_fetch_all
+        self._sizes_below, self._nearness = sizes_below, nearness
+        self.forget()
+        _ALL.add(self)
+
+    def forget(self) -> None:
+        """Know nothing of what was read, nor of what is under way."""
+        self._flights = Flights()
+        self._foresight = Foresight()
+        self._background = Background(_AT_ONCE)
+
+    def get(self, cid: Cid) -> memoryview:
+        """The bytes of a block.
+
+        Raises:
+            NotNearError: it would have to be fetched, and who reads does not want to wait.
+        """
+        near = self._find(cid)
+        if near is None:
+            self._nearness.check()
+        if cids.is_raw(cid):
+            self._foresight.asked(cid, was_near=near is not None)
+        found = self._bring(cid) if near is None else near
+        if not cids.is_raw(cid):
+            self._foresight.saw(cid, lambda: self._sizes_below(cid, found))
+            for following in self._foresight.after(cid):
+                self._background.do(partial(self._bring_whole, following, following))
+        return found
+
+    def _bring(self, cid: Cid) -> memoryview:
+        """A block that is not near, by one request or with what lies around it."""
+        whole = self._foresight.around(cid) if self._can_fetch_all() else None
+        if whole is not None:
+            self._bring_whole(whole, cid)
+        came: dict[Cid, memoryview] = {}
+
+        def fetch() -> None:
+            if self._find(cid) is None:
+                self._fetch(cid, came)
+
+        self._flights.take(cid, fetch)
+        found = came.get(cid)
+        if found is None:
+            found = self._find(cid)
+        if found is None:  # who fetched it has let go of it already
+            self._fetch(cid, came)
+            found = came[cid]
+        return found
+
+    def _fetch(self, cid: Cid, came: dict[Cid, memoryview]) -> None:
+        size_bytes = self._foresight.size_bytes(cid)
+        if size_bytes and size_bytes <= WHOLE_BYTES and not cids.is_raw(cid):
+            try:
+                self._fetch_all(cid, size_bytes, came)
+            except (StorageError, BlockNotFoundError, CorruptError):
+                if cid not in came:
+                    raise
+                self._foresight.disappointed()
+            self._foresight.came(cid, came)
+        else:
+            self._fetch_one(cid, size_bytes, came)
+
+    def _bring_whole(self, whole: Cid, wanted: Cid) -> None:
+        """Ask for a node and all below it, for the sake of one of these blocks."""
+        came: dict[Cid, memoryview] = {}
+
+        def fetch() -> None:
+            if self._find(wanted) is None:
+                self._fetch_all(whole, self._foresight.size_bytes(whole), came)
+
+        try:
+            self._flights.take(whole, fetch)
+        except (StorageError, BlockNotFoundError, CorruptError):
+            # What is wanted will be asked for alone.
+            self._foresight.disappointed()
+        finally:
+            self._foresight.came(whole, came)

@@ -1,0 +1,150 @@
+"""What to ask for beyond what is wanted: never more than was asked for so far.
+
+A request costs as much time as some KiB more do. So where small values are asked for one after the
+other, as the chunks of an array are, the directory or shard around the next one comes whole, and
+while that is read, those behind it do. The bytes that come so and were not read yet, with those
+under way, are never more than those that were asked for. Knows sizes only, and sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from versioned_zarr.blocks.semaphore import Turns
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+
+REQUEST_BYTES: Final = 128 << 10
+"""A value that was asked for counts as so many bytes at least, for the sake of its request."""
+LIMIT_BYTES: Final = 16 << 20
+"""No more than this comes at once, whatever was asked for before."""
+SMALL_BYTES: Final = 256 << 10
+"""What a node links to comes together if it is no longer than this on average."""
+UNSEEN_BYTES: Final = 4 << 20
+"""What a node holds that was not seen yet must be no longer than this, all in all."""
+NODES_AHEAD: Final = 3
+_REMEMBERED: Final = 1 << 17
+
+
+@dataclass
+class _Place:
+    """Where a node or leaf hangs, and how long it is with all below."""
+
+    above: Cid | None
+    size_bytes: int
+    links: int = 0
+    following: Cid | None = None
+
+
+class Foresight:
+    """What was read, what came without being asked for, and what may come next. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._turns = Turns(1)
+        self._places: dict[Cid, _Place] = {}
+        self._asked_bytes = 0
+        self._unread_bytes = 0
+        self._unread: dict[Cid, int] = {}
+        self._coming: dict[Cid, int] = {}
+        self._whole: set[Cid] = set()
+
+    def size_bytes(self, cid: Cid) -> int | None:
+        """How long a node is with all below it, if a node that links to it was seen."""
+        found = self._places.get(cid)
+        return found.size_bytes if found is not None and found.above is not None else None
+
+    def saw(self, cid: Cid, links: Callable[[], Iterable[tuple[Cid, int]]]) -> None:
+        """Take note of a node that was read.
+
+        Args:
+            cid: the node.
+            links: gives what it links to, in the order in which it will be read as a rule, and how
+                long each is with all below it.
+        """
+        found = self._places.get(cid)
+        if found is not None and found.links:
+            return
+        below = list(links())
+        with self._turns.take():
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            place = self._places.setdefault(cid, _Place(None, sum(size for _, size in below)))
+            place.links = len(below)
+            last: _Place | None = None
+            for child, size in below:
+                found = self._places.setdefault(child, _Place(cid, size))
+                if found.above is None:
+                    found.above, found.size_bytes = cid, size
+                if not cids.is_raw(child):
+                    if last is not None:
+                        last.following = child
+                    last = found
+
+    def around(self, cid: Cid) -> Cid | None:
+        """The largest node at or above a block that may come whole with it, None for none.
+
+        One that is under way already, if there is one. Room is set aside for another: call `came`
+        for it in the end.
+        """
+        with self._turns.take():
+            best, at = None, self._places.get(cid)
+            name: Cid | None = cid
+            while at is not None and name is not None and at.size_bytes <= LIMIT_BYTES:
+                if name in self._coming:
+                    return name
+                if not cids.is_raw(name) and self._fits(at):
+                    best = name
+                name, at = at.above, self._places.get(at.above) if at.above else None
+            if best is not None:
+                self._coming[best] = self._places[best].size_bytes
+            return best
+
+    def after(self, cid: Cid) -> list[Cid]:
+        """The nodes that may come behind one that came whole; as `around` for each."""
+        found: list[Cid] = []
+        with self._turns.take():
+            at = self._places.get(cid) if cid in self._whole else None
+            for _ in range(NODES_AHEAD):
+                name = at.following if at is not None else None
+                at = self._places.get(name) if name is not None else None
+                if name is None or at is None:
+                    break
+                if name not in self._whole and name not in self._coming and self._fits(at):
+                    self._coming[name] = at.size_bytes
+                    found.append(name)
+        return found
+
+    def _fits(self, place: _Place) -> bool:
+        most = SMALL_BYTES * place.links or UNSEEN_BYTES
+        room = min(LIMIT_BYTES, self._asked_bytes - self._unread_bytes)
+        return place.size_bytes <= min(most, room - sum(self._coming.values()))
+
+    def came(self, cid: Cid, blocks: Mapping[Cid, memoryview]) -> None:
+        """Take note of what came with a node, asked for or not."""
+        with self._turns.take():
+            self._coming.pop(cid, None)
+            if cid in blocks:
+                if len(self._whole) >= _REMEMBERED:
+                    self._whole.clear()
+                self._whole.add(cid)
+            for leaf, block in blocks.items():
+                if leaf != cid and cids.is_raw(leaf) and leaf not in self._unread:
+                    self._unread[leaf] = len(block)
+                    self._unread_bytes += len(block)
+            while len(self._unread) > _REMEMBERED:  # they count as never read
+                del self._unread[next(iter(self._unread))]
+
+    def asked(self, leaf: Cid, *, was_near: bool) -> None:
+        """Take note of a leaf that is asked for, and whether it had come before that."""
+        if was_near and leaf not in self._unread:
+            return
+        with self._turns.take():
+            self._unread_bytes -= self._unread.pop(leaf, 0)
+            self._asked_bytes += max(self.size_bytes(leaf) or 0, REQUEST_BYTES)
+
+    def disappointed(self) -> None:
+        """What was to come whole did not: the trust has to be earned anew."""
+        with self._turns.take():
+            self._asked_bytes = 0

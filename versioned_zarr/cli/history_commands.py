@@ -1,0 +1,193 @@
+"""Commands that look at and make history: log, show, status, diff, merge and its kin."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import click
+
+import versioned_zarr as vz
+from versioned_zarr.cli.output import (
+    Context,
+    as_json,
+    branch_option,
+    console,
+    print_commit_line,
+    print_json,
+    resolve_option,
+    with_repository,
+)
+from versioned_zarr.history.log import Names, standing_at
+from versioned_zarr.interfaces.display.graph import one_line, text_lines
+from versioned_zarr.terminal_text import escaped_line
+
+
+@click.command()
+@click.argument("ref", default="main")
+@click.option("-n", "--number", type=click.IntRange(min=1), help="At most so many commits.")
+@click.option("--path", help="Only commits that changed what lies at this path.")
+@click.option("--graph", is_flag=True, help="Draw the lines between commits.")
+@click.option("--oneline", is_flag=True, help="One line for each commit.")
+@as_json
+@with_repository
+def log(
+    context: Context,
+    ref: str,
+    number: int | None,
+    path: str | None,
+    graph: bool,
+    oneline: bool,
+    as_json: bool,
+) -> None:
+    """Show the commits that REF reaches, the newest first."""
+    commits = islice(context.repository.log(ref, path=path), number)
+    if as_json:
+        print_json([commit.to_dict() for commit in commits])
+        return
+    names = standing_at(context.repository.branches, context.repository.tags)
+    if graph:
+        for drawing, commit in text_lines(commits, is_linear=path is not None):
+            text = "" if commit is None else f" {one_line(commit, names)}"
+            console().print(f"{drawing}{text}", markup=False)
+        return
+    for commit in commits:
+        text = one_line(commit, names) if oneline else f"{_decorated(commit, names)}\n"
+        console().print(text, markup=False)
+
+
+def _decorated(commit: vz.Commit, names: Names) -> str:
+    here = [escaped_line(name) for name in names.get(commit.cid, ())]
+    text = str(commit)
+    return text.replace("\n", f" ({', '.join(here)})\n", 1) if here else text
+
+
+@click.command()
+@click.argument("ref", default="main")
+@as_json
+@with_repository
+def show(context: Context, ref: str, as_json: bool) -> None:
+    """Show a commit and what it changed."""
+    repository = context.repository
+    commit = repository.checkout(ref).commit
+    if commit is None:
+        raise vz.InvalidRefError(f"{ref!r} is a tree; 'vz ls {ref}' lists it", ref=ref)
+    diff = repository.diff(commit.cid)
+    if as_json:
+        print_json({**commit.to_dict(), "diff": diff.to_dict()})
+        return
+    console().print(f"{commit}\n\n{diff}", markup=False)
+
+
+@click.command()
+@as_json
+@with_repository
+def status(context: Context, as_json: bool) -> None:
+    """Show the branches, and what open sessions have changed and not committed."""
+    repository = context.repository
+    sessions = []
+    for info in repository.sessions():
+        described: dict[str, Any] = info.to_dict()
+        if info.problem is None and not info.is_alive:
+            found = repository.resume(info.id, mend=False)
+            described["changes"] = found.status().to_dict()
+        sessions.append(described)
+    heads = {name: commit.cid for name, commit in repository.branches.items()}
+    if as_json:
+        print_json({"url": repository.url, "branches": heads, "sessions": sessions})
+        return
+    for name, cid in heads.items():
+        console().print(escaped_line(f"branch {name} at {cid}"), markup=False)
+    if not sessions:
+        console().print("nothing uncommitted")
+    for session in sessions:
+        state = "open" if session["is_alive"] else "left behind"
+        text = f"session {session['id']} on {session['branch']}: {session['keys']} keys, {state}"
+        console().print(escaped_line(text), markup=False)
+
+
+@click.command()
+@click.argument("base")
+@click.argument("other", required=False)
+@click.option("--stat", is_flag=True, help="Only count, for each node.")
+@click.option("--exit-code", is_flag=True, help="Leave with 1 if anything differs.")
+@as_json
+@with_repository
+def diff(
+    context: Context, base: str, other: str | None, stat: bool, exit_code: bool, as_json: bool
+) -> None:
+    """Show what differs between two refs, or between a commit and its first parent.
+
+    BASE may be two refs: main..dev, or main...dev for what dev did since it left main.
+    """
+    found = context.repository.diff(base, other)
+    if as_json:
+        print_json(found.to_dict())
+    elif stat:
+        for path, node in found.nodes.items():
+            fields = f"{len(node.fields)} fields" if node.fields else ""
+            parts = [part for part in (node.how, fields, node.summary()) if part]
+            line = escaped_line(f" {path or '/'} | {', '.join(parts)}")
+            console().print(line, markup=False)
+        console().print(f" {len(found.nodes)} nodes, {len(found.keys)} keys differ", markup=False)
+    else:
+        console().print(str(found), markup=False)
+    if exit_code and found:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("source")
+@click.option("--into", default="main", show_default=True, help="The branch to merge into.")
+@click.option("-m", "--message", help="Why.")
+@resolve_option
+@as_json
+@with_repository
+def merge(
+    context: Context,
+    source: str,
+    into: str,
+    message: str | None,
+    resolve: Any,
+    as_json: bool,
+) -> None:
+    """Merge SOURCE into a branch."""
+    print_commit_line(context.repository.merge(source, into, message, resolve), as_json=as_json)
+
+
+@click.command()
+@click.argument("commit")
+@branch_option
+@resolve_option
+@as_json
+@with_repository
+def revert(context: Context, commit: str, branch: str, resolve: Any, as_json: bool) -> None:
+    """Make a commit that undoes COMMIT."""
+    print_commit_line(context.repository.revert(commit, branch, resolve=resolve), as_json=as_json)
+
+
+@click.command("cherry-pick")
+@click.argument("commit")
+@branch_option
+@resolve_option
+@as_json
+@with_repository
+def cherry_pick(context: Context, commit: str, branch: str, resolve: Any, as_json: bool) -> None:
+    """Make the change of COMMIT on another branch."""
+    print_commit_line(
+        context.repository.cherry_pick(commit, branch, resolve=resolve), as_json=as_json
+    )
+
+
+@click.command()
+@click.argument("since")
+@branch_option
+@click.option("-m", "--message", help="Why; by default the messages of all that is joined.")
+@as_json
+@with_repository
+def squash(context: Context, since: str, branch: str, message: str | None, as_json: bool) -> None:
+    """Join the commits of a branch after SINCE into one."""
+    print_commit_line(context.repository.squash(since, branch, message), as_json=as_json)
+
+
+COMMANDS = [log, show, status, diff, merge, revert, cherry_pick, squash]

@@ -1,0 +1,1 @@
+"""The engine: what a repository does with commits, refs and sessions; knows no zarr."""

@@ -1,0 +1,108 @@
+"""Where a repository lives: the parts it is made of there, and the marker that says so."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, Protocol
+
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.engine.transfer.partial_clone import packed_or_partial
+from versioned_zarr.errors import AlreadyExistsError
+from versioned_zarr.history.refs import LogRefs
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.storage.protocol import Storage
+from versioned_zarr.tree.lookup import Trees
+
+Verify = Literal["always", "network", "never"]
+
+
+class Place(Protocol):
+    """A place where a repository is, or may be made.
+
+    Attributes:
+        url: its name.
+        storage: where sessions live.
+        has_history: whether a place that was just made has a branch and a commit already.
+    """
+
+    url: str
+    storage: Storage
+    has_history: bool
+
+    def check_free(self) -> None:
+        """Make sure that a repository can be made here.
+
+        Raises:
+            AlreadyExistsError: there is something already.
+        """
+        ...
+
+    def read_marker(self) -> bytes:
+        """The bytes of the marker.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        ...
+
+    def write_marker(self, marker: bytes) -> None:
+        """Make it a repository."""
+        ...
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """The parts of the repository."""
+        ...
+
+
+BEGUN = "create.json"
+
+
+def is_begun(place: Place, hash_name: str) -> bool:
+    """Whether a repository with this hash function was begun here, and not finished."""
+    try:
+        begun = json.loads(bytes(place.storage.read(BEGUN)))
+    except (FileNotFoundError, ValueError):
+        return False
+    try:
+        place.read_marker()
+    except FileNotFoundError:
+        return bool(begun == {"hash": hash_name})
+    return False
+
+
+def begin(place: Place, hash_name: str) -> None:
+    """Note that a repository is begun, so that whatever stops it can be gone on with."""
+    place.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
+
+
+class StoragePlace:
+    """A place where everything lives in one `Storage`: packs, refs, sessions."""
+
+    has_history = False
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.url = storage, storage.url
+
+    def check_free(self) -> None:
+        """See `Place.check_free`."""
+        if any(not stored.path.startswith("locks/") for stored in self.storage.list("")):
+            raise AlreadyExistsError(
+                f"{self.url!r} is not empty; open it with vz.open, or choose another place",
+                name=self.url,
+            )
+
+    def read_marker(self) -> bytes:
+        """See `Place.read_marker`."""
+        return bytes(self.storage.read(MARKER))
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Place.write_marker`."""
+        self.storage.put(MARKER, [marker])
+
+    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+        """See `Place.stores`."""
+        blocks = packed_or_partial(self.storage, hash_function, verify=verify == "always")
+        trees = Trees(blocks, hash_function)
+        refs = LogRefs(self.storage)
+        return Stores(self.storage, blocks, refs, trees, self.read_marker, self.storage)

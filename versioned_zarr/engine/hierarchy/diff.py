@@ -1,0 +1,394 @@
+"""What differs between two versions, in Zarr's terms: nodes, metadata fields, chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, TypeAlias
+
+from versioned_zarr import _hooks
+from versioned_zarr.engine.hierarchy import node_fields, zarr_nodes
+from versioned_zarr.engine.hierarchy.json_values import MISSING, plain
+from versioned_zarr.engine.hierarchy.renames import find_moved
+from versioned_zarr.engine.hierarchy.shards import Read, ShardLayout, changed_inner, layout_of
+from versioned_zarr.engine.hierarchy.zarr_nodes import Nodes, ReadKey
+from versioned_zarr.ipld.cid import to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.terminal_text import escaped_line
+from versioned_zarr.tree.diff_tree import KeyChange
+
+How = Literal["added", "removed", "changed"]
+_Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
+ReadRange: TypeAlias = Callable[[Link, int, int], "bytes | memoryview"]
+"""Gives bytes of the value that a link names, from a first one to one behind the last."""
+
+
+@dataclass(frozen=True)
+class ChunkChange:
+    """One stored chunk (a shard, in a sharded array) that differs.
+
+    Attributes:
+        key: its key.
+        coordinates: its position in the chunk grid.
+        how: whether it was added, removed or changed.
+    """
+
+    key: str
+    coordinates: tuple[int, ...]
+    how: How
+    _find_inner: Callable[[], _Inner] = field(default=lambda: None, repr=False, compare=False)
+
+    @property
+    def inner_coordinates(self) -> tuple[tuple[int, ...], ...] | None:
+        """Which inner chunks of a shard differ: their positions in the array's grid of those.
+
+        None of a chunk that is no shard, and of a shard whose index cannot be read. Looked up when
+        first asked for: two reads of an index, and of inner chunks that are equally long.
+        """
+        return self._find_inner()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_inner, (self.key, self.coordinates, self.how, self.inner_coordinates)
+
+    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
+        """The chunk as plain JSON data; with its inner chunks, if these are asked for."""
+        found = {"key": self.key, "coordinates": list(self.coordinates), "how": self.how}
+        if inner_chunks and self.inner_coordinates is not None:
+            found["inner_coordinates"] = [list(each) for each in self.inner_coordinates]
+        return found
+
+
+def _present(value: Any) -> Any:
+    return None if value is MISSING else value
+
+
+def _with_inner(key: str, coordinates: tuple[int, ...], how: How, inner: _Inner) -> ChunkChange:
+    return ChunkChange(key, coordinates, how, lambda: inner)
+
+
+@dataclass
+class NodeDiff:
+    """What differs in one group or array.
+
+    Attributes:
+        path: where it is; the root is empty.
+        is_array: whether it is an array, now or before.
+        how: whether the node was added, removed or changed.
+        fields: the metadata that differs, each with its old and its new value (None: not
+            there): `shape`, `chunks`, `shards`, `dtype`, `codecs`, `attributes.NAME`, …; of a
+            node with documents of both Zarr formats `v2.NAME` where format 2 alone changed so,
+            and `zarr_format` where it got a second format or lost one.
+        chunks: the chunks that differ.
+        grid_shape: how many stored chunks the array has along each dimension, on the newer side
+            that has it; None for a group.
+        fields_how: whether each of the fields was added, removed or changed; tells one that is
+            null from one that is not there.
+    """
+
+    path: str
+    is_array: bool
+    how: How
+    fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    chunks: list[ChunkChange] = field(default_factory=list)
+    grid_shape: tuple[int, ...] | None = None
+    fields_how: dict[str, How] = field(default_factory=dict)
+
+    def count(self, how: How) -> int:
+        """How many chunks were added, removed or changed."""
+        return sum(1 for chunk in self.chunks if chunk.how == how)
+
+    @property
+    def chunks_added(self) -> list[ChunkChange]:
+        """The chunks that are new."""
+        return [chunk for chunk in self.chunks if chunk.how == "added"]
+
+    @property
+    def chunks_removed(self) -> list[ChunkChange]:
+        """The chunks that are gone."""
+        return [chunk for chunk in self.chunks if chunk.how == "removed"]
+
+    @property
+    def chunks_changed(self) -> list[ChunkChange]:
+        """The chunks that hold other bytes."""
+        return [chunk for chunk in self.chunks if chunk.how == "changed"]
+
+    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
+        """The difference as plain JSON data; with the inner chunks of shards, if asked for."""
+        return {
+            "path": self.path,
+            "type": "array" if self.is_array else "group",
+            "how": self.how,
+            "fields": {
+                name: {"old": plain(old), "new": plain(new), "how": self.field_how(name)}
+                for name, (old, new) in self.fields.items()
+            },
+            "chunks": [chunk.to_dict(inner_chunks=inner_chunks) for chunk in self.chunks],
+            "grid_shape": None if self.grid_shape is None else list(self.grid_shape),
+        }
+
+    def field_how(self, name: str) -> How:
+        """Whether a field that differs was added, removed or changed."""
+        return self.fields_how.get(name, "changed")
+
+    def field_texts(self, name: str) -> tuple[str, str]:
+        """The old and the new value of a field that differs as JSON, or `nothing`."""
+        old, new = map(json.dumps, self.fields[name])
+        how = self.field_how(name)
+        return "nothing" if how == "added" else old, "nothing" if how == "removed" else new
+
+    def summary(self) -> str:
+        """The chunks in a few words, as `3 chunks added, 1 changed`."""
+        words: tuple[How, ...] = ("added", "changed", "removed")
+        counts = [(how, self.count(how)) for how in words]
+        parts = [f"{count} {how}" for how, count in counts if count]
+        return f"chunks: {', '.join(parts)}" if parts else ""
+
+
+class Diff:
+    """What differs between two trees. Reads what it is asked for, and remembers it.
+
+    Truthy if anything differs; iterating gives each differing key as a `KeyChange`.
+
+    Args:
+        changes: the keys that differ.
+        read_old: gives the bytes under a key on the old side, or None; for metadata documents.
+        read_new: likewise on the new side.
+        old_name: what the old side is called.
+        new_name: what the new side is called.
+        size: gives the length of the value that a link names, in bytes; for shards.
+        read_range: reads a part of a value; for shards. Without these two they are read whole.
+    """
+
+    def __init__(
+        self,
+        changes: Iterable[KeyChange],
+        *,
+        read_old: ReadKey,
+        read_new: ReadKey,
+        old_name: str,
+        new_name: str,
+        size: Callable[[Link], int] | None = None,
+        read_range: ReadRange | None = None,
+    ) -> None:
+        self.old_name, self.new_name = old_name, new_name
+        self._read_old, self._read_new = read_old, read_new
+        self._size, self._read_range = size, read_range
+        self._source = iter(changes)
+        self._keys: list[KeyChange] = []
+        self._old, self._new = Nodes(read_old), Nodes(read_new)
+        self._nodes: dict[str, NodeDiff] | None = None
+        self._other: list[KeyChange] = []
+        self._layouts: dict[str, ShardLayout | None] = {}
+        self._moved: list[tuple[str, str]] = []
+
+    def __iter__(self) -> Iterator[KeyChange]:
+        at = 0
+        while True:
+            while at < len(self._keys):
+                yield self._keys[at]
+                at += 1
+            change = next(self._source, None)
+            if change is None:
+                return
+            self._keys.append(change)
+
+    @property
+    def keys(self) -> list[KeyChange]:
+        """Every key that differs, with its old and its new link."""
+        return list(self)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs; looks no further than the first key."""
+        return next(iter(self), None) is None
+
+    def __bool__(self) -> bool:
+        return not self.is_empty
+
+    @property
+    def nodes(self) -> dict[str, NodeDiff]:
+        """Every node that differs, by path. A moved node is here as removed and as added."""
+        if self._nodes is None:
+            self._nodes = self._compare()
+            found = self._nodes.items()
+            gone = [path for path, node in found if node.how == "removed"]
+            come = [path for path, node in found if node.how == "added"]
+            self._moved = find_moved(gone, come, self._keys)
+        return self._nodes
+
+    @property
+    def arrays(self) -> dict[str, NodeDiff]:
+        """Every array that differs, by path."""
+        return {path: node for path, node in self.nodes.items() if node.is_array}
+
+    def _paths(self, how: How) -> list[str]:
+        moved: set[str] = set()
+        if how != "changed":
+            moved = {new if how == "added" else old for old, new in self.nodes_moved}
+        return [
+            path
+            for path, node in self.nodes.items()
+            if node.how == how and not zarr_nodes.is_within(path, moved)
+        ]
+
+    @property
+    def nodes_added(self) -> list[str]:
+        """The paths of new nodes, moved ones apart."""
+        return self._paths("added")
+
+    @property
+    def nodes_removed(self) -> list[str]:
+        """The paths of nodes that are gone, moved ones apart."""
+        return self._paths("removed")
+
+    @property
+    def nodes_changed(self) -> list[str]:
+        """The paths of nodes whose metadata or chunks differ."""
+        return self._paths("changed")
+
+    @property
+    def nodes_moved(self) -> list[tuple[str, str]]:
+        """The old and the new path of nodes that hold the same under another path."""
+        self.nodes  # noqa: B018 - finds them
+        return self._moved
+
+    @property
+    def other_keys(self) -> list[KeyChange]:
+        """The keys that differ and belong to no node."""
+        self.nodes  # noqa: B018 - finds them
+        return self._other
+
+    def _compare(self) -> dict[str, NodeDiff]:
+        nodes: dict[str, NodeDiff] = {}
+        loose: list[KeyChange] = []
+        for change in self:
+            path, name = zarr_nodes.split(change.key)
+            if name not in zarr_nodes.DOCUMENTS:
+                loose.append(change)
+            elif path not in nodes:
+                found = self._compare_node(path)
+                if found is None:
+                    loose.append(change)
+                else:
+                    nodes[path] = found
+        for change in loose:
+            self._place(change, nodes)
+        return dict(sorted(nodes.items()))
+
+    def _compare_node(self, path: str) -> NodeDiff | None:
+        old, new = self._old.at(path), self._new.at(path)
+        last = new or old
+        if last is None:
+            return None
+        how: How = "added" if old is None else "removed" if new is None else "changed"
+        is_array = last.is_array or (old is not None and old.is_array)
+        node = NodeDiff(path, is_array, how, grid_shape=last.grid_shape)
+        found = node_fields.differing(self._old.formats(path), self._new.formats(path))
+        for name, one, other in found:
+            node.fields[name] = _present(one), _present(other)
+            node.fields_how[name] = (
+                "added" if one is MISSING else "removed" if other is MISSING else "changed"
+            )
+        return node
+
+    def _place(self, change: KeyChange, nodes: dict[str, NodeDiff]) -> None:
+        """Find the array whose chunk a key is."""
+        side = self._old if change.new is None else self._new
+        found = side.chunk(change.key)
+        if found is None:
+            self._other.append(change)
+            return
+        array, coordinates = found
+        node = nodes.get(array.path)
+        if node is None:
+            node = NodeDiff(array.path, is_array=True, how="changed", grid_shape=array.grid_shape)
+            nodes[array.path] = node
+        how: How = "added" if change.old is None else "removed" if change.new is None else "changed"
+        layout = self._layout(array.path)
+        if layout is None:
+            node.chunks.append(ChunkChange(change.key, coordinates, how))
+            return
+        find = cache(lambda: self._inner_of(change, coordinates, layout))
+        node.chunks.append(ChunkChange(change.key, coordinates, how, find))
+
+    def _layout(self, path: str) -> ShardLayout | None:
+        """The layout of an array's shards, if it is the same on both sides."""
+        if path not in self._layouts:
+            sides = [side.at(path) for side in (self._old, self._new)]
+            found = [layout_of(node.document) for node in sides if node is not None]
+            is_one = bool(found) and all(each == found[0] for each in found)
+            self._layouts[path] = found[0] if is_one else None
+        return self._layouts[path]
+
+    def _inner_of(
+        self, change: KeyChange, coordinates: tuple[int, ...], layout: ShardLayout
+    ) -> _Inner:
+        old = self._state(change.key, change.old, self._read_old)
+        new = self._state(change.key, change.new, self._read_new)
+        found = changed_inner(layout, old, new)
+        if found is None:
+            return None
+        return tuple(layout.coordinates(coordinates, number) for number in found)
+
+    def _state(self, key: str, link: Link | None, read: ReadKey) -> tuple[int, Read] | None:
+        """How long a value is, and what reads parts of it; None if it is not there."""
+        if link is None:
+            return None
+        read_range = self._read_range
+        if self._size is not None and read_range is not None:
+            return self._size(link), lambda start, end: read_range(link, start, end)
+        whole = memoryview(read(key) or b"")
+        return len(whole), lambda start, end: whole[start:end]
+
+    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
+        """The difference as plain JSON data.
+
+        Args:
+            inner_chunks: whether to name the inner chunks of shards, which reads their indexes.
+        """
+        return {
+            "old": self.old_name,
+            "new": self.new_name,
+            "added": self.nodes_added,
+            "removed": self.nodes_removed,
+            "changed": self.nodes_changed,
+            "moved": [list(pair) for pair in self.nodes_moved],
+            "nodes": [node.to_dict(inner_chunks=inner_chunks) for node in self.nodes.values()],
+            "other_keys": [
+                {
+                    "key": change.key,
+                    "old": None if change.old is None else to_text(change.old.cid),
+                    "new": None if change.new is None else to_text(change.new.cid),
+                }
+                for change in self.other_keys
+            ],
+        }
+
+    def __str__(self) -> str:
+        """One line for each node, and one below it for each field that differs."""
+        lines = [f"{old or '/'} -> {new or '/'}: moved" for old, new in self.nodes_moved]
+        shown = {*self.nodes_added, *self.nodes_removed, *self.nodes_changed}
+        for path, node in self.nodes.items():
+            if path in shown:
+                kind = "array" if node.is_array else "group"
+                summary = node.summary()
+                lines.append(
+                    f"{node.how} {kind} {path or '/'}" + (f"; {summary}" if summary else "")
+                )
+                if node.how == "changed":
+                    lines += [
+                        f"    {name}: {' -> '.join(node.field_texts(name))}" for name in node.fields
+                    ]
+        for change in self.other_keys:
+            word = "added" if change.old is None else "removed" if change.new is None else "changed"
+            lines.append(f"{word} key {change.key}")
+        return "\n".join(map(escaped_line, lines)) if lines else "no differences"
+
+    def __repr__(self) -> str:
+        return f"<Diff {self.old_name} -> {self.new_name}>"
+
+    def _repr_html_(self) -> str:
+        html: str = _hooks.maker("diff_html")(self)
+        return html

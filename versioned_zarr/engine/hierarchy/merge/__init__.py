@@ -1,0 +1,1 @@
+"""The three-way merge of Zarr hierarchies: nodes, JSON, chunks, and conflicts."""

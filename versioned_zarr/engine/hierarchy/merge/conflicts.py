@@ -1,0 +1,233 @@
+"""What two sides of a merge did that does not go together: its kinds, its facts, its words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from versioned_zarr.engine.hierarchy.json_values import plain
+from versioned_zarr.terminal_text import escaped_line
+
+_SHOWN_CHARACTERS = 200
+_SHOWN_AROUND = 60
+_SHOWN_CHUNKS = 8
+_SIDES = ("base", "ours", "theirs")
+
+
+class ConflictKind(StrEnum):
+    """What happened; each is also the text that says so, in JSON too."""
+
+    CHANGED = "changed on both sides"
+    ADDED = "added on both sides"
+    REMOVED = "removed on one side, changed on the other"
+    ALIKE = "changed alike on both sides, unaware of each other"
+    FIELD = "field changed on both sides"
+    STRUCTURE = "structure changed differently on both sides"
+    STRUCTURE_AND_CHUNKS = "structure changed on one side, chunks written on the other"
+    ADDED_DIFFERENTLY = "added on both sides, not alike"
+    NODES_IN_ARRAY = "an array on one side, nodes below it on the other"
+    FORMATS = "its documents of two Zarr formats changed on different sides"
+    WRITTEN_TWICE = "written twice"
+    KEY_IN_VALUE = "value above or below another"
+
+
+@dataclass(frozen=True)
+class ChunkConflict:
+    """One stored chunk of an array that both sides changed.
+
+    Attributes:
+        key: its key.
+        coordinates: its position in the grid of stored chunks (shards, if sharded).
+        kind: what happened, a `ConflictKind`.
+        base: the CID of what it was, in text; None if it was not there.
+        ours: the CID of it on the side that is merged into; None if it is not there.
+        theirs: likewise on the other side.
+        inner: in a shard whose index could be read, the positions of the inner chunks that are in
+            conflict, in the array's grid of inner chunks. The others of the shard merge.
+    """
+
+    key: str
+    coordinates: tuple[int, ...]
+    kind: str
+    base: str | None
+    ours: str | None
+    theirs: str | None
+    inner: tuple[tuple[int, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The chunk as plain JSON data."""
+        return {
+            **self.__dict__,
+            "kind": str(self.kind),
+            "coordinates": list(self.coordinates),
+            "inner": [list(each) for each in self.inner],
+        }
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Something that both sides changed, in ways that do not go together.
+
+    Attributes:
+        path: the key, or the path of the node; of an array for its chunks.
+        kind: what happened, a `ConflictKind`; compares equal to its text.
+        base: what it was: the CID of the value in text, or the value of the field; None if it
+            was not there. Of several chunks a tuple, in the order of `chunks`.
+        ours: what it is on the side that is merged into.
+        theirs: what it is on the other side.
+        field: the field of the metadata document, for a conflict within one: the names that lead
+            to it, with dots between; `[name=x]` stands for that item of a list.
+        fields: for a conflict of a node, the fields (or the documents) that it is about.
+        chunks: for a conflict of an array's chunks, each of them.
+        missing: for a conflict of a field, the sides that do not have it; tells from null.
+    """
+
+    path: str
+    kind: str
+    base: Any
+    ours: Any
+    theirs: Any
+    field: str | None = None
+    fields: tuple[str, ...] = ()
+    chunks: tuple[ChunkConflict, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind in set(ConflictKind):
+            object.__setattr__(self, "kind", ConflictKind(self.kind))
+
+    @property
+    def reason(self) -> str:
+        """What happened, with the names of what it happened to."""
+        names = " and ".join(self.fields)
+        if not names:
+            return str(self.kind)
+        if self.kind in (ConflictKind.STRUCTURE, ConflictKind.STRUCTURE_AND_CHUNKS):
+            return str(self.kind).replace("structure", names, 1)
+        return f"{self.kind} ({names})"
+
+    @property
+    def hint(self) -> str:
+        """What to type to settle it, where that is not plain; empty otherwise."""
+        if self.kind == ConflictKind.ALIKE:
+            alike, what = [self.path], "the value that both wrote"
+        else:
+            alike = [chunk.key for chunk in self.chunks if chunk.kind == ConflictKind.ALIKE]
+            what = f"what both wrote alike ({len(alike)} of them)"
+        if not alike:
+            return ""
+        patterns = ", ".join(f"{path!r}: 'ours'" for path in alike[:_SHOWN_CHUNKS])
+        more = ", …" if len(alike) > _SHOWN_CHUNKS else ""
+        return f"if {what} is right, commit again with resolve={{{patterns}{more}}}"
+
+    def __str__(self) -> str:
+        where = self.path or "/"
+        if self.field is not None:
+            where += f" [{self.field}]"
+        told = f"{where}: {self.reason}"
+        if len(self.chunks) == 1:
+            [chunk] = self.chunks
+            told = f"{chunk.key}{_inner_of(chunk)}: {self.reason}"
+        elif self.chunks:
+            told = f"{where}: {len(self.chunks)} chunks {self.reason} ({self._chunk_names()})"
+        if len(self.chunks) < 2:
+            sides = zip(_SIDES, self._texts(), strict=True)
+            told += f" ({', '.join(f'{side} {text}' for side, text in sides)})"
+        return escaped_line(f"{told}; {self.hint}" if self.hint else told)
+
+    def _texts(self) -> Iterator[str]:
+        values = (self.base, self.ours, self.theirs)
+        if self.field is None:
+            yield from ("nothing" if value is None else str(value) for value in values)
+            return
+        texts = shown_apart([json.dumps(value, ensure_ascii=False) for value in values])
+        for side, text in zip(_SIDES, texts, strict=True):
+            yield "nothing" if side in self.missing else text
+
+    def _chunk_names(self) -> str:
+        names = [f"{chunk.key}{_inner_of(chunk)}" for chunk in self.chunks[:_SHOWN_CHUNKS]]
+        more = len(self.chunks) - len(names)
+        return ", ".join(names) + (f" and {more} more" if more else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The conflict as plain JSON data."""
+        return {
+            **{name: plain(value) for name, value in self.__dict__.items()},
+            "kind": str(self.kind),
+            "reason": self.reason,
+            "fields": list(self.fields),
+            "chunks": [chunk.to_dict() for chunk in self.chunks],
+            "missing": list(self.missing),
+        }
+
+
+def of_chunks(path: str, chunks: Sequence[ChunkConflict]) -> Conflict:
+    """The conflict of an array's chunks, as one.
+
+    Args:
+        path: the array.
+        chunks: its chunks in conflict, at least one.
+    """
+    kinds = {chunk.kind for chunk in chunks}
+    kind = kinds.pop() if len(kinds) == 1 else ConflictKind.CHANGED
+    sides = [
+        tuple(chunk.base for chunk in chunks),
+        tuple(chunk.ours for chunk in chunks),
+        tuple(chunk.theirs for chunk in chunks),
+    ]
+    base, ours, theirs = (side[0] if len(side) == 1 else side for side in sides)
+    return Conflict(path, kind, base, ours, theirs, chunks=tuple(chunks))
+
+
+def shown_apart(texts: Sequence[str]) -> list[str]:
+    """Texts to be shown beside each other; long ones cut in the middle, around a difference.
+
+    Two that differ never look the same.
+    """
+    if all(len(text) <= _SHOWN_CHARACTERS for text in texts):
+        return list(texts)
+    return [_cut(text, _difference(text, texts)) for text in texts]
+
+
+def _difference(text: str, others: Sequence[str]) -> int:
+    """The first place at which a text is not what another one is."""
+    found = [
+        next(
+            (at for at, (one, two) in enumerate(zip(text, other, strict=False)) if one != two),
+            min(len(text), len(other)),
+        )
+        for other in others
+        if other != text
+    ]
+    # The last of them tells it from the text that is most alike.
+    return max(found, default=0)
+
+
+def _cut(text: str, at: int) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    windows = [
+        (0, _SHOWN_AROUND),
+        (max(0, at - _SHOWN_AROUND // 2), at + _SHOWN_AROUND // 2),
+        (len(text) - _SHOWN_AROUND, len(text)),
+    ]
+    shown, end = "", 0
+    for start, stop in windows:
+        if start > end:
+            shown += f"…({start - end} characters)…"
+        shown += text[max(start, end) : max(stop, end)]
+        end = max(end, min(stop, len(text)))
+    return shown
+
+
+def _inner_of(chunk: ChunkConflict) -> str:
+    if not chunk.inner:
+        return ""
+    named = ", ".join(str(list(each)) for each in chunk.inner[:_SHOWN_CHUNKS])
+    more = len(chunk.inner) - _SHOWN_CHUNKS
+    return f" inner chunk{'s' * (len(chunk.inner) > 1)} {named}" + (
+        f" and {more} more" if more > 0 else ""
+    )

@@ -1,0 +1,95 @@
+"""Three-way merge of shards: inner chunk by inner chunk, byte for byte as they are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from versioned_zarr.engine.hierarchy.shards import (
+    Order,
+    Part,
+    ShardLayout,
+    assemble,
+    inner_chunks,
+    order_of,
+)
+
+
+@dataclass
+class MergedShard:
+    """What the merge of a shard comes to.
+
+    Attributes:
+        layout: how it is laid out.
+        order: in which order its inner chunks are put.
+        sides: the inner chunks in the base, on our side and on theirs.
+        chunks: the merged ones; ours where both sides changed one differently.
+        conflicts: the numbers of those.
+    """
+
+    layout: ShardLayout
+    order: Order
+    sides: tuple[list[Part], list[Part], list[Part]]
+    chunks: list[Part]
+    conflicts: list[int]
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether both sides changed alike what is in conflict."""
+        _, ours, theirs = self.sides
+        return bool(self.conflicts) and all(ours[at] == theirs[at] for at in self.conflicts)
+
+    def settled(self, side: int) -> bytes | None:
+        """The shard with its conflicts settled by a side: 0 the base, 1 ours, 2 theirs."""
+        return assemble(self.layout, self.settled_chunks(side), self.order)
+
+    def settled_chunks(self, side: int) -> list[Part]:
+        """Its inner chunks, likewise."""
+        chunks = list(self.chunks)
+        for number in self.conflicts:
+            chunks[number] = self.sides[side][number]
+        return chunks
+
+
+def merge_shards(
+    layout: ShardLayout, base: Part, ours: Part, theirs: Part, *, may_agree: bool
+) -> MergedShard | None:
+    """Merge three states of a shard; the result has the same bytes whichever side is ours.
+
+    Args:
+        layout: how all three are laid out.
+        base: what both sides started from; None if it was not stored.
+        ours: our side; None if it is not stored.
+        theirs: the other side; likewise.
+        may_agree: whether an inner chunk that both sides changed alike is no conflict.
+
+    Returns:
+        None if one of their indexes cannot be read.
+    """
+    before, mine, others = (inner_chunks(layout, shard) for shard in (base, ours, theirs))
+    if before is None or mine is None or others is None:
+        return None
+    chunks: list[Part] = []
+    conflicts = []
+    for number, (old, one, other) in enumerate(zip(before, mine, others, strict=True)):
+        merged = one
+        if one == old:
+            merged = other
+        elif other != old and (one != other or not may_agree):
+            inner = _merge_nested(layout, old, one, other, may_agree=may_agree)
+            if inner is None:
+                conflicts.append(number)
+            else:
+                merged = inner.settled(1)
+        chunks.append(merged)
+    order = order_of(layout, (ours, theirs))
+    return MergedShard(layout, order, (before, mine, others), chunks, conflicts)
+
+
+def _merge_nested(
+    layout: ShardLayout, old: Part, one: Part, other: Part, *, may_agree: bool
+) -> MergedShard | None:
+    """The merge of an inner chunk that is a shard as well; None if it cannot be had."""
+    if layout.inner is None:
+        return None
+    merged = merge_shards(layout.inner, old, one, other, may_agree=may_agree)
+    return None if merged is None or merged.conflicts else merged

@@ -1,0 +1,1 @@
+"""Maintenance: garbage collection, repack, fsck and statistics."""

@@ -1,0 +1,341 @@
+"""Checking all that is stored, and naming the keys and commits that a damage touches.
+
+Works on the packs themselves, by their sections and by their own index, so that a damaged index
+hides nothing. It changes nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+from versioned_zarr.blocks.packs.index import run_from_file
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS
+from versioned_zarr.blocks.packs.pack_store import HOUSE_LOCK
+from versioned_zarr.blocks.packs.verify_pack import check_pack
+from versioned_zarr.blocks.protocol import ServedBlocks
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.maintenance.damage_trace import Impact, trace
+from versioned_zarr.engine.maintenance.reachability import roots_of
+from versioned_zarr.engine.maintenance.report import Damage, Report
+from versioned_zarr.engine.marker import MARKER, read_marker
+from versioned_zarr.engine.progress import OnProgress, Steps
+from versioned_zarr.engine.sessions.journal import (
+    Kind,
+    Record,
+    draft_path,
+    folder_of,
+    read_head,
+    session_ids,
+)
+from versioned_zarr.engine.sessions.listing import session_info, sound_records, writes_since_commit
+from versioned_zarr.engine.sessions.pack_staging import places_in
+from versioned_zarr.engine.transfer.partial_clone import read as read_selection
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    CorruptError,
+    FormatError,
+    ReadOnlyError,
+    RepositoryNotFoundError,
+    SessionNotFoundError,
+    StorageError,
+    VersionedZarrError,
+)
+from versioned_zarr.history.ref_names import to_file_path
+from versioned_zarr.history.refs import KINDS
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.car import FIRST_SECTION, read_pack_head
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.storage.protocol import Draft, look_at
+
+
+class _Sound:
+    """The blocks that are there and, if they were read, hash to their CIDs."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._storage = stores.storage
+        self.places: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
+        self.lost: set[bytes] = set()
+
+    def get(self, cid: Cid) -> memoryview:
+        found = self.places.get(cid[-32:])
+        if found is None:
+            raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
+        path, start, end = found[1]
+        return look_at(self._storage, path, start, end)
+
+
+def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) -> Report:
+    """See `Repository.fsck`. O(repository)."""
+    with ExitStack() as held:
+        # Where nothing can be written, nobody moves packs away either.
+        with suppress(ReadOnlyError, StorageError):
+            held.enter_context(stores.storage.lock(HOUSE_LOCK))
+        return _fsck(stores, read_all=read_all, progress=progress)
+
+
+def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
+    report = Report()
+    if isinstance(stores.blocks, ServedBlocks):
+        Steps(0, progress)
+        _check_served(stores, stores.blocks, report, read_all=read_all)
+        return report
+    sound = _Sound(stores)
+    _check_marker(stores, report)
+    roots = _check_refs(stores, report)
+    packs = [stored for stored in stores.storage.list(PACKS) if stored.path.endswith(".car")]
+    steps = Steps(sum(stored.size for stored in packs), progress)
+    for stored in packs:
+        _check_pack(stores, stored.path, sound, report, read_all=read_all)
+        steps.add(stored.size)
+    _check_index(stores, report)
+    roots |= _check_sessions(stores, sound, report, read_all=read_all)
+    reached: set[bytes] = set()
+    impact = trace(sound, roots, reached)
+    _name_impact(sound, impact, report)
+    nowhere = {cid: it for cid, it in impact.items() if cid[-32:] not in sound.lost}
+    _list_missing(stores, PACKS, nowhere, report)
+    reached.add(stores.empty_tree[-32:])
+    _reach_values(sound, roots_of(stores, None).values, reached)
+    report.unreferenced = sorted(
+        to_text(cid) for digest, (cid, _) in sound.places.items() if digest not in reached
+    )
+    return report
+
+
+class _Served:
+    """The blocks of a server, looked at there and not in any cache, many at a time."""
+
+    def __init__(self, blocks: ServedBlocks, report: Report, *, read_all: bool) -> None:
+        self._blocks, self._report, self._read_all = blocks, report, read_all
+        self._looked_at: dict[Cid, VersionedZarrError | None] = {}
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockSource.get`; of a value's leaf nothing is given, only whether it is sound."""
+        if cid not in self._looked_at:
+            self._look([cid], read_all=self._read_all or not cids.is_raw(cid))
+        problem = self._looked_at[cid]
+        if problem is not None:
+            raise problem
+        if cids.is_raw(cid):
+            return memoryview(b"")
+        data = self._blocks.get(cid)
+        leaves = [link.cid for link in dag_pb.decode(data)[0] if cids.is_raw(link.cid)]
+        new = [leaf for leaf in dict.fromkeys(leaves) if leaf not in self._looked_at]
+        self._look(new, read_all=self._read_all)
+        return data
+
+    def _look(self, wanted: list[Cid], *, read_all: bool) -> None:
+        problems = self._blocks.problems(wanted, read_all=read_all)
+        for cid in wanted:
+            problem = self._looked_at[cid] = problems.get(cid)
+            self._report.checked_blocks += 1
+            if isinstance(problem, CorruptError):
+                self._report.damaged.append(Damage(to_text(cid), str(problem), to_text(cid)))
+
+
+def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_all: bool) -> None:
+    """Check what the refs reach; what nothing reaches is the server's own business."""
+    _check_marker(stores, report)
+    roots: set[Cid] = set()
+    for kind in KINDS:
+        for name in stores.refs.names(kind, deleted=True):
+            _check_log(stores, kind, name, f"refs/{kind}/{name}", roots, report)
+    impact = trace(_Served(blocks, report, read_all=read_all), roots, set())
+    damaged = {damage.cid for damage in report.damaged}
+    report.damaged = [
+        damage
+        if damage.cid is None
+        else _with_impact(damage, cids.from_text(damage.cid), impact[cids.from_text(damage.cid)])
+        for damage in report.damaged
+    ]
+    nowhere = {cid: it for cid, it in impact.items() if to_text(cid) not in damaged}
+    _list_missing(stores, stores.storage.url, nowhere, report)
+
+
+def _list_missing(stores: Stores, where: str, nowhere: dict[Cid, Impact], report: Report) -> None:
+    """List blocks that are nowhere; those of a partial copy are only absent."""
+    if read_selection(stores.documents) is None:
+        for cid, touched in nowhere.items():
+            missing = Damage(where, "the block is nowhere", to_text(cid))
+            report.missing.append(_with_impact(missing, cid, touched))
+    else:
+        absent = set(map(to_text, nowhere))
+        report.absent = sorted(absent)
+        report.missing = [each for each in report.missing if each.cid not in absent]
+
+
+def _reach_values(sound: _Sound, values: set[Cid], reached: set[bytes]) -> None:
+    stack = list(values)
+    while stack:
+        cid = stack.pop()
+        if cid[-32:] in reached or cid[-32:] not in sound.places:
+            continue
+        reached.add(cid[-32:])
+        if not cids.is_raw(cid):
+            stack += [link.cid for link in dag_pb.decode(sound.get(cid))[0]]
+
+
+def _check_marker(stores: Stores, report: Report) -> None:
+    try:
+        read_marker(stores.storage.url, stores.read_marker)
+    except (FormatError, RepositoryNotFoundError) as error:
+        report.damaged.append(Damage(MARKER, str(error)))
+
+
+def _check_refs(stores: Stores, report: Report) -> set[Cid]:
+    """The commits that the refs name or named; damaged logs are reported."""
+    roots: set[Cid] = set()
+    for kind in KINDS:
+        known = stores.refs.names(kind, deleted=True)
+        paths = {f"refs/{to_file_path(kind, name)}.log": name for name in known}
+        for stored in stores.storage.list(f"refs/{kind}"):
+            if stored.path in paths:
+                _check_log(stores, kind, paths[stored.path], stored.path, roots, report)
+            elif stored.path.endswith(".log"):
+                problem = "no ref can be called so; if it is nobody's, remove it"
+                report.damaged.append(Damage(stored.path, problem))
+    return roots
+
+
+def _check_log(
+    stores: Stores, kind: str, name: str, path: str, roots: set[Cid], report: Report
+) -> None:
+    number: int | None = None
+    try:
+        for entry in stores.refs.history(kind, name):
+            if number is not None and entry.number != number - 1:
+                problem = f"moves {entry.number + 1} to {number - 1} are not there"
+                report.damaged.append(Damage(path, problem))
+            number = entry.number
+            if entry.commit is not None:
+                roots.add(entry.commit)
+    except CorruptError as error:
+        report.damaged.append(Damage(path, str(error)))
+
+
+def _check_pack(
+    stores: Stores, path: str, sound: _Sound, report: Report, *, read_all: bool
+) -> None:
+    data = look_at(stores.storage, path)
+    checked = check_pack(data, stores.hash, path, read_all=read_all)
+    for fault in checked.faults:
+        cid = None if fault.cid is None else to_text(fault.cid)
+        report.damaged.append(Damage(path, fault.problem, cid))
+        if fault.cid is not None and fault.is_lost:
+            sound.lost.add(fault.cid[-32:])
+    report.checked_blocks += len(checked.sections)
+    for section in checked.sections:
+        place = (path, section.start, section.end)
+        sound.places.setdefault(section.cid[-32:], (section.cid, place))
+
+
+def _check_index(stores: Stores, report: Report) -> None:
+    for stored in stores.storage.list(INDEX):
+        if not stored.path.endswith(".idx"):
+            continue
+        data = look_at(stores.storage, stored.path)
+        try:
+            run_from_file(data, stores.hash.code, stored.path, check=True)
+        except CorruptError as error:
+            problem = f"{error}; gc and repack make it again from the packs"
+            report.damaged.append(Damage(stored.path, problem))
+
+
+def _check_sessions(stores: Stores, sound: _Sound, report: Report, *, read_all: bool) -> set[Cid]:
+    """The commits that sessions are based on; damaged journals and drafts are reported."""
+    roots: set[Cid] = set()
+    for session in session_ids(stores.storage):
+        with suppress(SessionNotFoundError):
+            problem = session_info(stores, session).problem
+            if problem is not None:
+                report.damaged.append(Damage(folder_of(session), problem))
+        try:
+            with suppress(CorruptError, SessionNotFoundError):
+                roots.add(cids.from_text(read_head(stores.storage, session).base))
+            records, _ = sound_records(stores.storage, session)
+        except (FileNotFoundError, ReadOnlyError, StorageError):
+            continue
+        roots.update(record.cid for record in records if record.kind is Kind.COMMIT)
+        if read_all:
+            _check_drafts(stores, session, writes_since_commit(records)[1], sound, report)
+    return roots
+
+
+def _check_drafts(
+    stores: Stores, session: str, records: list[Record], sound: _Sound, report: Report
+) -> None:
+    """Read what the journal says lies in drafts; what it does not name, nobody was promised."""
+    by_draft: dict[int, list[Record]] = {}
+    for record in records:
+        if record.kind is Kind.SET and record.cid[-32:] not in sound.places:
+            by_draft.setdefault(record.draft, []).append(record)
+    for number, group in by_draft.items():
+        path = draft_path(session, number)
+        try:
+            draft = stores.storage.read_draft(path)
+        except FileNotFoundError:
+            for record in group:
+                problem = "its draft is gone and no pack holds it"
+                damage = Damage(path, problem, to_text(record.cid), (record.key,))
+                report.missing.append(damage)
+            continue
+        try:
+            if not _is_head(draft.read(0, FIRST_SECTION), path):
+                report.damaged.append(Damage(path, "its head is damaged"))
+            for record in group:
+                found = _problem_in(stores, draft, record)
+                if found:
+                    damage = Damage(path, found, to_text(record.cid), (record.key,))
+                    report.damaged.append(damage)
+        finally:
+            draft.close()
+
+
+def _is_head(head: memoryview, path: str) -> bool:
+    """Whether a draft's head is not written yet, or is that of the pack it was to become."""
+    if not any(head):
+        return True
+    try:
+        read_pack_head(head, path)
+    except CorruptError:
+        return False
+    return True
+
+
+def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
+    """What is wrong with a value in a draft, if anything."""
+    first = None
+    try:
+        for cid, low, high in places_in(draft, record.offset, record.tsize):
+            first = first or cid
+            if stores.hash.digest(draft.read(low, high)) != cid[-32:]:
+                return f"the block at byte {low} does not hash to its name"
+    except CorruptError as error:
+        return str(error)
+    return None if first == record.cid else f"no such value at byte {record.offset}"
+
+
+def _name_impact(sound: _Sound, impact: dict[Cid, Impact], report: Report) -> None:
+    """Say of each damage which keys and commits it touches."""
+    by_digest = {cid[-32:]: cid for cid in impact}
+    report.damaged = [_named(damage, sound, impact, by_digest) for damage in report.damaged]
+
+
+def _named(
+    damage: Damage, sound: _Sound, impact: dict[Cid, Impact], by_digest: dict[bytes, Cid]
+) -> Damage:
+    if damage.cid is None:
+        return damage
+    digest = cids.from_text(damage.cid)[-32:]
+    if digest in by_digest:
+        return _with_impact(damage, by_digest[digest], impact[by_digest[digest]])
+    if digest in sound.lost and digest in sound.places:
+        return replace(damage, problem=f"{damage.problem}; another pack holds it whole")
+    return damage
+
+
+def _with_impact(damage: Damage, cid: Cid, touched: Impact) -> Damage:
+    keys, commits = tuple(sorted(touched.keys)), tuple(sorted(touched.commits))
+    return replace(damage, cid=to_text(cid), keys=keys, commits=commits)

@@ -1,0 +1,273 @@
+"""Removing what nothing reaches, beside running writers.
+
+The order that makes it safe: the lines of logs go before the packs that they alone reached; new
+packs are durable before old ones go; old ones go only under the lock that commits and re-used
+values share, after a last look at what was named meanwhile. What is wholly dead goes first, as that
+needs no room. docs/design/concurrency.md tells why that is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from versioned_zarr import process_identity
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_names, pack_path
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackedStore
+from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.maintenance.reachability import reach, roots_of
+from versioned_zarr.engine.maintenance.repack import (
+    Collected,
+    PackBlock,
+    blocks_in,
+    may_go,
+    rewrite,
+)
+from versioned_zarr.engine.progress import OnProgress, Steps
+from versioned_zarr.engine.sessions.journal import (
+    SESSIONS,
+    folder_of,
+    left_over,
+    read_head,
+    remove_session,
+    session_ids,
+)
+from versioned_zarr.engine.sessions.listing import session_info
+from versioned_zarr.errors import (
+    CorruptError,
+    InvalidInputError,
+    SessionNotFoundError,
+    StorageFullError,
+    VersionedZarrError,
+)
+from versioned_zarr.history.commit_object import is_commit
+from versioned_zarr.history.refs import KINDS
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+
+_SWEPT = (PACKS, INDEX, "refs", SESSIONS)
+
+
+def collect(
+    stores: Stores, keep_reflog: timedelta, *, dry_run: bool, progress: OnProgress | None = None
+) -> Collected:
+    """See `Repository.gc`."""
+    cutoff = _before_now(keep_reflog)
+    with stores.storage.lock(HOUSE_LOCK):
+        if not isinstance(stores.blocks, PackedStore):
+            return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
+        if not dry_run and drop_damaged_indexes(stores.storage, stores.hash):
+            stores.blocks.catalogue.rebuild()
+        run = _Run.begin(stores, stores.blocks, cutoff, progress, keeps_all=dry_run)
+        return run.found if dry_run else run.finish(cutoff)
+
+
+def _before_now(span: object) -> datetime:
+    """The time so long ago; the first there is for whatever lies before it."""
+    if not isinstance(span, timedelta) or span < timedelta(0):
+        raise InvalidInputError(
+            f"keep_reflog is a timedelta of zero or more, such as timedelta(days=30), not {span!r}"
+        )
+    try:
+        return datetime.now(UTC) - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass
+class _Run:
+    """One collection: what was found at its first look, and the steps that act on it.
+
+    Attributes:
+        stores: the repository.
+        store: its blocks.
+        packs: the packs that are there at its beginning, with their sizes in bytes.
+        dead: of each pack that may go, the blocks that nothing reached.
+        whole: those of them in which nothing else is.
+        idle: the sessions that hold nothing and whose processes are gone.
+        found: what it comes to.
+        steps: tells how far it is.
+    """
+
+    stores: Stores
+    store: PackedStore
+    packs: dict[str, int]
+    dead: dict[str, list[PackBlock]]
+    whole: set[str]
+    idle: list[str]
+    found: Collected
+    steps: Steps
+
+    @classmethod
+    def begin(
+        cls,
+        stores: Stores,
+        store: PackedStore,
+        cutoff: datetime,
+        progress: OnProgress | None,
+        *,
+        keeps_all: bool,
+    ) -> _Run:
+        """The first look, beside which everything goes on."""
+        store.refresh()
+        packs = pack_names(stores.storage)
+        steps = Steps(sum(packs.values()), progress)
+        live: set[bytes] = set()
+        problems = _mark(stores, cutoff, live, packs)
+        dead: dict[str, list[PackBlock]] = {}
+        whole: set[str] = set()
+        for pack, size in packs.items():
+            blocks = blocks_in(stores, pack)
+            gone = [block for block in blocks if block.cid[-32:] not in live]
+            if gone and may_go(stores, pack):
+                dead[pack] = gone
+                if len(gone) == len(blocks):
+                    whole.add(pack)
+            if pack not in dead or pack in whole or keeps_all:
+                steps.add(size)
+        idle = _abandoned(stores)
+        found = Collected(
+            removed_blocks=sum(map(len, dead.values())),
+            removed_bytes=sum(end - start for blocks in dead.values() for _, start, end in blocks),
+            removed_packs=len(dead),
+            removed_sessions=len(idle),
+            problems=problems,
+        )
+        return cls(stores, store, packs, dead, whole, idle, found, steps)
+
+    def finish(self, cutoff: datetime) -> Collected:
+        """Forget and remove, first what needs no room."""
+        stores = self.stores
+        is_done = self._remove(self.whole, cutoff)
+        if not is_done and self.whole:  # there was no room to write logs again; there may be now
+            self._remove(self.whole, cutoff)
+        mixed = {pack: self.packs[pack] for pack in self.dead.keys() - self.whole}
+        written = 0
+        if mixed:
+            live: set[bytes] = set()
+            _mark(stores, None, live, self.packs)
+            written = rewrite(stores, self.store, mixed, lambda cid: cid[-32:] in live, self.steps)
+            self._remove(mixed, cutoff)
+        with stores.storage.lock(GC_LOCK):
+            for session in self.idle:
+                if _is_abandoned(stores, session):
+                    remove_session(stores.storage, session)
+        stores.storage.sweep(_SWEPT)
+        self.store.refresh()
+        self.store.catalogue.merge(everything=True)
+        return replace(self.found, written_packs=written)
+
+    def _remove(self, packs: Collection[str], cutoff: datetime) -> bool:
+        """Remove packs of which nothing is needed any more; says whether all logs are shortened.
+
+        What is left of the logs is what keeps commits then: no line names what is not there.
+        """
+        stores = self.stores
+        with stores.storage.lock(GC_LOCK):
+            is_done = _forget_moves(stores, cutoff)
+            # What was named since the first look is named now, or by who waits for the lock.
+            live: set[bytes] = set()
+            _mark(stores, None, live, self.packs)
+            for pack in packs:
+                if not any(block.cid[-32:] in live for block in self.dead[pack]):
+                    stores.storage.delete(pack_path(pack))
+        return is_done
+
+
+def _forget(
+    stores: Stores, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
+) -> Collected:
+    """Let go of what old moves of refs hold on to; the server that keeps the blocks does the rest.
+
+    A Kubo node, for one, removes what no ref reaches with its own `ipfs repo gc`.
+    """
+    Steps(0, progress)
+    idle = _abandoned(stores)
+    problems = roots_of(stores, cutoff).problems
+    if not dry_run:
+        _forget_moves(stores, cutoff)
+        for session in idle:
+            if _is_abandoned(stores, session):
+                remove_session(stores.storage, session)
+        stores.storage.sweep(_SWEPT)
+    return Collected(removed_sessions=len(idle), problems=tuple(problems))
+
+
+def _forget_moves(stores: Stores, cutoff: datetime) -> bool:
+    """Shorten the logs of refs; says whether there was room for all. Damaged ones stay."""
+    is_done = True
+    for kind in KINDS:
+        for name in stores.refs.names(kind, deleted=True):
+            try:
+                with suppress(CorruptError):
+                    stores.refs.forget(kind, name, cutoff)
+            except StorageFullError:
+                is_done = False
+    return is_done
+
+
+def _abandoned(stores: Stores) -> list[str]:
+    sessions = (*session_ids(stores.storage), *left_over(stores.storage))
+    return [session for session in sessions if _is_abandoned(stores, session)]
+
+
+def _is_abandoned(stores: Stores, session: str) -> bool:
+    """Whether a session holds nothing and the process that opened it is known to be gone."""
+    storage = stores.storage
+    try:
+        head = read_head(storage, session)
+    except SessionNotFoundError:  # only drafts are left of it
+        drafts = storage.list(folder_of(session))
+        return not any(_is_claimed_draft(stores, stored.path) for stored in drafts)
+    except VersionedZarrError:
+        return False
+    if not process_identity.is_known_dead(head.incarnation):
+        return False
+    try:
+        info = session_info(stores, session)
+    except SessionNotFoundError:  # it was killed before its first record
+        return True
+    return not (info.is_alive or info.keys or info.problem is not None)
+
+
+def _is_claimed_draft(stores: Stores, path: str) -> bool:
+    try:
+        return path.endswith(".draft") and stores.storage.is_claimed(path)
+    except FileNotFoundError:
+        return False
+    except VersionedZarrError:
+        return True
+
+
+def _mark(
+    stores: Stores, cutoff: datetime | None, live: set[bytes], packs: Collection[str]
+) -> tuple[str, ...]:
+    """Add all that must stay; gives what could not be read, for which all commits stay."""
+    roots = roots_of(stores, cutoff)
+    stores.blocks.refresh()
+    known = {cid for cid in roots.commits if cid in stores.blocks or cid == stores.empty_tree}
+    for cid in roots.commits - known:
+        text = cids.to_text(cid)
+        roots.problems.append(f"commit {text}, which a log or a session names, is lost")
+    if roots.problems:
+        known |= _all_commits(stores, packs)
+    reach(stores.blocks, known, live)
+    # A value that only lies in a draft is not in the block store, and its blocks need no keeping.
+    reach(stores.blocks, (cid for cid in roots.values if cid in stores.blocks), live)
+    return tuple(roots.problems)
+
+
+def _all_commits(stores: Stores, packs: Collection[str]) -> set[Cid]:
+    """Every commit in the packs whose history and tree are there, named or not."""
+    found: set[Cid] = set()
+    for pack in packs:
+        with suppress(FileNotFoundError):
+            for block in blocks_in(stores, pack):
+                with suppress(VersionedZarrError):
+                    if is_commit(block.cid, stores.blocks):
+                        reach(stores.blocks, [block.cid], set())
+                        found.add(block.cid)
+    return found

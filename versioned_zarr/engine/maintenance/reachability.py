@@ -1,0 +1,110 @@
+"""What is reached from where: the roots of a repository, and every block below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from versioned_zarr.blocks.remote.lazy_store import PartialStore
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.sessions.journal import Kind, read_head, session_ids
+from versioned_zarr.engine.sessions.listing import sound_records
+from versioned_zarr.errors import (
+    CorruptRefError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageError,
+    VersionedZarrError,
+)
+from versioned_zarr.history.refs import KINDS, times_left
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.tree.lookup import BlockSource
+
+
+@dataclass
+class Roots:
+    """What must stay.
+
+    Attributes:
+        commits: the commits.
+        values: values that sessions wrote, of which some lie in their drafts alone.
+        problems: what could not be read, so that nobody knows what it holds on to.
+    """
+
+    commits: set[Cid] = field(default_factory=set)
+    values: set[Cid] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def roots_of(stores: Stores, since: datetime | None) -> Roots:
+    """What refs name, or named until some time after `since` (None: ever), and what sessions hold.
+
+    What is damaged stops nothing: it is named among the problems.
+    """
+    roots = Roots({stores.empty_tree})
+    _add_refs(stores, since, roots)
+    for session in session_ids(stores.storage):
+        _add_session(stores, session, roots)
+    return roots
+
+
+def _add_refs(stores: Stores, since: datetime | None, roots: Roots) -> None:
+    for kind in KINDS:
+        for name in stores.refs.names(kind, deleted=True):
+            try:
+                entries = list(stores.refs.history(kind, name))
+            except CorruptRefError as error:
+                roots.problems.append(str(error))
+                entries = list(stores.refs.history(kind, name, readable=True))
+                roots.commits |= {entry.commit for entry in entries if entry.commit is not None}
+                continue
+            for entry, left_at in times_left(entries):
+                is_kept = left_at is None or since is None or left_at >= since
+                if entry.commit is not None and is_kept:
+                    roots.commits.add(entry.commit)
+
+
+def _add_session(stores: Stores, session: str, roots: Roots) -> None:
+    try:
+        roots.commits.add(from_text(read_head(stores.storage, session).base))
+    except NotFoundError:
+        pass  # it has no head, or none any more
+    except VersionedZarrError as error:
+        roots.problems.append(str(error))
+    try:
+        records, damage = sound_records(stores.storage, session)
+    except FileNotFoundError:
+        return
+    except (ReadOnlyError, StorageError) as error:
+        roots.problems.append(str(error))
+        return
+    if damage is not None:
+        roots.problems.append(str(damage))
+    for record in records:
+        if record.kind is Kind.SET:
+            roots.values.add(record.cid)
+        elif record.kind is Kind.COMMIT:
+            roots.commits.add(record.cid)
+
+
+def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> None:
+    """Add to `reached` the digests of the roots and of all blocks below them. O(new blocks).
+
+    Raises:
+        BlockNotFoundError: one of them is missing, and not merely absent from a partial copy.
+    """
+    get = source.get_here if isinstance(source, PartialStore) else source.get
+    stack = [cid for cid in roots if cid[-32:] not in reached]
+    while stack:
+        cid = stack.pop()
+        digest = cid[-32:]
+        if digest in reached:
+            continue
+        reached.add(digest)
+        if cids.is_raw(cid):
+            continue
+        links = dag_pb.decode(get(cid))[0]
+        stack += [link.cid for link in links if link.cid[-32:] not in reached]

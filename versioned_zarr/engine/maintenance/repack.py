@@ -1,0 +1,249 @@
+"""Joining small packs, and copying the blocks of packs into new ones, beside running writers.
+
+New packs are durable before old ones go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from versioned_zarr.blocks.packs.pack import PackDraft, read_entries, recover_entries
+from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_names, pack_path
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackedStore
+from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.progress import OnProgress, Steps
+from versioned_zarr.errors import CorruptBlockError, CorruptError, VersionedZarrError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
+from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.storage.protocol import look_at
+
+TRANSFER_LOCK = "transfer"
+"""Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
+PACK_LIMIT_BYTES = 512 << 20
+SMALL_PACK_BYTES = 64 << 20
+_TIERS_BYTES = (32 << 10, 512 << 10, 8 << 20)
+_TIDY_PACKS = 16
+_BATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `gc` or `repack` did, or would do.
+
+    Attributes:
+        removed_blocks: how many blocks went.
+        removed_bytes: how many bytes the packs shrank by.
+        removed_packs: how many packs went.
+        written_packs: how many packs came in their place.
+        removed_sessions: how many sessions of dead processes that had written nothing went.
+        problems: refs and sessions that could not be read; as nobody knows what they hold on to,
+            all commits were kept.
+    """
+
+    removed_blocks: int = 0
+    removed_bytes: int = 0
+    removed_packs: int = 0
+    written_packs: int = 0
+    removed_sessions: int = 0
+    problems: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as plain JSON data."""
+        return {**self.__dict__, "problems": list(self.problems)}
+
+
+class PackBlock(NamedTuple):
+    """A block in a pack."""
+
+    cid: Cid
+    start: int
+    end: int
+
+
+def blocks_in(stores: Stores, pack: str) -> list[PackBlock]:
+    """The blocks of a pack, in the order of their places."""
+    path = pack_path(pack)
+    data = look_at(stores.storage, path)
+    try:
+        entries, data_end = read_entries(data, stores.hash, path)
+    except CorruptError:
+        entries, data_end = recover_entries(data, stores.hash, path)
+    found = []
+    for offset in sorted(int(offset) + DATA_OFFSET for offset in entries["offset"]):
+        length, at = decode_varint(data, offset, path)
+        if offset + length > data_end:
+            raise CorruptBlockError(
+                f"{path} is damaged at byte {offset}; run 'vz fsck'", where=path
+            )
+        found.append(PackBlock(Cid(bytes(data[at : at + CID_SIZE])), at + CID_SIZE, at + length))
+    return found
+
+
+def may_go(stores: Stores, pack: str) -> bool:
+    """Whether a pack may go once its blocks are copied; else it is left to be looked at."""
+    path = pack_path(pack)
+    return finds_all(look_at(stores.storage, path), stores.hash, path)
+
+
+def rewrite(
+    stores: Stores,
+    store: PackedStore,
+    packs: Mapping[str, int],
+    keep: Callable[[Cid], bool],
+    steps: Steps,
+) -> int:
+    """Copy the blocks to keep into new packs, nodes apart from values; says how many packs.
+
+    Raises:
+        CorruptBlockError: a block is damaged; the packs are left as they are.
+    """
+    writers = {True: _Rewriter(stores, store), False: _Rewriter(stores, store)}
+    try:
+        return _rewrite(stores, packs, keep, steps, writers)
+    except BaseException:
+        for writer in writers.values():
+            writer.give_up()
+        raise
+
+
+def _rewrite(
+    stores: Stores,
+    packs: Mapping[str, int],
+    keep: Callable[[Cid], bool],
+    steps: Steps,
+    writers: Mapping[bool, _Rewriter],
+) -> int:
+    seen: set[Cid] = set()
+    digest_of = stores.hash.digest
+    for pack, size in sorted(packs.items()):
+        path = pack_path(pack)
+        data = look_at(stores.storage, path)
+        for cid, start, end in blocks_in(stores, pack):
+            if cid in seen or not keep(cid):
+                continue
+            block = data[start:end]
+            if digest_of(block) != cid[-32:]:
+                cids.check(cid, block, path)
+            seen.add(cid)
+            writers[cids.is_raw(cid)].add(cid, block)
+        steps.add(size)
+    for writer in writers.values():
+        writer.finish()
+    return sum(writer.written for writer in writers.values())
+
+
+class _Rewriter:
+    """Blocks going into new packs, a batch at a time."""
+
+    def __init__(self, stores: Stores, store: PackedStore) -> None:
+        self._stores, self._store = stores, store
+        self._draft: PackDraft | None = None
+        self._root: Cid | None = None
+        self._batch: list[Block] = []
+        self._batch_bytes = 0
+        self.written = 0
+
+    def add(self, cid: Cid, block: memoryview) -> None:
+        """Copy a block."""
+        self._batch.append((cid, block))
+        self._batch_bytes += len(block)
+        if self._batch_bytes >= _BATCH_BYTES:
+            self._write()
+            if self._draft is not None and self._draft.end > PACK_LIMIT_BYTES:
+                self.finish()
+
+    def _write(self) -> None:
+        if self._draft is None:
+            path = f"{PACKS}/{new_name()}.draft"
+            self._draft = PackDraft(self._stores.storage.open_draft(path), self._stores.hash)
+            self._root = self._batch[0][0]
+        self._draft.write(self._draft.reserve(self._batch), self._batch)
+        self._batch, self._batch_bytes = [], 0
+
+    def give_up(self) -> None:
+        """Remove what was copied and not published."""
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            draft.draft.close()
+            with suppress(VersionedZarrError):
+                self._stores.storage.delete(draft.path)
+
+    def finish(self) -> None:
+        """Publish what was copied, if anything."""
+        if self._batch:
+            self._write()
+        if self._draft is not None and self._root is not None:
+            self._store.publish(self._draft, self._root)
+            self._draft.draft.close()
+            self._draft = None
+            self.written += 1
+
+
+def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
+    """See `Repository.repack`; nothing to do where no packs of ours are."""
+    if not isinstance(stores.blocks, PackedStore):
+        Steps(0, progress)
+        return Collected()
+    with stores.storage.lock(HOUSE_LOCK):
+        if drop_damaged_indexes(stores.storage, stores.hash):
+            stores.blocks.catalogue.rebuild()
+        return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)
+
+
+def tidy(stores: Stores) -> None:
+    """Join the packs of small commits once there are many of them.
+
+    Packs are joined with others of their size, so that each block is copied a few times at most
+    however many commits come. Not beside a transfer, which may take long.
+    """
+    store = stores.blocks
+    if not isinstance(store, PackedStore) or not store.catalogue.wants_tidying(_TIDY_PACKS):
+        return
+    lock = stores.storage.lock
+    with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
+        lower = 0
+        for upper in _TIERS_BYTES if is_held and is_free else ():
+            _join(stores, lower, upper, least=_TIDY_PACKS)
+            lower = upper
+
+
+def _join(
+    stores: Stores,
+    lower_bytes: int,
+    upper_bytes: int,
+    *,
+    least: int,
+    progress: OnProgress | None = None,
+) -> Collected:
+    store = _packed(stores)
+    with stores.storage.lock(GC_LOCK):
+        small = {
+            pack: size
+            for pack, size in pack_names(stores.storage).items()
+            if lower_bytes <= size < upper_bytes
+        }
+        if len(small) >= least:
+            small = {pack: size for pack, size in small.items() if may_go(stores, pack)}
+        if len(small) < least:
+            return Collected()
+        before = sum(small.values())
+        written = rewrite(stores, store, small, lambda cid: True, Steps(before, progress))
+        for pack in small:
+            stores.storage.delete(pack_path(pack))
+    store.refresh()
+    store.catalogue.merge()
+    after = sum(pack_names(stores.storage).values())
+    return Collected(
+        removed_bytes=max(0, before - after), removed_packs=len(small), written_packs=written
+    )
+
+
+def _packed(stores: Stores) -> PackedStore:
+    assert isinstance(stores.blocks, PackedStore)
+    return stores.blocks

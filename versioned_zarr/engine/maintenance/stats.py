@@ -1,0 +1,131 @@
+"""How much a repository holds, and how much of it its branches and tags share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from versioned_zarr.blocks.packs.pack_registry import PACKS
+from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.revisions import reached_commits
+from versioned_zarr.errors import VersionedZarrError
+from versioned_zarr.history.refs import HEADS, TAGS
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+
+@dataclass(frozen=True)
+class RefStats:
+    """One branch's or tag's snapshot.
+
+    Attributes:
+        name: the branch or tag.
+        values: how many keys its tree holds.
+        size_bytes: the length of all its values.
+        own_bytes: the length of the values that no other branch or tag holds.
+    """
+
+    name: str
+    values: int
+    size_bytes: int
+    own_bytes: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A repository in numbers.
+
+    Attributes:
+        packs: how many packs there are; 0 where a server keeps the blocks.
+        stored_bytes: their length.
+        commits: how many commits the refs and their logs reach.
+        values: how many different values the refs hold now.
+        size_bytes: the length of those, each counted once.
+        refs: each branch and tag.
+        problems: what could not be read, and so is not counted.
+    """
+
+    packs: int
+    stored_bytes: int
+    commits: int
+    values: int
+    size_bytes: int
+    refs: tuple[RefStats, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def shared_bytes(self) -> int:
+        """How much longer the snapshots of all refs would be, each kept by itself."""
+        return sum(ref.size_bytes for ref in self.refs) - self.size_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain JSON data."""
+        return {**asdict(self), "shared_bytes": self.shared_bytes}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.packs} packs, {self.stored_bytes:,} bytes stored; {self.commits} commits",
+            (
+                f"{self.values} values, {self.size_bytes:,} bytes; "
+                f"{self.shared_bytes:,} bytes saved by sharing"
+            ),
+        ]
+        for ref in self.refs:
+            lines.append(
+                f"  {ref.name}: {ref.values} keys, {ref.size_bytes:,} bytes, "
+                f"{ref.own_bytes:,} of them its own"
+            )
+        return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])
+
+
+def measure(stores: Stores) -> Stats:
+    """See `Repository.stats`. O(keys of all refs)."""
+    is_packed = isinstance(stores.blocks, PackedStore)
+    listed = stores.storage.list(PACKS) if is_packed else []
+    packs = [item for item in listed if item.path.endswith(".car")]
+    names = [(kind, name) for kind in (HEADS, TAGS) for name in stores.refs.names(kind)]
+    holders: dict[Cid, set[int]] = {}
+    sizes: dict[Cid, int] = {}
+    counted: list[tuple[str, int, int]] = []
+    problems = [str(it) for kind in (HEADS, TAGS) for it in stores.refs.broken(kind).values()]
+    for kind, name in names:
+        try:
+            found = _values_of(stores, kind, name, sizes)
+        except VersionedZarrError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if found is not None:
+            for cid in found:
+                holders.setdefault(cid, set()).add(len(counted))
+            total = sum(sizes[cid] * count for cid, count in found.items())
+            counted.append((name, sum(found.values()), total))
+    own = [0] * len(counted)
+    for cid, numbers in holders.items():
+        if len(numbers) == 1:
+            own[next(iter(numbers))] += sizes[cid]
+    return Stats(
+        packs=len(packs),
+        stored_bytes=sum(pack.size for pack in packs),
+        commits=sum(1 for _ in reached_commits(stores)),
+        values=len(holders),
+        size_bytes=sum(sizes[cid] for cid in holders),
+        refs=tuple(
+            RefStats(name, values, total, own[number])
+            for number, (name, values, total) in enumerate(counted)
+        ),
+        problems=tuple(problems),
+    )
+
+
+def _values_of(stores: Stores, kind: str, name: str, sizes: dict[Cid, int]) -> Counter[Cid] | None:
+    """How often each value is in the tree of a ref; notes their sizes. None if the ref is gone."""
+    entry = stores.refs.read(kind, name)
+    if entry is None or entry.commit is None:
+        return None
+    found: Counter[Cid] = Counter()
+    for _, link in stores.trees.walk(from_text(stores.commit(to_text(entry.commit)).tree)):
+        if link.cid not in sizes:
+            sizes[link.cid] = stores.trees.size(link)
+        found[link.cid] += 1
+    return found

@@ -1,0 +1,219 @@
+"""Branches and tags as mappings from names to commits."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar, overload
+
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.revisions import resolve_commit
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    BranchMovedError,
+    CorruptRefError,
+    InvalidInputError,
+    InvalidRefError,
+    RefNotFoundError,
+)
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.history.ref_names import check_new_ref_name, check_ref_name
+from versioned_zarr.history.refs import HEADS, TAGS, create_or_explain
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+MAIN = "main"
+T = TypeVar("T")
+
+
+class _Listed(Iterator[str]):
+    """Names, one after the other."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names, self.left = names, len(names)
+
+    def __next__(self) -> str:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        return self.names[-1 - self.left]
+
+
+class _Names(Mapping[str, Commit]):
+    """Refs of one kind. Reads are live: what others do is seen at once."""
+
+    kind: str
+    word: str
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._listed: weakref.ref[_Listed] | None = None
+
+    def __getitem__(self, name: str) -> Commit:
+        return self._stores.commit(to_text(self._at(name)))
+
+    def __iter__(self) -> Iterator[str]:
+        listed = _Listed(self._stores.refs.names(self.kind))
+        self._listed = weakref.ref(listed)
+        return listed
+
+    def __len__(self) -> int:
+        # `list` asks how many there are once it has what will tell them: no second look for that.
+        listed = None if self._listed is None else self._listed()
+        if listed is not None and listed.left == len(listed.names):
+            return listed.left
+        return len(self._stores.refs.names(self.kind))
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> Commit | None: ...
+
+    @overload
+    def get(self, name: str, default: Commit | T, /) -> Commit | T: ...
+
+    def get(self, name: str, default: Commit | T | None = None, /) -> Commit | T | None:
+        """The commit of a name; the default if there is none, as of what can be no name."""
+        try:
+            return self[name]
+        except (InvalidRefError, RefNotFoundError):
+            return default
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return self._stores.refs.read(self.kind, check_ref_name(name)) is not None
+        except InvalidRefError:
+            return False
+
+    def __repr__(self) -> str:
+        broken = self.broken
+        also = f", broken: {list(broken)!r}" if broken else ""
+        return f"<{type(self).__name__} {list(self)!r}{also}>"
+
+    @property
+    def broken(self) -> dict[str, CorruptRefError]:
+        """Those that are damaged, and so not among the others, each with what is wrong.
+
+        `delete` removes one; `create` then makes it again where it stood.
+        """
+        return self._stores.refs.broken(self.kind)
+
+    def _at(self, name: str) -> Cid:
+        check_ref_name(name)
+        entry = self._stores.refs.read(self.kind, name)
+        if entry is None or entry.commit is None:
+            raise RefNotFoundError(
+                f"{self.word} {name!r} not found in {self._stores.storage.url!r}", ref=name
+            )
+        return entry.commit
+
+    def create(self, name: str, at: str = MAIN) -> Commit:
+        """Make a new one.
+
+        Args:
+            name: as `git check-ref-format` allows.
+            at: the commit it names; see `Repository.checkout`.
+
+        Raises:
+            InvalidRefError: no ref can be called so.
+            AlreadyExistsError: it exists.
+            RefNotFoundError: nothing answers to `at`.
+        """
+        check_new_ref_name(name)
+        commit = resolve_commit(self._stores, at)
+        why = f"{self.word}: created at {at}"
+        with self._kept(commit, at) as cid:
+            create_or_explain(self._stores.refs, self.kind, name, cid, why)
+        return commit
+
+    @contextmanager
+    def _kept(self, commit: Commit, at: str) -> Iterator[Cid]:
+        """Keep `gc` from taking a commit between finding it and naming it."""
+        cid = from_text(commit.cid)
+        with self._stores.blocks.keep([cid]) as is_kept:
+            if not is_kept:
+                raise RefNotFoundError(f"the commit at {at!r} was just collected", ref=at)
+            yield cid
+
+    def delete(self, name: str) -> None:
+        """Remove the name; its commits stay until `gc` finds that nothing reaches them.
+
+        Also one that is damaged (`broken`): what can be read of its log is kept.
+
+        Raises:
+            RefNotFoundError: there is none of this name.
+        """
+        why = f"{self.word}: deleted"
+        try:
+            commit = self._at(name)
+        except CorruptRefError:
+            self._stores.refs.remove(self.kind, name, why)
+            return
+        self._stores.refs.swap(self.kind, name, commit, None, why)
+
+    def rename(self, old: str, new: str) -> None:
+        """Call it by another name; its log goes with it where refs are logs in a folder.
+
+        Whoever commits meanwhile has committed to the new name, or is told that the old is gone.
+
+        Raises:
+            RefNotFoundError: there is none of the old name.
+            AlreadyExistsError: there is one of the new name.
+        """
+        check_new_ref_name(new)
+        self._at(old)
+        why = f"{self.word}: renamed {old} to {new}"
+        try:
+            self._stores.refs.rename(self.kind, old, new, why)
+        except AlreadyExistsError as error:
+            raise AlreadyExistsError(f"{self.word} {new!r} exists already", name=new) from error
+
+
+class Branches(_Names):
+    """The branches of a repository."""
+
+    kind = HEADS
+    word = "branch"
+
+    def delete(self, name: str) -> None:
+        """Remove a branch; `NAME@{1}` still finds where it stood.
+
+        Raises:
+            RefNotFoundError: there is no such branch.
+            InvalidInputError: it is the last branch.
+        """
+        if list(self) == [name]:
+            raise InvalidInputError(f"{name!r} is the last branch; create another one first")
+        super().delete(name)
+
+    def move(self, name: str, to: str, expect: str | None = None) -> Commit:
+        """Let a branch name another commit, related or not.
+
+        Args:
+            name: the branch.
+            to: the commit; see `Repository.checkout`.
+            expect: the CID of the commit, or a ref, that the branch must be at.
+
+        Raises:
+            RefNotFoundError: there is no such branch or commit.
+            BranchMovedError: it is not where it was expected to be.
+        """
+        commit = resolve_commit(self._stores, to)
+        found = self._at(name)
+        if expect is not None:
+            wanted = resolve_commit(self._stores, expect)
+            if from_text(wanted.cid) != found:
+                raise BranchMovedError(
+                    f"branch {name!r} is at {to_text(found)}, not at {wanted.cid} as expected",
+                    branch=name,
+                    expected=wanted.cid,
+                    found=to_text(found),
+                )
+        with self._kept(commit, to) as new:
+            self._stores.refs.swap(HEADS, name, found, new, f"branch: moved to {to}")
+        return commit
+
+
+class Tags(_Names):
+    """The tags of a repository: they stay where they were created."""
+
+    kind = TAGS
+    word = "tag"

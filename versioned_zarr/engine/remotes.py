@@ -1,0 +1,173 @@
+"""The other repositories that one knows by name: their URLs, in a small file beside its refs.
+
+Where a repository lives on a server, the file lies on this machine, as its sessions do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from versioned_zarr import _hooks
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    CorruptError,
+    InvalidRefError,
+    InvalidUrlError,
+    NotFoundError,
+    RepositoryNotFoundError,
+)
+from versioned_zarr.history.ref_names import check_ref_name
+from versioned_zarr.history.refs import REMOTES
+from versioned_zarr.ipld.address.multiaddr import spelled_out
+from versioned_zarr.urls import check_characters, tidied, without_user
+
+FILE = "remotes.json"
+ORIGIN = "origin"
+"""What a clone calls the repository that it was made from."""
+UNNAMED = "fetched"
+"""What is fetched from a URL that has no name is kept under this one, until the next time."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+class Remotes(Mapping[str, str]):
+    """Names of other repositories, each with its URL. Reads are live."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def __getitem__(self, name: str) -> str:
+        urls = self._read()
+        if name not in urls:
+            raise NotFoundError(self._lacks(name, urls))
+        return urls[name]
+
+    def _lacks(self, name: str, urls: Mapping[str, str]) -> str:
+        known = ", ".join(repr(each) for each in sorted(urls)) or "none"
+        return f"no remote {name!r} in {self._stores.storage.url!r}; there are {known}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._read()))
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return f"<Remotes {dict(self)!r}>"
+
+    def add(self, name: str, url: str | os.PathLike[str]) -> None:
+        """Give another repository a name. It need not exist yet.
+
+        Args:
+            name: one part, as a branch may be called.
+            url: a path or a URL; without user and password, which belong in the environment.
+
+        Raises:
+            InvalidRefError: no remote can be called so.
+            InvalidUrlError: the URL holds a password.
+            AlreadyExistsError: there is one of this name.
+        """
+        check_ref_name(name)
+        if "/" in name or name == UNNAMED:
+            raise InvalidRefError(
+                f"{name!r} cannot be the name of a remote: "
+                + ("that is kept for URLs without one" if name == UNNAMED else "it has a slash"),
+                ref=name,
+            )
+        found = absolute(url)
+        with self._stores.storage.lock("remotes"):
+            urls = self._read()
+            if name in urls:
+                raise AlreadyExistsError(f"remote {name!r} exists already", name=name)
+            self._write({**urls, name: found})
+
+    def remove(self, name: str) -> None:
+        """Forget a name, and what was seen of its branches.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._stores.storage.lock("remotes"):
+            urls = self._read()
+            if name not in urls:
+                self[name]  # says which there are
+            del urls[name]
+            self._write(urls)
+        refs = self._stores.refs
+        for ref in refs.names(REMOTES):
+            entry = refs.read(REMOTES, ref)
+            if ref.startswith(f"{name}/") and entry is not None:
+                refs.swap(REMOTES, ref, entry.commit, None, f"remote: removed {name}")
+
+    def check_name(self, place: str | os.PathLike[str]) -> None:
+        """Make sure that a word, where a place is asked for, is a name, a path or a URL.
+
+        Raises:
+            RepositoryNotFoundError: it is none.
+        """
+        if not isinstance(place, str) or not place or {"/", "\0"} & {*place}:
+            return
+        urls = self._read()
+        if place not in urls and not _SCHEME.match(place.strip()) and not os.path.lexists(place):
+            raise RepositoryNotFoundError(
+                f"{self._lacks(place, urls)}; remotes.add({place!r}, URL) adds it, or give a path "
+                "or URL",
+                url=place,
+            )
+
+    def name_of(self, url: str) -> str | None:
+        """The name of a URL, if it has one."""
+        return next((name for name, each in self.items() if each == absolute(url)), None)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            text = bytes(self._stores.storage.read(FILE))
+        except FileNotFoundError:
+            return {}
+        try:
+            return {str(name): str(url) for name, url in json.loads(text).items()}
+        except (ValueError, AttributeError) as error:
+            raise CorruptError(
+                f"{FILE} of {self._stores.storage.url!r} is damaged: {error}; "
+                "remove it, and add the remotes again",
+                where=FILE,
+            ) from error
+
+    def _write(self, urls: Mapping[str, str]) -> None:
+        text = json.dumps(urls, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        self._stores.storage.put(FILE, [text.encode()])
+
+
+def absolute(url: str | os.PathLike[str]) -> str:
+    """A URL that means the same in every folder, and is the same however it was written.
+
+    Raises:
+        InvalidUrlError: it holds a password, or cannot be read.
+    """
+    text = os.fspath(url)
+    if not text:
+        raise InvalidUrlError("a remote needs a path or a URL", url=text)
+    check_characters(text)
+    is_path = os.path.exists(text)
+    if not is_path:
+        text = spelled_out(tidied(text) if isinstance(url, str) else text)
+    if is_path or not _SCHEME.match(text):
+        return Path(os.path.abspath(text)).as_uri()
+    shown = without_user(text)
+    if shown != text:
+        raise InvalidUrlError(
+            f"the URL of a remote holds no user or password; give {shown!r}, and pass "
+            "credentials through the environment",
+            url=shown,
+        )
+    return text
+
+
+def open_stores(url: str | os.PathLike[str]) -> Stores:
+    """What the repository at a URL is made of."""
+    stores: Stores = _hooks.maker("open_repository")(url).stores
+    return stores

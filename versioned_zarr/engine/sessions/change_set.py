@@ -1,0 +1,218 @@
+"""What the records of a session's journal come to, laid over the tree that it is based on.
+
+Pure state: it knows no files. Every process that takes in the same records in the same order has
+the same overlay, and so finds the same keys that were written by processes unaware of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from versioned_zarr.engine.sessions.journal import Kind, Record
+from versioned_zarr.errors import InvalidKeyError
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.storage.protocol import Bytes
+from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.tree_builder import WorkTree
+
+_READ_LIMIT = 1 << 18
+"""So many keys are remembered as read; from then on every key may have been."""
+
+
+class Pending:
+    """What the journal says last of one key: a value that is not committed, or a deletion.
+
+    Attributes:
+        cid: the value; zeros for a deletion.
+        is_gone: whether it is a deletion.
+        draft: the number of the draft that holds the value, or IN_STORE.
+        offset: where its first section begins there.
+        size: the value's length in bytes.
+        tsize: the cumulative size of its blocks.
+        writer: the number of the process that wrote it.
+        position: where its record begins in the journal.
+        is_unseen: whether another process wrote it and this one has not read it since.
+        is_blind: whether its writer had not read the key since the commit it is based on.
+        is_checked: whether what another process wrote was found to hash to its name.
+        rivals: what others wrote to the key, unaware of this, and different.
+    """
+
+    __slots__ = (
+        "cid",
+        "draft",
+        "is_blind",
+        "is_checked",
+        "is_gone",
+        "is_unseen",
+        "offset",
+        "position",
+        "rivals",
+        "size",
+        "tsize",
+        "writer",
+    )
+
+    def __init__(self, record: Record, *, is_unseen: bool) -> None:
+        self.cid = record.cid
+        self.is_gone = record.kind is not Kind.SET
+        self.draft = record.draft
+        self.offset = record.offset
+        self.size = record.size
+        self.tsize = record.tsize
+        self.writer = record.writer
+        self.position = record.position
+        self.is_unseen = is_unseen
+        self.is_blind = record.is_blind
+        self.is_checked = False
+        self.rivals: tuple[Pending, ...] = ()
+
+
+class Overlay:
+    """The uncommitted state of a session. Not thread-safe: the session holds a lock.
+
+    Args:
+        trees: reads trees.
+        commit: the CID of the commit that the session is based on, as text.
+        root: the tree of that commit.
+
+    Attributes:
+        base: the commit, as text; moves on with each commit of the session.
+        root: its tree.
+        entries: what was last written to each key that was written to.
+        collisions: values that lie above or below another process's value.
+        intent: the record of a commit that was about to be made of this, if one was.
+        tree: all of it as one tree.
+    """
+
+    def __init__(self, trees: Trees, commit: str, root: Cid) -> None:
+        self._trees = trees
+        self.base, self.root = commit, root
+        self.entries: dict[str, Pending] = {}
+        self.collisions: dict[str, Pending] = {}
+        self.intent: Record | None = None
+        self.tree: WorkTree[Pending] = WorkTree(trees, root)
+        self._cleared: list[tuple[int, str]] = []
+        self._read: set[str] = set()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything was written since the last commit."""
+        return bool(self.entries or self._cleared)
+
+    def find(self, key: str) -> Pending | Link | None:
+        """What lies under a key; whoever asks has seen it."""
+        found = self.tree.get(key)
+        if isinstance(found, Pending):
+            found.is_unseen = False
+        elif key in self.entries:
+            self.entries[key].is_unseen = False
+        elif len(self._read) < _READ_LIMIT:
+            self._read.add(key)
+        return found
+
+    def is_blind(self, key: str) -> bool:
+        """Whether what is written to a key now cannot rest on what the base holds there."""
+        before = self.entries.get(key)
+        is_known = len(self._read) < _READ_LIMIT
+        return is_known and key not in self._read and (before is None or before.is_blind)
+
+    def was_read(self, key: str) -> bool:
+        """Whether a process read a key of the base before the session wrote it."""
+        entry = self.entries.get(key)
+        return entry is None or not entry.is_blind
+
+    def seen(self, key: str, known: int | None, now: int) -> int:
+        """Up to which position a writer knows what others have written to a key.
+
+        Args:
+            key: the key that it is about to write.
+            known: up to where it knew everything when it began; None if it knows what this
+                process has taken in.
+            now: the end of what this process has taken in.
+        """
+        before = self.entries.get(key)
+        if known is None or before is None or not before.is_unseen or before.position < known:
+            return now
+        return before.position
+
+    def lay(self, record: Record, *, is_own: bool) -> Pending:
+        """Take in a value that was set, or a deletion.
+
+        Another process may have written above or below the key before it could know of this;
+        then the value is put aside as a collision.
+        """
+        pending = Pending(record, is_unseen=not is_own)
+        self.enter(record.key, pending, record.seen)
+        if pending.is_gone:
+            self.collisions.pop(record.key, None)
+        self._place(record.key, pending)
+        return pending
+
+    def enter(self, key: str, pending: Pending, seen: int) -> None:
+        """Note what was written to a key, and what that writer did not know of."""
+        before = self.entries.get(key)
+        if before is not None:
+            pending.rivals = _rivals(before, pending, seen)
+        self.entries[key] = pending
+
+    def _place(self, key: str, pending: Pending) -> None:
+        if pending.is_gone:
+            self.tree.delete(key)
+            return
+        try:
+            self.tree.set(key, pending)
+        except InvalidKeyError:
+            self.collisions[key] = pending
+
+    def clear(self, record: Record, *, is_own: bool) -> None:
+        """Take in that all in a folder was taken away."""
+        start = f"{record.key}/" if record.key else ""
+        for key in [key for key in self.entries if key.startswith(start)]:
+            self.enter(key, Pending(record, is_unseen=not is_own), record.seen)
+            self.collisions.pop(key, None)
+        self._cleared.append((record.position, record.key))
+        self.tree.delete_prefix(record.key)
+
+    def forget(self, key: str) -> None:
+        """Take back what was written to a key: it holds again what the base holds. O(writes)."""
+        self.entries.pop(key, None)
+        self.collisions.pop(key, None)
+        self._lay_again()
+
+    def rebase(self, commit: Cid, root: Cid, upto: int) -> None:
+        """Go on from a commit that holds all that was written before the position `upto`."""
+        self.base, self.root = to_text(commit), root
+        self.entries = {key: entry for key, entry in self.entries.items() if entry.position >= upto}
+        self._cleared = [(at, path) for at, path in self._cleared if at >= upto]
+        self.collisions, self.intent = {}, None
+        self._read.clear()
+        self._lay_again()
+
+    def _lay_again(self) -> None:
+        self.tree = WorkTree(self._trees, self.root)
+        for _, path in self._cleared:
+            self.tree.delete_prefix(path)
+        for key, pending in self.entries.items():
+            self._place(key, pending)
+
+    def rivals(self) -> Iterator[tuple[str, tuple[Pending, ...]]]:
+        """The keys to which processes wrote unaware of each other, and what they wrote."""
+        for key, pending in self.entries.items():
+            if pending.rivals:
+                yield key, (*pending.rivals, pending)
+        for key, pending in self.collisions.items():
+            yield key, (pending,)
+
+    def flush(self, put: Callable[[Cid, Bytes], None]) -> Link:
+        """The root of the tree as it is now, and the nodes it needs; see `WorkTree.flush`."""
+        return self.tree.flush(put)
+
+
+def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]:
+    """What was written to a key before, by others, unknown to the writer, and different."""
+    return tuple(
+        old
+        for old in (*before.rivals, before)
+        if old.writer != pending.writer and old.position >= seen and old.cid != pending.cid
+    )

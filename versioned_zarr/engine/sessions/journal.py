@@ -1,0 +1,341 @@
+"""The journal of a session: what was written, in one order that all its writers agree on.
+
+A session is a folder `sessions/ID` with `session.json` (what it is based on), `journal` (one
+record for each write, appended by every process that writes into the session) and one draft of a
+pack for each of those processes. docs/design/sessions.md shows the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import struct
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from versioned_zarr import process_identity
+from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.errors import CorruptJournalError, SessionClosedError, SessionNotFoundError
+from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
+from versioned_zarr.storage.protocol import Log, Storage
+
+SESSIONS = "sessions"
+_FILES = ("session.json", "journal")
+IN_STORE = 0xFFFFFFFF
+"""Instead of a draft's number: the value was in the block store already."""
+
+_MAGIC = b"\xa7J"
+# magic, kind, flags, key size, writer, draft, seen, offset, size, cumulative size, CID; key; crc32
+_HEAD = struct.Struct(f"<2sBBIIIQQQQ{CID_SIZE}s")
+_KEY_SIZE_AT = 4
+_CRC = struct.Struct("<I")
+_NO_CID = Cid(bytes(CID_SIZE))
+_BLIND = 1
+
+
+class Kind(IntEnum):
+    """What a record says."""
+
+    SET = 1
+    DELETE = 2
+    CLEAR = 3  # the key is a folder, all below it is gone
+    COMMIT = 4  # all records before `seen` are in the commit `cid`
+    INTENT = 5  # the commit `cid` of all records before `seen` is about to be made
+    FORGET = 6  # what was written to the key is damaged, and counts no more
+
+
+class Record(NamedTuple):
+    """One record of a journal.
+
+    Attributes:
+        kind: what it says.
+        key: which key or folder it speaks of.
+        writer: the number of the process that wrote it.
+        seen: the position up to which that process knew what others had written to the key.
+        draft: the number of the draft that holds the value, or IN_STORE.
+        offset: where the value's first section begins in that draft.
+        size: the value's length in bytes.
+        tsize: the cumulative size of its blocks, as links give it.
+        cid: the value, or the commit.
+        is_blind: whether the writer had not read the key since the commit it is based on.
+        position: where the record begins in the journal; not part of its bytes.
+    """
+
+    kind: Kind
+    key: str
+    writer: int
+    seen: int
+    draft: int = IN_STORE
+    offset: int = 0
+    size: int = 0
+    tsize: int = 0
+    cid: Cid = _NO_CID
+    is_blind: bool = False
+    position: int = 0
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as it is appended; its position is not in it."""
+    key = record.key.encode("utf-8")
+    body = (
+        _HEAD.pack(
+            _MAGIC,
+            record.kind,
+            _BLIND if record.is_blind else 0,
+            len(key),
+            record.writer,
+            record.draft,
+            record.seen,
+            record.offset,
+            record.size,
+            record.tsize,
+            record.cid,
+        )
+        + key
+    )
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def decode_records(data: bytes, position: int, where: str) -> tuple[list[Record], int]:
+    """The whole records in a piece of a journal, and the position behind the last of them.
+
+    The piece may end inside a record that its writer is just appending. The beginning of a record
+    whose writer was stopped, with others' whole records behind it, was never acknowledged, and is
+    passed over.
+
+    Args:
+        data: the piece.
+        position: where in the journal it begins.
+        where: the journal's name, for errors.
+
+    Raises:
+        CorruptJournalError: what stands there is no record; carries the sound ones before it.
+    """
+    records: list[Record] = []
+    at = 0
+    while at < len(data):
+        found = _record_at(data, at, position)
+        if found is None:
+            behind = _behind_torn(data, at)
+            if behind is None:
+                raise CorruptJournalError(
+                    f"the record at byte {position + at} of {where} is damaged; repo.resume(id) "
+                    "gives what was written before it, repo.drop(id) forgets the session",
+                    where=where,
+                    sound=position + at,
+                )
+            if behind == len(data):
+                break
+            at = behind
+            continue
+        record, at = found
+        records.append(record)
+    return records, position + at
+
+
+def _record_at(data: bytes, at: int, position: int) -> tuple[Record, int] | None:
+    """The record that begins at an offset of a piece, and where it ends; None for no whole one."""
+    if len(data) - at < _HEAD.size:
+        return None
+    magic, kind, flags, key_size, writer, draft, seen, offset, size, tsize, cid = _HEAD.unpack_from(
+        data, at
+    )
+    end = at + _HEAD.size + key_size
+    if magic != _MAGIC or end + _CRC.size > len(data):
+        return None
+    if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
+        return None
+    try:
+        key, what = data[at + _HEAD.size : end].decode("utf-8"), Kind(kind)
+    except ValueError:
+        return None
+    is_blind = bool(flags & _BLIND)
+    place = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
+    return Record(what, key, writer, seen, *place), end + _CRC.size
+
+
+def _behind_torn(data: bytes, at: int) -> int | None:
+    """Where the beginning of a record that was never finished ends; None if this is none.
+
+    That is at the end of the piece, or where a whole record begins.
+    """
+    rest = len(data) - at
+    if data[at : at + len(_MAGIC)] != _MAGIC[:rest]:
+        is_one_byte = data[at : at + 1] == _MAGIC[:1] and _record_at(data, at + 1, 0) is not None
+        return at + 1 if is_one_byte else None
+    wanted = _HEAD.size + _CRC.size
+    if rest >= _HEAD.size:
+        wanted += _HEAD.unpack_from(data, at)[3]
+    last = at + wanted - 1 + len(_MAGIC)
+    behind = data.find(_MAGIC, at + 1, last)
+    while behind >= 0:
+        if _record_at(data, behind, 0) is not None:
+            return None if _has_other_length(data[at:behind]) else behind
+        behind = data.find(_MAGIC, behind + 1, last)
+    return len(data) if rest < wanted and not _has_other_length(data[at:]) else None
+
+
+def _has_other_length(piece: bytes) -> bool:
+    """Whether a piece is a whole record but for the length of its key, which is damaged."""
+    key_size = len(piece) - _HEAD.size - _CRC.size
+    if key_size < 0:
+        return False
+    body = bytearray(piece[: -_CRC.size])
+    struct.pack_into("<I", body, _KEY_SIZE_AT, key_size)
+    return bool(_CRC.unpack_from(piece, len(body))[0] == zlib.crc32(body))
+
+
+@dataclass(frozen=True)
+class SessionHead:
+    """What a session is: written once, when it writes its first value.
+
+    Attributes:
+        id: its name.
+        branch: where it commits to.
+        base: the CID of the commit it was opened on, as text.
+        started: when, UTC.
+        host: on which machine.
+        process: the number of the process that opened it there.
+        author: who.
+        purpose: what for, in words that a program can find it by; empty as a rule.
+        incarnation: what tells that process from all others; see `process_identity`.
+    """
+
+    id: str
+    branch: str
+    base: str
+    started: datetime
+    host: str
+    process: int
+    author: str
+    purpose: str = ""
+    incarnation: str = ""
+
+    @classmethod
+    def new(cls, branch: str, base: str, author: str, purpose: str = "") -> SessionHead:
+        """The head of a session that this process opens now."""
+        now = datetime.now(UTC)
+        name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        here = process_identity.current()
+        host = os.uname().nodename
+        return cls(name, branch, base, now, host, os.getpid(), author, purpose, here)
+
+    def to_bytes(self) -> bytes:
+        """The head as a file: a line of JSON and its checksum."""
+        document = {**self.__dict__, "started": format_time(self.started)}
+        text = json.dumps(document, sort_keys=True).encode("ascii")
+        return b"%s %08x\n" % (text, zlib.crc32(text))
+
+
+def folder_of(session: str) -> str:
+    """Where the session of this id lies."""
+    return f"{SESSIONS}/{session}"
+
+
+def draft_path(session: str, number: int) -> str:
+    """Where the draft of this number of a session lies."""
+    return f"{folder_of(session)}/{number}.draft"
+
+
+def make_session(storage: Storage, blocks: BlockStore, head: SessionHead) -> None:
+    """Make the folder of a session, and so keep the commit that it is based on.
+
+    Raises:
+        SessionClosedError: that commit was collected in the meantime.
+    """
+    if blocks.is_remote:  # where a ref's log keeps it, for a day at the least
+        write_head(storage, head)
+        return
+    with blocks.keep([from_text(head.base)]) as is_kept:
+        if not is_kept:
+            raise SessionClosedError(
+                f"session {head.id} cannot begin: commit {head.base}, which it is based on, was "
+                "collected since no branch reached it; open a new one with repo.session()",
+                session=head.id,
+            )
+        write_head(storage, head)
+
+
+def write_head(storage: Storage, head: SessionHead) -> None:
+    """Make the folder of a session, durably: what is acknowledged later can be found by it."""
+    storage.put(f"{folder_of(head.id)}/session.json", [head.to_bytes()])
+
+
+def read_head(storage: Storage, session: str) -> SessionHead:
+    """The head of a session.
+
+    Raises:
+        SessionNotFoundError: there is none of this id.
+        CorruptJournalError: it is damaged.
+    """
+    path = f"{folder_of(session)}/session.json"
+    try:
+        data = bytes(storage.read(path)) if session and "/" not in session else None
+    except FileNotFoundError:
+        data = None
+    if data is None and session in session_ids(storage):
+        raise CorruptJournalError(
+            f"{path} of {storage.url} is gone, so nobody knows what the session is based on; "
+            f"repo.drop({session!r}) forgets it",
+            session=session,
+            where=path,
+        )
+    if data is None:
+        raise SessionNotFoundError(
+            f"no session {session!r} in {storage.url}; it was committed, dropped, or never wrote",
+            session=session,
+        )
+    text, checksum = data[:-10], data[-10:]
+    try:
+        if checksum != b" %08x\n" % zlib.crc32(text):
+            raise ValueError("its checksum is another")
+        document: dict[str, Any] = json.loads(text)
+        return SessionHead(**{**document, "started": parse_time(document["started"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptJournalError(
+            f"{path} of {storage.url} is damaged: {error}; repo.drop({session!r}) forgets the "
+            "session, whose values lie beside that file",
+            session=session,
+            where=path,
+        ) from error
+
+
+def open_journal(storage: Storage, session: str, *, create: bool = False) -> Log:
+    """The log that holds a session's records."""
+    return storage.open_log(f"{folder_of(session)}/journal", create=create)
+
+
+def session_ids(storage: Storage) -> list[str]:
+    """The ids of all sessions that there are, the oldest first."""
+    return sorted(session for session, names in _folders(storage).items() if names & {*_FILES})
+
+
+def left_over(storage: Storage) -> list[str]:
+    """The ids of sessions of which drafts are left and nothing else: they were dropped."""
+    return sorted(session for session, names in _folders(storage).items() if not names & {*_FILES})
+
+
+def _folders(storage: Storage) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for stored in storage.list(SESSIONS):
+        parts = stored.path.split("/")
+        if len(parts) == 3 and (parts[2] in _FILES or parts[2].endswith(".draft")):
+            found.setdefault(parts[1], set()).add(parts[2])
+    return found
+
+
+def remove_session(storage: Storage, session: str) -> None:
+    """Remove the folder of a session, its journal first.
+
+    It is gone durably before any value is, so that no loss of power brings back a session whose
+    values are lost.
+    """
+    folder = folder_of(session)
+    storage.delete(f"{folder}/journal")
+    storage.delete(f"{folder}/session.json", durable=True)
+    storage.delete_folder(folder)

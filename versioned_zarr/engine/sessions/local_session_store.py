@@ -1,0 +1,74 @@
+"""Sessions with a journal and drafts on the repository's `Storage`: the usual way to keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.sessions.journal import SessionHead, folder_of, read_head
+from versioned_zarr.engine.sessions.listing import cut_journal, drop_session, list_sessions
+from versioned_zarr.engine.sessions.local_session import Working
+from versioned_zarr.engine.sessions.protocol import SessionInfo, Writing
+from versioned_zarr.engine.sessions.seal import publish_values
+from versioned_zarr.errors import CorruptJournalError
+from versioned_zarr.ipld.cid import Cid, from_text
+
+
+class JournalKeeper:
+    """See `versioned_zarr.engine.sessions.protocol.Keeper`."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def begin(self, head: SessionHead, root: Cid) -> Working:
+        """See `Keeper.begin`."""
+        return self._working(head, root, exists=False)
+
+    def resume(self, session: str) -> Working:
+        """See `Keeper.resume`."""
+        head = read_head(self._stores.storage, session)
+        self._stores.blocks.refresh()
+        root = self._stores.tree_of(from_text(head.base))
+        try:
+            return self._working(head, root, exists=True)
+        except FileNotFoundError as error:
+            raise CorruptJournalError(
+                f"session {session!r} of {self._stores.storage.url!r} has no journal, so nobody "
+                f"knows what it wrote; repo.drop({session!r}) forgets it",
+                session=session,
+                where=folder_of(session),
+            ) from error
+
+    def mend(self, session: str) -> str | None:
+        """See `Keeper.mend`."""
+        return cut_journal(self._stores.storage, session)
+
+    def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> Working:
+        stores = self._stores
+        return Working(
+            stores.storage,
+            stores.blocks,
+            stores.trees,
+            head,
+            root,
+            exists=exists,
+            tree_of=stores.tree_of,
+        )
+
+    def publish(
+        self,
+        writing: Writing,
+        root: Cid,  # noqa: ARG002 - a pack holds any tree
+    ) -> Sequence[Block]:
+        """See `Keeper.publish`."""
+        assert isinstance(writing, Working)
+        return publish_values(self._stores, writing)
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        """See `Keeper.sessions`."""
+        return list_sessions(self._stores)
+
+    def drop(self, session: str) -> None:
+        """See `Keeper.drop`."""
+        drop_session(self._stores, session)

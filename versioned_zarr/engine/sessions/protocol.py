@@ -1,0 +1,176 @@
+"""What a session asks of where its writes go until they are committed, whoever keeps them.
+
+`Working` with a journal and drafts on a `Storage` is what most repositories use; a server with
+branches of its own keeps them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.sessions.change_set import Overlay, Pending
+from versioned_zarr.engine.sessions.journal import Kind, SessionHead
+from versioned_zarr.errors import SessionClosedError
+from versioned_zarr.history.commit_object import format_time
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.storage.protocol import Bytes
+
+Known: TypeAlias = int | Mapping[int, int]
+"""What a process knows of the writes into a session: up to a position in its journal, or up to
+which write of each process."""
+
+
+class StagingChangedError(Exception):
+    """What lies on a server for a session is not what its commit says: others have written there.
+
+    The commit looks at it and is made again. Never leaves the package.
+    """
+
+
+class Writing(Protocol):
+    """A session as one process sees it; see `Working` for what each method does and raises.
+
+    Attributes:
+        head: the session.
+        state: what was written, over what it is based on.
+        consumed: up to where it has taken in what all processes wrote.
+        closed: how it ended; None while it has not.
+        is_remote: whether to write a value has to wait for a network.
+    """
+
+    head: SessionHead
+    state: Overlay
+    consumed: int
+    closed: str | None
+    is_remote: bool
+
+    @property
+    def exists(self) -> bool: ...
+    def find(self, key: str) -> Pending | Link | None: ...
+    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview: ...
+    def read_found(
+        self, found: Pending | Link, start: int = 0, end: int | None = None
+    ) -> memoryview: ...
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]: ...
+    def list_dir(self, path: str) -> list[str]: ...
+    def is_empty(self, path: str) -> bool: ...
+    def size(self, found: Pending | Link) -> int: ...
+    def changed(self) -> list[tuple[str, Pending | None]]: ...
+    def write(
+        self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
+    ) -> None: ...
+    def delete(self, key: str, known: Known | None = None) -> bool: ...
+    def clear(self, path: str, known: Known | None = None) -> None: ...
+    def frozen(self) -> AbstractContextManager[None]: ...
+    def check_open(self) -> None: ...
+    def share(self) -> None: ...
+    def position(self) -> Known: ...
+    def known(self) -> Known: ...
+    def look_again(self) -> None: ...
+    def refresh(self) -> None: ...
+    def note(self, kind: Kind, commit: Cid, upto: int) -> None: ...
+    def drop_drafts(self) -> None: ...
+    def drop_damaged(self) -> list[str]: ...
+    def end(self, how: str, *, keep_folder: bool) -> None: ...
+    def before_fork(self) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What can be told of a session without opening it.
+
+    Attributes:
+        id: its name, for `Repository.resume` and `Repository.drop`.
+        branch: where it commits to.
+        base: the CID of the commit that it is based on.
+        author: who opened it.
+        started: when, UTC.
+        last_write: when its journal last grew, UTC.
+        host: the machine that opened it.
+        process: the number of the process there.
+        keys: how many keys it has written or deleted since its last commit.
+        is_alive: whether a process holds one of its drafts open for writing.
+        purpose: what for, if whoever opened it said so.
+        problem: what is wrong with its journal, if anything.
+    """
+
+    id: str
+    branch: str
+    base: str
+    author: str
+    started: datetime
+    last_write: datetime
+    host: str
+    process: int
+    keys: int
+    is_alive: bool
+    purpose: str = ""
+    problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as plain JSON data."""
+        times = {"started": format_time(self.started), "last_write": format_time(self.last_write)}
+        return {**self.__dict__, **times}
+
+
+class Keeper(Protocol):
+    """Who keeps the sessions of a repository."""
+
+    def begin(self, head: SessionHead, root: Cid) -> Writing:
+        """A new session, on a tree; nothing is stored before it writes."""
+        ...
+
+    def resume(self, session: str) -> Writing:
+        """The session of this id, with all that it wrote.
+
+        Raises:
+            SessionNotFoundError: there is none.
+        """
+        ...
+
+    def mend(self, session: str) -> str | None:
+        """Let a damaged session begin again before the damage; says what that left out.
+
+        Raises:
+            SessionNotFoundError: there is none.
+        """
+        ...
+
+    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
+        """Store what a session of this keeper wrote, as far as it is to be committed.
+
+        Gives the values that are better kept in the commit's own pack.
+
+        Args:
+            writing: the session.
+            root: the tree that all of it comes to.
+        """
+        ...
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        """The sessions that have written and not ended, the oldest first."""
+        ...
+
+    def drop(self, session: str) -> None:
+        """Forget a session and what it wrote.
+
+        Raises:
+            SessionNotFoundError: there is none.
+        """
+        ...
+
+
+def check_not_ended(head: SessionHead, closed: str | None) -> None:
+    """Raise SessionClosedError if a session has ended, which `closed` says how."""
+    if closed:
+        raise SessionClosedError(
+            f"session {head.id} on {head.branch!r} {closed}; open a new one with repo.session()",
+            session=head.id,
+        )

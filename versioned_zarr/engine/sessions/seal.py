@@ -1,0 +1,134 @@
+"""Storing the values of a session: which drafts become packs as they are, and what is copied."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from versioned_zarr.blocks.file_reader import leaves_of
+from versioned_zarr.blocks.packs.pack import PackDraft
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.sessions.change_set import Pending
+from versioned_zarr.engine.sessions.journal import IN_STORE, draft_path
+from versioned_zarr.engine.sessions.local_session import Working
+from versioned_zarr.engine.sessions.pack_staging import new_number
+from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
+from versioned_zarr.ipld.cid import Cid, to_text
+
+INLINE_LIMIT_BYTES = 256 << 10
+"""Up to this much, a commit's values go into the pack of the commit itself."""
+
+
+def publish_values(stores: Stores, working: Working) -> list[Block]:
+    """Store the values that the session wrote; gives those that are better kept in the commit.
+
+    A draft that is mostly live becomes a pack as it is. What little there is otherwise, and what
+    lies in drafts of processes that live and go on writing, is copied. What this process did not
+    write is hashed first.
+
+    Raises:
+        CorruptBlockError: what another process wrote is damaged; nothing was stored.
+        CollectedError: a server has collected what it had when it was written.
+    """
+    stores.blocks.refresh()
+    entries = {key: it for key, it in working.state.entries.items() if not it.is_gone}
+    there = _stored(stores, list(entries.values()))
+    live: dict[int, dict[Cid, Pending]] = {}
+    inline: list[Block] = []
+    working.close_drafts()
+    _check_sound(working, {key: it for key, it in entries.items() if it.cid not in there})
+    for entry in entries.values():
+        if entry.cid not in there:
+            if entry.draft == IN_STORE:
+                inline += _still_near(stores, entry.cid)
+            else:
+                live.setdefault(entry.draft, {})[entry.cid] = entry
+    sizes = {
+        number: sum(pending.tsize for pending in values.values()) for number, values in live.items()
+    }
+    if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
+        for values in live.values():
+            for pending in values.values():
+                inline += working.drafts.blocks_of(pending)
+        return inline
+    copied: list[Pending] = []
+    for number, values in live.items():
+        draft = working.drafts.taken(number)
+        if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
+            working.drafts.publish(number, next(iter(values)))
+        else:
+            copied += values.values()
+    if copied:
+        _copy(stores, working, copied)
+    return inline
+
+
+def _check_sound(working: Working, entries: dict[str, Pending]) -> None:
+    """Make sure that what other processes wrote into drafts is what the journal says of it."""
+    damaged = [
+        key
+        for key, pending in entries.items()
+        if pending.draft != IN_STORE and not working.is_sound(pending)
+    ]
+    if not damaged:
+        return
+    session, first = working.head.id, entries[damaged[0]]
+    shown = ", ".join(map(repr, damaged[:8])) + (", …" if len(damaged) > 8 else "")
+    raise CorruptBlockError(
+        f"{len(damaged)} values that session {session} holds were written by another process and "
+        f"did not survive: {shown}; nothing was committed: write them again, or "
+        f"repo.resume({session!r}) takes them back and keeps the rest",
+        cid=to_text(first.cid),
+        where=draft_path(session, first.draft),
+    )
+
+
+def _stored(stores: Stores, pending: list[Pending]) -> set[Cid]:
+    """The values that are stored: equal ones were, or an attempt that failed stored them.
+
+    A server is asked for all their blocks, as what a cache holds may have been collected there.
+    """
+    blocks = stores.blocks
+    near = {entry.cid for entry in pending if entry.cid in blocks}
+    if not blocks.is_remote:
+        return near | {entry.cid for entry in pending if entry.draft == IN_STORE}
+    parts: dict[Cid, list[Cid]] = {}
+    for cid in near | {entry.cid for entry in pending if entry.draft == IN_STORE}:
+        with suppress(BlockNotFoundError):
+            parts[cid] = [cid, *leaves_of(blocks.get, cid)]
+    lacking = set(blocks.missing([each for cids in parts.values() for each in cids]))
+    return {cid for cid, cids in parts.items() if lacking.isdisjoint(cids)}
+
+
+def _still_near(stores: Stores, value: Cid) -> list[Block]:
+    """The blocks of a value that the server had when it was written, and has no more.
+
+    Raises:
+        CollectedError: they are not on this machine either.
+    """
+    try:
+        wanted = [value, *leaves_of(stores.blocks.get, value)]
+        return [(cid, stores.blocks.get(cid)) for cid in wanted]
+    except BlockNotFoundError as error:
+        text = to_text(value)
+        raise CollectedError(
+            f"value {text} was at {stores.storage.url!r} when the session wrote it, and so was "
+            "not sent; it has been collected there since: write it again",
+            where=stores.storage.url,
+        ) from error
+
+
+def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
+    number = new_number()
+    name = draft_path(working.head.id, number)
+    copy = PackDraft(stores.storage.open_draft(name), stores.hash)
+    working.drafts.add(number, copy)
+    try:
+        for pending in values:
+            blocks = working.drafts.blocks_of(pending)
+            copy.write(copy.reserve(blocks), blocks)
+        working.drafts.publish(number, values[0].cid)
+    except BaseException:
+        stores.storage.delete(name)
+        working.drafts.published(number)
+        raise

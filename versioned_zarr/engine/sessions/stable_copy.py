@@ -1,0 +1,37 @@
+"""Copies of values that nobody else can change while they are hashed and written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from versioned_zarr.blocks.buffer_pool import Buffers
+from versioned_zarr.errors import InvalidInputError
+from versioned_zarr.ipld.unixfs import LEAF_SIZE
+from versioned_zarr.storage.protocol import Bytes
+
+_LIMIT_BYTES = 64 << 20
+_BUFFERS = Buffers(_LIMIT_BYTES)
+
+
+def is_large(data: Bytes) -> bool:
+    """Whether a copy takes so much memory that it is better done without one."""
+    return isinstance(data, (bytearray, memoryview)) and len(data) > _LIMIT_BYTES
+
+
+def copy_of(data: Bytes) -> memoryview:
+    """The bytes as nobody else can change them.
+
+    Raises:
+        InvalidInputError: these are no bytes.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidInputError(f"a value must be bytes, not {type(data).__name__}")
+    if type(data) is bytes:
+        return memoryview(data)
+    size = len(data)
+    if size <= LEAF_SIZE or is_large(data):
+        return memoryview(bytes(data))
+    copy = _BUFFERS.take(size)
+    # As numpy copies it, other threads go on meanwhile.
+    np.frombuffer(copy, "u1")[:] = np.frombuffer(data, "u1")
+    return copy.toreadonly()

@@ -1,0 +1,1 @@
+"""Transfer: push, fetch, clone and CAR files between repositories."""

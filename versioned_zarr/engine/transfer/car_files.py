@@ -1,0 +1,358 @@
+"""CAR files of a snapshot or a history: written in one go, and read with every block verified."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from versioned_zarr.blocks.file_reader import get_verified
+from versioned_zarr.blocks.packs.pack import PackEntries
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.revisions import resolve, resolve_commit
+from versioned_zarr.engine.transfer.history_walk import commit_blocks, tips
+from versioned_zarr.engine.transfer.missing_objects import Found, Novelty
+from versioned_zarr.engine.transfer.ref_updates import move_ref
+from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
+from versioned_zarr.errors import (
+    BlockNotFoundError,
+    BranchMovedError,
+    CorruptBlockError,
+    InvalidCidError,
+    InvalidInputError,
+    StorageError,
+    VersionedZarrError,
+)
+from versioned_zarr.history import walk
+from versioned_zarr.history.commit_object import is_commit
+from versioned_zarr.history.ref_names import check_new_ref_name
+from versioned_zarr.history.refs import HEADS
+from versioned_zarr.ipld import car_v1, dag_pb
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.car import DATA_OFFSET, FIRST_SECTION, encode_index, pack_head
+from versioned_zarr.ipld.car_v1 import Car, Section
+from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, from_text, to_text
+from versioned_zarr.ipld.identity import inline
+
+_TOLD_BYTES = 1 << 20
+_ASKED_LEAVES = 4096
+_SHA2_256 = 0x12  # how a CIDv0 begins, which is a bare multihash
+
+
+def export_car(
+    stores: Stores,
+    ref: str,
+    path: str | os.PathLike[str],
+    *,
+    history: bool,
+    since: str | None,
+    version: int,
+    progress: OnMoving | None,
+) -> str:
+    """See `Repository.export_car`."""
+    if version not in (1, 2):
+        raise InvalidInputError(f"version must be 1 or 2, for CARv1 or CARv2, not {version!r}")
+    with reader(stores.blocks) as pool:
+        novelty = Novelty(stores.blocks.get, pool=pool, parents_first=True)
+        if history:
+            root = from_text(resolve_commit(stores, ref).cid)
+            found = _history(stores, novelty, root, since)
+        else:
+            root = resolve(stores, ref).tree
+            found = novelty.blocks(root, [] if since is None else [resolve(stores, since).tree])
+        blocks = _read(stores, found, progress)
+        with _appearing(os.fspath(path)) as file:
+            (_write_v1 if version == 1 else _write_v2)(stores, file, root, blocks)
+    return to_text(root)
+
+
+def _history(stores: Stores, novelty: Novelty, root: Cid, since: str | None) -> Iterator[Found]:
+    """The blocks of a commit and of all before it, but for those that `since` reaches."""
+    known = [] if since is None else [resolve_commit(stores, since).cid]
+    novelty.complete.update(map(from_text, known))
+    for cid in walk.beyond([to_text(root)], known, stores.commit):
+        yield from commit_blocks(stores, novelty, cid)
+
+
+def _read(stores: Stores, found: Iterable[Found], tell: OnMoving | None) -> Iterator[Block]:
+    """The blocks that were found, each once, read if they are leaves, and verified."""
+    written: set[bytes] = set()
+    values = size = told = 0
+    for each in found:
+        if each.cid in written:
+            continue
+        written.add(each.cid)
+        data = each.data
+        if data is None or not cids.matches(each.cid, data):
+            data = get_verified(stores.blocks, each.cid, stores.storage.url)
+        yield each.cid, data
+        values, size = values + each.is_value, size + len(data)
+        if tell is not None and size - told >= _TOLD_BYTES:
+            tell(Moving(len(written), values, size, len(written)))
+            told = size
+    if tell is not None:
+        tell(Moving(len(written), values, size, len(written)))
+
+
+@contextlib.contextmanager
+def _appearing(path: str) -> Iterator[BinaryIO]:
+    """A file that appears at its path when it is whole, or not at all.
+
+    A file that it replaces hands on its mode, and a symbolic link stays. What is no file, as a
+    pipe, is written to as it is.
+    """
+    target = os.path.realpath(path)
+    part = f"{target}.{secrets.token_hex(4)}.part"
+    try:
+        there = os.stat(target).st_mode if os.path.exists(target) else None
+        if there is not None and not stat.S_ISREG(there):
+            with open(target, "wb") as file:
+                yield file
+            return
+        with open(part, "xb") as file:
+            if there is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(there))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        if isinstance(error, OSError) and not isinstance(error, VersionedZarrError):
+            raise StorageError(f"cannot write {path}: {error.strerror}", where=path) from error
+        raise
+
+
+def _write_v1(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]) -> None:  # noqa: ARG001 - as _write_v2
+    file.write(car_v1.header([root]))
+    for cid, data in blocks:
+        file.write(car_v1.section_head(cid, len(data)))
+        file.write(data)
+
+
+def _write_v2(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]) -> None:
+    """As a pack of ours is: with an index that names every block."""
+    entries = PackEntries()
+    end = FIRST_SECTION
+    file.write(bytes(end))
+    for cid, data in blocks:
+        entries.add(cid, end)
+        head = car_v1.section_head(cid, len(data))
+        file.write(head)
+        file.write(data)
+        end += len(head) + len(data)
+    file.write(encode_index(entries.to_array(), stores.hash.code))
+    file.seek(0)
+    file.write(pack_head(root, end))
+    assert end >= DATA_OFFSET
+
+
+def import_car(
+    stores: Stores,
+    path: str | os.PathLike[str],
+    *,
+    as_branch: str | None,
+    progress: OnMoving | None,
+) -> list[str]:
+    """See `Repository.import_car`."""
+    where = os.fspath(path)
+    try:
+        opened = open(where, "rb", buffering=1 << 20)  # noqa: SIM115 - left below
+    except OSError as error:
+        raise StorageError(f"cannot read {where}: {error.strerror}", where=where) from error
+    with opened as file, receiving(stores):
+        car = Car(file, where)
+        sender = Sender(stores.blocks, stores.blocks.get, None, tell=progress)
+        named = [_version_1(root, where) for root in car.roots]
+        for section in car.sections():
+            if _is_whole(section, where):
+                _check_links(section, where)
+                sender.add(Found(section.cid, section.data, len(section.data), is_value=False))
+        sender.finish()
+        for root in named:
+            _check_readable(stores, root, where)
+        roots = [to_text(root) for root in named]
+        if as_branch is not None:
+            _name(stores, roots, as_branch, where)
+    return roots
+
+
+def _version_1(root: Cid, where: str) -> Cid:
+    """A root by the name that its block has here.
+
+    Raises:
+        InvalidCidError: it is of a kind that no repository keeps.
+    """
+    named = Cid(bytes((1, DAG_PB)) + root) if root[0] == _SHA2_256 else root
+    if not cids.is_ours(named):
+        raise _not_kept(f"the root of {where}", root)
+    return named
+
+
+def _check_links(section: Section, where: str) -> None:
+    """Refuse a node that links to what no repository keeps, and so could not be read.
+
+    Raises:
+        InvalidCidError: it does.
+    """
+    if cids.is_raw(section.cid):
+        return
+    try:
+        links = dag_pb.decode(section.data)[0]
+    except CorruptBlockError:
+        return  # it hashes to its name, and says so when it is read
+    for link in links:
+        if not cids.is_ours(link.cid):
+            raise _not_kept(f"a link in the block in {where} at byte {section.offset}", link.cid)
+
+
+def _not_kept(what: str, cid: Cid) -> InvalidCidError:
+    text = to_text(cid)
+    if cid[0] == _SHA2_256:
+        kind, hint = "a CIDv0", "; add it with 'ipfs add --cid-version=1'"
+    elif inline(cid) is not None:
+        kind, hint = "an identity CID", "; add it without 'ipfs add --inline'"
+    else:
+        kind, hint = "a CID of another kind", ""
+    return InvalidCidError(
+        f"{what} is {text}, {kind}, and a repository keeps only what a CIDv1 names, raw or "
+        f"dag-pb, with sha2-256 or blake3{hint}; or read it where it is, with vz.open_snapshot",
+        text=text,
+    )
+
+
+def _check_readable(stores: Stores, root: Cid, where: str) -> None:
+    """Make sure that all that a root reaches is here; O(what no ref reaches yet).
+
+    Raises:
+        BlockNotFoundError: it is not.
+    """
+    if _is_no_commit(stores, root, where):
+        _check_here(stores, Novelty(stores.blocks.get).blocks(root), where)
+    else:
+        check_complete(stores, root, where)
+
+
+def _is_no_commit(stores: Stores, root: Cid, where: str) -> bool:
+    """Whether a root is no commit."""
+    return cids.is_raw(root) or not _is_stored_commit(stores, to_text(root), where)
+
+
+def _is_whole(section: Section, where: str) -> bool:
+    """Whether a block must be stored, which a CID that holds its block itself needs not.
+
+    Raises:
+        CorruptBlockError: its bytes are not what its CID says.
+        InvalidCidError: it is of a kind that no repository keeps.
+    """
+    place = f"{where} at byte {section.offset}"
+    held = inline(section.cid) if section.cid[:1] == b"\x01" else None
+    if held is None:
+        is_kept = len(section.cid) == CID_SIZE and section.cid[1] in (RAW, DAG_PB)
+        try:
+            is_sound = is_kept and cids.matches(section.cid, section.data)
+        except InvalidCidError:
+            is_kept = is_sound = False
+        if not is_kept:
+            text = to_text(section.cid)
+            kind = " in a CIDv0" if section.cid[0] == _SHA2_256 else ""
+            raise InvalidCidError(
+                f"the block in {place} is named {text}{kind}, and a repository keeps only what a "
+                "CIDv1 names, raw or dag-pb, with sha2-256 or blake3",
+                text=text,
+            )
+    else:
+        is_sound = held == section.data
+    if not is_sound:
+        text = to_text(section.cid)
+        raise CorruptBlockError(
+            f"the block in {place} is not {text}, as the CAR says; get the CAR anew",
+            cid=text,
+            where=place,
+        )
+    return held is None
+
+
+def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
+    """Let a branch name the one root, once all that it reaches is known to be here."""
+    if len(roots) != 1:
+        raise InvalidInputError(
+            f"{where} has {len(roots)} roots, and a branch names one commit; import it without "
+            "as_branch, and check its roots out by CID"
+        )
+    if not _is_stored_commit(stores, roots[0], where):
+        raise InvalidInputError(
+            f"the root of {where}, {roots[0]}, is no commit, which a branch names; export it with "
+            "its history, or check its root out by CID"
+        )
+    commit = stores.commit(roots[0])
+    entry = stores.refs.read(HEADS, check_new_ref_name(branch))
+    head = None if entry is None else entry.commit
+    if head is not None and not walk.is_ancestor(to_text(head), commit.cid, stores.commit):
+        raise BranchMovedError(
+            f"branch {branch!r} is at {to_text(head)}, which is not in the past of {commit.cid}; "
+            "import it as another branch, and merge that",
+            branch=branch,
+            expected=commit.cid,
+            found=to_text(head),
+        )
+    if head != from_text(commit.cid):
+        why = f"import: {commit.summary}"
+        move_ref(stores, HEADS, branch, head, from_text(commit.cid), why)
+
+
+def _is_stored_commit(stores: Stores, root: str, where: str) -> bool:
+    try:
+        return is_commit(from_text(root), stores.blocks)
+    except BlockNotFoundError as error:
+        raise _incomplete(error, where) from error
+
+
+def check_complete(stores: Stores, commit: Cid, where: str) -> None:
+    """Make sure that all that a commit reaches is here. O(what no ref reaches yet).
+
+    Raises:
+        BlockNotFoundError: it is not.
+    """
+    known = tips(stores)
+    novelty = Novelty(stores.blocks.get, set(map(from_text, known)))
+
+    def reached() -> Iterator[Found]:
+        for cid in walk.beyond([to_text(commit)], known, stores.commit):
+            yield from commit_blocks(stores, novelty, cid)
+
+    _check_here(stores, reached(), where)
+
+
+def _check_here(stores: Stores, blocks: Iterable[Found], where: str) -> None:
+    """Make sure that all of them are here; leaves are not read but asked for, many at a time."""
+    leaves: list[Cid] = []
+    try:
+        for found in blocks:
+            if found.data is None:
+                leaves.append(found.cid)
+            if len(leaves) >= _ASKED_LEAVES:
+                _check_leaves(stores, leaves)
+        _check_leaves(stores, leaves)
+    except BlockNotFoundError as error:
+        raise _incomplete(error, where) from error
+
+
+def _check_leaves(stores: Stores, leaves: list[Cid]) -> None:
+    for cid in stores.blocks.missing(leaves):
+        raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
+    leaves.clear()
+
+
+def _incomplete(error: BlockNotFoundError, where: str) -> BlockNotFoundError:
+    return BlockNotFoundError(
+        f"{where} does not hold all that its root reaches, and neither does this repository: "
+        f"block {error.cid} is missing; if it was exported since an earlier version, that one "
+        "must be imported first",
+        cid=error.cid,
+    )

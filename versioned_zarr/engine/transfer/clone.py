@@ -1,0 +1,163 @@
+"""Making a repository as a copy of another: begun, filled from its remote `origin`, finished.
+
+A clone that was interrupted has a record that says of what it is one, and is gone on with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.remotes import ORIGIN, Remotes
+from versioned_zarr.engine.transfer.partial_clone import PARTIAL, Selection, has_path, read, write
+from versioned_zarr.engine.transfer.push_fetch import fetch
+from versioned_zarr.engine.transfer.ref_updates import move_ref
+from versioned_zarr.engine.transfer.sender import OnMoving
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidRefError,
+    KeyNotFoundError,
+    RefNotFoundError,
+)
+from versioned_zarr.history.ref_names import check_ref_name, looks_like_cid, word_before_cid
+from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, to_text
+
+RECORD = "clone.json"
+
+
+def begin(stores: Stores, selection: Selection) -> None:
+    """Make ready what is to become a copy of another repository, or of a part of it.
+
+    The record comes first, so that whatever stops it is gone on with.
+
+    Raises:
+        InvalidInputError: a part, and the place cannot fetch the rest later.
+    """
+    if not selection.is_everything and stores.documents is None:
+        raise InvalidInputError(
+            "a clone with depth or paths fetches the rest when it is read, which one at "
+            f"{stores.storage.url!r} cannot; clone all of it, or into a folder, or onto an IPFS "
+            "node"
+        )
+    write(stores.storage, RECORD, selection)
+    if not selection.is_everything and stores.documents is not None:
+        write(stores.documents, PARTIAL, selection)
+    empty = unixfs.EMPTY_DIRECTORY
+    stores.blocks.put([(stores.empty_tree, empty)], stores.empty_tree)
+    remotes = Remotes(stores)
+    if remotes.get(ORIGIN) != selection.origin:
+        remotes.add(ORIGIN, selection.origin)
+
+
+def begun(stores: Stores) -> Selection | None:
+    """Of what this is an unfinished clone; None if it is none."""
+    return read(stores.storage, RECORD)
+
+
+def check_begun(stores: Stores, selection: Selection) -> None:
+    """Make sure that this is an unfinished clone of just that.
+
+    Raises:
+        AlreadyExistsError: it is a repository, or a clone of something else.
+    """
+    url, found = stores.storage.url, begun(stores)
+    if found is None:
+        raise AlreadyExistsError(
+            f"{url!r} is a repository already; open it and pull, or choose another place", name=url
+        )
+    if found != selection:
+        raise AlreadyExistsError(
+            f"{url!r} is an unfinished clone {found}; finish it by the same call, or choose "
+            "another place",
+            name=url,
+        )
+
+
+def check_paths(source: Stores, selection: Selection) -> None:
+    """Make sure that each path that is wanted lies in the tree of some branch.
+
+    Raises:
+        KeyNotFoundError: it does not.
+    """
+    for path in selection.paths:
+        standing = [source.refs.read(HEADS, name) for name in source.refs.names(HEADS)]
+        trees = [source.tree_of(entry.commit) for entry in standing if entry and entry.commit]
+        if not any(has_path(source.blocks.get, tree, path) for tree in trees):
+            raise KeyNotFoundError(
+                f"no branch of {source.storage.url!r} has anything at {path!r}", key=path
+            )
+
+
+def check_refs(source: Stores, refs: Sequence[str]) -> None:
+    """Make sure that a repository has these branches and tags, and that one is a branch.
+
+    Raises:
+        RefNotFoundError: it lacks one.
+        InvalidRefError: none is a branch, or one cannot be read.
+    """
+    names = {kind: set(source.refs.names(kind)) for kind in (HEADS, TAGS)}
+    has_branch = False
+    for ref in refs:
+        kinds = [
+            kind
+            for kind, there in names.items()
+            if {ref, check_ref_name(ref).removeprefix(f"{kind}/")} & there
+        ]
+        if not kinds:
+            there = ", ".join(map(repr, sorted(names[HEADS])[:8])) or "none"
+            raise RefNotFoundError(
+                f"no branch or tag {ref!r} in {source.storage.url!r}; branches there: {there}",
+                ref=ref,
+            )
+        has_branch = has_branch or HEADS in kinds
+    if not has_branch:
+        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
+
+
+def fill(
+    stores: Stores,
+    source: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    progress: OnMoving | None = None,
+) -> None:
+    """Fetch from `origin`, and make a branch of each branch that was fetched.
+
+    Args:
+        stores: the copy.
+        source: `origin` as it was given, with the credentials that its URL here lacks.
+        refs: only these branches and tags.
+        progress: called after each batch that was stored.
+
+    Raises:
+        InvalidRefError: of `refs`, none is a branch, and a repository needs one.
+    """
+    fetch(stores, source, refs, progress=progress)
+    start = f"{ORIGIN}/"
+    for seen in stores.refs.names(REMOTES):
+        entry = stores.refs.read(REMOTES, seen)
+        name = seen.removeprefix(start)
+        if name == seen or entry is None or entry.commit is None:
+            continue
+        own = word_before_cid(name) if looks_like_cid(name) else name
+        standing = stores.refs.read(HEADS, own)
+        at = None if standing is None else standing.commit
+        if at is None or _is_untouched(stores, at):
+            why = f"clone of {Remotes(stores)[ORIGIN]}"
+            move_ref(stores, HEADS, own, at, entry.commit, why)
+    if not stores.refs.names(HEADS):
+        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
+
+
+def finish(stores: Stores) -> None:
+    """Forget that it was a clone, once it is a repository."""
+    stores.storage.delete(RECORD)
+
+
+def _is_untouched(stores: Stores, head: Cid) -> bool:
+    """Whether a branch is where a server with commits of its own began it."""
+    return stores.others is not None and not stores.commit(to_text(head)).parents

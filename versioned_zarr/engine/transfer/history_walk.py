@@ -1,0 +1,105 @@
+"""The commits and blocks that separate two repositories, or two versions of one.
+
+What one side has complete is known from its refs alone: a block that lies there may be what an
+interrupted transfer, or `gc`, left of a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.transfer.missing_objects import Found, Novelty
+from versioned_zarr.engine.transfer.partial_clone import blocks_of_paths
+from versioned_zarr.errors import BlockNotFoundError, InvalidInputError
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.history.refs import KINDS
+from versioned_zarr.ipld.cid import Cid, from_text, is_foreign, to_text
+from versioned_zarr.tree.dag_nodes import links_of
+
+
+def tips(stores: Stores) -> list[str]:
+    """The commits of ours that refs name now: all that they reach is here."""
+    found: dict[str, None] = {}
+    for kind in KINDS:
+        for name in stores.refs.names(kind):
+            entry = stores.refs.read(kind, name)
+            if entry is not None and entry.commit is not None and not is_foreign(entry.commit):
+                found[to_text(entry.commit)] = None
+    return list(found)
+
+
+def either(source: Stores, target: Stores) -> Callable[[str], Commit]:
+    """Reads commits that one of two repositories has, from the one that is near if it can."""
+    is_far = source.blocks.is_remote and not target.blocks.is_remote
+    first, second = (target, source) if is_far else (source, target)
+
+    def read(cid: str) -> Commit:
+        if is_foreign(from_text(cid)):
+            raise InvalidInputError(
+                f"commit {cid} of {source.storage.url!r} was made by others on that server and "
+                "cannot be sent as it is; commit on top of it, with allow_empty=True, and send that"
+            )
+        try:
+            found = first.commit(cid)
+        except BlockNotFoundError:
+            found = second.commit(cid)
+        parents = parents_of(found)
+        return found if parents == found.parents else replace(found, parents=parents)
+
+    return read
+
+
+def parents_of(commit: Commit) -> tuple[str, ...]:
+    """The parents of a commit that can be sent: not those that others made on a server."""
+    return tuple(parent for parent in commit.parents if not is_foreign(from_text(parent)))
+
+
+def commit_blocks(
+    stores: Stores,
+    novelty: Novelty,
+    cid: str,
+    *,
+    beside: Collection[str] | None = None,
+    paths: Sequence[str] = (),
+) -> Iterator[Found]:
+    """Yield the new blocks of a commit and of its tree, not those of its parents.
+
+    The tree is walked beside those of the parents, which the other side has, or is given as well.
+
+    Args:
+        stores: where the commit is.
+        novelty: the walk that this is part of.
+        cid: the commit.
+        beside: the only parents whose trees the other side has; None for all.
+        paths: the only parts of the tree that are wanted; none for all.
+    """
+    commit, name = stores.commit(cid), from_text(cid)
+    trees = [
+        from_text(stores.commit(parent).tree)
+        for parent in parents_of(commit)
+        if beside is None or parent in beside
+    ]
+    own = list(_own_blocks(novelty, name))
+    if novelty.parents_first:
+        yield from own
+    if paths:
+        yield from blocks_of_paths(novelty, from_text(commit.tree), trees, paths)
+    else:
+        yield from novelty.blocks(from_text(commit.tree), trees)
+    if not novelty.parents_first:
+        yield from reversed(own)
+    novelty.complete.add(name)
+
+
+def _own_blocks(novelty: Novelty, cid: Cid) -> Iterator[Found]:
+    """The blocks of a commit itself, the topmost first."""
+    block = novelty.get(cid)
+    yield Found(cid, block, len(block), is_value=False)
+    for link in links_of(cid, block):
+        if link.name == "parents":
+            block = novelty.get(link.cid)
+            yield Found(link.cid, block, len(block), is_value=False)
+        elif link.name == "commit.json":
+            yield from (found._replace(is_value=False) for found in novelty.blocks(link.cid))

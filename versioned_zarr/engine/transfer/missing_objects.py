@@ -1,0 +1,171 @@
+"""Which blocks a DAG has that an older one has not: found by walking the two side by side.
+
+Reads through a function that gives blocks, and stores nothing. The cost follows what differs: a
+link that the older node at the same place has as well is not followed, in a directory, between the
+shards of a HAMT, and in a value of many leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.unixfs import Node
+from versioned_zarr.tree.dag_nodes import DIRECTORIES, decode_node
+
+Get: TypeAlias = Callable[[Cid], bytes | memoryview]
+
+_AHEAD = 32
+
+
+class Found(NamedTuple):
+    """A block that the older DAG has not.
+
+    Attributes:
+        cid: its name.
+        data: its bytes if it is a node; None for a leaf, which nobody has read yet.
+        size_bytes: how long it is; of a leaf, what the link to it says.
+        is_value: whether all blocks of a value have now been named.
+    """
+
+    cid: Cid
+    data: bytes | memoryview | None
+    size_bytes: int
+    is_value: bool
+
+
+class _Pair(NamedTuple):
+    """A link, and what lies at its place in the older DAGs."""
+
+    link: Link
+    older: tuple[Cid, ...]
+
+
+@dataclass
+class _Frame:
+    """A node whose children are being walked."""
+
+    cid: Cid
+    block: bytes | memoryview
+    is_value: bool
+    is_directory: bool
+    pairs: Iterator[_Pair]
+
+    def found(self) -> Found:
+        return Found(self.cid, self.block, len(self.block), self.is_value)
+
+
+@dataclass
+class Novelty:
+    """Walks DAGs, each beside an older one. Not thread-safe.
+
+    Attributes:
+        get: gives blocks, of the new DAGs and of the older ones.
+        complete: nodes that the other side has with all below them; grows as DAGs are walked.
+        pool: reads ahead, where reading takes a round trip; None where it does not.
+        parents_first: whether a node comes before all below it, or behind it.
+    """
+
+    get: Get
+    complete: set[Cid] = field(default_factory=set)
+    pool: Executor | None = None
+    parents_first: bool = False
+    _ahead: dict[Cid, bytes | memoryview] = field(default_factory=dict)
+
+    def blocks(self, root: Cid, older: Iterable[Cid] = ()) -> Iterator[Found]:
+        """Yield the blocks under `root` that are new.
+
+        A node comes once in the life of this walk, a leaf wherever a new node links to it. Holds
+        the nodes on the way to the current block, and the CIDs of all nodes that came.
+
+        Args:
+            root: what is new.
+            older: what the other side has, whole, in its place.
+
+        Raises:
+            BlockNotFoundError: a node is missing.
+            CorruptBlockError: a node cannot be read.
+        """
+        older = tuple(older)
+        if root in self.complete or root in older:
+            return
+        if cids.is_raw(root):
+            yield Found(root, None, 0, is_value=True)
+            return
+        pair: _Pair | None = _Pair(Link("", root, 0), older)
+        is_named = False
+        stack: list[_Frame] = []
+        while stack or pair is not None:
+            if pair is not None:
+                frame = self._open(pair, is_named=is_named)
+                stack.append(frame)
+                if self.parents_first:
+                    yield frame.found()
+                pair = None
+            frame = stack[-1]
+            for each in frame.pairs:
+                link = each.link
+                if cids.is_raw(link.cid):
+                    yield Found(link.cid, None, link.tsize, frame.is_directory)
+                elif link.cid not in self.complete:
+                    pair, is_named = each, frame.is_directory
+                    break
+            else:
+                stack.pop()
+                self.complete.add(frame.cid)
+                if not self.parents_first:
+                    yield frame.found()
+
+    def _open(self, pair: _Pair, *, is_named: bool) -> _Frame:
+        cid = pair.link.cid
+        block = self._ahead.pop(cid, None)
+        if block is None:
+            block = self.get(cid)
+        node = decode_node(cid, block)
+        before = [
+            decode_node(older, self.get(older)).links
+            for older in pair.older
+            if not cids.is_raw(older)
+        ]
+        is_directory = node.kind in DIRECTORIES
+        is_value = is_named and not is_directory
+        return _Frame(cid, block, is_value, is_directory, self._pairs(node, before))
+
+    def _pairs(self, node: Node, before: list[list[Link]]) -> Iterator[_Pair]:
+        """The links that no older node has, each with what they have at its place."""
+        known = {link.cid for links in before for link in links}
+        is_directory = node.kind in DIRECTORIES
+        places: list[dict[str | int, Cid]] = [
+            # The parts of a value have no names.
+            {link.name if is_directory else at: link.cid for at, link in enumerate(links)}
+            for links in before
+        ]
+        wanted = (
+            _Pair(
+                link,
+                tuple(
+                    place[at]
+                    for place in places
+                    if (at := link.name if is_directory else number) in place
+                ),
+            )
+            for number, link in enumerate(node.links)
+            if link.cid not in known and link.cid not in self.complete and inline(link.cid) is None
+        )
+        return wanted if self.pool is None else self._read_ahead(wanted, self.pool)
+
+    def _read_ahead(self, pairs: Iterator[_Pair], pool: Executor) -> Iterator[_Pair]:
+        while some := list(islice(pairs, _AHEAD)):
+            nodes = [cid for pair in some if not cids.is_raw(cid := pair.link.cid)]
+            if len(nodes) > 1:
+                self._ahead.update(zip(nodes, pool.map(self.get, nodes), strict=True))
+            for pair in some:
+                yield pair
+                self._ahead.pop(pair.link.cid, None)

@@ -1,0 +1,420 @@
+"""Push, fetch and pull: bringing refs, and what they reach, from one repository to another.
+
+Both are opened in this process; there is no protocol between them but `BlockStore` and `RefStore`.
+Blocks come first, children before their parents, then each ref moves by compare-and-swap: wherever
+that is cut off, both sides are sound, and the next attempt stores only the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from versioned_zarr.blocks.file_reader import get_verified
+from versioned_zarr.engine import rewrite
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
+from versioned_zarr.engine.maintenance import repack
+from versioned_zarr.engine.ref_mappings import MAIN
+from versioned_zarr.engine.remotes import UNNAMED, Remotes, open_stores
+from versioned_zarr.engine.revisions import resolve_commit
+from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, tips
+from versioned_zarr.engine.transfer.missing_objects import Get, Novelty
+from versioned_zarr.engine.transfer.partial_clone import Selection, newest, read
+from versioned_zarr.engine.transfer.ref_updates import WORDS, RefMove, move_ref
+from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    BlockNotFoundError,
+    BranchMovedError,
+    InvalidCidError,
+    InvalidInputError,
+    InvalidRefError,
+    RefNotFoundError,
+    VersionedZarrError,
+)
+from versioned_zarr.history import walk
+from versioned_zarr.history.ref_names import (
+    check_new_ref_name,
+    check_ref_name,
+    looks_like_cid,
+    word_before_cid,
+)
+from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a push, fetch or pull did.
+
+    Attributes:
+        moves: the refs that moved.
+        moving: how much was stored.
+        notes: refs that are called otherwise here, and those that could not be read there.
+    """
+
+    moves: tuple[RefMove, ...]
+    moving: Moving
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The transfer as plain JSON data."""
+        moves = [asdict(move) for move in self.moves]
+        return {"moves": moves, "notes": list(self.notes), **asdict(self.moving)}
+
+    def __str__(self) -> str:
+        lines = [str(move) for move in self.moves] or ["nothing moved"]
+        moving = self.moving
+        lines.append(
+            f"{moving.blocks} blocks, {moving.values} values, {moving.size_bytes:,} bytes stored"
+        )
+        return "\n".join([*lines, *self.notes])
+
+
+class _Wish(NamedTuple):
+    """A ref to be moved: where it is, and to which commit."""
+
+    kind: str
+    name: str
+    commit: Cid
+
+
+def copy_commits(
+    source: Stores,
+    target: Stores,
+    wanted: Sequence[Cid],
+    tell: OnMoving | None = None,
+    selection: Selection | None = None,
+) -> Moving:
+    """Store on the target what commits reach and its refs do not. O(that).
+
+    Args:
+        source: where from.
+        target: where to.
+        wanted: the commits.
+        tell: called after each batch that was stored.
+        selection: how much of it a target takes that fetches the rest when it is read.
+
+    Raises:
+        InvalidInputError: the two name blocks with different hash functions.
+        BlockNotFoundError: the source lacks a block.
+        CorruptBlockError: a block of the source is damaged; nothing of it was stored.
+    """
+    if source.hash.name != target.hash.name:
+        raise InvalidInputError(
+            f"{source.storage.url!r} names blocks with {source.hash.name} and "
+            f"{target.storage.url!r} with {target.hash.name}, so no CID could stay the same; "
+            f"make a repository with hash={source.hash.name!r}, or export and import the values"
+        )
+    known = tips(target)
+    starts = [to_text(cid) for cid in wanted]
+    with reader(source.blocks, target.blocks) as pool:
+        beside: set[str] | None = None
+        paths: tuple[str, ...] = () if selection is None else selection.paths
+        if selection is None or selection.depth is None:
+            commits = walk.beyond(starts, known, either(source, target))
+        else:
+            commits = newest(starts, known, selection.depth, source.commit)
+            beside = {*commits, *known}
+        novelty = Novelty(_nearest(source, target), set(map(from_text, known)), pool)
+        where = source.storage.url
+        leaves = partial(get_verified, source.blocks, where=where)
+        sender = Sender(target.blocks, leaves, where, pool, tell)
+        for cid in reversed(commits):
+            for found in commit_blocks(source, novelty, cid, beside=beside, paths=paths):
+                sender.add(found)
+        return sender.finish()
+
+
+def _nearest(source: Stores, target: Stores) -> Get:
+    """Reads blocks of the source, or the same from the target where that is nearer."""
+    if not source.blocks.is_remote or target.blocks.is_remote:
+        return source.blocks.get
+    far, near = source.blocks, target.blocks
+    return lambda cid: near.get(cid) if cid in near else far.get(cid)
+
+
+def push(
+    stores: Stores,
+    place: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    force_with_lease: bool | str | None,
+    progress: OnMoving | None,
+) -> Transfer:
+    """See `Repository.push`."""
+    name, target = _open(stores, place)
+    wishes = [_to_push(stores, text) for text in _listed(refs)]
+    if refs is None:
+        wishes = [
+            _Wish(kind, ref, _standing(stores, kind, ref))
+            for kind in (HEADS, TAGS)
+            for ref in stores.refs.names(kind)
+        ]
+    with receiving(target):
+        due: list[tuple[_Wish, Cid | None]] = []
+        for wish in wishes:
+            entry = target.refs.read(wish.kind, wish.name)
+            found = None if entry is None else entry.commit
+            if found == wish.commit:
+                continue
+            if force_with_lease:
+                _check_lease(stores, target, name, wish, found, force_with_lease)
+            elif found is not None:
+                _check_forward(stores, target, wish, found)
+            due.append((wish, found))
+        moving = copy_commits(stores, target, [wish.commit for wish, _ in due], progress)
+        why = f"push from {stores.storage.url}"
+        moves = [
+            move_ref(target, wish.kind, wish.name, found, wish.commit, why) for wish, found in due
+        ]
+    _tidy(target)
+    if name is not None:
+        for wish in wishes:
+            if wish.kind == HEADS:
+                _see(stores, _Wish(REMOTES, f"{name}/{wish.name}", wish.commit), f"push to {name}")
+    return Transfer(tuple(moves), moving)
+
+
+def fetch(
+    stores: Stores,
+    place: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    progress: OnMoving | None,
+) -> Transfer:
+    """See `Repository.fetch`."""
+    name, source = _open(stores, place)
+    kinds = [(HEADS, ref) for ref in source.refs.names(HEADS)]
+    kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
+    if refs is not None:
+        kinds = [_kind_at(source, text) for text in _listed(refs)]
+    passed = {} if refs is not None else {k: source.refs.broken(k) for k in (HEADS, TAGS)}
+    notes = [f"left out: {error}" for kind in passed.values() for error in kind.values()]
+    notes += [
+        f"tag {ref} is called {word_before_cid(ref)} here, as it reads as a CID"
+        for kind, ref in kinds
+        if kind == TAGS and looks_like_cid(ref)
+    ]
+    wishes = []
+    for kind, ref in kinds:
+        commit = _standing(source, kind, ref)
+        if kind == HEADS:
+            wishes.append(_Wish(REMOTES, f"{name or UNNAMED}/{ref}", commit))
+            continue
+        own = word_before_cid(ref) if looks_like_cid(ref) else ref
+        if stores.refs.read(TAGS, own) is None:
+            wishes.append(_Wish(TAGS, own, commit))
+        elif refs is not None and _standing(stores, TAGS, own) != commit:
+            raise AlreadyExistsError(
+                f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
+                name=ref,
+            )
+    with receiving(stores):
+        wanted = [wish.commit for wish in wishes]
+        moving = copy_commits(source, stores, wanted, progress, _selected(stores, source))
+        why = f"fetch from {source.storage.url}"
+        moves = [move for wish in wishes if (move := _see(stores, wish, why)) is not None]
+    _tidy(stores)
+    return Transfer(tuple(moves), moving, tuple(notes))
+
+
+def _tidy(stores: Stores) -> None:
+    """Join small packs; what was transferred is there, whatever keeps that from being done."""
+    with suppress(VersionedZarrError, OSError):
+        repack.tidy(stores)
+
+
+def _selected(stores: Stores, source: Stores) -> Selection | None:
+    """How much a partial copy takes of its origin; of others, which may be gone later, all."""
+    selection = read(stores.documents)
+    return selection if selection and selection.origin == source.storage.url else None
+
+
+def pull(
+    stores: Stores,
+    place: str | os.PathLike[str],
+    refs: str | Sequence[str] | None,
+    *,
+    resolve: Resolve,
+    progress: OnMoving | None,
+) -> Transfer:
+    """See `Repository.pull`."""
+    pairs = [_pair(text) for text in _listed(refs)] or [(MAIN, MAIN)]
+    name, source = _open(stores, place)
+    for ref, into in pairs:
+        check_new_ref_name(into)
+        if _kind_at(source, ref)[0] != HEADS:
+            raise InvalidRefError(f"{ref!r} is a tag; fetch it, and merge it", ref=ref)
+    done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
+    moves = list(done.moves)
+    for ref, into in pairs:
+        seen = f"{REMOTES}/{name or UNNAMED}/{ref.removeprefix(f'{HEADS}/')}"
+        commit = resolve_commit(stores, seen)
+        entry = stores.refs.read(HEADS, into)
+        if entry is None or entry.commit is None:
+            why = f"pull {ref} from {source.storage.url}"
+            moves.append(move_ref(stores, HEADS, into, None, from_text(commit.cid), why))
+            continue
+        merged = rewrite.merge(
+            stores,
+            seen,
+            into,
+            f"Merge {ref!r} of {source.storage.url} into {into!r}",
+            resolve,
+            author=None,
+            metadata=None,
+        )
+        if merged.cid != to_text(entry.commit):
+            moves.append(RefMove(HEADS, into, to_text(entry.commit), merged.cid))
+    return Transfer(tuple(moves), done.moving, done.notes)
+
+
+def _open(stores: Stores, place: str | os.PathLike[str]) -> tuple[str | None, Stores]:
+    """The name of a remote, if it has one, and the repository."""
+    remotes = Remotes(stores)
+    if isinstance(place, str) and place in remotes:
+        return place, open_stores(remotes[place])
+    opened = open_stores(place)
+    return remotes.name_of(opened.storage.url), opened
+
+
+def _listed(refs: str | Sequence[str] | None) -> list[str]:
+    if refs is None:
+        return []
+    return [refs] if isinstance(refs, str) else list(refs)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Both sides of `SOURCE:TARGET`, which are the same if there is but one."""
+    source, colon, target = text.partition(":")
+    if not source or (colon and not target):
+        raise InvalidRefError(
+            f"cannot read {text!r}: give a ref, or SOURCE:TARGET to call it otherwise there",
+            ref=text,
+        )
+    return source, target if colon else source.removeprefix(f"{HEADS}/")
+
+
+def _kind_at(stores: Stores, text: str) -> tuple[str, str]:
+    """The kind and the name of a branch or tag that is there."""
+    for kind in (HEADS, TAGS):
+        for name in (text, text.removeprefix(f"{kind}/")):
+            if stores.refs.read(kind, check_ref_name(name)) is not None:
+                return kind, name
+    there = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8]) or "none"
+    raise RefNotFoundError(
+        f"no branch or tag {text!r} in {stores.storage.url!r}; branches there: {there}", ref=text
+    )
+
+
+def _standing(stores: Stores, kind: str, name: str) -> Cid:
+    entry = stores.refs.read(kind, name)
+    if entry is None or entry.commit is None:
+        raise RefNotFoundError(
+            f"{WORDS[kind]} {name!r} not found in {stores.storage.url!r}", ref=name
+        )
+    return entry.commit
+
+
+def _to_push(stores: Stores, text: str) -> _Wish:
+    """What `REF` or `REF:TARGET` asks for; a tag stays a tag, all else becomes a branch."""
+    source, target = _pair(text)
+    commit = from_text(resolve_commit(stores, source).cid)
+    for kind in (HEADS, TAGS):
+        if target.startswith(f"{kind}/"):
+            return _Wish(kind, check_new_ref_name(target.removeprefix(f"{kind}/")), commit)
+    bare = source.removeprefix(f"{TAGS}/")
+    is_branch = stores.refs.read(HEADS, source) is not None
+    is_tag = not is_branch and _is_tag(stores, bare)
+    return _Wish(TAGS if is_tag else HEADS, check_new_ref_name(target), commit)
+
+
+def _is_tag(stores: Stores, name: str) -> bool:
+    try:
+        return stores.refs.read(TAGS, check_ref_name(name)) is not None
+    except InvalidRefError:
+        return False
+
+
+def _check_forward(stores: Stores, target: Stores, wish: _Wish, found: Cid) -> None:
+    """Refuse to move a tag, or to take commits away from a branch."""
+    if wish.kind == TAGS:
+        raise AlreadyExistsError(
+            f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and tags stay "
+            "where they are; force_with_lease moves it",
+            name=wish.name,
+        )
+    try:
+        is_forward = walk.is_ancestor(to_text(found), to_text(wish.commit), stores.commit)
+    except BlockNotFoundError:
+        is_forward = False  # a commit that is not here is not in the past of one that is
+    if not is_forward and (target.others is None or target.commit(to_text(found)).parents):
+        raise BranchMovedError(
+            f"branch {wish.name!r} of {target.storage.url!r} is at {to_text(found)}, which is not "
+            f"in the past of {to_text(wish.commit)}; pull first, or replace it by "
+            "force_with_lease; nothing was sent",
+            branch=wish.name,
+            expected=to_text(wish.commit),
+            found=to_text(found),
+        )
+
+
+def _check_lease(
+    stores: Stores,
+    target: Stores,
+    remote: str | None,
+    wish: _Wish,
+    found: Cid | None,
+    lease: bool | str,
+) -> None:
+    """Make sure that nobody moved a ref since this side looked at it last.
+
+    Raises:
+        BranchMovedError: somebody did.
+        InvalidInputError: this side never looked.
+    """
+    expected: Cid | None = None
+    if isinstance(lease, str):
+        try:
+            expected = from_text(lease)  # of a commit that need not be here
+        except InvalidCidError:
+            expected = from_text(resolve_commit(stores, lease).cid)
+    elif found is not None:
+        if remote is None or wish.kind != HEADS:
+            raise InvalidInputError(
+                f"where {WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} was seen last "
+                "is known of branches of remotes only: give the commit that it must be at, "
+                f"as force_with_lease={to_text(found)!r}, or add a remote and fetch; nothing was "
+                "sent"
+            )
+        entry = stores.refs.read(REMOTES, f"{remote}/{wish.name}")
+        expected = None if entry is None else entry.commit
+    if expected != found:
+        shown = [None if cid is None else to_text(cid) for cid in (expected, found)]
+        raise BranchMovedError(
+            f"{WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} is at "
+            f"{shown[1] or 'nothing'}, not at {shown[0] or 'nothing'} as the lease says; "
+            "fetch, and look at what came; nothing was sent",
+            branch=wish.name,
+            expected=shown[0],
+            found=shown[1],
+        )
+
+
+def _see(stores: Stores, wish: _Wish, why: str) -> RefMove | None:
+    """Note where a ref elsewhere stands."""
+    while True:
+        entry = stores.refs.read(wish.kind, wish.name)
+        found = None if entry is None else entry.commit
+        if found == wish.commit:
+            return None
+        try:
+            return move_ref(stores, wish.kind, wish.name, found, wish.commit, why)
+        except BranchMovedError:
+            continue  # another fetch was first; what this one saw is as good

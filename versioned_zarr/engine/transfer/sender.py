@@ -1,0 +1,166 @@
+"""Storing blocks that come from elsewhere: verified, in batches, children before their parents.
+
+Knows nothing of refs: what was stored counts for nothing until a ref reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
+
+from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.maintenance.repack import TRANSFER_LOCK
+from versioned_zarr.engine.transfer.missing_objects import Found, Get
+from versioned_zarr.errors import InvalidInputError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage.protocol import Bytes
+
+BATCH_BYTES = 32 << 20
+"""How much is stored at once, and so about how much of it is held in memory."""
+ONE_PACK_BYTES = 256 << 10
+"""Up to this much, values and the nodes above them are stored as one."""
+_ASKED_BLOCKS = 1024
+_HELD_BYTES = 8 << 20
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Moving:
+    """How far a transfer is.
+
+    Attributes:
+        blocks: how many blocks were stored on the other side.
+        values: of how many values all blocks are there now.
+        size_bytes: how long those blocks are.
+        seen_blocks: how many blocks were compared with what the other side has.
+    """
+
+    blocks: int = 0
+    values: int = 0
+    size_bytes: int = 0
+    seen_blocks: int = 0
+
+
+OnMoving: TypeAlias = Callable[[Moving], None]
+"""Called after each batch that was stored."""
+
+
+@contextmanager
+def receiving(target: Stores) -> Iterator[None]:
+    """While held, nothing that lies on the target, or comes there, is removed."""
+    with target.storage.lock(TRANSFER_LOCK, shared=True), target.blocks.keep(()):
+        yield
+
+
+@contextmanager
+def reader(*stores: BlockStore) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads to read blocks with, where one of the stores is behind a network."""
+    if not any(store.is_remote for store in stores):
+        yield None
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "transfer") as pool:
+        yield pool
+
+
+class Sender:
+    """Stores what a block store lacks. Not thread-safe.
+
+    Args:
+        target: where to.
+        get: gives the leaves, which are read only if they are lacking; compares them with CIDs.
+        where: where the others come from, for errors; None if they were compared already.
+        pool: reads leaves in parallel; None for one by one.
+        tell: see `OnMoving`.
+    """
+
+    def __init__(
+        self,
+        target: BlockStore,
+        get: Get,
+        where: str | None,
+        pool: ThreadPoolExecutor | None = None,
+        tell: OnMoving | None = None,
+    ) -> None:
+        self._target, self._get, self._where = target, get, where
+        self._map = map if pool is None else pool.map
+        self._tell = tell
+        self._asked: list[Found] = []
+        self._asked_bytes = 0
+        self._leaves: dict[Cid, Bytes] = {}
+        self._nodes: dict[Cid, Bytes] = {}
+        self._waiting_bytes = 0
+        self._values = 0
+        self.moved = Moving()
+
+    def add(self, found: Found) -> None:
+        """Let a block be stored before all that are added later, unless it is there.
+
+        Raises:
+            CorruptBlockError: its bytes are not what its CID says.
+            InvalidInputError: it is named with another hash function than the target's.
+        """
+        self._asked.append(found)
+        self._asked_bytes += len(found.data or b"")
+        if len(self._asked) >= _ASKED_BLOCKS or self._asked_bytes >= _HELD_BYTES:
+            self._ask()
+
+    def finish(self) -> Moving:
+        """Store what waits; says what was done since the beginning."""
+        self._ask()
+        self._put()
+        return self.moved
+
+    def _ask(self) -> None:
+        asked, self._asked, self._asked_bytes = self._asked, [], 0
+        wanted = {found.cid for found in asked} - self._leaves.keys() - self._nodes.keys()
+        lacking = set(self._target.missing(list(wanted)))
+        moved = self.moved
+        self.moved = Moving(
+            moved.blocks, moved.values, moved.size_bytes, moved.seen_blocks + len(asked)
+        )
+        read = (found for found in asked if found.cid in lacking)
+        while some := list(islice(read, _AT_ONCE)):
+            leaves = [found.cid for found in some if found.data is None]
+            data = dict(zip(leaves, self._map(self._get, leaves), strict=True))
+            for found in some:
+                self._take(found, data[found.cid] if found.data is None else found.data)
+        self._values += sum(found.is_value for found in asked if found.cid in lacking)
+
+    def _take(self, found: Found, data: Bytes) -> None:
+        if found.cid[2] != self._target.hash.code:
+            raise InvalidInputError(
+                f"block {cids.to_text(found.cid)} is not named with {self._target.hash.name}, "
+                "as all blocks of this repository are"
+            )
+        if self._where is not None and found.data is not None:
+            cids.check(found.cid, data, self._where)
+        waiting = self._leaves if cids.is_raw(found.cid) else self._nodes
+        if found.cid in waiting:
+            return
+        waiting[found.cid] = data
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes >= BATCH_BYTES:
+            self._put()
+
+    def _put(self) -> None:
+        """Store what waits: leaves apart from the nodes above them, and before them."""
+        leaves, nodes = list(self._leaves.items()), list(self._nodes.items())
+        batches = [leaves + nodes] if self._waiting_bytes <= ONE_PACK_BYTES else [leaves, nodes]
+        for batch in filter(None, batches):
+            self._target.put(batch, batch[-1][0])
+        moved = self.moved
+        self.moved = Moving(
+            moved.blocks + len(leaves) + len(nodes),
+            moved.values + self._values,
+            moved.size_bytes + self._waiting_bytes,
+            moved.seen_blocks,
+        )
+        self._leaves, self._nodes, self._waiting_bytes, self._values = {}, {}, 0, 0
+        if self._tell is not None and (leaves or nodes):
+            self._tell(self.moved)

@@ -1,0 +1,326 @@
+"""A commit: a tree with parents, author, time and message, kept as a UnixFS directory.
+
+`commit.json` holds canonical JSON, `tree` and `parents/N` are links. Thus a stock IPFS tool can
+browse a commit, and a pin on it keeps its tree and its history. docs/design/commits.md shows the
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from versioned_zarr import _hooks
+from versioned_zarr.blocks.protocol import Block, BlockStore
+from versioned_zarr.errors import CorruptBlockError, InvalidInputError
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb, unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.storage.protocol import Bytes
+from versioned_zarr.terminal_text import escaped_line
+
+FORMAT = 1
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+MESSAGE_LIMIT_BYTES = 1 << 20
+METADATA_LIMIT_LEVELS = 200
+_TOO_DEEP = f"nested more than {METADATA_LIMIT_LEVELS} levels deep"
+# Readers in JavaScript take no larger number than this.
+TSIZE_LIMIT = (1 << 53) - 1
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What was committed, by whom, when and after what. Immutable, and equal by its CID.
+
+    Attributes:
+        cid: the commit's own name, as text.
+        tree: the CID of its tree, as text: what `ipfs add -r --hidden` gives for its values.
+        parents: the CIDs of the commits it was made from; the first is the branch's own past.
+        author: free text, as a rule `name <mail>` or `user@host`.
+        time: when it was made, UTC with microseconds.
+        message: why, in the author's words.
+        metadata: JSON that went with it.
+        depth: greater than those of all its parents: what commits take that lie on the longest
+            way to a root, in bytes. 0 where it is not known, as of commits that others made on a
+            server and of all after them.
+    """
+
+    cid: str
+    tree: str = field(compare=False)
+    parents: tuple[str, ...] = field(compare=False)
+    author: str = field(compare=False)
+    time: datetime = field(compare=False)
+    message: str = field(compare=False)
+    metadata: Mapping[str, Any] = field(compare=False, default_factory=dict)
+    depth: int = field(compare=False, default=0, repr=False)
+
+    def __str__(self) -> str:
+        """The commit as `vz log` prints it."""
+        when = self.time.strftime("%Y-%m-%d %H:%M:%S UTC")
+        body = "\n".join(f"    {escaped_line(line)}" for line in self.message.splitlines())
+        head = f"commit {self.cid}\ntree   {self.tree}\n"
+        return f"{head}Author: {escaped_line(self.author)}\nDate:   {when}\n\n{body}"
+
+    def _repr_html_(self) -> str:
+        html: str = _hooks.maker("commit_html")(self)
+        return html
+
+    @property
+    def summary(self) -> str:
+        """The first line of the message."""
+        return self.message.split("\n", 1)[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The commit as plain JSON data."""
+        return {
+            "cid": self.cid,
+            "tree": self.tree,
+            "parents": list(self.parents),
+            "author": self.author,
+            "time": format_time(self.time),
+            "message": self.message,
+            "metadata": dict(self.metadata),
+        }
+
+
+def format_time(time: datetime) -> str:
+    """A time as it stands in commits and logs: UTC, six decimals, a Z."""
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_time(text: str) -> datetime:
+    """The time that `format_time` wrote.
+
+    Raises:
+        ValueError: it did not write this.
+    """
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is no time as 2026-01-31T12:00:00.250000Z")
+    return datetime.fromisoformat(text)
+
+
+def default_author() -> str:
+    """Who commits when nobody is named: $VERSIONED_ZARR_AUTHOR, or user@host."""
+    named = os.environ.get("VERSIONED_ZARR_AUTHOR")
+    if named:
+        return named
+    user = os.environ.get("LOGNAME") or os.environ.get("USER")
+    if not user:
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            user = f"uid{os.getuid()}"
+    return f"{user}@{os.uname().nodename}"
+
+
+def encode(
+    *,
+    tree: Link,
+    parents: Sequence[Link],
+    author: str,
+    time: datetime,
+    message: str,
+    metadata: Mapping[str, Any] | None,
+    hash_function: HashFunction,
+) -> tuple[Commit, list[Block]]:
+    """A new commit and its blocks, the commit's own last.
+
+    Args:
+        tree: the root of the tree, with its cumulative size.
+        parents: the commits before it, each with its depth as its size, or 0 if that is not known;
+            their names do not matter.
+        author: see `Commit`.
+        time: see `Commit`.
+        message: see `Commit`.
+        metadata: what JSON can say: dicts with text keys, lists, text, finite numbers, booleans;
+            nested at most 200 levels deep.
+        hash_function: the repository's.
+
+    Raises:
+        InvalidInputError: the metadata is no JSON or too deep, or author or message are no text or
+            too long.
+    """
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidInputError(f"commit metadata must be a dict, not {type(metadata).__name__}")
+    document = {
+        "author": _checked_text("author", author),
+        "format": FORMAT,
+        "message": _checked_text("message", message),
+        "metadata": dict(metadata or {}),
+        "time": format_time(time),
+    }
+    try:
+        text = json.dumps(
+            document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        data = text.encode("utf-8")
+        parsed = _parse(text)
+    except (RecursionError, _TooDeepError) as error:
+        raise InvalidInputError(f"commit metadata is {_TOO_DEEP}") from error
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"commit metadata must be JSON: {error}; convert arrays and numpy numbers first"
+        ) from error
+    file = unixfs.build_file(data, hash_function)
+    blocks: list[Block] = list(file.blocks)
+    links = [Link("commit.json", file.cid, file.tsize)]
+    if parents:
+        numbered = sorted(
+            Link(str(number), parent.cid, parent.tsize) for number, parent in enumerate(parents)
+        )
+        block = unixfs.directory(numbered)
+        blocks.append((hash_function.dag_pb(block), block))
+        links.append(Link("parents", blocks[-1][0], _longest(block, numbered)))
+    links.append(Link("tree", tree.cid, tree.tsize))
+    root = _directory("", links, blocks, hash_function)
+    depth = _depth(blocks[-1][1], links, known=all(parent.tsize for parent in parents))
+    commit = Commit(
+        cid=cids.to_text(root.cid),
+        tree=cids.to_text(tree.cid),
+        parents=tuple(cids.to_text(parent.cid) for parent in parents),
+        author=author,
+        time=parse_time(parsed["time"]),
+        message=message,
+        metadata=parsed["metadata"],
+        depth=depth,
+    )
+    return commit, blocks
+
+
+class _TooDeepError(ValueError):
+    """A document is nested too deeply."""
+
+
+def _parse(text: str) -> Any:
+    """What the JSON of a commit says.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply for what is done with it, on any Python.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise _TooDeepError(_TOO_DEEP) from error
+    level = [document] if text.count("{") + text.count("[") > METADATA_LIMIT_LEVELS else []
+    for _ in range(METADATA_LIMIT_LEVELS + 1):  # the document is one more than its metadata
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [each for part in parts for each in part if isinstance(each, (dict, list))]
+    if level:
+        raise _TooDeepError(_TOO_DEEP)
+    return document
+
+
+def _checked_text(what: str, text: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{what} must be text, not {type(text).__name__}")
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{what} is not valid Unicode text: {error}") from error
+    if size > MESSAGE_LIMIT_BYTES:
+        raise InvalidInputError(f"{what} of {size} bytes is over the limit of 1 MiB")
+    return text
+
+
+def _directory(
+    name: str, links: list[Link], blocks: list[Block], hash_function: HashFunction
+) -> Link:
+    block = unixfs.directory(links)
+    link = Link(name, hash_function.dag_pb(block), cumulative_size(block, links))
+    blocks.append((link.cid, block))
+    return link
+
+
+def _longest(block: Bytes, parents: Sequence[Link]) -> int:
+    """What is said to be the size of a directory of parents: of the longest way to a root."""
+    return min(len(block) + max(link.tsize for link in parents), TSIZE_LIMIT)
+
+
+def _depth(block: Bytes, links: Iterable[Link], *, known: bool) -> int:
+    """The depth of a commit, from its block and its links; 0 unless those of its parents are known.
+
+    A number that was cut off at the limit, as commits of early versions may have, says nothing.
+    """
+    depth = len(block) + sum(link.tsize for link in links if link.name != "tree")
+    return depth if known and depth < TSIZE_LIMIT else 0
+
+
+def cumulative_size(block: bytes | memoryview, links: Sequence[Link]) -> int:
+    """The size of a node and of all that it links to, as far as it can be told."""
+    return min(len(block) + sum(link.tsize for link in links), TSIZE_LIMIT)
+
+
+def read(cid: Cid, blocks: BlockStore) -> Commit:
+    """The commit of this CID; three block reads.
+
+    Raises:
+        BlockNotFoundError: a block of it is missing.
+        CorruptBlockError: the block is there and is no commit.
+    """
+    block = blocks.get(cid)
+    links = {link.name: link for link in unixfs.decode(block).links}
+    try:
+        document = _parse(read_file(links["commit.json"].cid, blocks).decode("utf-8"))
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']!r} is not {FORMAT}")
+        numbered: dict[str, Link] = {}
+        if "parents" in links:
+            numbered = {link.name: link for link in _links(links["parents"].cid, blocks)}
+        parents = tuple(cids.to_text(numbered[str(n)].cid) for n in range(len(numbered)))
+        return Commit(
+            cid=cids.to_text(cid),
+            tree=cids.to_text(links["tree"].cid),
+            parents=parents,
+            author=str(document["author"]),
+            time=parse_time(document["time"]),
+            message=str(document["message"]),
+            metadata=dict(document["metadata"]),
+            depth=_depth(block, links.values(), known=all(it.tsize for it in numbered.values())),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, (CorruptBlockError, FileNotFoundError)):
+            raise
+        text = cids.to_text(cid)
+        raise CorruptBlockError(
+            f"{text} is not a commit that can be read: {error}", cid=text, where="commit.json"
+        ) from error
+
+
+def is_commit(cid: Cid, blocks: BlockStore) -> bool:
+    """Whether a block that is there looks like a commit rather than a tree."""
+    if cids.is_raw(cid):
+        return False
+    node = unixfs.decode(blocks.get(cid))
+    names = [link.name for link in node.links]
+    if names not in (["commit.json", "tree"], ["commit.json", "parents", "tree"]):
+        return False
+    try:
+        read(cid, blocks)
+    except CorruptBlockError:
+        return False
+    return True
+
+
+def link_to(cid: Cid, blocks: BlockStore) -> Link:
+    """A commit or the root of a tree as a link, with its cumulative size."""
+    block = blocks.get(cid)
+    return Link("", cid, cumulative_size(block, dag_pb.decode(block)[0]))
+
+
+def _links(cid: Cid, blocks: BlockStore) -> Sequence[Link]:
+    return unixfs.decode(blocks.get(cid)).links
+
+
+def read_file(cid: Cid, blocks: BlockStore) -> bytes:
+    """All bytes of a small UnixFS file."""
+    if cids.is_raw(cid):
+        return bytes(blocks.get(cid))
+    node = unixfs.decode(blocks.get(cid))
+    return bytes(node.data) + b"".join(read_file(link.cid, blocks) for link in node.links)

@@ -1,0 +1,1 @@
+"""Display: how repositories, snapshots and commits look in notebooks and as text."""

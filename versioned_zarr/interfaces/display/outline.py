@@ -1,0 +1,48 @@
+"""The nodes of a snapshot, as lists and pictures of it show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from versioned_zarr.engine.hierarchy.zarr_nodes import Node, join, node_at
+
+if TYPE_CHECKING:
+    from versioned_zarr.repository.snapshot import Snapshot
+
+LIMIT = 40
+"""How many nodes are shown."""
+_LOOKED_AT = 1000
+_DOCUMENT_BYTES = 64 << 20
+_DIMENSIONS, _DIGITS = 32, 40
+
+
+def nodes_of(snapshot: Snapshot) -> Iterator[Node]:
+    """The nodes of a snapshot, each before those below it.
+
+    Looks into no array's chunks, at no more than 1000 paths, and at no document over 64 MiB.
+    """
+
+    def read(key: str) -> bytes | None:
+        size = snapshot.size(key)
+        return None if size is None or size > _DOCUMENT_BYTES else bytes(snapshot.read(key))
+
+    waiting, looked_at = [""], 0
+    while waiting and looked_at < _LOOKED_AT:
+        path = waiting.pop()
+        looked_at += 1
+        node = node_at(path, read)
+        if node is None:
+            continue
+        yield node
+        if not node.is_array:
+            waiting += [join(path, name) for name in reversed(snapshot.list_dir(path))]
+
+
+def times(shape: object) -> str:
+    """A shape or a chunk's shape in words of bounded length; nothing if it is no list."""
+    if not isinstance(shape, list):
+        return ""
+    shown = [text if len(text := str(size)) <= _DIGITS else "…" for size in shape[:_DIMENSIONS]]
+    more = ["…"] if len(shape) > _DIMENSIONS else []
+    return " \N{MULTIPLICATION SIGN} ".join(shown + more)

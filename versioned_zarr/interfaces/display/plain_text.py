@@ -1,0 +1,69 @@
+"""How repositories, snapshots and sessions look as plain text: what `print` shows of them.
+
+The twins of the HTML in `notebook`, of bounded length like that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
+from versioned_zarr.terminal_text import escaped_line
+
+if TYPE_CHECKING:
+    from versioned_zarr.repository.protocol import Repository
+    from versioned_zarr.repository.session import Session
+    from versioned_zarr.repository.snapshot import Snapshot
+
+_NAMES = 20
+
+
+def repository_text(repository: Repository) -> str:
+    """Where it lives, its branches and tags, and the sessions that are not committed."""
+    lines = [
+        (word, name, commit.cid, commit.summary)
+        for word, refs in (("branch", repository.branches), ("tag", repository.tags))
+        for name, commit in refs.items()
+    ]
+    lines += [
+        ("session", info.id, f"on {info.branch}, {info.keys} keys", info.purpose)
+        for info in repository.sessions()
+    ]
+    head = escaped_line(f"Repository {repository.url}")
+    return "\n".join([head, *_aligned(lines, _NAMES)])
+
+
+def snapshot_text(snapshot: Snapshot) -> str:
+    """Its name, its commit if it has one, and the nodes that it holds."""
+    head = [f"Snapshot {snapshot.cid} of {snapshot.repository.url}"]
+    if snapshot.commit is not None:
+        head.append(f"  of commit {snapshot.commit.cid}: {snapshot.commit.summary}")
+    lines = []
+    for node in islice(nodes_of(snapshot), LIMIT + 1):
+        shape, dtype = times(node.fields.get("shape")), node.fields.get("dtype", "")
+        what = ("array", shape, str(dtype)) if node.is_array else ("group", "", "")
+        lines.append((node.path or "/", *what))
+    if not lines:
+        lines = [(name, "", "", "") for name in snapshot.list_dir()]
+    return "\n".join([*map(escaped_line, head), *_aligned(lines, LIMIT)])
+
+
+def session_text(session: Session) -> str:
+    """Where it will commit to, and what it changed until now."""
+    state = session.working.closed
+    head = escaped_line(
+        f"Session {session.id} on {session.branch} of {session.repository.url}, {state or 'open'}"
+    )
+    return head if state is not None else f"{head}\n{session.status()}"
+
+
+def _aligned(lines: Sequence[Sequence[str]], limit: int) -> list[str]:
+    shown = [list(map(escaped_line, line)) for line in lines[:limit]]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    text = [
+        "  ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)) for line in shown
+    ]
+    more = [f"… and {len(lines) - limit} more"] if len(lines) > limit else []
+    return [f"  {line.rstrip()}" for line in text + more]

@@ -1,0 +1,177 @@
+"""Pictures as inline SVG: the graph of a history, and which chunks of an array changed.
+
+Both are bounded, however long the history and however many chunks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import ceil, log10, prod
+from typing import TypeGuard
+
+from versioned_zarr.engine.hierarchy.diff import ChunkChange
+from versioned_zarr.interfaces.display.graph import Row
+from versioned_zarr.interfaces.display.html import (
+    COLOUR_OF_CHANGE,
+    COLOURS_OF_LANES,
+    Markup,
+    element,
+    faint,
+    text,
+)
+
+ROW_HEIGHT_PX = 26
+_LANE_WIDTH_PX = 16
+_LANES_LIMIT = 24
+
+CELLS_DOWN, CELLS_ACROSS = 24, 48
+"""How many cells a map of chunks has at most."""
+_CELL_PX, _CELLS_WIDTH_PX, _CELLS_HEIGHT_PX = 14, 336, 168
+_LARGEST_WRITTEN = 10**18
+_STRENGTHS = (0.35, 0.55, 0.8, 1.0)
+
+
+def graph(rows: list[Row]) -> Markup:
+    """The lines and dots of a history, one row of `ROW_HEIGHT_PX` for each commit."""
+    lanes = min(_LANES_LIMIT, max((row.width for row in rows), default=1))
+    parts: list[Markup] = []
+    for number, row in enumerate(rows):
+        for start, end in row.lines:
+            if max(start, end) < _LANES_LIMIT:
+                parts.append(_line(number, start, end, is_last=number == len(rows) - 1))
+    for number, row in enumerate(rows):
+        x, y = _at(min(row.lane, lanes - 1), number)
+        is_merge = len(row.commit.parents) > 1
+        parts.append(
+            element("circle", cx=x, cy=y, r=4 if is_merge else 4.5, fill=_lane_colour(row.lane))
+        )
+    width, height = lanes * _LANE_WIDTH_PX, len(rows) * ROW_HEIGHT_PX
+    return _svg(width, height, "the graph of the history", *parts)
+
+
+def _line(number: int, start: int, end: int, *, is_last: bool) -> Markup:
+    x, y = _at(start, number)
+    to_x, to_y = _at(end, number + 1)
+    colour = _lane_colour(max(start, end))
+    if is_last:  # the history goes on, and is not shown
+        return element(
+            "path", d=f"M{x} {y}V{y + 11}", stroke=colour, stroke_dasharray="2 2", fill="none"
+        )
+    middle = (y + to_y) / 2
+    curve = (
+        f"M{x} {y}V{to_y}" if x == to_x else f"M{x} {y}C{x} {middle} {to_x} {middle} {to_x} {to_y}"
+    )
+    return element("path", d=curve, stroke=colour, stroke_width=1.8, fill="none")
+
+
+def _at(lane: int, number: int) -> tuple[float, float]:
+    return (lane + 0.5) * _LANE_WIDTH_PX, (number + 0.5) * ROW_HEIGHT_PX
+
+
+def _lane_colour(lane: int) -> str:
+    return COLOURS_OF_LANES[lane % len(COLOURS_OF_LANES)]
+
+
+def is_grid(shape: object) -> TypeGuard[tuple[int, ...]]:
+    """Whether there is a grid to draw: documents may say anything of their arrays."""
+    return isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+
+
+def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Markup:
+    """The chunk grid with what changed in it, along the first two dimensions of several chunks.
+
+    A single one lies across. Further ones are summed up, and so are neighbours where the grid
+    has more than `CELLS_DOWN` by `CELLS_ACROSS` chunks: the stronger the colour, the larger the
+    share of a cell's chunks that changed. Chunks outside the grid (of an array that shrank) are
+    shown as well. O(chunks); a few kilobytes.
+    """
+    changed = list(chunks)
+    places, (down, across), depth = _flatten(changed, grid_shape)
+    # In integers: documents name shapes that no float can hold.
+    step_down, step_across = -(-down // CELLS_DOWN), -(-across // CELLS_ACROSS)
+    rows, columns = -(-down // step_down), -(-across // step_across)
+    counts: dict[tuple[int, int], dict[str, int]] = {}
+    for chunk, (row, column) in zip(changed, places, strict=True):
+        cell = counts.setdefault((row // step_down, column // step_across), {})
+        cell[chunk.how] = cell.get(chunk.how, 0) + 1
+    height = max(3, min(_CELL_PX, _CELLS_HEIGHT_PX // rows))
+    width = max(3, min(_CELL_PX, _CELLS_WIDTH_PX // columns))
+    in_a_cell = step_down * step_across * depth
+    shapes: dict[tuple[str, float], list[str]] = {}
+    for (row, column), by_how in sorted(counts.items()):
+        how = max(by_how, key=lambda name: by_how[name])
+        strength = _strength(sum(by_how.values()) / in_a_cell)
+        square = f"M{column * width} {row * height}h{width}v{height}h-{width}z"
+        shapes.setdefault((how, strength), []).append(square)
+    painted = [
+        element("path", d="".join(squares), fill=COLOUR_OF_CHANGE[how], fill_opacity=strength)
+        for (how, strength), squares in sorted(shapes.items())
+    ]
+    lines = [f"M0 {row * height}H{columns * width}" for row in range(rows + 1)]
+    lines += [f"M{column * width} 0V{rows * height}" for column in range(columns + 1)]
+    grid = element(
+        "path", d="".join(lines), stroke="currentColor", stroke_opacity=0.25, fill="none"
+    )
+    said = _say(len(changed), grid_shape, in_a_cell)
+    picture = _svg(columns * width + 1, rows * height + 1, said, *painted, grid)
+    return element("div", picture, faint(said))
+
+
+def _say(changed: int, grid_shape: tuple[int, ...], in_a_cell: int) -> str:
+    times = " \N{MULTIPLICATION SIGN} "
+    shape = f" ({times.join(map(_number, grid_shape))})" if len(grid_shape) > 1 else ""
+    said = f"{changed:,} of {_number(prod(grid_shape))} chunks{shape} differ"
+    return f"{said}; a cell stands for {_number(in_a_cell)}" if in_a_cell > 1 else said
+
+
+def _number(count: int) -> str:
+    """A number in words that stay short, and that Python writes however large it is."""
+    if count < _LARGEST_WRITTEN:
+        return f"{count:,}"
+    return f"about 10^{round(count.bit_length() * log10(2))}"
+
+
+def _flatten(
+    changed: list[ChunkChange], grid_shape: tuple[int, ...]
+) -> tuple[list[tuple[int, int]], tuple[int, int], int]:
+    """Each chunk's row and column, how many of these there are, and how many chunks each holds."""
+    # An array may have been replaced by one of another rank: chunks of both are among them.
+    rank = max([len(grid_shape), *(len(chunk.coordinates) for chunk in changed)])
+    shape = [*grid_shape, *[1] * (rank - len(grid_shape))]
+    coordinates = [(*c.coordinates, *[0] * (rank - len(c.coordinates))) for c in changed]
+    for chunk in coordinates:
+        for at, place in enumerate(chunk):
+            shape[at] = max(shape[at], place + 1)
+    long = [at for at, length in enumerate(shape) if length > 1]
+    if len(long) < 2:
+        column = long[0] if long else None
+        places = [(0, 0 if column is None else chunk[column]) for chunk in coordinates]
+        return places, (1, 1 if column is None else shape[column]), 1
+    row, column = long[:2]
+    depth = prod(shape[at] for at in long[2:])
+    places = [(chunk[row], chunk[column]) for chunk in coordinates]
+    return places, (shape[row], shape[column]), depth
+
+
+def _strength(share: float) -> float:
+    """One of four opacities, on a logarithmic scale: a single chunk of many is still seen."""
+    if share >= 1:
+        return _STRENGTHS[-1]
+    if share <= 0:  # too small for a float
+        return _STRENGTHS[0]
+    place = len(_STRENGTHS) - 1 + ceil(log10(share)) - 1
+    return _STRENGTHS[max(0, place)]
+
+
+def _svg(width: float, height: float, label: str, *children: Markup) -> Markup:
+    return element(
+        "svg",
+        element("title", text(label)),
+        *children,
+        xmlns="http://www.w3.org/2000/svg",
+        width=width,
+        height=height,
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        style="display:block;flex:none",
+    )

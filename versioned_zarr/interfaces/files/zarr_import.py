@@ -1,0 +1,155 @@
+"""Plain Zarr in: a folder or URL becomes a commit. Bytes are never decoded."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from versioned_zarr.engine.hierarchy.zarr_nodes import join
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidKeyError,
+    KeyNotFoundError,
+    NothingToCommitError,
+)
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.interfaces.files.parallel_copy import WORKERS, OnProgress, Progress, run_all
+from versioned_zarr.interfaces.files.sources import OnListing, open_source
+from versioned_zarr.ipld.cid import to_text
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
+
+LARGE_BYTES = 1_000_000_000
+
+
+class LargeTransferWarning(UserWarning):
+    """More than 1 GB is about to be copied."""
+
+
+def import_zarr(
+    repository: Repository,
+    source: str | os.PathLike[str],
+    *,
+    branch: str = "main",
+    path: str = "",
+    message: str | None = None,
+    overwrite: bool = False,
+    workers: int = WORKERS,
+    storage_options: dict[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
+    on_listing: OnListing | None = None,
+) -> Commit:
+    """Commit a copy of a plain Zarr hierarchy, key by key.
+
+    At most `workers` values are in memory at once. An import that was interrupted, or whose
+    process died, goes on where it stopped when it is called again with the same source, branch
+    and path, unless something else has come to `path` since. What was copied is copied again if a
+    file of the source has changed since, or if the source does not tell (as a web server does not).
+
+    Args:
+        repository: where to.
+        source: a folder, or a URL that fsspec knows, of Zarr v2 or v3.
+        branch: the branch to commit to.
+        path: the group in the repository that it shall become; the root by default.
+        message: why; by default the source's name.
+        overwrite: replace what lies at `path`.
+        workers: how many values are copied at once; one, whatever is said, from an archive (zip,
+            tar), which fsspec reads through one file for all.
+        storage_options: for fsspec.
+        on_progress: called as values arrive, from the calling thread.
+        on_listing: called before that, as the source is listed, with the number of keys found.
+
+    Raises:
+        InvalidInputError: there is no Zarr at `source`.
+        AlreadyExistsError: `path` is not empty, and `overwrite` is false.
+        NothingToCommitError: `path` holds the same already.
+        NotFoundError: a file that the source's URL names is not there.
+        StorageError: the source cannot be read; the session is kept and can go on.
+    """
+    found = open_source(source, storage_options or {}, on_listing or (lambda keys: None))
+    total = sum(found.sizes.values())
+    if total > LARGE_BYTES:
+        warnings.warn(
+            f"importing {len(found.sizes)} keys, {total / 1e9:.1f} GB, from {found.name}",
+            LargeTransferWarning,
+            stacklevel=2,
+        )
+    path = path.strip("/")
+    purpose = f"import {found.full_name} into /{path} as of "
+    session = _session_for(repository, purpose, found.state, branch, path, overwrite)
+    with session:
+        held = dict(session.sizes(path))
+        sizes = {join(path, name): size for name, size in found.sizes.items()}
+        names = {join(path, name): name for name in found.sizes}
+        for key in held.keys() - sizes.keys():
+            session.delete(key)  # an earlier attempt copied it, and it is gone
+        is_same = found.state and session.working.head.purpose == purpose + found.state
+        done = held if is_same else {}
+        waiting = [key for key, size in sizes.items() if done.get(key) != size]
+
+        def copy(key: str) -> int:
+            data = found.read(names[key])
+            session.write(key, data)
+            return len(data)
+
+        finished = sum(size for key, size in sizes.items() if done.get(key) == size)
+        start = Progress(len(sizes) - len(waiting), len(sizes), finished, total)
+        run_all(waiting, copy, 1 if found.is_read_by_one else workers, start, on_progress)
+        try:
+            return session.commit(message or f"Import {found.name}")
+        except NothingToCommitError:
+            session.discard()
+            raise
+
+
+def _session_for(
+    repository: Repository, purpose: str, state: str, branch: str, path: str, overwrite: bool
+) -> Session:
+    """The session that an earlier attempt left, or a new one on an empty place.
+
+    One that began before something else came to the place is dropped: its commit would be merged
+    with that, and not be what the source is.
+    """
+    head = repository.checkout(branch)
+    is_free = overwrite or head.is_empty(path)
+    for info in repository.sessions():
+        if info.purpose.startswith(purpose) and (info.branch, info.is_alive) == (branch, False):
+            left = repository.resume(info.id)
+            if _is_committed(left, head, path):
+                return left
+            if not is_free:
+                break
+            if _lies_at(repository.checkout(left.base.cid), path) == _lies_at(head, path):
+                return left
+            left.discard()
+    if not is_free:
+        raise AlreadyExistsError(
+            f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
+            "or say overwrite",
+            name=path,
+        )
+    session = repository.session(branch, purpose=purpose + state)
+    if not session.is_empty(path):
+        session.clear(path)
+    return session
+
+
+def _is_committed(session: Session, head: Snapshot, path: str) -> bool:
+    """Whether an attempt whose process died was about to commit what the branch holds now."""
+    if session.working.state.intent is None:
+        return False
+    there = {key: link.cid for key, link in head.links(path)}
+    return there == {key: found.cid for key, found in session.working.walk(path)}
+
+
+def _lies_at(snapshot: Snapshot, path: str) -> str:
+    """What tells whether something else lies at a path; empty where nothing does."""
+    try:
+        return snapshot.path(path).cid
+    except KeyNotFoundError:
+        return ""
+    except InvalidKeyError:
+        value = snapshot.find(path)
+        return "" if value is None else to_text(value.cid)

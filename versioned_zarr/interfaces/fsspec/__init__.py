@@ -1,0 +1,1 @@
+"""fsspec: branches and commits as file systems."""

@@ -1,0 +1,69 @@
+"""Which files a copy of several goes to: the rules of fsspec, for paths without a slash in front.
+
+See fsspec's guide "Copying files and directories". Its own helpers take the first part of a path
+without a slash for the folder that all lie in, and lose it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem, make_path_posix, trailing_sep
+from fsspec.utils import other_paths, stringify_path
+
+if TYPE_CHECKING:
+    from versioned_zarr.interfaces.fsspec.read_files import ReadFiles
+
+
+def pairs(
+    files: ReadFiles,
+    source: Any,
+    target: Any,
+    *,
+    recursive: bool,
+    maxdepth: int | None,
+    is_local: bool = False,
+) -> list[tuple[str, str]]:
+    """Each path of the sources with the one that it is copied to; folders are among them.
+
+    Args:
+        files: the file system that holds the sources.
+        source: a path, a pattern or a list of them.
+        target: a path, or a list with one for each source.
+        recursive: whether what lies in folders is copied.
+        maxdepth: how deep; None for all.
+        is_local: whether the targets lie on this machine; else beside the sources.
+
+    Raises:
+        FileNotFoundError: nothing lies at a source.
+    """
+    source, target = stringify_path(source), stringify_path(target)
+    if not isinstance(source, str) and not isinstance(target, str):
+        given = files._strip_protocol(source)
+        return list(zip(given, _stripped(files, target, is_local), strict=True))
+    is_one = isinstance(source, str)
+    found = files.expand_path(source, recursive=recursive, maxdepth=maxdepth)
+    if is_one and (not recursive or maxdepth is not None):
+        found = [path for path in found if not files.isdir(path)]
+    if not found:
+        return []
+    is_folder = trailing_sep(target) or (
+        LocalFileSystem().isdir(target) if is_local else files.isdir(target)
+    )
+    is_into = False
+    if is_one:
+        key = files._strip_protocol(source)
+        if has_magic(key) and not files.exists(key):
+            is_into = len(found) == 1
+        else:
+            is_into = is_folder and not trailing_sep(source)
+    (below,) = _stripped(files, [target], is_local)
+    places = other_paths([f"/{path}" for path in found], below, exists=is_into, flatten=not is_one)
+    return list(zip(found, _stripped(files, places, is_local), strict=True))
+
+
+def _stripped(files: ReadFiles, paths: Any, is_local: bool) -> list[str]:
+    if is_local:
+        return [make_path_posix(path) for path in paths]
+    return [files._strip_protocol(path) for path in paths]

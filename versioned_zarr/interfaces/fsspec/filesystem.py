@@ -1,0 +1,252 @@
+"""A branch, tag or commit as an fsspec file system: `vzarr://REF@/PATH::REPOSITORY`.
+
+Reading goes to a snapshot. The first write opens a session on the branch, which all file systems of
+this process on that branch read and write from then on, since fsspec makes one for each thread;
+`commit`, or the end of a `with fs.transaction:`, commits it. A file system that is pickled takes
+its session, or else its snapshot, to the process that unpickles it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import unquote
+
+from fsspec import get_filesystem_class
+from fsspec.core import split_protocol
+from fsspec.transaction import Transaction
+
+from versioned_zarr import location
+from versioned_zarr.errors import InvalidUrlError, SessionNotFoundError
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.interfaces.fsspec import branch_urls
+from versioned_zarr.interfaces.fsspec.shared_session import SharedSession
+from versioned_zarr.interfaces.fsspec.written_files import WrittenFiles
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.urls import without_user
+
+_OF_LAKEFS = {"host": "endpoint", "username": "access_key_id", "password": "secret_access_key"}
+_PROCESS = secrets.token_hex(8)
+"""With the process's number, what tells it from all others."""
+
+
+class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
+    """What is written within it becomes one commit, or is discarded if an exception ends it."""
+
+    fs: VersionedFileSystem
+
+    def start(self) -> None:
+        self.fs.check_may_end()
+        super().start()
+
+    def complete(self, commit: bool = True) -> None:
+        files = self.fs  # which the next lines forget
+        is_whole = False
+        try:
+            super().complete(commit)
+            is_whole = commit
+        finally:
+            files.end_session(commit=is_whole)
+
+
+class VersionedFileSystem(WrittenFiles):
+    """See the module. The version is looked up once; `invalidate_cache` looks again.
+
+    Args:
+        fo: the repository, as fsspec hands it on from what follows `::`; without a scheme if
+            `target_protocol` has it.
+        ref: a branch, or for reading any ref.
+        target_protocol: the scheme of the repository's URL.
+        target_options: how to reach it, as `vz.open` takes it; for lakeFS, lakefs-spec's names too.
+        message: what commits say that are given no message.
+        handed_on: names what an unpickled file system reads or writes; not for callers.
+        storage_options: for fsspec.
+
+    Raises:
+        InvalidUrlError: no repository is named.
+        RepositoryNotFoundError: there is none.
+        RefNotFoundError: it has no such ref.
+    """
+
+    transaction_type = _Commit
+
+    def __init__(
+        self,
+        fo: str | os.PathLike[str] = "",
+        ref: str = "main",
+        target_protocol: str | None = None,
+        target_options: Mapping[str, Any] | None = None,
+        message: str = "Write through fsspec",
+        handed_on: str = "",
+        **storage_options: Any,
+    ) -> None:
+        super().__init__(**storage_options)
+        if not fo:
+            raise InvalidUrlError(
+                "name the repository behind '::', as in vzarr://main@/air::file:///data/air.vz",
+                url=branch_urls.START,
+            )
+        self._place = _place_of(fo, target_protocol)
+        options = {_OF_LAKEFS.get(k, k): value for k, value in (target_options or {}).items()}
+        self.repository: Repository = location.open(self._place, **options)
+        self.ref, self.message = ref, message
+        if handed_on:
+            self._shared = SharedSession(self.repository, ref, may_open=False)
+        else:
+            self._shared = SharedSession.of(self.repository, ref)
+            if self._shared.to_read() is None:
+                self.repository.checkout(ref)  # while its error is not taken for a missing file
+        self._seen: tuple[int, Snapshot] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        view = self._shared.hand_on() or self.view
+        of = (type(self), self.storage_args, self.storage_options)
+        return _unpickle, (*of, _process(), pickle.dumps(view), _name_of(view))
+
+    def take_over(self, view: bytes) -> None:
+        """Read and write what another process does: its session, or its snapshot to read only."""
+        found: Snapshot | Session | None = None
+        with suppress(SessionNotFoundError):  # it has ended; what became of it is on the branch
+            found = pickle.loads(view)  # noqa: S301 - a part of what is unpickled already
+        session = found if isinstance(found, Session) else None
+        self._shared = SharedSession(self.repository, self.ref, session, may_open=False)
+        self._seen = (self._shared.ends, found) if isinstance(found, Snapshot) else None
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        ref = branch_urls.read(path).ref if branch_urls.is_url(path) else ""
+        return {"ref": ref} if ref else {}
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The whole URL of a path, with the ref and the repository.
+
+        `fsspec.url_to_fs` makes of it this file system, given the same options, and the path.
+        """
+        return branch_urls.write(self.ref, self._strip_protocol(name), self.repository.url)
+
+    def check_is_own(self, url: branch_urls.BranchUrl) -> None:
+        """Make sure that a URL means this ref of this repository.
+
+        Raises:
+            InvalidUrlError: it means another.
+        """
+        named = url.repository
+        is_here = named in ("", self.repository.url, self._place)
+        if not is_here:
+            is_here = _place_of(*_of_chain(named)) == self._place
+        if url.ref in ("", self.ref) and is_here:
+            return
+        shown = branch_urls.write(url.ref or self.ref, url.path, "")
+        where = without_user(named or self.repository.url)
+        raise InvalidUrlError(
+            f"{shown!r} of {where!r} is not in this file system, which has {self.ref!r} of "
+            f"{self.repository.url!r}; fsspec.url_to_fs opens what a URL names",
+            url=shown,
+        )
+
+    # The version
+
+    @property
+    def view_name(self) -> str:
+        """What errors call the place that is read."""
+        return self.repository.url
+
+    @property
+    def view(self) -> Snapshot | Session:
+        """What is read: the session once something was written, else the snapshot."""
+        session = self._shared.to_read()
+        if session is not None:
+            return session
+        ends, seen = self._shared.ends, self._seen
+        if seen is None or seen[0] != ends:
+            self._seen = seen = ends, self.repository.checkout(self.ref)
+        return seen[1]
+
+    @property
+    def session(self) -> Session:
+        """What is written to; opened when first asked for.
+
+        Raises:
+            ReadOnlyError: this is a copy from a process that had no session.
+        """
+        return self._shared.to_write()
+
+    def commit(self, message: str | None = None) -> Commit:
+        """Commit what was written on this branch, in whatever thread or process.
+
+        What is read and written next begins at the branch's head.
+
+        Raises:
+            NothingToCommitError: nothing was.
+            ConflictError: the branch has moved on to something else.
+        """
+        return self._shared.commit(message or self.message)
+
+    def end_session(self, *, commit: bool) -> None:
+        """Commit what was written, if anything was, or discard it; writing again begins anew.
+
+        Raises:
+            InvalidInputError: another process opened the session.
+        """
+        self._shared.end(self.message if commit else None)
+
+    def check_may_end(self) -> None:
+        """Raise InvalidInputError if the session is another process's."""
+        self._shared.check_is_own()
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Look again which commit the ref names; a session that wrote goes on."""
+        super().invalidate_cache(path)
+        self._seen = None
+
+
+def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
+    """Where a repository lives, as `vz.open` takes it.
+
+    fsspec gives what follows `::` in a URL without its scheme, and the path of a folder as it is
+    written there: encoded, if it comes from a URL of ours. A folder that is there is meant.
+    """
+    text = os.fspath(repository)
+    if "://" in text:
+        return text
+    if scheme not in (None, "file", "local"):
+        return f"{scheme}://{text.lstrip('/')}"
+    return text if os.path.exists(text) else unquote(text)
+
+
+def _of_chain(repository: str) -> tuple[str, str]:
+    """What follows `::` in a URL, as fsspec hands it to `VersionedFileSystem`."""
+    scheme, place = split_protocol(repository)
+    scheme = scheme or "file"
+    return get_filesystem_class(scheme)._strip_protocol(
+        place if scheme == "file" else repository
+    ), scheme
+
+
+def _process() -> tuple[int, str]:
+    return os.getpid(), _PROCESS
+
+
+def _name_of(view: Snapshot | Session) -> str:
+    return view.id if isinstance(view, Session) else view.cid
+
+
+def _unpickle(
+    kind: type[VersionedFileSystem],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    process: tuple[int, str],
+    view: bytes,
+    name: str,
+) -> VersionedFileSystem:
+    if process == _process() and not options.get("handed_on"):
+        return kind(*args, **options)
+    files = kind(*args, **{**options, "handed_on": name})
+    files.take_over(view)
+    return files

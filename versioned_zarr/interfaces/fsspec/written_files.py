@@ -1,0 +1,224 @@
+"""Writing a session as fsspec writes files: values that come, go, and change their place."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from typing import Any, NamedTuple
+
+from versioned_zarr.errors import InvalidInputError, InvalidKeyError, SessionClosedError
+from versioned_zarr.interfaces.fsspec import opened_files
+from versioned_zarr.interfaces.fsspec.bulk_paths import pairs
+from versioned_zarr.interfaces.fsspec.read_files import ReadFiles
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Found
+from versioned_zarr.storage.protocol import Bytes
+from versioned_zarr.tree.keys import check_key
+
+_TEXT = ("encoding", "errors", "newline")
+
+
+class _Move(NamedTuple):
+    """A value, where it is read from, where it lies, and where it goes."""
+
+    view: Any
+    value: Found
+    source: str
+    target: str
+
+
+class WrittenFiles(ReadFiles):
+    """What is written; to which session, a subclass says."""
+
+    @property
+    @abstractmethod
+    def session(self) -> Session:
+        """What is written to; opened when first asked for."""
+
+    # Values
+
+    def pipe_file(self, path: str, value: Bytes, mode: str = "overwrite", **_: Any) -> None:
+        """See fsspec."""
+        key = self._strip_protocol(path)
+        if mode == "create" and self.exists(key):
+            raise FileExistsError(path)
+        try:
+            self.session.write(key, bytes(value))
+        except SessionClosedError:  # a commit came between
+            self.session.write(key, bytes(value))
+
+    def open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        cache_options: dict[str, Any] | None = None,
+        compression: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """See fsspec; what is written is discarded if an exception ends the block, as text too."""
+        if "r" in mode:
+            return super().open(path, mode, block_size, cache_options, compression, **options)
+        of_text = {name: options.pop(name) for name in _TEXT if name in options}
+        in_bytes = mode if "b" in mode else f"{mode.replace('t', '')}b"
+        value = super().open(path, in_bytes, block_size, cache_options, **options)
+        file = value if compression is None else opened_files.compressed(value, compression)
+        return file if "b" in mode else opened_files.text(file, value, **of_text)
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        **options: Any,
+    ) -> Any:
+        if mode == "rb":
+            known = {k: v for k, v in options.items() if k in ("cache_type", "cache_options")}
+            return self.open_value(path, block_size, known)
+        if mode not in ("wb", "xb"):
+            raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}")
+        if mode == "xb" and self.exists(path):
+            raise FileExistsError(path)
+        return opened_files.WrittenValue(
+            self,
+            self._strip_protocol(path),
+            mode,
+            blocksize=block_size if isinstance(block_size, int) else self.blocksize,
+            autocommit=autocommit or self._intrans,  # a transaction commits the session itself
+        )
+
+    def rm_file(self, path: str) -> None:
+        """See fsspec."""
+        with self.failures():
+            is_gone = self.session.delete(self._strip_protocol(path))
+        if not is_gone:
+            raise FileNotFoundError(path)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """See fsspec; a folder goes at once. Nothing is removed where not all can be.
+
+        Raises:
+            FileNotFoundError: nothing lies at a path, or nothing matches it as a pattern.
+            IsADirectoryError: it is a folder, and `recursive` is false.
+        """
+        found = self.expand_path(path, recursive and maxdepth is not None, maxdepth)
+        infos = [self.info(each) for each in found]
+        folders = [info["name"] for info in infos if info["type"] == "directory"]
+        if folders and not recursive:
+            raise IsADirectoryError(f"{folders[0]!r} is a folder; give recursive=True")
+        with self.failures():
+            for info in infos:
+                if info["type"] == "file":
+                    self.session.delete(info["name"])
+                elif maxdepth is None:
+                    self.session.clear(info["name"])
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+        """Nothing: a folder is there when something lies in it."""
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """See `mkdir`."""
+
+    # From place to place
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        """See fsspec; a folder is nothing by itself."""
+        if self.info(path1)["type"] == "file":
+            self.pipe_file(path2, self.cat_file(path1))
+
+    def copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **_: Any,
+    ) -> None:
+        """See fsspec; laid out as by the file systems of folders and memory, from the root too."""
+        for source, target in pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth):
+            try:
+                self.cp_file(source, target)
+            except FileNotFoundError:
+                if not (on_error == "ignore" or (on_error is None and recursive)):
+                    raise
+                if self.exists(source):  # it is not the source that is not there
+                    raise
+
+    def mv(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **_: Any,
+    ) -> None:
+        """See fsspec. All values are found before the first one moves, and none is lost.
+
+        What is moved to where it lies, however that is written, stays as it is.
+
+        Raises:
+            FileNotFoundError: nothing lies at a source.
+            IsADirectoryError: it is a folder, and `recursive` is false.
+            InvalidInputError: a folder would come to lie in itself, or two values at one path.
+            InvalidKeyError: no value can lie at a target.
+        """
+        if isinstance(path1, str) and isinstance(path2, str):
+            here = self._strip_protocol(path1)
+            if here == self._strip_protocol(path2) and self.exists(here):
+                return
+        found = pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth)
+        given = [path1] if isinstance(path1, str) else list(path1)
+        folders = [key for key in self._strip_protocol(given) if self.isdir(key)]
+        if folders and not recursive:
+            raise IsADirectoryError(f"{folders[0]!r} is a folder; give recursive=True")
+        _check_not_into_itself(folders, found)
+        moves = [move for move in self._moves(found) if move.source != move.target]
+        targets = [move.target for move in moves]
+        self._check_targets(targets)
+        with self.failures():
+            for move in moves:
+                self.pipe_file(move.target, move.view.read_found(move.value))
+            for gone in {move.source for move in moves} - set(targets):
+                self.session.delete(gone)
+
+    def _moves(self, found: list[tuple[str, str]]) -> list[_Move]:
+        """The values among what is moved; folders are nothing by themselves."""
+        moves = []
+        for source, target in found:
+            view, value = self.find_value(source)
+            if value is not None:
+                moves.append(_Move(view, value, source, target))
+            elif not self.exists(source):
+                raise FileNotFoundError(source)
+        return moves
+
+    def _check_targets(self, targets: list[str]) -> None:
+        """Make sure that a value can come to each of these paths."""
+        counts = Counter(targets)
+        for target, count in counts.items():
+            if count > 1:
+                raise InvalidInputError(f"{count} values would be moved to {target!r}; one can be")
+            check_key(target)
+            if self.isdir(target):
+                raise InvalidKeyError(f"a folder lies at {target!r}", key=target)
+            parts = target.split("/")
+            for end in range(1, len(parts)):
+                above = "/".join(parts[:end])
+                if self.isfile(above) or above in counts:
+                    raise InvalidKeyError(f"{target!r} is below the value {above!r}", key=target)
+
+
+def _check_not_into_itself(folders: list[str], found: list[tuple[str, str]]) -> None:
+    for folder in folders:
+        start = f"{folder}/" if folder else ""
+        for source, target in found:
+            rest = source.removeprefix(start)
+            if not source.startswith(start) or not target.endswith(rest):
+                continue
+            to = target.removesuffix(rest).strip("/")
+            if to != folder and (to.startswith(start) or not folder):
+                raise InvalidInputError(
+                    f"{folder or 'the root'!r} cannot be moved to {to!r}, which lies in it"
+                )

@@ -1,0 +1,1 @@
+"""zarr: snapshots and sessions as stores and mappings."""

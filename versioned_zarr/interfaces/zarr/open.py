@@ -1,0 +1,77 @@
+"""Opening what a snapshot holds with zarr or xarray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import zarr
+
+from versioned_zarr.errors import InvalidInputError, MissingDependencyError, ReadOnlyError
+from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
+from versioned_zarr.repository.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group | zarr.Array[Any]:
+    """The group or array at `path`, read-only; `options` go to `zarr.open`.
+
+    Raises:
+        ReadOnlyError: `mode` is one that writes.
+        InvalidInputError: an option says where to read from.
+    """
+    _take_mode(snapshot, options)
+    _refuse_places(options, ("store", "storage_options"))
+    return zarr.open(VersionedStore(snapshot), path=path or None, mode="r", **options)
+
+
+def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.Dataset:
+    """The group as a Dataset; `options` go to `xarray.open_zarr`.
+
+    Consolidated metadata is not used unless asked for: the tree is as quick, and never stale.
+    `mode="r"` and `engine="zarr"`, which other functions of xarray take, say nothing new.
+
+    Raises:
+        MissingDependencyError: xarray is not installed.
+        ReadOnlyError: `mode` is one that writes.
+        InvalidInputError: an option says where to read from, or names another engine.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "to_xarray needs xarray: pip install 'versioned-zarr[xarray]'",
+            package="xarray",
+            extra="xarray",
+        ) from error
+    _take_mode(snapshot, options)
+    _refuse_places(options, ("store", "chunk_store", "storage_options", "filename_or_obj"))
+    engine = options.pop("engine", "zarr")
+    if engine != "zarr":
+        raise InvalidInputError(f"a snapshot is read with the engine 'zarr', not {engine!r}")
+    options |= options.pop("backend_kwargs", None) or {}
+    if "path" in options:
+        raise InvalidInputError("xarray calls a path in a store its group: give group=…")
+    options.setdefault("consolidated", False)
+    dataset: xarray.Dataset = xarray.open_zarr(VersionedStore(snapshot), group=group, **options)
+    return dataset
+
+
+def _take_mode(snapshot: Snapshot, options: dict[str, Any]) -> None:
+    """Take the mode out of options; only reading is possible."""
+    mode = options.pop("mode", "r")
+    if mode not in ("r", None):
+        raise ReadOnlyError(
+            f"a snapshot is opened with mode 'r', not {mode!r}: it never changes; open a session "
+            "to write: repo.session('main')",
+            url=snapshot.repository.url,
+        )
+
+
+def _refuse_places(options: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        if options.get(name) is not None:
+            raise InvalidInputError(f"{name} cannot be given: what is read is the snapshot")
+        options.pop(name, None)

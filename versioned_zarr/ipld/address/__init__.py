@@ -1,0 +1,1 @@
+"""IPFS addresses: CIDs in any base, URLs, gateway paths and multiaddrs, parsed."""

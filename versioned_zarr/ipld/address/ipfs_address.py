@@ -1,0 +1,227 @@
+"""What people paste: CIDs in any base, `ipfs://` and `ipns://` URLs, URLs and paths of gateways.
+
+Reads text alone; asks nobody. CIDs are read by `multiformats` where they are not spelled as this
+package spells them. Rules: the address forms of the IPFS documentation
+(docs.ipfs.tech/how-to/address-ipfs-on-web).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from versioned_zarr.errors import InvalidCidError, InvalidUrlError
+from versioned_zarr.ipld.address.multiaddr import is_multiaddr
+from versioned_zarr.ipld.address.multiformats_adapter import cid_bytes, peer_bytes
+from versioned_zarr.ipld.cid import DAG_PB, RAW, Cid, codec, from_text, to_text
+from versioned_zarr.ipld.identity import inline
+from versioned_zarr.ipld.multihash import multihash_of
+from versioned_zarr.urls import split_url, without_user
+
+_LONGEST_CID: Final = 600
+_PEER: Final = "12D3Koo"
+_KEY: Final = 0x72
+_BASE64: Final = ("m", "M")  # how a CID in it begins, in the Multibase table
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_IN_PATH: Final = re.compile(r"(.*?)/(ipfs|ipns)/([^/]+)(?:/(.*))?")
+_FORMS: Final = (
+    "ipfs://CID/path, a bare CID, /ipfs/CID/path, https://HOST/ipfs/CID/path "
+    "or https://CID.ipfs.HOST/path"
+)
+
+
+class Pasted(NamedTuple):
+    """An address of something on IPFS, taken apart.
+
+    Attributes:
+        cid: what it begins at, of version 1.
+        path: the names that lead on from there, with slashes between them, decoded.
+        gateway: the base URL of the gateway that it names; None if it names none.
+    """
+
+    cid: Cid
+    path: str
+    gateway: str | None
+
+    @property
+    def url(self) -> str:
+        """The same as `ipfs://CID/path`."""
+        return f"ipfs://{to_text(self.cid)}{'/' if self.path else ''}{self.path}"
+
+
+class PastedName(NamedTuple):
+    """An address that begins at an IPNS name, taken apart.
+
+    Attributes:
+        name: the key that it is, as a CID of any codec and multihash.
+        text: the name as it was written.
+        path: see `Pasted`.
+        gateway: see `Pasted`.
+    """
+
+    name: bytes
+    text: str
+    path: str
+    gateway: str | None
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address rather than a CID or a ref; it may still be a wrong one."""
+    return text.startswith(("ipfs:", "ipns:", "/ipfs/", "/ipns/", "http://", "https://"))
+
+
+def read_pasted(text: str) -> Pasted:
+    """Read the address of something on IPFS, in any form that people paste.
+
+    Raises:
+        InvalidUrlError: it is of none of these forms, or an IPNS name.
+        InvalidCidError: what stands where the CID should is none.
+    """
+    namespace, name, path, gateway = _read_address(text)
+    if namespace == "ipns":
+        shown = without_user(text)
+        raise InvalidUrlError(
+            f"{shown!r} is an IPNS name, which can come to name something else; "
+            f"'ipfs name resolve {name}' says which CID it names now: open that",
+            url=shown,
+        )
+    if name.startswith(_PEER):
+        raise _is_name(name)
+    return Pasted(read_any_cid(name), path, gateway)
+
+
+def read_name(text: str) -> PastedName | None:
+    """Read an address that begins at an IPNS name; None if it begins at a CID.
+
+    Raises:
+        InvalidUrlError: it is no address, or a domain stands where the name should.
+    """
+    namespace, name, path, gateway = _read_address(text)
+    if namespace != "ipns":
+        return None
+    try:
+        key = _decode_name(name)
+    except InvalidCidError:
+        key = None
+    if key is None:
+        raise InvalidUrlError(
+            f"{name!r} is no IPNS name that can be verified; a domain (DNSLink) is signed by "
+            f"nobody: 'ipfs resolve -r /ipns/{name}' says which CID it names now: open that",
+            url=without_user(text),
+        )
+    return PastedName(key, name, path, gateway)
+
+
+def _decode_name(name: str) -> bytes | None:
+    if len(name) > _LONGEST_CID:
+        return None
+    if name.startswith(_PEER):  # the multihash alone, as peers are written
+        return b"\x01\x72" + peer_bytes(name)
+    key = cid_bytes(name)
+    return key if multihash_of(key) is not None else None
+
+
+def _read_address(text: str) -> tuple[str, str, str, str | None]:
+    """The namespace, the CID or name, the path, and the gateway of an address."""
+    text = text.strip()
+    if not text:
+        raise InvalidUrlError(f"no address at all; give {_FORMS}", url=text)
+    if is_multiaddr(text):
+        shown = without_user(text)
+        raise InvalidUrlError(
+            f"{shown!r} says where a node is, not what to open there; give its gateway as such "
+            f"(gateways=, --gateway), and here {_FORMS}",
+            url=shown,
+        )
+    gateway = None
+    if _SCHEME.match(text):
+        namespace, name, path, gateway = _read_url(text)
+    elif text.startswith(("/ipfs/", "/ipns/")):
+        _, namespace, name, path = [*text.split("/", 3), ""][:4]
+    elif text.startswith(_BASE64) and _spells_cid(text):  # a slash is a letter there
+        namespace, name, path = "ipfs", text, ""
+    else:
+        namespace, (name, _, path) = "ipfs", text.partition("/")
+    if "@" in name or ":" in name:
+        raise _no_address(name)
+    path = path.strip("/")
+    if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
+        shown = without_user(text)
+        raise InvalidUrlError(f"the path of {shown!r} has a part that no name can be", url=shown)
+    return namespace, name, path, gateway
+
+
+def _spells_cid(text: str) -> bool:
+    try:
+        _decode(text)
+    except InvalidCidError:
+        return False
+    return True
+
+
+def _read_url(text: str) -> tuple[str, str, str, str | None]:
+    """The namespace, what follows it, the path, decoded, and the gateway of a URL."""
+    parts = split_url(text)
+    user, at, host = parts.netloc.rpartition("@")
+    rest = unquote(parts.path).lstrip("/")
+    if parts.scheme in {"ipfs", "ipns"}:
+        if at:
+            raise _no_address(text)
+        if host:  # as it was written: the case of a CIDv0 matters
+            return parts.scheme, host, rest, None
+        name, _, path = rest.removeprefix(f"{parts.scheme}/").partition("/")
+        return parts.scheme, name, path, None
+    if parts.scheme in {"http", "https"}:
+        name, _, above = host.partition(".")
+        namespace, _, above = above.partition(".")
+        if namespace in {"ipfs", "ipns"} and above:
+            return namespace, name, rest, f"{parts.scheme}://{user}{at}{above}"
+        found = _IN_PATH.fullmatch(parts.path)
+        if found is not None:
+            before, namespace, name, path = found.groups()
+            return namespace, name, unquote(path or ""), f"{parts.scheme}://{parts.netloc}{before}"
+    raise _no_address(text)
+
+
+def _no_address(text: str) -> InvalidUrlError:
+    shown = without_user(text if "//" in text else f"//{text}").removeprefix("//")
+    return InvalidUrlError(f"{shown!r} is no address on IPFS; give {_FORMS}", url=shown)
+
+
+def read_cid(text: str) -> Cid:
+    """The CID in a URL, in any base, or a CIDv0, which becomes a CIDv1.
+
+    Raises:
+        InvalidCidError: it is none, or of a kind that no repository holds.
+    """
+    cid = _decode(text)
+    return cid if inline(cid) is not None else from_text(to_text(cid))
+
+
+def read_any_cid(text: str) -> Cid:
+    """As `read_cid`, but of any hash function and length, as other tools may have chosen.
+
+    Raises:
+        InvalidCidError: it is none, or names neither a raw nor a dag-pb block.
+    """
+    cid = _decode(text)
+    if codec(cid) == _KEY:
+        raise _is_name(text)
+    if inline(cid) is None and (multihash_of(cid) is None or codec(cid) not in {RAW, DAG_PB}):
+        raise InvalidCidError(f"{text!r} is no CID of a folder or file", text=text)
+    return cid
+
+
+def _is_name(text: str) -> InvalidCidError:
+    return InvalidCidError(f"{text!r} is an IPNS name, not a CID; use 'ipns://{text}'", text=text)
+
+
+def _decode(text: str) -> Cid:
+    """The CID that a text spells, of version 1."""
+    if len(text) > _LONGEST_CID:
+        raise InvalidCidError("too long for a CID", text=text)
+    try:
+        return from_text(text)
+    except InvalidCidError:
+        return Cid(cid_bytes(text))

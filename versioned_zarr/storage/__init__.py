@@ -1,0 +1,1 @@
+"""Storage: the protocols that a place must meet."""

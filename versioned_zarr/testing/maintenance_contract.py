@@ -1,0 +1,63 @@
+"""What every repository that looks after its own blocks promises of gc, repack and fsck."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.testing.history_contract import commit_values, contents
+
+
+class UpkeepContract:
+    """Subclass it with a fixture `repository` (a new one).
+
+    Attributes:
+        keeps_packs: whether the blocks lie in packs of the repository, so that `gc` and `repack`
+            have something to do; else a server keeps them, and removes what no ref reaches.
+    """
+
+    keeps_packs = True
+
+    def test_gc_takes_only_what_nothing_reaches(self, repository: Repository) -> None:
+        commit_values(repository, {"a": b"1" * 1000})
+        repository.branches.create("dev")
+        commit_values(repository, {"b": b"2" * 1000}, "lost", "dev")
+        repository.branches.delete("dev")
+        open_session = repository.session()
+        open_session.write("c", b"3")
+        assert repository.gc().removed_blocks == 0
+        dry = repository.gc(keep_reflog=timedelta(0), dry_run=True)
+        assert (dry.removed_blocks > 0) == self.keeps_packs
+        done = repository.gc(keep_reflog=timedelta(0))
+        assert done.removed_blocks == dry.removed_blocks
+        report = repository.fsck()
+        assert report.is_clean
+        assert report.unreferenced == []
+        open_session.commit("kept")
+        assert contents(repository) == {"a": b"1" * 1000, "c": b"3"}
+
+    def test_keeping_says_how_far_it_is(self, repository: Repository) -> None:
+        for number in range(3):
+            commit_values(repository, {f"a/{number}": bytes([number]) * 100}, str(number))
+        for keep in (
+            lambda tell: repository.fsck(progress=tell),
+            lambda tell: repository.gc(dry_run=True, progress=tell),
+            lambda tell: repository.gc(progress=tell),
+            lambda tell: repository.repack(progress=tell),
+        ):
+            told: list[tuple[int, int]] = []
+            keep(lambda done, total, told=told: told.append((done, total)))
+            assert told[0][0] == 0
+            assert told[-1][0] == told[-1][1]
+            assert (told[-1][1] > 0) == self.keeps_packs
+            assert told == sorted(told)
+            assert len({total for _, total in told}) == 1
+
+    def test_repack_changes_nothing_that_is_read(self, repository: Repository) -> None:
+        for number in range(10):
+            commit_values(repository, {f"a/{number}": bytes([number]) * 100}, str(number))
+        before = contents(repository)
+        assert (repository.repack().removed_packs > 0) == self.keeps_packs
+        assert contents(repository) == before
+        assert repository.fsck().is_clean
+        assert repository.stats().packs <= 2
