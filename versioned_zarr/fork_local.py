@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class PerProcess(Generic[T]):
+class ForkLocal(Generic[T]):
     """Something made when it is first asked for, and anew in a forked child. Thread-safe.
 
     Args:
@@ -41,8 +41,8 @@ class PerProcess(Generic[T]):
         return found
 
 
-def threads(count: int, name: str) -> PerProcess[ThreadPoolExecutor]:
+def threads(count: int, name: str) -> ForkLocal[ThreadPoolExecutor]:
     """A pool of threads for each process."""
-    return PerProcess(
+    return ForkLocal(
         lambda: ThreadPoolExecutor(count, name), lambda pool: pool.shutdown(wait=False)
     )

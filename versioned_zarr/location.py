@@ -15,9 +15,9 @@ from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # no
 from versioned_zarr.backends.http.authorization import basic, names_one
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.engine.backend import BEGUN, Place, StoragePlace, Verify, is_begun
+from versioned_zarr.engine.backend import BEGUN, Backend, StorageBackend, Verify, is_begun
 from versioned_zarr.engine.backend import begin as begin_place
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import encode_marker, read_marker
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import MAIN
@@ -30,7 +30,7 @@ from versioned_zarr.engine.transfer.clone import (
     fill,
     finish,
 )
-from versioned_zarr.engine.transfer.partial_clone import Selection
+from versioned_zarr.engine.transfer.partial_clone import PartialClone
 from versioned_zarr.engine.transfer.sender import OnMoving
 from versioned_zarr.errors import (
     InvalidInputError,
@@ -157,7 +157,7 @@ def create(
     return open(url, verify=verify, **options)
 
 
-def _check_free(place: Place, hash_name: str) -> None:
+def _check_free(place: Backend, hash_name: str) -> None:
     """Make sure that a repository can be made at a place, or was begun there.
 
     Raises:
@@ -254,7 +254,7 @@ def clone(
     source = open(src)
     if isinstance(paths, str):
         raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
-    selection = Selection(source.url, depth, tuple(sorted(set(paths or ()))))
+    selection = PartialClone(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source.stores, selection)
     if refs is not None:
         check_refs(source.stores, [refs] if isinstance(refs, str) else refs)
@@ -277,8 +277,8 @@ def clone(
 
 
 def _to_begin(
-    dst: str | os.PathLike[str], place: Place, hash_name: str, selection: Selection
-) -> Stores | None:
+    dst: str | os.PathLike[str], place: Backend, hash_name: str, selection: PartialClone
+) -> RepositoryContext | None:
     """The parts of a clone that is still to be made a repository; None where it is one.
 
     Raises:
@@ -305,7 +305,7 @@ def _check_verify(verify: str) -> None:
         raise InvalidInputError(f"verify must be one of {get_args(Verify)}, not {verify!r}")
 
 
-def _place(url: str | os.PathLike[str], options: Options) -> tuple[Place, Options]:
+def _place(url: str | os.PathLike[str], options: Options) -> tuple[Backend, Options]:
     """A place, and the options that it is reached with: those given, and the user in its URL."""
     given: object = os.fspath(url)
     if not given or not isinstance(given, str):
@@ -320,22 +320,22 @@ def _place(url: str | os.PathLike[str], options: Options) -> tuple[Place, Option
         scheme = split_url(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):
             # The backend needs a package that most repositories do without.
-            from versioned_zarr.backends.kubo.kubo_backend import KuboPlace  # noqa: PLC0415
+            from versioned_zarr.backends.kubo.kubo_backend import KuboBackend  # noqa: PLC0415
 
             bare, user = take_user(text)
             options = options if user is None else _with_user(options, user)
-            return KuboPlace(bare, **_only(options, _KUBO_OPTIONS, bare)), options
+            return KuboBackend(bare, **_only(options, _KUBO_OPTIONS, bare)), options
         if scheme == "lakefs":
-            from versioned_zarr.backends.lakefs.lakefs_backend import LakefsPlace  # noqa: PLC0415
+            from versioned_zarr.backends.lakefs.lakefs_backend import LakefsBackend  # noqa: PLC0415
 
             _check_no_user(text)
-            return LakefsPlace(text, **_only(options, _LAKEFS_OPTIONS, text)), options
+            return LakefsBackend(text, **_only(options, _LAKEFS_OPTIONS, text)), options
     if options:
         shown = text if is_path else without_user(text)
         raise InvalidInputError(
             f"{shown!r} is no repository on a server and takes none of {', '.join(options)}"
         )
-    return StoragePlace(_storage(text)), options
+    return StorageBackend(_storage(text)), options
 
 
 def _with_user(options: Options, user: User) -> Options:

@@ -12,7 +12,7 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.history.refs import LogRefs, RefStore
 from versioned_zarr.ipld.cid import hash_function
@@ -20,10 +20,10 @@ from versioned_zarr.repository.protocol import Repository
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.testing import (
     BlockStoreContract,
+    MaintenanceContract,
     RefStoreContract,
     RepositoryContract,
     StorageContract,
-    UpkeepContract,
 )
 
 
@@ -50,7 +50,7 @@ class OnFolder:
 class OnPacks:
     @pytest.fixture(params=["sha2-256", "blake3"])
     def blocks(self, storage: Storage, request: pytest.FixtureRequest) -> BlockStore:
-        return PackedStore(storage, hash_function(request.param), verify=False)
+        return PackStore(storage, hash_function(request.param), verify=False)
 
     @pytest.fixture
     def refs(self, storage: Storage) -> RefStore:
@@ -93,9 +93,9 @@ class TestFolderRefs(OnFolder, OnPacks, RefStoreContract):
     pass
 
 
-class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract, UpkeepContract):
+class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract, MaintenanceContract):
     pass
 
 
-class TestFolderRepository(OnFolder, OnPacks, RepositoryContract, UpkeepContract):
+class TestFolderRepository(OnFolder, OnPacks, RepositoryContract, MaintenanceContract):
     pass

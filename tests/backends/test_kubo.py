@@ -22,8 +22,8 @@ from tests.repository import workers
 from tests.servers.daemon import Daemon
 from tests.servers.proxy import one_in, proxy
 from versioned_zarr.backends.kubo import KuboClient, MfsRefs
-from versioned_zarr.backends.kubo.client import Upload
-from versioned_zarr.backends.kubo.mfs_files import MfsDocuments
+from versioned_zarr.backends.kubo.client import MultipartUpload
+from versioned_zarr.backends.kubo.mfs_files import MfsFiles
 from versioned_zarr.ipld.cid import from_text, to_text
 
 pytestmark = pytest.mark.compat
@@ -148,7 +148,7 @@ def test_a_collection_between_write_and_commit_takes_nothing(
         assert blocks.missing([value])
         # Kubo cannot link what it does not have, so the move itself is put back, and only that.
         for block in (cid, move_leaf(cid)):
-            self.call("block/put", body=Upload.of(kept[block]), cid_codec=codecs[block])
+            self.call("block/put", body=MultipartUpload.of(kept[block]), cid_codec=codecs[block])
         plain_copy(self, cid, path, **options)
 
     kept: dict[str, bytes] = {}
@@ -562,7 +562,7 @@ def test_vz_works_on_a_node(
 
 def test_a_document_is_written_and_replaced(node: Daemon) -> None:
     client = KuboClient(node.rpc)
-    documents = MfsDocuments(client, f"/versioned-zarr/{uuid.uuid4()}", "the test")
+    documents = MfsFiles(client, f"/versioned-zarr/{uuid.uuid4()}", "the test")
     with pytest.raises(FileNotFoundError):
         documents.read("a.json")
     documents.put("a.json", [b"on", b"e"])
@@ -587,7 +587,7 @@ def test_a_creation_that_was_stopped_is_gone_on_with(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(MfsDocuments, "put", stop)
+        patched.setattr(MfsFiles, "put", stop)
         with pytest.raises(KeyboardInterrupt):
             vz.create(url)
     with pytest.raises(vz.RepositoryNotFoundError):

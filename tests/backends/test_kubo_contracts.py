@@ -21,9 +21,9 @@ from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.protocol import Repository
 from versioned_zarr.testing import (
     BlockStoreContract,
+    MaintenanceContract,
     RefStoreContract,
     RepositoryContract,
-    UpkeepContract,
 )
 
 pytestmark = pytest.mark.compat
@@ -65,7 +65,7 @@ class TestKuboRefs(RefStoreContract):
         uncached.client.remove(root)
 
 
-class TestKuboRepository(RepositoryContract, UpkeepContract):
+class TestKuboRepository(RepositoryContract, MaintenanceContract):
     keeps_packs = False
 
     @pytest.fixture

@@ -68,7 +68,7 @@ def test_a_create_that_was_stopped_goes_on_as_the_same(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("versioned_zarr.backends.kubo.kubo_backend.KuboPlace.write_marker", stop)
+        patched.setattr("versioned_zarr.backends.kubo.kubo_backend.KuboBackend.write_marker", stop)
         with pytest.raises(KeyboardInterrupt):
             vz.create(url)
     with pytest.raises(vz.RepositoryNotFoundError):

@@ -24,7 +24,7 @@ import versioned_zarr as vz
 from tests.repository.test_interrupts import Stopper
 from tests.servers.daemon import Daemon
 from tests.torture import SEED, TIMES
-from versioned_zarr.backends.http.http_transport import Wire
+from versioned_zarr.backends.http.http_transport import HttpTransport
 from versioned_zarr.backends.kubo import KuboBlocks, KuboClient
 from versioned_zarr.backends.kubo.client import CONNECTIONS
 from versioned_zarr.ipld.cid import from_text
@@ -42,7 +42,7 @@ STRIDE = max(1, 7 // TIMES)
 
 def free(client: KuboClient) -> int:
     wire = client._client()._transport
-    assert isinstance(wire, Wire)
+    assert isinstance(wire, HttpTransport)
     turns = wire.turns
     for _ in range(100):
         if turns.free == CONNECTIONS:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
-from versioned_zarr.backends.lakefs.trees.value_readahead import SMALL_BYTES, ValuesAhead
+from versioned_zarr.backends.lakefs.trees.value_readahead import SMALL_BYTES, ValueReadAhead
 from versioned_zarr.ipld.cid import Cid, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 
@@ -38,7 +38,7 @@ class Source:
         self.broken: set[Cid] = set()
         self.is_open = threading.Event()
         self.is_open.set()
-        self.ahead = ValuesAhead(self.fetch, self.fetched.__contains__, lambda cid: ())
+        self.ahead = ValueReadAhead(self.fetch, self.fetched.__contains__, lambda cid: ())
         self.ahead.saw(_NODE(b"directory"), self.links[::-1])
 
     def fetch(self, cid: Cid) -> memoryview:
@@ -89,7 +89,7 @@ def test_the_next_directory_comes_when_one_ends() -> None:
     source = Source([])
     source.blocks = {**one.blocks, **other.blocks}
     known = {second: other.links}
-    source.ahead = ValuesAhead(source.fetch, source.fetched.__contains__, lambda cid: known[cid])
+    source.ahead = ValueReadAhead(source.fetch, source.fetched.__contains__, lambda cid: known[cid])
     source.ahead.saw(_NODE(b"root"), [Link("9", first, 200), Link("10", second, 200)])
     source.ahead.saw(first, one.links)
     source.links = one.links

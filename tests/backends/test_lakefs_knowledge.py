@@ -13,7 +13,7 @@ pytest.importorskip("lakefs_sdk")
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from versioned_zarr.backends.lakefs.trees import metadata_cache as module
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Knowledge
+from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
 from versioned_zarr.backends.local.state_dir import HOME_VARIABLE
 from versioned_zarr.ipld.cid import hash_function
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "knowledge.sqlite"
 
 
-def works(knowledge: Knowledge) -> None:
+def works(knowledge: MetadataCache) -> None:
     knowledge.add_nodes([NODE])
     assert knowledge.node(NODE[0]) == NODE[1]
 
@@ -55,37 +55,37 @@ DAMAGES = [write_zeros, write_page, cut, make_other_tables]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_made_again(damage, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    works(Knowledge(path))
+    works(MetadataCache(path))
     for end in ("-wal", "-shm"):
         Path(f"{path}{end}").unlink(missing_ok=True)
     damage(path)
-    works(Knowledge(path))
+    works(MetadataCache(path))
     assert "made again" in caplog.text
     caplog.clear()
-    works(Knowledge(path))
+    works(MetadataCache(path))
     assert not caplog.text
 
 
 def test_a_node_that_is_not_what_its_cid_says_is_not_given(path: Path) -> None:
-    knowledge = Knowledge(path)
+    knowledge = MetadataCache(path)
     works(knowledge)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("UPDATE nodes SET data = x'00'")
     assert knowledge.node(NODE[0]) is None
     works(knowledge)
-    works(Knowledge(path))
+    works(MetadataCache(path))
 
 
 def test_a_file_that_cannot_be_opened_is_done_without(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.mkdir()
-    works(Knowledge(path))
+    works(MetadataCache(path))
     assert "kept in memory" in caplog.text
 
 
 def test_a_file_that_cannot_be_written_any_more_is_read_on(path: Path) -> None:
-    knowledge = Knowledge(path)
+    knowledge = MetadataCache(path)
     works(knowledge)
     knowledge._database.execute("PRAGMA query_only = ON")
     other = HASH.dag_pb(b"\x0a\x00"), b"\x0a\x00"
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_written_any_more_is_read_on(path: Path) -> None:
 
 def test_a_file_that_is_held_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_S", 0.1)
-    knowledge = Knowledge(path)
+    knowledge = MetadataCache(path)
     works(knowledge)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

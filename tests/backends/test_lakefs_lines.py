@@ -15,7 +15,7 @@ from tests.servers.certificates import make_certificate
 from tests.servers.lakefs import LakefsServer
 from tests.servers.programs import free_port
 from tests.servers.scripted import DRIPS, dripping, server
-from versioned_zarr.backends.http.http1_pool import Answer, Lines
+from versioned_zarr.backends.http.http1_pool import Http1Pool, Http1Response
 from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
 from versioned_zarr.backends.lakefs.api.credentials import Connection
 from versioned_zarr.backends.lakefs.api.sdk_transport import Transport
@@ -24,8 +24,8 @@ from versioned_zarr.errors import InvalidInputError, StorageError
 _TIMEOUT = urllib3.Timeout(connect=5, read=5)
 
 
-def lines(url: str) -> Lines:
-    return Lines(urllib3.PoolManager(), url, {"Authorization": "Basic x"}, _TIMEOUT, 4)
+def lines(url: str) -> Http1Pool:
+    return Http1Pool(urllib3.PoolManager(), url, {"Authorization": "Basic x"}, _TIMEOUT, 4)
 
 
 def ok(body: bytes, *more: bytes, status: bytes = b"200 OK") -> bytes:
@@ -37,9 +37,11 @@ def test_a_plain_answer_comes_whole_and_the_connection_is_kept() -> None:
     large = os.urandom(300_000)
     with server(ok(b"one"), ok(large), ok(b"", status=b"404 Not Found")) as (url, asked):
         ours = lines(url)
-        assert ours.exchange("GET", "/a?b=c", {"Range": "bytes=0-2"}, None) == Answer(200, b"one")
-        assert ours.exchange("POST", "/a", {}, b"sent") == Answer(200, large)
-        assert ours.exchange("GET", "/b", {}, None) == Answer(404, b"")
+        assert ours.exchange("GET", "/a?b=c", {"Range": "bytes=0-2"}, None) == Http1Response(
+            200, b"one"
+        )
+        assert ours.exchange("POST", "/a", {}, b"sent") == Http1Response(200, large)
+        assert ours.exchange("GET", "/b", {}, None) == Http1Response(404, b"")
         assert asked[0].startswith(b"GET /api/a?b=c HTTP/1.1\r\nHost: 127.0.0.1:")
         assert b"\r\nAuthorization: Basic x\r\nRange: bytes=0-2\r\n\r\n" in asked[0]
         assert asked[1].endswith(b"\r\nContent-Length: 4\r\n\r\nsent")
@@ -75,13 +77,13 @@ def test_a_server_that_tells_no_lengths_is_not_asked_again() -> None:
 def test_a_connection_that_the_server_ended_is_not_used() -> None:
     with server(ok(b"one", b"Connection: close"), ok(b"two")) as (url, _):
         ours = lines(url)
-        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"one")
+        assert ours.exchange("GET", "/a", {}, None) == Http1Response(200, b"one")
         assert not ours._idle
     with server(ok(b"one"), b"", ok(b"three")) as (url, _):
         ours = lines(url)
-        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"one")
+        assert ours.exchange("GET", "/a", {}, None) == Http1Response(200, b"one")
         assert ours.exchange("GET", "/a", {}, None) is None
-        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"three")
+        assert ours.exchange("GET", "/a", {}, None) == Http1Response(200, b"three")
 
 
 def test_nobody_listens() -> None:

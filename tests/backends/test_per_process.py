@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 
-from versioned_zarr.fork_local import PerProcess, threads
+from versioned_zarr.fork_local import ForkLocal, threads
 
 
 def test_it_is_made_when_it_is_asked_for_and_once() -> None:
@@ -16,7 +16,7 @@ def test_it_is_made_when_it_is_asked_for_and_once() -> None:
         made.append(os.getpid())
         return made[-1]
 
-    own = PerProcess(make)
+    own = ForkLocal(make)
     assert not made
     assert [own(), own()] == [os.getpid()] * 2
     assert len(made) == 1
@@ -32,7 +32,7 @@ def test_of_threads_that_come_at_once_all_get_the_same_and_the_rest_is_ended() -
         made.append(object())
         return made[-1]
 
-    own = PerProcess(make, ended.append)
+    own = ForkLocal(make, ended.append)
     got: list[object] = []
     crowd = [threading.Thread(target=lambda: got.append(own())) for _ in range(8)]
     for thread in crowd:
@@ -47,7 +47,7 @@ def test_of_threads_that_come_at_once_all_get_the_same_and_the_rest_is_ended() -
 
 def test_it_is_ended_with_who_holds_it() -> None:
     ended: list[int] = []
-    assert PerProcess(lambda: 7, ended.append)() == 7
+    assert ForkLocal(lambda: 7, ended.append)() == 7
     gc.collect()
     assert ended == [7]
 

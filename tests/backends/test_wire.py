@@ -23,8 +23,8 @@ from tests.servers.certificates import make_certificate
 from tests.servers.scripted import DRIPS, dripping
 from tests.servers.scripted import server as scripted
 from versioned_zarr.backends.gateway.client import Gateway, GatewayError
-from versioned_zarr.backends.http.http_transport import Wire
-from versioned_zarr.backends.kubo.client import KuboClient, Upload
+from versioned_zarr.backends.http.http_transport import HttpTransport
+from versioned_zarr.backends.kubo.client import KuboClient, MultipartUpload
 from versioned_zarr.errors import StorageError
 from versioned_zarr.ipld.cid import from_text
 from versioned_zarr.storage.protocol import FilePart
@@ -87,7 +87,7 @@ def file(tmp_path: Path) -> Iterator[int]:
 def test_parts_of_files_come_whole_and_in_order(server: Server, file: int) -> None:
     first, last = FilePart(os.dup(file), 5, 4_000_000), FilePart(os.dup(file), 0, 3)
     parts = [b"before", first, memoryview(b"between"), last]
-    upload = Upload(sum(map(len, parts)), lambda: parts)
+    upload = MultipartUpload(sum(map(len, parts)), lambda: parts)
     client = KuboClient(server.url)
     client.call("dag/import", body=upload)
     expected = b"before" + CONTENT[5:4_000_000] + b"between" + CONTENT[:3]
@@ -100,7 +100,7 @@ def test_a_file_that_is_too_short_is_an_error(server: Server, file: int) -> None
     part = FilePart(os.dup(file), len(CONTENT) - 10, len(CONTENT) + 10)
     client = KuboClient(server.url)
     with pytest.raises(StorageError, match="10 of 20 bytes"):
-        client.call("dag/import", body=Upload(20, lambda: [part]), is_repeatable=False)
+        client.call("dag/import", body=MultipartUpload(20, lambda: [part]), is_repeatable=False)
 
 
 def answer(*headers: bytes, body: bytes = b"", status: bytes = b"200 OK") -> bytes:
@@ -117,7 +117,7 @@ def of_length(body: bytes, *headers: bytes) -> bytes:
 
 
 def client() -> Any:
-    return httpx.Client(transport=Wire(2), timeout=5)
+    return httpx.Client(transport=HttpTransport(2), timeout=5)
 
 
 def test_a_connection_is_used_again_after_an_answer_of_each_kind() -> None:
@@ -191,7 +191,10 @@ def test_a_refusal_that_comes_before_the_body_was_taken_is_read() -> None:
 def test_nobody_there_and_a_silent_one_are_told_apart() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(transport=Wire(1), timeout=0.2) as ours, pytest.raises(httpx.ReadTimeout):
+        with (
+            httpx.Client(transport=HttpTransport(1), timeout=0.2) as ours,
+            pytest.raises(httpx.ReadTimeout),
+        ):
             ours.get(url)
     with client() as ours, pytest.raises(httpx.ConnectError):
         ours.get(url)
@@ -244,7 +247,7 @@ def test_gateways_behind_a_proxy_are_left_to_httpx(monkeypatch: pytest.MonkeyPat
 def test_a_server_that_drips_is_not_waited_for(name: str) -> None:
     with (
         dripping(*DRIPS[name]) as url,
-        httpx.Client(transport=Wire(2), timeout=0.5) as ours,
+        httpx.Client(transport=HttpTransport(2), timeout=0.5) as ours,
         pytest.raises(httpx.ReadTimeout),
     ):
         ours.get(url)
@@ -263,7 +266,7 @@ def test_an_upload_that_nobody_reads_ends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         parts = [bytes(64 << 20)]
-        upload = Upload(len(parts[0]), lambda: parts)
+        upload = MultipartUpload(len(parts[0]), lambda: parts)
         with pytest.raises(StorageError, match="no answer"):
             KuboClient(url, timeout_s=0.3).call("dag/import", body=upload, is_repeatable=False)
 

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from versioned_zarr.blocks.protocol import NotNearError
-from versioned_zarr.blocks.remote.daemon_pool import Background
-from versioned_zarr.blocks.remote.nonblocking import Nearness
-from versioned_zarr.blocks.remote.readahead import WHOLE_BYTES, Ahead
+from versioned_zarr.blocks.protocol import WouldBlockError
+from versioned_zarr.blocks.remote.daemon_pool import DaemonPool
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
+from versioned_zarr.blocks.remote.readahead import WHOLE_BYTES, ReadAhead
 from versioned_zarr.blocks.remote.readahead_policy import REQUEST_BYTES
 from versioned_zarr.errors import CorruptBlockError, StorageError
 from versioned_zarr.ipld import dag_pb, unixfs
@@ -23,7 +23,7 @@ from versioned_zarr.ipld.dag_pb import Link
 HASH = hash_function("sha2-256")
 
 
-class Awaited(Background):
+class Awaited(DaemonPool):
     """Threads whose work can be waited for."""
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ class Afar:
             links.append(link)
             self.folders.append((link.cid, [leaf.cid for leaf in leaves]))
         self.root = self._folder("", links).cid
-        self.nearness = Nearness()
-        self.ahead = Ahead(
+        self.nearness = NonBlocking()
+        self.ahead = ReadAhead(
             find=self.near.get,
             fetch=self.fetch,
             fetch_all=self.fetch_all,
@@ -172,7 +172,7 @@ def test_an_empty_block_is_a_block() -> None:
 
 def test_who_does_not_want_to_wait_is_told() -> None:
     afar = Afar(folders=1, values=2, size_bytes=4096)
-    with afar.nearness.asked(), pytest.raises(NotNearError):
+    with afar.nearness.asked(), pytest.raises(WouldBlockError):
         afar.ahead.get(afar.root)
     afar.ahead.get(afar.root)
     with afar.nearness.asked():

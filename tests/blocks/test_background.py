@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from versioned_zarr.blocks.remote.daemon_pool import Background
+from versioned_zarr.blocks.remote.daemon_pool import DaemonPool
 
 
 def test_more_work_than_threads_is_all_done() -> None:
-    background = Background(3)
+    background = DaemonPool(3)
     names: set[str] = set()
     done = threading.Semaphore(0)
 
@@ -28,7 +28,7 @@ def test_more_work_than_threads_is_all_done() -> None:
 
 
 def test_a_thread_is_used_again() -> None:
-    background = Background(4)
+    background = DaemonPool(4)
     names: set[str] = set()
     for _ in range(20):
         done = threading.Event()
@@ -46,7 +46,7 @@ def test_a_thread_is_used_again() -> None:
 
 def test_threads_end_with_who_had_them() -> None:
     before = set(threading.enumerate())
-    background = Background(4)
+    background = DaemonPool(4)
     gate = threading.Barrier(5)
     for _ in range(4):
         background.do(lambda: gate.wait(10))
@@ -63,7 +63,7 @@ def test_threads_end_with_who_had_them() -> None:
 @pytest.mark.parametrize("work", ["time.sleep(600)", "None"])
 def test_the_process_ends_whatever_is_being_done(work: str) -> None:
     code = (
-        "import time\nfrom versioned_zarr.blocks.remote.daemon_pool import Background\n"
-        f"b = Background(2)\nb.do(lambda: {work})\ntime.sleep(0.1)"
+        "import time\nfrom versioned_zarr.blocks.remote.daemon_pool import DaemonPool\n"
+        f"b = DaemonPool(2)\nb.do(lambda: {work})\ntime.sleep(0.1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

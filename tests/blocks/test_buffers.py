@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versioned_zarr.blocks.buffer_pool import Buffers
+from versioned_zarr.blocks.buffer_pool import BufferPool
 
 
 def address(view: memoryview) -> int:
@@ -16,7 +16,7 @@ def address(view: memoryview) -> int:
 
 
 def test_memory_that_was_let_go_is_used_again() -> None:
-    buffers = Buffers()
+    buffers = BufferPool()
     first = buffers.take(3_000_000)
     where = address(first)
     del first
@@ -24,7 +24,7 @@ def test_memory_that_was_let_go_is_used_again() -> None:
 
 
 def test_memory_is_not_used_again_while_any_view_of_it_lives() -> None:
-    buffers = Buffers()
+    buffers = BufferPool()
     first = buffers.take(1_000_000)
     first[:] = b"x" * len(first)
     kept = np.frombuffer(first.toreadonly(), "u1")[10:20].view("S5")[1:]
@@ -35,14 +35,14 @@ def test_memory_is_not_used_again_while_any_view_of_it_lives() -> None:
 
 
 def test_what_is_too_large_to_keep_is_not_kept() -> None:
-    buffers = Buffers()
+    buffers = BufferPool()
     buffers.take(9 << 20)
     assert not buffers._kept
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 << 20), st.booleans()), max_size=30))
 def test_buffers_in_use_never_share_memory(steps: list[tuple[int, bool]]) -> None:
-    buffers = Buffers()
+    buffers = BufferPool()
     held: list[tuple[memoryview, int]] = []
     for number, (size, let_go) in enumerate(steps):
         if let_go and held:
@@ -56,7 +56,7 @@ def test_buffers_in_use_never_share_memory(steps: list[tuple[int, bool]]) -> Non
 
 
 def test_threads_never_share_memory() -> None:
-    buffers = Buffers()
+    buffers = BufferPool()
     mixed: list[int] = []
 
     def work(number: int) -> None:

@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 
-from versioned_zarr.blocks.cache.write_buffer import BATCH_BLOCKS, BATCH_BYTES, Gathering
+from versioned_zarr.blocks.cache.write_buffer import BATCH_BLOCKS, BATCH_BYTES, WriteBuffer
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.ipld.cid import hash_function
 
@@ -20,7 +20,7 @@ def block(size_bytes: int = 10) -> Block:
 
 def test_a_block_is_found_until_it_is_kept() -> None:
     kept: list[Block] = []
-    gathering = Gathering(kept.extend)
+    gathering = WriteBuffer(kept.extend)
     cid, data = block()
     assert gathering.get(cid) is None
     assert gathering.add(cid, data) == 0
@@ -38,7 +38,7 @@ def test_a_block_is_found_until_it_is_kept() -> None:
 
 def test_enough_of_them_are_kept_together() -> None:
     batches: list[list[Block]] = []
-    gathering = Gathering(batches.append)
+    gathering = WriteBuffer(batches.append)
     kept_bytes = [gathering.add(*block()) for _ in range(BATCH_BLOCKS)]
     assert kept_bytes == [0] * (BATCH_BLOCKS - 1) + [10 * BATCH_BLOCKS]
     assert gathering.add(*block(BATCH_BYTES)) == BATCH_BYTES
@@ -47,7 +47,7 @@ def test_enough_of_them_are_kept_together() -> None:
 
 def test_what_is_left_is_kept_in_the_end() -> None:
     kept: list[Block] = []
-    gathering = Gathering(kept.extend)
+    gathering = WriteBuffer(kept.extend)
     one, other = block(), block()
     gathering.add(*one)
     gathering.flush()
@@ -59,7 +59,7 @@ def test_what_is_left_is_kept_in_the_end() -> None:
 
 def test_what_is_forgotten_is_not_kept() -> None:
     kept: list[Block] = []
-    gathering = Gathering(kept.extend)
+    gathering = WriteBuffer(kept.extend)
     gathering.add(*block())
     gathering.clear()
     assert gathering.flush() == 0
@@ -75,7 +75,7 @@ def test_who_brings_a_block_does_not_wait_while_others_are_kept() -> None:
         begun.set()
         assert may_end.wait(30)
 
-    gathering = Gathering(keep)
+    gathering = WriteBuffer(keep)
     first, second = block(BATCH_BYTES), block(BATCH_BYTES)
     keeper = threading.Thread(target=gathering.add, args=first)
     keeper.start()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.blocks.packs import pack_registry
-from versioned_zarr.blocks.packs.pack import PackDraft, read_entries
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack import PackWriter, read_entries
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     FIRST_SECTION,
@@ -36,8 +36,8 @@ def blocks_of(sizes: tuple[int, ...]) -> list[tuple[Cid, bytes]]:
 
 
 @pytest.fixture
-def store() -> PackedStore:
-    return PackedStore(MemoryStorage(str(uuid.uuid4())), HASH, verify=False)
+def store() -> PackStore:
+    return PackStore(MemoryStorage(str(uuid.uuid4())), HASH, verify=False)
 
 
 @given(st.sampled_from(SIZES), st.binary(max_size=50), st.integers(0, 60))
@@ -52,7 +52,7 @@ def test_a_block_is_found_where_its_section_begins(size: int, before: bytes, cut
         assert block_at(buffer[:-cut], len(before), cid) is None
 
 
-def test_blocks_come_in_any_order(store: PackedStore) -> None:
+def test_blocks_come_in_any_order(store: PackStore) -> None:
     blocks = blocks_of(SIZES * 4)
     half = len(blocks) // 2
     store.put(blocks[:half], blocks[0][0])
@@ -64,23 +64,23 @@ def test_blocks_come_in_any_order(store: PackedStore) -> None:
 
 
 def test_blocks_read_as_they_were_written_are_not_looked_up(
-    store: PackedStore, monkeypatch: pytest.MonkeyPatch
+    store: PackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = blocks_of((20_000,) * 100)
     store.put(blocks, blocks[0][0])
     looked_up: list[Cid] = []
-    find = pack_registry.Known.find
+    find = pack_registry.KnownPacks.find
 
-    def count(known: pack_registry.Known, cid: Cid) -> pack_registry.Place | None:
+    def count(known: pack_registry.KnownPacks, cid: Cid) -> pack_registry.BlockLocation | None:
         looked_up.append(cid)
         return find(known, cid)
 
-    monkeypatch.setattr(pack_registry.Known, "find", count)
+    monkeypatch.setattr(pack_registry.KnownPacks, "find", count)
     assert [store.get(cid) for cid, _ in blocks] == [data for _, data in blocks]
     assert looked_up == [blocks[0][0]]
 
 
-def test_a_pack_that_went_is_not_read_any_more(store: PackedStore) -> None:
+def test_a_pack_that_went_is_not_read_any_more(store: PackStore) -> None:
     (first, _), (second, _) = blocks = blocks_of((1000, 1000))
     store.put(blocks, first)
     store.get(first)
@@ -93,7 +93,7 @@ def test_a_pack_that_went_is_not_read_any_more(store: PackedStore) -> None:
 @given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=12), st.data())
 def test_a_draft_tells_where_its_blocks_lie(sizes: list[int], data: st.DataObject) -> None:
     storage = MemoryStorage(str(uuid.uuid4()))
-    draft = PackDraft(storage.open_draft("d"), HASH)
+    draft = PackWriter(storage.open_draft("d"), HASH)
     expected: list[tuple[Cid, bytes]] = []
     begins: list[int] = []
     for number, (cid, content) in enumerate(blocks_of(tuple(sizes))):
@@ -106,7 +106,7 @@ def test_a_draft_tells_where_its_blocks_lie(sizes: list[int], data: st.DataObjec
     assert [(cid, bytes(draft.read(low, high))) for cid, low, high in found] == expected[first:]
     draft.reserve(blocks_of((100,)))  # not written yet
     assert list(draft.finished(begins[first])) == found
-    adopted = PackDraft(draft.draft, HASH)
+    adopted = PackWriter(draft.draft, HASH)
     adopted.recover()
     assert list(adopted.finished(begins[first])) == found
 
@@ -118,7 +118,7 @@ def test_what_stands_before_a_block_is_told_from_the_whole_section(bits: int) ->
         assert header_size_in(before + size) == before
 
 
-def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackedStore) -> None:
+def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackStore) -> None:
     blocks = blocks_of((40, 1000, 1, 300))
     store.put(blocks, blocks[0][0])
     (pack,) = store.storage.list(pack_registry.PACKS)
@@ -130,11 +130,11 @@ def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackedStore)
             damaged[at] ^= 1 << bit
             storage = MemoryStorage(str(uuid.uuid4()))
             storage.put(pack.path, [damaged])
-            again = PackedStore(storage, HASH, verify=True)
+            again = PackStore(storage, HASH, verify=True)
             assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
 
 
-def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackedStore) -> None:
+def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackStore) -> None:
     blocks = blocks_of((40, 1000, 1, 300))
     store.put(blocks[:2], blocks[0][0])
     store.put(blocks[2:], blocks[2][0])
@@ -152,7 +152,7 @@ def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackedStore) -> No
             storage = MemoryStorage(str(uuid.uuid4()))
             for path, data in {**files, index: damaged}.items():
                 storage.put(path, [data])
-            again = PackedStore(storage, HASH, verify=True)
+            again = PackStore(storage, HASH, verify=True)
             assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
             again.put([(HASH.raw(b"new"), b"new")], HASH.raw(b"new"))
             again.catalogue.merge(everything=True)
@@ -193,7 +193,7 @@ def told(blocks: list[tuple[Cid, bytes]]) -> tuple[list[Cid], list[int]]:
 @pytest.mark.parametrize("last", [0, 1, 999, 1000])
 def test_blocks_side_by_side_are_read_at_once(last: int) -> None:
     storage = Counting()
-    store = PackedStore(storage, HASH, verify=False)
+    store = PackStore(storage, HASH, verify=False)
     blocks = blocks_of((1000,) * 20 + ((last,) if last else ()))
     store.put(blocks, blocks[0][0])
     apart = blocks_of((1000,) * 3)[::-1]
@@ -206,7 +206,7 @@ def test_blocks_side_by_side_are_read_at_once(last: int) -> None:
     assert store.get_joined(*told(apart)) == joined
 
 
-def test_threads_take_in_new_packs_one_at_a_time(store: PackedStore) -> None:
+def test_threads_take_in_new_packs_one_at_a_time(store: PackStore) -> None:
     """Else one might go on from what another has just replaced, and forget a pack."""
     ((cid, data),) = blocks_of((10,))
     writer = threading.Thread(target=store.put, args=([(cid, data)], cid))

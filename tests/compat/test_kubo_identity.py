@@ -16,7 +16,7 @@ from tests.servers.kubo import Kubo
 from versioned_zarr.ipld import cid, unixfs
 from versioned_zarr.ipld.address.ipfs_address import read_cid
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.tree.tree_builder import WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 MIB = 1 << 20
 HASHES = ["sha2-256", "blake3"]
@@ -71,7 +71,7 @@ def our_cid(values: Mapping[str, bytes], hash_name: str) -> str:
     """The CID of the tree that holds these values, by versioned_zarr."""
     hash_function = cid.hash_function(hash_name)
     blocks = OurBlocks()
-    tree: WorkTree[unixfs.File] = WorkTree(Trees(blocks, hash_function))
+    tree: TreeBuilder[unixfs.File] = TreeBuilder(Trees(blocks, hash_function))
     for key, value in values.items():
         tree.set(key, unixfs.build_file(value, hash_function))
     return cid.to_text(tree.flush(blocks.blocks.__setitem__).cid)

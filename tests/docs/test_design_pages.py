@@ -12,7 +12,12 @@ import pytest
 from versioned_zarr.blocks.packs.index import merge_runs, run_of_pack
 from versioned_zarr.blocks.packs.pack import pack_of, read_entries
 from versioned_zarr.engine.marker import encode_marker
-from versioned_zarr.engine.sessions.journal import Kind, Record, SessionHead, encode_record
+from versioned_zarr.engine.sessions.journal import (
+    JournalRecord,
+    RecordKind,
+    SessionHead,
+    encode_record,
+)
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history import refs
 from versioned_zarr.history.refs import RefEntry
@@ -102,8 +107,8 @@ def session_head() -> bytes:
 
 
 def record_set() -> bytes:
-    record = Record(
-        Kind.SET,
+    record = JournalRecord(
+        RecordKind.SET,
         "a",
         writer=0x11223344,
         seen=0,

@@ -77,7 +77,10 @@ def shard_of(names, bitfield, tail=b"\x28\x22\x30\x80\x02"):
 @pytest.mark.parametrize(
     ("node", "why"),
     [
-        (unixfs.Node(unixfs.Kind.FILE, []), "not a directory or a HAMT's shard but a file"),
+        (
+            unixfs.UnixFsNode(unixfs.UnixFsType.FILE, []),
+            "not a directory or a HAMT's shard but a file",
+        ),
         (shard_of(["0"], 1, b"\x28\x22\x30\x10"), "fanout 16"),
         (shard_of(["00"], 1, b"\x28\x12\x30\x80\x02"), "hash function 0x12"),
         (shard_of(["0"], 1), "no slot '0'"),

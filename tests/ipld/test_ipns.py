@@ -9,7 +9,7 @@ import pytest
 
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.dag_pb import varint
-from versioned_zarr.ipld.ipns import Record, read_record
+from versioned_zarr.ipld.ipns import IpnsRecord, read_record
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SOUND: dict[str, Any] = {
@@ -45,7 +45,7 @@ def cbor(item: Any) -> bytes:
     return head(5, len(item)) + b"".join(cbor(name) + cbor(value) for name, value in pairs)
 
 
-def read(data: bytes, now: datetime = NOW) -> Record:
+def read(data: bytes, now: datetime = NOW) -> IpnsRecord:
     def verify(key: bytes, signature: bytes, message: bytes) -> bool:
         return (key, signature, message) == (b"key", b"signature", b"ipns-signature:" + data)
 
@@ -56,7 +56,7 @@ def read(data: bytes, now: datetime = NOW) -> Record:
 
 def test_a_record_says_what_its_signed_fields_say() -> None:
     until = datetime(2026, 2, 1, 12, 0, 0, 123456, tzinfo=UTC)
-    assert read(cbor(SOUND)) == Record(7, until, "/ipfs/bafy")
+    assert read(cbor(SOUND)) == IpnsRecord(7, until, "/ipfs/bafy")
 
 
 @pytest.mark.parametrize("sequence", [0, 23, 24, 255, 256, 65_535, 65_536, 1 << 32, (1 << 64) - 1])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from versioned_zarr.errors import CorruptBlockError
 from versioned_zarr.ipld import dag_pb, hash_function, unixfs
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.ipld.unixfs import LEAF_SIZE, Kind
+from versioned_zarr.ipld.unixfs import LEAF_SIZE, UnixFsType
 
 SHA2 = hash_function("sha2-256")
 
@@ -74,7 +74,7 @@ def test_link_size_is_what_a_link_adds_to_a_directory(name, cid, tsize):
 def test_a_shard_reads_back(slots):
     links = [Link(f"{slot:02X}{name}", bytes(36), 1) for slot, name in sorted(slots.items())]
     node = unixfs.decode(unixfs.shard(links, sum(1 << slot for slot in slots)))
-    assert (node.kind, node.fanout, node.hash_type) == (Kind.HAMT, 256, 0x22)
+    assert (node.kind, node.fanout, node.hash_type) == (UnixFsType.HAMT, 256, 0x22)
     assert node.links == links
     assert node.bitfield == sum(1 << slot for slot in slots)
 
@@ -85,25 +85,25 @@ def field(number: int, value: int | bytes) -> bytes:
     return dag_pb.varint(number << 3 | 2) + dag_pb.varint(len(value)) + value
 
 
-def node(*fields, links=()) -> unixfs.Node:
+def node(*fields, links=()) -> unixfs.UnixFsNode:
     return unixfs.decode(dag_pb.encode(links, b"".join(field(*each) for each in fields)))
 
 
 def test_what_other_tools_write_is_read():
     links = [Link("", bytes(36), 5), Link("", bytes(34), 6)]
     inline = node((1, 2), (2, b"hello"), (3, 5))
-    assert (inline.kind, inline.data, inline.size) == (Kind.FILE, b"hello", 5)
+    assert (inline.kind, inline.data, inline.size) == (UnixFsType.FILE, b"hello", 5)
     raw = node((1, 0), (2, b"hello"))
-    assert (raw.kind, raw.data, raw.size) == (Kind.RAW, b"hello", 5)
+    assert (raw.kind, raw.data, raw.size) == (UnixFsType.RAW, b"hello", 5)
     both = node((1, 2), (2, b"head"), (3, 4 + 11), (4, 5), (4, 6), links=links)
     assert (both.size, both.blocksizes, both.links) == (15, (5, 6), links)
     packed = node((1, 2), (4, b"\x05\x06"), links=links)
     assert (packed.size, packed.blocksizes) == (11, (5, 6))
     dated = node((1, 1), (7, 0o755), (8, field(1, 1700000000)))
-    assert dated.kind == Kind.DIRECTORY
+    assert dated.kind == UnixFsType.DIRECTORY
     wide = node((1, 5), (2, b"\x00\x01"), (5, 0x22), (6, 1024))
     assert (wide.fanout, wide.bitfield) == (1024, 1)
-    assert node((1, 4), (2, b"target")).kind == Kind.SYMLINK
+    assert node((1, 4), (2, b"target")).kind == UnixFsType.SYMLINK
 
 
 @pytest.mark.parametrize(

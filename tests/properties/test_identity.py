@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.tree.blocks import SHA2, Blocks, build, cids, contents, leaf
 from versioned_zarr.ipld import Cid, Link, hamt, hash_function, unixfs
 from versioned_zarr.ipld.cid import Buffer, to_text
-from versioned_zarr.tree import Trees, WorkTree, changes
+from versioned_zarr.tree import TreeBuilder, Trees, changes
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "unixfs.json").read_text())
 CASES = {case["name"]: case for case in VECTORS["cases"]}
@@ -46,7 +46,7 @@ def test_trees_have_the_cids_that_kubo_gives(name):
         pytest.importorskip("blake3")
     hashing = hash_function(case["hash"])
     stored: dict[Cid, bytes] = {}
-    tree: WorkTree[unixfs.File] = WorkTree(Trees(stored, hashing))
+    tree: TreeBuilder[unixfs.File] = TreeBuilder(Trees(stored, hashing))
     for key, seed, size in files_of(case):
         tree.set(key, unixfs.build_file(value_of(seed, size), hashing))
     assert to_text(tree.flush(stored.__setitem__).cid) == case["cid"]
@@ -93,7 +93,7 @@ STEPS = st.lists(
 def test_no_history_shows_in_the_cid(begin, steps, directory, max_links):
     blocks = Blocks()
     trees = Trees(blocks, SHA2, max_links)
-    tree: WorkTree[Link] = WorkTree(trees)
+    tree: TreeBuilder[Link] = TreeBuilder(trees)
     root = trees.empty
     model: dict[str, Link] = {}
     before: dict[str, Link] = {}
@@ -116,7 +116,7 @@ def test_no_history_shows_in_the_cid(begin, steps, directory, max_links):
         assert contents(trees, link.cid) == cids(model)
         differ = {key for key in before.keys() | model if before.get(key) != model.get(key)}
         assert [change.key for change in changes(trees, root, link.cid)] == sorted(differ)
-        before, root, tree = dict(model), link.cid, WorkTree(trees, link.cid)
+        before, root, tree = dict(model), link.cid, TreeBuilder(trees, link.cid)
 
 
 # The name's length and the tsize of a link, by the bytes that it takes in a directory's block.
@@ -145,11 +145,11 @@ def test_the_threshold_is_256_kib_of_block_to_the_byte(count):
     trees = Trees(blocks, SHA2)
     exact = build(blocks, model)
     assert not trees.directory(exact.cid).is_sharded
-    tree: WorkTree[Link] = WorkTree(trees, exact.cid)
+    tree: TreeBuilder[Link] = TreeBuilder(trees, exact.cid)
     tree.set("0", leaf(0)._replace(tsize=128))
     larger = tree.flush(blocks.put)
     assert trees.directory(larger.cid).is_sharded
-    tree = WorkTree(trees, larger.cid)
+    tree = TreeBuilder(trees, larger.cid)
     tree.set("0", leaf(0))
     assert tree.flush(blocks.put) == exact
 

@@ -25,11 +25,11 @@ from hypothesis.stateful import (
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
-from versioned_zarr.engine.commit import Leaf
+from versioned_zarr.engine.commit import StoredValue
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import hash_function, to_text
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.tree.tree_builder import WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 Tree = dict[str, bytes]
 
@@ -56,10 +56,10 @@ def cid_of(tree: Tree) -> str:
     blocks, function = Blocks(), hash_function("sha2-256")
     empty = unixfs.directory([])
     blocks[function.dag_pb(empty)] = empty
-    work: WorkTree[Leaf] = WorkTree(Trees(blocks, function), function.dag_pb(empty))
+    work: TreeBuilder[StoredValue] = TreeBuilder(Trees(blocks, function), function.dag_pb(empty))
     for key, value in tree.items():
         file = unixfs.build_file(memoryview(value), function)
-        work.set(key, Leaf(file.cid, file.tsize))
+        work.set(key, StoredValue(file.cid, file.tsize))
     return to_text(work.flush(lambda cid, data: None).cid)
 
 

@@ -450,14 +450,14 @@ class Counting:
 
 def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Counting]:
     """The repository with nothing in memory, and what counts its reads."""
-    from versioned_zarr.engine.context import Stores
+    from versioned_zarr.engine.context import RepositoryContext
     from versioned_zarr.tree.lookup import Trees
 
     stores = repository.stores
     counting = Counting(stores.blocks)
     blocks: Any = counting
     trees = Trees(blocks, stores.hash)
-    fresh = Stores(stores.storage, blocks, stores.refs, trees, stores.read_marker)
+    fresh = RepositoryContext(stores.storage, blocks, stores.refs, trees, stores.read_marker)
     return BlockRepository(fresh, lambda: repository), counting
 
 

@@ -18,9 +18,9 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr import errors
-from versioned_zarr.blocks.packs.pack import PackDraft
-from versioned_zarr.blocks.packs.pack_store import PackedStore
-from versioned_zarr.engine.backend import StoragePlace
+from versioned_zarr.blocks.packs.pack import PackWriter
+from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.engine.backend import StorageBackend
 from versioned_zarr.history.refs import HEADS, LogRefs, RefEntry, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
@@ -464,7 +464,7 @@ def test_a_folder_that_is_no_repository_is_not_opened_and_not_filled(tmp_path: P
 def test_a_creation_that_was_stopped_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    kinds = {"put": PackedStore, "swap": LogRefs, "write_marker": StoragePlace}
+    kinds = {"put": PackStore, "swap": LogRefs, "write_marker": StorageBackend}
     with monkeypatch.context() as patched:
         patched.setattr(kinds[where], where, stop)
         with pytest.raises(KeyboardInterrupt):
@@ -786,7 +786,7 @@ def test_a_commit_that_was_killed_while_it_copied_is_made_again(tmp_path: Path) 
     child = os.fork()
     if child == 0:
         try:  # the parent lives and writes its draft, so the child copies
-            PackDraft.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+            PackWriter.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
             vz.open(tmp_path / "r").resume(session.id).commit("one")
         finally:
             os._exit(1)
@@ -805,7 +805,7 @@ def test_drafts_that_a_failed_commit_took_are_published_by_the_next(
     (draft,) = (tmp_path / "r").glob("sessions/*/*.draft")
     number = draft.stat().st_ino
     with monkeypatch.context() as patched:
-        patched.setattr(PackedStore, "publish", stop)
+        patched.setattr(PackStore, "publish", stop)
         with pytest.raises(KeyboardInterrupt) as caught:
             session.commit("one")
     session.commit("one")

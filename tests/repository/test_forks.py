@@ -13,7 +13,7 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.blocks.cache.memory_cache import Recent
+from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.errors import ConflictError
 from versioned_zarr.interfaces.fsspec import shared_session
 from versioned_zarr.interfaces.fsspec.shared_session import SharedSession
@@ -202,7 +202,7 @@ def test_a_child_reads_files_although_a_thread_of_its_parent_did(tmp_path: Path)
 
 
 def test_a_child_holds_no_blocks_that_its_parent_holds() -> None:
-    recent, cid = Recent(1000), hash_function("sha2-256").raw(b"1")
+    recent, cid = MemoryCache(1000), hash_function("sha2-256").raw(b"1")
     recent.add(cid, memoryview(b"1"))
 
     def use() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.engine.backend import StoragePlace
+from versioned_zarr.engine.backend import StorageBackend
 from versioned_zarr.repository.repository import BlockRepository
-from versioned_zarr.storage.protocol import Bytes, Draft
+from versioned_zarr.storage.protocol import Bytes, StagedPack
 
 
 class SmallDisk(LocalStorage):
@@ -42,7 +42,7 @@ class SmallDisk(LocalStorage):
         self._need(sum(map(len, parts)))
         super().put(path, parts, durable=durable)
 
-    def open_draft(self, path: str) -> Draft:
+    def open_draft(self, path: str) -> StagedPack:
         draft = super().open_draft(path)
         write = draft.write
 
@@ -57,7 +57,7 @@ class SmallDisk(LocalStorage):
 def on_a_small_disk(place: Path) -> tuple[BlockRepository, SmallDisk]:
     made = vz.create(place)
     disk = SmallDisk(place)
-    stores = StoragePlace(disk).stores(made.stores.hash, "network")
+    stores = StorageBackend(disk).stores(made.stores.hash, "network")
     return BlockRepository(stores, vz.open, str(place)), disk
 
 

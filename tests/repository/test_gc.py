@@ -13,7 +13,7 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr import process_identity
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.engine.sessions.journal import (
     SessionHead,
     draft_path,
@@ -134,7 +134,7 @@ def test_damaged_index_files_are_made_again(tmp_path: Path, heal: str, at: int) 
     for number in range(5):
         with repository.session(message="x") as session:
             session.write(f"a/{number}", bytes([number]) * 100)
-    assert isinstance(repository.stores.blocks, PackedStore)
+    assert isinstance(repository.stores.blocks, PackStore)
     repository.stores.blocks.catalogue.merge()
     files = list((tmp_path / "r.vz" / "index").iterdir())
     assert files

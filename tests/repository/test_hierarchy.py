@@ -11,7 +11,7 @@ import zarr
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.storage import MemoryStore
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import Node
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
 
 ENCODINGS: list[Any] = [
     {"name": "default"},
@@ -35,7 +35,7 @@ def array_of(shape: tuple[int, ...], zarr_format: int) -> dict[str, Any]:
 def check(document: dict[str, Any], keys: dict[tuple[int, ...], str]) -> None:
     """Each key says which chunk it is; what only looks like one is none."""
     for path in ("", "a/b"):
-        node = Node(path, is_array=True, document=document, attributes={})
+        node = ZarrNode(path, is_array=True, document=document, attributes={})
         start = f"{path}/" if path else ""
         for place, key in keys.items():
             assert node.coordinates(start + key) == place
@@ -44,7 +44,7 @@ def check(document: dict[str, Any], keys: dict[tuple[int, ...], str]) -> None:
             if path:
                 assert node.coordinates(key) is None
         assert node.coordinates(f"{start}zarr.json") is None
-    group = Node("", is_array=False, document=document, attributes={})
+    group = ZarrNode("", is_array=False, document=document, attributes={})
     assert all(group.coordinates(key) is None for key in keys.values())
 
 
@@ -84,7 +84,7 @@ def test_fields_are_called_as_zarr_calls_them(zarr_format: int, shards: Any) -> 
         attributes={"units": "K"}, zarr_format=zarr_format,
     )  # fmt: skip
     document = json.loads(json.dumps(array.metadata.to_dict(), default=str))
-    node = Node("", is_array=True, document=document, attributes=dict(array.attrs))
+    node = ZarrNode("", is_array=True, document=document, attributes=dict(array.attrs))
     fields = node.fields
     assert tuple(fields["shape"]) == array.shape
     assert tuple(fields["chunks"]) == array.chunks == (3,)

@@ -8,15 +8,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from versioned_zarr.engine.sessions.journal import Kind, Record, decode_records, encode_record
+from versioned_zarr.engine.sessions.journal import (
+    JournalRecord,
+    RecordKind,
+    decode_records,
+    encode_record,
+)
 from versioned_zarr.errors import CorruptJournalError
 from versioned_zarr.ipld.cid import hash_function
 
 CID = hash_function("sha2-256").raw(b"value")
 KEYS = st.text("ab/§J", min_size=1, max_size=8)  # what a record begins with is in '§J'
 RECORDS = st.builds(
-    Record,
-    kind=st.sampled_from(Kind),
+    JournalRecord,
+    kind=st.sampled_from(RecordKind),
     key=KEYS,
     writer=st.integers(0, (1 << 32) - 1),
     seen=st.integers(0, 1 << 40),
@@ -29,12 +34,12 @@ RECORDS = st.builds(
 )
 
 
-def at(record: Record, position: int) -> Record:
+def at(record: JournalRecord, position: int) -> JournalRecord:
     return record._replace(position=position)
 
 
 @given(st.lists(RECORDS, max_size=5), st.integers(0, 1 << 40))
-def test_what_was_written_is_read_where_it_stands(records: list[Record], start: int) -> None:
+def test_what_was_written_is_read_where_it_stands(records: list[JournalRecord], start: int) -> None:
     data, expected = b"", []
     for record in records:
         expected.append(at(record, start + len(data)))
@@ -44,7 +49,7 @@ def test_what_was_written_is_read_where_it_stands(records: list[Record], start: 
 
 @given(RECORDS, RECORDS, st.data())
 def test_a_record_at_the_end_that_is_not_whole_is_not_read_yet(
-    first: Record, last: Record, draw: st.DataObject
+    first: JournalRecord, last: JournalRecord, draw: st.DataObject
 ) -> None:
     whole, torn = encode_record(first), encode_record(last)
     cut = draw.draw(st.integers(1, len(torn) - 1))
@@ -54,7 +59,7 @@ def test_a_record_at_the_end_that_is_not_whole_is_not_read_yet(
 
 @given(RECORDS, RECORDS, RECORDS, st.data())
 def test_the_beginning_of_a_record_before_a_whole_one_is_passed_over(
-    first: Record, stopped: Record, last: Record, draw: st.DataObject
+    first: JournalRecord, stopped: JournalRecord, last: JournalRecord, draw: st.DataObject
 ) -> None:
     before, torn, after = map(encode_record, (first, stopped, last))
     cut = draw.draw(st.integers(1, len(torn) - 1))
@@ -65,7 +70,7 @@ def test_the_beginning_of_a_record_before_a_whole_one_is_passed_over(
 
 @given(RECORDS, RECORDS, RECORDS, st.data())
 def test_no_damaged_record_is_read_as_another(
-    first: Record, damaged: Record, last: Record, draw: st.DataObject
+    first: JournalRecord, damaged: JournalRecord, last: JournalRecord, draw: st.DataObject
 ) -> None:
     before, middle, after = map(encode_record, (first, damaged, last))
     where = draw.draw(st.integers(0, len(middle) - 1))
@@ -79,7 +84,9 @@ def test_no_damaged_record_is_read_as_another(
 
 
 @given(RECORDS, RECORDS, st.integers(0, 7))
-def test_a_damaged_checksum_stops_the_reading(first: Record, damaged: Record, bit: int) -> None:
+def test_a_damaged_checksum_stops_the_reading(
+    first: JournalRecord, damaged: JournalRecord, bit: int
+) -> None:
     before, wrong = encode_record(first), bytearray(encode_record(damaged))
     wrong[-1] ^= 1 << bit
     assume(b"\xa7" not in wrong[-3:])  # the beginning of another record

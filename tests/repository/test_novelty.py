@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import versioned_zarr as vz
 from tests.repository.moving import commit
-from versioned_zarr.engine.transfer.missing_objects import Novelty
+from versioned_zarr.engine.transfer.missing_objects import MissingObjects
 from versioned_zarr.ipld.cid import Cid, from_text, is_raw
 
 
@@ -41,11 +41,11 @@ def test_nodes_beside_each_other_are_looked_at_at_once_and_give_the_same() -> No
     commit(repository, {f"{a}/{b}/v": b"%d %d" % (a, b) for a in range(6) for b in range(3)})
     root = from_text(repository.checkout().cid)
     blocks = repository.stores.blocks
-    alone = [found.cid for found in Novelty(blocks.get).blocks(root, [])]
+    alone = [found.cid for found in MissingObjects(blocks.get).blocks(root, [])]
     slow = Slow(blocks.get)
     slow.waits = True
     with ThreadPoolExecutor(4) as pool:
-        together = [found.cid for found in Novelty(slow.get, pool=pool).blocks(root, [])]
+        together = [found.cid for found in MissingObjects(slow.get, pool=pool).blocks(root, [])]
     assert slow.most > 1
     assert together == alone
     assert len(together) == len(set(together)) == 1 + 6 + 18 + 18

@@ -10,8 +10,8 @@ import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.engine.sessions import change_set as overlay_module
-from versioned_zarr.engine.sessions.change_set import Overlay
-from versioned_zarr.engine.sessions.journal import Kind, Record
+from versioned_zarr.engine.sessions.change_set import ChangeSet
+from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
 from versioned_zarr.ipld.cid import from_text
 
 
@@ -22,15 +22,15 @@ def test_what_came_after_a_commit_is_laid_over_it() -> None:
             session.write(key, key.encode())
     commit = repository.branches["main"]
     root = from_text(commit.tree)
-    overlay = Overlay(repository.stores.trees, commit.cid, root)
+    overlay = ChangeSet(repository.stores.trees, commit.cid, root)
     cid = repository.stores.hash.raw(b"new")
     for record in (
-        Record(Kind.SET, "before", 1, 0, cid=cid, size=3, tsize=3, position=0),
-        Record(Kind.CLEAR, "x", 2, 0, position=100),
-        Record(Kind.SET, "x/3", 2, 100, cid=cid, size=3, tsize=3, position=200),
-        Record(Kind.DELETE, "y", 2, 100, position=300),
+        JournalRecord(RecordKind.SET, "before", 1, 0, cid=cid, size=3, tsize=3, position=0),
+        JournalRecord(RecordKind.CLEAR, "x", 2, 0, position=100),
+        JournalRecord(RecordKind.SET, "x/3", 2, 100, cid=cid, size=3, tsize=3, position=200),
+        JournalRecord(RecordKind.DELETE, "y", 2, 100, position=300),
     ):
-        if record.kind is Kind.CLEAR:
+        if record.kind is RecordKind.CLEAR:
             overlay.clear(record, is_own=False)
         else:
             overlay.lay(record, is_own=False)
@@ -45,12 +45,17 @@ def test_what_came_after_a_commit_is_laid_over_it() -> None:
 def test_values_above_and_below_each_other_are_told_not_lost() -> None:
     repository = vz.create("memory://collision")
     commit = repository.branches["main"]
-    overlay = Overlay(repository.stores.trees, commit.cid, from_text(commit.tree))
+    overlay = ChangeSet(repository.stores.trees, commit.cid, from_text(commit.tree))
     cid = repository.stores.hash.raw(b"new")
-    overlay.lay(Record(Kind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0), is_own=True)
-    overlay.lay(Record(Kind.SET, "a/b", 2, 0, cid=cid, size=3, tsize=3, position=9), is_own=False)
+    overlay.lay(
+        JournalRecord(RecordKind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0), is_own=True
+    )
+    overlay.lay(
+        JournalRecord(RecordKind.SET, "a/b", 2, 0, cid=cid, size=3, tsize=3, position=9),
+        is_own=False,
+    )
     assert [key for key, _ in overlay.rivals()] == ["a/b"]
-    overlay.clear(Record(Kind.CLEAR, "", 1, 18, position=18), is_own=True)
+    overlay.clear(JournalRecord(RecordKind.CLEAR, "", 1, 18, position=18), is_own=True)
     assert [key for key, _ in overlay.rivals()] == []
     assert list(overlay.tree.walk()) == []
 
@@ -112,7 +117,7 @@ def test_who_read_more_keys_than_are_remembered_may_have_read_any(
     monkeypatch.setattr(overlay_module, "_READ_LIMIT", 3)
     repository = vz.create("memory://read")
     commit = repository.branches["main"]
-    overlay = Overlay(repository.stores.trees, commit.cid, from_text(commit.tree))
+    overlay = ChangeSet(repository.stores.trees, commit.cid, from_text(commit.tree))
     for key in ("a", "b"):
         overlay.find(key)
         assert not overlay.is_blind(key)

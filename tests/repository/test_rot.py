@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
 
 CASES = 300
 
@@ -33,7 +33,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.branches.create("dev", "main~10")
     with repository.session("dev", message="on dev") as session:
         session.write("names/" + "n" * 200, b"x")
-    assert isinstance(repository.stores.blocks, PackedStore)
+    assert isinstance(repository.stores.blocks, PackStore)
     repository.stores.blocks.catalogue.merge()
     left = repository.session()
     left.write("left/behind", chance.randbytes(3000))

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
-from versioned_zarr.engine.sessions.journal import Kind, Record, decode_records, encode_record
+from versioned_zarr.engine.sessions.journal import (
+    JournalRecord,
+    RecordKind,
+    decode_records,
+    encode_record,
+)
 from versioned_zarr.repository.repository import BlockRepository
 
 VALUES = {"l/1": b"x" * 1000, "l/2": b"y", "l/3": b"z" * 300_000, "l/4": b"w" * 1_200_000}
@@ -186,7 +191,7 @@ def test_the_journal_ends_before_the_damage_and_what_it_was_is_kept(tmp_path: Pa
 
 
 def record(key: str) -> bytes:
-    return encode_record(Record(Kind.SET, key, 1, 0))
+    return encode_record(JournalRecord(RecordKind.SET, key, 1, 0))
 
 
 @pytest.mark.parametrize("length", range(1, len(record("key"))))

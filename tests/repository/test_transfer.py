@@ -10,8 +10,8 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository.moving import CutOffError, commit, memory, same, watched
-from versioned_zarr.blocks.packs.pack_store import PackedStore
-from versioned_zarr.engine.backend import StoragePlace
+from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.engine.backend import StorageBackend
 from versioned_zarr.engine.transfer import sender
 from versioned_zarr.ipld.cid import from_text
 from versioned_zarr.repository.repository import BlockRepository
@@ -51,7 +51,7 @@ def test_a_clone_is_equal_and_knows_its_origin(
 
 def test_a_clone_of_all_is_no_partial_copy(theirs: BlockRepository) -> None:
     again = vz.open(theirs.url)
-    assert isinstance(again.stores.blocks, PackedStore)
+    assert isinstance(again.stores.blocks, PackStore)
     assert not any("partial" in stored.path for stored in again.stores.storage.list(""))
 
 
@@ -97,11 +97,11 @@ def test_a_clone_that_stops_before_there_is_a_repository_goes_on(
 ) -> None:
     place = tmp_path / "copy.vz"
 
-    def stop(self: StoragePlace, marker: bytes) -> None:
+    def stop(self: StorageBackend, marker: bytes) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(StoragePlace, "write_marker", stop)
+        patched.setattr(StorageBackend, "write_marker", stop)
         with pytest.raises(KeyboardInterrupt):
             vz.clone(ours.url, place, paths=paths)
     with pytest.raises(vz.RepositoryNotFoundError):
@@ -122,7 +122,7 @@ def test_an_unfinished_clone_is_finished_only_as_it_was_begun(
 
     with monkeypatch.context() as patched:
         if not is_repository:
-            patched.setattr(StoragePlace, "write_marker", stop)
+            patched.setattr(StorageBackend, "write_marker", stop)
         with pytest.raises(CutOffError):
             vz.clone(ours.url, place, depth=1, paths=["x"], progress=stop)
     for others in ({}, {"depth": 1}, {"paths": ["x"]}, {"depth": 2, "paths": ["x"]}):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.ipld import Cid, Link, hash_function
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.tree import Trees, WorkTree
+from versioned_zarr.tree import TreeBuilder, Trees
 
 SHA2 = hash_function("sha2-256")
 
@@ -44,7 +44,7 @@ def leaf(content: object) -> Link:
 
 def build(blocks: Blocks, model: Mapping[str, Link]) -> Link:
     """Build the tree of a model at once."""
-    tree: WorkTree[Link] = WorkTree(Trees(blocks, SHA2))
+    tree: TreeBuilder[Link] = TreeBuilder(Trees(blocks, SHA2))
     for key, link in model.items():
         tree.set(key, link)
     return tree.flush(blocks.put)

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.tree.blocks import SHA2, Blocks, build, cids, contents, leaf
 from versioned_zarr.errors import InvalidKeyError
 from versioned_zarr.ipld import Link, unixfs
-from versioned_zarr.tree import Trees, WorkTree, changes
+from versioned_zarr.tree import TreeBuilder, Trees, changes
 
 
 class WorkTreeMachine(RuleBasedStateMachine):
@@ -25,7 +25,7 @@ class WorkTreeMachine(RuleBasedStateMachine):
         self.blocks = Blocks()
         self.trees = Trees(self.blocks, SHA2, max_links=20)
         self.root = build(self.blocks, self.begin_with).cid
-        self.tree = WorkTree(self.trees, self.root)
+        self.tree = TreeBuilder(self.trees, self.root)
         self.base = dict(self.begin_with)
         self.model = dict(self.begin_with)
 
@@ -87,7 +87,7 @@ class WorkTreeMachine(RuleBasedStateMachine):
     @rule()
     def go_on_from_the_flushed_root(self):
         self.root = self.tree.flush(self.blocks.put).cid
-        self.tree = WorkTree(self.trees, self.root)
+        self.tree = TreeBuilder(self.trees, self.root)
         self.base = dict(self.model)
 
     @invariant()
@@ -136,7 +136,7 @@ def blocks():
 
 @pytest.mark.parametrize("key", ["", "/a", "/b", "a/", "a//b", "a/../b", "x" * 300, None])
 def test_an_impossible_key_is_refused_and_leaves_no_trace(blocks, key):
-    tree = WorkTree(Trees(blocks, SHA2))
+    tree = TreeBuilder(Trees(blocks, SHA2))
     tree.set("a/b", leaf(0))
     tree.set("b", leaf(0))
     with pytest.raises(InvalidKeyError):
@@ -148,7 +148,7 @@ def test_an_impossible_key_is_refused_and_leaves_no_trace(blocks, key):
 def test_a_key_in_another_spelling_leads_nowhere(blocks, key):
     root = build(blocks, {"a/b": leaf(0), "b": leaf(0)}).cid
     trees = Trees(blocks, SHA2)
-    tree: WorkTree[Link] = WorkTree(trees, root)
+    tree: TreeBuilder[Link] = TreeBuilder(trees, root)
     for _ in range(2):
         assert tree.get(key) is None
         assert not tree.delete(key)
@@ -163,7 +163,7 @@ def test_a_flush_without_changes_stores_nothing(blocks):
     link = build(blocks, {"a/b": leaf(0), "c": leaf(1)})
     trees = Trees(blocks, SHA2)
     blocks.forget_counts()
-    tree = WorkTree(trees, link.cid)
+    tree = TreeBuilder(trees, link.cid)
     assert tree.flush(blocks.put) == link
     tree.set("a/b", leaf(0))
     tree.set("a/x", leaf(0))
@@ -177,7 +177,7 @@ def test_a_flush_without_changes_stores_nothing(blocks):
 def test_a_flush_stores_only_the_directories_on_the_way(blocks):
     link = build(blocks, {f"{a}/{b}/{c}": leaf(0) for a in "abc" for b in "abc" for c in "abc"})
     blocks.forget_counts()
-    tree = WorkTree(Trees(blocks, SHA2), link.cid)
+    tree = TreeBuilder(Trees(blocks, SHA2), link.cid)
     tree.set("a/b/c", leaf(1))
     tree.flush(blocks.put)
     assert len(blocks.puts) == 3
@@ -189,7 +189,7 @@ def test_a_flush_stores_only_the_directories_on_the_way(blocks):
 
 def test_a_value_under_a_flushed_directory_may_follow_its_removal(blocks):
     trees = Trees(blocks, SHA2)
-    tree = WorkTree(trees, build(blocks, {"a/b": leaf(0), "c": leaf(1)}).cid)
+    tree = TreeBuilder(trees, build(blocks, {"a/b": leaf(0), "c": leaf(1)}).cid)
     tree.delete("a/b")
     tree.set("a", leaf(2))
     tree.delete("c")
@@ -219,7 +219,7 @@ def one_change(many, change, max_links=1 << 18):
     """Make one change; return how many blocks it read and stored, the four directories' own."""
     blocks, root = many
     blocks.forget_counts()
-    tree = WorkTree(Trees(blocks, SHA2, max_links), root)
+    tree = TreeBuilder(Trees(blocks, SHA2, max_links), root)
     change(tree)
     found = tree.flush(blocks.put)
     return found.cid, len(set(blocks.gets)), len(blocks.puts)
@@ -267,7 +267,7 @@ def test_a_diff_of_one_name_in_a_hamt_reads_its_way_on_both_sides(many):
 def test_many_changes_in_a_hamt_read_each_shard_once(many):
     blocks, root = many
     blocks.forget_counts()
-    tree = WorkTree(Trees(blocks, SHA2), root)
+    tree = TreeBuilder(Trees(blocks, SHA2), root)
     model = {f"a/{name}": leaf(name) for name in NAMES}
     for number, key in enumerate(random.Random(2).sample(list(model), 60_000)):
         if number % 3 == 0:
@@ -286,7 +286,7 @@ def test_many_changes_in_a_hamt_read_each_shard_once(many):
 def test_a_value_in_place_of_a_directory_in_a_hamt_is_found_out_by_flush(blocks):
     model = {f"{i}": leaf(i) for i in range(6000)} | {"dir/key": leaf(0)}
     link = build(blocks, model)
-    tree = WorkTree(Trees(blocks, SHA2), link.cid)
+    tree = TreeBuilder(Trees(blocks, SHA2), link.cid)
     blocks.forget_counts()
     tree.set("5", leaf("other"))
     tree.set("dir", leaf(1))
@@ -302,7 +302,7 @@ def test_a_value_in_place_of_a_directory_in_a_hamt_is_found_out_by_flush(blocks)
 def test_a_directory_in_a_hamt_gives_way_to_a_value_once_it_is_empty(blocks):
     model = {f"{i}": leaf(i) for i in range(6000)}
     link = build(blocks, model | {"one/key": leaf(0), "all/key": leaf(0)})
-    tree = WorkTree(Trees(blocks, SHA2), link.cid)
+    tree = TreeBuilder(Trees(blocks, SHA2), link.cid)
     tree.delete("one/key")
     tree.delete_prefix("all")
     tree.set("one", leaf(1))
@@ -320,10 +320,10 @@ def test_large_values_are_leaves_of_a_tree_too(blocks):
     file = unixfs.build_file(bytes(3 << 20), SHA2)
     blocks.by_cid.update({cid: bytes(block) for cid, block in file.blocks})
     trees = Trees(blocks, SHA2)
-    tree = WorkTree(trees)
+    tree = TreeBuilder(trees)
     tree.set("a/0", file)
     root = tree.flush(blocks.put).cid
-    tree = WorkTree(trees, root)
+    tree = TreeBuilder(trees, root)
     tree.set("a/1", file)
     assert tree.get("a/0") == Link("0", file.cid, file.tsize)
     assert tree.get("a/1") is file

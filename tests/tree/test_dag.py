@@ -14,7 +14,7 @@ from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, KeyNotF
 from versioned_zarr.ipld import Cid, Link, dag_pb, hamt, unixfs
 from versioned_zarr.ipld.dag_pb import varint
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import Kind
+from versioned_zarr.ipld.unixfs import UnixFsType
 from versioned_zarr.tree.dag import (
     Block,
     Scope,
@@ -244,7 +244,7 @@ def test_a_hamt_of_any_width_is_walked(fanout: int) -> None:
     assert everything == blocks.by_cid
     shards = {cid for cid in blocks.by_cid if cid[1] == 0x70}
     assert set(cids_of(blocks_of_path(blocks.get, way, Scope.ENTITY))) == shards
-    assert kind_of(blocks.get, root) is Kind.HAMT
+    assert kind_of(blocks.get, root) is UnixFsType.HAMT
 
 
 @pytest.mark.parametrize("fanout", [16, 256])
@@ -292,7 +292,7 @@ def test_identity_cids_are_read_and_never_yielded() -> None:
 def test_a_raw_block_is_a_node_that_holds_its_bytes(data: bytes) -> None:
     for cid in (SHA2.raw(data), Cid(b"\x01\x55\x00" + bytes([len(data)]) + data)):
         node = decode_node(cid, data)
-        assert (node.kind, node.data, node.size) == (Kind.RAW, data, len(data))
+        assert (node.kind, node.data, node.size) == (UnixFsType.RAW, data, len(data))
         assert (node.links, node.blocksizes) == ([], ())
         assert size_of({cid: data}.__getitem__, cid) == len(data)
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tree.blocks import SHA2, Blocks, build, leaf
-from versioned_zarr.tree import KeyChange, Trees, WorkTree, changes
+from versioned_zarr.tree import KeyChange, TreeBuilder, Trees, changes
 
 LARGE = {f"a/c/{i}": leaf(i) for i in range(6000)}
 
@@ -63,7 +63,7 @@ def test_the_changes_in_a_hamt_are_those_between_two_dicts(blocks):
     @given(st.sets(st.integers(0, 6100), max_size=4), st.sets(st.integers(0, 6100), max_size=4))
     def check(removed, changed):
         new = dict(LARGE)
-        tree = WorkTree(trees, root)
+        tree = TreeBuilder(trees, root)
         for i in removed:
             assert tree.delete(f"a/c/{i}") == (new.pop(f"a/c/{i}", None) is not None)
         for i in changed:

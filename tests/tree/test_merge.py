@@ -3,7 +3,7 @@ from hypothesis import given, settings
 
 from tests.tree.blocks import SHA2, Blocks, build, cids, leaf
 from tests.tree.test_diff import LARGE, MODELS
-from versioned_zarr.tree import KeyConflict, Trees, WorkTree, merge_keys
+from versioned_zarr.tree import KeyConflict, TreeBuilder, Trees, merge_keys
 
 
 def merge(base, ours, theirs):
@@ -14,7 +14,7 @@ def merge(base, ours, theirs):
 
 
 def apply(trees, root, take):
-    tree = WorkTree(trees, root)
+    tree = TreeBuilder(trees, root)
     for key, link in take:
         if link is None:
             assert tree.delete(key)

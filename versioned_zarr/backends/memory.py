@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from versioned_zarr.errors import StorageError
-from versioned_zarr.storage.protocol import Bytes, Draft, Log, Stored
+from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 
 
 @dataclass
@@ -121,14 +121,14 @@ class MemoryStorage:
         """See `Storage.stamp`: coarse, one count for all folders."""
         return self._changes
 
-    def open_log(self, path: str, *, create: bool = False) -> Log:
+    def open_log(self, path: str, *, create: bool = False) -> AppendLog:
         """See `Storage.open_log`."""
         with self._guard:
             if create:
                 self._items.setdefault(path, _Item(bytearray()))
             return _MemoryLog(self, path)
 
-    def open_draft(self, path: str) -> Draft:
+    def open_draft(self, path: str) -> StagedPack:
         """See `Storage.open_draft`."""
         with self._guard:
             if path in self._items:
@@ -136,7 +136,7 @@ class MemoryStorage:
             self._items[path] = _Item(bytearray())
             return _MemoryDraft(self, path, claim=True)
 
-    def adopt_draft(self, path: str) -> Draft | None:
+    def adopt_draft(self, path: str) -> StagedPack | None:
         """See `Storage.adopt_draft`."""
         with self._guard:
             taken = self._item(path).writer is not None
@@ -147,7 +147,7 @@ class MemoryStorage:
         with self._guard:
             return self._item(path).writer is not None
 
-    def read_draft(self, path: str) -> Draft:
+    def read_draft(self, path: str) -> StagedPack:
         """See `Storage.read_draft`."""
         return _MemoryDraft(self, path, claim=False)
 

@@ -16,7 +16,7 @@ _STEP: Final = 1 << 20
 _KEPT: Final = 4
 
 
-class Buffers:
+class BufferPool:
     """Gives buffers, and keeps up to four of those that were let go. Thread-safe.
 
     Args:

@@ -14,14 +14,14 @@ from versioned_zarr.errors import CorruptBlockError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.ipld.unixfs import VALUES, Node
+from versioned_zarr.ipld.unixfs import VALUES, UnixFsNode
 from versioned_zarr.storage.protocol import Bytes
 
 Get = Callable[[Cid], memoryview]
 
 
 @runtime_checkable
-class ReadsValues(Protocol):
+class FileReader(Protocol):
     """Blocks elsewhere, from where a value comes at less cost than its blocks one by one."""
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
@@ -125,7 +125,7 @@ def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = 
     if cids.is_raw(cid):
         block = blocks.get(cid)
         return block[start:end] if start or end is not None else block
-    if blocks.is_remote and isinstance(blocks, ReadsValues):
+    if blocks.is_remote and isinstance(blocks, FileReader):
         return blocks.read_value(cid, start, end)
     if start == 0 and end is None:
         whole = _whole(blocks, _decoded(cid, blocks.get(cid)))
@@ -154,7 +154,7 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _whole(blocks: BlockStore, node: Node) -> memoryview | None:
+def _whole(blocks: BlockStore, node: UnixFsNode) -> memoryview | None:
     """All bytes of a value whose leaves are all below its root; None for any other."""
     leaves = [link.cid for link in node.links]
     if not leaves or node.data or not all(map(cids.is_raw, leaves)):
@@ -175,7 +175,7 @@ def join(cids_: Sequence[Cid], sizes_bytes: Sequence[int], blocks: Iterable[Byte
     return memoryview(b"".join(held))
 
 
-def _pieces(get: Get, root: Node, start: int, stop: int) -> Iterator[memoryview]:
+def _pieces(get: Get, root: UnixFsNode, start: int, stop: int) -> Iterator[memoryview]:
     """Yield the bytes of a value from `start` to `stop` in pieces, in order; holds one at a time.
 
     Every block is compared with what the one above it says of its size.
@@ -195,7 +195,7 @@ def _pieces(get: Get, root: Node, start: int, stop: int) -> Iterator[memoryview]
 
 
 def _opened(
-    node: Node, start: int, stop: int, waiting: list[tuple[Cid, int, int, int]]
+    node: UnixFsNode, start: int, stop: int, waiting: list[tuple[Cid, int, int, int]]
 ) -> Iterator[memoryview]:
     """Yield what a node holds itself of a range, and put in line what lies below it."""
     position = len(node.data)
@@ -228,7 +228,7 @@ def _joined(first: memoryview, rest: Iterator[memoryview], size_bytes: int) -> m
     return into.toreadonly()
 
 
-def _decoded(cid: Cid, block: memoryview) -> Node:
+def _decoded(cid: Cid, block: memoryview) -> UnixFsNode:
     node = unixfs.decode(block)
     if node.kind not in VALUES:
         text = cids.to_text(cid)

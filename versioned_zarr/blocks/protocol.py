@@ -1,6 +1,6 @@
 """What the engine asks of a place for blocks, whoever keeps them.
 
-`PackedStore` keeps them in packs on a `Storage`. The contract suite
+`PackStore` keeps them in packs on a `Storage`. The contract suite
 `versioned_zarr.testing.BlockStoreContract` says in code what each method promises.
 """
 
@@ -17,7 +17,7 @@ from versioned_zarr.storage.protocol import Bytes, FilePart
 Block: TypeAlias = tuple[Cid, Bytes]
 
 
-class NotNearError(Exception):
+class WouldBlockError(Exception):
     """A block would have to be fetched; the caller asked not to. Never leaves the package."""
 
 

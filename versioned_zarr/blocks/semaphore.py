@@ -21,7 +21,7 @@ _LOOK_S: Final = 0.1
 _COLLECT_AFTER_S: Final = 1.0
 """After so long it also lets go of what only a cycle of references keeps alive."""
 
-_ALL: weakref.WeakSet[Turns] = weakref.WeakSet()
+_ALL: weakref.WeakSet[Semaphore] = weakref.WeakSet()
 
 
 def _free_after_fork() -> None:
@@ -33,7 +33,7 @@ def _free_after_fork() -> None:
 os.register_at_fork(after_in_child=_free_after_fork)
 
 
-class Turn:
+class Permit:
     """A turn that was taken. Who takes it holds it as long as it lasts.
 
     Attributes:
@@ -58,7 +58,7 @@ class Turn:
         self.end()
 
 
-class Turns:
+class Semaphore:
     """See the module. Thread-safe.
 
     Args:
@@ -73,11 +73,11 @@ class Turns:
     def clear(self) -> None:
         """Begin anew, with nobody's turn."""
         self._numbers = itertools.count()
-        self._taken: dict[int, weakref.ref[Turn]] = {}
+        self._taken: dict[int, weakref.ref[Permit]] = {}
         # Wakes who waits, and is no more than that: what counts are the turns themselves.
         self._freed: SimpleQueue[None] = SimpleQueue()
 
-    def take(self) -> Turn:
+    def take(self) -> Permit:
         """Take a turn; waits until there is one."""
         began_s = time.monotonic()
         while (turn := self.take_at_once()) is None:
@@ -90,9 +90,9 @@ class Turns:
                 continue
         return turn
 
-    def take_at_once(self) -> Turn | None:
+    def take_at_once(self) -> Permit | None:
         """Take a turn, unless all are taken; where many ask at once, perhaps not the last one."""
-        turn = Turn(self._freed)
+        turn = Permit(self._freed)
         number = next(self._numbers)
         self._taken[number] = weakref.ref(turn)
         if sum(each < number for each in self._on()) >= self._limit:

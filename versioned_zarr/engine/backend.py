@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal, Protocol
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.engine.transfer.partial_clone import packed_or_partial
 from versioned_zarr.errors import AlreadyExistsError
@@ -17,7 +17,7 @@ from versioned_zarr.tree.lookup import Trees
 Verify = Literal["always", "network", "never"]
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """A place where a repository is, or may be made.
 
     Attributes:
@@ -50,7 +50,7 @@ class Place(Protocol):
         """Make it a repository."""
         ...
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
         """The parts of the repository."""
         ...
 
@@ -58,7 +58,7 @@ class Place(Protocol):
 BEGUN = "create.json"
 
 
-def is_begun(place: Place, hash_name: str) -> bool:
+def is_begun(place: Backend, hash_name: str) -> bool:
     """Whether a repository with this hash function was begun here, and not finished."""
     try:
         begun = json.loads(bytes(place.storage.read(BEGUN)))
@@ -71,12 +71,12 @@ def is_begun(place: Place, hash_name: str) -> bool:
     return False
 
 
-def begin(place: Place, hash_name: str) -> None:
+def begin(place: Backend, hash_name: str) -> None:
     """Note that a repository is begun, so that whatever stops it can be gone on with."""
     place.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
 
 
-class StoragePlace:
+class StorageBackend:
     """A place where everything lives in one `Storage`: packs, refs, sessions."""
 
     has_history = False
@@ -85,7 +85,7 @@ class StoragePlace:
         self.storage, self.url = storage, storage.url
 
     def check_free(self) -> None:
-        """See `Place.check_free`."""
+        """See `Backend.check_free`."""
         if any(not stored.path.startswith("locks/") for stored in self.storage.list("")):
             raise AlreadyExistsError(
                 f"{self.url!r} is not empty; open it with vz.open, or choose another place",
@@ -93,16 +93,16 @@ class StoragePlace:
             )
 
     def read_marker(self) -> bytes:
-        """See `Place.read_marker`."""
+        """See `Backend.read_marker`."""
         return bytes(self.storage.read(MARKER))
 
     def write_marker(self, marker: bytes) -> None:
-        """See `Place.write_marker`."""
+        """See `Backend.write_marker`."""
         self.storage.put(MARKER, [marker])
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
-        """See `Place.stores`."""
+    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
+        """See `Backend.stores`."""
         blocks = packed_or_partial(self.storage, hash_function, verify=verify == "always")
         trees = Trees(blocks, hash_function)
         refs = LogRefs(self.storage)
-        return Stores(self.storage, blocks, refs, trees, self.read_marker, self.storage)
+        return RepositoryContext(self.storage, blocks, refs, trees, self.read_marker, self.storage)

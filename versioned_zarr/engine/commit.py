@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.chunk_merge import Taken
 from versioned_zarr.engine.hierarchy.merge.three_way import (
     Conflict,
@@ -39,12 +39,12 @@ from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.tree.tree_builder import WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _PENDING_BYTES = 64 << 20
 
 
-class Leaf(NamedTuple):
+class StoredValue(NamedTuple):
     """A value as a work tree wants it: its CID and the cumulative size of its blocks."""
 
     cid: Cid
@@ -59,7 +59,7 @@ class NewBlocks:
         sizes: the lengths of new values, whose blocks are in drafts and not here.
     """
 
-    def __init__(self, stores: Stores, sizes: Mapping[Cid, int]) -> None:
+    def __init__(self, stores: RepositoryContext, sizes: Mapping[Cid, int]) -> None:
         self._stores = stores
         self.trees = Trees(self, stores.hash, sizes=sizes)
         self._new: dict[Cid, Bytes] = {}
@@ -79,7 +79,7 @@ class NewBlocks:
 
 
 @dataclass(frozen=True)
-class Draft:
+class CommitMessage:
     """What a commit is to say, but for its tree and parents.
 
     Attributes:
@@ -110,7 +110,7 @@ class Step(NamedTuple):
 
 
 @dataclass
-class Change:
+class StagedTree:
     """A tree to be committed: what it was made from, and the blocks it needs.
 
     Attributes:
@@ -132,7 +132,7 @@ class Change:
     was_read: Callable[[str], bool] = field(default=lambda key: True)
 
 
-def head_of(stores: Stores, branch: str) -> Commit:
+def head_of(stores: RepositoryContext, branch: str) -> Commit:
     """The commit that a branch names.
 
     Raises:
@@ -150,10 +150,10 @@ def head_of(stores: Stores, branch: str) -> Commit:
 
 
 def commit_change(
-    stores: Stores,
+    stores: RepositoryContext,
     branch: str,
-    change: Change,
-    draft: Draft,
+    change: StagedTree,
+    draft: CommitMessage,
     *,
     may_merge: bool = True,
     resolve: Resolve = None,
@@ -197,7 +197,7 @@ def commit_change(
 
 
 def move_on(
-    stores: Stores,
+    stores: RepositoryContext,
     branch: str,
     step_from: Callable[[Commit], Step],
     before_swap: Callable[[Cid], None] | None = None,
@@ -230,7 +230,7 @@ def move_on(
                     return step.commit if there == new else stores.commit(to_text(there))
 
 
-def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> Cid:
+def _swap(stores: RepositoryContext, branch: str, old: Cid, new: Cid, why: str) -> Cid:
     """Move a branch from a commit to another, and know for certain whether it moved.
 
     Gives the commit that the branch names now: a server that has merges of its own may have made
@@ -251,7 +251,7 @@ def _swap(stores: Stores, branch: str, old: Cid, new: Cid, why: str) -> Cid:
 
 
 def has_moved(
-    stores: Stores, kind: str, name: str, move: tuple[Cid | None, Cid], error: Exception
+    stores: RepositoryContext, kind: str, name: str, move: tuple[Cid | None, Cid], error: Exception
 ) -> bool:
     """Whether a ref went to a commit although its move raised an error.
 
@@ -286,7 +286,11 @@ def has_moved(
 
 
 def new_step(
-    stores: Stores, root: Link, blocks: Iterable[Block], parents: list[Commit], draft: Draft
+    stores: RepositoryContext,
+    root: Link,
+    blocks: Iterable[Block],
+    parents: list[Commit],
+    draft: CommitMessage,
 ) -> Step:
     """The step to a new commit of a tree, after its parents; `blocks` are the tree's new ones."""
     commit, own = commits.encode(
@@ -302,7 +306,7 @@ def new_step(
 
 
 def _merge_into(
-    stores: Stores, head: Commit, change: Change, branch: str, resolve: Resolve
+    stores: RepositoryContext, head: Commit, change: StagedTree, branch: str, resolve: Resolve
 ) -> tuple[Link, list[Block]]:
     """The tree of a branch with a change merged into it, and the blocks of both."""
     merged = merge_trees(
@@ -322,7 +326,7 @@ def _merge_into(
 
 
 def apply_changes(
-    stores: Stores,
+    stores: RepositoryContext,
     ours: Cid,
     changes: Iterable[tuple[str, Taken]],
     source: NewBlocks | None = None,
@@ -337,7 +341,7 @@ def apply_changes(
         source: new blocks that the links may lead to.
     """
     trees = stores.trees if source is None else source.trees
-    work: WorkTree[Leaf] = WorkTree(trees, ours)
+    work: TreeBuilder[StoredValue] = TreeBuilder(trees, ours)
     blocks: list[Block] = []
     pending_bytes = 0
     changes = list(changes)
@@ -349,13 +353,13 @@ def apply_changes(
             data = value if isinstance(value, bytes) else value()
             file = unixfs.build_file(data, stores.hash)
             blocks += file.blocks
-            work.set(key, Leaf(file.cid, file.tsize))
+            work.set(key, StoredValue(file.cid, file.tsize))
             pending_bytes += len(data)
             if pending_bytes > _PENDING_BYTES:
                 stores.blocks.put(blocks, file.cid)
                 blocks, pending_bytes = [], 0
         elif value is not None:
-            work.set(key, Leaf(value.cid, value.tsize))
+            work.set(key, StoredValue(value.cid, value.tsize))
     root = work.flush(lambda cid, data: blocks.append((cid, data)))
     return root, blocks
 

@@ -22,7 +22,7 @@ from versioned_zarr.storage.protocol import Documents, Storage
 from versioned_zarr.tree.lookup import Trees
 
 if TYPE_CHECKING:
-    from versioned_zarr.engine.sessions.protocol import Keeper
+    from versioned_zarr.engine.sessions.protocol import SessionStore
 
 _REMEMBERED_COMMITS = 4096
 
@@ -43,7 +43,7 @@ class Publisher(Protocol):
         ...
 
 
-class OtherCommits(Protocol):
+class ForeignCommits(Protocol):
     """Commits of a system that has versions of its own, under names of that system.
 
     The CID of such a commit holds the name that the system gave it; see `is_foreign`.
@@ -70,7 +70,7 @@ class OtherCommits(Protocol):
 
 
 @dataclass
-class Stores:
+class RepositoryContext:
     """The parts that every module of the repository works on.
 
     Attributes:
@@ -93,8 +93,8 @@ class Stores:
     read_marker: Callable[[], bytes]
     documents: Documents | None = None
     publisher: Publisher | None = None
-    keeper: Keeper | None = None
-    others: OtherCommits | None = None
+    keeper: SessionStore | None = None
+    others: ForeignCommits | None = None
     upkeep: str = ""
     _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
     _guard: threading.RLock = field(default_factory=threading.RLock)

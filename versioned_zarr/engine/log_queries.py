@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import Commit
@@ -13,7 +13,9 @@ from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.tree.keys import check_key, check_text
 
 
-def log_of(stores: Stores, ref: str, path: str | None, names: Callable[[], Names]) -> Log:
+def log_of(
+    stores: RepositoryContext, ref: str, path: str | None, names: Callable[[], Names]
+) -> Log:
     """See `Repository.log`; `names` gives the branches and tags by commits."""
     before, dots, end = str(ref).partition("..")
     start = resolve_commit(stores, end if dots else ref).cid
@@ -39,7 +41,7 @@ def log_of(stores: Stores, ref: str, path: str | None, names: Callable[[], Names
     return Log(commits, title=f"{wanted} in {ref}", names=names, is_linear=True)
 
 
-def _commits(stores: Stores, start: str, known: str | None) -> Iterator[Commit]:
+def _commits(stores: RepositoryContext, start: str, known: str | None) -> Iterator[Commit]:
     if known is None:
         return walk.log([start], stores.commit)
     return map(stores.commit, walk.beyond([start], [known], stores.commit))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar, overload
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -45,7 +45,7 @@ class _Names(Mapping[str, Commit]):
     kind: str
     word: str
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: RepositoryContext) -> None:
         self._stores = stores
         self._listed: weakref.ref[_Listed] | None = None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from versioned_zarr import _hooks
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -37,7 +37,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 class Remotes(Mapping[str, str]):
     """Names of other repositories, each with its URL. Reads are live."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: RepositoryContext) -> None:
         self._stores = stores
 
     def __getitem__(self, name: str) -> str:
@@ -167,7 +167,7 @@ def absolute(url: str | os.PathLike[str]) -> str:
     return text
 
 
-def open_stores(url: str | os.PathLike[str]) -> Stores:
+def open_stores(url: str | os.PathLike[str]) -> RepositoryContext:
     """What the repository at a URL is made of."""
-    stores: Stores = _hooks.maker("open_repository")(url).stores
+    stores: RepositoryContext = _hooks.maker("open_repository")(url).stores
     return stores

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptBlockError,
@@ -34,14 +34,14 @@ _STEP = re.compile(r"~[0-9]{0,18}(?![0-9])|\^[0-9]{0,18}(?![0-9])|@\{[^{}]*\}")
 _NUMBERED = re.compile(r"@\{([0-9]{1,18})\}")
 
 
-class Version(NamedTuple):
+class ResolvedVersion(NamedTuple):
     """What a ref was resolved to: a tree, and the commit that it came from, if any."""
 
     tree: Cid
     commit: Commit | None
 
 
-def resolve(stores: Stores, ref: str) -> Version:
+def resolve(stores: RepositoryContext, ref: str) -> ResolvedVersion:
     """The version that a text names.
 
     Args:
@@ -60,10 +60,12 @@ def resolve(stores: Stores, ref: str) -> Version:
         RefNotFoundError: nothing answers to it.
     """
     found = _tree_or_commit(stores, ref)
-    return Version(cids.from_text(found.tree), found) if isinstance(found, Commit) else found
+    return (
+        ResolvedVersion(cids.from_text(found.tree), found) if isinstance(found, Commit) else found
+    )
 
 
-def _tree_or_commit(stores: Stores, ref: str) -> Version | Commit:
+def _tree_or_commit(stores: RepositoryContext, ref: str) -> ResolvedVersion | Commit:
     """A bare tree, or a commit, of whose tree nothing is asked."""
     if not ref or not isinstance(ref, str):
         raise InvalidRefError(f"a ref must be text such as 'main', not {ref!r}", ref=str(ref))
@@ -71,7 +73,7 @@ def _tree_or_commit(stores: Stores, ref: str) -> Version | Commit:
     if not steps:
         tree = _as_tree(stores, name)
         if tree is not None:
-            return Version(tree, None)
+            return ResolvedVersion(tree, None)
     numbered = _NUMBERED.fullmatch(steps[0]) if steps else None
     if numbered is not None:
         commit = _from_reflog(stores, name, int(numbered[1]), ref)
@@ -83,7 +85,7 @@ def _tree_or_commit(stores: Stores, ref: str) -> Version | Commit:
     return commit
 
 
-def resolve_commit(stores: Stores, ref: str) -> Commit:
+def resolve_commit(stores: RepositoryContext, ref: str) -> Commit:
     """The commit that a text names, as `resolve`, which may not be a bare tree.
 
     Raises:
@@ -97,7 +99,7 @@ def resolve_commit(stores: Stores, ref: str) -> Commit:
 
 
 def compared(
-    stores: Stores, base: str, other: str | None
+    stores: RepositoryContext, base: str, other: str | None
 ) -> tuple[tuple[str, Cid], tuple[str, Cid]]:
     """The names and trees of the two sides of a diff; see `Repository.diff`.
 
@@ -137,7 +139,7 @@ def _split(ref: str) -> tuple[str, list[str]]:
     return name, steps
 
 
-def _as_tree(stores: Stores, name: str) -> Cid | None:
+def _as_tree(stores: RepositoryContext, name: str) -> Cid | None:
     """The CID in a text if it names a tree that is here."""
     cid = _whole_cid(name)
     if cid is None or cids.is_raw(cid) or not stores.has(cid):
@@ -145,7 +147,7 @@ def _as_tree(stores: Stores, name: str) -> Cid | None:
     if is_commit(cid, stores.blocks):
         return None
     kind = unixfs.decode(stores.blocks.get(cid)).kind
-    return cid if kind in (unixfs.Kind.DIRECTORY, unixfs.Kind.HAMT) else None
+    return cid if kind in (unixfs.UnixFsType.DIRECTORY, unixfs.UnixFsType.HAMT) else None
 
 
 def _whole_cid(text: str) -> Cid | None:
@@ -156,7 +158,7 @@ def _whole_cid(text: str) -> Cid | None:
     return cid
 
 
-def _named(stores: Stores, name: str, ref: str) -> Commit:
+def _named(stores: RepositoryContext, name: str, ref: str) -> Commit:
     cid = _whole_cid(name)
     if cid is not None:  # which always means what hashes to it, whatever refs are called
         if stores.is_commit(cid):
@@ -195,7 +197,7 @@ def _kinds_of(name: str) -> tuple[str, ...]:
     return HEADS, TAGS
 
 
-def _by_prefix(stores: Stores, prefix: str, ref: str) -> Commit | None:
+def _by_prefix(stores: RepositoryContext, prefix: str, ref: str) -> Commit | None:
     """The one commit whose CID begins so. O(history)."""
     if not looks_like_cid(prefix):
         return None
@@ -207,7 +209,7 @@ def _by_prefix(stores: Stores, prefix: str, ref: str) -> Commit | None:
     return stores.commit(matches[0]) if matches else None
 
 
-def known_commits(stores: Stores) -> list[str]:
+def known_commits(stores: RepositoryContext) -> list[str]:
     """The CIDs of the commits that branches and tags name now or named before."""
     found: dict[Cid, None] = {}
     for kind in KINDS:
@@ -219,7 +221,7 @@ def known_commits(stores: Stores) -> list[str]:
     return [cids.to_text(cid) for cid in found if cid not in gone]
 
 
-def reached_commits(stores: Stores) -> Iterator[str]:
+def reached_commits(stores: RepositoryContext) -> Iterator[str]:
     """The CIDs of all commits that the refs and their logs reach; those that can be read."""
     seen: set[str] = set()
     left = known_commits(stores)
@@ -233,7 +235,7 @@ def reached_commits(stores: Stores) -> Iterator[str]:
             yield cid
 
 
-def _from_reflog(stores: Stores, name: str, number: int, ref: str) -> Commit:
+def _from_reflog(stores: RepositoryContext, name: str, number: int, ref: str) -> Commit:
     check_ref_name(name)
     count, entry = 0, None
     for each in dict.fromkeys((name, name.removeprefix(f"{HEADS}/"))):
@@ -253,7 +255,7 @@ def _from_reflog(stores: Stores, name: str, number: int, ref: str) -> Commit:
     return stores.commit(cids.to_text(commit))
 
 
-def _follow(stores: Stores, commit: Commit, step: str, ref: str) -> Commit:
+def _follow(stores: RepositoryContext, commit: Commit, step: str, ref: str) -> Commit:
     if step.startswith("@{"):
         return _as_of(stores, commit, step[2:-1], ref)
     number = int(step[1:] or "1")
@@ -264,7 +266,7 @@ def _follow(stores: Stores, commit: Commit, step: str, ref: str) -> Commit:
     return commit if number == 0 else _parent(stores, commit, number, ref)
 
 
-def _parent(stores: Stores, commit: Commit, number: int, ref: str) -> Commit:
+def _parent(stores: RepositoryContext, commit: Commit, number: int, ref: str) -> Commit:
     if number > len(commit.parents):
         raise RefNotFoundError(
             f"{ref!r} goes back too far: commit {commit.cid} has {len(commit.parents)} parents",
@@ -273,7 +275,7 @@ def _parent(stores: Stores, commit: Commit, number: int, ref: str) -> Commit:
     return stores.commit(commit.parents[number - 1])
 
 
-def _as_of(stores: Stores, commit: Commit, text: str, ref: str) -> Commit:
+def _as_of(stores: RepositoryContext, commit: Commit, text: str, ref: str) -> Commit:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -289,7 +291,7 @@ def _as_of(stores: Stores, commit: Commit, text: str, ref: str) -> Commit:
     raise RefNotFoundError(f"{ref!r} is before the first commit", ref=ref)
 
 
-def _not_found(stores: Stores, name: str, ref: str) -> RefNotFoundError:
+def _not_found(stores: RepositoryContext, name: str, ref: str) -> RefNotFoundError:
     names = stores.refs.names(HEADS) + stores.refs.names(TAGS)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

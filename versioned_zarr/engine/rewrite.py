@@ -7,14 +7,14 @@ from typing import Any
 
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.commit import (
-    Draft,
+    CommitMessage,
     Step,
     apply_changes,
     conflict_error,
     move_on,
     new_step,
 )
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve, check_resolve, merge_trees
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.errors import (
@@ -33,7 +33,7 @@ _QUOTED_CHARACTERS = 200
 
 
 def merge(
-    stores: Stores,
+    stores: RepositoryContext,
     source: str,
     into: str,
     message: str | None,
@@ -61,17 +61,17 @@ def merge(
             (f"branch {into!r}", repr(source)),
         )
         text = f"Merge {source!r} into {into!r}" if message is None else message
-        draft = Draft(text, author, metadata, f"merge {source}")
+        draft = CommitMessage(text, author, metadata, f"merge {source}")
         return new_step(stores, tree, blocks, [head, theirs], draft)
 
     return move_on(stores, into, step_from)
 
 
-def _may_move(stores: Stores, branch: str, to: Commit) -> bool:
+def _may_move(stores: RepositoryContext, branch: str, to: Commit) -> bool:
     return stores.others is None or stores.others.may_move(branch, from_text(to.cid))
 
 
-def _merge_base_tree(stores: Stores, bases: list[str]) -> Cid:
+def _merge_base_tree(stores: RepositoryContext, bases: list[str]) -> Cid:
     """The tree that both sides are compared with.
 
     With several best common ancestors it is their own merge, and where they are in conflict what
@@ -98,7 +98,7 @@ def _merge_base_tree(stores: Stores, bases: list[str]) -> Cid:
 
 
 def _three_way(
-    stores: Stores,
+    stores: RepositoryContext,
     base: Cid,
     ours: Cid,
     theirs: Cid,
@@ -118,34 +118,39 @@ def _three_way(
     return apply_changes(stores, ours, merged.changes)
 
 
-def revert(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
+def revert(stores: RepositoryContext, ref: str, branch: str, resolve: Resolve) -> Commit:
     """See `Repository.revert`."""
     check_resolve(resolve)
     commit = resolve_commit(stores, ref)
     subject = commit.summary
     if len(subject) > _QUOTED_CHARACTERS:
         subject = f"{subject[:_QUOTED_CHARACTERS]}…"
-    draft = Draft(f'Revert "{subject}"\n\nThis reverts commit {commit.cid}.', why="revert")
+    draft = CommitMessage(f'Revert "{subject}"\n\nThis reverts commit {commit.cid}.', why="revert")
     return _replay(stores, branch, commit.tree, _parent_tree(stores, commit), draft, resolve)
 
 
-def cherry_pick(stores: Stores, ref: str, branch: str, resolve: Resolve) -> Commit:
+def cherry_pick(stores: RepositoryContext, ref: str, branch: str, resolve: Resolve) -> Commit:
     """See `Repository.cherry_pick`."""
     check_resolve(resolve)
     commit = resolve_commit(stores, ref)
     metadata = {**commit.metadata, "cherry_picked_from": commit.cid}
-    draft = Draft(commit.message, commit.author, metadata, "cherry-pick")
+    draft = CommitMessage(commit.message, commit.author, metadata, "cherry-pick")
     return _replay(stores, branch, _parent_tree(stores, commit), commit.tree, draft, resolve)
 
 
-def _parent_tree(stores: Stores, commit: Commit) -> str:
+def _parent_tree(stores: RepositoryContext, commit: Commit) -> str:
     if not commit.parents:
         raise InvalidInputError(f"{commit.cid} is the root commit; it has no change to take")
     return stores.commit(commit.parents[0]).tree
 
 
 def _replay(
-    stores: Stores, branch: str, old: str, new: str, draft: Draft, resolve: Resolve
+    stores: RepositoryContext,
+    branch: str,
+    old: str,
+    new: str,
+    draft: CommitMessage,
+    resolve: Resolve,
 ) -> Commit:
     """Make on a branch the change that leads from one tree to another."""
 
@@ -167,7 +172,7 @@ def _replay(
     return move_on(stores, branch, step_from)
 
 
-def squash(stores: Stores, since: str, branch: str, message: str | None) -> Commit:
+def squash(stores: RepositoryContext, since: str, branch: str, message: str | None) -> Commit:
     """See `Repository.squash`."""
     start = resolve_commit(stores, since)
 
@@ -183,6 +188,6 @@ def squash(stores: Stores, since: str, branch: str, message: str | None) -> Comm
         if text is None:
             text = "\n\n".join(commit.message for commit in reversed([*replaced]))
         tree = commits.link_to(from_text(head.tree), stores.blocks)
-        return new_step(stores, tree, [], [start], Draft(text, why="squash"))
+        return new_step(stores, tree, [], [start], CommitMessage(text, why="squash"))
 
     return move_on(stores, branch, step_from)

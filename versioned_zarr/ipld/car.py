@@ -36,7 +36,7 @@ _MAX_SECTION_HEADER = CID_SIZE + 3  # of a block below 2 MiB
 INDEX_ENTRY = np.dtype([("digest", "V32"), ("offset", "<u8")])
 
 
-class Section(NamedTuple):
+class CarSection(NamedTuple):
     """Where one block lies in a buffer: its section's start, its CID, its bytes from-to."""
 
     offset: int
@@ -136,7 +136,7 @@ def read_pack_head(buffer: memoryview | bytes, where: str) -> tuple[Cid, int]:
     return root, data_end
 
 
-def sections(buffer: memoryview, start: int, end: int, where: str) -> Iterator[Section]:
+def sections(buffer: memoryview, start: int, end: int, where: str) -> Iterator[CarSection]:
     """The sections of a buffer from one offset to another, without reading the blocks.
 
     Raises:
@@ -148,7 +148,7 @@ def sections(buffer: memoryview, start: int, end: int, where: str) -> Iterator[S
         block, stop = at + CID_SIZE, at + length
         if length < CID_SIZE or stop > end:
             raise CorruptError(f"no section at byte {position} of {where}", where=where)
-        yield Section(position, Cid(bytes(buffer[at:block])), block, stop)
+        yield CarSection(position, Cid(bytes(buffer[at:block])), block, stop)
         position = stop
 
 

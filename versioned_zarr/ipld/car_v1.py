@@ -56,7 +56,7 @@ class Readable(Protocol):
         ...
 
 
-class Section(NamedTuple):
+class CarBlock(NamedTuple):
     """A block in a stream, not compared with its CID.
 
     Attributes:
@@ -100,7 +100,7 @@ class Car:
                 raise self._damaged(start, f"the stream in a CARv2 is of version {inner}, not 1")
             self._end = start + size
 
-    def sections(self) -> Iterator[Section]:
+    def sections(self) -> Iterator[CarBlock]:
         """Yield the blocks in the order of the stream.
 
         Raises:
@@ -119,7 +119,7 @@ class Car:
             size = _cid_size(body)
             if size is None:
                 raise self._damaged(offset, "a section that does not begin with a CID")
-            yield Section(offset, Cid(body[:size]), body[size:])
+            yield CarBlock(offset, Cid(body[:size]), body[size:])
         if self._at > self._end:
             raise self._damaged(self._end, "a section goes on behind the end that the header gives")
 

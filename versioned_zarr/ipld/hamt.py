@@ -19,7 +19,7 @@ from versioned_zarr.errors import CorruptBlockError, InvalidInputError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.ipld.unixfs import HAMT_FANOUT, HAMT_HASH_TYPE, Kind, Node
+from versioned_zarr.ipld.unixfs import HAMT_FANOUT, HAMT_HASH_TYPE, UnixFsNode, UnixFsType
 
 MAX_DEPTH: Final = 8
 """A hash has so many bytes; names that share all of them fit no HAMT."""
@@ -57,13 +57,13 @@ def hash_names(names: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint6
     return hashes
 
 
-def read_shard(node: Node) -> Shard:
+def read_shard(node: UnixFsNode) -> Shard:
     """Return the links of a HAMT's shard by slot.
 
     Raises:
         CorruptBlockError: it is none, or of another fanout or hash function than the profile's.
     """
-    if node.kind is not Kind.HAMT:
+    if node.kind is not UnixFsType.HAMT:
         raise CorruptBlockError(f"not a directory or a HAMT's shard but a {node.kind.name.lower()}")
     if node.fanout != HAMT_FANOUT or node.hash_type != HAMT_HASH_TYPE:
         raise CorruptBlockError(

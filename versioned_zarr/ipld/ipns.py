@@ -28,7 +28,7 @@ Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
 _Cbor: TypeAlias = "int | bytes | str | bool | list[_Cbor] | dict[str, _Cbor] | None"
 
 
-class Record(NamedTuple):
+class IpnsRecord(NamedTuple):
     """What the holder of a key has signed. The greater record is the newer one.
 
     Attributes:
@@ -62,7 +62,7 @@ def public_key(name: bytes, text: str) -> bytes:
     )
 
 
-def read_record(record: bytes, key: bytes, verify: Verify, now: datetime) -> Record:
+def read_record(record: bytes, key: bytes, verify: Verify, now: datetime) -> IpnsRecord:
     """Read a record, if the key has signed it and the signature still holds.
 
     Args:
@@ -92,7 +92,7 @@ def read_record(record: bytes, key: bytes, verify: Verify, now: datetime) -> Rec
     return found
 
 
-def _read_data(data: bytes) -> Record:
+def _read_data(data: bytes) -> IpnsRecord:
     try:
         document, end = _read_cbor(data, 0, 0)
     except (IndexError, UnicodeDecodeError) as error:
@@ -104,7 +104,7 @@ def _read_data(data: bytes) -> Record:
             try:
                 until = datetime.fromisoformat(validity.decode("ascii"))
                 if _is_number(kind) and kind == 0 and until.tzinfo is not None:
-                    return Record(sequence, until.astimezone(UTC), value.decode())
+                    return IpnsRecord(sequence, until.astimezone(UTC), value.decode())
             except ValueError:
                 pass
     raise CorruptError("an IPNS record without the fields that it must have")

@@ -31,7 +31,7 @@ EMPTY_DIRECTORY: Final = dag_pb.encode((), DIRECTORY_DATA)
 """The block of the directory that holds nothing."""
 
 
-class Kind(IntEnum):
+class UnixFsType(IntEnum):
     """What a UnixFS node is; the numbers are those of its Type field."""
 
     RAW = 0
@@ -42,11 +42,11 @@ class Kind(IntEnum):
     HAMT = 5
 
 
-VALUES: Final = frozenset({Kind.FILE, Kind.RAW, Kind.SYMLINK})
+VALUES: Final = frozenset({UnixFsType.FILE, UnixFsType.RAW, UnixFsType.SYMLINK})
 """What is read as bytes; of a symbolic link those are the path that it names, as from gateways."""
 
 
-class Node(NamedTuple):
+class UnixFsNode(NamedTuple):
     """A UnixFS node, as `decode` read it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Node(NamedTuple):
         hash_type: of a HAMT's shard, the multicodec number of its hash function.
     """
 
-    kind: Kind
+    kind: UnixFsType
     links: list[Link]
     size: int = 0
     blocksizes: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class Node(NamedTuple):
     hash_type: int = 0
 
 
-_KINDS: Final = {kind.value: kind for kind in Kind}
+_KINDS: Final = {kind.value: kind for kind in UnixFsType}
 
 
 class File(NamedTuple):
@@ -172,7 +172,7 @@ def _varint_size(number: int) -> int:
     return (number.bit_length() + 6) // 7 or 1
 
 
-def decode(block: Buffer) -> Node:
+def decode(block: Buffer) -> UnixFsNode:
     """Read a dag-pb block as a UnixFS node, whoever wrote it.
 
     Raises:
@@ -180,16 +180,16 @@ def decode(block: Buffer) -> Node:
     """
     links, data = dag_pb.decode(block)
     if data == DIRECTORY_DATA:
-        return Node(Kind.DIRECTORY, links)
+        return UnixFsNode(UnixFsType.DIRECTORY, links)
     bits_end = len(data) - len(_HAMT_TAIL)
     if data[:3] == b"\x08\x05\x12" and data[bits_end:] == _HAMT_TAIL and data[3] == bits_end - 4:
         bits = int.from_bytes(data[4:bits_end], "big")
-        return Node(Kind.HAMT, links, 0, (), b"", bits, HAMT_FANOUT, HAMT_HASH_TYPE)
+        return UnixFsNode(UnixFsType.HAMT, links, 0, (), b"", bits, HAMT_FANOUT, HAMT_HASH_TYPE)
     return _read_data(data, links)
 
 
-def _read_data(data: bytes, links: list[Link]) -> Node:
-    kind: Kind | None = None
+def _read_data(data: bytes, links: list[Link]) -> UnixFsNode:
+    kind: UnixFsType | None = None
     content = b""
     size: int | None = None
     blocksizes: list[int] = []
@@ -209,8 +209,8 @@ def _read_data(data: bytes, links: list[Link]) -> Node:
             raise CorruptBlockError(f"not a UnixFS node: its field {field} makes no sense")
     if kind is None:
         raise CorruptBlockError("not a UnixFS node: it has no type")
-    if kind is Kind.HAMT:
-        return Node(
+    if kind is UnixFsType.HAMT:
+        return UnixFsNode(
             kind,
             links,
             bitfield=int.from_bytes(content, "big"),
@@ -226,7 +226,7 @@ def _read_data(data: bytes, links: list[Link]) -> Node:
         raise CorruptBlockError(
             f"not a UnixFS node: it says that it holds {size} bytes, but holds {whole}"
         )
-    return Node(kind, links, size=whole, blocksizes=tuple(blocksizes), data=content)
+    return UnixFsNode(kind, links, size=whole, blocksizes=tuple(blocksizes), data=content)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

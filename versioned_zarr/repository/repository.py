@@ -14,7 +14,7 @@ from versioned_zarr import _hooks
 from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.engine import rewrite
 from versioned_zarr.engine.commit import head_of
-from versioned_zarr.engine.context import Publisher, Stores
+from versioned_zarr.engine.context import Publisher, RepositoryContext
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.log_queries import log_of
@@ -25,10 +25,10 @@ from versioned_zarr.engine.maintenance.report import Report
 from versioned_zarr.engine.maintenance.stats import Stats, measure
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import Branches, Tags
-from versioned_zarr.engine.revisions import Version, compared, resolve
+from versioned_zarr.engine.revisions import ResolvedVersion, compared, resolve
 from versioned_zarr.engine.sessions.journal import SessionHead
-from versioned_zarr.engine.sessions.local_session_store import JournalKeeper
-from versioned_zarr.engine.sessions.protocol import Keeper, SessionInfo, Writing
+from versioned_zarr.engine.sessions.local_session_store import LocalSessionStore
+from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState, SessionStore
 from versioned_zarr.errors import InvalidInputError, VersionedZarrError
 from versioned_zarr.history.commit_object import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
@@ -37,7 +37,7 @@ from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.repository.transfer_methods import Exchange
+from versioned_zarr.repository.transfer_methods import TransferMethods
 from versioned_zarr.tree.diff_tree import changes
 from versioned_zarr.urls import split_url
 
@@ -45,7 +45,7 @@ _LOG = logging.getLogger("versioned_zarr")
 _REMEMBERED_SESSIONS = 8
 
 
-class BlockRepository(Exchange, _hooks.Shown):
+class BlockRepository(TransferMethods, _hooks.Shown):
     """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
 
     Got from `versioned_zarr.open` and `versioned_zarr.create`.
@@ -58,12 +58,14 @@ class BlockRepository(Exchange, _hooks.Shown):
 
     face = "repository"
 
-    def __init__(self, stores: Stores, reopen: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(
+        self, stores: RepositoryContext, reopen: Callable[..., Any], *arguments: Any
+    ) -> None:
         self.url = stores.storage.url
         self.stores = stores
-        self.keeper: Keeper = stores.keeper or JournalKeeper(stores)
+        self.keeper: SessionStore = stores.keeper or LocalSessionStore(stores)
         self._reopen = (reopen, arguments)
-        self._sessions: OrderedDict[str, Writing] = OrderedDict()
+        self._sessions: OrderedDict[str, SessionState] = OrderedDict()
         self._guard = threading.RLock()
 
     def __repr__(self) -> str:
@@ -90,7 +92,7 @@ class BlockRepository(Exchange, _hooks.Shown):
             InvalidRefError: the text cannot be read.
             RefNotFoundError: nothing answers to it.
         """
-        version: Version = resolve(self.stores, ref)
+        version: ResolvedVersion = resolve(self.stores, ref)
         return Snapshot(self, version.tree, version.commit)
 
     def log(self, ref: str = "main", *, path: str | None = None) -> Log:
@@ -211,14 +213,14 @@ class BlockRepository(Exchange, _hooks.Shown):
         self._remember(working)
         return Session(self, working, message)
 
-    def _remember(self, working: Writing) -> None:
+    def _remember(self, working: SessionState) -> None:
         with self._guard:
             self._sessions[working.head.id] = working
             self._sessions.move_to_end(working.head.id)
             while len(self._sessions) > _REMEMBERED_SESSIONS:
                 self._sessions.popitem(last=False)
 
-    def working_of(self, session: str) -> Writing:
+    def working_of(self, session: str) -> SessionState:
         """This process's state of a session that may have been opened elsewhere.
 
         Raises:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.commit import (
-    Change,
-    Draft,
+    CommitMessage,
     NewBlocks,
+    StagedTree,
     commit_change,
     conflict_error,
 )
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, check_resolve
-from versioned_zarr.engine.sessions.change_set import Pending
-from versioned_zarr.engine.sessions.journal import Kind
-from versioned_zarr.engine.sessions.protocol import Known, StagingChangedError, Writing
+from versioned_zarr.engine.sessions.change_set import PendingWrite
+from versioned_zarr.engine.sessions.journal import RecordKind
+from versioned_zarr.engine.sessions.protocol import Known, SessionState, StagingChangedError
 from versioned_zarr.errors import (
     InvalidInputError,
     NothingToCommitError,
@@ -65,7 +65,7 @@ class Session(_hooks.Shown):
     def __init__(
         self,
         repository: BlockRepository,
-        working: Writing,
+        working: SessionState,
         message: str | None = None,
         known: Known | None = None,
         dropped: Sequence[str] = (),
@@ -134,7 +134,7 @@ class Session(_hooks.Shown):
 
     # Values; what a snapshot has too
 
-    def find(self, key: str) -> Pending | Link | None:
+    def find(self, key: str) -> PendingWrite | Link | None:
         """What lies under a key: something pending, something committed, or nothing.
 
         Raises:
@@ -144,12 +144,12 @@ class Session(_hooks.Shown):
         return self.working.find(key)
 
     def read_found(
-        self, found: Pending | Link, start: int = 0, end: int | None = None
+        self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
         """The bytes of what `find` gave, or a range of them."""
         return self.working.read_found(found, start, end)
 
-    def size_of(self, found: Pending | Link) -> int:
+    def size_of(self, found: PendingWrite | Link) -> int:
         """The length in bytes of what `find` gave."""
         return self.working.size(found)
 
@@ -251,7 +251,7 @@ class Session(_hooks.Shown):
         found = self._pending_of(link)
         return self.working.read_found(link if found is None else found, start, end)
 
-    def _pending_of(self, link: Link) -> Pending | None:
+    def _pending_of(self, link: Link) -> PendingWrite | None:
         entry = self.working.state.entries.get(link.name)
         return entry if entry is not None and entry.cid == link.cid else None
 
@@ -289,7 +289,7 @@ class Session(_hooks.Shown):
         check_resolve(resolve)
         if on_moved not in ("merge", "fail"):
             raise InvalidInputError(f"on_moved must be 'merge' or 'fail', not {on_moved!r}")
-        draft = Draft(message, author, metadata)
+        draft = CommitMessage(message, author, metadata)
         with self.working.frozen():
             commit = self._commit_what_is_there(draft, allow_empty, on_moved == "merge", resolve)
         # The commit is made, whatever keeps packs from being joined: the next one does it.
@@ -298,7 +298,7 @@ class Session(_hooks.Shown):
         return commit
 
     def _commit_what_is_there(
-        self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve
+        self, draft: CommitMessage, allow_empty: bool, may_merge: bool, resolve: Resolve
     ) -> Commit:
         """Commit; where others write on a server meanwhile, look at that, and commit again."""
         for _ in range(_ATTEMPTS):
@@ -312,7 +312,9 @@ class Session(_hooks.Shown):
             where=self.repository.url,
         )
 
-    def _commit(self, draft: Draft, allow_empty: bool, may_merge: bool, resolve: Resolve) -> Commit:
+    def _commit(
+        self, draft: CommitMessage, allow_empty: bool, may_merge: bool, resolve: Resolve
+    ) -> Commit:
         working, stores = self.working, self.repository.stores
         working.refresh()
         done = _already_committed(self.repository, working)
@@ -342,9 +344,9 @@ class Session(_hooks.Shown):
 
         def intend(commit: Cid) -> None:
             if working.exists:
-                working.note(Kind.INTENT, commit, upto)
+                working.note(RecordKind.INTENT, commit, upto)
 
-        change = Change(
+        change = StagedTree(
             base,
             root,
             new,
@@ -361,7 +363,7 @@ class Session(_hooks.Shown):
             resolve=resolve,
             before_swap=intend,
         )
-        working.note(Kind.COMMIT, from_text(commit.cid), upto)
+        working.note(RecordKind.COMMIT, from_text(commit.cid), upto)
         working.drop_drafts()
         return commit
 
@@ -435,7 +437,7 @@ def _unpickle(repository: BlockRepository, session: str, known: Known) -> Sessio
     return Session(repository, repository.working_of(session), known=known)
 
 
-def _check_rivals(working: Writing) -> None:
+def _check_rivals(working: SessionState) -> None:
     conflicts = []
     for key, rivals in working.state.rivals():
         texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
@@ -447,7 +449,7 @@ def _check_rivals(working: Writing) -> None:
         )
 
 
-def _already_committed(repository: BlockRepository, working: Writing) -> Commit | None:
+def _already_committed(repository: BlockRepository, working: SessionState) -> Commit | None:
     """The commit that a process was about to make when it died, if it was made.
 
     The session is then based on it; what was written after it is still to be committed.
@@ -459,5 +461,5 @@ def _already_committed(repository: BlockRepository, working: Writing) -> Commit 
     if not went_to(refs.history(HEADS, working.head.branch), intent.cid):
         return None
     refs.settle(HEADS, working.head.branch)  # what moved it may have died before it was durable
-    working.note(Kind.COMMIT, intent.cid, intent.seen)
+    working.note(RecordKind.COMMIT, intent.cid, intent.seen)
     return repository.stores.commit(to_text(intent.cid))

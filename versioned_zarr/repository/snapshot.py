@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 
 
-class OriginStores(Protocol):
+class OriginContext(Protocol):
     """What a snapshot is read from."""
 
     @property
@@ -37,7 +37,7 @@ class OriginStores(Protocol):
         ...
 
 
-class Origin(Protocol):
+class SnapshotOrigin(Protocol):
     """Where a snapshot comes from: a repository, or what stands for one. Pickles."""
 
     @property
@@ -46,12 +46,12 @@ class Origin(Protocol):
         ...
 
     @property
-    def stores(self) -> OriginStores:
+    def stores(self) -> OriginContext:
         """What it is read from."""
         ...
 
 
-class Found(Protocol):
+class FoundValue(Protocol):
     """What lies under a key: its CID and the cumulative size of its blocks."""
 
     @property
@@ -78,7 +78,7 @@ class Snapshot(_hooks.Shown):
 
     face = "snapshot"
 
-    def __init__(self, repository: Origin, tree: Cid, commit: Commit | None = None) -> None:
+    def __init__(self, repository: SnapshotOrigin, tree: Cid, commit: Commit | None = None) -> None:
         self.repository = repository
         self.commit = commit
         self._tree = tree
@@ -204,7 +204,7 @@ class Snapshot(_hooks.Shown):
             raise KeyNotFoundError(f"no value under {key!r} in tree {self.cid}", key=key)
         return self.read_found(link, start, end)
 
-    def read_found(self, found: Found, start: int = 0, end: int | None = None) -> memoryview:
+    def read_found(self, found: FoundValue, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of what `find` gave, or a range of them."""
         blocks = self._stores.blocks
         if blocks.is_remote and not is_raw(found.cid):
@@ -212,7 +212,7 @@ class Snapshot(_hooks.Shown):
             check_room(high - low)  # before any of it is asked for
         return read_stored(blocks, found.cid, start, end)
 
-    def size_of(self, found: Found) -> int:
+    def size_of(self, found: FoundValue) -> int:
         """The length in bytes of what `find` gave."""
         return self._stores.trees.size(Link("", found.cid, found.tsize))
 

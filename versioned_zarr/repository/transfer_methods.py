@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
 from versioned_zarr.engine.remotes import Remotes
@@ -14,10 +14,10 @@ from versioned_zarr.engine.transfer.push_fetch import Transfer
 from versioned_zarr.engine.transfer.sender import OnMoving
 
 
-class Exchange:
+class TransferMethods:
     """The methods of `BlockRepository` that move versions from one repository to another."""
 
-    stores: Stores
+    stores: RepositoryContext
 
     @property
     def remotes(self) -> Remotes:

@@ -45,7 +45,7 @@ class Stored(NamedTuple):
     modified_s: float
 
 
-class Log(Protocol):
+class AppendLog(Protocol):
     """A sequence of records that many processes append to, in one order that all of them see.
 
     A position is the number of bytes before it. What `append` was given is whole in the log once
@@ -82,7 +82,7 @@ class Log(Protocol):
         ...
 
 
-class Draft(Protocol):
+class StagedPack(Protocol):
     """A pack while one process writes it: sections are added, read back, and published at the end.
 
     What `write` was given survives the death of the process, and, once published, a loss of power.
@@ -227,7 +227,7 @@ class Storage(Protocol):
         """A token that differs after something directly in the folder `prefix` came or went."""
         ...
 
-    def open_log(self, path: str, *, create: bool = False) -> Log:
+    def open_log(self, path: str, *, create: bool = False) -> AppendLog:
         """The log at `path`.
 
         Raises:
@@ -235,11 +235,11 @@ class Storage(Protocol):
         """
         ...
 
-    def open_draft(self, path: str) -> Draft:
+    def open_draft(self, path: str) -> StagedPack:
         """A new draft at `path`, of which this process is the living writer until it closes it."""
         ...
 
-    def adopt_draft(self, path: str) -> Draft | None:
+    def adopt_draft(self, path: str) -> StagedPack | None:
         """The draft at `path` if its writer is gone; None while that writer lives.
 
         Raises:
@@ -255,7 +255,7 @@ class Storage(Protocol):
         """
         ...
 
-    def read_draft(self, path: str) -> Draft:
+    def read_draft(self, path: str) -> StagedPack:
         """The draft at `path` for reading alone, whoever writes it.
 
         Raises:

@@ -4,15 +4,15 @@ A backend's tests subclass a suite and give it a fixture; pytest then runs the l
 """
 
 from versioned_zarr.testing.block_store_contract import BlockStoreContract
-from versioned_zarr.testing.maintenance_contract import UpkeepContract
+from versioned_zarr.testing.maintenance_contract import MaintenanceContract
 from versioned_zarr.testing.ref_store_contract import RefStoreContract
 from versioned_zarr.testing.repository_contract import RepositoryContract
 from versioned_zarr.testing.storage_contract import StorageContract
 
 __all__ = [
     "BlockStoreContract",
+    "MaintenanceContract",
     "RefStoreContract",
     "RepositoryContract",
     "StorageContract",
-    "UpkeepContract",
 ]

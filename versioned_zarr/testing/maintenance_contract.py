@@ -8,7 +8,7 @@ from versioned_zarr.repository.protocol import Repository
 from versioned_zarr.testing.history_contract import commit_values, contents
 
 
-class UpkeepContract:
+class MaintenanceContract:
     """Subclass it with a fixture `repository` (a new one).
 
     Attributes:

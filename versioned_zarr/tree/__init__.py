@@ -4,7 +4,7 @@ from versioned_zarr.tree.diff_tree import KeyChange, changes
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import BlockSource, Directory, Trees
 from versioned_zarr.tree.merge_tree import KeyConflict, KeyMerge, merge_keys
-from versioned_zarr.tree.tree_builder import Leaf, WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder, TreeLeaf
 
 __all__ = [
     "BlockSource",
@@ -12,9 +12,9 @@ __all__ = [
     "KeyChange",
     "KeyConflict",
     "KeyMerge",
-    "Leaf",
+    "TreeBuilder",
+    "TreeLeaf",
     "Trees",
-    "WorkTree",
     "changes",
     "check_key",
     "merge_keys",

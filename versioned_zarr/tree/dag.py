@@ -18,7 +18,7 @@ from versioned_zarr.ipld import hamt
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import VALUES, Kind, Node
+from versioned_zarr.ipld.unixfs import VALUES, UnixFsNode, UnixFsType
 from versioned_zarr.tree.dag_nodes import (
     DIRECTORIES,
     Get,
@@ -66,7 +66,7 @@ class Span(NamedTuple):
         return (start, stop) if start < stop else (0, 0)
 
 
-class Way(NamedTuple):
+class ResolvedPath(NamedTuple):
     """How a path leads through a DAG, from `resolve`.
 
     Attributes:
@@ -86,7 +86,7 @@ class Way(NamedTuple):
         return self.roots[-1]
 
 
-def resolve(get: Get, root: Cid, path: Sequence[str]) -> Way:
+def resolve(get: Get, root: Cid, path: Sequence[str]) -> ResolvedPath:
     """Follow the names of `path` through directories, from `root` on. O(blocks on the way).
 
     Raises:
@@ -104,11 +104,16 @@ def resolve(get: Get, root: Cid, path: Sequence[str]) -> Way:
             raise KeyNotFoundError(f"nothing at {shown!r} in {cids.to_text(root)}", key=shown)
         roots.append(link.cid)
         tsize = link.tsize
-    return Way(tuple(blocks), tuple(roots), tsize)
+    return ResolvedPath(tuple(blocks), tuple(roots), tsize)
 
 
 def blocks_of_path(
-    get: Get, way: Way, scope: Scope = Scope.ALL, span: Span | None = None, *, again: bool = False
+    get: Get,
+    way: ResolvedPath,
+    scope: Scope = Scope.ALL,
+    span: Span | None = None,
+    *,
+    again: bool = False,
 ) -> Iterator[Block]:
     """Yield the blocks that prove a path, then those of what lies at its end; depth first.
 
@@ -205,11 +210,11 @@ def _entity(get: Get, root: Cid, span: Span | None, met: _Met | None) -> Iterato
         return
     if node.kind in VALUES and span is not None:
         yield from _span(get, node, *span.within(node.size), met)
-    elif node.kind is Kind.HAMT:
+    elif node.kind is UnixFsType.HAMT:
         yield from _shards(get, node, met)
 
 
-def _span(get: Get, root: Node, start: int, stop: int, met: _Met | None) -> Iterator[Block]:
+def _span(get: Get, root: UnixFsNode, start: int, stop: int, met: _Met | None) -> Iterator[Block]:
     """Yield the blocks below the root of a value that hold the bytes from `start` to `stop`."""
     stack = [(*part, size) for part, size in sized_parts(root, start, stop)]
     stack.reverse()
@@ -230,7 +235,7 @@ def _span(get: Get, root: Node, start: int, stop: int, met: _Met | None) -> Iter
             stack += reversed(below)
 
 
-def _shards(get: Get, root: Node, met: _Met | None) -> Iterator[Block]:
+def _shards(get: Get, root: UnixFsNode, met: _Met | None) -> Iterator[Block]:
     """Yield the shards below the root of a HAMT, not what its names lead to."""
     stack = _shard_links(root)
     while stack:
@@ -245,9 +250,9 @@ def _shards(get: Get, root: Node, met: _Met | None) -> Iterator[Block]:
         stack += _shard_links(decode_node(cid, block))
 
 
-def _shard_links(node: Node) -> list[Cid]:
+def _shard_links(node: UnixFsNode) -> list[Cid]:
     """The shards that a shard links to, the last one first."""
-    if node.kind is not Kind.HAMT:
+    if node.kind is not UnixFsType.HAMT:
         raise CorruptBlockError("a HAMT links to something as a shard that is none")
     digits = slot_digits(node)
     return [link.cid for link in reversed(node.links) if len(link.name) == digits]
@@ -260,12 +265,12 @@ def _find(get: Get, cid: Cid, name: str, blocks: list[Cid]) -> Link | None:
     node = read_node(get, cid)
     if node.kind not in DIRECTORIES:
         return None
-    digest = _name_bits(name) if node.kind is Kind.HAMT else 0
+    digest = _name_bits(name) if node.kind is UnixFsType.HAMT else 0
     used = 0
     while True:
         if inline(cid) is None:
             blocks.append(cid)
-        if node.kind is not Kind.HAMT:
+        if node.kind is not UnixFsType.HAMT:
             return next((link for link in node.links if link.name == name), None)
         digits = slot_digits(node)
         width = node.fanout.bit_length() - 1
@@ -281,7 +286,7 @@ def _find(get: Get, cid: Cid, name: str, blocks: list[Cid]) -> Link | None:
             return Link(name, link.cid, link.tsize) if found else None
         cid = link.cid
         node = read_node(get, cid)
-        if node.kind is not Kind.HAMT:
+        if node.kind is not UnixFsType.HAMT:
             raise corrupt(cid, "it is linked as a HAMT's shard but is none")
 
 

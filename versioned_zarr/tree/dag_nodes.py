@@ -15,21 +15,21 @@ from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Buffer, Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import VALUES, Kind, Node
+from versioned_zarr.ipld.unixfs import VALUES, UnixFsNode, UnixFsType
 
 Get: TypeAlias = Callable[[Cid], bytes | memoryview]
 """Gives the block that a CID names, or raises BlockNotFoundError."""
 
-DIRECTORIES = frozenset([Kind.DIRECTORY, Kind.HAMT])
+DIRECTORIES = frozenset([UnixFsType.DIRECTORY, UnixFsType.HAMT])
 
 
-def kind_of(get: Get, cid: Cid) -> Kind:
+def kind_of(get: Get, cid: Cid) -> UnixFsType:
     """Tell what a CID names: Kind.RAW for a raw block.
 
     Raises:
         CorruptBlockError: it is not UnixFS.
     """
-    return Kind.RAW if cids.is_raw(cid) else read_node(get, cid).kind
+    return UnixFsType.RAW if cids.is_raw(cid) else read_node(get, cid).kind
 
 
 def size_of(get: Get, cid: Cid) -> int:
@@ -73,7 +73,9 @@ def pieces(get: Get, cid: Cid, start: int, stop: int) -> Iterator[memoryview]:
         stack += reversed([part for part, _ in sized_parts(node, start, stop)])
 
 
-def sized_parts(node: Node, start: int, stop: int) -> Iterator[tuple[tuple[Cid, int, int], int]]:
+def sized_parts(
+    node: UnixFsNode, start: int, stop: int
+) -> Iterator[tuple[tuple[Cid, int, int], int]]:
     """Yield the part of a range that lies under each link, counted from that part's own start.
 
     Gives what `pieces` goes on with, and the length of all that lies under the link.
@@ -93,7 +95,7 @@ def sized_parts(node: Node, start: int, stop: int) -> Iterator[tuple[tuple[Cid, 
         position += size
 
 
-def slot_digits(node: Node) -> int:
+def slot_digits(node: UnixFsNode) -> int:
     """Return how many hexadecimal digits of a link's name in a shard are its slot."""
     fanout = node.fanout
     if fanout < 2 or fanout & (fanout - 1) or fanout > 1 << 16:
@@ -103,7 +105,7 @@ def slot_digits(node: Node) -> int:
     return len(f"{fanout - 1:X}")
 
 
-def read_node(get: Get, cid: Cid) -> Node:
+def read_node(get: Get, cid: Cid) -> UnixFsNode:
     """Read the UnixFS node that a CID names.
 
     Raises:
@@ -112,14 +114,14 @@ def read_node(get: Get, cid: Cid) -> Node:
     return decode_node(cid, read_block(get, cid))
 
 
-def decode_node(cid: Cid, block: Buffer) -> Node:
+def decode_node(cid: Cid, block: Buffer) -> UnixFsNode:
     """Return a block as a UnixFS node; a raw block is one of kind RAW that holds its bytes.
 
     Raises:
         CorruptBlockError: it is none.
     """
     if cids.is_raw(cid):
-        return Node(Kind.RAW, [], len(block), (), bytes(block))
+        return UnixFsNode(UnixFsType.RAW, [], len(block), (), bytes(block))
     try:
         _check_dag_pb(cid)
         return unixfs.decode(block)

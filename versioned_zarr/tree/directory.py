@@ -13,7 +13,7 @@ from versioned_zarr.ipld import dag_pb, hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.hamt import SLOTS, Shard
-from versioned_zarr.ipld.unixfs import Kind, Node
+from versioned_zarr.ipld.unixfs import UnixFsNode, UnixFsType
 from versioned_zarr.tree.dag_nodes import slot_digits
 
 _DOTS: Final = frozenset([".", "..", *(slot + dots for slot in SLOTS for dots in (".", ".."))])
@@ -175,7 +175,7 @@ class OtherShard(Directory):
     __slots__ = ("_by_slot", "_digits", "_shards", "_tsize", "_width")
     is_sharded = True
 
-    def __init__(self, cid: Cid, tsize: int, node: Node, shards: Shards) -> None:
+    def __init__(self, cid: Cid, tsize: int, node: UnixFsNode, shards: Shards) -> None:
         super().__init__(cid)
         self._digits = slot_digits(node)
         self._width = node.fanout.bit_length() - 1
@@ -297,11 +297,11 @@ def read(cid: Cid, block: bytes, shards: Shards) -> tuple[Directory | int, int]:
         node = unixfs.decode(block)
         if node.kind in unixfs.VALUES:
             return node.size, len(node.links)
-        if node.kind is Kind.DIRECTORY:
+        if node.kind is UnixFsType.DIRECTORY:
             by_name = _by_name(node.links)
             return PlainDirectory(cid, block, by_name=by_name), len(by_name)
         tsize = len(block) + sum([link.tsize for link in node.links])
-        if node.kind is Kind.HAMT and node.fanout != unixfs.HAMT_FANOUT:
+        if node.kind is UnixFsType.HAMT and node.fanout != unixfs.HAMT_FANOUT:
             return OtherShard(cid, tsize, node, shards), len(node.links)
         _names_of(node.links)
         return ShardedDirectory(cid, tsize, hamt.read_shard(node), shards), len(node.links)

@@ -37,7 +37,7 @@ class Trees:
 
     Args:
         blocks: where blocks are read from.
-        hash_function: what names the blocks that a `WorkTree` on these trees makes.
+        hash_function: what names the blocks that a `TreeBuilder` on these trees makes.
         max_links: how many decoded links are remembered, at about 250 bytes each.
         sizes: the lengths of values of many blocks that `blocks` need not have.
     """

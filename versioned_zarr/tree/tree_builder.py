@@ -18,7 +18,7 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.update import Change
 
 
-class Leaf(Protocol):
+class TreeLeaf(Protocol):
     """What a tree needs to know of a value that was set."""
 
     @property
@@ -39,7 +39,7 @@ class _Gone(Enum):
 
 
 _GONE: Final = _Gone.GONE
-T = TypeVar("T", bound=Leaf)
+T = TypeVar("T", bound=TreeLeaf)
 _Change: TypeAlias = "T | _Overlay[T] | _Gone"
 
 
@@ -55,7 +55,7 @@ class _Overlay(Generic[T]):
         """Names that a directory of the base (its CID) or a value (None) had to leave."""
 
 
-class WorkTree(Generic[T]):
+class TreeBuilder(Generic[T]):
     """The changes made to a tree, as a tree that is read and written by key.
 
     Not thread-safe by itself: who shares one holds a lock.
@@ -186,7 +186,7 @@ class WorkTree(Generic[T]):
     def flush(self, put: Put) -> Link:
         """Store the tree: hand the blocks of changed directories to `put`, children first.
 
-        The changes stay laid over the old base; go on with a new `WorkTree` on the new root.
+        The changes stay laid over the old base; go on with a new `TreeBuilder` on the new root.
         Costs 1 to 3 µs a new name, up to 10 µs a name changed in a HAMT, where only the shards on
         the way to changed names are read and made.
 

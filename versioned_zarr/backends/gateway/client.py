@@ -17,15 +17,15 @@ from urllib.request import getproxies
 from versioned_zarr.backends.http.authorization import basic
 from versioned_zarr.backends.http.retry_after import retry_after_s
 from versioned_zarr.errors import CorruptError, InvalidUrlError, MissingDependencyError
-from versioned_zarr.fork_local import PerProcess
-from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES, Car, Section
+from versioned_zarr.fork_local import ForkLocal
+from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES, Car, CarBlock
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.urls import User, take_user, without_user
 
 try:
     import httpx
 
-    from versioned_zarr.backends.http.http_transport import Wire, timeout, why_not
+    from versioned_zarr.backends.http.http_transport import HttpTransport, timeout, why_not
 except ImportError as error:
     raise MissingDependencyError(
         "snapshots from gateways need the package httpx; pip install 'versioned-zarr[ipfs]'",
@@ -79,7 +79,7 @@ def _connect(headers: Mapping[str, str], limits: httpx.Timeout) -> httpx.Client:
         headers={"User-Agent": "versioned-zarr", "Accept-Encoding": "identity", **headers},
         follow_redirects=True,
         # What goes through a proxy is left to httpx.
-        transport=None if getproxies() else Wire(CONNECTIONS),
+        transport=None if getproxies() else HttpTransport(CONNECTIONS),
     )
 
 
@@ -109,7 +109,7 @@ class Gateway:
         self.aside_until = 0.0
         self.must_wait = False
         self._failures = 0
-        self._client = PerProcess(
+        self._client = ForkLocal(
             partial(_connect, self.headers, timeout(timeout_s)), httpx.Client.close
         )
 
@@ -145,7 +145,7 @@ class Gateway:
 
     def sections(
         self, cid: Cid, query: Mapping[str, str], stop: threading.Event, limit_bytes: int
-    ) -> Iterator[Section]:
+    ) -> Iterator[CarBlock]:
         """The blocks of a CAR as they come; not compared with their CIDs.
 
         Args:
@@ -172,17 +172,19 @@ class Gateway:
 
     def _answer(
         self, cid: Cid, accept: str, query: Mapping[str, str], stop: threading.Event
-    ) -> _Answer:
+    ) -> _GatewayResponse:
         request = self._client().build_request(
             "GET",
             f"{self.base_url}/ipfs/{to_text(cid)}",
             params=query,
             headers={"Accept": accept},
         )
-        return _Answer(self._client(), request, accept.partition(";")[0], stop, self._timeout_s)
+        return _GatewayResponse(
+            self._client(), request, accept.partition(";")[0], stop, self._timeout_s
+        )
 
 
-class _Answer:
+class _GatewayResponse:
     """An answer while it is read; closes its connection if it is left before its end."""
 
     def __init__(

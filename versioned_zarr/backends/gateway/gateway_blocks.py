@@ -15,11 +15,11 @@ from typing import Final, Never
 from versioned_zarr.backends.gateway.client import NoCarError, lie
 from versioned_zarr.backends.gateway.hedging import Attempt, Gateways
 from versioned_zarr.blocks.cache.block_cache import BlockCache
-from versioned_zarr.blocks.cache.memory_cache import Recent
+from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.file_reader import join
 from versioned_zarr.blocks.protocol import Block, Followable
-from versioned_zarr.blocks.remote.nonblocking import Nearness
-from versioned_zarr.blocks.remote.readahead import WHOLE_BYTES, Ahead
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
+from versioned_zarr.blocks.remote.readahead import WHOLE_BYTES, ReadAhead
 from versioned_zarr.errors import (
     CorruptBlockError,
     CorruptError,
@@ -30,7 +30,7 @@ from versioned_zarr.errors import (
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import VALUES, Node
+from versioned_zarr.ipld.unixfs import VALUES, UnixFsNode
 from versioned_zarr.tree.dag_nodes import (
     corrupt,
     decode_node,
@@ -66,9 +66,9 @@ class GatewayBlocks:
         self.gateways, self.cache = gateways, cache
         self.hash: HashFunction = cache.hash
         self._cached_prefix = bytes((self.hash.code, 32))
-        self._nearness = Nearness()
-        self._recent = Recent(MEMORY_BYTES)
-        self._ahead = Ahead(
+        self._nearness = NonBlocking()
+        self._recent = MemoryCache(MEMORY_BYTES)
+        self._ahead = ReadAhead(
             find=self._find,
             fetch=self._fetch,
             fetch_all=self._fetch_all,
@@ -99,7 +99,7 @@ class GatewayBlocks:
         return join(wanted, sizes_bytes, map(self.get, wanted))
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-        """See `ReadsValues.read_value`: the leaves that a range touches come in one request."""
+        """See `FileReader.read_value`: the leaves that a range touches come in one request."""
         root = self.get(cid)
         if cids.is_raw(cid):
             return root[start:end]
@@ -120,7 +120,7 @@ class GatewayBlocks:
         return found[0] if len(found) == 1 else memoryview(b"".join(found))
 
     def _gather(
-        self, root: Cid, node: Node, start: int, stop: int, held: dict[Cid, memoryview]
+        self, root: Cid, node: UnixFsNode, start: int, stop: int, held: dict[Cid, memoryview]
     ) -> None:
         """Bring near the blocks below a value's root that hold a range of it."""
         for _ in range(_CAR_TRIES):
@@ -139,7 +139,7 @@ class GatewayBlocks:
                 held.update(zip(wanted, pool.map(self.get, wanted), strict=True))
 
     def _absent(
-        self, root: Node, start: int, stop: int, held: dict[Cid, memoryview]
+        self, root: UnixFsNode, start: int, stop: int, held: dict[Cid, memoryview]
     ) -> list[_Absent]:
         """The blocks of a range that are not near, as far as those above them are, in order.
 
@@ -150,7 +150,7 @@ class GatewayBlocks:
         while stack:
             node, low, high, at = stack.pop()
             at += max(0, min(len(node.data), high) - low)
-            below: list[tuple[Node, int, int, int]] = []
+            below: list[tuple[UnixFsNode, int, int, int]] = []
             for (cid, first, last), _ in sized_parts(node, low, high):
                 key = _version_1(cid)
                 block = held.get(key)

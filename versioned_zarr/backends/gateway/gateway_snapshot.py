@@ -20,8 +20,8 @@ from versioned_zarr.errors import CorruptError, InvalidCidError, InvalidInputErr
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.address.ipfs_address import (
-    Pasted,
-    PastedName,
+    IpfsAddress,
+    IpnsAddress,
     read_any_cid,
     read_name,
     read_pasted,
@@ -35,7 +35,7 @@ from versioned_zarr.tree.lookup import Trees
 if TYPE_CHECKING:
     from versioned_zarr.backends.gateway.gateway_blocks import GatewayBlocks
 
-_OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayStores] = weakref.WeakValueDictionary()
+_OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayContext] = weakref.WeakValueDictionary()
 _FOLDER = "gateway"
 
 
@@ -87,7 +87,7 @@ def open_snapshot(
         raise InvalidInputError(f"open_snapshot takes a URL or a CID, not {type(url).__name__}")
     address = read_name(url) or read_pasted(url)
     asked = _gateways(gateways, address.gateway)
-    pasted = _resolve(address, asked, timeout_s) if isinstance(address, PastedName) else address
+    pasted = _resolve(address, asked, timeout_s) if isinstance(address, IpnsAddress) else address
     origin = GatewayOrigin(pasted.url, asked, cids.to_text(pasted.cid), cache_bytes, timeout_s)
     tree, commit = pasted.cid, None
     trees, blocks = origin.stores.trees, origin.stores.blocks
@@ -109,7 +109,7 @@ def open_snapshot(
     return Snapshot(origin, tree, commit)
 
 
-def _resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pasted:
+def _resolve(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> IpfsAddress:
     # An extra, needed here only.
     from versioned_zarr.backends.gateway.ipns_resolver import resolve  # noqa: PLC0415
 
@@ -172,23 +172,23 @@ class GatewayOrigin:
             found = _OPEN.setdefault(key, self._connect(function))
         object.__setattr__(self, "_stores", found)
 
-    def _connect(self, function: HashFunction) -> GatewayStores:
+    def _connect(self, function: HashFunction) -> GatewayContext:
         # An extra, needed here only.
         from versioned_zarr.backends.gateway.gateway_blocks import GatewayBlocks  # noqa: PLC0415
         from versioned_zarr.backends.gateway.hedging import Gateways  # noqa: PLC0415
 
         cache = _cache(function, self.cache_bytes)
         blocks = GatewayBlocks(Gateways(self.gateways, self.timeout_s), cache)
-        return GatewayStores(blocks, Trees(blocks, function))
+        return GatewayContext(blocks, Trees(blocks, function))
 
     @property
-    def stores(self) -> GatewayStores:
+    def stores(self) -> GatewayContext:
         """The blocks and trees, shared by all snapshots from the same gateways."""
-        found: GatewayStores = self.__dict__["_stores"]
+        found: GatewayContext = self.__dict__["_stores"]
         return found
 
 
-class GatewayStores:
+class GatewayContext:
     """Blocks from gateways, and the trees that they make.
 
     Attributes:

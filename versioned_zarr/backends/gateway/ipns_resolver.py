@@ -18,8 +18,13 @@ from versioned_zarr.errors import (
     RefNotFoundError,
     StorageError,
 )
-from versioned_zarr.ipld.address.ipfs_address import Pasted, PastedName, read_name, read_pasted
-from versioned_zarr.ipld.ipns import LONGEST_RECORD_BYTES, Record, public_key, read_record
+from versioned_zarr.ipld.address.ipfs_address import (
+    IpfsAddress,
+    IpnsAddress,
+    read_name,
+    read_pasted,
+)
+from versioned_zarr.ipld.ipns import LONGEST_RECORD_BYTES, IpnsRecord, public_key, read_record
 
 try:
     import httpx
@@ -37,7 +42,7 @@ _RECORD = "application/vnd.ipfs.ipns-record"
 _LONGEST_CHAIN = 8
 
 
-def resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pasted:
+def resolve(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> IpfsAddress:
     """What an IPNS name stands for now, verified; one request to each gateway, at once.
 
     Raises:
@@ -55,12 +60,12 @@ def resolve(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Pas
     raise StorageError(f"{named.text!r} leads to names that lead to names", where=named.text)
 
 
-def _newest(named: PastedName, gateways: Sequence[str], timeout_s: float) -> Record:
+def _newest(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> IpnsRecord:
     key = public_key(named.name, named.text)
     reasons: list[str] = []
-    found: list[Record] = []
+    found: list[IpnsRecord] = []
 
-    def ask(url: str) -> Record | str:
+    def ask(url: str) -> IpnsRecord | str:
         asked = Gateway(url, timeout_s)
         gateway = asked.name  # without credentials
         try:

@@ -52,7 +52,7 @@ def connect_timeout_s(timeout_s: float) -> float:
     return min(_CONNECT_TIMEOUT_S, timeout_s)
 
 
-class Clock:
+class Deadline:
     """The time that an exchange has left.
 
     Args:
@@ -93,7 +93,7 @@ class Received(io.RawIOBase):
         clock: that of the exchange.
     """
 
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+    def __init__(self, sock: socket.socket, clock: Deadline) -> None:
         self._sock, self._clock = sock, clock
         # As long as this lives the socket does, whoever closes the connection.
         self._held = sock.makefile("rb", buffering=0)
@@ -125,7 +125,7 @@ class TimedConnection(HTTPConnection):
         clock: that of the exchange that is under way.
     """
 
-    clock: Clock
+    clock: Deadline
 
     def send(self, data: Any) -> None:
         """See `http.client.HTTPConnection.send`; with TLS, a part of a file takes a copy."""
@@ -140,20 +140,20 @@ class TimedConnection(HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:
         """See `http.client.HTTPConnection.getresponse`."""
-        self.response_class = partial(_Answer, self.clock)  # type: ignore[assignment]  # as it is used
+        self.response_class = partial(_TimedResponse, self.clock)  # type: ignore[assignment]  # as it is used
         return super().getresponse()
 
 
-class _Answer(HTTPResponse):
+class _TimedResponse(HTTPResponse):
     """An answer that is read in time."""
 
-    def __init__(self, clock: Clock, sock: socket.socket, *args: Any, **options: Any) -> None:
+    def __init__(self, clock: Deadline, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()
         self.fp = io.BufferedReader(Received(sock, clock))
 
 
-def send_bytes(sock: socket.socket, data: Bytes, clock: Clock) -> None:
+def send_bytes(sock: socket.socket, data: Bytes, clock: Deadline) -> None:
     """Send bytes.
 
     Raises:
@@ -167,7 +167,7 @@ def send_bytes(sock: socket.socket, data: Bytes, clock: Clock) -> None:
         clock.moved(len(piece))
 
 
-def receive_bytes(sock: socket.socket, limit_bytes: int, clock: Clock) -> bytes:
+def receive_bytes(sock: socket.socket, limit_bytes: int, clock: Deadline) -> bytes:
     """Receive some bytes; none at the end.
 
     Raises:
@@ -179,7 +179,7 @@ def receive_bytes(sock: socket.socket, limit_bytes: int, clock: Clock) -> bytes:
     return data
 
 
-def send_file(sock: socket.socket, part: FilePart, clock: Clock) -> None:
+def send_file(sock: socket.socket, part: FilePart, clock: Deadline) -> None:
     """Send part of a file as it lies there, without a copy unless TLS needs one.
 
     Raises:
@@ -201,7 +201,7 @@ def send_file(sock: socket.socket, part: FilePart, clock: Clock) -> None:
         at += sent
 
 
-def _send_some(sock: socket.socket, fd: int, at: int, size: int, clock: Clock) -> int:
+def _send_some(sock: socket.socket, fd: int, at: int, size: int, clock: Deadline) -> int:
     """Let the system send some bytes of a file; how many, 0 at the file's end."""
     left_s = clock.left_s()
     sock.settimeout(left_s)  # and so it does not block

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.connection import HTTPConnection
 
-from versioned_zarr.backends.http.deadline import Clock, receive_bytes, send_bytes
+from versioned_zarr.backends.http.deadline import Deadline, receive_bytes, send_bytes
 from versioned_zarr.storage.protocol import Bytes
 
 _PIECE_BYTES: Final = 64 << 10
@@ -26,7 +26,7 @@ _END: Final = b"\r\n\r\n"
 _PLAIN: Final = frozenset({200, 201, 204, 206, 400, 401, 403, 404, 409, 410, 412, 416})
 
 
-class Answer(NamedTuple):
+class Http1Response(NamedTuple):
     """What a server answered.
 
     Attributes:
@@ -42,7 +42,7 @@ class _NotPlainError(Exception):
     """An answer that is left to urllib3."""
 
 
-class Lines:
+class Http1Pool:
     """Connections to one server. Thread-safe; of one process.
 
     Args:
@@ -72,7 +72,7 @@ class Lines:
 
     def exchange(
         self, method: str, target: str, headers: Mapping[str, str], body: Bytes | None
-    ) -> Answer | None:
+    ) -> Http1Response | None:
         """Send a request that may be sent again; None if that has to be done, in another way.
 
         Args:
@@ -92,7 +92,7 @@ class Lines:
             return None
         is_kept = False
         sent = {**self._headers, **headers}
-        clock = Clock(self._timeout.read_timeout)
+        clock = Deadline(self._timeout.read_timeout)
         try:
             _send(connection, clock, method, self._above + target, sent, body)
             answer, is_kept = self._receive(connection, clock)
@@ -125,7 +125,7 @@ class Lines:
         else:
             connection.close()
 
-    def _receive(self, connection: HTTPConnection, clock: Clock) -> tuple[Answer, bool]:
+    def _receive(self, connection: HTTPConnection, clock: Deadline) -> tuple[Http1Response, bool]:
         """An answer, and whether another may be had on the same connection."""
         receive = partial(receive_bytes, connection.sock, clock=clock)
         found = b""
@@ -151,12 +151,12 @@ class Lines:
             pieces.append(_some(receive(min(left, _PIECE_BYTES))))
             left -= len(pieces[-1])
         is_kept = left == 0 and headers.get(b"connection", b"").lower() != b"close"
-        return Answer(status, b"".join(pieces)), is_kept
+        return Http1Response(status, b"".join(pieces)), is_kept
 
 
 def _send(
     connection: HTTPConnection,
-    clock: Clock,
+    clock: Deadline,
     method: str,
     target: str,
     headers: Mapping[str, str],

@@ -21,13 +21,13 @@ import httpx
 
 from versioned_zarr.backends.http.content_coding import Decode, taken_off
 from versioned_zarr.backends.http.deadline import (
-    Clock,
+    Deadline,
     TimedConnection,
     check_timeout,
     connect_timeout_s,
 )
 from versioned_zarr.backends.http.transfer_coding import PIECE_BYTES, Receive, without_coding
-from versioned_zarr.blocks.semaphore import Turn, Turns
+from versioned_zarr.blocks.semaphore import Permit, Semaphore
 
 _LONGEST_LABEL = 63
 _OF_CODED: Final = ("content-encoding", "content-length")
@@ -44,7 +44,7 @@ class _SecureConnection(TimedConnection, HTTPSConnection):
     pass
 
 
-class Wire(httpx.BaseTransport):
+class HttpTransport(httpx.BaseTransport):
     """A transport for `httpx.Client`. Thread-safe; of one process; knows no proxies.
 
     An exchange, from the first byte of the request to the last one of the answer, takes no longer
@@ -57,7 +57,7 @@ class Wire(httpx.BaseTransport):
     """
 
     def __init__(self, connections: int) -> None:
-        self.turns = Turns(connections)
+        self.turns = Semaphore(connections)
         self._limit = connections
         self._idle: dict[_Origin, deque[TimedConnection]] = {}
 
@@ -137,7 +137,7 @@ class Wire(httpx.BaseTransport):
 class _Use:
     """One request's turn, and its connection."""
 
-    def __init__(self, wire: Wire, origin: _Origin, turn: Turn) -> None:
+    def __init__(self, wire: HttpTransport, origin: _Origin, turn: Permit) -> None:
         self._wire, self._origin, self._turn = wire, origin, turn
         self.connection: TimedConnection | None = None
 
@@ -188,7 +188,7 @@ def _is_silent(connection: HTTPConnection) -> bool:
 
 def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPResponse:
     """Send a request, and read the head of its answer."""
-    connection.clock = Clock(request.extensions.get("timeout", {}).get("read"))
+    connection.clock = Deadline(request.extensions.get("timeout", {}).get("read"))
     body = cast("Iterable[bytes]", request.stream) if "content-length" in request.headers else None
     target = request.url.raw_path.decode("ascii")
     with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it hung up

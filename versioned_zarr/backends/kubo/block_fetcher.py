@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from versioned_zarr.backends.kubo.client import KuboClient
-from versioned_zarr.blocks.remote.singleflight import Flight, Pilot
+from versioned_zarr.blocks.remote.singleflight import Flight, FlightOwner
 from versioned_zarr.errors import CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
@@ -44,7 +44,7 @@ class _Coming(Flight):
     block: memoryview | None = None
 
 
-class Fetcher:
+class BlockFetcher:
     """Blocks of one node. Thread-safe.
 
     Args:
@@ -86,7 +86,7 @@ class Fetcher:
             BlockNotFoundError: the node does not have it.
             CorruptBlockError: the node gave other bytes.
         """
-        pilot = Pilot()
+        pilot = FlightOwner()
         mine: dict[Cid, _Coming] = {}
         try:
             mine[cid] = _Coming(pilot)
@@ -123,7 +123,7 @@ class Fetcher:
             self._keep(cid, data)
         return came
 
-    def _window(self, cid: Cid, pilot: Pilot, mine: dict[Cid, _Coming]) -> list[Link]:
+    def _window(self, cid: Cid, pilot: FlightOwner, mine: dict[Cid, _Coming]) -> list[Link]:
         """The block and those that come with it, which are under way from now on."""
         found = self._place.get(cid)
         if found is None:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from versioned_zarr.backends.kubo.client import KuboClient, Upload
-from versioned_zarr.backends.kubo.gc_guard import Watch
+from versioned_zarr.backends.kubo.client import KuboClient, MultipartUpload
+from versioned_zarr.backends.kubo.gc_guard import GcGuard
 from versioned_zarr.blocks.protocol import Block, Followable
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -30,10 +30,10 @@ def send(client: KuboClient, blocks: Sequence[Block], root: Cid) -> None:
     parts: list[Bytes] = [header([root])]
     for cid, data in blocks:
         parts += (section_head(cid, len(data)), data)
-    client.import_car(Upload(sum(map(len, parts)), lambda: parts), len(blocks))
+    client.import_car(MultipartUpload(sum(map(len, parts)), lambda: parts), len(blocks))
 
 
-class Sender:
+class CarUpload:
     """Sends a draft in batches, from a thread of its own while it grows, then to its end.
 
     Args:
@@ -48,7 +48,7 @@ class Sender:
 
     def __init__(self, client: KuboClient, draft: Followable) -> None:
         self.draft, self.sent = draft, FIRST_SECTION
-        self.watch = Watch(client)
+        self.watch = GcGuard(client)
         self._begun = FIRST_SECTION
         self._client = client
         self._sent_unasked: set[Cid] = set()
@@ -153,4 +153,4 @@ class Sender:
                 yield self.draft.part(first, end)
 
         size_bytes = len(head) + sum(end - first for first, end in runs)
-        self._client.import_car(Upload(size_bytes, parts), len(batch))
+        self._client.import_car(MultipartUpload(size_bytes, parts), len(batch))

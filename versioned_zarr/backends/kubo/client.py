@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from versioned_zarr.backends.http.authorization import checked, from_environment, names_one
 from versioned_zarr.backends.http.retry_after import retry_after_s
-from versioned_zarr.backends.kubo.multipart import Upload as Upload  # noqa: PLC0414 - re-exported
+from versioned_zarr.backends.kubo.multipart import MultipartUpload as MultipartUpload  # noqa: PLC0414 - re-exported
 from versioned_zarr.errors import (
     BlockNotFoundError,
     InvalidUrlError,
@@ -25,15 +25,15 @@ from versioned_zarr.errors import (
     StorageError,
     StorageFullError,
 )
-from versioned_zarr.fork_local import PerProcess, threads
+from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.ipld.car_v1 import SECTION_LIMIT_BYTES
 from versioned_zarr.ipld.cid import Cid, to_text
 
 try:
     import httpx
 
-    from versioned_zarr.backends.http.http_transport import Wire, timeout, why_not
-    from versioned_zarr.backends.kubo.rpc_response import ANSWER_LIMIT_BYTES, Answer, read_all
+    from versioned_zarr.backends.http.http_transport import HttpTransport, timeout, why_not
+    from versioned_zarr.backends.kubo.rpc_response import ANSWER_LIMIT_BYTES, RpcResponse, read_all
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on an IPFS node need the package httpx; pip install 'versioned-zarr[ipfs]'",
@@ -64,14 +64,14 @@ class PathTakenError(Exception):
     """An MFS path is there already."""
 
 
-class Entry(NamedTuple):
+class MfsEntry(NamedTuple):
     """A name in an MFS directory, and the CID it leads to as the node wrote it."""
 
     name: str
     cid: str
 
 
-def _is_amid_gc(command: str, answer: Answer) -> bool:
+def _is_amid_gc(command: str, answer: RpcResponse) -> bool:
     """Whether MFS lacked a block of its own, which a collection took and a writer sends again."""
     return command.startswith("files/") and any(words in answer.text for words in _MISSING)
 
@@ -81,7 +81,7 @@ def _connect(base_url: str, headers: Mapping[str, str], limits: httpx.Timeout) -
         base_url=f"{base_url}/api/v0/",
         headers={"Accept-Encoding": "identity", **headers},
         timeout=limits,
-        transport=Wire(CONNECTIONS),
+        transport=HttpTransport(CONNECTIONS),
     )
 
 
@@ -111,7 +111,7 @@ class KuboClient:
                 f"{self.base_url!r} is no address of a node: {why}", url=self.base_url
             )
         # What was gathered for the node is sent when the process ends, so these are there then.
-        self._client = PerProcess(
+        self._client = ForkLocal(
             partial(_connect, self.base_url, self._headers, timeout(timeout_s)), httpx.Client.close
         )
         self._threads = threads(CONNECTIONS // 2, "kubo")
@@ -133,7 +133,7 @@ class KuboClient:
         self,
         command: str,
         *arguments: str,
-        body: Upload | None = None,
+        body: MultipartUpload | None = None,
         is_repeatable: bool = True,
         limit_bytes: int = ANSWER_LIMIT_BYTES,
         **options: str | bool | int,
@@ -182,13 +182,13 @@ class KuboClient:
         raise AssertionError
 
     def _call_once(
-        self, command: str, query: _Query, body: Upload | None, limit_bytes: int
-    ) -> Answer:
+        self, command: str, query: _Query, body: MultipartUpload | None, limit_bytes: int
+    ) -> RpcResponse:
         headers: dict[str, str] = {}
         content: Iterable[bytes] | None = None
         if body is not None:
             headers, pieces = body.as_form()
-            content = cast("Iterable[bytes]", pieces)  # what `Wire` sends
+            content = cast("Iterable[bytes]", pieces)  # what `HttpTransport` sends
         with self._client().stream(
             "POST", command, params=query, content=content, headers=headers
         ) as answer:
@@ -199,9 +199,9 @@ class KuboClient:
                 f"{limit_bytes:,} bytes, which cannot be right",
                 where=self.base_url,
             )
-        return Answer(answer.status_code, answer.reason_phrase, answer.headers, content_bytes)
+        return RpcResponse(answer.status_code, answer.reason_phrase, answer.headers, content_bytes)
 
-    def _content(self, command: str, answer: Answer) -> bytes:
+    def _content(self, command: str, answer: RpcResponse) -> bytes:
         if answer.headers.get("content-type", "").startswith("text/html"):
             raise self._no_rpc(command, "a page for people")
         return answer.content
@@ -224,7 +224,7 @@ class KuboClient:
             where=self.base_url,
         )
 
-    def _failure(self, command: str, answer: Answer) -> Exception:
+    def _failure(self, command: str, answer: RpcResponse) -> Exception:
         if answer.status_code in (401, 403):
             return StorageError(
                 f"the IPFS node at {self.base_url} refuses {command!r} "
@@ -278,7 +278,11 @@ class KuboClient:
         # In the body, as a URL of a thousand CIDs would be refused.
         names = "".join(f"{to_text(leaf)}\n" for leaf in leaves).encode()
         return self.call(
-            "cat", body=Upload.of(names), offline=True, progress=False, limit_bytes=limit_bytes
+            "cat",
+            body=MultipartUpload.of(names),
+            offline=True,
+            progress=False,
+            limit_bytes=limit_bytes,
         )
 
     def has_block(self, cid: Cid) -> bool:
@@ -298,10 +302,10 @@ class KuboClient:
 
     def put_block(self, data: bytes, *, pin: bool = False) -> str:
         """Store a raw block; its CID."""
-        answer = self.call("block/put", body=Upload.of(data), cid_codec="raw", pin=pin)
+        answer = self.call("block/put", body=MultipartUpload.of(data), cid_codec="raw", pin=pin)
         return str(self._said("block/put", answer, "Key"))
 
-    def import_car(self, car: Upload, blocks: int) -> None:
+    def import_car(self, car: MultipartUpload, blocks: int) -> None:
         """Store the blocks of a CAR without pinning them.
 
         Args:
@@ -337,7 +341,7 @@ class KuboClient:
 
     # MFS
 
-    def list(self, path: str) -> list[Entry]:
+    def list(self, path: str) -> list[MfsEntry]:
         """The names in an MFS directory.
 
         Raises:
@@ -346,7 +350,7 @@ class KuboClient:
         answer = self.call("files/ls", path, long=True, U=True)
         entries = self._said("files/ls", answer, "Entries") or []
         try:
-            return [Entry(entry["Name"], entry["Hash"]) for entry in entries]
+            return [MfsEntry(entry["Name"], entry["Hash"]) for entry in entries]
         except (LookupError, TypeError):
             raise self._no_rpc("files/ls", "something else than it should") from None
 
@@ -383,7 +387,7 @@ class KuboClient:
 
     def write(self, path: str, data: bytes) -> None:
         """Replace the bytes of an MFS file; whoever reads sees the old ones or the new ones."""
-        body = Upload.of(data)
+        body = MultipartUpload.of(data)
         self.call("files/write", path, body=body, create=True, truncate=True, raw_leaves=True)
 
     def remove(self, path: str) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, cast
 
-from versioned_zarr.backends.kubo.gc_guard import Watch
+from versioned_zarr.backends.kubo.gc_guard import GcGuard
 from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks
 from versioned_zarr.blocks.protocol import BlockStore
-from versioned_zarr.engine.transfer.missing_objects import Novelty
+from versioned_zarr.engine.transfer.missing_objects import MissingObjects
 from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history import walk
@@ -59,7 +59,7 @@ def make_whole(
 class _Whole:
     """One look at what a commit reaches."""
 
-    def __init__(self, blocks: KuboBlocks, watch: Watch) -> None:
+    def __init__(self, blocks: KuboBlocks, watch: GcGuard) -> None:
         self._blocks, self._watch = blocks, watch
 
     def get(self, cid: Cid) -> memoryview:
@@ -99,7 +99,7 @@ class _Whole:
 
     def _reached(self, new: Cid, known: set[Cid]) -> Iterator[Cid]:
         """The blocks that a commit reaches and known ones do not; the oldest commits first."""
-        novelty = Novelty(self.get, set(known))
+        novelty = MissingObjects(self.get, set(known))
         for cid in reversed(self._beyond(new, known)):
             commit = self._read(cid)
             parents = [self._read(parent) for parent in commit.parents]

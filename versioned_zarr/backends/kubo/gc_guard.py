@@ -21,7 +21,7 @@ _CANARY_BYTES = 32
 _HELD_BYTES = 64 << 20
 
 
-class Watch(ExitStack):
+class GcGuard(ExitStack):
     """The blocks that one commit, session or transfer counts on, until a ref reaches them.
 
     Thread-safe, without a lock that an interrupt could leave held. As a context, it holds what is
@@ -103,7 +103,7 @@ class Watch(ExitStack):
         """Whether a block was sent or found there since the canary was put there."""
         return cid in self._counted_on
 
-    def join(self, other: Watch) -> None:
+    def join(self, other: GcGuard) -> None:
         """Count on all that another watch does, since when it does."""
         self._canaries += list(other._canaries)
         self._counted_on.update(list(other._counted_on))

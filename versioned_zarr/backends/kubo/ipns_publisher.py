@@ -10,7 +10,7 @@ LIFETIME = "8760h"
 """How long a signature holds: a year, since a dataset is published once and read for long."""
 
 
-class IpnsNames:
+class IpnsPublisher:
     """A `Publisher` that uses the keys of a node."""
 
     def __init__(self, client: KuboClient) -> None:

@@ -19,18 +19,18 @@ from urllib.parse import SplitResult, quote, unquote
 from versioned_zarr.backends.http.authorization import basic, bearer, checked
 from versioned_zarr.backends.kubo.car_upload import send
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError
-from versioned_zarr.backends.kubo.ipns_publisher import IpnsNames
+from versioned_zarr.backends.kubo.ipns_publisher import IpnsPublisher
 from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks
-from versioned_zarr.backends.kubo.mfs_files import MfsDocuments
+from versioned_zarr.backends.kubo.mfs_files import MfsFiles
 from versioned_zarr.backends.kubo.mfs_refs import MfsRefs
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.cache_storage import CacheStorage
 from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.blocks.remote.lazy_origin import Completion
+from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import MARKER, encode_marker, identity_in
 from versioned_zarr.engine.transfer.partial_clone import origin_of
 from versioned_zarr.errors import (
@@ -49,8 +49,8 @@ LONGEST_NAME_BYTES = 255
 _IDENTITY = "identity"
 
 
-class KuboPlace:
-    """A place on a Kubo node; see `versioned_zarr.engine.backend.Place`.
+class KuboBackend:
+    """A place on a Kubo node; see `versioned_zarr.engine.backend.Backend`.
 
     Args:
         url: `ipfs+http://HOST:PORT/NAME`, or with https; no user is in it.
@@ -88,7 +88,7 @@ class KuboPlace:
         self.url = shown
         self.client = KuboClient(base_url, headers=sent, timeout_s=timeout_s)
         self._root = f"{MFS_ROOT}/{name}"
-        self._documents = MfsDocuments(self.client, self._root, shown)
+        self._documents = MfsFiles(self.client, self._root, shown)
         self._cache_bytes = cache_bytes
         self._homes = home() / "ipfs"
         # What is known before the repository is, by the only name that it has then.
@@ -164,7 +164,7 @@ class KuboPlace:
         digest = hashlib.sha256(facts.encode()).hexdigest()[:32]
         return self._homes / f"{quote(name, safe='')[:64]}-{digest}"
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
         """See `Place.stores`."""
         storage = CacheStorage(self._folder() / hash_function.name, url=self.url)
         cache = BlockCache(
@@ -174,11 +174,11 @@ class KuboPlace:
             verify=verify == "always",
         )
         documents = self._documents
-        completion = Completion(lambda: origin_of(documents), partial(_send_fetched, self.client))
+        completion = LazyOrigin(lambda: origin_of(documents), partial(_send_fetched, self.client))
         blocks = KuboBlocks(self.client, cache, completion)
         refs = MfsRefs(self.client, self._root, blocks, storage)
-        trees, names = Trees(blocks, hash_function), IpnsNames(self.client)
-        return Stores(storage, blocks, refs, trees, self.read_marker, documents, names)
+        trees, names = Trees(blocks, hash_function), IpnsPublisher(self.client)
+        return RepositoryContext(storage, blocks, refs, trees, self.read_marker, documents, names)
 
 
 def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:

@@ -15,17 +15,17 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
-from versioned_zarr.backends.kubo.block_fetcher import Fetcher
-from versioned_zarr.backends.kubo.car_upload import Sender, send
+from versioned_zarr.backends.kubo.block_fetcher import BlockFetcher
+from versioned_zarr.backends.kubo.car_upload import CarUpload, send
 from versioned_zarr.backends.kubo.client import KuboClient
-from versioned_zarr.backends.kubo.gc_guard import Watch
+from versioned_zarr.backends.kubo.gc_guard import GcGuard
 from versioned_zarr.blocks.cache.block_cache import BlockCache
-from versioned_zarr.blocks.cache.memory_cache import Recent
+from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.file_reader import join
 from versioned_zarr.blocks.protocol import Block, Followable
-from versioned_zarr.blocks.remote.lazy_origin import Completion
-from versioned_zarr.blocks.remote.nonblocking import Nearness
-from versioned_zarr.blocks.remote.readahead import Ahead
+from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
+from versioned_zarr.blocks.remote.readahead import ReadAhead
 from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
@@ -52,14 +52,14 @@ class KuboBlocks:
     is_remote = True
 
     def __init__(
-        self, client: KuboClient, cache: BlockCache, completion: Completion | None = None
+        self, client: KuboClient, cache: BlockCache, completion: LazyOrigin | None = None
     ) -> None:
         self.client, self.cache, self._completion = client, cache, completion
         self.hash: HashFunction = cache.hash
-        self._fetcher = Fetcher(client, self._keep, cache.__contains__)
-        self._recent = Recent(MEMORY_BYTES)
-        self._nearness = Nearness()
-        self._ahead = Ahead(
+        self._fetcher = BlockFetcher(client, self._keep, cache.__contains__)
+        self._recent = MemoryCache(MEMORY_BYTES)
+        self._nearness = NonBlocking()
+        self._ahead = ReadAhead(
             find=self._find,
             fetch=self._fetch,
             fetch_all=self._fetch_all,
@@ -221,7 +221,7 @@ class KuboBlocks:
     def expect(self, blocks: Sequence[Block]) -> None:
         """See `BlockStore.expect`: sends them beside what else is being sent."""
         if blocks:
-            watch = self._watch or Watch(self.client)
+            watch = self._watch or GcGuard(self.client)
             sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
             process = os.getpid()
             for cid, it in list(self._expected.items()):
@@ -243,14 +243,14 @@ class KuboBlocks:
         # A thread of the parent does not live on in a forked child.
         return sending is not None and process == os.getpid() and sending.exception() is None
 
-    def _send(self, blocks: Sequence[Block], root: Cid, watch: Watch) -> None:
+    def _send(self, blocks: Sequence[Block], root: Cid, watch: GcGuard) -> None:
         watch.hold(blocks)
         watch.count_on(cid for cid, _ in blocks)
         send(self.client, blocks, root)
 
     def follow(self, draft: Followable) -> None:
         """See `BlockStore.follow`: sends what is written while the writer goes on."""
-        draft.follower = Sender(self.client, draft)
+        draft.follower = CarUpload(self.client, draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`: sends what the writer was ahead of.
@@ -259,7 +259,7 @@ class KuboBlocks:
         """
         del root
         follower = draft.follower
-        sender = follower if isinstance(follower, Sender) else Sender(self.client, draft)
+        sender = follower if isinstance(follower, CarUpload) else CarUpload(self.client, draft)
         draft.follower = sender
         sender.finish()
         with self.watching() as watch:
@@ -269,7 +269,7 @@ class KuboBlocks:
     def let_go(self, draft: Followable, root: Cid) -> None:
         """See `ServedBlocks.let_go`: it fills the cache."""
         follower = draft.follower
-        self.cache.publish(draft, root, follower.sent if isinstance(follower, Sender) else 0)
+        self.cache.publish(draft, root, follower.sent if isinstance(follower, CarUpload) else 0)
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
@@ -293,13 +293,13 @@ class KuboBlocks:
     # Garbage collections of the node
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[Watch]:
+    def watching(self) -> Iterator[GcGuard]:
         """The watch of the work that this thread is at; a new one if it begins."""
         watch = self._watch
         if watch is not None:
             yield watch
             return
-        with Watch(self.client) as watch:
+        with GcGuard(self.client) as watch:
             # One that an interrupt leaves behind goes with the work that it was for.
             self._at_work.watch = weakref.ref(watch)
             try:
@@ -308,8 +308,8 @@ class KuboBlocks:
                 self._at_work.watch = None
 
     @property
-    def _watch(self) -> Watch | None:
-        watch: weakref.ref[Watch] | None = getattr(self._at_work, "watch", None)
+    def _watch(self) -> GcGuard | None:
+        watch: weakref.ref[GcGuard] | None = getattr(self._at_work, "watch", None)
         return None if watch is None else watch()
 
     @property
@@ -343,7 +343,7 @@ class KuboBlocks:
                 if watch.is_undisturbed() or not self._send_again(watch):
                     return
 
-    def send_missing(self, wanted: Sequence[Cid], watch: Watch) -> None:
+    def send_missing(self, wanted: Sequence[Cid], watch: GcGuard) -> None:
         """Let the node have blocks, and count on them.
 
         Raises:
@@ -354,20 +354,20 @@ class KuboBlocks:
         watch.count_on(wanted)
         self._send_from_here(absent, watch)
 
-    def _send_again(self, watch: Watch) -> bool:
+    def _send_again(self, watch: GcGuard) -> bool:
         """Send what was taken; says whether anything was."""
         absent = watch.taken()
         self._send_from_here(absent, watch)
         return bool(absent)
 
-    def _send_from_here(self, absent: Sequence[Cid], watch: Watch) -> None:
+    def _send_from_here(self, absent: Sequence[Cid], watch: GcGuard) -> None:
         for start in range(0, len(absent), _SENT_AT_ONCE):
             batch = [
                 (cid, self._at_hand(cid, watch)) for cid in absent[start : start + _SENT_AT_ONCE]
             ]
             send(self.client, batch, batch[0][0])
 
-    def _at_hand(self, cid: Cid, watch: Watch) -> Bytes:
+    def _at_hand(self, cid: Cid, watch: GcGuard) -> Bytes:
         found = watch.held(cid)
         if found is None:
             found = self._find(cid)

@@ -9,7 +9,7 @@ from versioned_zarr.errors import StorageError
 from versioned_zarr.storage.protocol import Bytes
 
 
-class MfsDocuments:
+class MfsFiles:
     """See `versioned_zarr.storage.protocol.Documents`.
 
     Args:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError, PathTakenError
 from versioned_zarr.backends.kubo.connectivity import make_whole
 from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks
-from versioned_zarr.backends.kubo.ref_staging import Staging
+from versioned_zarr.backends.kubo.ref_staging import RefStaging
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.errors import (
     BlockNotFoundError,
@@ -84,7 +84,7 @@ class MfsRefs:
         storage: Storage,
     ) -> None:
         self._client, self._root, self._blocks, self._storage = client, root, blocks, storage
-        self._staging = Staging(client, root, blocks)
+        self._staging = RefStaging(client, root, blocks)
         self._last_seen: dict[str, _Seen] = {}
 
     def _folder(self, kind: str, name: str) -> str:

@@ -17,7 +17,7 @@ _BEFORE = (
 _BEHIND = b"\r\n--%b--\r\n"
 
 
-class Upload(NamedTuple):
+class MultipartUpload(NamedTuple):
     """What goes with a request.
 
     Attributes:
@@ -29,7 +29,7 @@ class Upload(NamedTuple):
     parts: Callable[[], Iterable[Bytes | FilePart]]
 
     @classmethod
-    def of(cls, data: bytes) -> Upload:
+    def of(cls, data: bytes) -> MultipartUpload:
         """Bytes that are at hand."""
         return cls(len(data), lambda: [data])
 

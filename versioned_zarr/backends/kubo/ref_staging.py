@@ -22,7 +22,7 @@ _ATTEMPTS: Final = 5
 _FIRST_PAUSE_S: Final = 0.02
 
 
-class Staging:
+class RefStaging:
     """Moves that are to be made; `staged/SECONDS-TOKEN` in the repository's MFS directory.
 
     Args:

@@ -10,7 +10,7 @@ ANSWER_LIMIT_BYTES: Final = 256 << 20
 """No answer is longer: not the list of all refs, nor of all moves of one."""
 
 
-class Answer(NamedTuple):
+class RpcResponse(NamedTuple):
     """What the node answered."""
 
     status_code: int

@@ -11,20 +11,20 @@ from urllib.parse import quote, unquote, urlsplit
 
 from versioned_zarr.backends.lakefs.api.client import LakefsClient
 from versioned_zarr.backends.lakefs.api.credentials import TIMEOUT_S, connection
-from versioned_zarr.backends.lakefs.api.thread_pool import Workers
-from versioned_zarr.backends.lakefs.commits.commit_mapping import Commits
-from versioned_zarr.backends.lakefs.commits.commit_writer import Landing
+from versioned_zarr.backends.lakefs.api.thread_pool import ThreadPool
+from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
+from versioned_zarr.backends.lakefs.commits.commit_writer import CommitWriter
 from versioned_zarr.backends.lakefs.commits.lakefs_refs import LakefsRefs
-from versioned_zarr.backends.lakefs.lakefs_context import Lake, Parts
-from versioned_zarr.backends.lakefs.sessions.lakefs_session_store import BranchKeeper
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext, LakefsFolder
+from versioned_zarr.backends.lakefs.sessions.lakefs_session_store import LakefsSessionStore
 from versioned_zarr.backends.lakefs.trees.lakefs_blocks import LakefsBlocks, outgoing_folder
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Knowledge
-from versioned_zarr.backends.lakefs.trees.tree_reader import Survey
+from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
+from versioned_zarr.backends.lakefs.trees.tree_reader import TreeReader
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.engine.backend import Verify
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import encode_marker
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, InvalidUrlError
@@ -40,8 +40,8 @@ _UPKEEP = (
 )
 
 
-class LakefsPlace:
-    """A place on a lakeFS server; see `versioned_zarr.engine.backend.Place`.
+class LakefsBackend:
+    """A place on a lakeFS server; see `versioned_zarr.engine.backend.Backend`.
 
     Args:
         url: `lakefs://REPO`, or `lakefs://REPO/PREFIX` for a folder of it.
@@ -124,27 +124,27 @@ class LakefsPlace:
             )
         self.client.create_repository(namespace)
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> Stores:
+    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
         """See `Place.stores`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        knowledge = Knowledge(self._folder / "knowledge.sqlite")
+        knowledge = MetadataCache(self._folder / "knowledge.sqlite")
         empty = unixfs.EMPTY_DIRECTORY
         knowledge.add_nodes([(hash_function.dag_pb(empty), empty)])
-        lake = Lake(self.client, self._prefix, knowledge, hash_function, Workers())
+        lake = LakefsFolder(self.client, self._prefix, knowledge, hash_function, ThreadPool())
         values = LocalStorage(self._folder / "values", url=self.url)
         outgoing = LocalStorage(self._folder / outgoing_folder(), url=self.url)
         cache = BlockCache(
             values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        survey = Survey(lake, self._progress)
-        commits = Commits(lake, survey.tree_of)
+        survey = TreeReader(lake, self._progress)
+        commits = CommitMapping(lake, survey.tree_of)
         blocks = LakefsBlocks(lake, cache, outgoing, survey, commits)
         trees = survey.trees = Trees(blocks, hash_function)
-        parts = Parts(lake, survey, commits, blocks, trees)
-        landing = Landing(parts)
+        parts = LakefsContext(lake, survey, commits, blocks, trees)
+        landing = CommitWriter(parts)
         refs = LakefsRefs(self.client, commits, landing, self.storage)
-        keeper = BranchKeeper(parts, landing)
-        return Stores(
+        keeper = LakefsSessionStore(parts, landing)
+        return RepositoryContext(
             self.storage,
             blocks,
             refs,

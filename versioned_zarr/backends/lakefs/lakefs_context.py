@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from versioned_zarr.backends.lakefs.api.client import LakefsClient
 from versioned_zarr.backends.lakefs.api.objects import Stat
-from versioned_zarr.backends.lakefs.api.thread_pool import Workers
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Knowledge
+from versioned_zarr.backends.lakefs.api.thread_pool import ThreadPool
+from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
 from versioned_zarr.ipld.cid import HashFunction
 
 if TYPE_CHECKING:
-    from versioned_zarr.backends.lakefs.commits.commit_mapping import Commits
+    from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
     from versioned_zarr.backends.lakefs.trees.lakefs_blocks import LakefsBlocks
-    from versioned_zarr.backends.lakefs.trees.tree_reader import Survey
+    from versioned_zarr.backends.lakefs.trees.tree_reader import TreeReader
     from versioned_zarr.tree.lookup import Trees
 
 
@@ -24,7 +24,7 @@ _LISTED_FROM = 16
 
 
 @dataclass(frozen=True)
-class Lake:
+class LakefsFolder:
     """A folder of a lakeFS repository, and what this machine knows of it.
 
     Attributes:
@@ -37,9 +37,9 @@ class Lake:
 
     client: LakefsClient
     prefix: str
-    knowledge: Knowledge
+    knowledge: MetadataCache
     hash: HashFunction
-    workers: Workers
+    workers: ThreadPool
 
     def path(self, key: str) -> str:
         """Where the object of a key lies in the lakeFS repository."""
@@ -75,7 +75,7 @@ class Lake:
 
 
 @dataclass(frozen=True)
-class Parts:
+class LakefsContext:
     """A lake, and what reads and writes it.
 
     Attributes:
@@ -86,8 +86,8 @@ class Parts:
         trees: reads trees from them.
     """
 
-    lake: Lake
-    survey: Survey
-    commits: Commits
+    lake: LakefsFolder
+    survey: TreeReader
+    commits: CommitMapping
     blocks: LakefsBlocks
     trees: Trees

@@ -15,8 +15,8 @@ from versioned_zarr.backends.local.file_io import (
 )
 
 
-class LocalLog:
-    """See `versioned_zarr.storage.protocol.Log`: a file opened with O_APPEND."""
+class LocalAppendLog:
+    """See `versioned_zarr.storage.protocol.AppendLog`: a file opened with O_APPEND."""
 
     _fd = -1
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
-from versioned_zarr.backends.local.append_log import LocalLog
+from versioned_zarr.backends.local.append_log import LocalAppendLog
 from versioned_zarr.backends.local.file_io import (
     MAX_PARTS,
     cannot_map,
@@ -34,8 +34,8 @@ from versioned_zarr.backends.local.file_io import (
     sync_folder,
     write_all,
 )
-from versioned_zarr.backends.local.staged_pack import LocalDraft
-from versioned_zarr.storage.protocol import Bytes, Draft, Log, Stored
+from versioned_zarr.backends.local.staged_pack import LocalStagedPack
+from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
@@ -219,17 +219,17 @@ class LocalStorage:
             raise named(error, self._path(prefix)) from error
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def open_log(self, path: str, *, create: bool = False) -> Log:
+    def open_log(self, path: str, *, create: bool = False) -> AppendLog:
         """See `Storage.open_log`."""
-        return LocalLog(self._path(path), create)
+        return LocalAppendLog(self._path(path), create)
 
-    def open_draft(self, path: str) -> Draft:
+    def open_draft(self, path: str) -> StagedPack:
         """See `Storage.open_draft`: the claim is an exclusive `flock` on the file."""
         target = self._path(path)
         with naming_failures(target, is_made=True):
             make_folder(target.parent)
             fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            draft = LocalDraft(self.folder, path, fd, self._keep)
+            draft = LocalStagedPack(self.folder, path, fd, self._keep)
             try:
                 lock_file(fd, target, fcntl.LOCK_EX)
             except BaseException:
@@ -237,12 +237,12 @@ class LocalStorage:
                 raise
         return draft
 
-    def adopt_draft(self, path: str) -> Draft | None:
+    def adopt_draft(self, path: str) -> StagedPack | None:
         """See `Storage.adopt_draft`."""
         target = self._path(path)
         with naming_failures(target):
             fd = os.open(target, os.O_RDWR)
-            draft = LocalDraft(self.folder, path, fd, self._keep)
+            draft = LocalStagedPack(self.folder, path, fd, self._keep)
             return draft if lock_file(fd, target, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
 
     def is_claimed(self, path: str) -> bool:
@@ -251,10 +251,12 @@ class LocalStorage:
         with naming_failures(target), FileIO(os.open(target, os.O_RDONLY)) as file:
             return not lock_file(file.fileno(), target, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    def read_draft(self, path: str) -> Draft:
+    def read_draft(self, path: str) -> StagedPack:
         """See `Storage.read_draft`."""
         with naming_failures(self._path(path)):
-            return LocalDraft(self.folder, path, os.open(self._path(path), os.O_RDONLY), self._keep)
+            return LocalStagedPack(
+                self.folder, path, os.open(self._path(path), os.O_RDONLY), self._keep
+            )
 
     @contextlib.contextmanager
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:

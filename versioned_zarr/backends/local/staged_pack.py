@@ -27,8 +27,8 @@ _ZEROS_FROM = 1 << 20
 _MAPPED_BYTES = 96 << 20
 
 
-class LocalDraft:
-    """See `versioned_zarr.storage.protocol.Draft`.
+class LocalStagedPack:
+    """See `versioned_zarr.storage.protocol.StagedPack`.
 
     Args:
         folder: the storage's.

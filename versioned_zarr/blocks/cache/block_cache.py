@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from versioned_zarr.blocks.cache.write_buffer import Gathering
+from versioned_zarr.blocks.cache.write_buffer import WriteBuffer
 from versioned_zarr.blocks.packs.pack_registry import PACKS
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import Block, Publishable
 from versioned_zarr.errors import ReadOnlyError, StorageError
 from versioned_zarr.ipld import cid as cids
@@ -59,10 +59,10 @@ class BlockCache:
         verify: bool = False,
     ) -> None:
         _drop_torn(storage)
-        self.packed = PackedStore(storage, hash_function, verify=False)
+        self.packed = PackStore(storage, hash_function, verify=False)
         self.limit_bytes = limit_bytes
         self._verify = verify
-        self._gathering = Gathering(partial(_write, self.packed, limit_bytes))
+        self._gathering = WriteBuffer(partial(_write, self.packed, limit_bytes))
         self._looked_s = time.monotonic()
         self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
         self._holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
@@ -192,7 +192,7 @@ def _drop_torn(storage: Storage) -> None:
         storage.put(_BOOT, [boot], durable=False)
 
 
-def _write(packed: PackedStore, limit_bytes: int, blocks: list[Block]) -> None:
+def _write(packed: PackStore, limit_bytes: int, blocks: list[Block]) -> None:
     if limit_bytes:
         with suppress(StorageError):
             packed.put(blocks, blocks[-1][0], durable=False)

@@ -12,7 +12,7 @@ from versioned_zarr.ipld.cid import Cid
 
 _SHRUNK_TO: Final = 0.9
 
-_ALL: weakref.WeakSet[Recent] = weakref.WeakSet()
+_ALL: weakref.WeakSet[MemoryCache] = weakref.WeakSet()
 
 
 def _free_after_fork() -> None:
@@ -24,7 +24,7 @@ def _free_after_fork() -> None:
 os.register_at_fork(after_in_child=_free_after_fork)
 
 
-class Recent:
+class MemoryCache:
     """Blocks in memory, the latest up to a number of bytes. Thread-safe, without a lock."""
 
     def __init__(self, limit_bytes: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.blocks.semaphore import Turn, Turns
+from versioned_zarr.blocks.semaphore import Permit, Semaphore
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import Bytes
 
@@ -19,7 +19,7 @@ BATCH_BLOCKS: Final = 1024
 _MOST_BYTES: Final = 4 * BATCH_BYTES
 
 
-class Gathering:
+class WriteBuffer:
     """See the module. Thread-safe.
 
     What is still in memory when nobody holds this any more, or when the process ends, is kept
@@ -33,7 +33,7 @@ class Gathering:
         self._keep = keep
         self._blocks: dict[Cid, Bytes] = {}
         self._size_bytes = 0
-        self._keeping = Turns(1)
+        self._keeping = Semaphore(1)
         weakref.finalize(self, _keep_rest, self._blocks, keep)
 
     def get(self, cid: Cid) -> memoryview | None:
@@ -60,7 +60,7 @@ class Gathering:
         """Keep all blocks; they are found here until they are kept. Gives how many bytes."""
         return self._keep_all(self._keeping.take())
 
-    def _keep_all(self, turn: Turn) -> int:
+    def _keep_all(self, turn: Permit) -> int:
         try:
             blocks = list(self._blocks.items())
             if blocks:

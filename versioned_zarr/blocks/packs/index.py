@@ -35,7 +35,7 @@ _COLUMNS = (  # in the order of the file and of `Run`
 _ENTRY_SIZE = sum(dtype.itemsize for dtype in _COLUMNS)
 
 
-class Place(NamedTuple):
+class BlockLocation(NamedTuple):
     """The bytes of a block: the name of its pack, the offset and the size there."""
 
     pack: str
@@ -43,7 +43,7 @@ class Place(NamedTuple):
     size: int
 
 
-_place = partial(tuple.__new__, Place)  # half the time of Place(...), a call into Python
+_place = partial(tuple.__new__, BlockLocation)  # half the time of a call into Python
 
 
 class Run:
@@ -81,7 +81,7 @@ class Run:
             )
         )
 
-    def first(self, digest: bytes) -> Place | None:
+    def first(self, digest: bytes) -> BlockLocation | None:
         """One place of a block; as `find`, in half the time."""
         prefixes = self._prefixes
         prefix = int.from_bytes(digest[:8], "big")
@@ -94,14 +94,14 @@ class Run:
             return _place((self.packs[number], self._starts[at], self._sizes[at]))
         return next(self.find(digest), None)
 
-    def find(self, digest: bytes) -> Iterator[Place]:
+    def find(self, digest: bytes) -> Iterator[BlockLocation]:
         """The places of a block, as a rule one; O(log n), about a microsecond."""
         prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
         at = bisect_left(self._prefixes, prefix)
         while at < len(self._prefixes) and self._prefixes[at] == prefix:
             number = self._numbers[at]
             if self._tails[24 * at : 24 * at + 24] == tail and number < len(self.packs):
-                yield Place(self.packs[number], self._starts[at], self._sizes[at])
+                yield BlockLocation(self.packs[number], self._starts[at], self._sizes[at])
             at += 1
 
     def digests(self) -> npt.NDArray[np.void]:

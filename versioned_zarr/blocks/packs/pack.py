@@ -19,7 +19,7 @@ from versioned_zarr.ipld.car import (
     FIRST_SECTION,
     INDEX_CODEC,
     INDEX_ENTRY,
-    Section,
+    CarSection,
     decode_index,
     encode_index,
     header_size,
@@ -30,7 +30,7 @@ from versioned_zarr.ipld.car import (
     sections,
 )
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
-from versioned_zarr.storage.protocol import Bytes, Draft, FilePart
+from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
@@ -96,7 +96,7 @@ class PackEntries:
         return entries
 
 
-class PackDraft:
+class PackWriter:
     """A pack that is being written by this process, or was by one that died.
 
     Not thread-safe but for `write`, which may run beside anything once its room is reserved. An
@@ -104,7 +104,7 @@ class PackDraft:
     written is a hole, and a draft with holes is copied from, never published.
     """
 
-    def __init__(self, draft: Draft, hash_function: HashFunction) -> None:
+    def __init__(self, draft: StagedPack, hash_function: HashFunction) -> None:
         self.draft = draft
         self.hash = hash_function
         self.end = FIRST_SECTION
@@ -187,7 +187,7 @@ class PackDraft:
         return self.draft.read(start, end)
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
-        """See `Draft.part`."""
+        """See `StagedPack.part`."""
         return self.draft.part(start, end)
 
     def finished(self, start: int = FIRST_SECTION) -> Iterator[tuple[Cid, int, int]]:
@@ -242,7 +242,7 @@ class PackDraft:
         self.draft.publish(path, self.end + len(index), durable=durable)
 
 
-def _whole_sections(window: memoryview, where: str) -> Iterator[Section]:
+def _whole_sections(window: memoryview, where: str) -> Iterator[CarSection]:
     """The sections that lie whole in a piece of a pack, up to the first that does not."""
     with suppress(CorruptError):
         yield from sections(window, 0, len(window), where)
@@ -313,7 +313,7 @@ def recover_entries(
 
 
 def _between(
-    unseen: list[tuple[int, bytes]], found: dict[int, Section], end: int
+    unseen: list[tuple[int, bytes]], found: dict[int, CarSection], end: int
 ) -> Iterator[tuple[int, bytes]]:
     """Those of the blocks that an index knows for which there is room beside the sections found."""
     free = FIRST_SECTION
@@ -329,9 +329,9 @@ def _between(
 
 def _scan(
     data: memoryview, hash_function: HashFunction, where: str
-) -> tuple[dict[int, Section], int]:
+) -> tuple[dict[int, CarSection], int]:
     """The sections of a pack by their offsets, and where the last of them ends."""
-    found: dict[int, Section] = {}
+    found: dict[int, CarSection] = {}
     end = FIRST_SECTION
     multihash = bytes((hash_function.code, 32))
     try:

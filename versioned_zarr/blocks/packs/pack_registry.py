@@ -16,7 +16,7 @@ from functools import cached_property
 
 from versioned_zarr.blocks.packs.index import (
     NAME_SIZE,
-    Place,
+    BlockLocation,
     Run,
     merge_runs,
     run_from_file,
@@ -44,7 +44,7 @@ def new_name() -> str:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownPacks:
     """What this process knows of the packs: replaced as a whole, never changed.
 
     Attributes:
@@ -64,7 +64,7 @@ class Known:
         """All runs, those of most blocks first, where a look-up ends soonest as a rule."""
         return (*(run for _, run in self.merged), *reversed(self.single))
 
-    def find(self, cid: Cid) -> Place | None:
+    def find(self, cid: Cid) -> BlockLocation | None:
         """One place of a block."""
         digest = cid[-32:]
         for run in self.runs:
@@ -73,7 +73,7 @@ class Known:
                 return place if place.pack in self.packs else next(self.find_all(cid), None)
         return None
 
-    def find_all(self, cid: Cid) -> Iterator[Place]:
+    def find_all(self, cid: Cid) -> Iterator[BlockLocation]:
         """All places of a block: merging and repacking may leave it in two packs for a while."""
         digest = cid[-32:]
         for run in self.runs:
@@ -82,7 +82,7 @@ class Known:
                     yield place
 
 
-class Catalogue:
+class PackRegistry:
     """The packs that this process knows of. Thread-safe; many processes may share the storage.
 
     Args:
@@ -95,7 +95,7 @@ class Catalogue:
 
     def __init__(self, storage: Storage, hash_function: HashFunction) -> None:
         self._storage, self._hash = storage, hash_function
-        self.known = Known(None, frozenset(), (), ())
+        self.known = KnownPacks(None, frozenset(), (), ())
         self._guard = threading.RLock()
         self._stored = 0
         self._checked: set[str] = set()
@@ -123,7 +123,7 @@ class Catalogue:
                 run = have.get(name) or self._load_single(name)
                 if run is not None:
                     single.append(run)
-            self.known = Known(stamp, packs, tuple(merged), tuple(single))
+            self.known = KnownPacks(stamp, packs, tuple(merged), tuple(single))
         return True
 
     def _stamp(self) -> object:
@@ -176,7 +176,7 @@ class Catalogue:
             self._stored += 1
             known = self.known
             single = known.single if run is None else (*known.single, run)
-            self.known = Known(known.stamp, known.packs | {name}, known.merged, single)
+            self.known = KnownPacks(known.stamp, known.packs | {name}, known.merged, single)
         entries = sum(len(run) for run in single)
         if len(single) >= _UNCOVERED_PACKS or entries >= _UNCOVERED_ENTRIES:
             self.merge()
@@ -248,7 +248,7 @@ class Catalogue:
             packs = _names(self._storage, PACKS, ".car")
             stale = _names(self._storage, INDEX, ".idx")
             runs = [run for run in map(self._scan, packs) if run is not None]
-            self.known = Known(self._stamp(), frozenset(packs), (), tuple(runs))
+            self.known = KnownPacks(self._stamp(), frozenset(packs), (), tuple(runs))
         if runs:
             self._write_index(merge_runs(runs, set(packs)), replacing=stale)
 

@@ -1,6 +1,6 @@
 """The block store that keeps packs on a `Storage`: reads blocks from them, and stores new ones.
 
-Where each block lies is known to its `Catalogue`.
+Where each block lies is known to its `PackRegistry`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from versioned_zarr.blocks.buffer_pool import Buffers
+from versioned_zarr.blocks.buffer_pool import BufferPool
 from versioned_zarr.blocks.file_reader import check_size
 from versioned_zarr.blocks.packs.pack import pack_of
-from versioned_zarr.blocks.packs.pack_registry import Catalogue, new_name, pack_path
+from versioned_zarr.blocks.packs.pack_registry import PackRegistry, new_name, pack_path
 from versioned_zarr.blocks.protocol import Block, Followable, Publishable
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
@@ -25,11 +25,11 @@ GC_LOCK = "gc"
 HOUSE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that no other's plans are upset."""
 _NEAR = contextlib.nullcontext()
-_BUFFERS = Buffers()
+_BUFFERS = BufferPool()
 _NOTHING_READ = memoryview(b""), 0, None
 
 
-class PackedStore:
+class PackStore:
     """A `BlockStore` of packs. Thread-safe; many processes may share the storage."""
 
     is_remote = False
@@ -38,7 +38,7 @@ class PackedStore:
         self.storage = storage
         self.hash = hash_function
         self.verify = verify
-        self.catalogue = Catalogue(storage, hash_function)
+        self.catalogue = PackRegistry(storage, hash_function)
         self._read_last: tuple[memoryview, int, object] = _NOTHING_READ
 
     # Reading

@@ -16,7 +16,7 @@ from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.car import (
     DATA_OFFSET,
     FIRST_SECTION,
-    Section,
+    CarSection,
     decode_index,
     decode_varint,
     encode_index,
@@ -30,7 +30,7 @@ from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction
 from versioned_zarr.storage.protocol import Storage, look_at
 
 
-class Fault(NamedTuple):
+class PackFault(NamedTuple):
     """Something wrong with a pack.
 
     Attributes:
@@ -44,16 +44,16 @@ class Fault(NamedTuple):
     is_lost: bool = False
 
 
-class Checked(NamedTuple):
+class VerifiedPack(NamedTuple):
     """What a check of a pack found: its sound blocks, and its faults."""
 
-    sections: list[Section]
-    faults: list[Fault]
+    sections: list[CarSection]
+    faults: list[PackFault]
 
 
 def check_pack(
     data: memoryview, hash_function: HashFunction, where: str, *, read_all: bool
-) -> Checked:
+) -> VerifiedPack:
     """Check a whole pack.
 
     Args:
@@ -66,7 +66,7 @@ def check_pack(
     places = sorted(
         (int(offset) + DATA_OFFSET, bytes(digest)) for digest, offset in entries.tolist()
     )
-    checked = Checked([], [])
+    checked = VerifiedPack([], [])
     for number, (offset, digest) in enumerate(places):
         following = places[number + 1][0] if number + 1 < len(places) else end
         _check_block(data, offset, following, digest, hash_function, checked, read_all=read_all)
@@ -74,7 +74,7 @@ def check_pack(
         checked.faults.extend(_of_head_and_index(data, entries, end, checked, hash_function))
     else:
         problem = "it is cut off, or its head and its index are damaged"
-        checked.faults.append(Fault(f"{problem}: not all of its blocks are found"))
+        checked.faults.append(PackFault(f"{problem}: not all of its blocks are found"))
     return checked
 
 
@@ -82,17 +82,17 @@ def _of_head_and_index(
     data: memoryview,
     entries: npt.NDArray[np.void],
     end: int,
-    checked: Checked,
+    checked: VerifiedPack,
     hash_function: HashFunction,
-) -> Iterator[Fault]:
+) -> Iterator[PackFault]:
     digests = {section.cid[-32:] for section in checked.sections}
     root = Cid(bytes(data[FIRST_SECTION - _ROOT_FROM_END :][:CID_SIZE]))
     if bytes(data[:FIRST_SECTION]) != pack_head(root, end):
-        yield Fault("its head is damaged")
+        yield PackFault("its head is damaged")
     elif root[-32:] not in digests or root[:4] not in _prefixes(hash_function):
-        yield Fault("the root that its head names is not in it")
+        yield PackFault("the root that its head names is not in it")
     if bytes(data[end:]) != encode_index(entries, hash_function.code):
-        yield Fault("its index is damaged; its blocks are found without it")
+        yield PackFault("its index is damaged; its blocks are found without it")
 
 
 def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool:
@@ -145,7 +145,7 @@ def _check_block(
     following: int,
     digest: bytes,
     hash_function: HashFunction,
-    checked: Checked,
+    checked: VerifiedPack,
     *,
     read_all: bool,
 ) -> None:
@@ -156,18 +156,18 @@ def _check_block(
         is_whole = bytes(data[offset:start]) == section_header(cid, len(block))
         is_named = cid[:4] in _prefixes(hash_function)
         if is_whole and is_named and not read_all:
-            checked.sections.append(Section(offset, cid, start, end))
+            checked.sections.append(CarSection(offset, cid, start, end))
             return
         if hash_function.digest(block) == digest:
             if not (is_whole and is_named):
                 cid = raw if not is_named else cid
                 checked.faults.append(
-                    Fault(f"the name of the block at byte {offset} is damaged", cid)
+                    PackFault(f"the name of the block at byte {offset} is damaged", cid)
                 )
-            checked.sections.append(Section(offset, cid, start, end))
+            checked.sections.append(CarSection(offset, cid, start, end))
             return
     problem = f"the block at byte {offset} does not hash to its name"
-    checked.faults.append(Fault(problem, raw, is_lost=True))
+    checked.faults.append(PackFault(problem, raw, is_lost=True))
 
 
 def _candidates(

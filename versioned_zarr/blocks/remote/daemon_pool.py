@@ -15,7 +15,7 @@ from typing import TypeAlias
 _Work: TypeAlias = Callable[[], object]
 
 
-class Background:
+class DaemonPool:
     """Does work in up to so many threads; what fails in it is for the work to tell.
 
     Args:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from versioned_zarr.blocks.cache.write_buffer import Gathering
+from versioned_zarr.blocks.cache.write_buffer import WriteBuffer
 from versioned_zarr.blocks.protocol import Block, BlockStore
 from versioned_zarr.errors import RepositoryNotFoundError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 
-class Origin(NamedTuple):
+class BlockOrigin(NamedTuple):
     """Where the rest of a partial copy is.
 
     Attributes:
@@ -27,7 +27,7 @@ class Origin(NamedTuple):
     open: Callable[[], BlockStore]
 
 
-class Completion:
+class LazyOrigin:
     """See the module. Thread-safe.
 
     Blocks that were fetched are gathered in memory, and kept when there are enough of them, or
@@ -36,16 +36,16 @@ class Completion:
     Args:
         find_origin: gives the origin, or None for a copy that lacks nothing; asked when a block
             is lacking, until there is one.
-        keep: stores blocks; see `Gathering`.
+        keep: stores blocks; see `WriteBuffer`.
     """
 
     def __init__(
-        self, find_origin: Callable[[], Origin | None], keep: Callable[[list[Block]], None]
+        self, find_origin: Callable[[], BlockOrigin | None], keep: Callable[[list[Block]], None]
     ) -> None:
         self._find_origin = find_origin
-        self._origin: Origin | None = None
+        self._origin: BlockOrigin | None = None
         self._blocks: BlockStore | None = None
-        self._gathering = Gathering(keep)
+        self._gathering = WriteBuffer(keep)
 
     def get(self, cid: Cid) -> memoryview | None:
         """A block that was fetched and is not kept yet; None for others."""
@@ -54,13 +54,13 @@ class Completion:
     def __contains__(self, cid: Cid) -> bool:
         return cid in self._gathering
 
-    def origin(self) -> Origin | None:
+    def origin(self) -> BlockOrigin | None:
         """Where the rest is; None if the copy lacks nothing, and what is not there is missing."""
         if self._origin is None:
             self._origin = self._find_origin()
         return self._origin
 
-    def fetch(self, cid: Cid, origin: Origin) -> memoryview:
+    def fetch(self, cid: Cid, origin: BlockOrigin) -> memoryview:
         """A block from the origin.
 
         Raises:

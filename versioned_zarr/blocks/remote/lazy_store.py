@@ -6,16 +6,16 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import Block, Publishable
-from versioned_zarr.blocks.remote.lazy_origin import Completion, Origin
-from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.blocks.remote.lazy_origin import BlockOrigin, LazyOrigin
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Storage
 
 
-class PartialStore(PackedStore):
+class LazyStore(PackStore):
     """A `BlockStore` of packs, completed from another one as it is read. Thread-safe.
 
     Args:
@@ -34,12 +34,12 @@ class PartialStore(PackedStore):
         hash_function: HashFunction,
         *,
         verify: bool,
-        origin: Origin,
+        origin: BlockOrigin,
     ) -> None:
         super().__init__(storage, hash_function, verify=verify)
         self._origin = origin
-        self._completion = Completion(lambda: origin, partial(_store, storage, hash_function))
-        self._nearness = Nearness()
+        self._completion = LazyOrigin(lambda: origin, partial(_store, storage, hash_function))
+        self._nearness = NonBlocking()
 
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`."""
@@ -90,4 +90,4 @@ class PartialStore(PackedStore):
 
 
 def _store(storage: Storage, hash_function: HashFunction, blocks: list[Block]) -> None:
-    PackedStore(storage, hash_function, verify=False).put(blocks, blocks[-1][0])
+    PackStore(storage, hash_function, verify=False).put(blocks, blocks[-1][0])

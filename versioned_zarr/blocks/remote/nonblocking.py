@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 
-from versioned_zarr.blocks.protocol import NotNearError
+from versioned_zarr.blocks.protocol import WouldBlockError
 
 
-class Nearness:
+class NonBlocking:
     """See the module. Thread-safe."""
 
     def __init__(self) -> None:
         self._nearby = threading.local()
 
-    def asked(self) -> Nearness:
+    def asked(self) -> NonBlocking:
         """While entered, as a context manager, `check` on this thread raises."""
         return self
 
@@ -31,4 +31,4 @@ class Nearness:
     def check(self) -> None:
         """Raise NotNearError if this thread asked not to wait."""
         if self.is_asked:
-            raise NotNearError
+            raise WouldBlockError

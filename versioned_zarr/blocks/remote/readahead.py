@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Protocol
 
-from versioned_zarr.blocks.remote.daemon_pool import Background
-from versioned_zarr.blocks.remote.nonblocking import Nearness
-from versioned_zarr.blocks.remote.readahead_policy import Foresight
-from versioned_zarr.blocks.remote.singleflight import Flights
+from versioned_zarr.blocks.remote.daemon_pool import DaemonPool
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
+from versioned_zarr.blocks.remote.readahead_policy import ReadAheadPolicy
+from versioned_zarr.blocks.remote.singleflight import SingleFlight
 from versioned_zarr.errors import BlockNotFoundError, CorruptError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
@@ -24,7 +24,7 @@ WHOLE_BYTES: Final = 1 << 20
 """A node that is no longer than this in all comes with all below it."""
 _AT_ONCE: Final = 4
 
-_ALL: weakref.WeakSet[Ahead] = weakref.WeakSet()
+_ALL: weakref.WeakSet[ReadAhead] = weakref.WeakSet()
 
 
 def _forget_after_fork() -> None:
@@ -36,7 +36,7 @@ def _forget_after_fork() -> None:
 os.register_at_fork(after_in_child=_forget_after_fork)
 
 
-class Fetch(Protocol):
+class FetchBlocks(Protocol):
     """How blocks are asked for."""
 
     def __call__(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview], /) -> None:
@@ -50,7 +50,7 @@ class Fetch(Protocol):
         ...
 
 
-class Ahead:
+class ReadAhead:
     """Reads blocks through what is near. Thread-safe.
 
     Args:
@@ -67,11 +67,11 @@ class Ahead:
         self,
         *,
         find: Callable[[Cid], memoryview | None],
-        fetch: Fetch,
-        fetch_all: Fetch,
+        fetch: FetchBlocks,
+        fetch_all: FetchBlocks,
         can_fetch_all: Callable[[], bool],
         sizes_below: Callable[[Cid, memoryview], Iterable[tuple[Cid, int]]],
-        nearness: Nearness,
+        nearness: NonBlocking,
     ) -> None:
         self._find, self._fetch_one, self._fetch_all = find, fetch, fetch_all
         self._can_fetch_all = can_fetch_all
@@ -81,9 +81,9 @@ class Ahead:
 
     def forget(self) -> None:
         """Know nothing of what was read, nor of what is under way."""
-        self._flights = Flights()
-        self._foresight = Foresight()
-        self._background = Background(_AT_ONCE)
+        self._flights = SingleFlight()
+        self._foresight = ReadAheadPolicy()
+        self._background = DaemonPool(_AT_ONCE)
 
     def get(self, cid: Cid) -> memoryview:
         """The bytes of a block.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from versioned_zarr.blocks.semaphore import Turns
+from versioned_zarr.blocks.semaphore import Semaphore
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
@@ -38,11 +38,11 @@ class _Place:
     following: Cid | None = None
 
 
-class Foresight:
+class ReadAheadPolicy:
     """What was read, what came without being asked for, and what may come next. Thread-safe."""
 
     def __init__(self) -> None:
-        self._turns = Turns(1)
+        self._turns = Semaphore(1)
         self._places: dict[Cid, _Place] = {}
         self._asked_bytes = 0
         self._unread_bytes = 0

@@ -17,7 +17,7 @@ _LOOK_S: Final = 0.2
 """So often who waits looks whether the one that fetches is still there."""
 
 
-class Pilot:
+class FlightOwner:
     """Lives as long as the call that fetches; its local variable holds the only reference."""
 
     __slots__ = ("__weakref__",)
@@ -34,7 +34,7 @@ class Flight:
         is_left: whether nobody is at it any more.
     """
 
-    def __init__(self, pilot: Pilot) -> None:
+    def __init__(self, pilot: FlightOwner) -> None:
         self.error: BaseException | None = None
         self.is_left = False
         self._pilot = weakref.ref(pilot)
@@ -53,7 +53,7 @@ class Flight:
         return True
 
 
-class Flights:
+class SingleFlight:
     """What is under way, by CID. Thread-safe, without a lock that an interrupt could leave held."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Flights:
             pass
 
     def _took(self, cid: Cid, fetch: Callable[[], object]) -> bool:
-        pilot = Pilot()
+        pilot = FlightOwner()
         mine = Flight(pilot)
         try:
             theirs = self._under_way.setdefault(cid, mine)

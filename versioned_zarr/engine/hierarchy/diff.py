@@ -13,7 +13,7 @@ from versioned_zarr.engine.hierarchy import node_fields, zarr_nodes
 from versioned_zarr.engine.hierarchy.json_values import MISSING, plain
 from versioned_zarr.engine.hierarchy.renames import find_moved
 from versioned_zarr.engine.hierarchy.shards import Read, ShardLayout, changed_inner, layout_of
-from versioned_zarr.engine.hierarchy.zarr_nodes import Nodes, ReadKey
+from versioned_zarr.engine.hierarchy.zarr_nodes import ReadKey, ZarrNodes
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.terminal_text import escaped_line
@@ -177,7 +177,7 @@ class Diff:
         self._size, self._read_range = size, read_range
         self._source = iter(changes)
         self._keys: list[KeyChange] = []
-        self._old, self._new = Nodes(read_old), Nodes(read_new)
+        self._old, self._new = ZarrNodes(read_old), ZarrNodes(read_new)
         self._nodes: dict[str, NodeDiff] | None = None
         self._other: list[KeyChange] = []
         self._layouts: dict[str, ShardLayout | None] = {}

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from versioned_zarr.engine.hierarchy.json_values import MISSING, same
-from versioned_zarr.engine.hierarchy.zarr_nodes import Node
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
 
 _Change: TypeAlias = tuple[str, Any, Any]
 
 
-def differing(old: Mapping[int, Node], new: Mapping[int, Node]) -> Iterator[_Change]:
+def differing(old: Mapping[int, ZarrNode], new: Mapping[int, ZarrNode]) -> Iterator[_Change]:
     """The fields that differ, sorted by name, each with its old and its new value.
 
     A node is compared in a format that both states have, that of `zarr.json` first. Where the
@@ -37,12 +37,12 @@ def differing(old: Mapping[int, Node], new: Mapping[int, Node]) -> Iterator[_Cha
     yield from sorted(changes, key=lambda change: change[0])
 
 
-def _opened(formats: Mapping[int, Node]) -> Node | None:
+def _opened(formats: Mapping[int, ZarrNode]) -> ZarrNode | None:
     """The node as zarr opens it."""
     return next((formats[number] for number in (3, 2) if number in formats), None)
 
 
-def _compared(old: Node | None, new: Node | None) -> list[_Change]:
+def _compared(old: ZarrNode | None, new: ZarrNode | None) -> list[_Change]:
     before, after = ({} if node is None else node.fields for node in (old, new))
     found = []
     for name in before.keys() | after.keys():
@@ -65,6 +65,6 @@ def _of_second_format(first: list[_Change], second: list[_Change]) -> Iterator[_
             yield f"v2.{name}", before, after
 
 
-def _formats(formats: Mapping[int, Node]) -> int | list[int]:
+def _formats(formats: Mapping[int, ZarrNode]) -> int | list[int]:
     numbers = sorted(formats)
     return numbers[0] if len(numbers) == 1 else numbers

@@ -69,7 +69,7 @@ def _is_deep(document: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Node:
+class ZarrNode:
     """A group or an array as its documents describe it.
 
     Attributes:
@@ -133,36 +133,36 @@ class Node:
             return None
 
 
-def node_at(path: str, read: ReadKey) -> Node | None:
+def node_at(path: str, read: ReadKey) -> ZarrNode | None:
     """The node whose documents lie in a folder, if there is one; that of `zarr.json` first."""
     return _node_of_v3(path, read) or _node_of_v2(path, read)
 
 
-def nodes_at(path: str, read: ReadKey) -> dict[int, Node]:
+def nodes_at(path: str, read: ReadKey) -> dict[int, ZarrNode]:
     """What the documents of each Zarr format in a folder say of its node; format 3 first."""
     found = {3: _node_of_v3(path, read), 2: _node_of_v2(path, read)}
     return {number: node for number, node in found.items() if node is not None}
 
 
-def _node_of_v3(path: str, read: ReadKey) -> Node | None:
+def _node_of_v3(path: str, read: ReadKey) -> ZarrNode | None:
     document = parse(read(join(path, V3)))
     if document is None:
         return None
     attributes = document.get("attributes")
     is_array = document.get("node_type") == "array"
-    return Node(path, is_array, document, attributes if isinstance(attributes, dict) else {})
+    return ZarrNode(path, is_array, document, attributes if isinstance(attributes, dict) else {})
 
 
-def _node_of_v2(path: str, read: ReadKey) -> Node | None:
+def _node_of_v2(path: str, read: ReadKey) -> ZarrNode | None:
     for name in (".zarray", ".zgroup"):
         document = parse(read(join(path, name)))
         if document is not None:
             attributes = parse(read(join(path, ".zattrs"))) or {}
-            return Node(path, name == ".zarray", document, attributes)
+            return ZarrNode(path, name == ".zarray", document, attributes)
     return None
 
 
-class Nodes:
+class ZarrNodes:
     """The nodes of one state of a hierarchy, each looked up once.
 
     Args:
@@ -171,20 +171,20 @@ class Nodes:
 
     def __init__(self, read: ReadKey) -> None:
         self._read = read
-        self._known: dict[str, dict[int, Node]] = {}
-        self._arrays: dict[str, Node | None] = {}
+        self._known: dict[str, dict[int, ZarrNode]] = {}
+        self._arrays: dict[str, ZarrNode | None] = {}
 
-    def formats(self, path: str) -> dict[int, Node]:
+    def formats(self, path: str) -> dict[int, ZarrNode]:
         """See `nodes_at`."""
         if path not in self._known:
             self._known[path] = nodes_at(path, self._read)
         return self._known[path]
 
-    def at(self, path: str) -> Node | None:
+    def at(self, path: str) -> ZarrNode | None:
         """The node at a path, as zarr opens it: that of `zarr.json` first."""
         return next(iter(self.formats(path).values()), None)
 
-    def array_above(self, key: str) -> Node | None:
+    def array_above(self, key: str) -> ZarrNode | None:
         """The array that a key lies in: the nearest one on the way to the root."""
         folder = split(key)[0]
         if folder not in self._arrays:
@@ -194,7 +194,7 @@ class Nodes:
             self._arrays[folder] = found if found is not None and found.is_array else None
         return self._arrays[folder]
 
-    def chunk(self, key: str) -> tuple[Node, tuple[int, ...]] | None:
+    def chunk(self, key: str) -> tuple[ZarrNode, tuple[int, ...]] | None:
         """The array that a key is a chunk of, and its position; None if it is no chunk.
 
         Where documents of two formats lie side by side, either may name the key.

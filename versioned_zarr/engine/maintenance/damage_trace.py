@@ -13,14 +13,16 @@ from versioned_zarr.tree.lookup import BlockSource
 
 
 @dataclass
-class Impact:
+class DamageTrace:
     """The keys and the commits (CIDs in text) that one unreadable block touches."""
 
     keys: set[str] = field(default_factory=set)
     commits: set[str] = field(default_factory=set)
 
 
-def trace(source: BlockSource, commits: Iterable[Cid], reached: set[bytes]) -> dict[Cid, Impact]:
+def trace(
+    source: BlockSource, commits: Iterable[Cid], reached: set[bytes]
+) -> dict[Cid, DamageTrace]:
     """The unreadable blocks below some commits and their ancestors, and what each touches.
 
     O(all blocks), each read once; what lies above an unreadable block again for each commit.
@@ -45,7 +47,7 @@ class _Tracer:
         self._source = source
         self._reached = reached
         self._clean: set[Cid] = set()
-        self.found: dict[Cid, Impact] = {}
+        self.found: dict[Cid, DamageTrace] = {}
 
     def commit(self, commit: Cid) -> list[Cid]:
         """Trace one commit; gives its parents."""
@@ -62,7 +64,7 @@ class _Tracer:
                 self._trace(link.cid, "", commit)
         return parents
 
-    def _node(self, cid: Cid, path: str, commit: Cid) -> unixfs.Node | None:
+    def _node(self, cid: Cid, path: str, commit: Cid) -> unixfs.UnixFsNode | None:
         self._reached.add(cid[-32:])
         try:
             return unixfs.decode(self._source.get(cid))
@@ -71,7 +73,7 @@ class _Tracer:
             return None
 
     def _blame(self, cid: Cid, key: str, commit: Cid) -> None:
-        impact = self.found.setdefault(cid, Impact())
+        impact = self.found.setdefault(cid, DamageTrace())
         impact.keys.add(key)
         impact.commits.add(to_text(commit))
 
@@ -102,10 +104,10 @@ class _Tracer:
         return True
 
 
-def _below(path: str, kind: unixfs.Kind, name: str) -> str:
+def _below(path: str, kind: unixfs.UnixFsType, name: str) -> str:
     """The path of what a node links to; leaves and shards lie at the path of their node."""
-    if kind is unixfs.Kind.HAMT:
+    if kind is unixfs.UnixFsType.HAMT:
         name = name[2:]
-    elif kind is not unixfs.Kind.DIRECTORY:
+    elif kind is not unixfs.UnixFsType.DIRECTORY:
         name = ""
     return f"{path}/{name}".strip("/") if name else path

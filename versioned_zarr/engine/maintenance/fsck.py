@@ -14,15 +14,15 @@ from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS
 from versioned_zarr.blocks.packs.pack_store import HOUSE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import check_pack
 from versioned_zarr.blocks.protocol import ServedBlocks
-from versioned_zarr.engine.context import Stores
-from versioned_zarr.engine.maintenance.damage_trace import Impact, trace
+from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.maintenance.damage_trace import DamageTrace, trace
 from versioned_zarr.engine.maintenance.reachability import roots_of
 from versioned_zarr.engine.maintenance.report import Damage, Report
 from versioned_zarr.engine.marker import MARKER, read_marker
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.engine.sessions.journal import (
-    Kind,
-    Record,
+    JournalRecord,
+    RecordKind,
     draft_path,
     folder_of,
     read_head,
@@ -47,13 +47,13 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.car import FIRST_SECTION, read_pack_head
 from versioned_zarr.ipld.cid import Cid, to_text
-from versioned_zarr.storage.protocol import Draft, look_at
+from versioned_zarr.storage.protocol import StagedPack, look_at
 
 
 class _Sound:
     """The blocks that are there and, if they were read, hash to their CIDs."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: RepositoryContext) -> None:
         self._storage = stores.storage
         self.places: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
         self.lost: set[bytes] = set()
@@ -66,7 +66,9 @@ class _Sound:
         return look_at(self._storage, path, start, end)
 
 
-def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) -> Report:
+def fsck(
+    stores: RepositoryContext, *, read_all: bool, progress: OnProgress | None = None
+) -> Report:
     """See `Repository.fsck`. O(repository)."""
     with ExitStack() as held:
         # Where nothing can be written, nobody moves packs away either.
@@ -75,7 +77,7 @@ def fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None = None) 
         return _fsck(stores, read_all=read_all, progress=progress)
 
 
-def _fsck(stores: Stores, *, read_all: bool, progress: OnProgress | None) -> Report:
+def _fsck(stores: RepositoryContext, *, read_all: bool, progress: OnProgress | None) -> Report:
     report = Report()
     if isinstance(stores.blocks, ServedBlocks):
         Steps(0, progress)
@@ -135,7 +137,9 @@ class _Served:
                 self._report.damaged.append(Damage(to_text(cid), str(problem), to_text(cid)))
 
 
-def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_all: bool) -> None:
+def _check_served(
+    stores: RepositoryContext, blocks: ServedBlocks, report: Report, *, read_all: bool
+) -> None:
     """Check what the refs reach; what nothing reaches is the server's own business."""
     _check_marker(stores, report)
     roots: set[Cid] = set()
@@ -154,7 +158,9 @@ def _check_served(stores: Stores, blocks: ServedBlocks, report: Report, *, read_
     _list_missing(stores, stores.storage.url, nowhere, report)
 
 
-def _list_missing(stores: Stores, where: str, nowhere: dict[Cid, Impact], report: Report) -> None:
+def _list_missing(
+    stores: RepositoryContext, where: str, nowhere: dict[Cid, DamageTrace], report: Report
+) -> None:
     """List blocks that are nowhere; those of a partial copy are only absent."""
     if read_selection(stores.documents) is None:
         for cid, touched in nowhere.items():
@@ -177,14 +183,14 @@ def _reach_values(sound: _Sound, values: set[Cid], reached: set[bytes]) -> None:
             stack += [link.cid for link in dag_pb.decode(sound.get(cid))[0]]
 
 
-def _check_marker(stores: Stores, report: Report) -> None:
+def _check_marker(stores: RepositoryContext, report: Report) -> None:
     try:
         read_marker(stores.storage.url, stores.read_marker)
     except (FormatError, RepositoryNotFoundError) as error:
         report.damaged.append(Damage(MARKER, str(error)))
 
 
-def _check_refs(stores: Stores, report: Report) -> set[Cid]:
+def _check_refs(stores: RepositoryContext, report: Report) -> set[Cid]:
     """The commits that the refs name or named; damaged logs are reported."""
     roots: set[Cid] = set()
     for kind in KINDS:
@@ -200,7 +206,7 @@ def _check_refs(stores: Stores, report: Report) -> set[Cid]:
 
 
 def _check_log(
-    stores: Stores, kind: str, name: str, path: str, roots: set[Cid], report: Report
+    stores: RepositoryContext, kind: str, name: str, path: str, roots: set[Cid], report: Report
 ) -> None:
     number: int | None = None
     try:
@@ -216,7 +222,7 @@ def _check_log(
 
 
 def _check_pack(
-    stores: Stores, path: str, sound: _Sound, report: Report, *, read_all: bool
+    stores: RepositoryContext, path: str, sound: _Sound, report: Report, *, read_all: bool
 ) -> None:
     data = look_at(stores.storage, path)
     checked = check_pack(data, stores.hash, path, read_all=read_all)
@@ -231,7 +237,7 @@ def _check_pack(
         sound.places.setdefault(section.cid[-32:], (section.cid, place))
 
 
-def _check_index(stores: Stores, report: Report) -> None:
+def _check_index(stores: RepositoryContext, report: Report) -> None:
     for stored in stores.storage.list(INDEX):
         if not stored.path.endswith(".idx"):
             continue
@@ -243,7 +249,9 @@ def _check_index(stores: Stores, report: Report) -> None:
             report.damaged.append(Damage(stored.path, problem))
 
 
-def _check_sessions(stores: Stores, sound: _Sound, report: Report, *, read_all: bool) -> set[Cid]:
+def _check_sessions(
+    stores: RepositoryContext, sound: _Sound, report: Report, *, read_all: bool
+) -> set[Cid]:
     """The commits that sessions are based on; damaged journals and drafts are reported."""
     roots: set[Cid] = set()
     for session in session_ids(stores.storage):
@@ -257,19 +265,23 @@ def _check_sessions(stores: Stores, sound: _Sound, report: Report, *, read_all: 
             records, _ = sound_records(stores.storage, session)
         except (FileNotFoundError, ReadOnlyError, StorageError):
             continue
-        roots.update(record.cid for record in records if record.kind is Kind.COMMIT)
+        roots.update(record.cid for record in records if record.kind is RecordKind.COMMIT)
         if read_all:
             _check_drafts(stores, session, writes_since_commit(records)[1], sound, report)
     return roots
 
 
 def _check_drafts(
-    stores: Stores, session: str, records: list[Record], sound: _Sound, report: Report
+    stores: RepositoryContext,
+    session: str,
+    records: list[JournalRecord],
+    sound: _Sound,
+    report: Report,
 ) -> None:
     """Read what the journal says lies in drafts; what it does not name, nobody was promised."""
-    by_draft: dict[int, list[Record]] = {}
+    by_draft: dict[int, list[JournalRecord]] = {}
     for record in records:
-        if record.kind is Kind.SET and record.cid[-32:] not in sound.places:
+        if record.kind is RecordKind.SET and record.cid[-32:] not in sound.places:
             by_draft.setdefault(record.draft, []).append(record)
     for number, group in by_draft.items():
         path = draft_path(session, number)
@@ -304,7 +316,7 @@ def _is_head(head: memoryview, path: str) -> bool:
     return True
 
 
-def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
+def _problem_in(stores: RepositoryContext, draft: StagedPack, record: JournalRecord) -> str | None:
     """What is wrong with a value in a draft, if anything."""
     first = None
     try:
@@ -317,14 +329,14 @@ def _problem_in(stores: Stores, draft: Draft, record: Record) -> str | None:
     return None if first == record.cid else f"no such value at byte {record.offset}"
 
 
-def _name_impact(sound: _Sound, impact: dict[Cid, Impact], report: Report) -> None:
+def _name_impact(sound: _Sound, impact: dict[Cid, DamageTrace], report: Report) -> None:
     """Say of each damage which keys and commits it touches."""
     by_digest = {cid[-32:]: cid for cid in impact}
     report.damaged = [_named(damage, sound, impact, by_digest) for damage in report.damaged]
 
 
 def _named(
-    damage: Damage, sound: _Sound, impact: dict[Cid, Impact], by_digest: dict[bytes, Cid]
+    damage: Damage, sound: _Sound, impact: dict[Cid, DamageTrace], by_digest: dict[bytes, Cid]
 ) -> Damage:
     if damage.cid is None:
         return damage
@@ -336,6 +348,6 @@ def _named(
     return damage
 
 
-def _with_impact(damage: Damage, cid: Cid, touched: Impact) -> Damage:
+def _with_impact(damage: Damage, cid: Cid, touched: DamageTrace) -> Damage:
     keys, commits = tuple(sorted(touched.keys)), tuple(sorted(touched.commits))
     return replace(damage, cid=to_text(cid), keys=keys, commits=commits)

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 
 from versioned_zarr import process_identity
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_names, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackedStore
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackStore
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.maintenance.reachability import reach, roots_of
 from versioned_zarr.engine.maintenance.repack import (
     Collected,
@@ -52,12 +52,16 @@ _SWEPT = (PACKS, INDEX, "refs", SESSIONS)
 
 
 def collect(
-    stores: Stores, keep_reflog: timedelta, *, dry_run: bool, progress: OnProgress | None = None
+    stores: RepositoryContext,
+    keep_reflog: timedelta,
+    *,
+    dry_run: bool,
+    progress: OnProgress | None = None,
 ) -> Collected:
     """See `Repository.gc`."""
     cutoff = _before_now(keep_reflog)
     with stores.storage.lock(HOUSE_LOCK):
-        if not isinstance(stores.blocks, PackedStore):
+        if not isinstance(stores.blocks, PackStore):
             return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
         if not dry_run and drop_damaged_indexes(stores.storage, stores.hash):
             stores.blocks.catalogue.rebuild()
@@ -92,8 +96,8 @@ class _Run:
         steps: tells how far it is.
     """
 
-    stores: Stores
-    store: PackedStore
+    stores: RepositoryContext
+    store: PackStore
     packs: dict[str, int]
     dead: dict[str, list[PackBlock]]
     whole: set[str]
@@ -104,8 +108,8 @@ class _Run:
     @classmethod
     def begin(
         cls,
-        stores: Stores,
-        store: PackedStore,
+        stores: RepositoryContext,
+        store: PackStore,
         cutoff: datetime,
         progress: OnProgress | None,
         *,
@@ -178,7 +182,7 @@ class _Run:
 
 
 def _forget(
-    stores: Stores, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
+    stores: RepositoryContext, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
 ) -> Collected:
     """Let go of what old moves of refs hold on to; the server that keeps the blocks does the rest.
 
@@ -196,7 +200,7 @@ def _forget(
     return Collected(removed_sessions=len(idle), problems=tuple(problems))
 
 
-def _forget_moves(stores: Stores, cutoff: datetime) -> bool:
+def _forget_moves(stores: RepositoryContext, cutoff: datetime) -> bool:
     """Shorten the logs of refs; says whether there was room for all. Damaged ones stay."""
     is_done = True
     for kind in KINDS:
@@ -209,12 +213,12 @@ def _forget_moves(stores: Stores, cutoff: datetime) -> bool:
     return is_done
 
 
-def _abandoned(stores: Stores) -> list[str]:
+def _abandoned(stores: RepositoryContext) -> list[str]:
     sessions = (*session_ids(stores.storage), *left_over(stores.storage))
     return [session for session in sessions if _is_abandoned(stores, session)]
 
 
-def _is_abandoned(stores: Stores, session: str) -> bool:
+def _is_abandoned(stores: RepositoryContext, session: str) -> bool:
     """Whether a session holds nothing and the process that opened it is known to be gone."""
     storage = stores.storage
     try:
@@ -233,7 +237,7 @@ def _is_abandoned(stores: Stores, session: str) -> bool:
     return not (info.is_alive or info.keys or info.problem is not None)
 
 
-def _is_claimed_draft(stores: Stores, path: str) -> bool:
+def _is_claimed_draft(stores: RepositoryContext, path: str) -> bool:
     try:
         return path.endswith(".draft") and stores.storage.is_claimed(path)
     except FileNotFoundError:
@@ -243,7 +247,7 @@ def _is_claimed_draft(stores: Stores, path: str) -> bool:
 
 
 def _mark(
-    stores: Stores, cutoff: datetime | None, live: set[bytes], packs: Collection[str]
+    stores: RepositoryContext, cutoff: datetime | None, live: set[bytes], packs: Collection[str]
 ) -> tuple[str, ...]:
     """Add all that must stay; gives what could not be read, for which all commits stay."""
     roots = roots_of(stores, cutoff)
@@ -260,7 +264,7 @@ def _mark(
     return tuple(roots.problems)
 
 
-def _all_commits(stores: Stores, packs: Collection[str]) -> set[Cid]:
+def _all_commits(stores: RepositoryContext, packs: Collection[str]) -> set[Cid]:
     """Every commit in the packs whose history and tree are there, named or not."""
     found: set[Cid] = set()
     for pack in packs:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from versioned_zarr.blocks.remote.lazy_store import PartialStore
-from versioned_zarr.engine.context import Stores
-from versioned_zarr.engine.sessions.journal import Kind, read_head, session_ids
+from versioned_zarr.blocks.remote.lazy_store import LazyStore
+from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.sessions.journal import RecordKind, read_head, session_ids
 from versioned_zarr.engine.sessions.listing import sound_records
 from versioned_zarr.errors import (
     CorruptRefError,
@@ -39,7 +39,7 @@ class Roots:
     problems: list[str] = field(default_factory=list)
 
 
-def roots_of(stores: Stores, since: datetime | None) -> Roots:
+def roots_of(stores: RepositoryContext, since: datetime | None) -> Roots:
     """What refs name, or named until some time after `since` (None: ever), and what sessions hold.
 
     What is damaged stops nothing: it is named among the problems.
@@ -51,7 +51,7 @@ def roots_of(stores: Stores, since: datetime | None) -> Roots:
     return roots
 
 
-def _add_refs(stores: Stores, since: datetime | None, roots: Roots) -> None:
+def _add_refs(stores: RepositoryContext, since: datetime | None, roots: Roots) -> None:
     for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
             try:
@@ -67,7 +67,7 @@ def _add_refs(stores: Stores, since: datetime | None, roots: Roots) -> None:
                     roots.commits.add(entry.commit)
 
 
-def _add_session(stores: Stores, session: str, roots: Roots) -> None:
+def _add_session(stores: RepositoryContext, session: str, roots: Roots) -> None:
     try:
         roots.commits.add(from_text(read_head(stores.storage, session).base))
     except NotFoundError:
@@ -84,9 +84,9 @@ def _add_session(stores: Stores, session: str, roots: Roots) -> None:
     if damage is not None:
         roots.problems.append(str(damage))
     for record in records:
-        if record.kind is Kind.SET:
+        if record.kind is RecordKind.SET:
             roots.values.add(record.cid)
-        elif record.kind is Kind.COMMIT:
+        elif record.kind is RecordKind.COMMIT:
             roots.commits.add(record.cid)
 
 
@@ -96,7 +96,7 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
     Raises:
         BlockNotFoundError: one of them is missing, and not merely absent from a partial copy.
     """
-    get = source.get_here if isinstance(source, PartialStore) else source.get
+    get = source.get_here if isinstance(source, LazyStore) else source.get
     stack = [cid for cid in roots if cid[-32:] not in reached]
     while stack:
         cid = stack.pop()

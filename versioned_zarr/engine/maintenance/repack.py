@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from versioned_zarr.blocks.packs.pack import PackDraft, read_entries, recover_entries
+from versioned_zarr.blocks.packs.pack import PackWriter, read_entries, recover_entries
 from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_names, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackedStore
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackStore
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptBlockError, CorruptError, VersionedZarrError
 from versioned_zarr.ipld import cid as cids
@@ -66,7 +66,7 @@ class PackBlock(NamedTuple):
     end: int
 
 
-def blocks_in(stores: Stores, pack: str) -> list[PackBlock]:
+def blocks_in(stores: RepositoryContext, pack: str) -> list[PackBlock]:
     """The blocks of a pack, in the order of their places."""
     path = pack_path(pack)
     data = look_at(stores.storage, path)
@@ -85,15 +85,15 @@ def blocks_in(stores: Stores, pack: str) -> list[PackBlock]:
     return found
 
 
-def may_go(stores: Stores, pack: str) -> bool:
+def may_go(stores: RepositoryContext, pack: str) -> bool:
     """Whether a pack may go once its blocks are copied; else it is left to be looked at."""
     path = pack_path(pack)
     return finds_all(look_at(stores.storage, path), stores.hash, path)
 
 
 def rewrite(
-    stores: Stores,
-    store: PackedStore,
+    stores: RepositoryContext,
+    store: PackStore,
     packs: Mapping[str, int],
     keep: Callable[[Cid], bool],
     steps: Steps,
@@ -113,7 +113,7 @@ def rewrite(
 
 
 def _rewrite(
-    stores: Stores,
+    stores: RepositoryContext,
     packs: Mapping[str, int],
     keep: Callable[[Cid], bool],
     steps: Steps,
@@ -141,9 +141,9 @@ def _rewrite(
 class _Rewriter:
     """Blocks going into new packs, a batch at a time."""
 
-    def __init__(self, stores: Stores, store: PackedStore) -> None:
+    def __init__(self, stores: RepositoryContext, store: PackStore) -> None:
         self._stores, self._store = stores, store
-        self._draft: PackDraft | None = None
+        self._draft: PackWriter | None = None
         self._root: Cid | None = None
         self._batch: list[Block] = []
         self._batch_bytes = 0
@@ -161,7 +161,7 @@ class _Rewriter:
     def _write(self) -> None:
         if self._draft is None:
             path = f"{PACKS}/{new_name()}.draft"
-            self._draft = PackDraft(self._stores.storage.open_draft(path), self._stores.hash)
+            self._draft = PackWriter(self._stores.storage.open_draft(path), self._stores.hash)
             self._root = self._batch[0][0]
         self._draft.write(self._draft.reserve(self._batch), self._batch)
         self._batch, self._batch_bytes = [], 0
@@ -185,9 +185,9 @@ class _Rewriter:
             self.written += 1
 
 
-def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
+def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
     """See `Repository.repack`; nothing to do where no packs of ours are."""
-    if not isinstance(stores.blocks, PackedStore):
+    if not isinstance(stores.blocks, PackStore):
         Steps(0, progress)
         return Collected()
     with stores.storage.lock(HOUSE_LOCK):
@@ -196,14 +196,14 @@ def repack(stores: Stores, progress: OnProgress | None = None) -> Collected:
         return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)
 
 
-def tidy(stores: Stores) -> None:
+def tidy(stores: RepositoryContext) -> None:
     """Join the packs of small commits once there are many of them.
 
     Packs are joined with others of their size, so that each block is copied a few times at most
     however many commits come. Not beside a transfer, which may take long.
     """
     store = stores.blocks
-    if not isinstance(store, PackedStore) or not store.catalogue.wants_tidying(_TIDY_PACKS):
+    if not isinstance(store, PackStore) or not store.catalogue.wants_tidying(_TIDY_PACKS):
         return
     lock = stores.storage.lock
     with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
@@ -214,7 +214,7 @@ def tidy(stores: Stores) -> None:
 
 
 def _join(
-    stores: Stores,
+    stores: RepositoryContext,
     lower_bytes: int,
     upper_bytes: int,
     *,
@@ -244,6 +244,6 @@ def _join(
     )
 
 
-def _packed(stores: Stores) -> PackedStore:
-    assert isinstance(stores.blocks, PackedStore)
+def _packed(stores: RepositoryContext) -> PackStore:
+    assert isinstance(stores.blocks, PackStore)
     return stores.blocks

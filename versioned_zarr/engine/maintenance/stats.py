@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from versioned_zarr.blocks.packs.pack_registry import PACKS
-from versioned_zarr.blocks.packs.pack_store import PackedStore
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.revisions import reached_commits
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history.refs import HEADS, TAGS
@@ -79,9 +79,9 @@ class Stats:
         return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])
 
 
-def measure(stores: Stores) -> Stats:
+def measure(stores: RepositoryContext) -> Stats:
     """See `Repository.stats`. O(keys of all refs)."""
-    is_packed = isinstance(stores.blocks, PackedStore)
+    is_packed = isinstance(stores.blocks, PackStore)
     listed = stores.storage.list(PACKS) if is_packed else []
     packs = [item for item in listed if item.path.endswith(".car")]
     names = [(kind, name) for kind in (HEADS, TAGS) for name in stores.refs.names(kind)]
@@ -118,7 +118,9 @@ def measure(stores: Stores) -> Stats:
     )
 
 
-def _values_of(stores: Stores, kind: str, name: str, sizes: dict[Cid, int]) -> Counter[Cid] | None:
+def _values_of(
+    stores: RepositoryContext, kind: str, name: str, sizes: dict[Cid, int]
+) -> Counter[Cid] | None:
     """How often each value is in the tree of a ref; notes their sizes. None if the ref is gone."""
     entry = stores.refs.read(kind, name)
     if entry is None or entry.commit is None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from versioned_zarr.engine.sessions.journal import Kind, Record
+from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
 from versioned_zarr.errors import InvalidKeyError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.tree.tree_builder import WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _READ_LIMIT = 1 << 18
 """So many keys are remembered as read; from then on every key may have been."""
 
 
-class Pending:
+class PendingWrite:
     """What the journal says last of one key: a value that is not committed, or a deletion.
 
     Attributes:
@@ -53,9 +53,9 @@ class Pending:
         "writer",
     )
 
-    def __init__(self, record: Record, *, is_unseen: bool) -> None:
+    def __init__(self, record: JournalRecord, *, is_unseen: bool) -> None:
         self.cid = record.cid
-        self.is_gone = record.kind is not Kind.SET
+        self.is_gone = record.kind is not RecordKind.SET
         self.draft = record.draft
         self.offset = record.offset
         self.size = record.size
@@ -65,10 +65,10 @@ class Pending:
         self.is_unseen = is_unseen
         self.is_blind = record.is_blind
         self.is_checked = False
-        self.rivals: tuple[Pending, ...] = ()
+        self.rivals: tuple[PendingWrite, ...] = ()
 
 
-class Overlay:
+class ChangeSet:
     """The uncommitted state of a session. Not thread-safe: the session holds a lock.
 
     Args:
@@ -88,10 +88,10 @@ class Overlay:
     def __init__(self, trees: Trees, commit: str, root: Cid) -> None:
         self._trees = trees
         self.base, self.root = commit, root
-        self.entries: dict[str, Pending] = {}
-        self.collisions: dict[str, Pending] = {}
-        self.intent: Record | None = None
-        self.tree: WorkTree[Pending] = WorkTree(trees, root)
+        self.entries: dict[str, PendingWrite] = {}
+        self.collisions: dict[str, PendingWrite] = {}
+        self.intent: JournalRecord | None = None
+        self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
         self._cleared: list[tuple[int, str]] = []
         self._read: set[str] = set()
 
@@ -100,10 +100,10 @@ class Overlay:
         """Whether anything was written since the last commit."""
         return bool(self.entries or self._cleared)
 
-    def find(self, key: str) -> Pending | Link | None:
+    def find(self, key: str) -> PendingWrite | Link | None:
         """What lies under a key; whoever asks has seen it."""
         found = self.tree.get(key)
-        if isinstance(found, Pending):
+        if isinstance(found, PendingWrite):
             found.is_unseen = False
         elif key in self.entries:
             self.entries[key].is_unseen = False
@@ -136,27 +136,27 @@ class Overlay:
             return now
         return before.position
 
-    def lay(self, record: Record, *, is_own: bool) -> Pending:
+    def lay(self, record: JournalRecord, *, is_own: bool) -> PendingWrite:
         """Take in a value that was set, or a deletion.
 
         Another process may have written above or below the key before it could know of this;
         then the value is put aside as a collision.
         """
-        pending = Pending(record, is_unseen=not is_own)
+        pending = PendingWrite(record, is_unseen=not is_own)
         self.enter(record.key, pending, record.seen)
         if pending.is_gone:
             self.collisions.pop(record.key, None)
         self._place(record.key, pending)
         return pending
 
-    def enter(self, key: str, pending: Pending, seen: int) -> None:
+    def enter(self, key: str, pending: PendingWrite, seen: int) -> None:
         """Note what was written to a key, and what that writer did not know of."""
         before = self.entries.get(key)
         if before is not None:
             pending.rivals = _rivals(before, pending, seen)
         self.entries[key] = pending
 
-    def _place(self, key: str, pending: Pending) -> None:
+    def _place(self, key: str, pending: PendingWrite) -> None:
         if pending.is_gone:
             self.tree.delete(key)
             return
@@ -165,11 +165,11 @@ class Overlay:
         except InvalidKeyError:
             self.collisions[key] = pending
 
-    def clear(self, record: Record, *, is_own: bool) -> None:
+    def clear(self, record: JournalRecord, *, is_own: bool) -> None:
         """Take in that all in a folder was taken away."""
         start = f"{record.key}/" if record.key else ""
         for key in [key for key in self.entries if key.startswith(start)]:
-            self.enter(key, Pending(record, is_unseen=not is_own), record.seen)
+            self.enter(key, PendingWrite(record, is_unseen=not is_own), record.seen)
             self.collisions.pop(key, None)
         self._cleared.append((record.position, record.key))
         self.tree.delete_prefix(record.key)
@@ -190,13 +190,13 @@ class Overlay:
         self._lay_again()
 
     def _lay_again(self) -> None:
-        self.tree = WorkTree(self._trees, self.root)
+        self.tree = TreeBuilder(self._trees, self.root)
         for _, path in self._cleared:
             self.tree.delete_prefix(path)
         for key, pending in self.entries.items():
             self._place(key, pending)
 
-    def rivals(self) -> Iterator[tuple[str, tuple[Pending, ...]]]:
+    def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
         """The keys to which processes wrote unaware of each other, and what they wrote."""
         for key, pending in self.entries.items():
             if pending.rivals:
@@ -205,11 +205,11 @@ class Overlay:
             yield key, (pending,)
 
     def flush(self, put: Callable[[Cid, Bytes], None]) -> Link:
-        """The root of the tree as it is now, and the nodes it needs; see `WorkTree.flush`."""
+        """The root of the tree as it is now, and the nodes it needs; see `TreeBuilder.flush`."""
         return self.tree.flush(put)
 
 
-def _rivals(before: Pending, pending: Pending, seen: int) -> tuple[Pending, ...]:
+def _rivals(before: PendingWrite, pending: PendingWrite, seen: int) -> tuple[PendingWrite, ...]:
     """What was written to a key before, by others, unknown to the writer, and different."""
     return tuple(
         old

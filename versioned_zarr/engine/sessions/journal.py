@@ -22,7 +22,7 @@ from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.errors import CorruptJournalError, SessionClosedError, SessionNotFoundError
 from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
-from versioned_zarr.storage.protocol import Log, Storage
+from versioned_zarr.storage.protocol import AppendLog, Storage
 
 SESSIONS = "sessions"
 _FILES = ("session.json", "journal")
@@ -38,7 +38,7 @@ _NO_CID = Cid(bytes(CID_SIZE))
 _BLIND = 1
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record says."""
 
     SET = 1
@@ -49,7 +49,7 @@ class Kind(IntEnum):
     FORGET = 6  # what was written to the key is damaged, and counts no more
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """One record of a journal.
 
     Attributes:
@@ -66,7 +66,7 @@ class Record(NamedTuple):
         position: where the record begins in the journal; not part of its bytes.
     """
 
-    kind: Kind
+    kind: RecordKind
     key: str
     writer: int
     seen: int
@@ -79,7 +79,7 @@ class Record(NamedTuple):
     position: int = 0
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: JournalRecord) -> bytes:
     """A record as it is appended; its position is not in it."""
     key = record.key.encode("utf-8")
     body = (
@@ -101,7 +101,7 @@ def encode_record(record: Record) -> bytes:
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def decode_records(data: bytes, position: int, where: str) -> tuple[list[Record], int]:
+def decode_records(data: bytes, position: int, where: str) -> tuple[list[JournalRecord], int]:
     """The whole records in a piece of a journal, and the position behind the last of them.
 
     The piece may end inside a record that its writer is just appending. The beginning of a record
@@ -116,7 +116,7 @@ def decode_records(data: bytes, position: int, where: str) -> tuple[list[Record]
     Raises:
         CorruptJournalError: what stands there is no record; carries the sound ones before it.
     """
-    records: list[Record] = []
+    records: list[JournalRecord] = []
     at = 0
     while at < len(data):
         found = _record_at(data, at, position)
@@ -138,7 +138,7 @@ def decode_records(data: bytes, position: int, where: str) -> tuple[list[Record]
     return records, position + at
 
 
-def _record_at(data: bytes, at: int, position: int) -> tuple[Record, int] | None:
+def _record_at(data: bytes, at: int, position: int) -> tuple[JournalRecord, int] | None:
     """The record that begins at an offset of a piece, and where it ends; None for no whole one."""
     if len(data) - at < _HEAD.size:
         return None
@@ -151,12 +151,12 @@ def _record_at(data: bytes, at: int, position: int) -> tuple[Record, int] | None
     if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
         return None
     try:
-        key, what = data[at + _HEAD.size : end].decode("utf-8"), Kind(kind)
+        key, what = data[at + _HEAD.size : end].decode("utf-8"), RecordKind(kind)
     except ValueError:
         return None
     is_blind = bool(flags & _BLIND)
     place = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
-    return Record(what, key, writer, seen, *place), end + _CRC.size
+    return JournalRecord(what, key, writer, seen, *place), end + _CRC.size
 
 
 def _behind_torn(data: bytes, at: int) -> int | None:
@@ -305,7 +305,7 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         ) from error
 
 
-def open_journal(storage: Storage, session: str, *, create: bool = False) -> Log:
+def open_journal(storage: Storage, session: str, *, create: bool = False) -> AppendLog:
     """The log that holds a session's records."""
     return storage.open_log(f"{folder_of(session)}/journal", create=create)
 

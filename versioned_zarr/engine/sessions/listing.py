@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.sessions.journal import (
-    Kind,
-    Record,
+    JournalRecord,
+    RecordKind,
     SessionHead,
     decode_records,
     folder_of,
@@ -28,7 +28,7 @@ from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.storage.protocol import Storage
 
 
-def list_sessions(stores: Stores) -> list[SessionInfo]:
+def list_sessions(stores: RepositoryContext) -> list[SessionInfo]:
     """See `Repository.sessions`."""
     found = []
     for session in session_ids(stores.storage):
@@ -37,7 +37,7 @@ def list_sessions(stores: Stores) -> list[SessionInfo]:
     return found
 
 
-def session_info(stores: Stores, session: str) -> SessionInfo:
+def session_info(stores: RepositoryContext, session: str) -> SessionInfo:
     """What can be told of one session; what is damaged is told as its problem.
 
     Raises:
@@ -46,7 +46,7 @@ def session_info(stores: Stores, session: str) -> SessionInfo:
     storage = stores.storage
     head, problem = _head_of(stores, session)
     stored = storage.list(folder_of(session))
-    later: list[Record] = []
+    later: list[JournalRecord] = []
     base: str | None = None
     try:
         records, damage = sound_records(storage, session)
@@ -78,7 +78,7 @@ def session_info(stores: Stores, session: str) -> SessionInfo:
     )
 
 
-def _head_of(stores: Stores, session: str) -> tuple[SessionHead, str | None]:
+def _head_of(stores: RepositoryContext, session: str) -> tuple[SessionHead, str | None]:
     """The head of a session; if it cannot be read, one that says nothing, and the problem."""
     try:
         return read_head(stores.storage, session), None
@@ -91,7 +91,7 @@ def _head_of(stores: Stores, session: str) -> tuple[SessionHead, str | None]:
 
 def sound_records(
     storage: Storage, session: str
-) -> tuple[list[Record], CorruptJournalError | None]:
+) -> tuple[list[JournalRecord], CorruptJournalError | None]:
     """The records of a journal up to the first that is damaged, and what is wrong with that one.
 
     Raises:
@@ -140,7 +140,7 @@ def cut_journal(storage: Storage, session: str) -> str | None:
     return f"the journal was damaged at byte {sound}: {len(data) - sound} bytes behind it are lost"
 
 
-def read_records(storage: Storage, session: str) -> list[Record]:
+def read_records(storage: Storage, session: str) -> list[JournalRecord]:
     """All records of a session's journal.
 
     Raises:
@@ -153,13 +153,15 @@ def read_records(storage: Storage, session: str) -> list[Record]:
     return records
 
 
-def writes_since_commit(records: list[Record]) -> tuple[str | None, list[Record]]:
+def writes_since_commit(records: list[JournalRecord]) -> tuple[str | None, list[JournalRecord]]:
     """The last commit on a journal, and the writes that came after what it holds."""
-    commits = [record for record in records if record.kind is Kind.COMMIT]
+    commits = [record for record in records if record.kind is RecordKind.COMMIT]
     upto = commits[-1].seen if commits else 0
-    writes = (Kind.SET, Kind.DELETE, Kind.CLEAR)
+    writes = (RecordKind.SET, RecordKind.DELETE, RecordKind.CLEAR)
     later = [record for record in records if record.position >= upto and record.kind in writes]
-    forgotten = {record.key: record.position for record in records if record.kind is Kind.FORGET}
+    forgotten = {
+        record.key: record.position for record in records if record.kind is RecordKind.FORGET
+    }
     later = [record for record in later if record.position >= forgotten.get(record.key, 0)]
     return (to_text(commits[-1].cid) if commits else None), later
 
@@ -175,7 +177,7 @@ def _is_claimed(storage: Storage, path: str) -> bool:
         return True  # nobody can tell
 
 
-def drop_session(stores: Stores, session: str) -> None:
+def drop_session(stores: RepositoryContext, session: str) -> None:
     """See `Repository.drop`."""
     if session not in session_ids(stores.storage):
         raise SessionNotFoundError(

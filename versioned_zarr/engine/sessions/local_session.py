@@ -21,11 +21,11 @@ from dataclasses import replace
 
 from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.blocks.protocol import BlockStore, ServedBlocks
-from versioned_zarr.engine.sessions.change_set import Overlay, Pending
+from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import (
     IN_STORE,
-    Kind,
-    Record,
+    JournalRecord,
+    RecordKind,
     SessionHead,
     decode_records,
     encode_record,
@@ -34,19 +34,19 @@ from versioned_zarr.engine.sessions.journal import (
     open_journal,
     remove_session,
 )
-from versioned_zarr.engine.sessions.pack_staging import Drafts
+from versioned_zarr.engine.sessions.pack_staging import PackStaging
 from versioned_zarr.engine.sessions.protocol import Known, check_not_ended
 from versioned_zarr.engine.sessions.stable_copy import copy_of, is_large
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.storage.protocol import Bytes, Log, Storage
+from versioned_zarr.storage.protocol import AppendLog, Bytes, Storage
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
 
 
-class Working:
+class LocalSession:
     """A session as one process sees it. Thread-safe; one for each session and process.
 
     Args:
@@ -75,13 +75,13 @@ class Working:
         self.is_remote = False
         # A server removes what nothing names there, and so what a session alone counts on.
         self._may_lose_blocks = isinstance(blocks, ServedBlocks)
-        self.state = Overlay(trees, head.base, root)
-        self.drafts = Drafts(storage, blocks, head.id)
+        self.state = ChangeSet(trees, head.base, root)
+        self.drafts = PackStaging(storage, blocks, head.id)
         self.consumed = 0
         self.closed: str | None = None
         self._tree_of = tree_of
-        self._log: Log | None = None
-        self._written: dict[Cid, Pending] = {}
+        self._log: AppendLog | None = None
+        self._written: dict[Cid, PendingWrite] = {}
         self._is_in_doubt = False
         self._may_have_folder = exists
         self._start_again()
@@ -121,7 +121,7 @@ class Working:
 
     # Reading
 
-    def find(self, key: str) -> Pending | Link | None:
+    def find(self, key: str) -> PendingWrite | Link | None:
         """What lies under a key: something pending, something committed, or nothing."""
         with self._lock:
             self.refresh()
@@ -139,17 +139,17 @@ class Working:
         return self.read_found(found, start, end)
 
     def read_found(
-        self, found: Pending | Link, start: int = 0, end: int | None = None
+        self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
         """The bytes of what `find` or `walk` gave."""
-        if isinstance(found, Pending) and found.draft != IN_STORE:
+        if isinstance(found, PendingWrite) and found.draft != IN_STORE:
             try:
                 return self.drafts.read(found, start, end)
             except FileNotFoundError:
                 pass  # its draft has become a pack since
         return read_stored(self.blocks, found.cid, start, end)
 
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]:
         """All values in a folder and below it, sorted; a view of this moment."""
         with self._lock:
             self.refresh()
@@ -167,11 +167,11 @@ class Working:
             self.refresh()
             return self.state.tree.is_empty(path)
 
-    def size(self, found: Pending | Link) -> int:
+    def size(self, found: PendingWrite | Link) -> int:
         """The length in bytes of a value."""
-        return found.size if isinstance(found, Pending) else self.trees.size(found)
+        return found.size if isinstance(found, PendingWrite) else self.trees.size(found)
 
-    def changed(self) -> list[tuple[str, Pending | None]]:
+    def changed(self) -> list[tuple[str, PendingWrite | None]]:
         """Every key that was touched: what it holds now, or None if it was deleted."""
         with self._lock:
             self.refresh()
@@ -237,7 +237,9 @@ class Working:
                 return False
             seen = self._seen(key, known)
             is_blind = self.state.is_blind(key)
-            self._append(Record(Kind.DELETE, key, self.writer, seen, is_blind=is_blind))
+            self._append(
+                JournalRecord(RecordKind.DELETE, key, self.writer, seen, is_blind=is_blind)
+            )
             return True
 
     def clear(self, path: str, known: Known | None = None) -> None:
@@ -246,7 +248,7 @@ class Working:
             self._begin_write()
             if not self.state.tree.is_empty(path):
                 seen = known if isinstance(known, int) else self.consumed
-                self._append(Record(Kind.CLEAR, path, self.writer, seen))
+                self._append(JournalRecord(RecordKind.CLEAR, path, self.writer, seen))
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -289,8 +291,8 @@ class Working:
     ) -> None:
         seen = self._seen(key, known)
         place = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
-        record = Record(Kind.SET, key, self.writer, seen, *place)
-        pending = Pending(record, is_unseen=False)
+        record = JournalRecord(RecordKind.SET, key, self.writer, seen, *place)
+        pending = PendingWrite(record, is_unseen=False)
         self._is_in_doubt = True
         try:
             # Refuses a key that cannot be here before anything is on record.
@@ -313,7 +315,7 @@ class Working:
         upto = known if isinstance(known, int) else None
         return self.state.seen(key, upto, self.consumed)
 
-    def _append(self, record: Record) -> None:
+    def _append(self, record: JournalRecord) -> None:
         """Put a record on the journal and take it in: it counts once it is on the journal."""
         self._is_in_doubt = True
         start, end = self._log_record(record)
@@ -323,7 +325,7 @@ class Working:
         self.consumed = end
         self._is_in_doubt = False
 
-    def _log_record(self, record: Record) -> tuple[int, int]:
+    def _log_record(self, record: JournalRecord) -> tuple[int, int]:
         """Put a record on the journal; gives where it begins and ends."""
         assert self._log is not None
         encoded = encode_record(record)
@@ -389,7 +391,7 @@ class Working:
         """Take in the whole journal again, if something has stopped this process at a write."""
         if self._is_in_doubt:
             base = self.head.base
-            self.state = Overlay(self.trees, base, self._tree_of(from_text(base)))
+            self.state = ChangeSet(self.trees, base, self._tree_of(from_text(base)))
             self._written = {}
             self.consumed = 0
             if self._log is not None:
@@ -405,17 +407,17 @@ class Working:
             self._apply(record)
         self.consumed = position
 
-    def _apply(self, record: Record) -> None:
+    def _apply(self, record: JournalRecord) -> None:
         is_own = record.writer == self.writer
-        if record.kind is Kind.SET or record.kind is Kind.DELETE:
+        if record.kind is RecordKind.SET or record.kind is RecordKind.DELETE:
             pending = self.state.lay(record, is_own=is_own)
             if is_own and not pending.is_gone:
                 self._written.setdefault(pending.cid, pending)
-        elif record.kind is Kind.CLEAR:
+        elif record.kind is RecordKind.CLEAR:
             self.state.clear(record, is_own=is_own)
-        elif record.kind is Kind.INTENT:
+        elif record.kind is RecordKind.INTENT:
             self.state.intent = record
-        elif record.kind is Kind.FORGET:
+        elif record.kind is RecordKind.FORGET:
             self.state.forget(record.key)
             self._written = {}
         else:
@@ -427,12 +429,12 @@ class Working:
 
     # Committing
 
-    def note(self, kind: Kind, commit: Cid, upto: int) -> None:
+    def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
         """Put an intent or a commit on the journal; both speak of the records before `upto`."""
         with self._lock:
             if self._log is not None:
-                self._append(Record(kind, "", self.writer, upto, cid=commit))
-            elif kind is Kind.COMMIT:
+                self._append(JournalRecord(kind, "", self.writer, upto, cid=commit))
+            elif kind is RecordKind.COMMIT:
                 self._rebase(commit, upto)
 
     def close_drafts(self) -> None:
@@ -457,10 +459,10 @@ class Working:
                 if not pending.is_gone and pending.draft != IN_STORE and not self.is_sound(pending)
             ]
             for key in damaged:
-                self._append(Record(Kind.FORGET, key, self.writer, self.consumed))
+                self._append(JournalRecord(RecordKind.FORGET, key, self.writer, self.consumed))
             return damaged
 
-    def is_sound(self, pending: Pending) -> bool:
+    def is_sound(self, pending: PendingWrite) -> bool:
         """Whether a pending value is what the journal says; reads what other processes wrote."""
         try:
             return self.drafts.is_sound(pending)

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.sessions.journal import SessionHead, folder_of, read_head
 from versioned_zarr.engine.sessions.listing import cut_journal, drop_session, list_sessions
-from versioned_zarr.engine.sessions.local_session import Working
-from versioned_zarr.engine.sessions.protocol import SessionInfo, Writing
+from versioned_zarr.engine.sessions.local_session import LocalSession
+from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState
 from versioned_zarr.engine.sessions.seal import publish_values
 from versioned_zarr.errors import CorruptJournalError
 from versioned_zarr.ipld.cid import Cid, from_text
 
 
-class JournalKeeper:
-    """See `versioned_zarr.engine.sessions.protocol.Keeper`."""
+class LocalSessionStore:
+    """See `versioned_zarr.engine.sessions.protocol.SessionStore`."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: RepositoryContext) -> None:
         self._stores = stores
 
-    def begin(self, head: SessionHead, root: Cid) -> Working:
-        """See `Keeper.begin`."""
+    def begin(self, head: SessionHead, root: Cid) -> LocalSession:
+        """See `SessionStore.begin`."""
         return self._working(head, root, exists=False)
 
-    def resume(self, session: str) -> Working:
-        """See `Keeper.resume`."""
+    def resume(self, session: str) -> LocalSession:
+        """See `SessionStore.resume`."""
         head = read_head(self._stores.storage, session)
         self._stores.blocks.refresh()
         root = self._stores.tree_of(from_text(head.base))
@@ -41,12 +41,12 @@ class JournalKeeper:
             ) from error
 
     def mend(self, session: str) -> str | None:
-        """See `Keeper.mend`."""
+        """See `SessionStore.mend`."""
         return cut_journal(self._stores.storage, session)
 
-    def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> Working:
+    def _working(self, head: SessionHead, root: Cid, *, exists: bool) -> LocalSession:
         stores = self._stores
-        return Working(
+        return LocalSession(
             stores.storage,
             stores.blocks,
             stores.trees,
@@ -58,17 +58,17 @@ class JournalKeeper:
 
     def publish(
         self,
-        writing: Writing,
+        writing: SessionState,
         root: Cid,  # noqa: ARG002 - a pack holds any tree
     ) -> Sequence[Block]:
-        """See `Keeper.publish`."""
-        assert isinstance(writing, Working)
+        """See `SessionStore.publish`."""
+        assert isinstance(writing, LocalSession)
         return publish_values(self._stores, writing)
 
     def sessions(self) -> Sequence[SessionInfo]:
-        """See `Keeper.sessions`."""
+        """See `SessionStore.sessions`."""
         return list_sessions(self._stores)
 
     def drop(self, session: str) -> None:
-        """See `Keeper.drop`."""
+        """See `SessionStore.drop`."""
         drop_session(self._stores, session)

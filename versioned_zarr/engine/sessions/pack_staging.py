@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from versioned_zarr.blocks.file_reader import leaves_of, read_value
-from versioned_zarr.blocks.packs.pack import PackDraft
+from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
-from versioned_zarr.engine.sessions.change_set import Pending
+from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, draft_path
 from versioned_zarr.errors import CorruptBlockError, CorruptError, StorageError
 from versioned_zarr.ipld.car import decode_varint, header_size
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
-from versioned_zarr.storage.protocol import Draft, Storage
+from versioned_zarr.storage.protocol import StagedPack, Storage
 
 DRAFT_LIMIT_BYTES = 1 << 30
 _HEADER_LIMIT = CID_SIZE + 10
@@ -30,7 +30,7 @@ def new_number() -> int:
     return secrets.randbits(31)
 
 
-class Drafts:
+class PackStaging:
     """The drafts of one session, as one process sees them.
 
     Any thread may read. For the rest the working state that owns it holds its lock.
@@ -43,15 +43,15 @@ class Drafts:
 
     def __init__(self, storage: Storage, blocks: BlockStore, session: str) -> None:
         self._storage, self._blocks, self._session = storage, blocks, session
-        self._own: dict[int, PackDraft] = {}
+        self._own: dict[int, PackWriter] = {}
         self._number = IN_STORE
-        self._readers: dict[int, Draft] = {}
+        self._readers: dict[int, StagedPack] = {}
         self._sent: dict[int, Cid] = {}
         self._lock = threading.RLock()
 
     # Reading
 
-    def read(self, pending: Pending, start: int = 0, end: int | None = None) -> memoryview:
+    def read(self, pending: PendingWrite, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of a pending value or a range of them, clamped as slices are.
 
         Raises:
@@ -67,7 +67,7 @@ class Drafts:
         }
         return read_value(lambda cid: draft.read(*places[cid]), pending.cid, start, end)
 
-    def blocks_of(self, pending: Pending) -> list[Block]:
+    def blocks_of(self, pending: PendingWrite) -> list[Block]:
         """The blocks of a pending value, the root first; hashed unless this process wrote them.
 
         Raises:
@@ -94,7 +94,7 @@ class Drafts:
             ) from error
         return found
 
-    def is_sound(self, pending: Pending) -> bool:
+    def is_sound(self, pending: PendingWrite) -> bool:
         """Whether a pending value that another process wrote is what the journal says of it."""
         own = self._own.get(pending.draft)
         if pending.is_checked or (own is not None and not own.is_recovered):
@@ -106,7 +106,7 @@ class Drafts:
         pending.is_checked = True
         return True
 
-    def _reader(self, number: int) -> Draft:
+    def _reader(self, number: int) -> StagedPack:
         own = self._own.get(number)
         if own is not None:
             return own.draft
@@ -119,13 +119,13 @@ class Drafts:
 
     # Writing
 
-    def own(self) -> tuple[int, PackDraft]:
+    def own(self) -> tuple[int, PackWriter]:
         """The draft that this process writes its next value to, and its number."""
         draft = self._own.get(self._number)
         if draft is None or draft.end > DRAFT_LIMIT_BYTES or draft.has_failed:
             number = new_number()
             path = draft_path(self._session, number)
-            draft = PackDraft(self._storage.open_draft(path), self._blocks.hash)
+            draft = PackWriter(self._storage.open_draft(path), self._blocks.hash)
             self._blocks.follow(draft)
             self._own[number] = draft
             self._number = number
@@ -147,11 +147,11 @@ class Drafts:
             except FileNotFoundError:
                 continue
             if adopted is not None:
-                draft = PackDraft(adopted, self._blocks.hash)
+                draft = PackWriter(adopted, self._blocks.hash)
                 draft.recover()
                 self._own[number] = draft
 
-    def taken(self, number: int) -> PackDraft | None:
+    def taken(self, number: int) -> PackWriter | None:
         """The draft of this number, if it is this process's or was taken over."""
         return self._own.get(number)
 
@@ -166,7 +166,7 @@ class Drafts:
         else:
             self.published(number)
 
-    def add(self, number: int, draft: PackDraft) -> None:
+    def add(self, number: int, draft: PackWriter) -> None:
         """Take in a draft of this process that others do not know, to be published."""
         self._own[number] = draft
 
@@ -238,7 +238,7 @@ def check_value(
         )
 
 
-def places_in(draft: Draft, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:
+def places_in(draft: StagedPack, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:
     """The blocks of a value and where they lie in its draft, the root first.
 
     Args:

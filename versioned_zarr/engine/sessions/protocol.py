@@ -1,6 +1,6 @@
 """What a session asks of where its writes go until they are committed, whoever keeps them.
 
-`Working` with a journal and drafts on a `Storage` is what most repositories use; a server with
+`LocalSession` with a journal and drafts on a `Storage` is what most repositories use; a server with
 branches of its own keeps them there.
 """
 
@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.sessions.change_set import Overlay, Pending
-from versioned_zarr.engine.sessions.journal import Kind, SessionHead
+from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
+from versioned_zarr.engine.sessions.journal import RecordKind, SessionHead
 from versioned_zarr.errors import SessionClosedError
 from versioned_zarr.history.commit_object import format_time
 from versioned_zarr.ipld.cid import Cid
@@ -33,8 +33,8 @@ class StagingChangedError(Exception):
     """
 
 
-class Writing(Protocol):
-    """A session as one process sees it; see `Working` for what each method does and raises.
+class SessionState(Protocol):
+    """A session as one process sees it; see `LocalSession` for what each method does and raises.
 
     Attributes:
         head: the session.
@@ -45,23 +45,23 @@ class Writing(Protocol):
     """
 
     head: SessionHead
-    state: Overlay
+    state: ChangeSet
     consumed: int
     closed: str | None
     is_remote: bool
 
     @property
     def exists(self) -> bool: ...
-    def find(self, key: str) -> Pending | Link | None: ...
+    def find(self, key: str) -> PendingWrite | Link | None: ...
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview: ...
     def read_found(
-        self, found: Pending | Link, start: int = 0, end: int | None = None
+        self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview: ...
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]: ...
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]: ...
     def list_dir(self, path: str) -> list[str]: ...
     def is_empty(self, path: str) -> bool: ...
-    def size(self, found: Pending | Link) -> int: ...
-    def changed(self) -> list[tuple[str, Pending | None]]: ...
+    def size(self, found: PendingWrite | Link) -> int: ...
+    def changed(self) -> list[tuple[str, PendingWrite | None]]: ...
     def write(
         self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
     ) -> None: ...
@@ -74,7 +74,7 @@ class Writing(Protocol):
     def known(self) -> Known: ...
     def look_again(self) -> None: ...
     def refresh(self) -> None: ...
-    def note(self, kind: Kind, commit: Cid, upto: int) -> None: ...
+    def note(self, kind: RecordKind, commit: Cid, upto: int) -> None: ...
     def drop_drafts(self) -> None: ...
     def drop_damaged(self) -> list[str]: ...
     def end(self, how: str, *, keep_folder: bool) -> None: ...
@@ -120,14 +120,14 @@ class SessionInfo:
         return {**self.__dict__, **times}
 
 
-class Keeper(Protocol):
+class SessionStore(Protocol):
     """Who keeps the sessions of a repository."""
 
-    def begin(self, head: SessionHead, root: Cid) -> Writing:
+    def begin(self, head: SessionHead, root: Cid) -> SessionState:
         """A new session, on a tree; nothing is stored before it writes."""
         ...
 
-    def resume(self, session: str) -> Writing:
+    def resume(self, session: str) -> SessionState:
         """The session of this id, with all that it wrote.
 
         Raises:
@@ -143,7 +143,7 @@ class Keeper(Protocol):
         """
         ...
 
-    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
+    def publish(self, writing: SessionState, root: Cid) -> Sequence[Block]:
         """Store what a session of this keeper wrote, as far as it is to be committed.
 
         Gives the values that are better kept in the commit's own pack.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 
 from versioned_zarr.blocks.file_reader import leaves_of
-from versioned_zarr.blocks.packs.pack import PackDraft
+from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.context import Stores
-from versioned_zarr.engine.sessions.change_set import Pending
+from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, draft_path
-from versioned_zarr.engine.sessions.local_session import Working
+from versioned_zarr.engine.sessions.local_session import LocalSession
 from versioned_zarr.engine.sessions.pack_staging import new_number
 from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -19,7 +19,7 @@ INLINE_LIMIT_BYTES = 256 << 10
 """Up to this much, a commit's values go into the pack of the commit itself."""
 
 
-def publish_values(stores: Stores, working: Working) -> list[Block]:
+def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Block]:
     """Store the values that the session wrote; gives those that are better kept in the commit.
 
     A draft that is mostly live becomes a pack as it is. What little there is otherwise, and what
@@ -33,7 +33,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     stores.blocks.refresh()
     entries = {key: it for key, it in working.state.entries.items() if not it.is_gone}
     there = _stored(stores, list(entries.values()))
-    live: dict[int, dict[Cid, Pending]] = {}
+    live: dict[int, dict[Cid, PendingWrite]] = {}
     inline: list[Block] = []
     working.close_drafts()
     _check_sound(working, {key: it for key, it in entries.items() if it.cid not in there})
@@ -51,7 +51,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
             for pending in values.values():
                 inline += working.drafts.blocks_of(pending)
         return inline
-    copied: list[Pending] = []
+    copied: list[PendingWrite] = []
     for number, values in live.items():
         draft = working.drafts.taken(number)
         if draft is not None and draft.is_sound and sizes[number] * 2 >= draft.end:
@@ -63,7 +63,7 @@ def publish_values(stores: Stores, working: Working) -> list[Block]:
     return inline
 
 
-def _check_sound(working: Working, entries: dict[str, Pending]) -> None:
+def _check_sound(working: LocalSession, entries: dict[str, PendingWrite]) -> None:
     """Make sure that what other processes wrote into drafts is what the journal says of it."""
     damaged = [
         key
@@ -83,7 +83,7 @@ def _check_sound(working: Working, entries: dict[str, Pending]) -> None:
     )
 
 
-def _stored(stores: Stores, pending: list[Pending]) -> set[Cid]:
+def _stored(stores: RepositoryContext, pending: list[PendingWrite]) -> set[Cid]:
     """The values that are stored: equal ones were, or an attempt that failed stored them.
 
     A server is asked for all their blocks, as what a cache holds may have been collected there.
@@ -100,7 +100,7 @@ def _stored(stores: Stores, pending: list[Pending]) -> set[Cid]:
     return {cid for cid, cids in parts.items() if lacking.isdisjoint(cids)}
 
 
-def _still_near(stores: Stores, value: Cid) -> list[Block]:
+def _still_near(stores: RepositoryContext, value: Cid) -> list[Block]:
     """The blocks of a value that the server had when it was written, and has no more.
 
     Raises:
@@ -118,10 +118,10 @@ def _still_near(stores: Stores, value: Cid) -> list[Block]:
         ) from error
 
 
-def _copy(stores: Stores, working: Working, values: list[Pending]) -> None:
+def _copy(stores: RepositoryContext, working: LocalSession, values: list[PendingWrite]) -> None:
     number = new_number()
     name = draft_path(working.head.id, number)
-    copy = PackDraft(stores.storage.open_draft(name), stores.hash)
+    copy = PackWriter(stores.storage.open_draft(name), stores.hash)
     working.drafts.add(number, copy)
     try:
         for pending in values:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from versioned_zarr.blocks.buffer_pool import Buffers
+from versioned_zarr.blocks.buffer_pool import BufferPool
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.unixfs import LEAF_SIZE
 from versioned_zarr.storage.protocol import Bytes
 
 _LIMIT_BYTES = 64 << 20
-_BUFFERS = Buffers(_LIMIT_BYTES)
+_BUFFERS = BufferPool(_LIMIT_BYTES)
 
 
 def is_large(data: Bytes) -> bool:

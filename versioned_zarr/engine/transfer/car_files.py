@@ -12,10 +12,10 @@ from typing import BinaryIO
 from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.blocks.packs.pack import PackEntries
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.revisions import resolve, resolve_commit
 from versioned_zarr.engine.transfer.history_walk import commit_blocks, tips
-from versioned_zarr.engine.transfer.missing_objects import Found, Novelty
+from versioned_zarr.engine.transfer.missing_objects import MissingBlock, MissingObjects
 from versioned_zarr.engine.transfer.ref_updates import move_ref
 from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
 from versioned_zarr.errors import (
@@ -34,7 +34,7 @@ from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld import car_v1, dag_pb
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import DATA_OFFSET, FIRST_SECTION, encode_index, pack_head
-from versioned_zarr.ipld.car_v1 import Car, Section
+from versioned_zarr.ipld.car_v1 import Car, CarBlock
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, from_text, to_text
 from versioned_zarr.ipld.identity import inline
 
@@ -44,7 +44,7 @@ _SHA2_256 = 0x12  # how a CIDv0 begins, which is a bare multihash
 
 
 def export_car(
-    stores: Stores,
+    stores: RepositoryContext,
     ref: str,
     path: str | os.PathLike[str],
     *,
@@ -57,7 +57,7 @@ def export_car(
     if version not in (1, 2):
         raise InvalidInputError(f"version must be 1 or 2, for CARv1 or CARv2, not {version!r}")
     with reader(stores.blocks) as pool:
-        novelty = Novelty(stores.blocks.get, pool=pool, parents_first=True)
+        novelty = MissingObjects(stores.blocks.get, pool=pool, parents_first=True)
         if history:
             root = from_text(resolve_commit(stores, ref).cid)
             found = _history(stores, novelty, root, since)
@@ -70,7 +70,9 @@ def export_car(
     return to_text(root)
 
 
-def _history(stores: Stores, novelty: Novelty, root: Cid, since: str | None) -> Iterator[Found]:
+def _history(
+    stores: RepositoryContext, novelty: MissingObjects, root: Cid, since: str | None
+) -> Iterator[MissingBlock]:
     """The blocks of a commit and of all before it, but for those that `since` reaches."""
     known = [] if since is None else [resolve_commit(stores, since).cid]
     novelty.complete.update(map(from_text, known))
@@ -78,7 +80,9 @@ def _history(stores: Stores, novelty: Novelty, root: Cid, since: str | None) -> 
         yield from commit_blocks(stores, novelty, cid)
 
 
-def _read(stores: Stores, found: Iterable[Found], tell: OnMoving | None) -> Iterator[Block]:
+def _read(
+    stores: RepositoryContext, found: Iterable[MissingBlock], tell: OnMoving | None
+) -> Iterator[Block]:
     """The blocks that were found, each once, read if they are leaves, and verified."""
     written: set[bytes] = set()
     values = size = told = 0
@@ -128,14 +132,21 @@ def _appearing(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def _write_v1(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]) -> None:  # noqa: ARG001 - as _write_v2
+def _write_v1(
+    stores: RepositoryContext,  # noqa: ARG001 - as _write_v2
+    file: BinaryIO,
+    root: Cid,
+    blocks: Iterable[Block],
+) -> None:
     file.write(car_v1.header([root]))
     for cid, data in blocks:
         file.write(car_v1.section_head(cid, len(data)))
         file.write(data)
 
 
-def _write_v2(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]) -> None:
+def _write_v2(
+    stores: RepositoryContext, file: BinaryIO, root: Cid, blocks: Iterable[Block]
+) -> None:
     """As a pack of ours is: with an index that names every block."""
     entries = PackEntries()
     end = FIRST_SECTION
@@ -153,7 +164,7 @@ def _write_v2(stores: Stores, file: BinaryIO, root: Cid, blocks: Iterable[Block]
 
 
 def import_car(
-    stores: Stores,
+    stores: RepositoryContext,
     path: str | os.PathLike[str],
     *,
     as_branch: str | None,
@@ -172,7 +183,9 @@ def import_car(
         for section in car.sections():
             if _is_whole(section, where):
                 _check_links(section, where)
-                sender.add(Found(section.cid, section.data, len(section.data), is_value=False))
+                sender.add(
+                    MissingBlock(section.cid, section.data, len(section.data), is_value=False)
+                )
         sender.finish()
         for root in named:
             _check_readable(stores, root, where)
@@ -194,7 +207,7 @@ def _version_1(root: Cid, where: str) -> Cid:
     return named
 
 
-def _check_links(section: Section, where: str) -> None:
+def _check_links(section: CarBlock, where: str) -> None:
     """Refuse a node that links to what no repository keeps, and so could not be read.
 
     Raises:
@@ -226,24 +239,24 @@ def _not_kept(what: str, cid: Cid) -> InvalidCidError:
     )
 
 
-def _check_readable(stores: Stores, root: Cid, where: str) -> None:
+def _check_readable(stores: RepositoryContext, root: Cid, where: str) -> None:
     """Make sure that all that a root reaches is here; O(what no ref reaches yet).
 
     Raises:
         BlockNotFoundError: it is not.
     """
     if _is_no_commit(stores, root, where):
-        _check_here(stores, Novelty(stores.blocks.get).blocks(root), where)
+        _check_here(stores, MissingObjects(stores.blocks.get).blocks(root), where)
     else:
         check_complete(stores, root, where)
 
 
-def _is_no_commit(stores: Stores, root: Cid, where: str) -> bool:
+def _is_no_commit(stores: RepositoryContext, root: Cid, where: str) -> bool:
     """Whether a root is no commit."""
     return cids.is_raw(root) or not _is_stored_commit(stores, to_text(root), where)
 
 
-def _is_whole(section: Section, where: str) -> bool:
+def _is_whole(section: CarBlock, where: str) -> bool:
     """Whether a block must be stored, which a CID that holds its block itself needs not.
 
     Raises:
@@ -278,7 +291,7 @@ def _is_whole(section: Section, where: str) -> bool:
     return held is None
 
 
-def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
+def _name(stores: RepositoryContext, roots: list[str], branch: str, where: str) -> None:
     """Let a branch name the one root, once all that it reaches is known to be here."""
     if len(roots) != 1:
         raise InvalidInputError(
@@ -306,30 +319,30 @@ def _name(stores: Stores, roots: list[str], branch: str, where: str) -> None:
         move_ref(stores, HEADS, branch, head, from_text(commit.cid), why)
 
 
-def _is_stored_commit(stores: Stores, root: str, where: str) -> bool:
+def _is_stored_commit(stores: RepositoryContext, root: str, where: str) -> bool:
     try:
         return is_commit(from_text(root), stores.blocks)
     except BlockNotFoundError as error:
         raise _incomplete(error, where) from error
 
 
-def check_complete(stores: Stores, commit: Cid, where: str) -> None:
+def check_complete(stores: RepositoryContext, commit: Cid, where: str) -> None:
     """Make sure that all that a commit reaches is here. O(what no ref reaches yet).
 
     Raises:
         BlockNotFoundError: it is not.
     """
     known = tips(stores)
-    novelty = Novelty(stores.blocks.get, set(map(from_text, known)))
+    novelty = MissingObjects(stores.blocks.get, set(map(from_text, known)))
 
-    def reached() -> Iterator[Found]:
+    def reached() -> Iterator[MissingBlock]:
         for cid in walk.beyond([to_text(commit)], known, stores.commit):
             yield from commit_blocks(stores, novelty, cid)
 
     _check_here(stores, reached(), where)
 
 
-def _check_here(stores: Stores, blocks: Iterable[Found], where: str) -> None:
+def _check_here(stores: RepositoryContext, blocks: Iterable[MissingBlock], where: str) -> None:
     """Make sure that all of them are here; leaves are not read but asked for, many at a time."""
     leaves: list[Cid] = []
     try:
@@ -343,7 +356,7 @@ def _check_here(stores: Stores, blocks: Iterable[Found], where: str) -> None:
         raise _incomplete(error, where) from error
 
 
-def _check_leaves(stores: Stores, leaves: list[Cid]) -> None:
+def _check_leaves(stores: RepositoryContext, leaves: list[Cid]) -> None:
     for cid in stores.blocks.missing(leaves):
         raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
     leaves.clear()

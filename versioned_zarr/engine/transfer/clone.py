@@ -8,9 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.remotes import ORIGIN, Remotes
-from versioned_zarr.engine.transfer.partial_clone import PARTIAL, Selection, has_path, read, write
+from versioned_zarr.engine.transfer.partial_clone import (
+    PARTIAL,
+    PartialClone,
+    has_path,
+    read,
+    write,
+)
 from versioned_zarr.engine.transfer.push_fetch import fetch
 from versioned_zarr.engine.transfer.ref_updates import move_ref
 from versioned_zarr.engine.transfer.sender import OnMoving
@@ -29,7 +35,7 @@ from versioned_zarr.ipld.cid import Cid, to_text
 RECORD = "clone.json"
 
 
-def begin(stores: Stores, selection: Selection) -> None:
+def begin(stores: RepositoryContext, selection: PartialClone) -> None:
     """Make ready what is to become a copy of another repository, or of a part of it.
 
     The record comes first, so that whatever stops it is gone on with.
@@ -53,12 +59,12 @@ def begin(stores: Stores, selection: Selection) -> None:
         remotes.add(ORIGIN, selection.origin)
 
 
-def begun(stores: Stores) -> Selection | None:
+def begun(stores: RepositoryContext) -> PartialClone | None:
     """Of what this is an unfinished clone; None if it is none."""
     return read(stores.storage, RECORD)
 
 
-def check_begun(stores: Stores, selection: Selection) -> None:
+def check_begun(stores: RepositoryContext, selection: PartialClone) -> None:
     """Make sure that this is an unfinished clone of just that.
 
     Raises:
@@ -77,7 +83,7 @@ def check_begun(stores: Stores, selection: Selection) -> None:
         )
 
 
-def check_paths(source: Stores, selection: Selection) -> None:
+def check_paths(source: RepositoryContext, selection: PartialClone) -> None:
     """Make sure that each path that is wanted lies in the tree of some branch.
 
     Raises:
@@ -92,7 +98,7 @@ def check_paths(source: Stores, selection: Selection) -> None:
             )
 
 
-def check_refs(source: Stores, refs: Sequence[str]) -> None:
+def check_refs(source: RepositoryContext, refs: Sequence[str]) -> None:
     """Make sure that a repository has these branches and tags, and that one is a branch.
 
     Raises:
@@ -119,7 +125,7 @@ def check_refs(source: Stores, refs: Sequence[str]) -> None:
 
 
 def fill(
-    stores: Stores,
+    stores: RepositoryContext,
     source: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
@@ -153,11 +159,11 @@ def fill(
         raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
 
 
-def finish(stores: Stores) -> None:
+def finish(stores: RepositoryContext) -> None:
     """Forget that it was a clone, once it is a repository."""
     stores.storage.delete(RECORD)
 
 
-def _is_untouched(stores: Stores, head: Cid) -> bool:
+def _is_untouched(stores: RepositoryContext, head: Cid) -> bool:
     """Whether a branch is where a server with commits of its own began it."""
     return stores.others is not None and not stores.commit(to_text(head)).parents

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
-from versioned_zarr.engine.context import Stores
-from versioned_zarr.engine.transfer.missing_objects import Found, Novelty
+from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.transfer.missing_objects import MissingBlock, MissingObjects
 from versioned_zarr.engine.transfer.partial_clone import blocks_of_paths
 from versioned_zarr.errors import BlockNotFoundError, InvalidInputError
 from versioned_zarr.history.commit_object import Commit
@@ -19,7 +19,7 @@ from versioned_zarr.ipld.cid import Cid, from_text, is_foreign, to_text
 from versioned_zarr.tree.dag_nodes import links_of
 
 
-def tips(stores: Stores) -> list[str]:
+def tips(stores: RepositoryContext) -> list[str]:
     """The commits of ours that refs name now: all that they reach is here."""
     found: dict[str, None] = {}
     for kind in KINDS:
@@ -30,7 +30,7 @@ def tips(stores: Stores) -> list[str]:
     return list(found)
 
 
-def either(source: Stores, target: Stores) -> Callable[[str], Commit]:
+def either(source: RepositoryContext, target: RepositoryContext) -> Callable[[str], Commit]:
     """Reads commits that one of two repositories has, from the one that is near if it can."""
     is_far = source.blocks.is_remote and not target.blocks.is_remote
     first, second = (target, source) if is_far else (source, target)
@@ -57,13 +57,13 @@ def parents_of(commit: Commit) -> tuple[str, ...]:
 
 
 def commit_blocks(
-    stores: Stores,
-    novelty: Novelty,
+    stores: RepositoryContext,
+    novelty: MissingObjects,
     cid: str,
     *,
     beside: Collection[str] | None = None,
     paths: Sequence[str] = (),
-) -> Iterator[Found]:
+) -> Iterator[MissingBlock]:
     """Yield the new blocks of a commit and of its tree, not those of its parents.
 
     The tree is walked beside those of the parents, which the other side has, or is given as well.
@@ -93,13 +93,13 @@ def commit_blocks(
     novelty.complete.add(name)
 
 
-def _own_blocks(novelty: Novelty, cid: Cid) -> Iterator[Found]:
+def _own_blocks(novelty: MissingObjects, cid: Cid) -> Iterator[MissingBlock]:
     """The blocks of a commit itself, the topmost first."""
     block = novelty.get(cid)
-    yield Found(cid, block, len(block), is_value=False)
+    yield MissingBlock(cid, block, len(block), is_value=False)
     for link in links_of(cid, block):
         if link.name == "parents":
             block = novelty.get(link.cid)
-            yield Found(link.cid, block, len(block), is_value=False)
+            yield MissingBlock(link.cid, block, len(block), is_value=False)
         elif link.name == "commit.json":
             yield from (found._replace(is_value=False) for found in novelty.blocks(link.cid))

@@ -17,7 +17,7 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
-from versioned_zarr.ipld.unixfs import Node
+from versioned_zarr.ipld.unixfs import UnixFsNode
 from versioned_zarr.tree.dag_nodes import DIRECTORIES, decode_node
 
 Get: TypeAlias = Callable[[Cid], bytes | memoryview]
@@ -25,7 +25,7 @@ Get: TypeAlias = Callable[[Cid], bytes | memoryview]
 _AHEAD = 32
 
 
-class Found(NamedTuple):
+class MissingBlock(NamedTuple):
     """A block that the older DAG has not.
 
     Attributes:
@@ -58,12 +58,12 @@ class _Frame:
     is_directory: bool
     pairs: Iterator[_Pair]
 
-    def found(self) -> Found:
-        return Found(self.cid, self.block, len(self.block), self.is_value)
+    def found(self) -> MissingBlock:
+        return MissingBlock(self.cid, self.block, len(self.block), self.is_value)
 
 
 @dataclass
-class Novelty:
+class MissingObjects:
     """Walks DAGs, each beside an older one. Not thread-safe.
 
     Attributes:
@@ -79,7 +79,7 @@ class Novelty:
     parents_first: bool = False
     _ahead: dict[Cid, bytes | memoryview] = field(default_factory=dict)
 
-    def blocks(self, root: Cid, older: Iterable[Cid] = ()) -> Iterator[Found]:
+    def blocks(self, root: Cid, older: Iterable[Cid] = ()) -> Iterator[MissingBlock]:
         """Yield the blocks under `root` that are new.
 
         A node comes once in the life of this walk, a leaf wherever a new node links to it. Holds
@@ -97,7 +97,7 @@ class Novelty:
         if root in self.complete or root in older:
             return
         if cids.is_raw(root):
-            yield Found(root, None, 0, is_value=True)
+            yield MissingBlock(root, None, 0, is_value=True)
             return
         pair: _Pair | None = _Pair(Link("", root, 0), older)
         is_named = False
@@ -113,7 +113,7 @@ class Novelty:
             for each in frame.pairs:
                 link = each.link
                 if cids.is_raw(link.cid):
-                    yield Found(link.cid, None, link.tsize, frame.is_directory)
+                    yield MissingBlock(link.cid, None, link.tsize, frame.is_directory)
                 elif link.cid not in self.complete:
                     pair, is_named = each, frame.is_directory
                     break
@@ -138,7 +138,7 @@ class Novelty:
         is_value = is_named and not is_directory
         return _Frame(cid, block, is_value, is_directory, self._pairs(node, before))
 
-    def _pairs(self, node: Node, before: list[list[Link]]) -> Iterator[_Pair]:
+    def _pairs(self, node: UnixFsNode, before: list[list[Link]]) -> Iterator[_Pair]:
         """The links that no older node has, each with what they have at its place."""
         known = {link.cid for links in before for link in links}
         is_directory = node.kind in DIRECTORIES

@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from versioned_zarr.blocks.packs.pack_store import PackedStore
-from versioned_zarr.blocks.remote.lazy_origin import Origin
-from versioned_zarr.blocks.remote.lazy_store import PartialStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.blocks.remote.lazy_origin import BlockOrigin
+from versioned_zarr.blocks.remote.lazy_store import LazyStore
 from versioned_zarr.engine.remotes import open_stores
-from versioned_zarr.engine.transfer.missing_objects import Found, Get, Novelty
+from versioned_zarr.engine.transfer.missing_objects import Get, MissingBlock, MissingObjects
 from versioned_zarr.errors import CorruptError, InvalidInputError, KeyNotFoundError
 from versioned_zarr.history.walk import Reader
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Documents, Storage
-from versioned_zarr.tree.dag import Way, resolve
+from versioned_zarr.tree.dag import ResolvedPath, resolve
 from versioned_zarr.tree.keys import check_key
 
 PARTIAL = "partial.json"
@@ -23,7 +23,7 @@ _DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
 @dataclass(frozen=True)
-class Selection:
+class PartialClone:
     """What is copied at once of each commit that is fetched.
 
     Attributes:
@@ -59,12 +59,12 @@ class Selection:
         return self.depth is None and not self.paths
 
 
-def write(documents: Documents, record: str, selection: Selection) -> None:
+def write(documents: Documents, record: str, selection: PartialClone) -> None:
     """Note what a repository is a copy of."""
     documents.put(record, [json.dumps(asdict(selection), sort_keys=True).encode()])
 
 
-def read(documents: Documents | None, record: str = PARTIAL) -> Selection | None:
+def read(documents: Documents | None, record: str = PARTIAL) -> PartialClone | None:
     """What a repository is a copy of, as a record says; None if there is no such record."""
     if documents is None:
         return None
@@ -74,7 +74,7 @@ def read(documents: Documents | None, record: str = PARTIAL) -> Selection | None
         return None
     try:
         document = json.loads(text)
-        return Selection(document["origin"], document["depth"], tuple(document["paths"]))
+        return PartialClone(document["origin"], document["depth"], tuple(document["paths"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{record} of {documents.url!r} is damaged: {error}; clone the repository anew",
@@ -82,23 +82,21 @@ def read(documents: Documents | None, record: str = PARTIAL) -> Selection | None
         ) from error
 
 
-def packed_or_partial(
-    storage: Storage, hash_function: HashFunction, *, verify: bool
-) -> PackedStore:
+def packed_or_partial(storage: Storage, hash_function: HashFunction, *, verify: bool) -> PackStore:
     """The blocks of a repository, completed from elsewhere if it is a partial copy."""
     origin = origin_of(storage)
     if origin is None:
-        return PackedStore(storage, hash_function, verify=verify)
-    return PartialStore(storage, hash_function, verify=verify, origin=origin)
+        return PackStore(storage, hash_function, verify=verify)
+    return LazyStore(storage, hash_function, verify=verify, origin=origin)
 
 
-def origin_of(documents: Documents) -> Origin | None:
+def origin_of(documents: Documents) -> BlockOrigin | None:
     """Where the rest of a partial copy is; None if the repository holds all that it names."""
     selection = read(documents)
     if selection is None:
         return None
     url = selection.origin
-    return Origin(url, lambda: open_stores(url).blocks)
+    return BlockOrigin(url, lambda: open_stores(url).blocks)
 
 
 def newest(starts: Sequence[str], known: Sequence[str], depth: int, read: Reader) -> list[str]:
@@ -117,8 +115,8 @@ def newest(starts: Sequence[str], known: Sequence[str], depth: int, read: Reader
 
 
 def blocks_of_paths(
-    novelty: Novelty, tree: Cid, older: Sequence[Cid], paths: Sequence[str]
-) -> Iterator[Found]:
+    novelty: MissingObjects, tree: Cid, older: Sequence[Cid], paths: Sequence[str]
+) -> Iterator[MissingBlock]:
     """The new blocks of some paths in a tree, of the way there, and of the documents beside it."""
     yield from _block(novelty, tree)
     for path in paths:
@@ -144,12 +142,12 @@ def has_path(get: Get, tree: Cid, path: str) -> bool:
     return _resolve(get, tree, path.split("/")) is not None
 
 
-def _block(novelty: Novelty, cid: Cid) -> Iterator[Found]:
+def _block(novelty: MissingObjects, cid: Cid) -> Iterator[MissingBlock]:
     block = novelty.get(cid)
-    yield Found(cid, block, len(block), is_value=False)
+    yield MissingBlock(cid, block, len(block), is_value=False)
 
 
-def _resolve(get: Get, root: Cid, parts: Sequence[str]) -> Way | None:
+def _resolve(get: Get, root: Cid, parts: Sequence[str]) -> ResolvedPath | None:
     try:
         return resolve(get, root, parts)
     except KeyNotFoundError:

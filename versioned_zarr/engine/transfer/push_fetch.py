@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.engine import rewrite
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.engine.remotes import UNNAMED, Remotes, open_stores
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, tips
-from versioned_zarr.engine.transfer.missing_objects import Get, Novelty
-from versioned_zarr.engine.transfer.partial_clone import Selection, newest, read
+from versioned_zarr.engine.transfer.missing_objects import Get, MissingObjects
+from versioned_zarr.engine.transfer.partial_clone import PartialClone, newest, read
 from versioned_zarr.engine.transfer.ref_updates import WORDS, RefMove, move_ref
 from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
 from versioned_zarr.errors import (
@@ -85,11 +85,11 @@ class _Wish(NamedTuple):
 
 
 def copy_commits(
-    source: Stores,
-    target: Stores,
+    source: RepositoryContext,
+    target: RepositoryContext,
     wanted: Sequence[Cid],
     tell: OnMoving | None = None,
-    selection: Selection | None = None,
+    selection: PartialClone | None = None,
 ) -> Moving:
     """Store on the target what commits reach and its refs do not. O(that).
 
@@ -121,7 +121,7 @@ def copy_commits(
         else:
             commits = newest(starts, known, selection.depth, source.commit)
             beside = {*commits, *known}
-        novelty = Novelty(_nearest(source, target), set(map(from_text, known)), pool)
+        novelty = MissingObjects(_nearest(source, target), set(map(from_text, known)), pool)
         where = source.storage.url
         leaves = partial(get_verified, source.blocks, where=where)
         sender = Sender(target.blocks, leaves, where, pool, tell)
@@ -131,7 +131,7 @@ def copy_commits(
         return sender.finish()
 
 
-def _nearest(source: Stores, target: Stores) -> Get:
+def _nearest(source: RepositoryContext, target: RepositoryContext) -> Get:
     """Reads blocks of the source, or the same from the target where that is nearer."""
     if not source.blocks.is_remote or target.blocks.is_remote:
         return source.blocks.get
@@ -140,7 +140,7 @@ def _nearest(source: Stores, target: Stores) -> Get:
 
 
 def push(
-    stores: Stores,
+    stores: RepositoryContext,
     place: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
@@ -182,7 +182,7 @@ def push(
 
 
 def fetch(
-    stores: Stores,
+    stores: RepositoryContext,
     place: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
@@ -224,20 +224,20 @@ def fetch(
     return Transfer(tuple(moves), moving, tuple(notes))
 
 
-def _tidy(stores: Stores) -> None:
+def _tidy(stores: RepositoryContext) -> None:
     """Join small packs; what was transferred is there, whatever keeps that from being done."""
     with suppress(VersionedZarrError, OSError):
         repack.tidy(stores)
 
 
-def _selected(stores: Stores, source: Stores) -> Selection | None:
+def _selected(stores: RepositoryContext, source: RepositoryContext) -> PartialClone | None:
     """How much a partial copy takes of its origin; of others, which may be gone later, all."""
     selection = read(stores.documents)
     return selection if selection and selection.origin == source.storage.url else None
 
 
 def pull(
-    stores: Stores,
+    stores: RepositoryContext,
     place: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
@@ -275,7 +275,9 @@ def pull(
     return Transfer(tuple(moves), done.moving, done.notes)
 
 
-def _open(stores: Stores, place: str | os.PathLike[str]) -> tuple[str | None, Stores]:
+def _open(
+    stores: RepositoryContext, place: str | os.PathLike[str]
+) -> tuple[str | None, RepositoryContext]:
     """The name of a remote, if it has one, and the repository."""
     remotes = Remotes(stores)
     if isinstance(place, str) and place in remotes:
@@ -301,7 +303,7 @@ def _pair(text: str) -> tuple[str, str]:
     return source, target if colon else source.removeprefix(f"{HEADS}/")
 
 
-def _kind_at(stores: Stores, text: str) -> tuple[str, str]:
+def _kind_at(stores: RepositoryContext, text: str) -> tuple[str, str]:
     """The kind and the name of a branch or tag that is there."""
     for kind in (HEADS, TAGS):
         for name in (text, text.removeprefix(f"{kind}/")):
@@ -313,7 +315,7 @@ def _kind_at(stores: Stores, text: str) -> tuple[str, str]:
     )
 
 
-def _standing(stores: Stores, kind: str, name: str) -> Cid:
+def _standing(stores: RepositoryContext, kind: str, name: str) -> Cid:
     entry = stores.refs.read(kind, name)
     if entry is None or entry.commit is None:
         raise RefNotFoundError(
@@ -322,7 +324,7 @@ def _standing(stores: Stores, kind: str, name: str) -> Cid:
     return entry.commit
 
 
-def _to_push(stores: Stores, text: str) -> _Wish:
+def _to_push(stores: RepositoryContext, text: str) -> _Wish:
     """What `REF` or `REF:TARGET` asks for; a tag stays a tag, all else becomes a branch."""
     source, target = _pair(text)
     commit = from_text(resolve_commit(stores, source).cid)
@@ -335,14 +337,16 @@ def _to_push(stores: Stores, text: str) -> _Wish:
     return _Wish(TAGS if is_tag else HEADS, check_new_ref_name(target), commit)
 
 
-def _is_tag(stores: Stores, name: str) -> bool:
+def _is_tag(stores: RepositoryContext, name: str) -> bool:
     try:
         return stores.refs.read(TAGS, check_ref_name(name)) is not None
     except InvalidRefError:
         return False
 
 
-def _check_forward(stores: Stores, target: Stores, wish: _Wish, found: Cid) -> None:
+def _check_forward(
+    stores: RepositoryContext, target: RepositoryContext, wish: _Wish, found: Cid
+) -> None:
     """Refuse to move a tag, or to take commits away from a branch."""
     if wish.kind == TAGS:
         raise AlreadyExistsError(
@@ -366,8 +370,8 @@ def _check_forward(stores: Stores, target: Stores, wish: _Wish, found: Cid) -> N
 
 
 def _check_lease(
-    stores: Stores,
-    target: Stores,
+    stores: RepositoryContext,
+    target: RepositoryContext,
     remote: str | None,
     wish: _Wish,
     found: Cid | None,
@@ -407,7 +411,7 @@ def _check_lease(
         )
 
 
-def _see(stores: Stores, wish: _Wish, why: str) -> RefMove | None:
+def _see(stores: RepositoryContext, wish: _Wish, why: str) -> RefMove | None:
     """Note where a ref elsewhere stands."""
     while True:
         entry = stores.refs.read(wish.kind, wish.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from versioned_zarr.engine.commit import has_moved
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.errors import CollectedError, OutcomeUnknownError
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -35,7 +35,7 @@ class RefMove:
 
 
 def move_ref(
-    stores: Stores, kind: str, name: str, expect: Cid | None, new: Cid, why: str
+    stores: RepositoryContext, kind: str, name: str, expect: Cid | None, new: Cid, why: str
 ) -> RefMove:
     """Move a ref, and know for certain whether it moved.
 

@@ -13,9 +13,9 @@ from itertools import islice
 from typing import TypeAlias
 
 from versioned_zarr.blocks.protocol import BlockStore
-from versioned_zarr.engine.context import Stores
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.maintenance.repack import TRANSFER_LOCK
-from versioned_zarr.engine.transfer.missing_objects import Found, Get
+from versioned_zarr.engine.transfer.missing_objects import Get, MissingBlock
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
@@ -52,7 +52,7 @@ OnMoving: TypeAlias = Callable[[Moving], None]
 
 
 @contextmanager
-def receiving(target: Stores) -> Iterator[None]:
+def receiving(target: RepositoryContext) -> Iterator[None]:
     """While held, nothing that lies on the target, or comes there, is removed."""
     with target.storage.lock(TRANSFER_LOCK, shared=True), target.blocks.keep(()):
         yield
@@ -90,7 +90,7 @@ class Sender:
         self._target, self._get, self._where = target, get, where
         self._map = map if pool is None else pool.map
         self._tell = tell
-        self._asked: list[Found] = []
+        self._asked: list[MissingBlock] = []
         self._asked_bytes = 0
         self._leaves: dict[Cid, Bytes] = {}
         self._nodes: dict[Cid, Bytes] = {}
@@ -98,7 +98,7 @@ class Sender:
         self._values = 0
         self.moved = Moving()
 
-    def add(self, found: Found) -> None:
+    def add(self, found: MissingBlock) -> None:
         """Let a block be stored before all that are added later, unless it is there.
 
         Raises:
@@ -132,7 +132,7 @@ class Sender:
                 self._take(found, data[found.cid] if found.data is None else found.data)
         self._values += sum(found.is_value for found in asked if found.cid in lacking)
 
-    def _take(self, found: Found, data: Bytes) -> None:
+    def _take(self, found: MissingBlock, data: Bytes) -> None:
         if found.cid[2] != self._target.hash.code:
             raise InvalidInputError(
                 f"block {cids.to_text(found.cid)} is not named with {self._target.hash.name}, "

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from versioned_zarr.engine.hierarchy.diff import Diff, NodeDiff
-from versioned_zarr.engine.hierarchy.zarr_nodes import Node
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.log import Log, Names, standing_at
@@ -293,7 +293,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
     )
 
 
-def _line_of_node(node: Node) -> list[object]:
+def _line_of_node(node: ZarrNode) -> list[object]:
     fields = node.fields
     attributes = html.faint(html.cut(", ".join(map(str, node.attributes)), 80))
     name = html.code(html.cut(node.path or "/"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import Node, join, node_at
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode, join, node_at
 
 if TYPE_CHECKING:
     from versioned_zarr.repository.snapshot import Snapshot
@@ -17,7 +17,7 @@ _DOCUMENT_BYTES = 64 << 20
 _DIMENSIONS, _DIGITS = 32, 40
 
 
-def nodes_of(snapshot: Snapshot) -> Iterator[Node]:
+def nodes_of(snapshot: Snapshot) -> Iterator[ZarrNode]:
     """The nodes of a snapshot, each before those below it.
 
     Looks into no array's chunks, at no more than 1000 paths, and at no document over 64 MiB.

@@ -13,7 +13,7 @@ from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, to_text
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.tree.tree_builder import WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 
 class _Leaf(NamedTuple):
@@ -53,7 +53,7 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
     nodes = _Nodes()
     empty = unixfs.directory([])
     nodes[function.dag_pb(empty)] = empty
-    tree: WorkTree[_Leaf] = WorkTree(Trees(nodes, function), function.dag_pb(empty))
+    tree: TreeBuilder[_Leaf] = TreeBuilder(Trees(nodes, function), function.dag_pb(empty))
     for key, _ in files_below(root):
         tree.set(key, _leaf(root / key, function))
     return to_text(tree.flush(lambda cid, block: None).cid)

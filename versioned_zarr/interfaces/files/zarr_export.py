@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from versioned_zarr.blocks.file_reader import ReadsValues, check_room, get_verified, read_pieces
+from versioned_zarr.blocks.file_reader import FileReader, check_room, get_verified, read_pieces
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidCidError,
@@ -137,7 +137,7 @@ def _write_all(
     blocks = snapshot.repository.stores.blocks
 
     def read(cid: Cid, size_bytes: int) -> Iterable[memoryview]:
-        if isinstance(blocks, ReadsValues):
+        if isinstance(blocks, FileReader):
             check_room(size_bytes)
             return (blocks.read_value(cid),)
         return read_pieces(partial(get_verified, blocks, where="the repository"), cid)

@@ -18,14 +18,14 @@ from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 from fsspec.utils import stringify_path
 
-from versioned_zarr.engine.sessions.change_set import Pending
+from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.errors import KeyNotFoundError, NotFoundError, StorageError
 from versioned_zarr.interfaces.fsspec import branch_urls
 from versioned_zarr.interfaces.fsspec.bulk_paths import pairs
 from versioned_zarr.interfaces.fsspec.opened_files import OpenedValue
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.snapshot import Found, Snapshot
+from versioned_zarr.repository.snapshot import FoundValue, Snapshot
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 """When what lies in a tree without a commit was made and changed: nobody knows, and never since."""
@@ -91,7 +91,7 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
 
     # What is there
 
-    def find_value(self, path: str) -> tuple[Snapshot | Session, Found | None]:
+    def find_value(self, path: str) -> tuple[Snapshot | Session, FoundValue | None]:
         """What is read, and what lies at a path in it, if a value does."""
         key = self._strip_protocol(path)
         with self.failures():
@@ -264,7 +264,7 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         Of a tree that was checked out by its CID, without a commit, it is the epoch.
         """
         view, found = self._told(path)
-        return _began(view) if isinstance(found, Pending) else _time_of(view)
+        return _began(view) if isinstance(found, PendingWrite) else _time_of(view)
 
     def modified(self, path: str) -> datetime:
         """When what lies at a path changed: the time of the commit, or of the session's last write.
@@ -272,12 +272,12 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         Of a tree that was checked out by its CID, without a commit, it is the epoch.
         """
         view, found = self._told(path)
-        if not isinstance(found, Pending):
+        if not isinstance(found, PendingWrite):
             return _time_of(view)
         infos = (info for info in view.repository.sessions() if info.id == view.id)
         return next((info.last_write for info in infos), _began(view))
 
-    def _told(self, path: str) -> tuple[Any, Found | None]:
+    def _told(self, path: str) -> tuple[Any, FoundValue | None]:
         """What is read, and the value at a path.
 
         Raises:
@@ -298,15 +298,15 @@ def _omit_if_gone(error: Exception) -> None:
         raise error
 
 
-def _details(key: str, size_bytes: int, found: Found) -> dict[str, Any]:
+def _details(key: str, size_bytes: int, found: FoundValue) -> dict[str, Any]:
     return {"name": key, "size": size_bytes, "type": "file", "cid": to_text(found.cid)}
 
 
-def _size_of(view: Any, found: Found) -> int:
+def _size_of(view: Any, found: FoundValue) -> int:
     return int(view.size_of(found))
 
 
-def _bytes_of(view: Any, found: Found, start: int, end: int) -> bytes:
+def _bytes_of(view: Any, found: FoundValue, start: int, end: int) -> bytes:
     return bytes(view.read_found(found, start, end))
 
 

@@ -11,7 +11,7 @@ from versioned_zarr.interfaces.fsspec import opened_files
 from versioned_zarr.interfaces.fsspec.bulk_paths import pairs
 from versioned_zarr.interfaces.fsspec.read_files import ReadFiles
 from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.snapshot import Found
+from versioned_zarr.repository.snapshot import FoundValue
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.keys import check_key
 
@@ -22,7 +22,7 @@ class _Move(NamedTuple):
     """A value, where it is read from, where it lies, and where it goes."""
 
     view: Any
-    value: Found
+    value: FoundValue
     source: str
     target: str
 

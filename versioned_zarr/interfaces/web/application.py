@@ -25,7 +25,7 @@ from versioned_zarr.errors import (
     KeyNotFoundError,
     NotFoundError,
 )
-from versioned_zarr.interfaces.web.exposure import Offer
+from versioned_zarr.interfaces.web.exposure import Exposure
 from versioned_zarr.interfaces.web.gateway_routes import answer_ipfs
 from versioned_zarr.interfaces.web.url_paths import read_path
 from versioned_zarr.interfaces.web.zarr_routes import answer_key, answer_refs
@@ -77,7 +77,7 @@ def make_app(
     hosts: Sequence[str],
 ) -> Starlette:
     """Make the application; see `edge.app`."""
-    offer = Offer(repository, refs)
+    offer = Exposure(repository, refs)
 
     def endpoint(request: Request) -> Response:
         return _answer(request, offer)
@@ -129,7 +129,7 @@ class _ForAll:
         await self._app(scope, receive, sent)
 
 
-def _answer(request: Request, offer: Offer) -> Response:
+def _answer(request: Request, offer: Exposure) -> Response:
     try:
         path = read_path(_raw_path(request))
         if not path.parts:
@@ -148,7 +148,7 @@ def _answer(request: Request, offer: Offer) -> Response:
         return _corrupt(offer, error)
 
 
-def _corrupt(offer: Offer, error: CorruptError) -> Response:
+def _corrupt(offer: Exposure, error: CorruptError) -> Response:
     """A block that is damaged, or one that is sound and of a form that is not read here."""
     if isinstance(error, CorruptBlockError) and error.cid and offer.is_sound(error.cid):
         return _failure(501, f"not served here: {error}")

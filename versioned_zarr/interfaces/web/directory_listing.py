@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from versioned_zarr.interfaces.web.exposure import Offer
+from versioned_zarr.interfaces.web.exposure import Exposure
 from versioned_zarr.interfaces.web.responses import answer_stream
 from versioned_zarr.ipld.cid import Cid, to_text
 
@@ -25,7 +25,7 @@ _STYLE: Final = (
 )
 
 
-class Entry(NamedTuple):
+class ListedEntry(NamedTuple):
     """One line of a list.
 
     Attributes:
@@ -43,20 +43,20 @@ class Entry(NamedTuple):
     path: str
 
 
-def entries(offer: Offer, cid: Cid) -> Iterator[Entry]:
+def entries(offer: Exposure, cid: Cid) -> Iterator[ListedEntry]:
     """What lies in a directory, in the order of storage, read as it is asked for."""
     trees = offer.trees
     for link in trees.directory(cid):
         is_directory = trees.is_directory(link)
         size = None if is_directory else trees.size(link)
         kind = "directory" if is_directory else "value"
-        yield Entry(link.name, kind, to_text(link.cid), size, link.name)
+        yield ListedEntry(link.name, kind, to_text(link.cid), size, link.name)
 
 
 def answer_list(
     request: Request,
     title: str,
-    found: Iterable[Entry],
+    found: Iterable[ListedEntry],
     headers: dict[str, str],
     of: str,
 ) -> Response:
@@ -80,7 +80,7 @@ def answer_list(
     return answer_stream(request, _html(title, found), {**kind, **_POLICY, **given})
 
 
-def _json(found: Iterable[Entry]) -> Iterator[bytes]:
+def _json(found: Iterable[ListedEntry]) -> Iterator[bytes]:
     before = "["
     for name, kind, cid, size, _ in found:
         line = json.dumps({"name": name, "kind": kind, "cid": cid, "size": size})
@@ -89,7 +89,7 @@ def _json(found: Iterable[Entry]) -> Iterator[bytes]:
     yield b"[]\n" if before == "[" else b"\n]\n"
 
 
-def _html(title: str, found: Iterable[Entry]) -> Iterator[bytes]:
+def _html(title: str, found: Iterable[ListedEntry]) -> Iterator[bytes]:
     heading = _text(title)
     yield (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{heading}</title>'

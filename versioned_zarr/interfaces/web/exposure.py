@@ -18,7 +18,7 @@ from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import is_commit
 from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import HEADS, TAGS
-from versioned_zarr.interfaces.web.reachable_blocks import Reach
+from versioned_zarr.interfaces.web.reachable_blocks import ReachableBlocks
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.address.ipfs_address import read_cid
 from versioned_zarr.ipld.cid import Cid
@@ -30,14 +30,14 @@ from versioned_zarr.tree.lookup import Trees
 _REMEMBERED_TREES = 1024
 
 
-class Version(NamedTuple):
+class ExposedTree(NamedTuple):
     """The tree that a name leads to now, and whether it will always."""
 
     tree: Cid
     is_fixed: bool
 
 
-class Ref(NamedTuple):
+class ExposedRef(NamedTuple):
     """A branch or tag that is offered.
 
     Attributes:
@@ -53,7 +53,7 @@ class Ref(NamedTuple):
     path: str
 
 
-class Offer:
+class Exposure:
     """A repository, or some refs of it with what they reach. Thread-safe.
 
     Args:
@@ -71,12 +71,12 @@ class Offer:
         self._tree_of: dict[Cid, Cid] = {}
         self._names: set[tuple[str, str]] | None = None
         self._fixed: set[Cid] = set()
-        self._reach: Reach | None = None
+        self._reach: ReachableBlocks | None = None
         if refs is not None:
             self._names = set()
             for ref in refs:
                 self._add(ref)
-            self._reach = Reach(self._below, self._roots, self._is_past)
+            self._reach = ReachableBlocks(self._below, self._roots, self._is_past)
 
     def _add(self, ref: str) -> None:
         found = self._standing(ref)
@@ -107,7 +107,7 @@ class Offer:
         return len(self._blocks.get(cid))
 
     def __contains__(self, cid: Cid) -> bool:
-        """Whether a block is offered. Where refs were chosen, "no" may take a walk; see `Reach`."""
+        """Whether a block is offered. If refs were chosen, "no" may cost a walk."""
         return self._is_stored(cid) and (self._reach is None or cid in self._reach)
 
     def _is_stored(self, cid: Cid) -> bool:
@@ -126,7 +126,7 @@ class Offer:
 
     # Names
 
-    def refs(self) -> list[Ref]:
+    def refs(self) -> list[ExposedRef]:
         """The branches and tags that are offered, sorted."""
         found = []
         names = {kind: self._stores.refs.names(kind) for kind in (HEADS, TAGS)}
@@ -137,10 +137,10 @@ class Offer:
                     continue
                 is_plain = name not in names[other] and name not in {"ipfs", "ipns"}
                 path = name if is_plain else f"{kind}/{name}"
-                found.append(Ref(kind, name, entry.commit, path))
+                found.append(ExposedRef(kind, name, entry.commit, path))
         return found
 
-    def version(self, name: str) -> Version:
+    def version(self, name: str) -> ExposedTree:
         """The tree that a branch, a tag, or a CID of a commit or tree names.
 
         Raises:
@@ -155,11 +155,11 @@ class Offer:
                 f"{name!r} is a branch and a tag; say 'heads%2F{name}' or 'tags%2F{name}'", ref=name
             )
         if standing:
-            return Version(self._tree(standing.pop()), is_fixed=False)
+            return ExposedTree(self._tree(standing.pop()), is_fixed=False)
         cid = _whole_cid(name)
         if cid is None or not self._is_version(cid):
             raise RefNotFoundError(f"no branch, tag, commit or tree {name!r} here", ref=name)
-        return Version(self._tree(cid), is_fixed=True)
+        return ExposedTree(self._tree(cid), is_fixed=True)
 
     def _is_version(self, cid: Cid) -> bool:
         if cids.is_foreign(cid):

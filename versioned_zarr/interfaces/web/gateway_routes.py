@@ -17,10 +17,10 @@ from starlette.responses import RedirectResponse, Response
 
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.interfaces.web.directory_listing import answer_list, entries
-from versioned_zarr.interfaces.web.exposure import Offer
+from versioned_zarr.interfaces.web.exposure import Exposure
 from versioned_zarr.interfaces.web.request_headers import (
     CAR_TYPE,
-    Wanted,
+    RequestHeaders,
     knows,
     wanted_form,
     wanted_part,
@@ -41,14 +41,14 @@ from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.unixfs import VALUES
-from versioned_zarr.tree.dag import Block, Span, Way, blocks_of_path, resolve
+from versioned_zarr.tree.dag import Block, ResolvedPath, Span, blocks_of_path, resolve
 from versioned_zarr.tree.dag_nodes import DIRECTORIES, kind_of, pieces, read_block, size_of
 
 _LIST_CACHED = "public, max-age=604800, stale-while-revalidate=2678400"
 _TAR_BLOCK = 512
 
 
-def answer_ipfs(request: Request, offer: Offer, path: UrlPath) -> Response:
+def answer_ipfs(request: Request, offer: Exposure, path: UrlPath) -> Response:
     """Answer a request whose path begins with `/ipfs/`."""
     _, name, *rest = path.parts
     if any("/" in part for part in (name, *rest)):
@@ -85,7 +85,7 @@ def _as_asked(name: str, root: Cid) -> dict[Cid, Cid]:
     return {root: Cid(root[2:])} if name.startswith("Qm") and root[:2] == b"\x01\x70" else {}
 
 
-def _location(request: Request, path: UrlPath, wanted: Wanted) -> str:
+def _location(request: Request, path: UrlPath, wanted: RequestHeaders) -> str:
     """Where the same answer is found without the header `Accept`, for caches."""
     query = {**request.query_params, "format": wanted.format}
     if wanted.again:
@@ -93,14 +93,14 @@ def _location(request: Request, path: UrlPath, wanted: Wanted) -> str:
     return f"{write_path(path.parts, is_folder=path.is_folder)}?{urlencode(query)}"
 
 
-def _check_json(offer: Offer, cid: Cid) -> None:
+def _check_json(offer: Exposure, cid: Cid) -> None:
     """Refuse to call JSON what is something else: nothing is converted here."""
     if kind_of(offer.get, cid) not in VALUES or not is_json(offer, cid):
         raise HTTPException(406, "what lies there is no JSON; a gateway converts nothing")
 
 
 def _plain(
-    request: Request, offer: Offer, path: UrlPath, way: Way, headers: dict[str, str]
+    request: Request, offer: Exposure, path: UrlPath, way: ResolvedPath, headers: dict[str, str]
 ) -> Response:
     name = path.parts[-1]
     if kind_of(offer.get, way.end) in DIRECTORIES:
@@ -130,7 +130,7 @@ def _filename(request: Request, default: str) -> dict[str, str]:
     return {"Content-Disposition": disposition("attachment", name)}
 
 
-def _raw(request: Request, offer: Offer, way: Way, headers: dict[str, str]) -> Response:
+def _raw(request: Request, offer: Exposure, way: ResolvedPath, headers: dict[str, str]) -> Response:
     end = to_text(way.end)
     block = memoryview(read_block(offer.get, way.end))
     given = {
@@ -144,9 +144,9 @@ def _raw(request: Request, offer: Offer, way: Way, headers: dict[str, str]) -> R
 
 def _car(
     request: Request,
-    offer: Offer,
-    way: Way,
-    wanted: Wanted,
+    offer: Exposure,
+    way: ResolvedPath,
+    wanted: RequestHeaders,
     headers: dict[str, str],
     called: dict[Cid, Cid],
 ) -> Response:
@@ -168,7 +168,7 @@ def _car(
     return answer_stream(request, _car_parts(way.end, blocks, called), given)
 
 
-def _check_span(offer: Offer, cid: Cid, span: Span) -> None:
+def _check_span(offer: Exposure, cid: Cid, span: Span) -> None:
     """Refuse a span that lies outside a value; one of a directory is to be ignored."""
     try:
         size = size_of(offer.get, cid)
@@ -188,7 +188,7 @@ def _car_parts(
 
 
 def _tar(
-    request: Request, offer: Offer, path: UrlPath, way: Way, headers: dict[str, str]
+    request: Request, offer: Exposure, path: UrlPath, way: ResolvedPath, headers: dict[str, str]
 ) -> Response:
     end = to_text(way.end)
     name = path.parts[-1]
@@ -201,7 +201,7 @@ def _tar(
     return answer_stream(request, _tar_parts(offer, name, way.end), given)
 
 
-def _tar_parts(offer: Offer, name: str, root: Cid) -> Iterator[bytes | memoryview]:
+def _tar_parts(offer: Exposure, name: str, root: Cid) -> Iterator[bytes | memoryview]:
     """A tar of a value or a directory: without owners and times, which a tree has not."""
     way = [iter([(name, Link(name, root, 0))])]
     while way:
@@ -223,5 +223,5 @@ def _tar_parts(offer: Offer, name: str, root: Cid) -> Iterator[bytes | memoryvie
     yield bytes(2 * _TAR_BLOCK)
 
 
-def _below(path: str, offer: Offer, cid: Cid) -> Iterator[tuple[str, Link]]:
+def _below(path: str, offer: Exposure, cid: Cid) -> Iterator[tuple[str, Link]]:
     return ((f"{path}/{link.name}", link) for link in offer.trees.directory(cid))

@@ -10,7 +10,7 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 
-class Reach:
+class ReachableBlocks:
     """Walks down from roots that may move. Thread-safe.
 
     A block that is reached is told once the walk has met it; that one is not, only after the whole

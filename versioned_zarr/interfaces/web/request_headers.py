@@ -36,7 +36,7 @@ _RANGE: Final = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*")
 _DIGITS: Final = 18  # of a number of bytes; more are no number that we need to understand
 
 
-class Wanted(NamedTuple):
+class RequestHeaders(NamedTuple):
     """What form an answer shall have.
 
     Attributes:
@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
     is_in_url: bool
 
 
-def wanted_form(request: Request) -> Wanted:
+def wanted_form(request: Request) -> RequestHeaders:
     """The form that a request asks for.
 
     Raises:
@@ -63,16 +63,18 @@ def wanted_form(request: Request) -> Wanted:
         if chosen is None:
             raise HTTPException(406, f"no format {name!r} here; there are raw, car, tar and json")
         of_type = next((each for kind, each in accepted if _TYPES.get(kind) == chosen), {})
-        return Wanted(chosen, _again(request, of_type), is_in_url=True)
+        return RequestHeaders(chosen, _again(request, of_type), is_in_url=True)
     for kind, parameters in accepted:
         if kind == CAR_TYPE and not _is_car_here(parameters):
             continue
         if kind not in _NOT_HERE:
             found = _TYPES.get(kind, "plain")
-            return Wanted(found, found == "car" and _again(request, parameters), is_in_url=False)
+            return RequestHeaders(
+                found, found == "car" and _again(request, parameters), is_in_url=False
+            )
     if accepted:
         raise HTTPException(406, "none of the accepted types is here; there are raw, car and tar")
-    return Wanted("plain", again=False, is_in_url=False)
+    return RequestHeaders("plain", again=False, is_in_url=False)
 
 
 def _accepted(header: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from versioned_zarr.interfaces.web.exposure import Offer
+from versioned_zarr.interfaces.web.exposure import Exposure
 from versioned_zarr.interfaces.web.request_headers import knows, wanted_range
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -30,7 +30,7 @@ _NOSNIFF: Final = {"X-Content-Type-Options": "nosniff"}
 
 
 def answer_value(
-    request: Request, offer: Offer, cid: Cid, name: str, headers: Mapping[str, str]
+    request: Request, offer: Exposure, cid: Cid, name: str, headers: Mapping[str, str]
 ) -> Response:
     """The bytes of a value, or the range of them that is asked for.
 
@@ -50,7 +50,7 @@ def answer_value(
     return answer_bytes(request, size, lambda a, b: pieces(offer.get, cid, a, b), given)
 
 
-def is_json(offer: Offer, cid: Cid) -> bool:
+def is_json(offer: Exposure, cid: Cid) -> bool:
     """Whether a value is a JSON object or array, in one block, of up to 64 KiB. Reads that block.
 
     Nothing below it: who asks for a range gets it also where blocks outside the range are missing.
@@ -67,7 +67,7 @@ def is_json(offer: Offer, cid: Cid) -> bool:
     return isinstance(found, dict | list)
 
 
-def _size(offer: Offer, cid: Cid) -> int:
+def _size(offer: Exposure, cid: Cid) -> int:
     is_stored_leaf = cids.is_raw(cid) and inline(cid) is None
     return offer.size(cid) if is_stored_leaf else size_of(offer.get, cid)
 

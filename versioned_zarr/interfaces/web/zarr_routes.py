@@ -8,23 +8,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from versioned_zarr.interfaces.web.directory_listing import Entry, answer_list, entries
-from versioned_zarr.interfaces.web.exposure import Offer
+from versioned_zarr.interfaces.web.directory_listing import ListedEntry, answer_list, entries
+from versioned_zarr.interfaces.web.exposure import Exposure
 from versioned_zarr.interfaces.web.responses import ASK_AGAIN, FOR_EVER, answer_value
 from versioned_zarr.interfaces.web.url_paths import UrlPath, write_path
 from versioned_zarr.ipld.cid import to_text
 
 
-def answer_refs(request: Request, offer: Offer) -> Response:
+def answer_refs(request: Request, offer: Exposure) -> Response:
     """List the branches and tags."""
     words = {"heads": "branch", "tags": "tag"}
     refs = offer.refs()
-    found = [Entry(ref.name, words[ref.kind], to_text(ref.commit), None, ref.path) for ref in refs]
+    found = [
+        ListedEntry(ref.name, words[ref.kind], to_text(ref.commit), None, ref.path) for ref in refs
+    ]
     state = hashlib.sha256(repr(refs).encode()).hexdigest()[:16]
     return answer_list(request, "Branches and tags", found, {"Cache-Control": ASK_AGAIN}, state)
 
 
-def answer_key(request: Request, offer: Offer, path: UrlPath) -> Response:
+def answer_key(request: Request, offer: Exposure, path: UrlPath) -> Response:
     """Answer with the value under a key of a ref, or list a directory."""
     ref, *parts = path.parts
     if any("/" in part for part in parts):

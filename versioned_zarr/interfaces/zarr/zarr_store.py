@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from versioned_zarr.blocks.protocol import NotNearError
+from versioned_zarr.blocks.protocol import WouldBlockError
 from versioned_zarr.errors import (
     BlockNotFoundError,
     MissingDependencyError,
@@ -43,7 +43,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from versioned_zarr.engine.sessions.change_set import Pending
+    from versioned_zarr.engine.sessions.change_set import PendingWrite
     from versioned_zarr.ipld.dag_pb import Link
 
 INLINE_BYTES = 256 << 10
@@ -159,7 +159,7 @@ class VersionedStore(Store):
                     return None
                 if found.tsize <= INLINE_BYTES:
                     return self._read(found, prototype, byte_range)
-        except NotNearError:
+        except WouldBlockError:
             pass
         except _LOST as error:
             raise self._lost(error) from error
@@ -194,7 +194,7 @@ class VersionedStore(Store):
 
     def _read(
         self,
-        found: Link | Pending,
+        found: Link | PendingWrite,
         prototype: BufferPrototype,
         byte_range: ByteRequest | None,
     ) -> Buffer:
@@ -292,7 +292,7 @@ class VersionedStore(Store):
             try:
                 with self._blocks.near():
                     return answer(*arguments)
-            except NotNearError:
+            except WouldBlockError:
                 return await _in_thread(lambda: answer(*arguments), is_remote=True)
         except _LOST as error:
             raise self._lost(error) from error

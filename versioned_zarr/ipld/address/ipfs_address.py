@@ -31,7 +31,7 @@ _FORMS: Final = (
 )
 
 
-class Pasted(NamedTuple):
+class IpfsAddress(NamedTuple):
     """An address of something on IPFS, taken apart.
 
     Attributes:
@@ -50,14 +50,14 @@ class Pasted(NamedTuple):
         return f"ipfs://{to_text(self.cid)}{'/' if self.path else ''}{self.path}"
 
 
-class PastedName(NamedTuple):
+class IpnsAddress(NamedTuple):
     """An address that begins at an IPNS name, taken apart.
 
     Attributes:
         name: the key that it is, as a CID of any codec and multihash.
         text: the name as it was written.
-        path: see `Pasted`.
-        gateway: see `Pasted`.
+        path: see `IpfsAddress`.
+        gateway: see `IpfsAddress`.
     """
 
     name: bytes
@@ -71,7 +71,7 @@ def is_address(text: str) -> bool:
     return text.startswith(("ipfs:", "ipns:", "/ipfs/", "/ipns/", "http://", "https://"))
 
 
-def read_pasted(text: str) -> Pasted:
+def read_pasted(text: str) -> IpfsAddress:
     """Read the address of something on IPFS, in any form that people paste.
 
     Raises:
@@ -88,10 +88,10 @@ def read_pasted(text: str) -> Pasted:
         )
     if name.startswith(_PEER):
         raise _is_name(name)
-    return Pasted(read_any_cid(name), path, gateway)
+    return IpfsAddress(read_any_cid(name), path, gateway)
 
 
-def read_name(text: str) -> PastedName | None:
+def read_name(text: str) -> IpnsAddress | None:
     """Read an address that begins at an IPNS name; None if it begins at a CID.
 
     Raises:
@@ -110,7 +110,7 @@ def read_name(text: str) -> PastedName | None:
             f"nobody: 'ipfs resolve -r /ipns/{name}' says which CID it names now: open that",
             url=without_user(text),
         )
-    return PastedName(key, name, path, gateway)
+    return IpnsAddress(key, name, path, gateway)
 
 
 def _decode_name(name: str) -> bytes | None:

@@ -36,7 +36,7 @@ class LakefsCommit(NamedTuple):
     metadata: Mapping[str, str]
 
 
-class Change(NamedTuple):
+class PathChange(NamedTuple):
     """A path that differs.
 
     Attributes:
@@ -278,7 +278,7 @@ class LakefsClient(Objects):
 
     def diff(
         self, left: str, right: str, *, prefix: str = "", with_stats: bool = False
-    ) -> Iterator[Change]:
+    ) -> Iterator[PathChange]:
         """What differs between two refs, path by path, and if asked what is there on the right."""
         path = self.within(f"/refs/{quote(left, safe='')}/diff/{quote(right, safe='')}")
         query: Query = {"type": "two_dot", "prefix": prefix}
@@ -286,7 +286,7 @@ class LakefsClient(Objects):
             query = {**query, "include_right_stats": True}
         return self.pages(path, f"compare {left!r} and {right!r}", _change, query)
 
-    def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[Change]:
+    def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[PathChange]:
         """What is uncommitted on a branch, path by path."""
         path = self.within(f"/branches/{quote(branch, safe='')}/diff")
         what = f"list what is uncommitted on {branch!r}"
@@ -339,10 +339,10 @@ def _commit(found: Mapping[str, Any]) -> LakefsCommit:
     )
 
 
-def _change(found: Mapping[str, Any]) -> Change:
+def _change(found: Mapping[str, Any]) -> PathChange:
     right = found.get("right")
     if right is None or found["type"] == "removed":
-        return Change(found["path"], found["type"])
+        return PathChange(found["path"], found["type"])
     path, size = found["path"], found.get("size_bytes", 0)
     told = Stat(path, size, right["checksum"], right["mtime"], right.get("metadata") or {}, "")
-    return Change(path, found["type"], told)
+    return PathChange(path, found["type"], told)

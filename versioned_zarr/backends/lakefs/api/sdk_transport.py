@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from versioned_zarr.backends.http.deadline import Clock, TimedConnection, connect_timeout_s
+from versioned_zarr.backends.http.deadline import Deadline, TimedConnection, connect_timeout_s
 from versioned_zarr.backends.lakefs.api.api_errors import (
     NO_ANSWER,
     WHO_ANSWERS,
@@ -23,7 +23,7 @@ from versioned_zarr.backends.lakefs.api.api_errors import (
 )
 from versioned_zarr.backends.lakefs.api.credentials import Connection
 from versioned_zarr.errors import MissingDependencyError, StorageError, VersionedZarrError
-from versioned_zarr.fork_local import PerProcess
+from versioned_zarr.fork_local import ForkLocal
 from versioned_zarr.storage.protocol import Bytes
 
 try:
@@ -31,7 +31,7 @@ try:
     from lakefs_sdk.client import LakeFSClient
     from lakefs_sdk.configuration import Configuration
 
-    from versioned_zarr.backends.http.http1_pool import Answer, Lines
+    from versioned_zarr.backends.http.http1_pool import Http1Pool, Http1Response
 except ImportError as error:
     raise MissingDependencyError(
         "repositories on lakeFS need the packages lakefs-sdk and PyYAML: "
@@ -85,7 +85,7 @@ class _Timed(TimedConnection, urllib3.connection.HTTPConnection):  # type: ignor
 
     def request(self, *args: Any, **options: Any) -> None:
         """See `urllib3.connection.HTTPConnection.request`."""
-        self.clock = Clock(self._exchange_s)
+        self.clock = Deadline(self._exchange_s)
         super().request(*args, **options)
 
 
@@ -108,7 +108,7 @@ class _Opened(NamedTuple):
     url: str
     pool: urllib3.PoolManager
     sign: Mapping[str, str]
-    lines: Lines
+    lines: Http1Pool
 
 
 def _opened(reached: Connection) -> _Opened:
@@ -130,7 +130,7 @@ def _opened(reached: Connection) -> _Opened:
         "https": partial(_SecurePool, exchange_s=reached.timeout_s),
     }
     pool.pool_classes_by_scheme = made
-    lines = Lines(pool, url, sign, _timeout(reached), CONNECTIONS)
+    lines = Http1Pool(pool, url, sign, _timeout(reached), CONNECTIONS)
     return _Opened(client, url, pool, sign, lines)
 
 
@@ -150,7 +150,7 @@ class Transport:
     def __init__(self, connection: Connection, repository: str) -> None:
         self.connection, self.repository = connection, repository
         self.endpoint = connection.endpoint
-        self._open = PerProcess(partial(_opened, connection))
+        self._open = ForkLocal(partial(_opened, connection))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.repository!r} at {self.endpoint}>"
@@ -170,7 +170,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = True,
         is_small: bool = False,
-    ) -> Answer:
+    ) -> Http1Response:
         """Send a request; gives the answer, whatever it says.
 
         Args:
@@ -182,7 +182,7 @@ class Transport:
             body: is sent as it is.
             headers: beside the usual ones.
             is_repeatable: whether it may be done twice.
-            is_small: whether it is one of many, and answered with a length; see `Lines`. These
+            is_small: whether it is one of many, and answered with a length; see `Http1Pool`. These
                 are repeatable.
 
         Raises:
@@ -205,7 +205,7 @@ class Transport:
                 return answer
         url, sent = f"{opened.url}{path}", {**opened.sign, **own}
         found = self._exchange(method, url, what, body, sent, is_repeatable=is_repeatable)
-        return Answer(found.status, found.data)
+        return Http1Response(found.status, found.data)
 
     def send_elsewhere(
         self, method: str, url: str, what: str, body: Bytes
@@ -283,7 +283,7 @@ class Transport:
             raise error
         return answer.data
 
-    def refusal(self, answer: Answer, what: str) -> VersionedZarrError:
+    def refusal(self, answer: Http1Response, what: str) -> VersionedZarrError:
         """The error for an answer that is no success."""
         source = self.connection.source
         return failure(answer.status, answer.data, what=what, endpoint=self.endpoint, source=source)

@@ -15,7 +15,7 @@ AT_ONCE = 16
 _AHEAD = 4 * AT_ONCE
 
 
-class Workers:
+class ThreadPool:
     """A pool of threads, made when it is first needed and anew after a fork.
 
     Args:

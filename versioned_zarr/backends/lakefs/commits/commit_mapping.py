@@ -14,8 +14,8 @@ from typing import Any
 
 from versioned_zarr.backends.lakefs.api.client import LakefsCommit
 from versioned_zarr.backends.lakefs.commits import commit_metadata
-from versioned_zarr.backends.lakefs.commits.commit_metadata import Ours, Parent
-from versioned_zarr.backends.lakefs.lakefs_context import Lake
+from versioned_zarr.backends.lakefs.commits.commit_metadata import CommitMetadata, ParentMetadata
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsFolder
 from versioned_zarr.backends.lakefs.lakefs_names import is_id, to_branch, to_cid, to_id
 from versioned_zarr.errors import BlockNotFoundError, RefNotFoundError
 from versioned_zarr.history.commit_object import Commit
@@ -27,7 +27,7 @@ _PAGE = 100
 _HOOKS = "_lakefs_actions/"
 
 
-class OthersCommit(Commit):
+class ForeignCommit(Commit):
     """A commit that others made, whose tree is computed when it is first asked for."""
 
     def __init__(
@@ -56,21 +56,21 @@ class OthersCommit(Commit):
         return Commit, (*fields, self.metadata)
 
 
-class Commits:
-    """See the module; also an `OtherCommits`. Thread-safe.
+class CommitMapping:
+    """See the module; also a `ForeignCommits`. Thread-safe.
 
     Args:
         lake: where they are.
         tree_of: finds the tree of a lakeFS commit.
     """
 
-    def __init__(self, lake: Lake, tree_of: Callable[[str], Link]) -> None:
+    def __init__(self, lake: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
         self._lake, self._client, self._knowledge = lake, lake.client, lake.knowledge
         self._tree_of = tree_of
         self._seen: OrderedDict[str, LakefsCommit] = OrderedDict()
         self._guard = threading.Lock()
 
-    def take(self, found: LakefsCommit) -> Ours | None:
+    def take(self, found: LakefsCommit) -> CommitMetadata | None:
         """Remember a lakeFS commit; what it says of a commit of ours, if it stands for one."""
         ours = self._read(self._meant(found))
         with self._guard:
@@ -92,13 +92,13 @@ class Commits:
             same = commit_metadata.same_as(found, self._lake.prefix)
         return found
 
-    def _read(self, found: LakefsCommit) -> Ours | None:
+    def _read(self, found: LakefsCommit) -> CommitMetadata | None:
         parent = found.parents[0] if found.parents else None
         lake = self._lake
         ours = commit_metadata.decode(found.message, found.metadata, parent, lake.prefix, lake.hash)
         return commit_metadata.first(found, lake.hash) if ours is None and parent is None else ours
 
-    def learn(self, ours: Ours, commit: str) -> None:
+    def learn(self, ours: CommitMetadata, commit: str) -> None:
         """Remember that a lakeFS commit stands for one of ours."""
         knowledge = self._knowledge
         knowledge.add_nodes(ours.blocks)
@@ -141,10 +141,10 @@ class Commits:
             return ours.commit
         found = self._meant(found)
         parents = tuple(to_text(self.cid_of(self.find(each))) for each in found.parents)
-        return OthersCommit(found, parents, lambda: self._tree_of(found.id))
+        return ForeignCommit(found, parents, lambda: self._tree_of(found.id))
 
     def commit(self, cid: Cid) -> Commit:
-        """See `OtherCommits.commit`."""
+        """See `ForeignCommits.commit`."""
         commit = to_id(cid)
         try:
             if commit is None:
@@ -155,7 +155,7 @@ class Commits:
             raise BlockNotFoundError(f"commit {text}: {error}", cid=text) from error
 
     def named(self, text: str) -> Cid | None:
-        """See `OtherCommits.named`: a lakeFS commit id, or 8 characters or more of one."""
+        """See `ForeignCommits.named`: a lakeFS commit id, or 8 characters or more of one."""
         if not is_id(text):
             return None
         try:
@@ -164,7 +164,7 @@ class Commits:
             return None
 
     def may_move(self, branch: str, to: Cid) -> bool:
-        """See `OtherCommits.may_move`: not past a protection rule, nor past hooks; few requests."""
+        """See `ForeignCommits.may_move`: not past protection rules, nor hooks; few requests."""
         target, commit = to_branch(branch), self.id_of(to)
         refs = [target] if commit is None else [target, commit]
         return not self._client.is_protected(target) and not any(map(self._has_hooks, refs))
@@ -183,9 +183,9 @@ class Commits:
         except BlockNotFoundError:
             return False
 
-    def parent_at(self, cid: Cid, tsize: int) -> Parent:
+    def parent_at(self, cid: Cid, tsize: int) -> ParentMetadata:
         """A commit as the parent of another."""
-        return Parent(to_text(cid), tsize, self.id_of(cid) or "")
+        return ParentMetadata(to_text(cid), tsize, self.id_of(cid) or "")
 
     def search(self, is_found: Callable[[], bool]) -> bool:
         """Read the histories of all branches until something is known. O(history)."""

@@ -51,7 +51,7 @@ _MESSAGE = "vz-message"
 _METADATA = "vz-metadata"
 
 
-class Parent(NamedTuple):
+class ParentMetadata(NamedTuple):
     """A parent of a commit of ours.
 
     Attributes:
@@ -65,12 +65,12 @@ class Parent(NamedTuple):
     id: str
 
 
-class Ours(NamedTuple):
+class CommitMetadata(NamedTuple):
     """A commit of ours, as it was read from a lakeFS commit."""
 
     commit: Commit
     tree: Link
-    parents: tuple[Parent, ...]
+    parents: tuple[ParentMetadata, ...]
     blocks: list[Block]
 
 
@@ -80,7 +80,7 @@ def shown_message(message: str) -> str:
 
 
 def encode(
-    commit: Commit, tree: Link, parents: Sequence[Parent], *, on: str, prefix: str
+    commit: Commit, tree: Link, parents: Sequence[ParentMetadata], *, on: str, prefix: str
 ) -> dict[str, str]:
     """The metadata of a lakeFS commit that stands for a commit of ours.
 
@@ -113,7 +113,7 @@ def decode(
     parent: str | None,
     prefix: str,
     hash_function: HashFunction,
-) -> Ours | None:
+) -> CommitMetadata | None:
     """The commit of ours that a lakeFS commit stands for; None if it stands for none.
 
     Args:
@@ -127,7 +127,7 @@ def decode(
         return None
     try:
         tree = Link("", from_text(metadata[_TREE]), int(metadata[_TREE_SIZE]))
-        parents = tuple(Parent(*fields) for fields in json.loads(metadata[_PARENTS]))
+        parents = tuple(ParentMetadata(*fields) for fields in json.loads(metadata[_PARENTS]))
         commit, blocks = commits.encode(
             tree=tree,
             parents=[Link("", from_text(each.cid), each.tsize) for each in parents],
@@ -139,7 +139,9 @@ def decode(
         )
     except (KeyError, TypeError, ValueError, VersionedZarrError):
         return None
-    return Ours(commit, tree, parents, blocks) if commit.cid == metadata[_COMMIT] else None
+    return (
+        CommitMetadata(commit, tree, parents, blocks) if commit.cid == metadata[_COMMIT] else None
+    )
 
 
 def as_before(to: str, *, on: str, prefix: str) -> dict[str, str]:
@@ -163,7 +165,7 @@ def same_as(found: LakefsCommit, prefix: str) -> str | None:
     return told.get(SAME) if is_made_so and told.get(_PREFIX) == prefix else None
 
 
-def first(found: LakefsCommit, hash_function: HashFunction) -> Ours:
+def first(found: LakefsCommit, hash_function: HashFunction) -> CommitMetadata:
     """The commit with which lakeFS begins a repository, as one of ours: its tree is empty."""
     empty = unixfs.EMPTY_DIRECTORY
     tree = Link("", hash_function.dag_pb(empty), len(empty))
@@ -176,7 +178,7 @@ def first(found: LakefsCommit, hash_function: HashFunction) -> Ours:
         metadata={"lakefs_commit": found.id},
         hash_function=hash_function,
     )
-    return Ours(commit, tree, (), blocks)
+    return CommitMetadata(commit, tree, (), blocks)
 
 
 def named_in(metadata: Mapping[str, str]) -> str | None:

@@ -16,11 +16,15 @@ from weakref import WeakKeyDictionary
 from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError, RefusedError
 from versioned_zarr.backends.lakefs.api.client import LakefsCommit
 from versioned_zarr.backends.lakefs.commits import commit_metadata
-from versioned_zarr.backends.lakefs.commits.commit_metadata import Parent, value_metadata, value_of
+from versioned_zarr.backends.lakefs.commits.commit_metadata import (
+    ParentMetadata,
+    value_metadata,
+    value_of,
+)
 from versioned_zarr.backends.lakefs.commits.hidden_branches import HiddenBranches, moved_on
-from versioned_zarr.backends.lakefs.lakefs_context import Parts
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
 from versioned_zarr.backends.lakefs.sessions.session_branch import SessionBranch
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
+from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.blocks.file_reader import read_value
 from versioned_zarr.engine.sessions.protocol import StagingChangedError
 from versioned_zarr.errors import (
@@ -37,7 +41,7 @@ from versioned_zarr.tree.diff_tree import KeyChange, changes
 _LOOKED_AT = 50
 
 
-class Offer(NamedTuple):
+class StagedSession(NamedTuple):
     """What a session that is about to commit has staged on its branch.
 
     Attributes:
@@ -51,34 +55,36 @@ class Offer(NamedTuple):
     changed: Mapping[str, Cid | None]
 
 
-class Landing:
+class CommitWriter:
     """See the module. Thread-safe."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: LakefsContext) -> None:
         self._lake = parts.lake
         self._client, self._prefix = parts.lake.client, parts.lake.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
         self._survey, self._workers = parts.survey, parts.lake.workers
         self._hidden = HiddenBranches(self._client, parts.lake.knowledge, self._workers)
         # What sessions that are about to commit have staged.
-        self._offers: WeakKeyDictionary[SessionBranch, Offer] = WeakKeyDictionary()
+        self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
         self._guard = threading.Lock()
 
-    def offer(self, branch: SessionBranch, offer: Offer) -> None:
+    def offer(self, branch: SessionBranch, offer: StagedSession) -> None:
         """Told of a session that is about to commit, and has staged all that it wrote."""
         with self._guard:
             self._offers[branch] = offer
 
-    def _staged(self, base: str, root: Cid) -> tuple[str, Offer] | None:
+    def _staged(self, base: str, root: Cid) -> tuple[str, StagedSession] | None:
         """A session's branch that holds a tree on a base, and what it staged; given once."""
         with self._guard:
             for branch, offer in self._offers.items():
                 if (offer.base, offer.root) == (base, root) and branch.name is not None:
-                    self._offers[branch] = Offer("", root, {})  # its values may be linked still
+                    self._offers[branch] = StagedSession(
+                        "", root, {}
+                    )  # its values may be linked still
                     return branch.name, offer
         return None
 
-    def _place(self, cid: Cid) -> Place | None:
+    def _place(self, cid: Cid) -> ObjectLocation | None:
         """Where a value lies, in a commit or on the branch of a session that is committing."""
         with self._guard:
             branches = list(self._offers)
@@ -170,7 +176,7 @@ class Landing:
             differing = self._client.diff(head, work)
             return {each.path: each.kind == "removed" for each in differing} == wanted
 
-    def _remember(self, commit: str, sent: Iterable[tuple[Cid, Place]]) -> None:
+    def _remember(self, commit: str, sent: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Values that were staged on a branch of ours lie in a commit now."""
         places = ((cid, place._replace(ref=commit)) for cid, place in sent)
         self._blocks.knowledge.add_places(places)
@@ -237,7 +243,7 @@ class Landing:
     def _tree_link(self, commit: Commit) -> Link:
         return commits.link_to(from_text(commit.tree), self._blocks)
 
-    def _parents(self, cid: Cid) -> list[Parent]:
+    def _parents(self, cid: Cid) -> list[ParentMetadata]:
         links = {link.name: link for link in unixfs.decode(self._blocks.get(cid)).links}
         if "parents" not in links:
             return []
@@ -247,7 +253,7 @@ class Landing:
 
     # Staging
 
-    def _stage(self, work: str, on: str, root: Cid) -> list[tuple[Cid, Place]]:
+    def _stage(self, work: str, on: str, root: Cid) -> list[tuple[Cid, ObjectLocation]]:
         """Let a branch hold a tree; costs a request for each key that differs.
 
         Gives where the values lie there.
@@ -259,13 +265,13 @@ class Landing:
         changed = [change for change in differing if change.new is not None]
         return list(self._workers.stream(lambda change: self._send(work, change), changed))
 
-    def _send(self, work: str, change: KeyChange) -> tuple[Cid, Place]:
+    def _send(self, work: str, change: KeyChange) -> tuple[Cid, ObjectLocation]:
         link = change.new
         assert link is not None
         path = self._prefix + change.key
         place = self._place(link.cid)
         if place is not None and self._linked(work, path, place, link):
-            return link.cid, Place(work, path, place.size)
+            return link.cid, ObjectLocation(work, path, place.size)
         data = read_value(self._blocks.get, link.cid)
         size, text = len(data), to_text(link.cid)
         self._client.upload(
@@ -275,9 +281,9 @@ class Landing:
             {},
             seal=lambda checksum: value_metadata(text, size, link.tsize, checksum),
         )
-        return link.cid, Place(work, path, len(data))
+        return link.cid, ObjectLocation(work, path, len(data))
 
-    def _linked(self, work: str, path: str, place: Place, link: Link) -> bool:
+    def _linked(self, work: str, path: str, place: ObjectLocation, link: Link) -> bool:
         """Link a value that lakeFS has already; says whether it was still there."""
         stat = self._client.stat(place.ref, place.path)
         if stat is None:

@@ -19,14 +19,14 @@ from typing import Final
 from versioned_zarr import process_identity
 from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
 from versioned_zarr.backends.lakefs.api.client import LakefsClient
-from versioned_zarr.backends.lakefs.api.thread_pool import Workers
+from versioned_zarr.backends.lakefs.api.thread_pool import ThreadPool
 from versioned_zarr.backends.lakefs.lakefs_names import (
     CLAIM_PREFIX,
     HIDDEN_PREFIX,
     WORK_PREFIX,
     to_cid,
 )
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Knowledge
+from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
 from versioned_zarr.errors import (
     AlreadyExistsError,
     BranchMovedError,
@@ -55,7 +55,7 @@ class HiddenBranches:
         workers: where the branches of others are looked through, once.
     """
 
-    def __init__(self, client: LakefsClient, knowledge: Knowledge, workers: Workers) -> None:
+    def __init__(self, client: LakefsClient, knowledge: MetadataCache, workers: ThreadPool) -> None:
         self._client, self._knowledge, self._workers = client, knowledge, workers
         # A name leaves this once its branch is removed. An interrupt may come at any point: then
         # the act is gone, and its name is still here.

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
 from versioned_zarr.backends.lakefs.api.client import ATTEMPTS, LakefsClient
-from versioned_zarr.backends.lakefs.commits.commit_mapping import Commits
-from versioned_zarr.backends.lakefs.commits.commit_writer import Landing
+from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
+from versioned_zarr.backends.lakefs.commits.commit_writer import CommitWriter
 from versioned_zarr.backends.lakefs.lakefs_names import from_branch, from_tag, to_branch, to_tag
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -38,7 +38,7 @@ class LakefsRefs:
     """
 
     def __init__(
-        self, client: LakefsClient, commits: Commits, landing: Landing, storage: Storage
+        self, client: LakefsClient, commits: CommitMapping, landing: CommitWriter, storage: Storage
     ) -> None:
         self._client, self._commits, self._landing = client, commits, landing
         self._logs = LogRefs(storage)

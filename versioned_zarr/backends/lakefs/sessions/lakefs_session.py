@@ -16,11 +16,15 @@ from contextlib import contextmanager, suppress
 from versioned_zarr.backends.lakefs.api.api_errors import PreconditionFailedError
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits.commit_metadata import VALUE_RIVAL
-from versioned_zarr.backends.lakefs.lakefs_context import Parts
-from versioned_zarr.backends.lakefs.sessions.session_branch import SessionBranch, Write, write_in
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
+from versioned_zarr.backends.lakefs.sessions.session_branch import (
+    SessionBranch,
+    SessionWrite,
+    write_in,
+)
 from versioned_zarr.blocks.file_reader import read_stored
-from versioned_zarr.engine.sessions.change_set import Overlay, Pending
-from versioned_zarr.engine.sessions.journal import Kind, Record, SessionHead
+from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
+from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind, SessionHead
 from versioned_zarr.engine.sessions.protocol import Known, check_not_ended
 from versioned_zarr.engine.sessions.stable_copy import copy_of
 from versioned_zarr.errors import (
@@ -39,8 +43,8 @@ from versioned_zarr.tree.keys import check_key
 _STRIPES = 1024
 
 
-class BranchWriting:
-    """A session as one process sees it; see `versioned_zarr.engine.sessions.protocol.Writing`.
+class LakefsSession:
+    """A session as one process sees it; see `versioned_zarr.engine.sessions.protocol.SessionState`.
 
     Args:
         parts: the repository.
@@ -50,12 +54,12 @@ class BranchWriting:
     """
 
     def __init__(
-        self, parts: Parts, head: SessionHead, root: Cid, branch: str | None = None
+        self, parts: LakefsContext, head: SessionHead, root: Cid, branch: str | None = None
     ) -> None:
         self._commits, self._survey = parts.commits, parts.survey
         self._blocks, self._trees = parts.blocks, parts.trees
         self.head = head
-        self.state = Overlay(parts.trees, head.base, root)
+        self.state = ChangeSet(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
         self.is_remote = True
@@ -72,7 +76,7 @@ class BranchWriting:
             intended = self.branch.intended()
             if intended is not None:
                 seen = self.consumed + 1
-                self.state.intent = Record(Kind.INTENT, "", 0, seen, cid=intended)
+                self.state.intent = JournalRecord(RecordKind.INTENT, "", 0, seen, cid=intended)
 
     def _start_again(self) -> None:
         self._process = os.getpid()
@@ -85,12 +89,12 @@ class BranchWriting:
         self.writer, self._number = secrets.randbits(32), 0
 
     def before_fork(self) -> None:
-        """See `Writing`: the session's branch has to be there for both."""
+        """See `SessionState`: the session's branch has to be there for both."""
         with suppress(VersionedZarrError):  # who writes next is told
             self.share()
 
     def after_fork(self) -> None:
-        """See `Writing`: the child and the parent share the session from now on."""
+        """See `SessionState`: the child and the parent share the session from now on."""
         self._start_again()
         self._is_shared = True
 
@@ -101,8 +105,8 @@ class BranchWriting:
 
     # Reading
 
-    def find(self, key: str) -> Pending | Link | None:
-        """See `Working.find`; a request where others may write into the session."""
+    def find(self, key: str) -> PendingWrite | Link | None:
+        """See `LocalSession.find`; a request where others may write into the session."""
         if self._is_shared and self.exists:
             self._look(key)
         elif self._doubted:
@@ -111,47 +115,47 @@ class BranchWriting:
             return self.state.find(key)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """See `Working.read`."""
+        """See `LocalSession.read`."""
         found = self.find(key)
         if found is None:
             raise KeyNotFoundError(f"no value under {key!r} in session {self.head.id}", key=key)
         return self.read_found(found, start, end)
 
     def read_found(
-        self, found: Pending | Link, start: int = 0, end: int | None = None
+        self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
-        """See `Working.read_found`."""
-        if isinstance(found, Pending):
+        """See `LocalSession.read_found`."""
+        if isinstance(found, PendingWrite):
             start, end, _ = slice(start, end).indices(found.size)
             data = self.branch.read(found, start, max(start, end))
             if data is not None:
                 return data
         return read_stored(self._blocks, found.cid, start, end)
 
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, Pending | Link]]:
-        """See `Working.walk`."""
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]:
+        """See `LocalSession.walk`."""
         self.refresh()
         with self._lock:
             return iter(list(self.state.tree.walk(prefix)))
 
     def list_dir(self, path: str) -> list[str]:
-        """See `Working.list_dir`."""
+        """See `LocalSession.list_dir`."""
         self.refresh()
         with self._lock:
             return self.state.tree.list_dir(path)
 
     def is_empty(self, path: str) -> bool:
-        """See `Working.is_empty`."""
+        """See `LocalSession.is_empty`."""
         self.refresh()
         with self._lock:
             return self.state.tree.is_empty(path)
 
-    def size(self, found: Pending | Link) -> int:
-        """See `Working.size`."""
-        return found.size if isinstance(found, Pending) else self._trees.size(found)
+    def size(self, found: PendingWrite | Link) -> int:
+        """See `LocalSession.size`."""
+        return found.size if isinstance(found, PendingWrite) else self._trees.size(found)
 
-    def changed(self) -> list[tuple[str, Pending | None]]:
-        """See `Working.changed`."""
+    def changed(self) -> list[tuple[str, PendingWrite | None]]:
+        """See `LocalSession.changed`."""
         self.refresh()
         with self._lock:
             return list(self.state.tree.changed())
@@ -161,7 +165,7 @@ class BranchWriting:
     def write(
         self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
     ) -> None:
-        """See `Working.write`: one request; one more where others may have written the key."""
+        """See `LocalSession.write`: one request; one more where others may have written the key."""
         check_key(key)
         self._blocks.check_may_wait()
         self.branch.check_length(key)
@@ -173,8 +177,8 @@ class BranchWriting:
             self._doubted.add(key)
             rivals = self._send(key, file, known)
             with self._lock:
-                record = Record(
-                    Kind.SET,
+                record = JournalRecord(
+                    RecordKind.SET,
                     key,
                     self.writer,
                     0,
@@ -216,7 +220,7 @@ class BranchWriting:
                 key=key,
             )
 
-    def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[Pending, ...]:
+    def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[PendingWrite, ...]:
         """Send a value; gives what others wrote there, unaware, and different."""
         if not self._is_shared:
             self._put(key, file)
@@ -234,7 +238,7 @@ class BranchWriting:
         """Send a value, and know for certain whether it is there: an answer may be lost."""
         with self._lock:
             self._number += 1
-            by = Write(self.writer, self._number)
+            by = SessionWrite(self.writer, self._number)
         try:
             self.branch.send(key, file, by, rival, only_new=only_new)
         except PreconditionFailedError:
@@ -245,7 +249,7 @@ class BranchWriting:
                 raise
             self.branch.sent(key, file)
 
-    def _has_sent(self, key: str, by: Write) -> bool:
+    def _has_sent(self, key: str, by: SessionWrite) -> bool:
         try:
             stat = self.branch.stat(key)
         except VersionedZarrError:
@@ -254,7 +258,7 @@ class BranchWriting:
 
     def _send_over(
         self, key: str, file: unixfs.File, before: Cid | None, known: Known | None
-    ) -> tuple[Pending, ...]:
+    ) -> tuple[PendingWrite, ...]:
         """Send a value where there may be one that this process does not know of.
 
         lakeFS cannot replace an object on a condition: of two that write within the same few
@@ -262,7 +266,7 @@ class BranchWriting:
         """
         stat = self.branch.stat(key)
         if stat is not None:
-            theirs = Pending(self.branch.record(key, stat), is_unseen=True)
+            theirs = PendingWrite(self.branch.record(key, stat), is_unseen=True)
             if theirs.cid == file.cid:
                 return ()
             if not self._is_aware(key, theirs, write_in(stat), before, known):
@@ -272,7 +276,12 @@ class BranchWriting:
         return ()
 
     def _is_aware(
-        self, key: str, theirs: Pending, write: Write, before: Cid | None, known: Known | None
+        self,
+        key: str,
+        theirs: PendingWrite,
+        write: SessionWrite,
+        before: Cid | None,
+        known: Known | None,
     ) -> bool:
         """Whether who writes a key knows what another process wrote there. No clock is asked."""
         if theirs.writer == self.writer:
@@ -295,7 +304,7 @@ class BranchWriting:
         return None if found is None else found.cid
 
     def delete(self, key: str, known: Known | None = None) -> bool:  # noqa: ARG002 - no trace stays
-        """See `Working.delete`."""
+        """See `LocalSession.delete`."""
         if self.find(key) is None:
             self.check_open()
             return False
@@ -305,7 +314,7 @@ class BranchWriting:
         return True
 
     def clear(self, path: str, known: Known | None = None) -> None:  # noqa: ARG002 - as there
-        """See `Working.clear`: a request for each 1000 keys."""
+        """See `LocalSession.clear`: a request for each 1000 keys."""
         self.check_open()
         self._blocks.check_may_wait()
         keys = [key for key, _ in self.walk(path)]
@@ -327,12 +336,14 @@ class BranchWriting:
             return
         with self._lock:
             for key in keys:
-                self._take(key, Record(Kind.DELETE, key, self.writer, 0), (), is_own=True)
+                self._take(
+                    key, JournalRecord(RecordKind.DELETE, key, self.writer, 0), (), is_own=True
+                )
             self._doubted.difference_update(keys)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """See `Working.frozen`."""
+        """See `LocalSession.frozen`."""
         with self._lock:
             self.check_open()
             self._changed.wait_for(lambda: not self._under_way)
@@ -340,14 +351,16 @@ class BranchWriting:
             yield
 
     def check_open(self) -> None:
-        """See `Working.check_open`."""
+        """See `LocalSession.check_open`."""
         check_not_ended(self.head, self.closed)
         if self._process != os.getpid():
             self.after_fork()
 
     # What others wrote
 
-    def _take(self, key: str, record: Record, rivals: tuple[Pending, ...], *, is_own: bool) -> None:
+    def _take(
+        self, key: str, record: JournalRecord, rivals: tuple[PendingWrite, ...], *, is_own: bool
+    ) -> None:
         """Lay a write over the state; those of this process and others' are numbered as seen."""
         self.consumed += 1
         self.state.entries.pop(key, None)
@@ -365,17 +378,17 @@ class BranchWriting:
         if stat is None:
             with self._lock:
                 if self.state.tree.get(key) is not None:
-                    self._take(key, Record(Kind.DELETE, key, 0, 0), (), is_own=False)
+                    self._take(key, JournalRecord(RecordKind.DELETE, key, 0, 0), (), is_own=False)
             return
         record = self.branch.record(key, stat)
         by = write_in(stat)
         with self._lock:
             self._seen[by.writer] = max(by.number, self._seen.get(by.writer, 0))
         rival = stat.metadata.get(VALUE_RIVAL)
-        rivals: tuple[Pending, ...] = ()
+        rivals: tuple[PendingWrite, ...] = ()
         if rival is not None:
-            other = Record(Kind.SET, key, 0, 0, cid=from_text(rival))
-            rivals = (Pending(other, is_unseen=True),)
+            other = JournalRecord(RecordKind.SET, key, 0, 0, cid=from_text(rival))
+            rivals = (PendingWrite(other, is_unseen=True),)
         with self._lock:
             found = self.state.tree.get(key)
             is_same = found is not None and found.cid == record.cid
@@ -390,14 +403,14 @@ class BranchWriting:
             self._doubted.discard(key)
 
     def refresh(self) -> None:
-        """See `Working.refresh`: costs requests only where others may write into the session."""
+        """See `LocalSession.refresh`: costs requests only where others may write into it."""
         if self._is_shared and self.exists:
             self.look_again()
         elif self._doubted:
             self._settle()
 
     def look_again(self) -> None:
-        """See `Working.look_again`: takes in all that differs on the branch from its base.
+        """See `LocalSession.look_again`: takes in all that differs on the branch from its base.
 
         Raises:
             StorageError: others removed what this session wrote, which nobody else writes into.
@@ -420,7 +433,7 @@ class BranchWriting:
             )
 
     def share(self) -> None:
-        """See `Working.share`."""
+        """See `LocalSession.share`."""
         with self._lock:
             self.materialise()
             self._is_shared = True
@@ -432,22 +445,22 @@ class BranchWriting:
                 self.branch.make(self.state.base)
 
     def position(self) -> Known:
-        """See `Working.position`: up to which write of each process this one knows all."""
+        """See `LocalSession.position`: up to which write of each process this one knows all."""
         self.refresh()
         return self.known()
 
     def known(self) -> Known:
-        """See `Working.known`."""
+        """See `LocalSession.known`."""
         with self._lock:
             return {**self._seen, self.writer: self._number}
 
     # Committing
 
-    def note(self, kind: Kind, commit: Cid, upto: int) -> None:
-        """See `Working.note`."""
-        if kind is Kind.INTENT:
-            self.state.intent = Record(kind, "", self.writer, upto, cid=commit)
-        if kind is Kind.COMMIT:
+    def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
+        """See `LocalSession.note`."""
+        if kind is RecordKind.INTENT:
+            self.state.intent = JournalRecord(kind, "", self.writer, upto, cid=commit)
+        if kind is RecordKind.COMMIT:
             with self._lock:
                 there = self._commits.id_of(commit)
                 assert there is not None
@@ -456,11 +469,11 @@ class BranchWriting:
                 self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
 
     def drop_damaged(self) -> list[str]:
-        """See `Working.drop_damaged`: what the server acknowledged, it has."""
+        """See `LocalSession.drop_damaged`: what the server acknowledged, it has."""
         return []
 
     def drop_drafts(self) -> None:
-        """See `Working.drop_drafts`: the branch begins anew where others may write on."""
+        """See `LocalSession.drop_drafts`: the branch begins anew where others may write on."""
         with self._lock:
             if not self.exists:
                 return
@@ -470,7 +483,7 @@ class BranchWriting:
                 self.branch.remove()
 
     def end(self, how: str, *, keep_folder: bool) -> None:
-        """See `Working.end`."""
+        """See `LocalSession.end`."""
         with self._lock:
             self.closed = how
             if not keep_folder:

@@ -9,52 +9,52 @@ from datetime import UTC, datetime
 from versioned_zarr import process_identity
 from versioned_zarr.backends.lakefs.api.client import LakefsCommit
 from versioned_zarr.backends.lakefs.commits import commit_metadata
-from versioned_zarr.backends.lakefs.commits.commit_writer import Landing, Offer
-from versioned_zarr.backends.lakefs.lakefs_context import Parts
+from versioned_zarr.backends.lakefs.commits.commit_writer import CommitWriter, StagedSession
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
 from versioned_zarr.backends.lakefs.lakefs_names import SESSION_PREFIX, session_of
-from versioned_zarr.backends.lakefs.sessions.lakefs_session import BranchWriting
+from versioned_zarr.backends.lakefs.sessions.lakefs_session import LakefsSession
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.sessions.journal import SessionHead
-from versioned_zarr.engine.sessions.protocol import SessionInfo, Writing
+from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState
 from versioned_zarr.errors import RefNotFoundError, SessionNotFoundError
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 
-class BranchKeeper:
-    """See `versioned_zarr.engine.sessions.protocol.Keeper`.
+class LakefsSessionStore:
+    """See `versioned_zarr.engine.sessions.protocol.SessionStore`.
 
     Args:
         parts: the repository.
         landing: is told what is staged already.
     """
 
-    def __init__(self, parts: Parts, landing: Landing) -> None:
+    def __init__(self, parts: LakefsContext, landing: CommitWriter) -> None:
         self._parts, self._landing = parts, landing
         self._client, self._commits = parts.lake.client, parts.commits
 
-    def begin(self, head: SessionHead, root: Cid) -> BranchWriting:
-        """See `Keeper.begin`."""
-        return BranchWriting(self._parts, head, root)
+    def begin(self, head: SessionHead, root: Cid) -> LakefsSession:
+        """See `SessionStore.begin`."""
+        return LakefsSession(self._parts, head, root)
 
-    def resume(self, session: str) -> BranchWriting:
-        """See `Keeper.resume`."""
+    def resume(self, session: str) -> LakefsSession:
+        """See `SessionStore.resume`."""
         branch, head, base = self._find(session)
-        return BranchWriting(self._parts, head, self._parts.survey.tree_of(base).cid, branch)
+        return LakefsSession(self._parts, head, self._parts.survey.tree_of(base).cid, branch)
 
     def mend(self, session: str) -> str | None:  # noqa: ARG002 - the server keeps what it was given
-        """See `Keeper.mend`."""
+        """See `SessionStore.mend`."""
         return None
 
-    def publish(self, writing: Writing, root: Cid) -> Sequence[Block]:
-        """See `Keeper.publish`: what was written is on the session's branch already."""
-        assert isinstance(writing, BranchWriting)
+    def publish(self, writing: SessionState, root: Cid) -> Sequence[Block]:
+        """See `SessionStore.publish`: what was written is on the session's branch already."""
+        assert isinstance(writing, LakefsSession)
         base = self._commits.id_of(from_text(writing.state.base))
         branch = writing.branch
         if branch.name is not None and base is not None:
             changed = {
                 key: None if now is None else now.cid for key, now in writing.state.tree.changed()
             }
-            self._landing.offer(branch, Offer(base, root, changed))
+            self._landing.offer(branch, StagedSession(base, root, changed))
         return ()
 
     def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
@@ -86,7 +86,7 @@ class BranchKeeper:
         )
 
     def sessions(self) -> Sequence[SessionInfo]:
-        """See `Keeper.sessions`; a request for each session and 1000 of its keys."""
+        """See `SessionStore.sessions`; a request for each session and 1000 of its keys."""
         return [self._info(branch, head) for branch, head, _ in self._all()]
 
     def _info(self, branch: str, head: SessionHead) -> SessionInfo:
@@ -113,7 +113,7 @@ class BranchKeeper:
         return datetime.fromtimestamp(max(times), UTC)
 
     def drop(self, session: str) -> None:
-        """See `Keeper.drop`."""
+        """See `SessionStore.drop`."""
         branch, _, _ = self._find(session)
         self._client.delete_branch(branch)
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits import commit_metadata
-from versioned_zarr.backends.lakefs.lakefs_context import Parts
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
 from versioned_zarr.backends.lakefs.lakefs_names import SessionName
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
-from versioned_zarr.engine.sessions.change_set import Pending
-from versioned_zarr.engine.sessions.journal import Kind, Record, SessionHead
+from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
+from versioned_zarr.engine.sessions.change_set import PendingWrite
+from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind, SessionHead
 from versioned_zarr.errors import (
     AlreadyExistsError,
     CorruptBlockError,
@@ -30,7 +30,7 @@ from versioned_zarr.ipld.cid import Cid, from_text, to_text
 _PATH_LIMIT_BYTES = 1024
 
 
-class Write(NamedTuple):
+class SessionWrite(NamedTuple):
     """A write into a session: the number of the process, and how many writes it made before."""
 
     writer: int
@@ -49,10 +49,10 @@ class SessionBranch:
         name: what lakeFS calls it; None while it is not there.
     """
 
-    def __init__(self, parts: Parts, head: SessionHead, name: str | None = None) -> None:
+    def __init__(self, parts: LakefsContext, head: SessionHead, name: str | None = None) -> None:
         self._parts, self._lake, self._client = parts, parts.lake, parts.lake.client
         self._head = head
-        self._places: dict[Cid, Place] = {}
+        self._places: dict[Cid, ObjectLocation] = {}
         self._guard = threading.Lock()
         self.name = name
 
@@ -81,7 +81,13 @@ class SessionBranch:
     # Writing
 
     def send(
-        self, key: str, file: unixfs.File, by: Write, rival: str = "", *, only_new: bool = False
+        self,
+        key: str,
+        file: unixfs.File,
+        by: SessionWrite,
+        rival: str = "",
+        *,
+        only_new: bool = False,
     ) -> None:
         """Put a value on the branch.
 
@@ -117,14 +123,14 @@ class SessionBranch:
     def sent(self, key: str, file: unixfs.File) -> None:
         """Remember a value that is on the branch now."""
         assert self.name is not None
-        self._note(file.cid, Place(self.name, self._lake.path(key), file.size))
+        self._note(file.cid, ObjectLocation(self.name, self._lake.path(key), file.size))
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
             self._lake.knowledge.add_nodes(nodes)
         else:
             self._parts.blocks.cache.add(*file.blocks[0])
 
-    def _note(self, cid: Cid, place: Place) -> None:
+    def _note(self, cid: Cid, place: ObjectLocation) -> None:
         with self._guard:
             self._places[cid] = place
 
@@ -165,12 +171,12 @@ class SessionBranch:
 
     # Reading
 
-    def place(self, cid: Cid) -> Place | None:
+    def place(self, cid: Cid) -> ObjectLocation | None:
         """Where a value lies that this process wrote or saw there."""
         with self._guard:
             return self._places.get(cid)
 
-    def read(self, found: Pending, start: int, end: int | None) -> memoryview | None:
+    def read(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
         """The bytes of a value that lies on the branch, or a range of them; None if it does not.
 
         Raises:
@@ -206,13 +212,13 @@ class SessionBranch:
         assert self.name is not None
         return self._client.stat(self.name, self._lake.path(key))
 
-    def record(self, key: str, stat: Stat) -> Record:
+    def record(self, key: str, stat: Stat) -> JournalRecord:
         """An object as the write that put it there."""
         assert self.name is not None
         value = self._parts.survey.value(self.name, stat)
-        self._note(value.cid, Place(self.name, stat.path, stat.size))
-        return Record(
-            Kind.SET,
+        self._note(value.cid, ObjectLocation(self.name, stat.path, stat.size))
+        return JournalRecord(
+            RecordKind.SET,
             key,
             write_in(stat).writer,
             0,
@@ -224,7 +230,7 @@ class SessionBranch:
     def changes(self, base: str, known: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
         """The keys that differ from a commit of ours, and what they hold; `known` ones as well.
 
-        Costs what `Lake.stats` costs, and a request for each thousand.
+        Costs what `LakefsFolder.stats` costs, and a request for each thousand.
         """
         assert self.name is not None
         name, lake = self.name, self._lake
@@ -275,12 +281,12 @@ class SessionBranch:
                 self._places.clear()
 
 
-def write_in(stat: Stat) -> Write:
+def write_in(stat: Stat) -> SessionWrite:
     """Which write put an object there; of none of ours, one of writer 0."""
     try:
         told = stat.metadata
-        return Write(
+        return SessionWrite(
             int(told[commit_metadata.VALUE_WRITER]), int(told[commit_metadata.VALUE_NUMBER])
         )
     except (KeyError, ValueError):
-        return Write(0, 0)
+        return SessionWrite(0, 0)

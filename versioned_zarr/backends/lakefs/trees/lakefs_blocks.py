@@ -17,17 +17,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from versioned_zarr.backends.lakefs.commits.commit_mapping import Commits
-from versioned_zarr.backends.lakefs.lakefs_context import Lake
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
-from versioned_zarr.backends.lakefs.trees.tree_reader import Survey
-from versioned_zarr.backends.lakefs.trees.value_readahead import ValuesAhead
+from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsFolder
+from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
+from versioned_zarr.backends.lakefs.trees.tree_reader import TreeReader
+from versioned_zarr.backends.lakefs.trees.value_readahead import ValueReadAhead
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.file_reader import join, read_value
-from versioned_zarr.blocks.packs.pack_store import PackedStore
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import Block, Followable
-from versioned_zarr.blocks.remote.nonblocking import Nearness
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptBlockError,
@@ -57,19 +57,19 @@ class LakefsBlocks:
 
     def __init__(
         self,
-        lake: Lake,
+        lake: LakefsFolder,
         cache: BlockCache,
         outgoing: LocalStorage,
-        survey: Survey,
-        commits: Commits,
+        survey: TreeReader,
+        commits: CommitMapping,
     ) -> None:
         self._client, self.knowledge, self.cache = lake.client, lake.knowledge, cache
         self._survey, self._commits, self._workers = survey, commits, lake.workers
         self.hash: HashFunction = lake.hash
-        self._outgoing = PackedStore(outgoing, cache.hash, verify=False)
+        self._outgoing = PackStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
-        self._nearness = Nearness()
-        self._ahead = ValuesAhead(self._fetch, cache.__contains__, self._links)
+        self._nearness = NonBlocking()
+        self._ahead = ValueReadAhead(self._fetch, cache.__contains__, self._links)
         self._guard = threading.Lock()
         # Which value, and which of its bytes, a leaf is.
         self._leaves: OrderedDict[Cid, tuple[Cid, int, int]] = OrderedDict()
@@ -158,7 +158,7 @@ class LakefsBlocks:
         self.cache.add(cid, data)
         return memoryview(data)
 
-    def _read(self, place: Place, value: Cid, start: int, end: int | None) -> bytes:
+    def _read(self, place: ObjectLocation, value: Cid, start: int, end: int | None) -> bytes:
         try:
             length = (place.size if end is None else end) - start
             return self._client.read(place.ref, place.path, start, end, expected_bytes=length)
@@ -166,7 +166,7 @@ class LakefsBlocks:
             self.knowledge.forget_place(value)
             raise self._absent(value) from None
 
-    def _read_whole(self, cid: Cid, place: Place) -> unixfs.File:
+    def _read_whole(self, cid: Cid, place: ObjectLocation) -> unixfs.File:
         """A large value, whose nodes are then known, read and compared with its CID."""
         file = unixfs.build_file(self._read(place, cid, 0, None), self.hash)
         if file.cid != cid:
@@ -181,7 +181,7 @@ class LakefsBlocks:
         return file
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-        """See `ReadsValues.read_value`: one request for the leaves that the range touches."""
+        """See `FileReader.read_value`: one request for the leaves that the range touches."""
         place = self.knowledge.place(cid)
         root = self._at_hand(cid)
         if place is None or cids.is_raw(cid) or cid in self._outgoing:
@@ -223,7 +223,7 @@ class LakefsBlocks:
     def _expect_what_it_links(self, cid: Cid, block: memoryview) -> None:
         """Make ready to give what a node links to: values, or the leaves of a large one."""
         node = unixfs.decode(block)
-        if node.kind is not unixfs.Kind.FILE:
+        if node.kind is not unixfs.UnixFsType.FILE:
             self._ahead.saw(cid, node.links)
         elif self.knowledge.place(cid) is not None:
             leaves = list(self.leaves_of(cid))

@@ -44,7 +44,7 @@ _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _T = TypeVar("_T")
 
 
-class Place(NamedTuple):
+class ObjectLocation(NamedTuple):
     """Where a value lies: the path is whole, with the repository's prefix."""
 
     ref: str
@@ -52,7 +52,7 @@ class Place(NamedTuple):
     size: int
 
 
-class Knowledge:
+class MetadataCache:
     """See the module. Thread-safe; a forked child opens the file again.
 
     Args:
@@ -61,7 +61,7 @@ class Knowledge:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._near: dict[Cid, Place] = {}
+        self._near: dict[Cid, ObjectLocation] = {}
         self._start()
 
     def _start(self) -> None:
@@ -168,7 +168,7 @@ class Knowledge:
             "INSERT OR IGNORE INTO nodes VALUES (?, ?)", ((cid, bytes(data)) for cid, data in nodes)
         )
 
-    def place(self, cid: Cid) -> Place | None:
+    def place(self, cid: Cid) -> ObjectLocation | None:
         """Where a value of this CID lies."""
         near = self._near.get(cid)
         if near is not None:
@@ -176,18 +176,18 @@ class Knowledge:
         row = self._row("SELECT ref, path, size FROM places WHERE cid = ?", cid)
         if row is None:
             return None
-        place = Place(*row)
+        place = ObjectLocation(*row)
         self._keep_near([(cid, place)])
         return place
 
-    def _keep_near(self, places: Iterable[tuple[Cid, Place]]) -> None:
+    def _keep_near(self, places: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Spare the database what was asked or said lately."""
         for cid, place in places:
             if len(self._near) >= _NEAR_PLACES:
                 self._near.clear()
             self._near[cid] = place
 
-    def add_places(self, places: Iterable[tuple[Cid, Place]]) -> None:
+    def add_places(self, places: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Remember where values lie; the newest place counts."""
         told = list(places)
         self._add(

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits.commit_metadata import value_in
-from versioned_zarr.backends.lakefs.lakefs_context import Lake
-from versioned_zarr.backends.lakefs.trees.metadata_cache import Place
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsFolder
+from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import CorruptBlockError, InvalidKeyError, StorageError
 from versioned_zarr.ipld import cid as cids
@@ -22,20 +22,20 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.tree.tree_builder import WorkTree
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _NEAR = 20
 _LOOKED_AT = 10_000
 
 
-class Value(NamedTuple):
+class ListedValue(NamedTuple):
     """A value as a tree wants it."""
 
     cid: Cid
     tsize: int
 
 
-class Survey:
+class TreeReader:
     """Finds the trees of lakeFS commits. Thread-safe.
 
     Args:
@@ -48,7 +48,7 @@ class Survey:
 
     trees: Trees
 
-    def __init__(self, lake: Lake, tell: OnProgress | None = None) -> None:
+    def __init__(self, lake: LakefsFolder, tell: OnProgress | None = None) -> None:
         self._lake, self._tell = lake, tell or (lambda done, total: None)
         self._client, self._knowledge = lake.client, lake.knowledge
         self._lock = threading.RLock()
@@ -85,10 +85,10 @@ class Survey:
     def _compute(self, commit: str) -> Link:
         near = self._nearest(commit)
         if near is None:
-            work: WorkTree[Value] = WorkTree(self.trees)
+            work: TreeBuilder[ListedValue] = TreeBuilder(self.trees)
             stats: Iterable[Stat | None] = self._client.list(commit, self._lake.prefix)
         else:
-            work = WorkTree(self.trees, near[1])
+            work = TreeBuilder(self.trees, near[1])
             changes = list(self._client.diff(near[0], commit, prefix=self._lake.prefix))
             for change in changes:
                 if change.kind == "removed":
@@ -120,14 +120,14 @@ class Survey:
                 return found.id, root.cid
         return None
 
-    def values(self, ref: str, stats: Iterable[Stat]) -> Iterator[tuple[str, Value]]:
+    def values(self, ref: str, stats: Iterable[Stat]) -> Iterator[tuple[str, ListedValue]]:
         """The keys and values of objects, hashed where that was not done before.
 
         Args:
             ref: where they are read: an immutable one, so that they can be found there again.
             stats: the objects.
         """
-        places: list[tuple[Cid, Place]] = []
+        places: list[tuple[Cid, ObjectLocation]] = []
         done = total = 0
         left = (stat for stat in stats if not _is_marker(stat))
         while batch := list(islice(left, _LOOKED_AT)):
@@ -141,22 +141,22 @@ class Survey:
                 if said is None:
                     done += stat.size
                     self._tell(done, total)
-                places.append((value.cid, Place(ref, stat.path, stat.size)))
+                places.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
                 yield self._lake.key(stat.path), value
         self._knowledge.add_places(places)
 
-    def value(self, ref: str, stat: Stat) -> Value:
+    def value(self, ref: str, stat: Stat) -> ListedValue:
         """The CID of what an object holds, which is read if it was never hashed."""
         return self._value(ref, stat, self._said(stat))
 
-    def _said(self, stat: Stat) -> Value | None:
+    def _said(self, stat: Stat) -> ListedValue | None:
         """What an object's metadata or this machine say that it holds."""
         said = value_in(stat.metadata, stat.size, stat.checksum)
         if said is None:
             said = self._knowledge.object(stat.physical_address, stat.checksum)
-        return None if said is None else Value(*said)
+        return None if said is None else ListedValue(*said)
 
-    def _value(self, ref: str, stat: Stat, said: Value | None) -> Value:
+    def _value(self, ref: str, stat: Stat, said: ListedValue | None) -> ListedValue:
         if said is not None:
             return said
         data = self._client.read(ref, stat.path, expected_bytes=stat.size)
@@ -168,7 +168,7 @@ class Survey:
         file = unixfs.build_file(data, self._lake.hash)
         self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
-        return Value(file.cid, file.tsize)
+        return ListedValue(file.cid, file.tsize)
 
 
 def _is_marker(stat: Stat) -> bool:

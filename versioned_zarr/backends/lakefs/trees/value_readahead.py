@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Final
 
-from versioned_zarr.backends.lakefs.api.thread_pool import AT_ONCE, Workers
+from versioned_zarr.backends.lakefs.api.thread_pool import AT_ONCE, ThreadPool
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
@@ -31,7 +31,7 @@ _REMEMBERED: Final = 1 << 16
 Fetch = Callable[[Cid], memoryview]
 
 
-class ValuesAhead:
+class ValueReadAhead:
     """See the module; those who want the same value wait for one request. Thread-safe; forks.
 
     Args:
@@ -47,7 +47,7 @@ class ValuesAhead:
         links: Callable[[Cid], Sequence[Link]],
     ) -> None:
         self._fetch, self._is_near, self._links = fetch, is_near, links
-        self._workers = Workers(_WINDOW)
+        self._workers = ThreadPool(_WINDOW)
         self._start()
 
     def _start(self) -> None:

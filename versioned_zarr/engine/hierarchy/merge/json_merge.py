@@ -42,7 +42,7 @@ def merge_documents(
         settle: asked for the value of each field that both changed differently; MISSING to
             leave it out.
     """
-    merged = _Merge(name, settle).merge((), base or {}, ours or {}, theirs or {})
+    merged = _JsonMerge(name, settle).merge((), base or {}, ours or {}, theirs or {})
     return dict(merged)
 
 
@@ -51,7 +51,7 @@ def field_name(path: Iterable[str]) -> str:
     return "".join(part if part.startswith("[") else f".{part}" for part in path).lstrip(".")
 
 
-class _Merge:
+class _JsonMerge:
     def __init__(self, name: str, settle: Callable[[FieldClash], Any]) -> None:
         self._name, self._settle = name, settle
 

@@ -13,7 +13,7 @@ from versioned_zarr.engine.hierarchy import zarr_nodes
 from versioned_zarr.engine.hierarchy.json_values import same
 from versioned_zarr.engine.hierarchy.merge import shapes
 from versioned_zarr.engine.hierarchy.merge.conflicts import ConflictKind
-from versioned_zarr.engine.hierarchy.zarr_nodes import V2_DOCUMENTS, V3, Node
+from versioned_zarr.engine.hierarchy.zarr_nodes import V2_DOCUMENTS, V3, ZarrNode
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.diff_tree import KeyChange, changes
@@ -60,7 +60,7 @@ def changed_nodes(*sides: Side, names: Collection[str] = zarr_nodes.NODE_DOCUMEN
     return {folder for folder, name in parts if name in names}
 
 
-class NodeClash(NamedTuple):
+class NodeConflict(NamedTuple):
     """A node that cannot be merged key by key.
 
     Attributes:
@@ -83,7 +83,7 @@ class NodeClash(NamedTuple):
         return [key for side in sides for key in own if key in side.changes]
 
 
-class NodeClashes:
+class NodeConflicts:
     """Finds them, of which none lies below one that speaks for all below it.
 
     Args:
@@ -105,7 +105,7 @@ class NodeClashes:
         self._trees, self._base, self._ours, self._theirs = trees, base, ours, theirs
         self._document = document
 
-    def __iter__(self) -> Iterator[NodeClash]:
+    def __iter__(self) -> Iterator[NodeConflict]:
         found: set[str] = set()
         paths = changed_nodes(self._ours, self._theirs, names=_OWN)
         # The group before what is in it, so that its removal is one conflict.
@@ -134,7 +134,7 @@ class NodeClashes:
             if link is not None:
                 yield key, link
 
-    def _clash_of(self, path: str) -> NodeClash | None:
+    def _clash_of(self, path: str) -> NodeConflict | None:
         both = ((self._ours, self._theirs), (self._theirs, self._ours))
         clash = self._clash_of_formats(path)
         if clash is None:
@@ -153,12 +153,12 @@ class NodeClashes:
             if clash is not None:
                 return clash
         if any(self._has_nodes_in_array(path, one, other) for one, other in both):
-            return NodeClash(path, ConflictKind.NODES_IN_ARRAY)
+            return NodeConflict(path, ConflictKind.NODES_IN_ARRAY)
         return None
 
     # Two formats
 
-    def _clash_of_formats(self, path: str) -> NodeClash | None:
+    def _clash_of_formats(self, path: str) -> NodeConflict | None:
         """A node with documents of both formats of which one side changed others than the other.
 
         Each side's documents may agree with each other, and those of the merge would not.
@@ -176,9 +176,9 @@ class NodeClashes:
         roots = (self._base, self._ours.root, self._theirs.root)
         is_array = any(self._structures(root, path) for root in roots)
         names = (" and ".join(mine), " and ".join(others))
-        return NodeClash(path, ConflictKind.FORMATS, names, is_whole=is_array)
+        return NodeConflict(path, ConflictKind.FORMATS, names, is_whole=is_array)
 
-    def _clash_with_group(self, path: str, one: Side, other: Side) -> NodeClash | None:
+    def _clash_with_group(self, path: str, one: Side, other: Side) -> NodeConflict | None:
         """A node that one side added in the format of its group, which the other side changed.
 
         Whoever opens the group in the format that it has now would not see the node.
@@ -194,7 +194,9 @@ class NodeClashes:
             if before:
                 own, now = self._formats(one.root, path), self._formats(other.root, group)
                 if other.has_changed(group) and before <= own and not now <= own:
-                    return NodeClash(path, ConflictKind.FORMATS, (f"of its group {group or '/'}",))
+                    return NodeConflict(
+                        path, ConflictKind.FORMATS, (f"of its group {group or '/'}",)
+                    )
                 return None
         return None
 
@@ -239,7 +241,9 @@ class NodeClashes:
         )
         return [structure for structure in all_of_them if structure]
 
-    def _clash_with(self, path: str, change: KeyChange, one: Side, other: Side) -> NodeClash | None:
+    def _clash_with(
+        self, path: str, change: KeyChange, one: Side, other: Side
+    ) -> NodeConflict | None:
         """What is wrong between one side's change of a node's document and the other's of it."""
         if change.new is None:
             return self._clash_with_removal(path, one, other)
@@ -266,12 +270,12 @@ class NodeClashes:
             and before.get("shape") == across.get("shape")
             and shapes.has_grown(before.get("shape"), after.get("shape"))
         )
-        array = Node(path, is_array=True, document=before, attributes={})
+        array = ZarrNode(path, is_array=True, document=before, attributes={})
         if has_only_grown and shapes.are_inside(array, written):
             return None
-        return NodeClash(path, ConflictKind.STRUCTURE_AND_CHUNKS, tuple(fields))
+        return NodeConflict(path, ConflictKind.STRUCTURE_AND_CHUNKS, tuple(fields))
 
-    def _clash_with_removal(self, path: str, one: Side, other: Side) -> NodeClash | None:
+    def _clash_with_removal(self, path: str, one: Side, other: Side) -> NodeConflict | None:
         """What is wrong where one side removed a node's document and the other changed the node.
 
         A group of which a document stays is still there, and so is what is in it; an array too, if
@@ -287,10 +291,10 @@ class NodeClashes:
             if change is None or change.new is None:
                 continue
             if mine is None or mine.new != change.new:
-                return NodeClash(path, ConflictKind.REMOVED, is_whole=not is_group)
+                return NodeConflict(path, ConflictKind.REMOVED, is_whole=not is_group)
         return None
 
-    def _clash_of_documents(self, path: str) -> NodeClash | None:
+    def _clash_of_documents(self, path: str) -> NodeConflict | None:
         """What is wrong between two documents of one format, both of which were changed."""
         for names in _FORMATS:
             kinds = [
@@ -299,14 +303,14 @@ class NodeClashes:
             ]
             base, ours, theirs = kinds
             if base is None and ours is not None and theirs is not None and ours != theirs:
-                return NodeClash(path, ConflictKind.ADDED_DIFFERENTLY)
+                return NodeConflict(path, ConflictKind.ADDED_DIFFERENTLY)
             fields = _clashing_fields(*(kind and kind[1] for kind in kinds))
             if fields:
-                return NodeClash(path, ConflictKind.STRUCTURE, tuple(fields))
+                return NodeConflict(path, ConflictKind.STRUCTURE, tuple(fields))
         was_there = any(self._found(self._base, path))
         kept = [self._formats(side.root, path) for side in (self._ours, self._theirs)]
         if not was_there and all(kept) and kept[0] != kept[1]:
-            return NodeClash(path, ConflictKind.ADDED_DIFFERENTLY)
+            return NodeConflict(path, ConflictKind.ADDED_DIFFERENTLY)
         return None
 
     def _kind_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import Node
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
 
 
 def has_grown(before: Any, after: Any) -> bool:
@@ -19,7 +19,7 @@ def _is_shape(shape: Any) -> bool:
     return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
 
 
-def are_inside(node: Node, keys: Iterable[str]) -> bool:
+def are_inside(node: ZarrNode, keys: Iterable[str]) -> bool:
     """Whether all of these keys that are chunks of an array lie in its shape.
 
     A chunk behind the shape is out of sight, and would come to light in an array that grew.

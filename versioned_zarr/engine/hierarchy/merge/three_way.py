@@ -32,13 +32,13 @@ from versioned_zarr.engine.hierarchy.merge.conflict_resolution import (
 from versioned_zarr.engine.hierarchy.merge.conflicts import Conflict, ConflictKind
 from versioned_zarr.engine.hierarchy.merge.json_merge import FieldClash, field_name, merge_documents
 from versioned_zarr.engine.hierarchy.merge.node_conflicts import (
-    NodeClash,
-    NodeClashes,
+    NodeConflict,
+    NodeConflicts,
     Side,
     changed_nodes,
 )
 from versioned_zarr.engine.hierarchy.shards import ShardLayout, layout_of
-from versioned_zarr.engine.hierarchy.zarr_nodes import Nodes
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.lookup import Trees
@@ -91,10 +91,10 @@ def merge_trees(
     Raises:
         InvalidInputError: `resolve` says something that is no decision.
     """
-    return _Merge(trees, (base, ours, theirs), read, Decider(resolve), unaware).run()
+    return _TreeMerge(trees, (base, ours, theirs), read, Decider(resolve), unaware).run()
 
 
-class _Merge:
+class _TreeMerge:
     def __init__(
         self,
         trees: Trees,
@@ -109,7 +109,7 @@ class _Merge:
         self._ours, self._theirs = (Side(trees, self.base, root) for root in roots[1:])
         self._take: dict[str, Taken] = {}
         self._conflicts: list[Conflict] = []
-        self._nodes = tuple(Nodes(self._bytes_in(root)) for root in roots)
+        self._nodes = tuple(ZarrNodes(self._bytes_in(root)) for root in roots)
         self._copied = changed_nodes(self._ours, self._theirs, names=zarr_nodes.DOCUMENTS)
         """The nodes whose copies in consolidated metadata are to be made again."""
 
@@ -152,7 +152,7 @@ class _Merge:
 
     def _settle_nodes(self) -> set[str]:
         """Settle the nodes that cannot be merged key by key; gives the paths and keys of them."""
-        clashes = NodeClashes(self.trees, self.base, self._ours, self._theirs, self._document)
+        clashes = NodeConflicts(self.trees, self.base, self._ours, self._theirs, self._document)
         settled: set[str] = set()
         for clash in clashes:
             keys = clash.keys(self._ours, self._theirs)
@@ -161,7 +161,7 @@ class _Merge:
         return settled
 
     def _settle_node(
-        self, clash: NodeClash, keys: list[str], texts: tuple[str | None, str | None, str | None]
+        self, clash: NodeConflict, keys: list[str], texts: tuple[str | None, str | None, str | None]
     ) -> None:
         conflict = Conflict(clash.path, clash.kind, *texts, fields=clash.names)
         decision = self._decider.of(conflict)
