@@ -1,4 +1,4 @@
-"""Places on snapshots, sessions, commits where higher layers put their view of them.
+"""Hooks: the functions of higher layers that show snapshots, sessions and commits.
 
 A snapshot has a `store` for zarr and a commit a picture for notebooks, and the core imports
 neither. The package's `__init__` names who makes each; they are imported when first asked for.

@@ -1,4 +1,4 @@
-"""What each process has its own of, as connections and threads: no forked child can share them."""
+"""Fork-local state: connections and threads that each process makes anew, as after a fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a URL to a repository: the one place that knows the backends."""
+"""Locations: opens, creates and clones the repository at a URL; alone imports the backends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells a process from all others, on any machine and in any container.
+"""Process identity: an id that no other process has, on any machine or in any container.
 
 A number of a process says nothing beyond its machine, its PID namespace and its life, so it goes
 with the machine's boot id, the namespace and the time at which the process started. Sources:

@@ -1,1 +1,1 @@
-"""The places where repositories live: memory, a folder, IPFS nodes and gateways, lakeFS."""
+"""Backends: the places where repositories live, as memory, a folder, Kubo, gateways, lakeFS."""

@@ -1,4 +1,4 @@
-"""The memory of this process as a `Storage`, for tests, for scratch work, and as the reference.
+"""The memory backend: a `Storage` in this process, for tests, scratch work and as reference.
 
 A repository at `memory://name` lives as long as the process and is shared by all its threads; it
 does not reach other processes.

@@ -1,1 +1,1 @@
-"""Blocks by CID: packs, their index, and the store that keeps them."""
+"""Blocks by CID: packs, caches, remote blocks, and the block store."""

@@ -1,4 +1,4 @@
-"""Memory for values that are put together from their leaves, or copied, used again and again.
+"""A buffer pool: memory that is reused to assemble or copy values.
 
 Fresh memory costs more than what is copied into it: the system gives it page by page, each zeroed
 first. A buffer comes back once nobody holds a view of it any more.

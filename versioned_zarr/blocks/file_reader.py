@@ -1,4 +1,4 @@
-"""Reading the bytes of a value, all of them or a range, from the blocks of its UnixFS file."""
+"""The file reader: reads a value, or a range of it, from the blocks of its UnixFS file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine asks of a place for blocks, whoever keeps them.
+"""The block store protocol: what the engine asks of a place that stores blocks.
 
 `PackStore` keeps them in packs on a `Storage`. The contract suite
 `versioned_zarr.testing.BlockStoreContract` says in code what each method promises.

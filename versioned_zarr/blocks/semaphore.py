@@ -1,4 +1,4 @@
-"""A number of turns that may be taken at once, of which no interrupt can lose one.
+"""A semaphore that loses no permit to an interrupt.
 
 A semaphore counts, and an exception between the count and the code that would undo it leaks one
 for ever. Here a turn is an object: it is over when its taker says so, or is gone. Nothing is

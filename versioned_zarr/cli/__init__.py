@@ -1,4 +1,4 @@
-"""The command `vz`: git's words, with git's meanings, for versioned Zarr."""
+"""The command-line interface `vz`: git's commands, with git's meanings, for versioned Zarr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The group of all commands, how they find a repository, and how errors reach the user."""
+"""The command-line app: the group of all commands, and how errors reach the user."""
 
 from __future__ import annotations
 

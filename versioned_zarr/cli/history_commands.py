@@ -1,4 +1,4 @@
-"""Commands that look at and make history: log, show, status, diff, merge and its kin."""
+"""History commands: log, show, status, diff, merge and the like."""
 
 from __future__ import annotations
 

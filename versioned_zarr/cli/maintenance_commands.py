@@ -1,4 +1,4 @@
-"""Commands that look after a repository: gc, repack, fsck, stats, sessions."""
+"""Maintenance commands: gc, repack, fsck, stats, sessions."""
 
 from __future__ import annotations
 

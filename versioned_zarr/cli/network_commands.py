@@ -1,4 +1,4 @@
-"""Commands for repositories on a server: names that others find, and the local cache."""
+"""Network commands: names that others resolve, and the local cache."""
 
 from __future__ import annotations
 

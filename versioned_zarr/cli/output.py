@@ -1,4 +1,4 @@
-"""What the commands share: the repository, printing, progress bars."""
+"""The output of commands: how they open the repository, print, and show progress."""
 
 from __future__ import annotations
 

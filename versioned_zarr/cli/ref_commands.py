@@ -1,4 +1,4 @@
-"""Commands on branches and tags."""
+"""Ref commands: branches and tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that serves a repository over HTTP."""
+"""The serve command: serves a repository over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that exchange versions with other repositories, and with CAR files."""
+"""Transfer commands: push, fetch, clone and CAR files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that make repositories and move values in and out."""
+"""Value commands: create repositories, and read, write, import and export values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a repository lives: the parts it is made of there, and the marker that says so."""
+"""The backend protocol: the parts of a repository at one place, and its marker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making commits: from a session's working state, or from two trees, to a branch that moved.
+"""The commit: turns a session or a merge into a commit, by compare-and-swap on its branch.
 
 Everything a commit needs is durable before the branch names it; of many that commit at once, one
 wins and the others look again. What a compare-and-swap said is believed only after a look.

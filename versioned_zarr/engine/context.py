@@ -1,4 +1,4 @@
-"""What a repository is made of, in one bundle: blocks, trees, refs, and a place for sessions."""
+"""The repository context: its blocks, trees, refs and session storage in one object."""
 
 from __future__ import annotations
 

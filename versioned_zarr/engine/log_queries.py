@@ -1,4 +1,4 @@
-"""From a ref, a range of refs or a path to the log of the commits that are meant."""
+"""Log queries: the commits of a ref, of a range of refs, or of a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The marker: the file that says that a folder is a repository, of which format and hash."""
+"""The marker: the file that makes a folder a repository, with its format and hash function."""
 
 from __future__ import annotations
 

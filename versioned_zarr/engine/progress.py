@@ -1,4 +1,4 @@
-"""How far a long piece of work is, told to whoever asked."""
+"""Progress: reports how much of a long operation is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Branches and tags as mappings from names to commits."""
+"""Ref mappings: branches and tags as mappings from names to commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other repositories that one knows by name: their URLs, in a small file beside its refs.
+"""Remotes: names and URLs of other repositories, in a small file beside the refs.
 
 Where a repository lives on a server, the file lies on this machine, as its sessions do.
 """

@@ -1,4 +1,4 @@
-"""From what people write for a version, such as `main~2`, to the commit or tree that it names.
+"""Revisions: resolves text such as `main~2` to a commit or a tree.
 
 The grammar is git's: NAME, NAME~N, NAME^N, BRANCH@{N}, NAME@{TIME}, and CIDs.
 """

@@ -1,4 +1,4 @@
-"""Merge, revert, cherry-pick and squash: all a three-way merge of trees, or less."""
+"""Rewrites of history: merge, revert, cherry-pick and squash, as three-way merges of trees."""
 
 from __future__ import annotations
 

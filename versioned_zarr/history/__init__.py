@@ -1,1 +1,1 @@
-"""Commits, branches and tags, and walking from one commit to others."""
+"""History: commits, branches and tags, and walks from one commit to others."""

@@ -1,4 +1,4 @@
-"""A commit: a tree with parents, author, time and message, kept as a UnixFS directory.
+"""The commit object: a tree, parents, author, time and message, as a UnixFS directory.
 
 `commit.json` holds canonical JSON, `tree` and `parents/N` are links. Thus a stock IPFS tool can
 browse a commit, and a pin on it keeps its tree and its history. docs/design/commits.md shows the

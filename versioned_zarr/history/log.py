@@ -1,4 +1,4 @@
-"""A log: the commits of a history one after the other, and the history as a picture."""
+"""A log: commits one after the other, and the history as a graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a branch or a tag may be called: the rules of `git check-ref-format`."""
+"""Ref names: which names a branch or tag may have, by the rules of `git check-ref-format`."""
 
 from __future__ import annotations
 

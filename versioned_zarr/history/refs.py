@@ -1,4 +1,4 @@
-"""Branches and tags: names that move by compare-and-swap, each with the log of its moves.
+"""Refs: branches and tags that change by compare-and-swap, each with a log of its updates.
 
 `LogRefs` keeps a ref as its own log: the last line is where it stands, the lines above are where
 it stood. There is nothing else that could disagree. docs/design/refs.md shows the bytes.

@@ -1,4 +1,4 @@
-"""Walking the history: logs, ancestors, and the best common ancestors of two commits.
+"""The walk of a history: logs, ancestors, and the merge bases of two commits.
 
 No answer hangs on clocks. What a walk needs to know is whether one commit may descend from another
 that it has not come to yet; that a commit's `depth` tells, which is greater than those of all its

@@ -1,1 +1,1 @@
-"""How zarr, xarray, notebooks and plain folders see snapshots and sessions."""
+"""Interfaces: snapshots and sessions as zarr stores, files, web pages and notebook output."""

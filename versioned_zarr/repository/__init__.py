@@ -1,1 +1,1 @@
-"""Repositories, sessions and snapshots, and what keeps them in order."""
+"""What users hold: the repository, its sessions and its snapshots."""

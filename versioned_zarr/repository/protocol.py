@@ -1,4 +1,4 @@
-"""What a repository offers, whoever keeps it: the public interface as a Protocol.
+"""The repository protocol: the public interface, whichever backend holds it.
 
 `BlockRepository` keeps blocks and refs itself; a server that has versions of its own may answer
 to the same. The contract suite `versioned_zarr.testing.RepositoryContract` says what each means.

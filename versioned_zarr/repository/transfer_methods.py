@@ -1,4 +1,4 @@
-"""What a repository offers to exchange versions with others: by name, by URL and by CAR file."""
+"""Transfer methods of a repository: by remote name, by URL and by CAR file."""
 
 from __future__ import annotations
 

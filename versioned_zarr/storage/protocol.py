@@ -1,4 +1,4 @@
-"""What a place must offer so that packs, refs and journals can live there.
+"""The storage protocol: what a place must offer to hold packs, refs and journals.
 
 A backend for a plain folder, for memory or for an object store implements `Storage`; everything
 above it is the same for all of them. Paths are relative, with `/` between the parts. The contract

@@ -1,4 +1,4 @@
-"""The contract suites: what every storage, block store, ref store and repository must do.
+"""Contract suites that every storage, block store, ref store and repository must pass.
 
 A backend's tests subclass a suite and give it a fixture; pytest then runs the lot.
 """

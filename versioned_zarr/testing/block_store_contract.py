@@ -1,4 +1,4 @@
-"""What a `BlockStore` must do."""
+"""The contract of a `BlockStore`."""
 
 from __future__ import annotations
 

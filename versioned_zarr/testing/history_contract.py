@@ -1,4 +1,4 @@
-"""What the history of a repository must do, whatever keeps it: refs, logs, merges."""
+"""The contract of a repository's history: refs, logs, merges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every repository that looks after its own blocks promises of gc, repack and fsck."""
+"""The contract of maintenance: gc, repack and fsck of repositories that store blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a `RefStore` must do."""
+"""The contract of a `RefStore`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a repository must do, whatever keeps it: sessions, snapshots, and its history."""
+"""The contract of a repository: sessions, snapshots and history."""
 
 from __future__ import annotations
 

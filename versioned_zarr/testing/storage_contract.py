@@ -1,4 +1,4 @@
-"""What a `Storage` must do."""
+"""The contract of a `Storage`."""
 
 from __future__ import annotations
 

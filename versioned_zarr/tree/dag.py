@@ -1,4 +1,4 @@
-"""Which blocks make up a DAG, a path in it or a part of a value, in depth-first order.
+"""The blocks of a DAG, of a path in it or of a part of a value, in depth-first order.
 
 What a CAR must hold, whoever asks for it. Reads through a function that gives blocks, stores
 nothing, and takes what others wrote (see `dag_nodes`). An identity CID holds its block itself, so

@@ -1,4 +1,4 @@
-"""Reading the nodes of a DAG that anybody wrote, and the bytes of a value in pieces.
+"""DAG nodes that anyone wrote: decoded, and the bytes of a value in pieces.
 
 Unlike `lookup`, this remembers nothing, and takes what no tree of ours has: dag-pb leaves with
 inline data, other leaf sizes, HAMTs of any width, CIDv0, identity CIDs.

@@ -1,4 +1,4 @@
-"""Which keys differ between two trees; equal subtrees and shards are skipped by their CIDs."""
+"""The diff of two trees by key; equal subtrees and shards are skipped by their CIDs."""
 
 from __future__ import annotations
 

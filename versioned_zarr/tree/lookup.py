@@ -1,4 +1,4 @@
-"""How a key is found in a tree, and how trees are listed; reads blocks, never writes one."""
+"""Lookup of keys in a tree, and listings; reads blocks, never writes one."""
 
 from __future__ import annotations
 

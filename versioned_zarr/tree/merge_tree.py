@@ -1,4 +1,4 @@
-"""What three trees' keys say of a merge: which of their changes to take over, and which clash."""
+"""The merge of three trees by key: which changes to take, and which keys conflict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much lies in a tree: counted from its directories, each read once, wherever it is linked.
+"""Totals of a tree: how many values and bytes, counted from its directories.
 
 A tree of forty directories can hold 2^40 keys, where each links to the next one twice. Whoever is
 about to go through all keys of a tree that others made asks this first.

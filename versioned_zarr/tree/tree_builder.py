@@ -1,4 +1,4 @@
-"""A tree while it is being changed: the changes laid over a base tree, until they are stored."""
+"""The tree builder: changes to a base tree, kept until they are stored as blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a directory becomes its next version: which blocks that takes, and when it is a HAMT.
+"""The update of a directory: which blocks its next version needs, and when it is a HAMT.
 
 The form depends on the names and links alone: one block while that is at most 256 KiB, else a
 HAMT. So a change may turn one form into the other, and an unchanged shard is never read.

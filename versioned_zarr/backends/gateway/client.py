@@ -1,4 +1,4 @@
-"""One trustless gateway: requests for blocks and CARs, and what its failures mean.
+"""A client of one trustless gateway: requests blocks and CARs, and maps its errors.
 
 Knows HTTP and how long to leave a gateway alone; trusts nothing that it says: who asks compares
 the bytes. Rules: the Trustless Gateway specification of IPFS, RFC 9110 for Retry-After.

@@ -1,4 +1,4 @@
-"""Which gateways are asked, and how patiently, where nobody says."""
+"""Default gateways and default timeouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks from gateways: few requests, every block hashed before it is used, what came is kept.
+"""Blocks from gateways: fetched in few requests, verified before use, and cached.
 
 One request, for a CAR, brings a directory with all its shards, or a value of up to 4 MiB; a folder
 of up to 1 MiB comes whole, and so does a larger one where that much was read before. A gateway

@@ -1,4 +1,4 @@
-"""From what people paste to a snapshot: which gateways are asked, and what stands for a repository.
+"""Snapshots from gateways: opens the tree that an IPFS address names.
 
 The gateways' own modules, which need the extra `ipfs`, are imported when a snapshot is opened.
 """

@@ -1,4 +1,4 @@
-"""Several gateways as one: who is asked first, who is asked as well, who is left alone.
+"""Hedged requests: which of several gateways is asked first, and when another is asked too.
 
 Knows nothing of blocks: an errand is a function that asks one gateway and raises what went wrong.
 """

@@ -1,4 +1,4 @@
-"""IPNS names by gateways: every gateway is asked, and what the name's own key signed is believed.
+"""The IPNS resolver: asks every gateway for a name's record, and checks its signature.
 
 A gateway cannot invent what a name stands for. It can keep quiet about the newest record and send
 an older one whose signature still holds, so all are asked and the newest record wins.

@@ -1,4 +1,4 @@
-"""Headers that say who asks: made of a user or a token, and refused where they cannot be sent.
+"""Authorization headers, made from a user or a token, and where they may be sent.
 
 No error shows a value. What HTTP's own code says of a bad one does, so that code is not asked.
 Rules: RFC 9110 sections 5.1 and 5.5, RFC 7617, RFC 6750.

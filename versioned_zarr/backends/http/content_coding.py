@@ -1,4 +1,4 @@
-"""The coding of a body's content, as gzip, taken off piece by piece. Rule: RFC 9110, section 8.4.
+"""Content coding: decodes the body of a response, as from gzip. RFC 9110, section 8.4.
 
 Nobody here asks for one; some servers and proxies send it all the same. A few bytes can stand for
 a thousand times as many, so no piece that comes out is large, whatever goes in.

@@ -1,4 +1,4 @@
-"""How long an exchange over a socket may take, from its first byte sent to its last received.
+"""The deadline of an HTTP exchange, from the first byte sent to the last byte received.
 
 A time for each single wait bounds nothing: a server that sends one byte before each ends never
 would be waited for as long as it likes. Here the whole has a time, to which every byte that moves

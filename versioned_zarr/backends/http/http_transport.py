@@ -1,4 +1,4 @@
-"""httpx's requests over connections of the standard library, for answers that come in many pieces.
+"""An HTTP transport for httpx that streams responses over the standard library's sockets.
 
 A node and a gateway send 4 KiB at a time. httpx's own reader takes 15 µs of the interpreter's time
 for each, as much as the node does; here that takes 1 µs, and whatever has come is taken at once.

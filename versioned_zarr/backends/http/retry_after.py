@@ -1,4 +1,4 @@
-"""What a server's Retry-After says: after how long it wants to be asked again. RFC 9110, 10.2.3."""
+"""The Retry-After header: how long to wait before the next attempt. RFC 9110, 10.2.3."""
 
 from __future__ import annotations
 

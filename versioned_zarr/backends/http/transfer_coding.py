@@ -1,4 +1,4 @@
-"""The chunked transfer coding of HTTP, taken off a body. Rule: RFC 9112, section 7.1."""
+"""Transfer coding: decodes chunked bodies of HTTP. RFC 9112, section 7.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Kubo node as the home of repositories: its blockstore for blocks, its MFS for refs."""
+"""A Kubo node as a backend: its blockstore holds blocks, its MFS holds refs."""
 
 from versioned_zarr.backends.kubo.client import KuboClient
 from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks

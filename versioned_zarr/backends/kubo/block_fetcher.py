@@ -1,4 +1,4 @@
-"""Fetching blocks from a node: each once however many wait for it, and small ones by the dozen.
+"""The block fetcher: gets each block from a node once, and small blocks in batches.
 
 A request costs about a millisecond whatever it brings. So where leaves of one directory are asked
 for again and again, as the chunks of an array are, one request brings a few of those that follow

@@ -1,4 +1,4 @@
-"""Sending blocks to a node as CARs: some that are at hand, or a draft while it is written."""
+"""CAR upload: sends blocks to a node, also from a pack that is still being written."""
 
 from __future__ import annotations
 

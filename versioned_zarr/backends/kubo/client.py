@@ -1,4 +1,4 @@
-"""Kubo's RPC over HTTP: the few calls that a repository needs, and what their failures mean.
+"""A client of Kubo's RPC: the calls that a repository needs, and what their errors mean.
 
 Knows requests, retries and credentials; knows nothing of repositories. The calls are those of
 https://docs.ipfs.tech/reference/kubo/rpc/ for Kubo 0.42. The node is never asked to look for a

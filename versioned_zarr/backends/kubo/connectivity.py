@@ -1,4 +1,4 @@
-"""Whether the node has all that a commit reaches, before a ref leads to it.
+"""The connectivity check: a node holds all that a commit reaches before a ref names it.
 
 What this machine's cache holds may have been collected on the node, and what others left there
 may be half of something. So whatever no ref reaches yet, and this piece of work did not send

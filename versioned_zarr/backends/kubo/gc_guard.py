@@ -1,4 +1,4 @@
-"""What a piece of work counts on that a node's garbage collection could still take.
+"""The gc guard: finds out whether a node's garbage collection took blocks of unfinished work.
 
 Nothing that is sent is pinned. A block that nothing refers to, the canary, is put on the node
 before anything is counted on: while it is there, no collection took anything since.

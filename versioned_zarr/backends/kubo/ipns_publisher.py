@@ -1,4 +1,4 @@
-"""IPNS names of snapshots: signed by the node, with or without a network."""
+"""The IPNS publisher: the node signs a record that a name points to a snapshot."""
 
 from __future__ import annotations
 

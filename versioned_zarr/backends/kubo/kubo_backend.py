@@ -1,4 +1,4 @@
-"""From `ipfs+http://HOST:PORT/NAME` to a repository: its MFS directory and this machine's share.
+"""The Kubo backend: a repository at `ipfs+http://HOST:PORT/NAME`, in MFS and a local folder.
 
 What only this machine knows of it, sessions that are not committed and the cache, lies in a folder
 under $VERSIONED_ZARR_HOME.

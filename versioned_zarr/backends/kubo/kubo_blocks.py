@@ -1,4 +1,4 @@
-"""Blocks in a node's blockstore, through a local cache: sent as CARs, compared when they come.
+"""The block store on Kubo: sends CARs, verifies what it reads, and caches it locally.
 
 What is sent is not pinned, so a garbage collection of the node could take it before a ref names
 it. `secure`, called before a ref does, and `settle`, called after, find out whether one ran, and

@@ -1,4 +1,4 @@
-"""Small files about a repository in its MFS directory, which all machines see."""
+"""MFS files: small files of a repository in its MFS directory, shared by all machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Branches and tags in a node's MFS: each move is a numbered directory that is made once.
+"""Refs in MFS: each update of a branch or tag is a numbered directory, created once.
 
 `refs/heads/NAME/000000042` is a UnixFS directory with `move.json` (what the log says of the move)
 and `commit`, a link to where the ref went. `files/cp` makes a name only if there is none, so of

@@ -1,4 +1,4 @@
-"""What goes with a request to Kubo's RPC: one file of a form, of a length that is known before."""
+"""Multipart bodies: one file in a form of Kubo's RPC, with its length known in advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where MFS holds on to what a move of a ref leads to, until that move is made.
+"""Ref staging: MFS keeps what a ref update points to until the update is made.
 
 MFS protects what it links from the node's collections, if it is whole. So a move is linked here,
 and made whole, before the ref has it: at whatever moment the ref moves, all is there.

@@ -1,4 +1,4 @@
-"""An answer of Kubo's RPC, read to its end, which comes within a limit."""
+"""An RPC response of Kubo, read to its end and limited in size."""
 
 from __future__ import annotations
 

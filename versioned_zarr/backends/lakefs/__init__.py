@@ -1,1 +1,1 @@
-"""Repositories on a lakeFS server: one object for each key, on the server's own branches."""
+"""The lakeFS backend: one object per key, on the server's own branches."""

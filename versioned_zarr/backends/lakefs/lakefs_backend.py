@@ -1,4 +1,4 @@
-"""From `lakefs://REPO[/PREFIX]` to a repository: a lakeFS repository, or a folder in one.
+"""The lakeFS backend: a repository at `lakefs://REPO[/PREFIX]`.
 
 Nothing of ours needs to be there. What this machine found out about it, and values that were read
 lately, lie in a folder under $VERSIONED_ZARR_HOME, which may be removed at any time.

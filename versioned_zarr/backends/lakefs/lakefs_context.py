@@ -1,4 +1,4 @@
-"""The parts that every module of the lakeFS backend works on."""
+"""The context of the lakeFS backend: the parts that its modules share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How our names and those of lakeFS stand for each other: commits, branches, and what we hide.
+"""Names on lakeFS: how commits, branches and hidden branches map to ours, and back.
 
 A lakeFS commit that others made is named by a CID that holds the 32 bytes of its id, so that a link
 to it needs no block anywhere. A lakeFS branch name has only letters, digits, `_` and `-`.

@@ -1,4 +1,4 @@
-"""A log as a file that many processes append to."""
+"""An append log: a file that many processes append records to."""
 
 from __future__ import annotations
 

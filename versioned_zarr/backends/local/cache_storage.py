@@ -1,4 +1,4 @@
-"""A folder of this machine for what can be fetched again: a file that was cut short is a miss.
+"""Cache storage: a local folder for data that can be fetched again; a torn file is a miss.
 
 Nothing is read through a map. Whoever reads a page of a map whose file has become shorter is ended
 by the system, and a cache lies where anything may happen to it.

@@ -1,4 +1,4 @@
-"""Writing to files of the system, and what its refusals mean."""
+"""File I/O: writes to the file system, and what its errors mean."""
 
 from __future__ import annotations
 

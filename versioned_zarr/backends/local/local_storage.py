@@ -1,4 +1,4 @@
-"""A plain folder as a `Storage`: files, `flock`, `O_APPEND` and atomic renames.
+"""Local storage: a folder as a `Storage`, by `flock`, `O_APPEND` and atomic renames.
 
 What it relies on, and local file systems of Linux and macOS give: appends to a file opened with
 O_APPEND do not mix; a rename is atomic; `flock` ends with the process that holds it; a mapped file

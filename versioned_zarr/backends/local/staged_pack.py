@@ -1,4 +1,4 @@
-"""A draft of a pack as a file: room is made ahead, so that writes are quick."""
+"""A staged pack as a file, preallocated so that writes are fast."""
 
 from __future__ import annotations
 

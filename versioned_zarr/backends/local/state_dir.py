@@ -1,4 +1,4 @@
-"""Where this machine keeps what belongs to repositories elsewhere: caches, unfinished sessions."""
+"""The state directory: where this machine keeps caches and sessions of remote repositories."""
 
 from __future__ import annotations
 

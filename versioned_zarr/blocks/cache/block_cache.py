@@ -1,4 +1,4 @@
-"""A local cache of blocks that live elsewhere: packs up to a size, shared by processes.
+"""The block cache: packs of remote blocks in a local folder, bounded, shared by processes.
 
 Holds only blocks whose bytes were compared with their CIDs when they came in. Nothing depends on
 what is in it: any pack of it may go at any time. So nothing waits for the disk, and what was

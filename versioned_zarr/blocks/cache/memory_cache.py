@@ -1,4 +1,4 @@
-"""The blocks that came last, in memory."""
+"""A memory cache of the blocks that were read last."""
 
 from __future__ import annotations
 

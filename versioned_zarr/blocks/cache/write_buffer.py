@@ -1,4 +1,4 @@
-"""Blocks that come one by one, gathered in memory until there are enough of them to be kept.
+"""A write buffer: collects single blocks in memory until they are worth a pack.
 
 Who brings a block does not wait while others are being kept, unless too many have come meanwhile.
 """

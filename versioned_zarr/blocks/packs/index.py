@@ -1,4 +1,4 @@
-"""Where each block lies: sorted runs of digests, looked up by bisection.
+"""The index: where each block lies, as sorted runs of digests that are bisected.
 
 A run is columns, not rows, so that it works mapped from a file as it does in memory, and merging
 is numpy's. docs/design/index-files.md shows the bytes of the file. An index is never the truth: it

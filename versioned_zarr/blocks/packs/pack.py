@@ -1,4 +1,4 @@
-"""Writing a pack: sections go to a draft, places are remembered, the index comes last."""
+"""Packs: a pack writer appends sections to a staged pack, and writes the index last."""
 
 from __future__ import annotations
 

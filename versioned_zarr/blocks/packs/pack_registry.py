@@ -1,4 +1,4 @@
-"""What is known of the packs of a store: which there are, and where in them each block lies.
+"""The pack registry: which packs a store has, and where in them each block lies.
 
 Layout: `packs/NAME.car`, written once; `index/NAME.idx`, merged runs over many packs. A pack that
 no run covers yet is looked up through the index at its own tail. Reads no block.

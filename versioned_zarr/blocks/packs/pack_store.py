@@ -1,4 +1,4 @@
-"""The block store that keeps packs on a `Storage`: reads blocks from them, and stores new ones.
+"""The pack store: a block store that keeps blocks in packs on a `Storage`.
 
 Where each block lies is known to its `PackRegistry`.
 """

@@ -1,4 +1,4 @@
-"""Checking a pack: each byte of it must be what writing its blocks again would give."""
+"""Verifies a pack: every byte must be what writing its blocks again would give."""
 
 from __future__ import annotations
 

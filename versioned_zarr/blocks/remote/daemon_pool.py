@@ -1,4 +1,4 @@
-"""Threads for work that nobody waits for, kept for the next of it.
+"""A pool of daemon threads for work that nobody waits for.
 
 To start a thread waits until it runs, which takes long where other threads keep the interpreter
 busy. These never hold up the end of the process, as those of `concurrent.futures` do.

@@ -1,4 +1,4 @@
-"""What a partial copy lacks: fetched from its origin, compared with its CID, and kept.
+"""The lazy origin of a partial clone: fetches missing blocks, verifies and stores them.
 
 What was not fetched yet is absent, which is no damage: the origin has it.
 """

@@ -1,4 +1,4 @@
-"""The blocks of a partial copy that lies in packs; see `lazy_origin`."""
+"""The lazy store of a partial clone: blocks in packs, and the rest from its lazy origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether who reads a block is willing to wait for a network, thread by thread."""
+"""Non-blocking reads: whether the current thread may wait for a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks that come from afar: each is fetched once, and small neighbours before they are asked for.
+"""Read-ahead of remote blocks: fetches each block once, and small neighbors in advance.
 
 Knows when to ask for more than is wanted; how that is asked for is for those who speak with the
 other side.

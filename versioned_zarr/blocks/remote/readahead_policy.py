@@ -1,4 +1,4 @@
-"""What to ask for beyond what is wanted: never more than was asked for so far.
+"""The read-ahead policy: how much to fetch beyond what was asked for.
 
 A request costs as much time as some KiB more do. So where small values are asked for one after the
 other, as the chunks of an array are, the directory or shard around the next one comes whole, and

@@ -1,4 +1,4 @@
-"""What is being fetched: those who want the same wait for one request.
+"""Single-flight: readers of the same block wait for one request.
 
 Who fetches may be stopped at any point, by an interrupt above all. Whoever waits then finds the
 flight over, or its pilot gone, and fetches by itself.

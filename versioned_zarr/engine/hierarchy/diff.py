@@ -1,4 +1,4 @@
-"""What differs between two versions, in Zarr's terms: nodes, metadata fields, chunks."""
+"""The diff of two versions in Zarr's terms: nodes, metadata fields, chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which fields of a node differ between two states, each of which may have both Zarr formats."""
+"""Node fields: which fields of a node differ between two states, in both Zarr formats."""
 
 from __future__ import annotations
 

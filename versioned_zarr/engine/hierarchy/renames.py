@@ -1,4 +1,4 @@
-"""Which nodes of a difference only moved: they hold the same under another path."""
+"""Rename detection: which nodes of a diff have the same content under another path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a key means to Zarr: which node it belongs to, a document of which kind, or which chunk.
+"""Zarr nodes: what a key is to Zarr, a metadata document or a chunk, and of which node.
 
 Pure functions on keys and documents, for the formats 2 and 3 and every chunk key encoding they
 define. Sources: the Zarr v2 specification, and the Zarr v3 core specification's chapters on array

@@ -1,4 +1,4 @@
-"""From blocks that cannot be read to the keys and commits that need them."""
+"""The damage trace: which keys and commits need blocks that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking all that is stored, and naming the keys and commits that a damage touches.
+"""Fsck: checks all that is stored, and names the keys and commits that damage touches.
 
 Works on the packs themselves, by their sections and by their own index, so that a damaged index
 hides nothing. It changes nothing.

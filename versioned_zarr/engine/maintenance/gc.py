@@ -1,4 +1,4 @@
-"""Removing what nothing reaches, beside running writers.
+"""Garbage collection (gc): removes what nothing reaches, beside running writers.
 
 The order that makes it safe: the lines of logs go before the packs that they alone reached; new
 packs are durable before old ones go; old ones go only under the lock that commits and re-used

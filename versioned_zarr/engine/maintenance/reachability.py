@@ -1,4 +1,4 @@
-"""What is reached from where: the roots of a repository, and every block below them."""
+"""Reachability: the roots of a repository, and every block that they reach."""
 
 from __future__ import annotations
 

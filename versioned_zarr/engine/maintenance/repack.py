@@ -1,4 +1,4 @@
-"""Joining small packs, and copying the blocks of packs into new ones, beside running writers.
+"""Repack: joins small packs, and copies live blocks into new packs, beside running writers.
 
 New packs are durable before old ones go.
 """

@@ -1,4 +1,4 @@
-"""What a check of a repository found, as `fsck` tells it."""
+"""The report of fsck: what it found."""
 
 from __future__ import annotations
 

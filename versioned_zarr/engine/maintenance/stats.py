@@ -1,4 +1,4 @@
-"""How much a repository holds, and how much of it its branches and tags share."""
+"""Stats: how much a repository holds, and how much its branches and tags share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the records of a session's journal come to, laid over the tree that it is based on.
+"""The change set of a session: its uncommitted writes over the tree it is based on.
 
 Pure state: it knows no files. Every process that takes in the same records in the same order has
 the same overlay, and so finds the same keys that were written by processes unaware of each other.

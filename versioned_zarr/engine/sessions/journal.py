@@ -1,4 +1,4 @@
-"""The journal of a session: what was written, in one order that all its writers agree on.
+"""The journal of a session: its writes, in one order that all writers agree on.
 
 A session is a folder `sessions/ID` with `session.json` (what it is based on), `journal` (one
 record for each write, appended by every process that writes into the session) and one draft of a

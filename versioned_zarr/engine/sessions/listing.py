@@ -1,4 +1,4 @@
-"""The sessions that have written and not ended: listed, looked into, dropped."""
+"""The listing of sessions that hold uncommitted writes: looked into, and dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The working state of a session in one process: what was written, over what it is based on.
+"""A local session: the state of a session in one process, over its base tree.
 
 Knows the journal, and keeps the view of it that this process has. Every process that writes into a
 session has its own working state of it; the journal makes them agree. It does not know how to

@@ -1,4 +1,4 @@
-"""Sessions with a journal and drafts on the repository's `Storage`: the usual way to keep them."""
+"""The local session store: sessions with a journal and staged packs on a `Storage`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drafts of a session, where values lie until they are committed: this process's and others'.
+"""Pack staging: the packs that hold a session's values until the commit.
 
 A process writes into drafts of its own and reads those of all. Knows where values lie in them; what
 the values are for is the journal's to say.

@@ -1,4 +1,4 @@
-"""What a session asks of where its writes go until they are committed, whoever keeps them.
+"""The session protocol: what a session asks of the store of its uncommitted writes.
 
 `LocalSession` with a journal and drafts on a `Storage` is what most repositories use; a server with
 branches of its own keeps them there.

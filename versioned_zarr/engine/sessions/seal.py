@@ -1,4 +1,4 @@
-"""Storing the values of a session: which drafts become packs as they are, and what is copied."""
+"""Seals the staged packs of a session: publishes them as packs, or copies what is live."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of values that nobody else can change while they are hashed and written."""
+"""Stable copies: values that no one else can change while they are hashed and written."""
 
 from __future__ import annotations
 

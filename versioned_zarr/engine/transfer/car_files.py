@@ -1,4 +1,4 @@
-"""CAR files of a snapshot or a history: written in one go, and read with every block verified."""
+"""CAR files of a snapshot or a history: written in one pass, read with every block verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a repository as a copy of another: begun, filled from its remote `origin`, finished.
+"""Clone: creates a repository as a copy of another, and resumes if it was interrupted.
 
 A clone that was interrupted has a record that says of what it is one, and is gone on with.
 """

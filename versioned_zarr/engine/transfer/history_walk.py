@@ -1,4 +1,4 @@
-"""The commits and blocks that separate two repositories, or two versions of one.
+"""The history walk: which commits and blocks one repository has that another lacks.
 
 What one side has complete is known from its refs alone: a block that lies there may be what an
 interrupted transfer, or `gc`, left of a tree.

@@ -1,4 +1,4 @@
-"""Which blocks a DAG has that an older one has not: found by walking the two side by side.
+"""Missing objects: the blocks of a DAG that an older DAG lacks, by walking both.
 
 Reads through a function that gives blocks, and stores nothing. The cost follows what differs: a
 link that the older node at the same place has as well is not followed, in a directory, between the

@@ -1,4 +1,4 @@
-"""How much of a history a partial or shallow copy holds; the rest it fetches when it is read."""
+"""A partial clone: which commits and paths it holds; it fetches the rest on first read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Push, fetch and pull: bringing refs, and what they reach, from one repository to another.
+"""Push, fetch and pull: copy refs, and what they reach, between repositories.
 
 Both are opened in this process; there is no protocol between them but `BlockStore` and `RefStore`.
 Blocks come first, children before their parents, then each ref moves by compare-and-swap: wherever

@@ -1,4 +1,4 @@
-"""Moves of refs that a transfer makes, and what it says of them."""
+"""Ref updates: what a transfer changed, or would change, in the refs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storing blocks that come from elsewhere: verified, in batches, children before their parents.
+"""The sender: stores verified blocks in batches, children before parents.
 
 Knows nothing of refs: what was stored counts for nothing until a ref reaches it.
 """

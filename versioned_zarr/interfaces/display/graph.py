@@ -1,4 +1,4 @@
-"""The history as a picture: which lane each commit stands in, and where the lines below it go."""
+"""The commit graph: the lane of each commit, and the lines to its parents."""
 
 from __future__ import annotations
 

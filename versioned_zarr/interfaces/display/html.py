@@ -1,4 +1,4 @@
-"""HTML that is well-formed and escaped by construction, and the few colours and shapes we use.
+"""HTML that is well-formed and escaped by construction, with the few styles that are used.
 
 Knows nothing of repositories. What it makes stands by itself: no scripts, no links to anything
 outside, readable on light and on dark, and still readable where styles are stripped.

@@ -1,4 +1,4 @@
-"""The nodes of a snapshot, as lists and pictures of it show them."""
+"""The outline of a snapshot: its nodes, as text and HTML list them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as inline SVG: the graph of a history, and which chunks of an array changed.
+"""SVG images: the graph of a history, and the changed chunks of an array.
 
 Both are bounded, however long the history and however many chunks there are.
 """

@@ -1,4 +1,4 @@
-"""Values are copied few at a time, by threads, and how far that is gets told."""
+"""Parallel copy: a few threads copy values and report progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that an export writes files into: each appears whole, and none lies behind a link.
+"""The target folder of an export: each file appears whole, and no link is followed.
 
 Whoever can write into the folder could put a symbolic link there, to let an export write elsewhere.
 So folders and files in it are opened one by one, from the folder's own descriptor, and never

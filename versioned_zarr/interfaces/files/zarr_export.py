@@ -1,4 +1,4 @@
-"""Plain Zarr out, to a folder. Bytes are never decoded."""
+"""Zarr export: writes a snapshot to a folder, and never decodes a byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain Zarr in: a folder or URL becomes a commit. Bytes are never decoded."""
+"""Zarr import: commits a folder or a URL, and never decodes a byte."""
 
 from __future__ import annotations
 

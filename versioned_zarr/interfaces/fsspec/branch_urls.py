@@ -1,4 +1,4 @@
-"""URLs of what lies on a branch, `vzarr://REF@/PATH::REPOSITORY`: reading and writing them.
+"""Branch URLs, `vzarr://REF@/PATH::REPOSITORY`: parsed and written.
 
 Only what begins with `vzarr://` is a URL. Everything else is a path, and is taken as it stands.
 In a URL the ref and the path are percent-encoded. The ref ends at the first `@/`, the path at the

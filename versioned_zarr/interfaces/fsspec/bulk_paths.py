@@ -1,4 +1,4 @@
-"""Which files a copy of several goes to: the rules of fsspec, for paths without a slash in front.
+"""Bulk paths: the target of each file of a bulk copy, by fsspec's rules.
 
 See fsspec's guide "Copying files and directories". Its own helpers take the first part of a path
 without a slash for the folder that all lie in, and lose it.

@@ -1,4 +1,4 @@
-"""A branch, tag or commit as an fsspec file system: `vzarr://REF@/PATH::REPOSITORY`.
+"""The fsspec file system of a branch, tag or commit: `vzarr://REF@/PATH::REPOSITORY`.
 
 Reading goes to a snapshot. The first write opens a session on the branch, which all file systems of
 this process on that branch read and write from then on, since fsspec makes one for each thread;

@@ -1,4 +1,4 @@
-"""What the fsspec protocol `lakefs` is: lakefs-spec's where that is installed, else a mere name.
+"""The lakefs alias: lakefs-spec's file system if it is installed, else an error that says so.
 
 `vzarr://main@/air::lakefs://repo` needs fsspec to know the scheme, not a file system behind it.
 """

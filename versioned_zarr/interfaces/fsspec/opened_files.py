@@ -1,4 +1,4 @@
-"""Values opened as files: what `open` of the file system gives, for reading and for writing.
+"""Opened files: values as file objects, for reading and for writing.
 
 A file that is written becomes a value when it is closed, and never if an exception ends the block
 that it was opened for, whatever encodes or compresses it on the way.

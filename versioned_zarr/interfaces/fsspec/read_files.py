@@ -1,4 +1,4 @@
-"""Reading a snapshot or session as fsspec reads files: what is there, how long, since when.
+"""Reads files of a snapshot or session for fsspec: listings, sizes, times.
 
 A folder is there while something lies in it. A path is a key, taken as it stands; in a pattern, a
 part that is there by that very name is itself.

@@ -1,4 +1,4 @@
-"""The session that all file systems of a process on one branch write to.
+"""The shared session: all file systems of a process on one branch write to it.
 
 Forked children write into it too, and so does whoever unpickles a file system that had one. Only
 the process that opened it ends it.

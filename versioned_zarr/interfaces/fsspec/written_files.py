@@ -1,4 +1,4 @@
-"""Writing a session as fsspec writes files: values that come, go, and change their place."""
+"""Written files: puts, deletes and moves of fsspec in a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A repository over HTTP, read-only: a trustless IPFS gateway and plain Zarr."""
+"""The web interface: a repository over HTTP, as a trustless IPFS gateway and plain Zarr."""
 
 from versioned_zarr.interfaces.web.web_api import app, serve
 

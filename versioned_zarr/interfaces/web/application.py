@@ -1,4 +1,4 @@
-"""The ASGI application: which answer a path gets, and what a failure is called in HTTP."""
+"""The ASGI application: routes requests, and maps errors to HTTP status codes."""
 
 from __future__ import annotations
 

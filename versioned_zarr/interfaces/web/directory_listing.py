@@ -1,4 +1,4 @@
-"""Pages that list refs and directories, for people (HTML) and programs (JSON)."""
+"""Directory listings: refs and directories as HTML and JSON."""
 
 from __future__ import annotations
 

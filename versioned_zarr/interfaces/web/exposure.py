@@ -1,4 +1,4 @@
-"""What of a repository is offered, and reading it: refs, trees and verified blocks."""
+"""Exposure: which refs, trees and blocks of a repository the web interface may show."""
 
 from __future__ import annotations
 

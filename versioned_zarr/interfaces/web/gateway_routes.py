@@ -1,4 +1,4 @@
-"""`/ipfs/CID/path`: what lies there, or the blocks that prove it, for a client that trusts nobody.
+"""Gateway routes, `/ipfs/CID/path`: values, or the blocks that prove them.
 
 Rules: the Trustless Gateway and Path Gateway specifications of IPFS. A directory is always listed,
 also where it holds an `index.html`: a repository's values are data, not pages.

@@ -1,4 +1,4 @@
-"""Which blocks some refs reach, found out no further than it takes to answer."""
+"""Reachable blocks: whether some refs reach a block, walked no further than needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request asks for beside its path: a format, a range, an ETag that it knows.
+"""Request headers: the format, range and ETag that a request asks for.
 
 Rules: RFC 9110 sections 12 to 14; the Path and Trustless Gateway specifications of IPFS.
 """

@@ -1,4 +1,4 @@
-"""Answers whose bytes come from blocks: values, whole or in ranges, and streams."""
+"""Responses from blocks: whole values, ranges and streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the application with uvicorn, and ends connections of clients that keep it waiting."""
+"""The server: runs the application on uvicorn, and closes connections of slow clients."""
 
 from __future__ import annotations
 

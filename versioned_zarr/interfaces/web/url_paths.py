@@ -1,4 +1,4 @@
-"""What a URL's path says: its parts, taken apart and put together."""
+"""URL paths: split into parts, and joined."""
 
 from __future__ import annotations
 

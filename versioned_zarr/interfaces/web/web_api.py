@@ -1,4 +1,4 @@
-"""The way in: makes the web application, or runs it; needs the extra `serve`."""
+"""The web API in Python: makes the ASGI application or runs it; needs the extra `serve`."""
 
 from __future__ import annotations
 

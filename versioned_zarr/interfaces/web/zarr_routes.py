@@ -1,4 +1,4 @@
-"""`/REF/key`: a branch, tag, commit or tree as plain Zarr, for clients that know nothing of us."""
+"""Zarr routes, `/REF/key`: a branch, tag, commit or tree as plain Zarr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people paste: CIDs in any base, `ipfs://` and `ipns://` URLs, URLs and paths of gateways.
+"""IPFS addresses: CIDs in any base, `ipfs://` and `ipns://` URLs, and gateway URLs.
 
 Reads text alone; asks nobody. CIDs are read by `multiformats` where they are not spelled as this
 package spells them. Rules: the address forms of the IPFS documentation

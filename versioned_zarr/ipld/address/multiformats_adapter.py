@@ -1,4 +1,4 @@
-"""Spellings that are not this package's own: CIDs in any base, hosts and ports of multiaddrs.
+"""The adapter to `multiformats`: CIDs in any base, hosts and ports of multiaddrs.
 
 They are read by the package `multiformats`, which is loaded when the first of them comes: that
 takes 0.05 s, and what this package writes itself is read without it.

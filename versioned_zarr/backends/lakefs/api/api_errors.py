@@ -1,4 +1,4 @@
-"""What a lakeFS server refuses, as errors of ours that keep the server's own words."""
+"""Errors of the lakeFS API as errors of ours, with the server's own words."""
 
 from __future__ import annotations
 

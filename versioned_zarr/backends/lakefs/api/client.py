@@ -1,4 +1,4 @@
-"""What lakeFS can do with a repository, as far as this backend asks it to."""
+"""A client of one lakeFS repository: the calls that this backend needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which lakeFS server, and with whose credentials: as lakeFS's own clients find them.
+"""Credentials: which lakeFS server, and which keys, found as lakeFS's own clients do.
 
 What is passed comes first, then the environment, then the configuration file of `lakectl`.
 """

@@ -1,4 +1,4 @@
-"""Requests to a lakeFS server, over the lakeFS SDK's own transport.
+"""The SDK transport: sends requests to lakeFS through the lakeFS SDK's connections.
 
 The SDK resolves the server, signs, and keeps connections. Its model classes validate each object
 of a listing, which costs more than the request: what is asked for thousands of times is read from

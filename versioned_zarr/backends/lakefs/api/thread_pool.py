@@ -1,4 +1,4 @@
-"""Threads for many requests at once, of which a lakeFS server answers each in milliseconds."""
+"""A thread pool that keeps many requests to lakeFS in flight."""
 
 from __future__ import annotations
 

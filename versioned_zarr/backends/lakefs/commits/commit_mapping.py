@@ -1,4 +1,4 @@
-"""The commits of a lakeFS repository as commits of ours: those that we made, and those of others.
+"""The commit mapping: lakeFS commits as commits of ours, whoever made them.
 
 Ours are read from their metadata; others' are named by the lakeFS commit id, and the CID of their
 tree is found out when it is asked for.

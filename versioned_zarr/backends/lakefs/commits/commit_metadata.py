@@ -1,4 +1,4 @@
-"""What we write into the metadata of a lakeFS commit, so that our own commit can be had from it.
+"""Commit metadata on lakeFS: what is stored there to restore our commit from it.
 
 A commit of ours is read from the fields, encoded again, and believed only if its CID is the one
 that stands there, and if lakeFS made it on the commit that it was prepared for: what came in

@@ -1,4 +1,4 @@
-"""How a commit of ours comes to stand on a lakeFS branch: staged on a hidden branch, then merged.
+"""The commit writer: stages a commit on a hidden branch of lakeFS, then merges it.
 
 lakeFS has no compare-and-swap for branches. Of our own writers one at a time holds the claim on a
 branch's head, a hidden branch that only one can make; what others do to the branch in between shows

@@ -1,4 +1,4 @@
-"""Hidden branches that last as long as an act: one to work on, and the claim on a branch's head.
+"""Hidden branches of lakeFS that last as long as an act: work branches, and claims on a head.
 
 What an interrupt, a lost answer or a killed process leaves behind is removed by the next act of the
 process, and by other processes once they know that nobody needs it.

@@ -1,4 +1,4 @@
-"""Branches and tags of a lakeFS repository as refs.
+"""Refs on lakeFS: branches and tags of the server as a ref store.
 
 lakeFS keeps no log of where a branch stood. This machine keeps one of what it did and saw, as git
 does; behind that, the history of the branch itself answers.

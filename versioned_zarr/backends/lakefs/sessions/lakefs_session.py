@@ -1,4 +1,4 @@
-"""A session on lakeFS: a hidden branch, where each write is an object as soon as it returns.
+"""A session on lakeFS: each write is an object on a hidden branch when it returns.
 
 The branch is the journal: what differs on it from the commit it was made on is what the session
 wrote. Every object carries the CID of its value and who wrote it, so that the processes that share

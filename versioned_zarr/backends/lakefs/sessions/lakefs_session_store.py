@@ -1,4 +1,4 @@
-"""The sessions of a lakeFS repository: hidden branches whose names say whose they are."""
+"""The session store on lakeFS: sessions are hidden branches whose names say whose they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hidden branch of a session: what lies on it, who wrote it, and where it can be read."""
+"""The session branch: what a hidden branch holds, who wrote it, and where it is read."""
 
 from __future__ import annotations
 

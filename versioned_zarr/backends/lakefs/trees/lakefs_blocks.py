@@ -1,4 +1,4 @@
-"""Blocks of a repository on lakeFS: values are its objects, nodes are worked out from listings.
+"""The block store on lakeFS: values are objects, nodes are computed from listings.
 
 lakeFS keeps keys and values. The nodes of trees and commits are a function of those, so this
 machine computes them and remembers them; the block of a value is read from an object that holds

@@ -1,4 +1,4 @@
-"""What this machine found out about a lakeFS repository, so that it need not ask again.
+"""The metadata cache: what this machine has learned about a lakeFS repository.
 
 One SQLite file, shared by processes. All of it can be found out anew: it may be removed at any
 time. What it holds never changes, since lakeFS commits and objects do not. A damaged file is

@@ -1,4 +1,4 @@
-"""The tree of a lakeFS commit: from a listing, or from what differs from a commit that is known.
+"""The tree reader: builds the tree of a lakeFS commit from a listing or from a diff.
 
 A value's CID is in its object's user metadata where we wrote it. What others wrote is read and
 hashed, once for each object.

@@ -1,4 +1,4 @@
-"""Values that are fetched before they are asked for: those that follow the one that was, in a tree.
+"""Read-ahead of values: fetches the values that follow the last one read in a tree.
 
 zarr asks for some chunks at a time, ten as it comes, and waits for them; a server that is some
 milliseconds away could answer more. The bytes that came unasked and were not read yet, with those

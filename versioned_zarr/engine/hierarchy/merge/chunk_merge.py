@@ -1,4 +1,4 @@
-"""The chunks of an array that both sides of a merge changed: merged in shards, or in conflict."""
+"""Chunk merge: the chunks that both sides changed, merged in shards or in conflict."""
 
 from __future__ import annotations
 

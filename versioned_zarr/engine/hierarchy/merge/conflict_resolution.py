@@ -1,4 +1,4 @@
-"""How conflicts are settled: by a side, by patterns of paths, or by a function that is asked."""
+"""Conflict resolution: by a side, by patterns of paths, or by a function."""
 
 from __future__ import annotations
 

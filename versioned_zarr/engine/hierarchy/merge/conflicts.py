@@ -1,4 +1,4 @@
-"""What two sides of a merge did that does not go together: its kinds, its facts, its words."""
+"""Merge conflicts: their kinds, their facts and their texts."""
 
 from __future__ import annotations
 

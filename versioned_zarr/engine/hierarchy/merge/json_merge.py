@@ -1,4 +1,4 @@
-"""Three-way merge of Zarr's metadata documents: field by field, attributes to any depth."""
+"""JSON merge: the three-way merge of Zarr metadata, field by field, at any depth."""
 
 from __future__ import annotations
 

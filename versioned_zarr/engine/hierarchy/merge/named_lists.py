@@ -1,4 +1,4 @@
-"""Lists in attributes that merge item by item: of objects that have a name, of plain strings.
+"""Named lists: merges lists in attributes item by item, by name or by value.
 
 OME-Zarr keeps its labels, multiscales and channels in such lists, and other conventions theirs.
 """

@@ -1,4 +1,4 @@
-"""What both sides of a merge made of a node that cannot be merged key by key.
+"""Node conflicts: nodes that cannot be merged key by key, and what each side made of them.
 
 Its chunks mean something only with its document, so such a node is taken from one side as a whole.
 """

@@ -1,4 +1,4 @@
-"""Three-way merge of trees that knows what Zarr keys mean.
+"""The three-way merge of trees, with what Zarr keys mean.
 
 Keys merge by CID. Metadata documents merge field by field, attributes to any depth. Chunks merge
 with chunks, and inner chunks within a shard; a chunk written on one side and a change of the
