@@ -36,9 +36,10 @@ settings.register_profile(
     parent=settings.get_profile("default"),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
-)
+USUAL = "ci" if os.environ.get("CI") else "default"
+# A few examples each; `make test` tries as many as usual.
+settings.register_profile("check", parent=settings.get_profile(USUAL), max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or USUAL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

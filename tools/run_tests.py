@@ -31,6 +31,7 @@ LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks")
 QUICK = (
     *("-m", "not slow and not compat and not torture"),
     *("--ignore=tests/compat", "--ignore=tests/servers"),
+    "--hypothesis-profile=check",
 )
 # A test works in processes of its own where it matters, and reads the clock nowhere else.
 WORKERS = os.environ.get("VERSIONED_ZARR_TEST_WORKERS", "2")

@@ -174,6 +174,7 @@ def test_a_snapshot_cannot_be_written_to(snapshot, start):
 # What it costs
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 def test_a_consolidated_zarr_of_20000_chunks_opens_with_two_requests(tmp_path):
     repository = vz.create("memory://gateway-consolidated")

@@ -520,6 +520,7 @@ def test_a_reader_that_leaves_early_is_no_failure_to_speak_of(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
     plain = tmp_path / "plain.zarr"
     array = zarr.create_array(

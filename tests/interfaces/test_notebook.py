@@ -337,6 +337,7 @@ def huge_diff(arrays: int, chunks: int, make: Callable[[int, int], str]) -> Diff
     )
 
 
+@pytest.mark.slow
 def test_a_diff_of_a_hundred_thousand_chunks_is_bounded() -> None:
     diff = huge_diff(1, 100_000, lambda a, c: f"a/c/{c // 1000}/{c % 1000}")
     assert "100000 added" in words(diff)

@@ -73,6 +73,7 @@ def says(repository: vz.Repository) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(steps=STEPS)
 def test_a_repository_comes_round_as_it_was(steps: list[tuple]) -> None:

@@ -440,8 +440,7 @@ def test_the_repository_on_lakefs_is_the_model() -> None:
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [
-        (InMemory, 3),
-        (InFolder, 3),
+        (InMemory, 1),
         pytest.param(InMemory, 40, marks=pytest.mark.slow),
         pytest.param(InFolder, 40, marks=pytest.mark.slow),
     ],

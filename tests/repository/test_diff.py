@@ -461,6 +461,7 @@ def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Cou
     return BlockRepository(fresh, lambda: repository), counting
 
 
+@pytest.mark.slow
 def test_a_diff_reads_what_changed_and_not_the_rest(repository: BlockRepository) -> None:
     session = repository.session()
     for group in range(40):

@@ -294,6 +294,7 @@ def test_shards_in_two_orders_merge_alike_whichever_is_ours() -> None:
     assert [each and each.settled(1) for each in found] == [wanted, wanted]
 
 
+@pytest.mark.slow
 def test_shards_that_are_large_together_are_stored_while_they_are_merged() -> None:
     size = 40 << 20
 

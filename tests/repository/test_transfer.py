@@ -235,7 +235,7 @@ def test_a_damaged_block_is_not_sent(ours: BlockRepository, theirs: BlockReposit
 # Cost
 
 
-@pytest.mark.parametrize("layout", ["flat", "nested"])
+@pytest.mark.parametrize("layout", ["nested", pytest.param("flat", marks=pytest.mark.slow)])
 def test_a_push_costs_what_changed(layout: str) -> None:
     keys = [f"x/c/{n}" if layout == "flat" else f"x/c/{n // 300}/{n}" for n in range(100_000)]
     ours = memory()

@@ -55,6 +55,7 @@ def test_the_changes_are_those_between_two_dicts(old, new, prefix):
     assert found(Blocks(), old, new, prefix) == differing(old, new, prefix)
 
 
+@pytest.mark.slow
 def test_the_changes_in_a_hamt_are_those_between_two_dicts(blocks):
     root = build(blocks, LARGE).cid
     trees = Trees(blocks, SHA2)

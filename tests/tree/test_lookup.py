@@ -112,6 +112,7 @@ def test_a_subtree_is_what_a_tree_of_its_keys_would_be(blocks):
     assert not trees.is_directory(trees.subtree(root, "zarr.json"))
 
 
+@pytest.mark.slow
 def test_finding_a_name_reads_the_shards_on_the_way_only(blocks):
     model = {f"{i}": leaf(i) for i in range(100_000)}
     trees, root = open_tree(blocks, model)

@@ -57,7 +57,7 @@ class _Retry(urllib3.Retry):
         error: Exception | None = options.get("error")
         if isinstance(error, urllib3.exceptions.ReadTimeoutError) or (
             isinstance(error, urllib3.exceptions.ProtocolError)
-            and isinstance(error.__context__, TimeoutError)
+            and any(isinstance(cause, TimeoutError) for cause in error.args)
         ):
             raise error
         return super().increment(*args, **options)
