@@ -37,6 +37,14 @@ class OnMemory:
         return f"memory://{uuid.uuid4()}"
 
 
+class OnMemoryWithoutViews(OnMemory):
+    """As a place in a network is: what is asked for is read, and all else is not."""
+
+    @pytest.fixture(autouse=True)
+    def without_views(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(MemoryStorage, "view", lambda *_: None)
+
+
 class OnFolder:
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
@@ -98,4 +106,18 @@ class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract, MaintenanceCon
 
 
 class TestFolderRepository(OnFolder, OnPacks, RepositoryContract, MaintenanceContract):
+    pass
+
+
+class TestBlocksWithoutViews(OnMemoryWithoutViews, OnPacks, BlockStoreContract):
+    pass
+
+
+class TestRefsWithoutViews(OnMemoryWithoutViews, OnPacks, RefStoreContract):
+    pass
+
+
+class TestRepositoryWithoutViews(
+    OnMemoryWithoutViews, OnPacks, RepositoryContract, MaintenanceContract
+):
     pass

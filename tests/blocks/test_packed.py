@@ -181,6 +181,10 @@ class Counting(MemoryStorage):
         super().__init__(str(uuid.uuid4()))
         self.looks = 0
 
+    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
+        self.looks += 1
+        super().read_into(path, start, buffers)
+
     def view(self, path: str) -> memoryview:
         self.looks += 1
         return super().view(path)

@@ -62,7 +62,7 @@ class MemoryStorage:
 
     def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
         """See `Storage.read_into`."""
-        data = self.view(path)
+        data = memoryview(self._item(path).data)
         if start + sum(map(len, buffers)) > len(data):
             raise StorageError(f"{path} ends early", where=path)
         for buffer in buffers:

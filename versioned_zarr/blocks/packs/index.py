@@ -23,6 +23,7 @@ from versioned_zarr.ipld.cid import CID_SIZE
 
 _MAGIC = b"vzindex1"
 _HEAD = struct.Struct("<8sIIQI4x")  # magic, hash code, packs, entries, crc32 of what follows
+HEAD_SIZE = _HEAD.size
 NAME_SIZE = 24
 _TAIL = np.dtype("V24")
 _COLUMNS = (  # in the order of the file and of `Run`
@@ -158,6 +159,33 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
             if not entries or not check or int(numbers.max()) < packs:
                 return Run(names, *columns)
     raise CorruptError(f"{where} is not an index", where=where)
+
+
+def head_of(head: memoryview, hash_code: int, where: str) -> tuple[int, int]:
+    """How many packs and entries an index file has, by its head.
+
+    Args:
+        head: the first `HEAD_SIZE` bytes of the file.
+        hash_code: the multihash code of the repository.
+        where: the file's name, for errors.
+
+    Raises:
+        CorruptError: this is not the head of such a file.
+    """
+    if len(head) >= HEAD_SIZE:
+        magic, code, packs, entries, _ = _HEAD.unpack_from(head)
+        if (magic, code) == (_MAGIC, hash_code):
+            return packs, entries
+    raise CorruptError(f"{where} is not an index", where=where)
+
+
+def column_starts(names_end: int, entries: int) -> list[tuple[int, int]]:
+    """Where each column of an index file begins, and how many bytes an entry of it takes."""
+    found = []
+    for dtype in _COLUMNS:
+        found.append((names_end, dtype.itemsize))
+        names_end += entries * dtype.itemsize
+    return found
 
 
 def run_of_pack(pack: str, entries: npt.NDArray[np.void], data_end: int) -> Run:

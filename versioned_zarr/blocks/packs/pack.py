@@ -30,7 +30,7 @@ from versioned_zarr.ipld.car import (
     sections,
 )
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
-from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
+from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack, Storage
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
@@ -273,6 +273,22 @@ def read_entries(
     """
     _, data_end = read_pack_head(data, where)
     return decode_index(data[data_end:], hash_function.code, where), data_end
+
+
+def entries_at(
+    storage: Storage, path: str, hash_function: HashFunction
+) -> tuple[npt.NDArray[np.void], int]:
+    """As `read_entries`, of a pack in a storage: two round trips where that has no views.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CorruptError: the head or the index is damaged.
+    """
+    view = storage.view(path)
+    if view is not None:
+        return read_entries(view, hash_function, path)
+    _, data_end = read_pack_head(storage.read(path, 0, FIRST_SECTION), path)
+    return decode_index(storage.read(path, data_end), hash_function.code, path), data_end
 
 
 def recover_entries(

@@ -22,7 +22,8 @@ from versioned_zarr.blocks.packs.index import (
     run_from_file,
     run_of_pack,
 )
-from versioned_zarr.blocks.packs.pack import read_entries, recover_entries
+from versioned_zarr.blocks.packs.pack import entries_at, recover_entries
+from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Storage, look_at
@@ -138,8 +139,7 @@ class PackRegistry:
             if run is None:
                 path = f"{INDEX}/{name}.idx"
                 try:
-                    data = look_at(self._storage, path)
-                    run = run_from_file(data, self._hash.code, path, check=False)
+                    run = run_at(self._storage, path, self._hash.code)
                 except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
                     continue
             found.append((name, run))
@@ -155,8 +155,7 @@ class PackRegistry:
     def _load_single(self, name: str) -> Run | None:
         path = pack_path(name)
         try:
-            data = look_at(self._storage, path)
-            return run_of_pack(name, *read_entries(data, self._hash, path))
+            return run_of_pack(name, *entries_at(self._storage, path, self._hash))
         except FileNotFoundError:
             return None
         except CorruptError:

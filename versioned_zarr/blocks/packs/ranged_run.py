@@ -1,0 +1,133 @@
+"""A ranged run: an index file that stays where it is, and is read by ranges.
+
+For places without views. Digests are spread evenly, so the position of one is guessed from its
+first eight bytes, and the column of prefixes read around it: interpolation search.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from versioned_zarr.blocks.packs.index import (
+    HEAD_SIZE,
+    NAME_SIZE,
+    BlockLocation,
+    Run,
+    column_starts,
+    head_of,
+    run_from_file,
+)
+from versioned_zarr.storage.protocol import Storage
+
+_PREFIXES = 1 << 64
+_LEAST_WINDOW = 128
+_SPREAD = 4
+"""A window of so many standard deviations, to either side, holds nearly every digest."""
+
+
+class RangedRun(Run):
+    """The run of an index file, of which a look-up reads a few kilobytes.
+
+    What asks for whole columns, as merging does, reads the file once and keeps it.
+
+    Args:
+        storage: where the file lies.
+        path: the file.
+        hash_code: the multihash code of the repository.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CorruptError: it is no such file, as far as its head tells.
+    """
+
+    def __init__(self, storage: Storage, path: str, hash_code: int) -> None:
+        self._storage, self._path, self._hash_code = storage, path, hash_code
+        packs, self._count = head_of(storage.read(path, 0, HEAD_SIZE), hash_code, path)
+        names_end = HEAD_SIZE + packs * NAME_SIZE
+        names = bytes(storage.read(path, HEAD_SIZE, names_end)).decode("latin-1")
+        self.packs = tuple(
+            names[at : at + NAME_SIZE] for at in range(0, packs * NAME_SIZE, NAME_SIZE)
+        )
+        self._columns_at = column_starts(names_end, self._count)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def _whole(self) -> Run:
+        data = self._storage.read(self._path)
+        return run_from_file(data, self._hash_code, self._path, check=False)
+
+    prefixes = property(lambda self: self._whole.prefixes)
+    starts = property(lambda self: self._whole.starts)
+    numbers = property(lambda self: self._whole.numbers)
+    sizes = property(lambda self: self._whole.sizes)
+    tails = property(lambda self: self._whole.tails)
+
+    def first(self, digest: bytes) -> BlockLocation | None:
+        """See `Run.first`."""
+        return next(self.find(digest), None)
+
+    def find(self, digest: bytes) -> Iterator[BlockLocation]:
+        """See `Run.find`: a read of some kilobytes for the position, and four of a few bytes."""
+        with contextlib.suppress(FileNotFoundError):  # it was replaced: the registry looks again
+            yield from self._find(digest)
+
+    def _find(self, digest: bytes) -> Iterator[BlockLocation]:
+        prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
+        start, window = self._around(prefix)
+        at = bisect_left(window, prefix)
+        while at < len(window) and int(window[at]) == prefix:
+            row = start + at
+            if bytes(self._cell(4, row)) == tail:
+                starts, numbers, sizes = (
+                    int.from_bytes(self._cell(column, row), "little") for column in (1, 2, 3)
+                )
+                if numbers < len(self.packs):
+                    yield BlockLocation(self.packs[numbers], starts, sizes)
+            at += 1
+
+    def _around(self, prefix: int) -> tuple[int, npt.NDArray[np.uint64]]:
+        """Prefixes in which a prefix stands, if anywhere, and the row of the first of them."""
+        half = max(_LEAST_WINDOW, math.ceil(_SPREAD * math.sqrt(self._count) / 2))
+        guess = prefix * self._count // _PREFIXES
+        low, high = max(0, guess - half), min(self._count, guess + half)
+        while True:
+            window = self._prefixes_of(low, high)
+            # Equal prefixes may stand on either side of an end.
+            is_low = low > 0 and (not len(window) or prefix <= int(window[0]))
+            is_high = high < self._count and (not len(window) or prefix >= int(window[-1]))
+            if not is_low and not is_high:
+                return low, window
+            half *= 2
+            low = max(0, low - half) if is_low else low
+            high = min(self._count, high + half) if is_high else high
+
+    def _prefixes_of(self, low: int, high: int) -> npt.NDArray[np.uint64]:
+        start, width = self._columns_at[0]
+        data = self._storage.read(self._path, start + low * width, start + high * width)
+        return np.frombuffer(data, "<u8", len(data) // width)  # a damaged file may end early
+
+    def _cell(self, column: int, row: int) -> memoryview:
+        start, width = self._columns_at[column]
+        return self._storage.read(self._path, start + row * width, start + (row + 1) * width)
+
+
+def run_at(storage: Storage, path: str, hash_code: int) -> Run:
+    """The run in an index file, by what its place can do; its checksum is not looked at.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CorruptError: it is no such file.
+    """
+    view = storage.view(path)
+    if view is None:
+        return RangedRun(storage, path, hash_code)
+    return run_from_file(view, hash_code, path, check=False)
