@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given

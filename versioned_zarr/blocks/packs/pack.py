@@ -30,7 +30,7 @@ from versioned_zarr.ipld.car import (
     sections,
 )
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction
-from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack, Storage
+from versioned_zarr.storage.protocol import Bytes, FilePart, ObjectStore, StagedPack
 
 _ONE = b"\x01\x00\x00\x00"  # how many hash functions an index is for
 
@@ -276,7 +276,7 @@ def read_entries(
 
 
 def entries_at(
-    storage: Storage, path: str, hash_function: HashFunction
+    storage: ObjectStore, path: str, hash_function: HashFunction
 ) -> tuple[npt.NDArray[np.void], int]:
     """As `read_entries`, of a pack in a storage: two round trips where that has no views.
 

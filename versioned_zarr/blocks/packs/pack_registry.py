@@ -26,7 +26,7 @@ from versioned_zarr.blocks.packs.pack import entries_at, recover_entries
 from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import Storage, look_at
+from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
 
 PACKS, INDEX = "packs", "index"
 _NAME = re.compile(f"[0-9a-f]{{{NAME_SIZE}}}")
@@ -94,7 +94,7 @@ class PackRegistry:
         known: what is known now.
     """
 
-    def __init__(self, storage: Storage, hash_function: HashFunction) -> None:
+    def __init__(self, storage: PackStorage, hash_function: HashFunction) -> None:
         self._storage, self._hash = storage, hash_function
         self.known = KnownPacks(None, frozenset(), (), ())
         self._guard = threading.RLock()
@@ -270,16 +270,16 @@ class PackRegistry:
         return run_of_pack(name, *recover_entries(data, self._hash, path))
 
 
-def pack_names(storage: Storage) -> dict[str, int]:
+def pack_names(storage: ObjectStore) -> dict[str, int]:
     """The packs that there are by name, with their sizes in bytes."""
     return _sizes(storage, PACKS, ".car")
 
 
-def _names(storage: Storage, folder: str, ending: str) -> list[str]:
+def _names(storage: ObjectStore, folder: str, ending: str) -> list[str]:
     return list(_sizes(storage, folder, ending))
 
 
-def _sizes(storage: Storage, folder: str, ending: str) -> dict[str, int]:
+def _sizes(storage: ObjectStore, folder: str, ending: str) -> dict[str, int]:
     """What lies in a folder and is called as `new_name` does; all else there is others'."""
     start = len(folder) + 1
     return {

@@ -18,7 +18,7 @@ from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, Storage
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.car import block_at, section_header
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction, matches
-from versioned_zarr.storage.protocol import Storage, look_at
+from versioned_zarr.storage.protocol import PackStorage, look_at
 
 GC_LOCK = "gc"
 """Shared by those who count on blocks to stay; alone for the moment in which packs go."""
@@ -34,7 +34,7 @@ class PackStore:
 
     is_remote = False
 
-    def __init__(self, storage: Storage, hash_function: HashFunction, *, verify: bool) -> None:
+    def __init__(self, storage: PackStorage, hash_function: HashFunction, *, verify: bool) -> None:
         self.storage = storage
         self.hash = hash_function
         self.verify = verify

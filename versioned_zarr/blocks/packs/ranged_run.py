@@ -24,7 +24,7 @@ from versioned_zarr.blocks.packs.index import (
     head_of,
     run_from_file,
 )
-from versioned_zarr.storage.protocol import Storage
+from versioned_zarr.storage.object_store import ObjectStore
 
 _PREFIXES = 1 << 64
 _LEAST_WINDOW = 128
@@ -47,7 +47,7 @@ class RangedRun(Run):
         CorruptError: it is no such file, as far as its head tells.
     """
 
-    def __init__(self, storage: Storage, path: str, hash_code: int) -> None:
+    def __init__(self, storage: ObjectStore, path: str, hash_code: int) -> None:
         self._storage, self._path, self._hash_code = storage, path, hash_code
         packs, self._count = head_of(storage.read(path, 0, HEAD_SIZE), hash_code, path)
         names_end = HEAD_SIZE + packs * NAME_SIZE
@@ -120,7 +120,7 @@ class RangedRun(Run):
         return self._storage.read(self._path, start + row * width, start + (row + 1) * width)
 
 
-def run_at(storage: Storage, path: str, hash_code: int) -> Run:
+def run_at(storage: ObjectStore, path: str, hash_code: int) -> Run:
     """The run in an index file, by what its place can do; its checksum is not looked at.
 
     Raises:

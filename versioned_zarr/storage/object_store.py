@@ -1,0 +1,118 @@
+"""The object store protocol: bytes by path, written whole, read by ranges, listed and deleted.
+
+Paths are relative, with `/` between the parts. These seven methods are all that packs, index files
+and small documents need of a place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+"""Anything that holds bytes one after the other and can be written without a copy."""
+
+
+class FilePart:
+    """Bytes of an open file, for who can let the system send them without a copy.
+
+    Args:
+        fd: the file; belongs to this part, which closes it when nobody needs it any more.
+        start: the first byte.
+        end: the byte behind the last.
+    """
+
+    __slots__ = ("end", "fd", "start")
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        self.fd, self.start, self.end = fd, start, end
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class Stored(NamedTuple):
+    """One thing in a storage: its path, its size in bytes, when it was last written (Unix s)."""
+
+    path: str
+    size: int
+    modified_s: float
+
+
+class ObjectStore(Protocol):
+    """A place for packs and small files. Every method may be called from many threads."""
+
+    url: str
+
+    def view(self, path: str) -> memoryview | None:
+        """All bytes at `path` without a copy, or None where the place cannot do that.
+
+        The view stays readable after the thing at `path` was deleted.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes at `path` from `start` to `end`; one round trip.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
+        """Fill the buffers, one behind the other, with the bytes at `path` from `start` on.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            StorageError: there are not so many bytes.
+        """
+        ...
+
+    def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
+        """Write the parts as one whole: a reader sees the old bytes or the new ones.
+
+        Args:
+            path: where.
+            parts: what, one behind the other.
+            durable: whether it must survive a loss of power once this returns, or only the
+                death of the process.
+        """
+        ...
+
+    def list(self, prefix: str) -> list[Stored]:
+        """All that lies in the folder `prefix` and below it, sorted by path."""
+        ...
+
+    def delete(self, path: str, *, durable: bool = False) -> None:
+        """Remove what is at `path`, if anything is.
+
+        Args:
+            path: where.
+            durable: whether it must stay away after a loss of power once this returns.
+        """
+        ...
+
+    def move(self, path: str, to: str) -> None:
+        """Let what is at `path` lie at `to` instead, durably and at once, where nothing is yet.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
+
+def look_at(storage: ObjectStore, path: str, start: int = 0, end: int | None = None) -> memoryview:
+    """The bytes at `path` from `start` to `end`, without a copy where the place can do that.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    view = storage.view(path)
+    return storage.read(path, start, end) if view is None else view[start:end]
