@@ -66,7 +66,6 @@ _hooks.register(
     snapshot_mapping="versioned_zarr.interfaces.zarr.mapping:SnapshotMapping",
     session_mapping="versioned_zarr.interfaces.zarr.mapping:SessionMapping",
     open="versioned_zarr.interfaces.zarr.open:open_node",
-    open_repository="versioned_zarr.location:open",
     to_xarray="versioned_zarr.interfaces.zarr.open:to_xarray",
     to_folder="versioned_zarr.interfaces.files.zarr_export:to_folder",
     repository_text="versioned_zarr.interfaces.display.plain_text:repository_text",

@@ -19,6 +19,7 @@ from versioned_zarr.engine.backend import BEGUN, Backend, StorageBackend, Verify
 from versioned_zarr.engine.backend import begin as begin_place
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import encode_marker, read_marker
+from versioned_zarr.engine.partial_clone import PartialClone
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.engine.transfer.clone import (
@@ -30,7 +31,6 @@ from versioned_zarr.engine.transfer.clone import (
     fill,
     finish,
 )
-from versioned_zarr.engine.transfer.partial_clone import PartialClone
 from versioned_zarr.engine.transfer.sender import OnMoving
 from versioned_zarr.errors import (
     InvalidInputError,
@@ -137,7 +137,7 @@ def create(
             place.write_marker(encode_marker(hash))
             return open(url, verify=verify, **options)
         begin_place(place, hash)
-        stores = place.stores(function, verify)
+        stores = place.stores(function, verify, _open_other)
         tree = unixfs.directory([])
         commit, own = commits.encode(
             tree=Link("", function.dag_pb(tree), len(tree)),
@@ -197,7 +197,7 @@ def open(  # noqa: A001 - the public name is vz.open
         found = _OPEN.get(key)
     if found is not None and found.hash == document["hash"] and not options:
         return found
-    stores = place.stores(hash_function(document["hash"]), verify)
+    stores = place.stores(hash_function(document["hash"]), verify, _open_other)
     kept = {name: value for name, value in options.items() if name != "progress"}
     repository = BlockRepository(stores, _reopen, place.url, verify, kept)
     if not options:
@@ -268,7 +268,10 @@ def clone(
                 place.write_marker(encode_marker(source.hash))
     # It can be opened once it is whole, and not before.
     is_made = stores is None or place.has_history
-    copy = open(dst).stores if is_made else place.stores(hash_function(source.hash), "network")
+    if is_made:
+        copy = open(dst).stores
+    else:
+        copy = place.stores(hash_function(source.hash), "network", _open_other)
     fill(copy, src, refs, progress=progress)
     if not is_made:
         place.write_marker(encode_marker(source.hash))
@@ -287,7 +290,7 @@ def _to_begin(
     try:
         check_begun(open(dst).stores, selection)
     except RepositoryNotFoundError:
-        stores = place.stores(hash_function(hash_name), "network")
+        stores = place.stores(hash_function(hash_name), "network", _open_other)
         if begun(stores) is None:
             place.check_free()
         else:
@@ -298,6 +301,10 @@ def _to_begin(
 
 def _reopen(url: str, verify: Verify, options: Options) -> BlockRepository:
     return open(url, verify=verify, **options)
+
+
+def _open_other(url: str | os.PathLike[str]) -> RepositoryContext:
+    return open(url).stores
 
 
 def _check_verify(verify: str) -> None:

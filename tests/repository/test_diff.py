@@ -457,7 +457,9 @@ def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Cou
     counting = Counting(stores.blocks)
     blocks: Any = counting
     trees = Trees(blocks, stores.hash)
-    fresh = RepositoryContext(stores.storage, blocks, stores.refs, trees, stores.read_marker)
+    fresh = RepositoryContext(
+        stores.storage, blocks, stores.refs, trees, stores.read_marker, stores.open_other
+    )
     return BlockRepository(fresh, lambda: repository), counting
 
 

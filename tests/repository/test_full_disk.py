@@ -57,7 +57,7 @@ class SmallDisk(LocalStorage):
 def on_a_small_disk(place: Path) -> tuple[BlockRepository, SmallDisk]:
     made = vz.create(place)
     disk = SmallDisk(place)
-    stores = StorageBackend(disk).stores(made.stores.hash, "network")
+    stores = StorageBackend(disk).stores(made.stores.hash, "network", made.stores.open_other)
     return BlockRepository(stores, vz.open, str(place)), disk
 
 

@@ -14,7 +14,7 @@ import versioned_zarr as vz
 from tests.repository.barrier import before_lock, is_free
 from tests.repository.moving import commit, memory
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
-from versioned_zarr.engine.maintenance.repack import TRANSFER_LOCK
+from versioned_zarr.engine.context import TRANSFER_LOCK
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.storage.protocol import Storage
 

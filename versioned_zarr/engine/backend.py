@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Literal, Protocol
 
-from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER
-from versioned_zarr.engine.transfer.partial_clone import packed_or_partial
+from versioned_zarr.engine.partial_clone import packed_or_partial
 from versioned_zarr.errors import AlreadyExistsError
 from versioned_zarr.history.refs import LogRefs
 from versioned_zarr.ipld.cid import HashFunction
@@ -50,8 +50,10 @@ class Backend(Protocol):
         """Make it a repository."""
         ...
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
-        """The parts of the repository."""
+    def stores(
+        self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
+    ) -> RepositoryContext:
+        """The parts of the repository; `open_other` opens those that it exchanges blocks with."""
         ...
 
 
@@ -100,9 +102,15 @@ class StorageBackend:
         """See `Backend.write_marker`."""
         self.storage.put(MARKER, [marker])
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
+    def stores(
+        self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
+    ) -> RepositoryContext:
         """See `Backend.stores`."""
-        blocks = packed_or_partial(self.storage, hash_function, verify=verify == "always")
+        blocks = packed_or_partial(
+            self.storage, hash_function, open_other, verify=verify == "always"
+        )
         trees = Trees(blocks, hash_function)
         refs = LogRefs(self.storage)
-        return RepositoryContext(self.storage, blocks, refs, trees, self.read_marker, self.storage)
+        return RepositoryContext(
+            self.storage, blocks, refs, trees, self.read_marker, open_other, self.storage
+        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from versioned_zarr.blocks.file_reader import read_value
 from versioned_zarr.blocks.protocol import BlockStore
@@ -24,6 +25,8 @@ from versioned_zarr.tree.lookup import Trees
 if TYPE_CHECKING:
     from versioned_zarr.engine.sessions.protocol import SessionStore
 
+TRANSFER_LOCK = "transfer"
+"""Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
 _REMEMBERED_COMMITS = 4096
 
 
@@ -69,6 +72,10 @@ class ForeignCommits(Protocol):
         ...
 
 
+OpenOther: TypeAlias = "Callable[[str | os.PathLike[str]], RepositoryContext]"
+"""Opens the repository at a path or URL."""
+
+
 @dataclass
 class RepositoryContext:
     """The parts that every module of the repository works on.
@@ -79,6 +86,7 @@ class RepositoryContext:
         refs: the branches and tags.
         trees: reads trees, with a cache.
         read_marker: gives the bytes of the repository's marker.
+        open_other: opens another repository, for transfers and for the rest of a partial clone.
         documents: small files that all machines share; None where there is no room for them.
         publisher: gives snapshots names, where the place can.
         keeper: keeps sessions, where that is not done in `storage`.
@@ -91,6 +99,7 @@ class RepositoryContext:
     refs: RefStore
     trees: Trees
     read_marker: Callable[[], bytes]
+    open_other: OpenOther
     documents: Documents | None = None
     publisher: Publisher | None = None
     keeper: SessionStore | None = None

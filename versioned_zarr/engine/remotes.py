@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from versioned_zarr import _hooks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -165,9 +164,3 @@ def absolute(url: str | os.PathLike[str]) -> str:
             url=shown,
         )
     return text
-
-
-def open_stores(url: str | os.PathLike[str]) -> RepositoryContext:
-    """What the repository at a URL is made of."""
-    stores: RepositoryContext = _hooks.maker("open_repository")(url).stores
-    return stores

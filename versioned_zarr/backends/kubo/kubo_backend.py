@@ -30,9 +30,9 @@ from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
-from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER, encode_marker, identity_in
-from versioned_zarr.engine.transfer.partial_clone import origin_of
+from versioned_zarr.engine.partial_clone import origin_of
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -164,7 +164,9 @@ class KuboBackend:
         digest = hashlib.sha256(facts.encode()).hexdigest()[:32]
         return self._homes / f"{quote(name, safe='')[:64]}-{digest}"
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
+    def stores(
+        self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
+    ) -> RepositoryContext:
         """See `Place.stores`."""
         storage = CacheStorage(self._folder() / hash_function.name, url=self.url)
         cache = BlockCache(
@@ -174,11 +176,15 @@ class KuboBackend:
             verify=verify == "always",
         )
         documents = self._documents
-        completion = LazyOrigin(lambda: origin_of(documents), partial(_send_fetched, self.client))
+        completion = LazyOrigin(
+            lambda: origin_of(documents, open_other), partial(_send_fetched, self.client)
+        )
         blocks = KuboBlocks(self.client, cache, completion)
         refs = MfsRefs(self.client, self._root, blocks, storage)
         trees, names = Trees(blocks, hash_function), IpnsPublisher(self.client)
-        return RepositoryContext(storage, blocks, refs, trees, self.read_marker, documents, names)
+        return RepositoryContext(
+            storage, blocks, refs, trees, self.read_marker, open_other, documents, names
+        )
 
 
 def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:

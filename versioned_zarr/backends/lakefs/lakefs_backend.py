@@ -24,7 +24,7 @@ from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.engine.backend import Verify
-from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import encode_marker
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, InvalidUrlError
@@ -124,7 +124,9 @@ class LakefsBackend:
             )
         self.client.create_repository(namespace)
 
-    def stores(self, hash_function: HashFunction, verify: Verify) -> RepositoryContext:
+    def stores(
+        self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
+    ) -> RepositoryContext:
         """See `Place.stores`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         knowledge = MetadataCache(self._folder / "knowledge.sqlite")
@@ -150,6 +152,7 @@ class LakefsBackend:
             refs,
             trees,
             self.read_marker,
+            open_other,
             keeper=keeper,
             others=commits,
             upkeep=_UPKEEP,

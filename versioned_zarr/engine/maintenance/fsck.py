@@ -19,6 +19,7 @@ from versioned_zarr.engine.maintenance.damage_trace import DamageTrace, trace
 from versioned_zarr.engine.maintenance.reachability import roots_of
 from versioned_zarr.engine.maintenance.report import Damage, Report
 from versioned_zarr.engine.marker import MARKER, read_marker
+from versioned_zarr.engine.partial_clone import read as read_selection
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
@@ -30,7 +31,6 @@ from versioned_zarr.engine.sessions.journal import (
 )
 from versioned_zarr.engine.sessions.listing import session_info, sound_records, writes_since_commit
 from versioned_zarr.engine.sessions.pack_staging import places_in
-from versioned_zarr.engine.transfer.partial_clone import read as read_selection
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptError,

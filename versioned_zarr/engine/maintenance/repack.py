@@ -15,7 +15,7 @@ from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_name
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackStore
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptBlockError, CorruptError, VersionedZarrError
 from versioned_zarr.ipld import cid as cids
@@ -23,8 +23,6 @@ from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid
 from versioned_zarr.storage.protocol import look_at
 
-TRANSFER_LOCK = "transfer"
-"""Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
 PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
 _TIERS_BYTES = (32 << 10, 512 << 10, 8 << 20)

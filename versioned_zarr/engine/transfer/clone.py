@@ -9,14 +9,14 @@ import os
 from collections.abc import Sequence
 
 from versioned_zarr.engine.context import RepositoryContext
-from versioned_zarr.engine.remotes import ORIGIN, Remotes
-from versioned_zarr.engine.transfer.partial_clone import (
+from versioned_zarr.engine.partial_clone import (
     PARTIAL,
     PartialClone,
-    has_path,
     read,
     write,
 )
+from versioned_zarr.engine.remotes import ORIGIN, Remotes
+from versioned_zarr.engine.transfer.history_walk import has_path
 from versioned_zarr.engine.transfer.push_fetch import fetch
 from versioned_zarr.engine.transfer.ref_updates import move_ref
 from versioned_zarr.engine.transfer.sender import OnMoving

@@ -10,13 +10,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from versioned_zarr.engine.context import RepositoryContext
-from versioned_zarr.engine.transfer.missing_objects import MissingBlock, MissingObjects
-from versioned_zarr.engine.transfer.partial_clone import blocks_of_paths
-from versioned_zarr.errors import BlockNotFoundError, InvalidInputError
+from versioned_zarr.engine.transfer.missing_objects import Get, MissingBlock, MissingObjects
+from versioned_zarr.errors import BlockNotFoundError, InvalidInputError, KeyNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.refs import KINDS
+from versioned_zarr.history.walk import Reader
 from versioned_zarr.ipld.cid import Cid, from_text, is_foreign, to_text
+from versioned_zarr.tree.dag import ResolvedPath, resolve
 from versioned_zarr.tree.dag_nodes import links_of
+
+_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
 def tips(stores: RepositoryContext) -> list[str]:
@@ -103,3 +106,58 @@ def _own_blocks(novelty: MissingObjects, cid: Cid) -> Iterator[MissingBlock]:
             yield MissingBlock(link.cid, block, len(block), is_value=False)
         elif link.name == "commit.json":
             yield from (found._replace(is_value=False) for found in novelty.blocks(link.cid))
+
+
+def newest(starts: Sequence[str], known: Sequence[str], depth: int, read: Reader) -> list[str]:
+    """The commits at most `depth` steps back from the starts, those known left out."""
+    found: dict[str, float] = {}
+    level = [cid for cid in starts if cid not in known]
+    for _ in range(depth):
+        following: list[str] = []
+        for cid in level:
+            if cid not in found:
+                commit = read(cid)
+                found[cid] = commit.time.timestamp()
+                following += [parent for parent in commit.parents if parent not in known]
+        level = following
+    return sorted(found, key=lambda cid: -found[cid])
+
+
+def blocks_of_paths(
+    novelty: MissingObjects, tree: Cid, older: Sequence[Cid], paths: Sequence[str]
+) -> Iterator[MissingBlock]:
+    """The new blocks of some paths in a tree, of the way there, and of the documents beside it."""
+    yield from _block(novelty, tree)
+    for path in paths:
+        parts = path.split("/")
+        way = _resolve(novelty.get, tree, parts)
+        if way is None:
+            continue
+        for cid in way.blocks:
+            yield from _block(novelty, cid)
+        before = [there.end for old in older if (there := _resolve(novelty.get, old, parts))]
+        yield from novelty.blocks(way.end, before)
+        for folder in way.roots[:-1]:
+            for name in _DOCUMENTS:
+                document = _resolve(novelty.get, folder, [name])
+                if document is not None:
+                    for cid in document.blocks:
+                        yield from _block(novelty, cid)
+                    yield from novelty.blocks(document.end)
+
+
+def has_path(get: Get, tree: Cid, path: str) -> bool:
+    """Whether anything lies at a path."""
+    return _resolve(get, tree, path.split("/")) is not None
+
+
+def _block(novelty: MissingObjects, cid: Cid) -> Iterator[MissingBlock]:
+    block = novelty.get(cid)
+    yield MissingBlock(cid, block, len(block), is_value=False)
+
+
+def _resolve(get: Get, root: Cid, parts: Sequence[str]) -> ResolvedPath | None:
+    try:
+        return resolve(get, root, parts)
+    except KeyNotFoundError:
+        return None

@@ -19,12 +19,12 @@ from versioned_zarr.engine import rewrite
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
+from versioned_zarr.engine.partial_clone import PartialClone, read
 from versioned_zarr.engine.ref_mappings import MAIN
-from versioned_zarr.engine.remotes import UNNAMED, Remotes, open_stores
+from versioned_zarr.engine.remotes import UNNAMED, Remotes
 from versioned_zarr.engine.revisions import resolve_commit
-from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, tips
+from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, newest, tips
 from versioned_zarr.engine.transfer.missing_objects import Get, MissingObjects
-from versioned_zarr.engine.transfer.partial_clone import PartialClone, newest, read
 from versioned_zarr.engine.transfer.ref_updates import WORDS, RefMove, move_ref
 from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
 from versioned_zarr.errors import (
@@ -281,8 +281,8 @@ def _open(
     """The name of a remote, if it has one, and the repository."""
     remotes = Remotes(stores)
     if isinstance(place, str) and place in remotes:
-        return place, open_stores(remotes[place])
-    opened = open_stores(place)
+        return place, stores.open_other(remotes[place])
+    opened = stores.open_other(place)
     return remotes.name_of(opened.storage.url), opened
 
 

@@ -13,8 +13,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from versioned_zarr.blocks.protocol import BlockStore
-from versioned_zarr.engine.context import RepositoryContext
-from versioned_zarr.engine.maintenance.repack import TRANSFER_LOCK
+from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
 from versioned_zarr.engine.transfer.missing_objects import Get, MissingBlock
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import cid as cids
