@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from versioned_zarr import _hooks
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
+from versioned_zarr.interfaces import presentation
 
 if TYPE_CHECKING:
     from versioned_zarr.engine.hierarchy.diff import ChunkChange, Diff, NodeDiff
@@ -61,24 +62,7 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     *_errors,
 ]
 
-_hooks.register(
-    store="versioned_zarr.interfaces.zarr.zarr_store:VersionedStore",
-    snapshot_mapping="versioned_zarr.interfaces.zarr.mapping:SnapshotMapping",
-    session_mapping="versioned_zarr.interfaces.zarr.mapping:SessionMapping",
-    open="versioned_zarr.interfaces.zarr.open:open_node",
-    to_xarray="versioned_zarr.interfaces.zarr.open:to_xarray",
-    to_folder="versioned_zarr.interfaces.files.zarr_export:to_folder",
-    repository_text="versioned_zarr.interfaces.display.plain_text:repository_text",
-    snapshot_text="versioned_zarr.interfaces.display.plain_text:snapshot_text",
-    session_text="versioned_zarr.interfaces.display.plain_text:session_text",
-    repository_html="versioned_zarr.interfaces.display.notebook:repository_html",
-    snapshot_html="versioned_zarr.interfaces.display.notebook:snapshot_html",
-    session_html="versioned_zarr.interfaces.display.notebook:session_html",
-    commit_html="versioned_zarr.interfaces.display.notebook:commit_html",
-    log_html="versioned_zarr.interfaces.display.notebook:log_html",
-    log_text="versioned_zarr.interfaces.display.graph:log_text",
-    diff_html="versioned_zarr.interfaces.display.notebook:diff_html",
-)
+_hooks.interfaces = presentation
 
 # The engine and numpy take a tenth of a second to import: spent when a name is first used.
 _MODULES = {

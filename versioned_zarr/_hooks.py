@@ -1,43 +1,56 @@
-"""Hooks: the functions of higher layers that show snapshots, sessions and commits.
+"""Hooks: what the objects of the core let the interfaces do for them: show, open and export.
 
 A snapshot has a `store` for zarr and a commit a picture for notebooks, and the core imports
-neither. The package's `__init__` names who makes each; they are imported when first asked for.
+neither zarr nor HTML. The package's `__init__` sets `interfaces`, before anything else of the
+package can be imported; nothing is looked up by name.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-_MAKERS: dict[str, str] = {}
-
-
-def register(**makers: str) -> None:
-    """Say who makes each face: `name="package.module:callable"`, called with the owner."""
-    _MAKERS.update(makers)
+if TYPE_CHECKING:
+    import xarray
+    import zarr
+    from zarr.abc.store import Store
 
 
-def maker(name: str) -> Callable[..., Any]:
-    """The callable that was registered under a name, imported now if need be."""
-    module, _, attribute = _MAKERS[name].partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return found
+class Interfaces(Protocol):
+    """What is asked of the interfaces. `Any` stands for a snapshot, which is not known here."""
+
+    def text(self, shown: object) -> str:
+        """What `print` shows of a repository, snapshot, session or log."""
+        ...
+
+    def html(self, shown: object) -> str:
+        """What a notebook shows of those, and of a commit or diff."""
+        ...
+
+    def zarr_store(self, view: Any) -> Store:
+        """A snapshot or session as a zarr v3 store."""
+        ...
+
+    def open_node(self, snapshot: Any, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
+        """A group or array, opened by zarr."""
+        ...
+
+    def to_xarray(self, snapshot: Any, group: str | None, **options: Any) -> xarray.Dataset:
+        """A group as a Dataset."""
+        ...
+
+    def to_folder(self, snapshot: Any, path: str, **options: Any) -> None:
+        """All values as the files of a plain Zarr folder."""
+        ...
+
+
+interfaces: Interfaces
 
 
 class Shown:
-    """Shows itself by `print` and in notebooks.
-
-    Attributes:
-        face: with `_text` and `_html` behind it, the name of who makes what is shown.
-    """
-
-    face: ClassVar[str]
+    """Shows itself by `print` and in notebooks."""
 
     def __str__(self) -> str:
-        text: str = maker(f"{self.face}_text")(self)
-        return text
+        return interfaces.text(self)  # noqa: F821 - set by the package
 
     def _repr_html_(self) -> str:
-        html: str = maker(f"{self.face}_html")(self)
-        return html
+        return interfaces.html(self)  # noqa: F821 - set by the package

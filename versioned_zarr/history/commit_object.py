@@ -69,8 +69,7 @@ class Commit:
         return f"{head}Author: {escaped_line(self.author)}\nDate:   {when}\n\n{body}"
 
     def _repr_html_(self) -> str:
-        html: str = _hooks.maker("commit_html")(self)
-        return html
+        return _hooks.interfaces.html(self)
 
     @property
     def summary(self) -> str:

@@ -11,7 +11,7 @@ Names = Mapping[str, Sequence[str]]
 """The branches and tags that stand at commits, by the commits' CIDs."""
 
 
-class Log(Iterator[Commit]):
+class Log(_hooks.Shown, Iterator[Commit]):
     """Commits, the newest first, read as they are asked for. Got from `Repository.log`.
 
     An iterator, so it is used up once. Showing it, by `print` or in a notebook, walks the history
@@ -44,14 +44,6 @@ class Log(Iterator[Commit]):
 
     def __repr__(self) -> str:
         return f"<Log of {self.title}>" if self.title else "<Log>"
-
-    def __str__(self) -> str:
-        text: str = _hooks.maker("log_text")(self)
-        return text
-
-    def _repr_html_(self) -> str:
-        html: str = _hooks.maker("log_html")(self)
-        return html
 
 
 def standing_at(branches: Mapping[str, Commit], tags: Mapping[str, Commit]) -> dict[str, list[str]]:

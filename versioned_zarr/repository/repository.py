@@ -56,8 +56,6 @@ class BlockRepository(TransferMethods, _hooks.Shown):
         keeper: keeps its sessions.
     """
 
-    face = "repository"
-
     def __init__(
         self, stores: RepositoryContext, reopen: Callable[..., Any], *arguments: Any
     ) -> None:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.commit import (
@@ -17,11 +17,17 @@ from versioned_zarr.engine.commit import (
     commit_change,
     conflict_error,
 )
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, check_resolve
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import RecordKind
-from versioned_zarr.engine.sessions.protocol import Known, SessionState, StagingChangedError
+from versioned_zarr.engine.sessions.protocol import (
+    Known,
+    SessionState,
+    SessionStore,
+    StagingChangedError,
+)
 from versioned_zarr.errors import (
     InvalidInputError,
     NothingToCommitError,
@@ -32,16 +38,35 @@ from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
 
 if TYPE_CHECKING:
-    from versioned_zarr.interfaces.zarr.mapping import SessionMapping
-    from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
-    from versioned_zarr.repository.repository import BlockRepository
+    from zarr.abc.store import Store
 
 
 _ATTEMPTS = 8
+
+
+class SessionOrigin(Protocol):
+    """The repository that a session belongs to. Pickles."""
+
+    url: str
+    stores: RepositoryContext
+    keeper: SessionStore
+
+    def tidy(self) -> None:
+        """Join the packs of small commits once there are many of them."""
+        ...
+
+    def working_of(self, session: str) -> SessionState:
+        """The state of a session of this repository, by its id."""
+        ...
+
+    def forget_session(self, session: str) -> None:
+        """Told that a session has ended."""
+        ...
 
 
 class Session(_hooks.Shown):
@@ -60,11 +85,9 @@ class Session(_hooks.Shown):
         dropped: what `Repository.resume` could not bring back, a line each; as a rule nothing.
     """
 
-    face = "session"
-
     def __init__(
         self,
-        repository: BlockRepository,
+        repository: SessionOrigin,
         working: SessionState,
         message: str | None = None,
         known: Known | None = None,
@@ -75,7 +98,7 @@ class Session(_hooks.Shown):
         self.working = working
         self.dropped = tuple(dropped)
         self._known = known
-        self._store: VersionedStore | None = None
+        self._store: Store | None = None
         _OPEN.add(self)
 
     @property
@@ -117,20 +140,19 @@ class Session(_hooks.Shown):
         self.working.share()
         return _unpickle, (self.repository, self.id, self.working.position())
 
-    # Faces
+    # Interfaces
 
     @property
-    def store(self) -> VersionedStore:
+    def store(self) -> Store:
         """The session as a zarr v3 store."""
         if self._store is None:
-            self._store = _hooks.maker("store")(self)
+            self._store = _hooks.interfaces.zarr_store(self)
         return self._store
 
     @property
     def mapping(self) -> SessionMapping:
         """The session as a MutableMapping of keys to bytes, for zarr v2 and everything else."""
-        mapping: SessionMapping = _hooks.maker("session_mapping")(self)
-        return mapping
+        return SessionMapping(self)
 
     # Values; what a snapshot has too
 
@@ -433,7 +455,7 @@ def _after_fork() -> None:
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
-def _unpickle(repository: BlockRepository, session: str, known: Known) -> Session:
+def _unpickle(repository: SessionOrigin, session: str, known: Known) -> Session:
     return Session(repository, repository.working_of(session), known=known)
 
 
@@ -449,7 +471,7 @@ def _check_rivals(working: SessionState) -> None:
         )
 
 
-def _already_committed(repository: BlockRepository, working: SessionState) -> Commit | None:
+def _already_committed(repository: SessionOrigin, working: SessionState) -> Commit | None:
     """The commit that a process was about to make when it died, if it was made.
 
     The session is then based on it; what was written after it is still to be committed.

@@ -12,15 +12,14 @@ from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.mapping import SnapshotMapping
 from versioned_zarr.tree.keys import check_key, check_text
 from versioned_zarr.tree.lookup import Directory, Trees
 
 if TYPE_CHECKING:
     import xarray
     import zarr
-
-    from versioned_zarr.interfaces.zarr.mapping import SnapshotMapping
-    from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
+    from zarr.abc.store import Store
 
 
 class OriginContext(Protocol):
@@ -76,15 +75,13 @@ class Snapshot(_hooks.Shown):
         commit: the commit that was checked out; None for a bare tree CID and for a subtree.
     """
 
-    face = "snapshot"
-
     def __init__(self, repository: SnapshotOrigin, tree: Cid, commit: Commit | None = None) -> None:
         self.repository = repository
         self.commit = commit
         self._tree = tree
         self._stores = repository.stores
         self._directories: dict[str, Directory | None] = {}
-        self._store: VersionedStore | None = None
+        self._store: Store | None = None
 
     @property
     def cid(self) -> str:
@@ -113,20 +110,19 @@ class Snapshot(_hooks.Shown):
         """Always true."""
         return True
 
-    # Faces
+    # Interfaces
 
     @property
-    def store(self) -> VersionedStore:
+    def store(self) -> Store:
         """The snapshot as a read-only zarr v3 store."""
         if self._store is None:
-            self._store = _hooks.maker("store")(self, read_only=True)
+            self._store = _hooks.interfaces.zarr_store(self)
         return self._store
 
     @property
     def mapping(self) -> SnapshotMapping:
         """The snapshot as a Mapping of keys to bytes, for zarr v2 and everything else."""
-        mapping: SnapshotMapping = _hooks.maker("snapshot_mapping")(self)
-        return mapping
+        return SnapshotMapping(self)
 
     def open(self, path: str = "", **options: Any) -> zarr.Group | zarr.Array[Any]:
         """The group or array at `path`, opened by zarr for reading.
@@ -138,8 +134,7 @@ class Snapshot(_hooks.Shown):
         Raises:
             ReadOnlyError: `mode` is one that writes.
         """
-        node: zarr.Group | zarr.Array[Any] = _hooks.maker("open")(self, path, **options)
-        return node
+        return _hooks.interfaces.open_node(self, path, **options)
 
     def to_xarray(self, group: str | None = None, **options: Any) -> xarray.Dataset:
         """The group as an xarray Dataset.
@@ -152,12 +147,11 @@ class Snapshot(_hooks.Shown):
             MissingDependencyError: xarray is not installed.
             ReadOnlyError: `mode` is one that writes.
         """
-        dataset: xarray.Dataset = _hooks.maker("to_xarray")(self, group, **options)
-        return dataset
+        return _hooks.interfaces.to_xarray(self, group, **options)
 
     def to_folder(self, path: str, **options: Any) -> None:
-        """Write all values as the files of a plain Zarr folder; see `interfaces.transfer`."""
-        _hooks.maker("to_folder")(self, path, **options)
+        """Write all values as the files of a plain Zarr folder; see `zarr_export`."""
+        _hooks.interfaces.to_folder(self, path, **options)
 
     # Values
 

@@ -390,5 +390,4 @@ class Diff:
         return f"<Diff {self.old_name} -> {self.new_name}>"
 
     def _repr_html_(self) -> str:
-        html: str = _hooks.maker("diff_html")(self)
-        return html
+        return _hooks.interfaces.html(self)

@@ -17,11 +17,12 @@ from versioned_zarr.interfaces.display import html, svg
 from versioned_zarr.interfaces.display.graph import rows
 from versioned_zarr.interfaces.display.html import Markup
 from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
+from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from versioned_zarr.repository.protocol import Repository
-    from versioned_zarr.repository.session import Session
-    from versioned_zarr.repository.snapshot import Snapshot
 
 SHOWN_COMMITS = 50
 SHOWN_MAPS = 12
@@ -29,6 +30,28 @@ SHOWN_FIELDS = 20
 SHOWN_KEYS = 20
 SHOWN_NAMES = 20
 _IN_REPOSITORY = 10
+
+
+def html_of(shown: object) -> str:
+    """The HTML of whatever shows itself in a notebook.
+
+    Raises:
+        TypeError: of this nobody knows how it looks.
+    """
+    match shown:
+        case BlockRepository():
+            return repository_html(shown)
+        case Snapshot():
+            return snapshot_html(shown)
+        case Session():
+            return session_html(shown)
+        case Commit():
+            return commit_html(shown)
+        case Log():
+            return log_html(shown)
+        case Diff():
+            return diff_html(shown)
+    raise TypeError(f"no HTML is known of {type(shown).__name__}")
 
 
 def repository_html(repository: Repository) -> str:

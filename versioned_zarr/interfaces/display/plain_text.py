@@ -9,15 +9,36 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from versioned_zarr.history.log import Log
+from versioned_zarr.interfaces.display.graph import log_text
 from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
+from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.terminal_text import escaped_line
 
 if TYPE_CHECKING:
     from versioned_zarr.repository.protocol import Repository
-    from versioned_zarr.repository.session import Session
-    from versioned_zarr.repository.snapshot import Snapshot
 
 _NAMES = 20
+
+
+def text_of(shown: object) -> str:
+    """The text of whatever `print` shows by this package.
+
+    Raises:
+        TypeError: of this nobody knows how it looks.
+    """
+    match shown:
+        case BlockRepository():
+            return repository_text(shown)
+        case Snapshot():
+            return snapshot_text(shown)
+        case Session():
+            return session_text(shown)
+        case Log():
+            return log_text(shown)
+    raise TypeError(f"no text is known of {type(shown).__name__}")
 
 
 def repository_text(repository: Repository) -> str:

@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TypeVar, overload
+from typing import Protocol, TypeVar, overload
 
 import numpy as np
 
 from versioned_zarr.errors import KeyNotFoundError, ReadOnlyError
-from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.keys import check_text
 
 _T = TypeVar("_T")
+
+
+class HasUrl(Protocol):
+    """A repository, or what stands for one."""
+
+    @property
+    def url(self) -> str:
+        """Its name."""
+        ...
+
+
+class Values(Protocol):
+    """Values by key: a snapshot or a session."""
+
+    @property
+    def repository(self) -> HasUrl:
+        """Where they come from."""
+        ...
+
+    def find(self, key: str) -> object | None:
+        """What lies under a key, or None."""
+        ...
+
+    def read(self, key: str) -> memoryview:
+        """The bytes of a value."""
+        ...
+
+    def keys(self) -> Iterator[str]:
+        """All keys."""
+        ...
+
+    def list_dir(self, path: str = "") -> list[str]:
+        """The names directly in a folder, sorted."""
+        ...
+
+
+class WritableValues(Values, Protocol):
+    """Values that can be written: a session."""
+
+    def write(self, key: str, value: bytes | memoryview) -> None:
+        """Put a value under a key."""
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Take a key away; says whether it was there."""
+        ...
+
+    def clear(self, path: str = "") -> None:
+        """Take away all that lies in a folder and below it."""
+        ...
 
 
 class SnapshotMapping(Mapping[str, bytes]):
@@ -22,8 +70,8 @@ class SnapshotMapping(Mapping[str, bytes]):
         view: the snapshot.
     """
 
-    def __init__(self, view: Snapshot) -> None:
-        self._view: Snapshot | Session = view
+    def __init__(self, view: Values) -> None:
+        self._view = view
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._view!r})"
@@ -51,7 +99,7 @@ class SnapshotMapping(Mapping[str, bytes]):
         return iter(self._view.keys())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._view.keys())
+        return sum(1 for _ in self)
 
     def __setitem__(self, key: str, value: object) -> None:
         """Refuse; zarr v2 wants every mapping to have it, also one that it only reads."""
@@ -74,8 +122,9 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
         view: the session.
     """
 
-    def __init__(self, view: Session) -> None:
-        self._view = self._session = view
+    def __init__(self, view: WritableValues) -> None:
+        super().__init__(view)
+        self._session = view
 
     def __setitem__(self, key: str, value: object) -> None:
         self._session.write(key, _flat(value))
@@ -94,7 +143,7 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
         self._session.clear(path.strip("/"))
 
 
-def _read_only(view: Snapshot | Session) -> ReadOnlyError:
+def _read_only(view: Values) -> ReadOnlyError:
     return ReadOnlyError(
         "a snapshot never changes; open a session to write: repo.session('main')",
         url=view.repository.url,

@@ -1,0 +1,59 @@
+"""Presentation: what the interfaces do for the objects of the core; see `_hooks.Interfaces`.
+
+Each interface is imported when it is first used: they need zarr, xarray or fsspec, and the package
+without them is imported in a tenth of the time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray
+    import zarr
+
+    from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
+    from versioned_zarr.repository.session import Session
+    from versioned_zarr.repository.snapshot import Snapshot
+
+
+def text(shown: object) -> str:
+    """See `Interfaces.text`."""
+    from versioned_zarr.interfaces.display.plain_text import text_of
+
+    return text_of(shown)
+
+
+def html(shown: object) -> str:
+    """See `Interfaces.html`."""
+    from versioned_zarr.interfaces.display.notebook import html_of
+
+    return html_of(shown)
+
+
+def zarr_store(view: Snapshot | Session) -> VersionedStore:
+    """See `Interfaces.zarr_store`."""
+    from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
+
+    return VersionedStore(view)
+
+
+def open_node(snapshot: Snapshot, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
+    """See `Interfaces.open_node`."""
+    from versioned_zarr.interfaces.zarr import open as opening
+
+    return opening.open_node(snapshot, path, **options)
+
+
+def to_xarray(snapshot: Snapshot, group: str | None, **options: Any) -> xarray.Dataset:
+    """See `Interfaces.to_xarray`."""
+    from versioned_zarr.interfaces.zarr import open as opening
+
+    return opening.to_xarray(snapshot, group, **options)
+
+
+def to_folder(snapshot: Snapshot, path: str, **options: Any) -> None:
+    """See `Interfaces.to_folder`."""
+    from versioned_zarr.interfaces.files import zarr_export
+
+    zarr_export.to_folder(snapshot, path, **options)
