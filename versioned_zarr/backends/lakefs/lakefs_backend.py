@@ -15,7 +15,8 @@ from versioned_zarr.backends.lakefs.api.thread_pool import ThreadPool
 from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
 from versioned_zarr.backends.lakefs.commits.commit_writer import CommitWriter
 from versioned_zarr.backends.lakefs.commits.lakefs_refs import LakefsRefs
-from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext, LakefsFolder
+from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
+from versioned_zarr.backends.lakefs.lakefs_folder import LakefsFolder
 from versioned_zarr.backends.lakefs.sessions.lakefs_session_store import LakefsSessionStore
 from versioned_zarr.backends.lakefs.trees.lakefs_blocks import LakefsBlocks, outgoing_folder
 from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache

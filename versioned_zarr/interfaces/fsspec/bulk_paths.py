@@ -6,18 +6,16 @@ without a slash for the folder that all lie in, and lose it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem, make_path_posix, trailing_sep
 from fsspec.utils import other_paths, stringify_path
 
-if TYPE_CHECKING:
-    from versioned_zarr.interfaces.fsspec.read_files import ReadFiles
-
 
 def pairs(
-    files: ReadFiles,
+    files: AbstractFileSystem,
     source: Any,
     target: Any,
     *,
@@ -63,7 +61,7 @@ def pairs(
     return list(zip(found, _stripped(files, places, is_local), strict=True))
 
 
-def _stripped(files: ReadFiles, paths: Any, is_local: bool) -> list[str]:
+def _stripped(files: AbstractFileSystem, paths: Any, is_local: bool) -> list[str]:
     if is_local:
         return [make_path_posix(path) for path in paths]
     return [files._strip_protocol(path) for path in paths]

@@ -10,14 +10,12 @@ import io
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from fsspec import AbstractFileSystem
 from fsspec.compression import compr
 from fsspec.core import OpenFile, get_compression
 from fsspec.spec import AbstractBufferedFile
-
-if TYPE_CHECKING:
-    from versioned_zarr.interfaces.fsspec.written_files import WrittenFiles
 
 _LINE_BYTES: Final = 8192
 _FRAMES: Final = 8
@@ -40,7 +38,7 @@ class OpenedValue(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
 
     def __init__(
         self,
-        files: WrittenFiles,
+        files: AbstractFileSystem,
         path: str,
         details: dict[str, Any],
         fetch: Fetch,
@@ -83,7 +81,7 @@ class WrittenValue(io.BytesIO):
     """
 
     def __init__(
-        self, files: WrittenFiles, path: str, mode: str, *, blocksize: int, autocommit: bool
+        self, files: AbstractFileSystem, path: str, mode: str, *, blocksize: int, autocommit: bool
     ) -> None:
         super().__init__()
         self.fs, self.path, self._mode = files, path, mode
@@ -113,7 +111,8 @@ class WrittenValue(io.BytesIO):
     @property
     def details(self) -> dict[str, Any]:
         """What `info` says of what lies at the path by now."""
-        return self.fs.info(self.path)
+        details: dict[str, Any] = self.fs.info(self.path)
+        return details
 
     @property
     def full_name(self) -> str:

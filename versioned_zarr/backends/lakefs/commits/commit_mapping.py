@@ -15,7 +15,7 @@ from typing import Any
 from versioned_zarr.backends.lakefs.api.client import LakefsCommit
 from versioned_zarr.backends.lakefs.commits import commit_metadata
 from versioned_zarr.backends.lakefs.commits.commit_metadata import CommitMetadata, ParentMetadata
-from versioned_zarr.backends.lakefs.lakefs_context import LakefsFolder
+from versioned_zarr.backends.lakefs.lakefs_folder import LakefsFolder
 from versioned_zarr.backends.lakefs.lakefs_names import is_id, to_branch, to_cid, to_id
 from versioned_zarr.errors import BlockNotFoundError, RefNotFoundError
 from versioned_zarr.history.commit_object import Commit

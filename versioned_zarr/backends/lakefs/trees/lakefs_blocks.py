@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
-from versioned_zarr.backends.lakefs.lakefs_context import LakefsFolder
+from versioned_zarr.backends.lakefs.lakefs_folder import LakefsFolder
 from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.backends.lakefs.trees.tree_reader import TreeReader
 from versioned_zarr.backends.lakefs.trees.value_readahead import ValueReadAhead

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits.commit_metadata import value_in
-from versioned_zarr.backends.lakefs.lakefs_context import LakefsFolder
+from versioned_zarr.backends.lakefs.lakefs_folder import LakefsFolder
 from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import CorruptBlockError, InvalidKeyError, StorageError

@@ -1,0 +1,66 @@
+"""The lakeFS folder: where the keys of a repository of ours lie in one of lakeFS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from versioned_zarr.backends.lakefs.api.client import LakefsClient
+from versioned_zarr.backends.lakefs.api.objects import Stat
+from versioned_zarr.backends.lakefs.api.thread_pool import ThreadPool
+from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
+from versioned_zarr.ipld.cid import HashFunction
+
+_LISTED_FROM = 16
+"""From so many paths in one folder on, a listing of it costs less than a request for each."""
+
+
+@dataclass(frozen=True)
+class LakefsFolder:
+    """A folder of a lakeFS repository, and what this machine knows of it.
+
+    Attributes:
+        client: the lakeFS repository.
+        prefix: the folder of it that we speak of, ending in "/"; empty for all of it.
+        knowledge: what was found out before.
+        hash: names blocks.
+        workers: threads for requests.
+    """
+
+    client: LakefsClient
+    prefix: str
+    knowledge: MetadataCache
+    hash: HashFunction
+    workers: ThreadPool
+
+    def path(self, key: str) -> str:
+        """Where the object of a key lies in the lakeFS repository."""
+        return self.prefix + key
+
+    def stats(self, ref: str, paths: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
+        """What lies at paths; a request for each, but where many lie in one folder it is listed."""
+        folders: dict[str, list[str]] = {}
+        for path in paths:
+            folders.setdefault(path.rpartition("/")[0], []).append(path)
+        single = [path for some in folders.values() if len(some) < _LISTED_FROM for path in some]
+        stats = self.workers.stream(lambda path: self.client.stat(ref, path), single)
+        yield from zip(single, stats, strict=True)
+        for folder, some in folders.items():
+            if len(some) >= _LISTED_FROM:
+                found = self._listed(ref, folder, frozenset(some))
+                yield from ((path, found.get(path)) for path in some)
+
+    def _listed(self, ref: str, folder: str, wanted: frozenset[str]) -> dict[str, Stat]:
+        """What lies at paths of one folder."""
+        found: dict[str, Stat] = {}
+        last = max(wanted)
+        for stat in self.client.list(ref, f"{folder}/" if folder else ""):
+            if stat.path in wanted:
+                found[stat.path] = stat
+            if stat.path >= last:
+                break
+        return found
+
+    def key(self, path: str) -> str:
+        """The key whose object lies there."""
+        return path[len(self.prefix) :]
