@@ -12,9 +12,11 @@ from typing import Any, TypedDict, Unpack, get_args
 from urllib.parse import unquote
 
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
+from versioned_zarr.backends.gateway.gateway_snapshot import caches
 from versioned_zarr.backends.http.authorization import basic, names_one
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
+from versioned_zarr.blocks.protocol import BoundedCache
 from versioned_zarr.engine.backend import BEGUN, Backend, StorageBackend, Verify, is_begun
 from versioned_zarr.engine.backend import begin as begin_place
 from versioned_zarr.engine.context import RepositoryContext
@@ -277,6 +279,11 @@ def clone(
         place.write_marker(encode_marker(source.hash))
     finish(copy)
     return open(dst)
+
+
+def gateway_caches() -> Sequence[BoundedCache]:
+    """What all processes of this user have kept of snapshots from gateways."""
+    return caches()
 
 
 def _to_begin(

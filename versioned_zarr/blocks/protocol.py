@@ -128,6 +128,64 @@ class BlockStore(Protocol):
 
 
 @runtime_checkable
+class PackedBlocks(BlockStore, Protocol):
+    """Blocks in packs on the repository's own storage, which `gc` and `repack` look after."""
+
+    def packs(self) -> dict[str, int]:
+        """The packs that are there now, by name, with their sizes in bytes."""
+        ...
+
+    def is_scattered(self, packs: int) -> bool:
+        """Whether there are so many packs that some should be joined; looks at no file."""
+        ...
+
+    def rebuild_index(self) -> None:
+        """Make the index anew from the packs. O(blocks)."""
+        ...
+
+    def merge_index(self, *, everything: bool = False) -> None:
+        """Join the files of the index: the small ones, or all into one."""
+        ...
+
+
+@runtime_checkable
+class PartialBlocks(Protocol):
+    """Blocks of a partial clone, which fetches what is absent from elsewhere."""
+
+    def get_here(self, cid: Cid) -> memoryview:
+        """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
+        ...
+
+
+class BoundedCache(Protocol):
+    """What is kept on this machine of blocks that lie elsewhere.
+
+    Attributes:
+        limit_bytes: how many bytes it may have.
+    """
+
+    limit_bytes: int
+
+    def size_bytes(self) -> int:
+        """How many bytes it has."""
+        ...
+
+    def clear(self) -> None:
+        """Remove all of it."""
+        ...
+
+
+@runtime_checkable
+class CachedBlocks(Protocol):
+    """Blocks elsewhere, of which some are kept in a cache on this machine."""
+
+    @property
+    def cache(self) -> BoundedCache:
+        """The cache."""
+        ...
+
+
+@runtime_checkable
 class ServedBlocks(BlockStore, Protocol):
     """Blocks that a server keeps, which also removes what nothing names.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from versioned_zarr.backends.gateway.gateway_snapshot import caches
-from versioned_zarr.blocks.cache.block_cache import BlockCache
+from versioned_zarr.blocks.protocol import BoundedCache, CachedBlocks
 from versioned_zarr.cli.output import Context, as_json, console, print_json, with_repository
 from versioned_zarr.errors import InvalidInputError
+from versioned_zarr.location import gateway_caches
 from versioned_zarr.repository.repository import BlockRepository
 
 
@@ -63,18 +65,17 @@ def clear(context: Context, is_of_gateways: bool) -> None:
         each.clear()
 
 
-def _caches(context: Context, is_of_gateways: bool) -> list[BlockCache]:
+def _caches(context: Context, is_of_gateways: bool) -> Sequence[BoundedCache]:
     if is_of_gateways:
-        return caches()
+        return gateway_caches()
     repository = context.repository
     stores = repository.stores if isinstance(repository, BlockRepository) else None
-    found = getattr(stores and stores.blocks, "cache", None)
-    if not isinstance(found, BlockCache):
+    if stores is None or not isinstance(stores.blocks, CachedBlocks):
         raise InvalidInputError(
             f"{context.repository.url!r} is on this machine and has no cache; that of snapshots "
             "from gateways is found with --gateways"
         )
-    return [found]
+    return [stores.blocks.cache]
 
 
 COMMANDS = [publish, cache]

@@ -12,7 +12,7 @@ from itertools import accumulate
 from versioned_zarr.blocks.buffer_pool import BufferPool
 from versioned_zarr.blocks.file_reader import check_size
 from versioned_zarr.blocks.packs.pack import pack_of
-from versioned_zarr.blocks.packs.pack_registry import PackRegistry, new_name, pack_path
+from versioned_zarr.blocks.packs.pack_registry import PackRegistry, new_name, pack_names, pack_path
 from versioned_zarr.blocks.protocol import Block, Followable, Publishable
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
 from versioned_zarr.ipld import cid as cids
@@ -209,6 +209,24 @@ class PackStore:
     def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`: everything is near."""
         return _NEAR
+
+    # Maintenance
+
+    def packs(self) -> dict[str, int]:
+        """See `PackedBlocks.packs`."""
+        return pack_names(self.storage)
+
+    def is_scattered(self, packs: int) -> bool:
+        """See `PackedBlocks.is_scattered`."""
+        return self.catalogue.wants_tidying(packs)
+
+    def rebuild_index(self) -> None:
+        """See `PackedBlocks.rebuild_index`."""
+        self.catalogue.rebuild()
+
+    def merge_index(self, *, everything: bool = False) -> None:
+        """See `PackedBlocks.merge_index`."""
+        self.catalogue.merge(everything=everything)
 
 
 def _other_codec(header: memoryview) -> bytes:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from versioned_zarr import process_identity
-from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_names, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackStore
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
+from versioned_zarr.blocks.protocol import PackedBlocks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.maintenance.reachability import reach, roots_of
 from versioned_zarr.engine.maintenance.repack import (
@@ -61,10 +62,10 @@ def collect(
     """See `Repository.gc`."""
     cutoff = _before_now(keep_reflog)
     with stores.storage.lock(HOUSE_LOCK):
-        if not isinstance(stores.blocks, PackStore):
+        if not isinstance(stores.blocks, PackedBlocks):
             return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
         if not dry_run and drop_damaged_indexes(stores.storage, stores.hash):
-            stores.blocks.catalogue.rebuild()
+            stores.blocks.rebuild_index()
         run = _Run.begin(stores, stores.blocks, cutoff, progress, keeps_all=dry_run)
         return run.found if dry_run else run.finish(cutoff)
 
@@ -97,7 +98,7 @@ class _Run:
     """
 
     stores: RepositoryContext
-    store: PackStore
+    store: PackedBlocks
     packs: dict[str, int]
     dead: dict[str, list[PackBlock]]
     whole: set[str]
@@ -109,7 +110,7 @@ class _Run:
     def begin(
         cls,
         stores: RepositoryContext,
-        store: PackStore,
+        store: PackedBlocks,
         cutoff: datetime,
         progress: OnProgress | None,
         *,
@@ -117,7 +118,7 @@ class _Run:
     ) -> _Run:
         """The first look, beside which everything goes on."""
         store.refresh()
-        packs = pack_names(stores.storage)
+        packs = store.packs()
         steps = Steps(sum(packs.values()), progress)
         live: set[bytes] = set()
         problems = _mark(stores, cutoff, live, packs)
@@ -161,7 +162,7 @@ class _Run:
                     remove_session(stores.storage, session)
         stores.storage.sweep(_SWEPT)
         self.store.refresh()
-        self.store.catalogue.merge(everything=True)
+        self.store.merge_index(everything=True)
         return replace(self.found, written_packs=written)
 
     def _remove(self, packs: Collection[str], cutoff: datetime) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from versioned_zarr.blocks.remote.lazy_store import LazyStore
+from versioned_zarr.blocks.protocol import PartialBlocks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.sessions.journal import RecordKind, read_head, session_ids
 from versioned_zarr.engine.sessions.listing import sound_records
@@ -96,7 +96,7 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
     Raises:
         BlockNotFoundError: one of them is missing, and not merely absent from a partial copy.
     """
-    get = source.get_here if isinstance(source, LazyStore) else source.get
+    get = source.get_here if isinstance(source, PartialBlocks) else source.get
     stack = [cid for cid in roots if cid[-32:] not in reached]
     while stack:
         cid = stack.pop()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from versioned_zarr.blocks.packs.pack import PackWriter, read_entries, recover_entries
-from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_names, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK, PackStore
+from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_path
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
-from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.blocks.protocol import Block, PackedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptBlockError, CorruptError, VersionedZarrError
@@ -91,7 +91,7 @@ def may_go(stores: RepositoryContext, pack: str) -> bool:
 
 def rewrite(
     stores: RepositoryContext,
-    store: PackStore,
+    store: PackedBlocks,
     packs: Mapping[str, int],
     keep: Callable[[Cid], bool],
     steps: Steps,
@@ -139,7 +139,7 @@ def _rewrite(
 class _Rewriter:
     """Blocks going into new packs, a batch at a time."""
 
-    def __init__(self, stores: RepositoryContext, store: PackStore) -> None:
+    def __init__(self, stores: RepositoryContext, store: PackedBlocks) -> None:
         self._stores, self._store = stores, store
         self._draft: PackWriter | None = None
         self._root: Cid | None = None
@@ -185,13 +185,13 @@ class _Rewriter:
 
 def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
     """See `Repository.repack`; nothing to do where no packs of ours are."""
-    if not isinstance(stores.blocks, PackStore):
+    if not isinstance(stores.blocks, PackedBlocks):
         Steps(0, progress)
         return Collected()
     with stores.storage.lock(HOUSE_LOCK):
         if drop_damaged_indexes(stores.storage, stores.hash):
-            stores.blocks.catalogue.rebuild()
-        return _join(stores, 0, SMALL_PACK_BYTES, least=2, progress=progress)
+            stores.blocks.rebuild_index()
+        return _join(stores, stores.blocks, 0, SMALL_PACK_BYTES, least=2, progress=progress)
 
 
 def tidy(stores: RepositoryContext) -> None:
@@ -201,30 +201,28 @@ def tidy(stores: RepositoryContext) -> None:
     however many commits come. Not beside a transfer, which may take long.
     """
     store = stores.blocks
-    if not isinstance(store, PackStore) or not store.catalogue.wants_tidying(_TIDY_PACKS):
+    if not isinstance(store, PackedBlocks) or not store.is_scattered(_TIDY_PACKS):
         return
     lock = stores.storage.lock
     with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
         lower = 0
         for upper in _TIERS_BYTES if is_held and is_free else ():
-            _join(stores, lower, upper, least=_TIDY_PACKS)
+            _join(stores, store, lower, upper, least=_TIDY_PACKS)
             lower = upper
 
 
 def _join(
     stores: RepositoryContext,
+    store: PackedBlocks,
     lower_bytes: int,
     upper_bytes: int,
     *,
     least: int,
     progress: OnProgress | None = None,
 ) -> Collected:
-    store = _packed(stores)
     with stores.storage.lock(GC_LOCK):
         small = {
-            pack: size
-            for pack, size in pack_names(stores.storage).items()
-            if lower_bytes <= size < upper_bytes
+            pack: size for pack, size in store.packs().items() if lower_bytes <= size < upper_bytes
         }
         if len(small) >= least:
             small = {pack: size for pack, size in small.items() if may_go(stores, pack)}
@@ -235,13 +233,8 @@ def _join(
         for pack in small:
             stores.storage.delete(pack_path(pack))
     store.refresh()
-    store.catalogue.merge()
-    after = sum(pack_names(stores.storage).values())
+    store.merge_index()
+    after = sum(store.packs().values())
     return Collected(
         removed_bytes=max(0, before - after), removed_packs=len(small), written_packs=written
     )
-
-
-def _packed(stores: RepositoryContext) -> PackStore:
-    assert isinstance(stores.blocks, PackStore)
-    return stores.blocks

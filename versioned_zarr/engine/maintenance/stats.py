@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from versioned_zarr.blocks.packs.pack_registry import PACKS
-from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.blocks.protocol import PackedBlocks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.revisions import reached_commits
 from versioned_zarr.errors import VersionedZarrError
@@ -81,9 +80,7 @@ class Stats:
 
 def measure(stores: RepositoryContext) -> Stats:
     """See `Repository.stats`. O(keys of all refs)."""
-    is_packed = isinstance(stores.blocks, PackStore)
-    listed = stores.storage.list(PACKS) if is_packed else []
-    packs = [item for item in listed if item.path.endswith(".car")]
+    packs = stores.blocks.packs() if isinstance(stores.blocks, PackedBlocks) else {}
     names = [(kind, name) for kind in (HEADS, TAGS) for name in stores.refs.names(kind)]
     holders: dict[Cid, set[int]] = {}
     sizes: dict[Cid, int] = {}
@@ -106,7 +103,7 @@ def measure(stores: RepositoryContext) -> Stats:
             own[next(iter(numbers))] += sizes[cid]
     return Stats(
         packs=len(packs),
-        stored_bytes=sum(pack.size for pack in packs),
+        stored_bytes=sum(packs.values()),
         commits=sum(1 for _ in reached_commits(stores)),
         values=len(holders),
         size_bytes=sum(sizes[cid] for cid in holders),
