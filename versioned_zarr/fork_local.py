@@ -41,6 +41,24 @@ class ForkLocal(Generic[T]):
         return found
 
 
+def renewed_after_fork(renew: Callable[[T], object]) -> weakref.WeakSet[T]:
+    """A set of objects, each of which is made anew in a forked child.
+
+    No thread of the parent lives on there, neither one that holds a lock nor one that fetches.
+
+    Args:
+        renew: makes one anew. Runs in every forked child, so it must not take long.
+    """
+    known: weakref.WeakSet[T] = weakref.WeakSet()
+
+    def renew_all() -> None:
+        for each in list(known):
+            renew(each)
+
+    os.register_at_fork(after_in_child=renew_all)
+    return known
+
+
 def threads(count: int, name: str) -> ForkLocal[ThreadPoolExecutor]:
     """A pool of threads for each process."""
     return ForkLocal(

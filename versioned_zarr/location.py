@@ -39,6 +39,7 @@ from versioned_zarr.errors import (
     InvalidUrlError,
     RepositoryNotFoundError,
 )
+from versioned_zarr.fork_local import ForkLocal
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
@@ -99,8 +100,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
 }  # fmt: skip
-_OPEN: weakref.WeakValueDictionary[tuple[str, str, str | None, int], BlockRepository] = (
-    weakref.WeakValueDictionary()
+_OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], BlockRepository]] = (
+    ForkLocal(weakref.WeakValueDictionary)
 )
 _GUARD = threading.RLock()
 
@@ -194,9 +195,9 @@ def open(  # noqa: A001 - the public name is vz.open
     _check_verify(verify)
     document = read_marker(place.url, place.read_marker)
     # One that was made again at the same place is another, of which nothing is known.
-    key = (place.url, verify, document.get("id"), os.getpid())
+    key = (place.url, verify, document.get("id"))
     with _GUARD:
-        found = _OPEN.get(key)
+        found = _OPEN().get(key)
     if found is not None and found.hash == document["hash"] and not options:
         return found
     stores = place.stores(hash_function(document["hash"]), verify, _open_other)
@@ -204,7 +205,7 @@ def open(  # noqa: A001 - the public name is vz.open
     repository = BlockRepository(stores, _reopen, place.url, verify, kept)
     if not options:
         with _GUARD:
-            _OPEN[key] = repository
+            _OPEN()[key] = repository
     return repository
 
 

@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 
-from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.fork_local import ForkLocal, renewed_after_fork, threads
 
 
 def test_it_is_made_when_it_is_asked_for_and_once() -> None:
@@ -59,3 +59,22 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     if child == 0:
         os._exit(0 if pool().submit(os.getpid).result(60) == os.getpid() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_in_a_forked_child_all_that_are_alive_are_made_anew() -> None:
+    class Guarded:
+        is_new = False
+
+    def renew(guarded: Guarded) -> None:
+        guarded.is_new = True
+
+    known = renewed_after_fork(renew)
+    alive, gone = Guarded(), Guarded()
+    known.add(alive)
+    known.add(gone)
+    del gone
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if alive.is_new and len(known) == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not alive.is_new

@@ -9,28 +9,18 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import time
 import weakref
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from versioned_zarr.fork_local import renewed_after_fork
+
 _LOOK_S: Final = 0.1
 """So often who waits looks whether a turn has gone without a word."""
 _COLLECT_AFTER_S: Final = 1.0
 """After so long it also lets go of what only a cycle of references keeps alive."""
-
-_ALL: weakref.WeakSet[Semaphore] = weakref.WeakSet()
-
-
-def _free_after_fork() -> None:
-    """A thread of the parent may have had a turn at the fork, and does not live on here."""
-    for turns in list(_ALL):
-        turns.clear()
-
-
-os.register_at_fork(after_in_child=_free_after_fork)
 
 
 class Permit:
@@ -119,3 +109,7 @@ class Semaphore:
     def free(self) -> int:
         """How many can be taken now."""
         return self._limit - len(self._on())
+
+
+# A thread of the parent may have had a turn at the fork.
+_ALL = renewed_after_fork(Semaphore.clear)

@@ -17,6 +17,7 @@ from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS
 from versioned_zarr.errors import CorruptError, InvalidCidError, InvalidInputError, KeyNotFoundError
+from versioned_zarr.fork_local import ForkLocal
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.address.ipfs_address import (
@@ -35,7 +36,9 @@ from versioned_zarr.tree.lookup import Trees
 if TYPE_CHECKING:
     from versioned_zarr.backends.gateway.gateway_blocks import GatewayBlocks
 
-_OPEN: weakref.WeakValueDictionary[tuple[Any, ...], GatewayContext] = weakref.WeakValueDictionary()
+_OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[Any, ...], GatewayContext]] = ForkLocal(
+    weakref.WeakValueDictionary
+)
 _FOLDER = "gateway"
 
 
@@ -166,10 +169,11 @@ class GatewayOrigin:
 
     def __post_init__(self) -> None:
         function = _function_of(read_any_cid(self.root))
-        key = (self.gateways, self.cache_bytes, self.timeout_s, function.name, home(), os.getpid())
-        found = _OPEN.get(key)
+        key = (self.gateways, self.cache_bytes, self.timeout_s, function.name, home())
+        opened = _OPEN()
+        found = opened.get(key)
         if found is None:
-            found = _OPEN.setdefault(key, self._connect(function))
+            found = opened.setdefault(key, self._connect(function))
         object.__setattr__(self, "_stores", found)
 
     def _connect(self, function: HashFunction) -> GatewayContext:

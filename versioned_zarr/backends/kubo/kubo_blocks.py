@@ -8,7 +8,6 @@ send again what it took; docs/design/kubo.md tells why that is enough.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -27,6 +26,7 @@ from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.blocks.remote.nonblocking import NonBlocking
 from versioned_zarr.blocks.remote.readahead import ReadAhead
 from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
+from versioned_zarr.fork_local import ForkLocal
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
@@ -68,7 +68,7 @@ class KuboBlocks:
             nearness=self._nearness,
         )
         self._at_work = threading.local()
-        self._expected: dict[Cid, tuple[int, Future[None]]] = {}
+        self._expected: ForkLocal[dict[Cid, Future[None]]] = ForkLocal(dict)
         self._in_vain_until_s = 0.0
 
     # Reading
@@ -223,11 +223,11 @@ class KuboBlocks:
         if blocks:
             watch = self._watch or GcGuard(self.client)
             sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
-            process = os.getpid()
-            for cid, it in list(self._expected.items()):
-                if it[1].done():  # it did not come after all, and is forgotten
-                    self._expected.pop(cid, None)
-            self._expected.update((cid, (process, sending)) for cid, _ in blocks)
+            expected = self._expected()
+            for cid, it in list(expected.items()):
+                if it.done():  # it did not come after all, and is forgotten
+                    expected.pop(cid, None)
+            expected.update((cid, sending) for cid, _ in blocks)
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
         """See `BlockStore.put`: one request, for what was not sent when it was expected."""
@@ -239,9 +239,8 @@ class KuboBlocks:
 
     def _was_sent(self, cid: Cid) -> bool:
         """Whether a block is on the node because it was expected; waits while it is sent."""
-        process, sending = self._expected.pop(cid, (0, None))
-        # A thread of the parent does not live on in a forked child.
-        return sending is not None and process == os.getpid() and sending.exception() is None
+        sending = self._expected().pop(cid, None)
+        return sending is not None and sending.exception() is None
 
     def _send(self, blocks: Sequence[Block], root: Cid, watch: GcGuard) -> None:
         watch.hold(blocks)

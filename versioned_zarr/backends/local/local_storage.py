@@ -17,7 +17,6 @@ import secrets
 import shutil
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -35,23 +34,13 @@ from versioned_zarr.backends.local.file_io import (
     write_all,
 )
 from versioned_zarr.backends.local.staged_pack import LocalStagedPack
+from versioned_zarr.fork_local import renewed_after_fork
 from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
 """How `put` calls a file that is not whole yet."""
-
-_STORAGES: weakref.WeakSet[LocalStorage] = weakref.WeakSet()
-
-
-def _free_guards_after_fork() -> None:
-    """A thread of the parent may have held a guard at the fork, and does not live on here."""
-    for storage in list(_STORAGES):
-        storage._guard = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_free_guards_after_fork)
 
 
 class LocalStorage:
@@ -278,3 +267,11 @@ class LocalStorage:
     def _forget(self, path: str) -> None:
         with self._guard:
             self._maps.pop(path, None)
+
+
+def _free_guard(storage: LocalStorage) -> None:
+    storage._guard = threading.RLock()
+
+
+# A thread of the parent may have held a guard at the fork.
+_STORAGES = renewed_after_fork(_free_guard)

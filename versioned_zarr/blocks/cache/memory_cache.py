@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections import OrderedDict
 from contextlib import suppress
 from typing import Final
 
+from versioned_zarr.fork_local import renewed_after_fork
 from versioned_zarr.ipld.cid import Cid
 
 _SHRUNK_TO: Final = 0.9
-
-_ALL: weakref.WeakSet[MemoryCache] = weakref.WeakSet()
-
-
-def _free_after_fork() -> None:
-    """What the parent holds is not held twice."""
-    for recent in list(_ALL):
-        recent.clear()
-
-
-os.register_at_fork(after_in_child=_free_after_fork)
 
 
 class MemoryCache:
@@ -58,3 +46,7 @@ class MemoryCache:
             while size_bytes > self._limit_bytes * _SHRUNK_TO:
                 size_bytes -= len(self._blocks.popitem(last=False)[1])
         self._size_bytes = size_bytes
+
+
+# What the parent holds is not held twice.
+_ALL = renewed_after_fork(MemoryCache.clear)

@@ -6,8 +6,6 @@ other side.
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Protocol
@@ -17,23 +15,13 @@ from versioned_zarr.blocks.remote.nonblocking import NonBlocking
 from versioned_zarr.blocks.remote.readahead_policy import ReadAheadPolicy
 from versioned_zarr.blocks.remote.singleflight import SingleFlight
 from versioned_zarr.errors import BlockNotFoundError, CorruptError, StorageError
+from versioned_zarr.fork_local import renewed_after_fork
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 WHOLE_BYTES: Final = 1 << 20
 """A node that is no longer than this in all comes with all below it."""
 _AT_ONCE: Final = 4
-
-_ALL: weakref.WeakSet[ReadAhead] = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    """What is under way in the parent never comes here."""
-    for ahead in list(_ALL):
-        ahead.forget()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class FetchBlocks(Protocol):
@@ -151,3 +139,7 @@ class ReadAhead:
             self._foresight.disappointed()
         finally:
             self._foresight.came(whole, came)
+
+
+# What is under way in the parent never comes here.
+_ALL = renewed_after_fork(ReadAhead.forget)

@@ -11,7 +11,6 @@ import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from versioned_zarr.blocks.protocol import WouldBlockError
@@ -22,6 +21,7 @@ from versioned_zarr.errors import (
     RepositoryNotFoundError,
     StorageError,
 )
+from versioned_zarr.fork_local import threads
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 
@@ -346,19 +346,15 @@ class VersionedStore(Store):
 
 async def _in_thread(work: Callable[[], _T], *, is_remote: bool) -> _T:
     """Do what takes long in a thread; `is_remote` says whether it waits for a network."""
-    threads = _threads(os.getpid(), is_remote)
-    return await asyncio.get_running_loop().run_in_executor(threads, work)
+    pool = _WAITING() if is_remote else _WORKING()
+    return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-@functools.cache
-def _threads(process: int, is_remote: bool) -> ThreadPoolExecutor:  # noqa: ARG001 - none in a fork
-    """Threads that all stores of this process share.
-
-    What waits for a network has more of them than there are cores. What hashes and copies has as
-    many, since more would only take time from the loop that they work for.
-    """
-    count = _NETWORK_THREADS if is_remote else os.cpu_count() or 1
-    return ThreadPoolExecutor(count, "versioned-zarr")
+# Threads that all stores of this process share. What waits for a network has more of them than
+# there are cores. What hashes and copies has as many, since more would only take time from the
+# loop that they work for.
+_WAITING = threads(_NETWORK_THREADS, "versioned-zarr")
+_WORKING = threads(os.cpu_count() or 1, "versioned-zarr")
 
 
 @functools.cache

@@ -7,7 +7,6 @@ under way, are never more than the bytes that were asked for so far.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,6 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from versioned_zarr.backends.lakefs.api.thread_pool import AT_ONCE, ThreadPool
+from versioned_zarr.fork_local import renewed_after_fork
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
@@ -49,9 +49,9 @@ class ValueReadAhead:
         self._fetch, self._is_near, self._links = fetch, is_near, links
         self._workers = ThreadPool(_WINDOW)
         self._start()
+        _ALL.add(self)
 
     def _start(self) -> None:
-        self._process = os.getpid()
         self._guard = threading.Lock()
         self._under_way: dict[Cid, Future[memoryview]] = {}
         self._wanted: set[Cid] = set()
@@ -65,14 +65,9 @@ class ValueReadAhead:
         self._following: dict[Cid, Cid] = {}
         self._given: dict[Cid | None, int] = {}
 
-    def _ready(self) -> threading.Lock:
-        if self._process != os.getpid():
-            self._start()
-        return self._guard
-
     def saw(self, cid: Cid, links: Sequence[Link]) -> None:
         """Take note of what a directory or a shard links to."""
-        with self._ready():
+        with self._guard:
             self._note(cid, links)
 
     def _note(self, cid: Cid, links: Sequence[Link]) -> None:
@@ -90,13 +85,13 @@ class ValueReadAhead:
 
     def want(self, cid: Cid) -> None:
         """Take note that a value is about to be asked for by another thread."""
-        with self._ready():
+        with self._guard:
             if len(self._wanted) < _REMEMBERED:
                 self._wanted.add(cid)
 
     def get(self, cid: Cid) -> memoryview:
         """The block of a value: fetched, or waited for if it is under way."""
-        with self._ready():
+        with self._guard:
             self._wanted.discard(cid)
             flight = self._under_way.get(cid)
             is_mine = flight is None
@@ -135,7 +130,7 @@ class ValueReadAhead:
         if was_near and cid not in self._unread:
             return
         started: list[tuple[Cid, Future[memoryview], int]] = []
-        with self._ready():
+        with self._guard:
             self._unread_bytes -= self._unread.pop(cid, 0)
             self._asked_bytes += size_bytes
             for link in self._next(cid) if len(self._under_way) <= AT_ONCE else ():
@@ -172,3 +167,7 @@ class ValueReadAhead:
     def _is_new(self, cid: Cid) -> bool:
         is_known = cid in self._under_way or cid in self._unread or cid in self._wanted
         return not is_known and not self._is_near(cid)
+
+
+# What is under way in the parent never comes here.
+_ALL = renewed_after_fork(ValueReadAhead._start)
