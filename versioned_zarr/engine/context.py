@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, from_text, is_foreign, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.lru_cache import LruCache
 from versioned_zarr.storage.protocol import Documents, Storage
 from versioned_zarr.tree.lookup import Trees
 
@@ -105,8 +104,7 @@ class RepositoryContext:
     keeper: SessionStore | None = None
     others: ForeignCommits | None = None
     upkeep: str = ""
-    _commits: OrderedDict[str, Commit] = field(default_factory=OrderedDict)
-    _guard: threading.RLock = field(default_factory=threading.RLock)
+    _commits: LruCache[str, Commit] = field(default_factory=lambda: LruCache(_REMEMBERED_COMMITS))
 
     @property
     def hash(self) -> HashFunction:
@@ -129,11 +127,9 @@ class RepositoryContext:
             BlockNotFoundError: it is not here.
             CorruptBlockError: it is no commit, or damaged.
         """
-        with self._guard:
-            found = self._commits.get(cid)
-            if found is not None:
-                self._commits.move_to_end(cid)
-                return found
+        found = self._commits.get(cid)
+        if found is not None:
+            return found
         name = from_text(cid)
         if self.others is not None and is_foreign(name):
             found = self.others.commit(name)
@@ -143,10 +139,7 @@ class RepositoryContext:
                 # History that others made on a server ends where it left that server.
                 known = tuple(each for each in found.parents if not is_foreign(from_text(each)))
                 found = replace(found, parents=known)
-        with self._guard:
-            self._commits[cid] = found
-            if len(self._commits) > _REMEMBERED_COMMITS:
-                self._commits.popitem(last=False)
+        self._commits.put(cid, found)
         return found
 
     def tree_of(self, commit: Cid) -> Cid:

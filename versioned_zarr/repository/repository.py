@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -35,6 +33,7 @@ from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.lru_cache import LruCache
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.transfer_methods import TransferMethods
@@ -63,8 +62,7 @@ class BlockRepository(TransferMethods, _hooks.Shown):
         self.stores = stores
         self.keeper: SessionStore = stores.keeper or LocalSessionStore(stores)
         self._reopen = (reopen, arguments)
-        self._sessions: OrderedDict[str, SessionState] = OrderedDict()
-        self._guard = threading.RLock()
+        self._sessions: LruCache[str, SessionState] = LruCache(_REMEMBERED_SESSIONS)
 
     def __repr__(self) -> str:
         return f"<Repository {self.url}>"
@@ -212,11 +210,7 @@ class BlockRepository(TransferMethods, _hooks.Shown):
         return Session(self, working, message)
 
     def _remember(self, working: SessionState) -> None:
-        with self._guard:
-            self._sessions[working.head.id] = working
-            self._sessions.move_to_end(working.head.id)
-            while len(self._sessions) > _REMEMBERED_SESSIONS:
-                self._sessions.popitem(last=False)
+        self._sessions.put(working.head.id, working)
 
     def working_of(self, session: str) -> SessionState:
         """This process's state of a session that may have been opened elsewhere.
@@ -224,8 +218,7 @@ class BlockRepository(TransferMethods, _hooks.Shown):
         Raises:
             SessionNotFoundError: it has ended, or never wrote.
         """
-        with self._guard:
-            found = self._sessions.get(session)
+        found = self._sessions.get(session)
         if found is not None and found.closed is None:
             return found
         working = self.keeper.resume(session)
@@ -234,8 +227,7 @@ class BlockRepository(TransferMethods, _hooks.Shown):
 
     def forget_session(self, session: str) -> None:
         """Let go of this process's state of a session that has ended."""
-        with self._guard:
-            self._sessions.pop(session, None)
+        self._sessions.pop(session)
 
     def sessions(self) -> list[SessionInfo]:
         """The sessions that have written and not ended, of the living and of the dead."""
@@ -278,8 +270,7 @@ class BlockRepository(TransferMethods, _hooks.Shown):
         """
         if not isinstance(id, str):
             raise InvalidInputError(f"a session's id is text, not {id!r}")
-        with self._guard:
-            working = self._sessions.pop(id, None)
+        working = self._sessions.pop(id)
         self.keeper.drop(id)
         if working is not None:
             working.end("was dropped", keep_folder=False)

@@ -6,8 +6,6 @@ tree is found out when it is asked for.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +19,7 @@ from versioned_zarr.errors import BlockNotFoundError, RefNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.lru_cache import LruCache
 
 _REMEMBERED = 4096
 _PAGE = 100
@@ -67,21 +66,14 @@ class CommitMapping:
     def __init__(self, lake: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
         self._lake, self._client, self._knowledge = lake, lake.client, lake.knowledge
         self._tree_of = tree_of
-        self._seen: OrderedDict[str, LakefsCommit] = OrderedDict()
-        self._guard = threading.Lock()
+        self._seen: LruCache[str, LakefsCommit] = LruCache(_REMEMBERED)
 
     def take(self, found: LakefsCommit) -> CommitMetadata | None:
         """Remember a lakeFS commit; what it says of a commit of ours, if it stands for one."""
         ours = self._read(self._meant(found))
-        with self._guard:
-            is_new = found.id not in self._seen
-        if ours is not None and is_new:
+        if ours is not None and found.id not in self._seen:
             self.learn(ours, found.id)
-        with self._guard:  # an interrupt before this, and it is learned the next time
-            self._seen[found.id] = found
-            self._seen.move_to_end(found.id)
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
+        self._seen.put(found.id, found)  # an interrupt before this, and it is learned the next time
         return ours
 
     def _meant(self, found: LakefsCommit) -> LakefsCommit:
@@ -114,14 +106,13 @@ class CommitMapping:
         Raises:
             RefNotFoundError: there is none.
         """
-        with self._guard:
-            found = self._seen.get(commit)
-        if found is not None:
-            return found
-        for each in self._page(commit):
+        found = self._seen.get(commit)
+        for each in self._page(commit) if found is None else ():
             self.take(each)
-        with self._guard:
-            return self._seen[commit]
+            found = each if each.id == commit else found
+        if found is None:
+            raise RefNotFoundError(f"no commit {commit!r} in its own history", ref=commit)
+        return found
 
     def _page(self, commit: str) -> Iterator[LakefsCommit]:
         for number, each in enumerate(self._client.log(commit, amount=_PAGE), 1):

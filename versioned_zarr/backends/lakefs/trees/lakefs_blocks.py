@@ -11,9 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
-import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,6 +36,7 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.lru_cache import LruCache
 
 _REMEMBERED_LEAVES = 1 << 16
 
@@ -70,9 +69,8 @@ class LakefsBlocks:
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearness = NonBlocking()
         self._ahead = ValueReadAhead(self._fetch, cache.__contains__, self._links)
-        self._guard = threading.Lock()
         # Which value, and which of its bytes, a leaf is.
-        self._leaves: OrderedDict[Cid, tuple[Cid, int, int]] = OrderedDict()
+        self._leaves: LruCache[Cid, tuple[Cid, int, int]] = LruCache(_REMEMBERED_LEAVES)
 
     # Reading
 
@@ -144,8 +142,7 @@ class LakefsBlocks:
 
     def _fetch(self, cid: Cid) -> memoryview:
         """The block of a small value, or a leaf of a large one."""
-        with self._guard:
-            leaf = self._leaves.get(cid)
+        leaf = self._leaves.get(cid)
         if leaf is not None:
             value, start, end = leaf
             place = self.knowledge.place(value)
@@ -226,11 +223,8 @@ class LakefsBlocks:
         if node.kind is not unixfs.UnixFsType.FILE:
             self._ahead.saw(cid, node.links)
         elif self.knowledge.place(cid) is not None:
-            leaves = list(self.leaves_of(cid))
-            with self._guard:
-                self._leaves.update({leaf: (cid, low, high) for leaf, low, high in leaves})
-                while len(self._leaves) > _REMEMBERED_LEAVES:
-                    self._leaves.popitem(last=False)
+            for leaf, low, high in list(self.leaves_of(cid)):
+                self._leaves.put(leaf, (cid, low, high))
 
     def _links(self, cid: Cid) -> Sequence[Link]:
         """What a node of a tree links to, if this machine knows it."""

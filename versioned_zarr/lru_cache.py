@@ -1,0 +1,50 @@
+"""An LRU cache: the entries that were used last, up to a number of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class LruCache(Generic[K, V]):
+    """Entries by key. Thread-safe, without a lock that a fork could copy while it is held.
+
+    Args:
+        limit: how many entries it keeps, at least 1.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether there is such an entry; this does not use it."""
+        return key in self._entries
+
+    def get(self, key: K) -> V | None:
+        """An entry, which is then the one used last; None if there is none."""
+        found = self._entries.get(key)
+        if found is not None:
+            with suppress(KeyError):  # another thread has just let go of it
+                self._entries.move_to_end(key)
+        return found
+
+    def put(self, key: K, value: V) -> None:
+        """Make an entry, or replace it, and let go of the one that was not used for longest."""
+        entries = self._entries
+        entries[key] = value
+        with suppress(KeyError):
+            entries.move_to_end(key)
+            while len(entries) > self._limit:
+                entries.popitem(last=False)
+
+    def pop(self, key: K) -> V | None:
+        """Let go of an entry; gives it, or None if there was none."""
+        return self._entries.pop(key, None)
