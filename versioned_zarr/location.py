@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,15 @@ from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.repository import BlockRepository
 from versioned_zarr.storage.protocol import Storage
-from versioned_zarr.urls import User, check_characters, split_url, take_user, tidied, without_user
+from versioned_zarr.urls import (
+    User,
+    check_characters,
+    has_scheme,
+    split_url,
+    take_user,
+    tidied,
+    without_user,
+)
 
 
 class Options(TypedDict, total=False):
@@ -96,7 +103,6 @@ _LAKEFS_OPTIONS = frozenset(
         "timeout_s",
     }
 )
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
 }  # fmt: skip
@@ -331,7 +337,7 @@ def _place(url: str | os.PathLike[str], options: Options) -> tuple[Backend, Opti
     is_path = os.path.exists(text)
     if not is_path:
         text = spelled_out(tidied(text) if isinstance(url, str) else text)
-    if _SCHEME.match(text) and not is_path:
+    if has_scheme(text) and not is_path:
         scheme = split_url(text).scheme
         if scheme in ("ipfs+http", "ipfs+https"):
             # The backend needs a package that most repositories do without.
@@ -389,7 +395,7 @@ def _check_no_user(url: str) -> None:
 
 
 def _storage(text: str) -> Storage:
-    if not _SCHEME.match(text) or os.path.exists(text):
+    if not has_scheme(text) or os.path.exists(text):
         return LocalStorage(text)
     parts = split_url(text)
     shown = without_user(text)

@@ -17,7 +17,7 @@ _BEFORE_HOST: Final = re.compile(
     r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/*|(?:[A-Za-z][A-Za-z0-9+.-]*)?//"
     r"|(?:ipfs\+)?/(?:ip[46]|ip6zone|dns[46]?|dnsaddr)/)"
 )
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|ipfs\+/")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _GONE_WRONG: Final = re.compile(
     r"(?!\.{0,2}/(?!/))"  # what begins so is a path
     r"(?:[^/]*//[^/@]*:.*@"
@@ -62,6 +62,15 @@ def without_user(text: str) -> str:
     return text[: found.end()] + rest
 
 
+def has_scheme(text: str) -> bool:
+    """Whether a text begins as a URL does; a scheme of one letter is a drive.
+
+    >>> has_scheme("memory://x"), has_scheme("data.vz"), has_scheme("C:/data.vz")
+    (True, False, False)
+    """
+    return _SCHEME.match(text) is not None
+
+
 def tidied(text: str) -> str:
     """The text of a place without the space around a URL; a path comes back unchanged.
 
@@ -73,7 +82,7 @@ def tidied(text: str) -> str:
             password.
     """
     bare = text.strip()
-    if _URL.match(bare):
+    if has_scheme(bare) or bare.startswith("ipfs+/"):
         return bare
     if _GONE_WRONG.match(bare):
         before, slashes, rest = bare.partition("//")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,14 +22,13 @@ from versioned_zarr.errors import (
 from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import REMOTES
 from versioned_zarr.ipld.address.multiaddr import spelled_out
-from versioned_zarr.urls import check_characters, tidied, without_user
+from versioned_zarr.urls import check_characters, has_scheme, tidied, without_user
 
 FILE = "remotes.json"
 ORIGIN = "origin"
 """What a clone calls the repository that it was made from."""
 UNNAMED = "fetched"
 """What is fetched from a URL that has no name is kept under this one, until the next time."""
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class Remotes(Mapping[str, str]):
@@ -111,7 +109,7 @@ class Remotes(Mapping[str, str]):
         if not isinstance(place, str) or not place or {"/", "\0"} & {*place}:
             return
         urls = self._read()
-        if place not in urls and not _SCHEME.match(place.strip()) and not os.path.lexists(place):
+        if place not in urls and not has_scheme(place.strip()) and not os.path.lexists(place):
             raise RepositoryNotFoundError(
                 f"{self._lacks(place, urls)}; remotes.add({place!r}, URL) adds it, or give a path "
                 "or URL",
@@ -154,7 +152,7 @@ def absolute(url: str | os.PathLike[str]) -> str:
     is_path = os.path.exists(text)
     if not is_path:
         text = spelled_out(tidied(text) if isinstance(url, str) else text)
-    if is_path or not _SCHEME.match(text):
+    if is_path or not has_scheme(text):
         return Path(os.path.abspath(text)).as_uri()
     shown = without_user(text)
     if shown != text:
