@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from versioned_zarr.errors import CorruptError
-from versioned_zarr.ipld.dag_pb import varint
 from versioned_zarr.ipld.ipns import IpnsRecord, read_record
+from versioned_zarr.ipld.varint import encode as varint
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SOUND: dict[str, Any] = {

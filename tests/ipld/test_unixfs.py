@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from versioned_zarr.errors import CorruptBlockError
-from versioned_zarr.ipld import dag_pb, hash_function, unixfs
+from versioned_zarr.ipld import dag_pb, hash_function, unixfs, varint
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.unixfs import LEAF_SIZE, UnixFsType
 
@@ -81,8 +81,8 @@ def test_a_shard_reads_back(slots):
 
 def field(number: int, value: int | bytes) -> bytes:
     if isinstance(value, int):
-        return dag_pb.varint(number << 3) + dag_pb.varint(value)
-    return dag_pb.varint(number << 3 | 2) + dag_pb.varint(len(value)) + value
+        return varint.encode(number << 3) + varint.encode(value)
+    return varint.encode(number << 3 | 2) + varint.encode(len(value)) + value
 
 
 def node(*fields, links=()) -> unixfs.UnixFsNode:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.tree.blocks import SHA2, Blocks, build
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, KeyNotFoundError
 from versioned_zarr.ipld import Cid, Link, dag_pb, hamt, unixfs
-from versioned_zarr.ipld.dag_pb import varint
 from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.unixfs import UnixFsType
+from versioned_zarr.ipld.varint import encode as varint
 from versioned_zarr.tree.dag import (
     Block,
     Scope,

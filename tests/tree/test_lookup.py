@@ -14,7 +14,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.ipld import Cid, Link, dag_pb, unixfs
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.ipld.dag_pb import varint
+from versioned_zarr.ipld.varint import encode as varint
 from versioned_zarr.tree import Trees
 
 MODEL = {

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld import varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid
-from versioned_zarr.ipld.dag_pb import varint
 
 PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
 HEADER_SIZE = 40
@@ -51,14 +51,10 @@ def decode_varint(buffer: memoryview | bytes, position: int, where: str) -> tupl
     Raises:
         CorruptError: the bytes end inside it, or it is longer than nine bytes.
     """
-    number = shift = 0
-    for at in range(position, min(position + 9, len(buffer))):
-        byte = buffer[at]
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at + 1
-        shift += 7
-    raise CorruptError(f"no varint at byte {position} of {where}", where=where)
+    try:
+        return varint.decode(buffer, position)
+    except (IndexError, OverflowError):
+        raise CorruptError(f"no varint at byte {position} of {where}", where=where) from None
 
 
 def section_header(cid: Cid, size: int) -> bytes:
@@ -70,7 +66,7 @@ def section_header(cid: Cid, size: int) -> bytes:
         return bytes((length & 0x7F | 0x80, length >> 7)) + cid
     if length < 0x200000:
         return bytes((length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14)) + cid
-    return varint(length) + cid
+    return varint.encode(length) + cid
 
 
 def header_size(size: int) -> int:
@@ -78,7 +74,7 @@ def header_size(size: int) -> int:
     length = size + CID_SIZE
     if length < 0x4000:
         return CID_SIZE + (1 if length < 0x80 else 2)
-    return CID_SIZE + (3 if length < 0x200000 else len(varint(length)))
+    return CID_SIZE + (3 if length < 0x200000 else varint.size(length))
 
 
 def header_size_in(length: int) -> int:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from versioned_zarr.errors import CorruptError
+from versioned_zarr.ipld import varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_ours
-from versioned_zarr.ipld.dag_pb import varint
 
 SECTION_LIMIT_BYTES = 8 << 20
 """A longer section is refused, as go-car does: no reader should take memory on a file's word."""
@@ -32,12 +32,12 @@ def header(roots: Sequence[Cid]) -> bytes:
     """Return what a stream begins with: its length, then the roots and the version in DAG-CBOR."""
     links = b"".join(_LINK_TAG + _head(0x40, len(root) + 1) + b"\x00" + root for root in roots)
     body = _ROOTS + _head(0x80, len(roots)) + links + _VERSION
-    return varint(len(body)) + body
+    return varint.encode(len(body)) + body
 
 
 def section_head(cid: Cid, size: int) -> bytes:
     """Return what stands before the bytes of a block of `size` bytes."""
-    return varint(len(cid) + size) + cid
+    return varint.encode(len(cid) + size) + cid
 
 
 def _head(major: int, number: int) -> bytes:

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 from versioned_zarr.errors import CorruptBlockError
 from versioned_zarr.ipld.cid import CID_SIZE, Buffer, Cid
+from versioned_zarr.ipld.varint import decode as decode_varint
+from versioned_zarr.ipld.varint import encode as encode_varint
 
 
 class Link(NamedTuple):
@@ -31,22 +33,16 @@ class Link(NamedTuple):
     tsize: int
 
 
-def varint(number: int) -> bytes:
-    """Encode an unsigned integer as protobuf does, 7 bits a byte, lowest first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
+_TOO_LARGE: Final = "a number does not fit 64 bits"
 
 # A link of a CID of 36 bytes is written as
 #   12 LENGTH  0a 24 CID  12 LENGTH NAME  18 TSIZE
 # whose every part but the CID and the name comes from one of these tables.
 _TABLE_SIZE: Final = 512
-_HEADS: Final = [b"\x12" + varint(2 + CID_SIZE + n) + b"\x0a\x24" for n in range(_TABLE_SIZE)]
-_NAME_HEADS: Final = [b"\x12" + varint(n) for n in range(_TABLE_SIZE)]
+_HEADS: Final = [
+    b"\x12" + encode_varint(2 + CID_SIZE + n) + b"\x0a\x24" for n in range(_TABLE_SIZE)
+]
+_NAME_HEADS: Final = [b"\x12" + encode_varint(n) for n in range(_TABLE_SIZE)]
 _TSIZE_BEGINS: Final = [b"\x18%c" % (0x80 | n) for n in range(128)]
 _MORE: Final = [b"%c" % (0x80 | n) for n in range(128)]
 _LAST: Final = [b"%c" % n for n in range(128)]
@@ -60,7 +56,7 @@ def _encode_tsize(tsize: int) -> bytes:
         return begin + _LAST[tsize >> 7]
     if tsize < 1 << 21:
         return begin + _MORE[tsize >> 7 & 0x7F] + _LAST[tsize >> 14]
-    return begin + varint(tsize >> 7)
+    return begin + encode_varint(tsize >> 7)
 
 
 def encode(links: Iterable[tuple[str, Cid, int]], data: bytes) -> bytes:
@@ -82,10 +78,12 @@ def encode(links: Iterable[tuple[str, Cid, int]], data: bytes) -> bytes:
             head = _HEADS[len(name_head) + size + len(tail)]
             extend((head, cid, name_head, encoded, tail))
         else:
-            body = b"".join((b"\x0a", varint(len(cid)), cid, b"\x12", varint(size), encoded, tail))
-            extend((b"\x12", varint(len(body)), body))
+            body = b"".join(
+                (b"\x0a", encode_varint(len(cid)), cid, b"\x12", encode_varint(size), encoded, tail)
+            )
+            extend((b"\x12", encode_varint(len(body)), body))
     if data:
-        extend((b"\x0a", varint(len(data)), data))
+        extend((b"\x0a", encode_varint(len(data)), data))
     return b"".join(parts)
 
 
@@ -107,6 +105,8 @@ def decode(block: Buffer) -> tuple[list[Link], bytes]:
         return _decode(block)
     except IndexError:
         raise _corrupt("it ends too early") from None
+    except OverflowError:
+        raise _corrupt(_TOO_LARGE) from None
     except UnicodeDecodeError:
         raise _corrupt("a link's name is not UTF-8") from None
 
@@ -116,7 +116,7 @@ def _decode(block: bytes) -> tuple[list[Link], bytes]:
     data: bytes | None = None
     while at < len(block):
         tag = block[at]
-        size, start = _varint(block, at + 1)
+        size, start = decode_varint(block, at + 1, 64)
         at = start + size
         if at > len(block):
             raise _corrupt("it ends too early")
@@ -156,7 +156,7 @@ def _decode_usual(block: bytes) -> tuple[list[Link], int]:
                 tsize += (second - 0x81 << 7) + (block[end + 1] << 14)
                 end += 2
             else:
-                tsize, end = _varint(block, name_end + 1)
+                tsize, end = decode_varint(block, name_end + 1, 64)
         if size > 0x7F or at + 2 + size != end:
             break
         append((text[name_end - name_size : name_end], cid, tsize))
@@ -221,7 +221,10 @@ def _link(body: bytes) -> Link:
         if tag <= last:
             raise _corrupt("a link's fields are out of order")
         last = tag
-        number, at = _varint(body, at + 1)
+        try:
+            number, at = decode_varint(body, at + 1, 64)
+        except OverflowError:
+            raise _corrupt(_TOO_LARGE) from None
         if tag == 0x18:
             tsize = number
             continue
@@ -240,22 +243,6 @@ def _link(body: bytes) -> Link:
     return Link(name, Cid(cid), tsize)
 
 
-def _varint(block: bytes, at: int) -> tuple[int, int]:
-    """Read the varint at `at`; return it and where it ends."""
-    number = shift = 0
-    while True:
-        byte = block[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if number >> 64:
-                raise _corrupt("a number does not fit 64 bits")
-            return number, at
-        shift += 7
-        if shift > 63:
-            raise _corrupt("a number does not fit 64 bits")
-
-
 def read_fields(message: bytes) -> list[tuple[int, int | bytes]]:
     """Read a protobuf message of varints, bytes, and fixed numbers as (field, content).
 
@@ -266,14 +253,14 @@ def read_fields(message: bytes) -> list[tuple[int, int | bytes]]:
     at = 0
     try:
         while at < len(message):
-            tag, at = _varint(message, at)
+            tag, at = decode_varint(message, at, 64)
             wire_type = tag & 7
             if wire_type == 0:
-                number, at = _varint(message, at)
+                number, at = decode_varint(message, at, 64)
                 fields.append((tag >> 3, number))
                 continue
             if wire_type == 2:
-                size, at = _varint(message, at)
+                size, at = decode_varint(message, at, 64)
             elif wire_type in {1, 5}:
                 size = 8 if wire_type == 1 else 4
             else:
@@ -284,6 +271,8 @@ def read_fields(message: bytes) -> list[tuple[int, int | bytes]]:
             at += size
     except IndexError:
         raise _corrupt("its data ends too early") from None
+    except OverflowError:
+        raise _corrupt(_TOO_LARGE) from None
     return fields
 
 
@@ -297,10 +286,12 @@ def read_varints(packed: bytes) -> list[int]:
     at = 0
     try:
         while at < len(packed):
-            number, at = _varint(packed, at)
+            number, at = decode_varint(packed, at, 64)
             numbers.append(number)
     except IndexError:
         raise _corrupt("its data ends too early") from None
+    except OverflowError:
+        raise _corrupt(_TOO_LARGE) from None
     return numbers
 
 

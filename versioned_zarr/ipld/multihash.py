@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+from versioned_zarr.ipld import varint
+
 _FUNCTIONS: Final[dict[int, Callable[[bytes | bytearray | memoryview], bytes]]] = {
     0x12: lambda data: hashlib.sha256(data).digest(),
     0x13: lambda data: hashlib.sha512(data).digest(),
@@ -29,14 +31,17 @@ _SHORTEST_BYTES: Final = 20
 def multihash_of(cid: bytes) -> bytes | None:
     """Return the multihash in a CID of version 0 or 1; None if it is no CID."""
     at = 0
-    if cid[:2] != b"\x12\x20":
-        version, at = _varint(cid, 0)
-        _, at = _varint(cid, at)
-        if version != 1 or not at:
-            return None
-    _, digest = _varint(cid, at)
-    size, digest = _varint(cid, digest)
-    return cid[at:] if digest and len(cid) == digest + size else None
+    try:
+        if cid[:2] != b"\x12\x20":
+            version, at = varint.decode(cid, 0)
+            if version != 1:
+                return None
+            _, at = varint.decode(cid, at)
+        _, digest = varint.decode(cid, at)
+        size, digest = varint.decode(cid, digest)
+    except (IndexError, OverflowError):
+        return None
+    return cid[at:] if len(cid) == digest + size else None
 
 
 def matches(multihash: bytes, data: bytes | bytearray | memoryview) -> bool | None:
@@ -45,21 +50,13 @@ def matches(multihash: bytes, data: bytes | bytearray | memoryview) -> bool | No
     A function that is not known here, a digest that is too short to prove anything, or another
     number of bytes than it says.
     """
-    code, at = _varint(multihash, 0)
-    size, at = _varint(multihash, at)
+    try:
+        code, at = varint.decode(multihash, 0)
+        size, at = varint.decode(multihash, at)
+    except (IndexError, OverflowError):
+        return None
     digest = multihash[at:]
     function = _FUNCTIONS.get(code)
-    if function is None or not at or len(digest) != size or size < _SHORTEST_BYTES:
+    if function is None or len(digest) != size or size < _SHORTEST_BYTES:
         return None
     return function(data)[:size] == digest
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends; (0, 0) if none begins there."""
-    number = shift = 0
-    for position in range(at, min(at + 9, len(data))):
-        number |= (data[position] & 0x7F) << shift
-        if data[position] < 0x80:
-            return number, position + 1
-        shift += 7
-    return 0, 0

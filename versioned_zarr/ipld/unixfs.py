@@ -12,9 +12,9 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from versioned_zarr.errors import CorruptBlockError
-from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld import dag_pb, varint
 from versioned_zarr.ipld.cid import Buffer, Cid, HashFunction
-from versioned_zarr.ipld.dag_pb import Link, varint
+from versioned_zarr.ipld.dag_pb import Link
 
 LEAF_SIZE: Final = 1 << 20
 LINKS_PER_NODE: Final = 1024
@@ -24,7 +24,7 @@ HAMT_THRESHOLD: Final = 256 << 10
 # What the profile's HAMTs say after their bitfield: hash function murmur3-x64-64, fanout 256.
 HAMT_FANOUT: Final = 256
 HAMT_HASH_TYPE: Final = 0x22
-_HAMT_TAIL: Final = b"\x28" + varint(HAMT_HASH_TYPE) + b"\x30" + varint(HAMT_FANOUT)
+_HAMT_TAIL: Final = b"\x28" + varint.encode(HAMT_HASH_TYPE) + b"\x30" + varint.encode(HAMT_FANOUT)
 
 DIRECTORY_DATA: Final = b"\x08\x01"
 EMPTY_DIRECTORY: Final = dag_pb.encode((), DIRECTORY_DATA)
@@ -133,8 +133,8 @@ def _join(parts: list[_Part], hash_function: HashFunction) -> _Part:
     data = b"".join(
         (
             b"\x08\x02\x18",
-            varint(size),
-            *(b"\x20" + varint(part.size) for part in parts),
+            varint.encode(size),
+            *(b"\x20" + varint.encode(part.size) for part in parts),
         )
     )
     block = dag_pb.encode([("", part.cid, part.tsize) for part in parts], data)
@@ -164,12 +164,8 @@ def link_size(link: tuple[str, Cid, int]) -> int:
     name, cid, tsize = link
     name_size = len(name.encode())
     body = 3 + len(cid) + name_size
-    body += _varint_size(len(cid)) + _varint_size(name_size) + _varint_size(tsize)
-    return 1 + _varint_size(body) + body
-
-
-def _varint_size(number: int) -> int:
-    return (number.bit_length() + 6) // 7 or 1
+    body += varint.size(len(cid)) + varint.size(name_size) + varint.size(tsize)
+    return 1 + varint.size(body) + body
 
 
 def decode(block: Buffer) -> UnixFsNode:
