@@ -23,7 +23,7 @@ from benchmarks.pipeline import FUSED
 from benchmarks.reading import read_whole
 from benchmarks.timing import Result, Stopwatch
 from tests.servers.daemon import Daemon, start, stop
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 UNPINNED = "dag import, unpinned"
 
@@ -123,7 +123,7 @@ def write_by_key(
 
 def write(
     watch: Stopwatch, name: str, daemon: Daemon, data: Any, chunks: tuple[int, int]
-) -> BlockRepository:
+) -> Repository:
     repository = vz.create(f"{daemon.url}/benchmark")
     session = repository.session()
     array = create(session.store, data, chunks)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from versioned_zarr.engine.transfer.sender import Moving
     from versioned_zarr.history.commit_object import Commit
     from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
-    from versioned_zarr.repository.protocol import Repository
+    from versioned_zarr.repository.repository import Repository
     from versioned_zarr.repository.session import Session
     from versioned_zarr.repository.snapshot import Snapshot
 
@@ -80,7 +80,7 @@ _MODULES = {
     "RefMove": "engine.transfer.ref_updates",
     "Remotes": "engine.remotes",
     "Report": "engine.maintenance.report",
-    "Repository": "repository.protocol",
+    "Repository": "repository.repository",
     "Session": "repository.session",
     "SessionInfo": "engine.sessions.protocol",
     "Snapshot": "repository.snapshot",

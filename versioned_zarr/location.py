@@ -45,7 +45,7 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.address.multiaddr import spelled_out
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.urls import (
     User,
@@ -106,7 +106,7 @@ _LAKEFS_OPTIONS = frozenset(
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
 }  # fmt: skip
-_OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], BlockRepository]] = (
+_OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], Repository]] = (
     ForkLocal(weakref.WeakValueDictionary)
 )
 _GUARD = threading.RLock()
@@ -118,7 +118,7 @@ def create(
     hash: str = "sha2-256",
     verify: Verify = "network",
     **options: Unpack[Options],
-) -> BlockRepository:
+) -> Repository:
     """Make a new repository, with a branch `main` at a root commit of the empty tree.
 
     Interrupted, it goes on when it is called again with the same hash function.
@@ -181,7 +181,7 @@ def open(  # noqa: A001 - the public name is vz.open
     *,
     verify: Verify = "network",
     **options: Unpack[Options],
-) -> BlockRepository:
+) -> Repository:
     """Open a repository.
 
     Args:
@@ -208,7 +208,7 @@ def open(  # noqa: A001 - the public name is vz.open
         return found
     stores = place.stores(hash_function(document["hash"]), verify, _open_other)
     kept = {name: value for name, value in options.items() if name != "progress"}
-    repository = BlockRepository(stores, _reopen, place.url, verify, kept)
+    repository = Repository(stores, _reopen, place.url, verify, kept)
     if not options:
         with _GUARD:
             _OPEN()[key] = repository
@@ -221,7 +221,7 @@ def open_or_create(
     hash: str = "sha2-256",
     verify: Verify = "network",
     **options: Unpack[Options],
-) -> BlockRepository:
+) -> Repository:
     """Open a repository, or make it if there is none; see `open` and `create`."""
     try:
         return open(url, verify=verify, **options)
@@ -237,7 +237,7 @@ def clone(
     depth: int | None = None,
     paths: Sequence[str] | None = None,
     progress: OnMoving | None = None,
-) -> BlockRepository:
+) -> Repository:
     """Make a new repository as a copy of another, which it knows as the remote `origin`.
 
     Branches, tags and all that they reach are copied, each block verified; logs begin anew.
@@ -313,7 +313,7 @@ def _to_begin(
     return None
 
 
-def _reopen(url: str, verify: Verify, options: Options) -> BlockRepository:
+def _reopen(url: str, verify: Verify, options: Options) -> Repository:
     return open(url, verify=verify, **options)
 
 

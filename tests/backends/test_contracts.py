@@ -16,7 +16,7 @@ from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.history.refs import LogRefs, RefStore
 from versioned_zarr.ipld.cid import hash_function
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.testing import (
     BlockStoreContract,

@@ -22,7 +22,7 @@ from tests.repository.test_interrupts import Stopper
 from tests.servers.daemon import Daemon
 from tests.servers.lakefs import LakefsServer
 from tests.torture import SEED, TIMES
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = [
     pytest.mark.compat,
@@ -44,8 +44,8 @@ class Place(NamedTuple):
         hidden: the hidden branches there.
     """
 
-    repository: BlockRepository
-    reopen: Callable[[], BlockRepository]
+    repository: Repository
+    reopen: Callable[[], Repository]
     hidden: Callable[[], list[str]]
 
 
@@ -74,17 +74,17 @@ def make_place(request: pytest.FixtureRequest) -> Callable[[], Place]:
     return lambda: on_lakefs(lakefs)
 
 
-def written(repository: BlockRepository, branch: str) -> None:
+def written(repository: Repository, branch: str) -> None:
     with repository.session(branch, message="x") as session:
         session.write(f"{branch}/{uuid.uuid4()}", os.urandom(100))
         session.write(f"{branch}/large", os.urandom(1_200_000))
 
 
-def pushed(repository: BlockRepository, source: BlockRepository) -> None:
+def pushed(repository: Repository, source: Repository) -> None:
     source.push(repository.url, f"main:pushed-{uuid.uuid4().hex}")
 
 
-ACTS: dict[str, Callable[[BlockRepository, BlockRepository], object]] = {
+ACTS: dict[str, Callable[[Repository, Repository], object]] = {
     "merge": lambda repository, _: repository.merge("dev"),
     "new branch": lambda repository, _: repository.branches.create("new", "main~1"),
     "move": lambda repository, _: repository.branches.move("moved", "dev"),

@@ -22,7 +22,7 @@ from versioned_zarr.ipld.ipns import public_key, read_record
 
 
 @pytest.fixture
-def repository(node: Daemon) -> vz.BlockRepository:
+def repository(node: Daemon) -> vz.Repository:
     made = vz.create(f"{node.url}/ipns-{secrets.token_hex(6)}")
     commit(made, b"first")
     return made

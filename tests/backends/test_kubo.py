@@ -36,7 +36,7 @@ def url(node: Daemon) -> str:
     return f"{node.url}/{uuid.uuid4()}"
 
 
-def elsewhere(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> vz.BlockRepository:
+def elsewhere(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> vz.Repository:
     """The same repository as another machine sees it, with an empty cache."""
     monkeypatch.setenv("VERSIONED_ZARR_HOME", str(folder))
     gc.collect()

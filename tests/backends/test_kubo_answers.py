@@ -24,19 +24,19 @@ pytestmark = [pytest.mark.compat, pytest.mark.torture]
 STRIDE = max(1, 31 // TIMES)
 
 
-def written(repository: vz.BlockRepository, branch: str) -> str:
+def written(repository: vz.Repository, branch: str) -> str:
     session = repository.session(branch)
     session.write(f"a/{uuid.uuid4()}", os.urandom(100))
     session.write(f"b/{uuid.uuid4()}", os.urandom(1_200_000))
     return str(session.commit("x").cid)
 
 
-def pushed(source: vz.BlockRepository, url: str) -> str:
+def pushed(source: vz.Repository, url: str) -> str:
     moves = source.push(url, f"main:{uuid.uuid4().hex}").moves
     return str(moves[0].new)
 
 
-ACTS: dict[str, Callable[[vz.BlockRepository, vz.BlockRepository], str]] = {
+ACTS: dict[str, Callable[[vz.Repository, vz.Repository], str]] = {
     "commit": lambda repository, _: written(repository, "main"),
     "merge": lambda repository, _: repository.merge("dev").cid,
     "branch": lambda repository, _: repository.branches.create(uuid.uuid4().hex, "main~1").cid,

@@ -34,7 +34,7 @@ def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mfs_refs, "KEPT_FOR", timedelta(0))
 
 
-def elsewhere(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> vz.BlockRepository:
+def elsewhere(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> vz.Repository:
     """The same repository as another machine sees it, with an empty cache."""
     gc.collect()
     with monkeypatch.context() as patched:
@@ -42,7 +42,7 @@ def elsewhere(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> vz.Blo
         return vz.open(url, timeout_s=59)
 
 
-def collected(node: Daemon, repository: vz.BlockRepository, branch: str) -> None:
+def collected(node: Daemon, repository: vz.Repository, branch: str) -> None:
     """Delete a branch, and let the node forget what only that reached."""
     repository.branches.delete(branch)
     repository.gc(keep_reflog=timedelta(0))

@@ -18,7 +18,7 @@ from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld.cid import hash_function
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.testing import (
     BlockStoreContract,
     MaintenanceContract,

@@ -27,10 +27,10 @@ def url(node: Daemon) -> str:
 
 
 @pytest.fixture
-def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], vz.BlockRepository]:
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], vz.Repository]:
     """Opens a repository as another machine does, with an empty cache."""
 
-    def opened(url: str) -> vz.BlockRepository:
+    def opened(url: str) -> vz.Repository:
         gc.collect()
         with monkeypatch.context() as patched:
             patched.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
@@ -39,13 +39,13 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], vz.B
     return opened
 
 
-def put(repository: vz.BlockRepository, key: str, value: bytes, branch: str = "main") -> vz.Commit:
+def put(repository: vz.Repository, key: str, value: bytes, branch: str = "main") -> vz.Commit:
     session = repository.session(branch)
     session.write(key, value)
     return session.commit(key)
 
 
-def collected(node: Daemon, repository: vz.BlockRepository) -> vz.Commit:
+def collected(node: Daemon, repository: vz.Repository) -> vz.Commit:
     """A commit that the node has collected, and this machine's cache holds."""
     repository.branches.create("gone")
     for number in range(3):
@@ -57,7 +57,7 @@ def collected(node: Daemon, repository: vz.BlockRepository) -> vz.Commit:
     return commit
 
 
-ACTS: dict[str, Callable[[vz.BlockRepository, vz.Commit], object]] = {
+ACTS: dict[str, Callable[[vz.Repository, vz.Commit], object]] = {
     "cherry_pick": lambda repository, commit: repository.cherry_pick(commit.cid, "main"),
     "merge": lambda repository, commit: repository.merge(commit.cid, into="main"),
     "tag": lambda repository, commit: repository.tags.create("t", commit.cid),
@@ -72,7 +72,7 @@ ACTS: dict[str, Callable[[vz.BlockRepository, vz.Commit], object]] = {
 def test_a_commit_that_the_node_collected_is_whole_once_a_ref_leads_to_it(
     node: Daemon,
     url: str,
-    far: Callable[[str], vz.BlockRepository],
+    far: Callable[[str], vz.Repository],
     name: str,
     is_ahead: bool,
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_commit_that_is_nowhere_whole_gets_no_name(node: Daemon, url: str) -> 
 def test_a_commit_that_failed_is_made_again_after_a_collection(
     node: Daemon,
     url: str,
-    far: Callable[[str], vz.BlockRepository],
+    far: Callable[[str], vz.Repository],
     count: int,
     size: int,
     cache_bytes: int,
@@ -134,7 +134,7 @@ def test_a_commit_that_failed_is_made_again_after_a_collection(
 
 
 def test_values_of_a_session_outlive_the_cache(
-    node: Daemon, url: str, far: Callable[[str], vz.BlockRepository]
+    node: Daemon, url: str, far: Callable[[str], vz.Repository]
 ) -> None:
     vz.create(url)
     is_down = True
@@ -178,7 +178,7 @@ def test_a_cache_that_was_cut_short_is_a_miss(url: str) -> None:
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
 def test_refs_are_made_beside_collections_that_never_end(
-    node: Daemon, url: str, far: Callable[[str], vz.BlockRepository], cache_bytes: int
+    node: Daemon, url: str, far: Callable[[str], vz.Repository], cache_bytes: int
 ) -> None:
     put(vz.create(url), "a", os.urandom(300_000))
     repository = vz.open(url, cache_bytes=cache_bytes)

@@ -40,25 +40,25 @@ from versioned_zarr.errors import (
     StorageError,
 )
 from versioned_zarr.history.ref_names import check_ref_name
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.compat
 
 
 @pytest.fixture
-def repository(lakefs: LakefsServer) -> BlockRepository:
+def repository(lakefs: LakefsServer) -> Repository:
     return lakefs.create()
 
 
 @pytest.fixture
-def others(lakefs: LakefsServer, repository: BlockRepository) -> LakefsClient:
+def others(lakefs: LakefsServer, repository: Repository) -> LakefsClient:
     """How lakectl, Spark or a colleague work in the same repository."""
     return lakefs.client(repository.url.removeprefix("lakefs://"))
 
 
 def elsewhere(
-    lakefs: LakefsServer, repository: BlockRepository, monkeypatch: pytest.MonkeyPatch, path: Path
-) -> BlockRepository:
+    lakefs: LakefsServer, repository: Repository, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> Repository:
     """The repository as a machine opens it that knows nothing of it."""
     monkeypatch.setenv("VERSIONED_ZARR_HOME", str(path / uuid.uuid4().hex))
     return vz.open(f"{repository.url}", cache_bytes=0, **lakefs.options)
@@ -95,7 +95,7 @@ class TestNames:
 
 
 class TestTheHash:
-    def test_is_that_of_every_other_backend(self, repository: BlockRepository) -> None:
+    def test_is_that_of_every_other_backend(self, repository: Repository) -> None:
         memory = vz.create(f"memory://{uuid.uuid4()}")
         values = {"a/b": b"1", "a/c": b"", "large": bytes(3_000_000), "é/x": b"y" * 70_000}
         for each in (repository, memory):
@@ -104,7 +104,7 @@ class TestTheHash:
         assert repository.checkout().cid == memory.checkout().cid
 
     def test_is_found_out_of_what_others_wrote(
-        self, repository: BlockRepository, others: LakefsClient
+        self, repository: Repository, others: LakefsClient
     ) -> None:
         values = {f"data/{number}": bytes([number]) * 1000 for number in range(50)}
         values["large"] = b"ab" * 900_000
@@ -125,7 +125,7 @@ class TestTheHash:
         assert repository.checkout(made.id[:12]).cid == snapshot.cid
 
     def test_hashing_tells_how_far_it_is_and_is_done_once(
-        self, lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient
+        self, lakefs: LakefsServer, repository: Repository, others: LakefsClient
     ) -> None:
         with repository.session(message="ours") as session:
             session.mapping["ours"] = b"o" * 50
@@ -144,7 +144,7 @@ class TestTheHash:
 
     def test_finds_its_commit_on_a_machine_that_knows_nothing(
         self,
-        repository: BlockRepository,
+        repository: Repository,
         lakefs: LakefsServer,
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
@@ -167,7 +167,7 @@ class TestTheHash:
 
     def test_what_metadata_say_of_other_bytes_does_not_count(
         self,
-        repository: BlockRepository,
+        repository: Repository,
         others: LakefsClient,
         lakefs: LakefsServer,
         monkeypatch: pytest.MonkeyPatch,
@@ -187,7 +187,7 @@ class TestTheHash:
 
 class TestBesideOthers:
     def test_a_commit_of_ours_reads_as_any_in_lakefs(
-        self, repository: BlockRepository, others: LakefsClient
+        self, repository: Repository, others: LakefsClient
     ) -> None:
         with repository.session(message="first\n\nmore") as session:
             zarr.create_array(session.store, shape=(4,), chunks=(2,), dtype="i4")[:] = 1
@@ -199,7 +199,7 @@ class TestBesideOthers:
         assert list(others.branches(hidden=True)) == [("main", found.id)]
 
     def test_commits_of_both_make_one_history(
-        self, repository: BlockRepository, others: LakefsClient
+        self, repository: Repository, others: LakefsClient
     ) -> None:
         with repository.session(message="ours") as session:
             session.mapping["a"] = b"1"
@@ -214,7 +214,7 @@ class TestBesideOthers:
         assert changed == ["b", "c"]
 
     def test_a_commit_of_theirs_that_came_in_between_is_merged(
-        self, repository: BlockRepository, others: LakefsClient
+        self, repository: Repository, others: LakefsClient
     ) -> None:
         session = repository.session()
         session.mapping["a"] = b"1"
@@ -231,7 +231,7 @@ class TestBesideOthers:
         assert bytes(session.mapping["b"]) == b"3"
 
     def test_a_dirty_target_is_said_in_the_servers_words(
-        self, repository: BlockRepository, others: LakefsClient
+        self, repository: Repository, others: LakefsClient
     ) -> None:
         others.upload("main", "unsaved", b"1", {})
         session = repository.session()
@@ -242,7 +242,7 @@ class TestBesideOthers:
         assert session.commit("taken").message == "taken"
 
     def test_a_failing_hook_keeps_the_branch_as_it_is(
-        self, repository: BlockRepository, others: LakefsClient
+        self, repository: Repository, others: LakefsClient
     ) -> None:
         hook = (
             b"name: gate\non:\n  pre-merge:\n    branches: [main]\nhooks:\n"
@@ -260,7 +260,7 @@ class TestBesideOthers:
         assert bytes(session.mapping["a"]) == b"1"
 
     def test_an_existing_repository_is_adopted_at_a_prefix(
-        self, repository: BlockRepository, others: LakefsClient, lakefs: LakefsServer
+        self, repository: Repository, others: LakefsClient, lakefs: LakefsServer
     ) -> None:
         others.upload("main", "data/old", b"1", {})
         others.commit("main", "old", {})
@@ -316,7 +316,7 @@ class TestSharedSessions:
 
     def test_a_session_goes_on_from_another_machine(
         self,
-        repository: BlockRepository,
+        repository: Repository,
         lakefs: LakefsServer,
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
@@ -400,7 +400,7 @@ class TestCrashes:
 
 class TestTransfer:
     @pytest.fixture
-    def source(self) -> BlockRepository:
+    def source(self) -> Repository:
         """Branches, a merge, a tag, small values and one of several leaves."""
         source = vz.create(f"memory://{uuid.uuid4()}")
         for number in range(2):
@@ -415,7 +415,7 @@ class TestTransfer:
         return source
 
     @staticmethod
-    def assert_equal(one: BlockRepository, other: BlockRepository) -> None:
+    def assert_equal(one: Repository, other: Repository) -> None:
         for name in one.branches:
             assert [c.cid for c in one.log(name)] == [c.cid for c in other.log(name)]
             found, wanted = (dict(each.checkout(name).mapping) for each in (one, other))
@@ -424,7 +424,7 @@ class TestTransfer:
 
     def test_a_clone_there_and_back_is_the_same(
         self,
-        source: BlockRepository,
+        source: Repository,
         lakefs_by_environment: LakefsServer,
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
@@ -439,7 +439,7 @@ class TestTransfer:
 
     @pytest.mark.usefixtures("lakefs_by_environment")
     def test_push_sends_what_is_new_and_links_what_is_there(
-        self, source: BlockRepository, lakefs: LakefsServer
+        self, source: Repository, lakefs: LakefsServer
     ) -> None:
         target = lakefs.create()
         source.push(target.url)
@@ -458,7 +458,7 @@ class TestTransfer:
 
     @pytest.mark.usefixtures("lakefs_by_environment")
     def test_history_that_others_made_ends_at_the_border(
-        self, repository: BlockRepository, others: LakefsClient, tmp_path: Path
+        self, repository: Repository, others: LakefsClient, tmp_path: Path
     ) -> None:
         others.upload("main", "a", b"1", {})
         others.commit("main", "theirs", {})
@@ -478,7 +478,7 @@ class TestTransfer:
 
 class TestRequests:
     def test_one_chunk_of_many_costs_few(
-        self, lakefs: LakefsServer, repository: BlockRepository
+        self, lakefs: LakefsServer, repository: Repository
     ) -> None:
         with repository.session(message="many") as session:
             for number in range(400):
@@ -497,7 +497,7 @@ class TestRequests:
     def test_the_first_listing_costs_one_for_each_thousand_keys(
         self,
         lakefs: LakefsServer,
-        repository: BlockRepository,
+        repository: Repository,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -564,7 +564,7 @@ class TestDirectTransfer:
                 lakefs.stop()
 
     def test_deletions_go_a_thousand_at_a_time(
-        self, lakefs: LakefsServer, repository: BlockRepository
+        self, lakefs: LakefsServer, repository: Repository
     ) -> None:
         keys = [f"a/{number}" for number in range(2500)]
         session = repository.session()
@@ -581,7 +581,7 @@ class TestDirectTransfer:
         assert dict(repository.checkout().mapping) == {"b": b"y"}
 
     def test_a_busy_server_is_asked_again(
-        self, lakefs: LakefsServer, repository: BlockRepository
+        self, lakefs: LakefsServer, repository: Repository
     ) -> None:
         chance = random.Random(1)
         with proxy(lakefs.endpoint, is_busy=lambda request: chance.randrange(3) == 0) as busy:
@@ -598,7 +598,7 @@ class TestLostAnswers:
     def test_no_commit_is_lost_or_made_twice(
         self,
         lakefs: LakefsServer,
-        repository: BlockRepository,
+        repository: Repository,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         # A claim whose answer is lost is waited for.
@@ -660,7 +660,7 @@ class TestWhatIsWrong:
 
 
 class TestZarr:
-    def test_arrays_on_two_branches_differ(self, repository: BlockRepository) -> None:
+    def test_arrays_on_two_branches_differ(self, repository: Repository) -> None:
         with repository.session(message="main") as session:
             array = zarr.create_array(session.store, shape=(4, 4), chunks=(2, 2), dtype="f8")
             array[:] = np.arange(16).reshape(4, 4)

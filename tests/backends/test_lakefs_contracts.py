@@ -9,8 +9,7 @@ import pytest
 
 from tests.servers.lakefs import LakefsServer
 from versioned_zarr.errors import InvalidInputError
-from versioned_zarr.repository.protocol import Repository
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.testing import RepositoryContract
 
 pytestmark = pytest.mark.compat
@@ -24,7 +23,7 @@ class TestLakefsRepository(RepositoryContract):
         return lakefs.create(self.prefix)
 
     @pytest.fixture
-    def reopen(self, lakefs: LakefsServer, repository: BlockRepository) -> Callable[[], Repository]:
+    def reopen(self, lakefs: LakefsServer, repository: Repository) -> Callable[[], Repository]:
         def reopen() -> Repository:
             gc.collect()
             return lakefs.reopen(repository)

@@ -16,22 +16,22 @@ from tests.servers.proxy import proxy
 from versioned_zarr.backends.lakefs.api.api_errors import RefusedError
 from versioned_zarr.backends.lakefs.api.client import LakefsClient
 from versioned_zarr.errors import ConflictError
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.compat
 
 
 @pytest.fixture
-def repository(lakefs: LakefsServer) -> BlockRepository:
+def repository(lakefs: LakefsServer) -> Repository:
     return lakefs.create()
 
 
 @pytest.fixture
-def others(lakefs: LakefsServer, repository: BlockRepository) -> LakefsClient:
+def others(lakefs: LakefsServer, repository: Repository) -> LakefsClient:
     return lakefs.client(repository.url.removeprefix("lakefs://"))
 
 
-def part_ways(repository: BlockRepository) -> None:
+def part_ways(repository: Repository) -> None:
     """Let main and dev change, add and remove keys, none of them both."""
     with repository.session(message="begin") as session:
         session.mapping.update({f"a/{number}": b"old" for number in range(60)})
@@ -50,7 +50,7 @@ def parents(others: LakefsClient, branch: str) -> tuple[str, ...]:
 
 
 def test_is_one_of_lakefs_where_no_key_was_changed_by_both(
-    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient
+    lakefs: LakefsServer, repository: Repository, others: LakefsClient
 ) -> None:
     part_ways(repository)
     memory = vz.create(f"memory://{uuid.uuid4()}")
@@ -71,7 +71,7 @@ def test_is_one_of_lakefs_where_no_key_was_changed_by_both(
 
 def test_is_known_to_lakefs_and_read_the_same_elsewhere(
     lakefs: LakefsServer,
-    repository: BlockRepository,
+    repository: Repository,
     others: LakefsClient,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,7 +92,7 @@ def test_is_known_to_lakefs_and_read_the_same_elsewhere(
 
 
 def test_is_made_here_where_both_changed_a_key(
-    repository: BlockRepository, others: LakefsClient
+    repository: Repository, others: LakefsClient
 ) -> None:
     with repository.session(message="begin") as session:
         zarr.create_group(session.store, attributes={"title": "old", "history": "old"})
@@ -107,7 +107,7 @@ def test_is_made_here_where_both_changed_a_key(
     assert len(repository.branches["main"].parents) == 2
 
 
-def test_conflicts_are_told_and_settled_as_everywhere(repository: BlockRepository) -> None:
+def test_conflicts_are_told_and_settled_as_everywhere(repository: Repository) -> None:
     part_ways(repository)
     with repository.session("main", message="too") as session:
         session.mapping["a/0"] = b"of main, too"
@@ -131,13 +131,13 @@ def test_of_a_folder_brings_nothing_from_outside(lakefs: LakefsServer) -> None:
     assert others.stat("main", "outside") is None
 
 
-def test_leaves_no_branches_behind(repository: BlockRepository, others: LakefsClient) -> None:
+def test_leaves_no_branches_behind(repository: Repository, others: LakefsClient) -> None:
     part_ways(repository)
     repository.merge("dev", "main")
     assert {name for name, _ in others.branches(hidden=True)} == {"dev", "main"}
 
 
-def ahead(repository: BlockRepository) -> None:
+def ahead(repository: Repository) -> None:
     """Let dev have a commit that comes after main's."""
     repository.branches.create("dev", "main")
     with repository.session("dev", message="on dev") as session:
@@ -145,7 +145,7 @@ def ahead(repository: BlockRepository) -> None:
 
 
 def test_goes_forward_on_a_branch_that_is_free(
-    repository: BlockRepository, others: LakefsClient
+    repository: Repository, others: LakefsClient
 ) -> None:
     ahead(repository)
     before = others.head("main")
@@ -155,7 +155,7 @@ def test_goes_forward_on_a_branch_that_is_free(
 
 
 def test_hooks_are_asked_where_it_could_go_forward(
-    repository: BlockRepository, others: LakefsClient
+    repository: Repository, others: LakefsClient
 ) -> None:
     hook = (
         b"name: gate\non:\n  pre-merge:\n    branches: [main]\nhooks:\n"
@@ -187,7 +187,7 @@ def protect(others: LakefsClient, pattern: str, branch: str) -> None:
 
 
 def test_a_protected_branch_takes_merges_and_nothing_else(
-    repository: BlockRepository, others: LakefsClient
+    repository: Repository, others: LakefsClient
 ) -> None:
     ahead(repository)
     before = others.head("main")

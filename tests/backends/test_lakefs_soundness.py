@@ -23,7 +23,7 @@ from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
 from tests.torture import SEED, TIMES
 from versioned_zarr.backends.lakefs.api.client import LakefsClient
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.compat
 
@@ -31,7 +31,7 @@ STRIDE = max(1, 7 // TIMES)
 
 
 @pytest.fixture
-def repository(lakefs: LakefsServer) -> BlockRepository:
+def repository(lakefs: LakefsServer) -> Repository:
     repository = lakefs.create()
     with repository.session(message="one") as session:
         session.write("a/0", b"1")
@@ -40,22 +40,22 @@ def repository(lakefs: LakefsServer) -> BlockRepository:
 
 
 @pytest.fixture
-def others(lakefs: LakefsServer, repository: BlockRepository) -> LakefsClient:
+def others(lakefs: LakefsServer, repository: Repository) -> LakefsClient:
     return lakefs.client(repository.url.removeprefix("lakefs://"))
 
 
-def by_way_of(between: str, lakefs: LakefsServer, url: str) -> BlockRepository:
+def by_way_of(between: str, lakefs: LakefsServer, url: str) -> Repository:
     return vz.open(url, **{**lakefs.options, "endpoint": between})
 
 
 def elsewhere(
     lakefs: LakefsServer, url: str, monkeypatch: pytest.MonkeyPatch, path: Path
-) -> BlockRepository:
+) -> Repository:
     monkeypatch.setenv("VERSIONED_ZARR_HOME", str(path / uuid.uuid4().hex))
     return vz.open(url, **lakefs.options)
 
 
-def story(repository: BlockRepository, acknowledged: list[vz.Commit]) -> None:
+def story(repository: Repository, acknowledged: list[vz.Commit]) -> None:
     """Writes, a deletion, commits, a branch, a merge, a move back and forth, a tag."""
     session = repository.session()
     session.write("b/0", b"2")
@@ -78,7 +78,7 @@ def try_story(between: str, lakefs: LakefsServer, url: str, acknowledged: list[v
 
 
 def check_everyone_reads(
-    fresh: BlockRepository, others: LakefsClient, acknowledged: list[vz.Commit]
+    fresh: Repository, others: LakefsClient, acknowledged: list[vz.Commit]
 ) -> None:
     """Each branch holds on lakeFS what its commit says, and each acknowledged commit is reached."""
     reached = set()
@@ -161,7 +161,7 @@ def lost(command: bytes, path: bytes) -> Callable[[bytes], bool]:
 
 
 def test_writes_whose_answers_are_lost_are_looked_at(
-    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient,
+    lakefs: LakefsServer, repository: Repository, others: LakefsClient,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     is_losing = threading.Event()
@@ -227,7 +227,7 @@ class Worker:
 
 
 def test_a_workers_write_during_the_commit_is_in_it_or_in_the_session(
-    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient,
+    lakefs: LakefsServer, repository: Repository, others: LakefsClient,
     lakefs_by_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     worker: list[Worker] = []
@@ -257,7 +257,7 @@ def test_a_workers_write_during_the_commit_is_in_it_or_in_the_session(
 
 
 def test_what_somebody_puts_on_a_sessions_branch_is_in_the_tree_that_is_declared(
-    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient,
+    lakefs: LakefsServer, repository: Repository, others: LakefsClient,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     session = repository.session()
@@ -271,7 +271,7 @@ def test_what_somebody_puts_on_a_sessions_branch_is_in_the_tree_that_is_declared
 
 
 def test_a_session_whose_branch_somebody_emptied_says_so(
-    repository: BlockRepository, others: LakefsClient
+    repository: Repository, others: LakefsClient
 ) -> None:
     session = repository.session()
     session.write("b/0", b"2")
@@ -285,7 +285,7 @@ def test_a_session_whose_branch_somebody_emptied_says_so(
 
 
 def test_no_clock_decides_whether_a_worker_knew(
-    lakefs: LakefsServer, repository: BlockRepository, lakefs_by_environment: None,
+    lakefs: LakefsServer, repository: Repository, lakefs_by_environment: None,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     session = repository.session()
@@ -315,7 +315,7 @@ def test_the_url_of_a_repository_names_its_folder(
 
 
 def test_a_repository_that_is_gone_is_told_as_such(
-    lakefs: LakefsServer, repository: BlockRepository, others: LakefsClient
+    lakefs: LakefsServer, repository: Repository, others: LakefsClient
 ) -> None:
     session = repository.session()
     session.write("b", b"1")
@@ -332,7 +332,7 @@ def test_a_repository_that_is_gone_is_told_as_such(
 
 
 def test_bytes_where_a_folder_is_marked_are_named(
-    repository: BlockRepository, others: LakefsClient
+    repository: Repository, others: LakefsClient
 ) -> None:
     others.upload("main", "a/", b"", {})
     others.commit("main", "a marker", {})
@@ -343,18 +343,18 @@ def test_bytes_where_a_folder_is_marked_are_named(
         repository.checkout()
 
 
-def test_a_key_that_lakefs_does_not_take_is_refused_by_name(repository: BlockRepository) -> None:
+def test_a_key_that_lakefs_does_not_take_is_refused_by_name(repository: Repository) -> None:
     with pytest.raises(vz.InvalidKeyError, match="too long for lakeFS"):
         repository.session().write("/".join(["y" * 250] * 5), b"1")
 
 
-def test_names_are_shared_by_branches_and_tags(repository: BlockRepository) -> None:
+def test_names_are_shared_by_branches_and_tags(repository: Repository) -> None:
     repository.branches.create("both")
     with pytest.raises(vz.AlreadyExistsError, match="no branch and tag share a name"):
         repository.tags.create("both")
 
 
-def test_the_default_branch_is_renamed_or_not_renamed(repository: BlockRepository) -> None:
+def test_the_default_branch_is_renamed_or_not_renamed(repository: Repository) -> None:
     with pytest.raises(vz.StorageError, match="default branch"):
         repository.branches.rename("main", "trunk")
     assert list(repository.branches) == ["main"]

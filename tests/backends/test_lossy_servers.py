@@ -23,7 +23,7 @@ from tests.servers.daemon import Daemon
 from tests.servers.fickle import Fickle, fickle, now_and_then
 from tests.servers.lakefs import LakefsServer
 from tests.torture import SEED, TIMES
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = [pytest.mark.compat, pytest.mark.torture]
 

@@ -216,8 +216,8 @@ class Slow:
 if where == "import":
     sys.meta_path.insert(0, Slow())
 elif where == "command":
-    from versioned_zarr.repository.repository import BlockRepository
-    BlockRepository.stats = wait
+    from versioned_zarr.repository.repository import Repository
+    Repository.stats = wait
 else:
     from versioned_zarr.cli import serve_command as serve
     served = serve.serve_repository

@@ -34,7 +34,7 @@ np.savez(target, *found)
 
 
 @pytest.fixture(scope="module")
-def repository() -> vz.BlockRepository:
+def repository() -> vz.Repository:
     made = vz.create("memory://compat-gdal")
     with made.session(message="arrays") as session:
         root = zarr.create_group(session.store)

@@ -17,15 +17,15 @@ from versioned_zarr.history.commit_object import (
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import from_text, hash_function, is_raw
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
 @pytest.fixture
-def repository() -> BlockRepository:
+def repository() -> Repository:
     return vz.create(f"memory://{uuid.uuid4()}")
 
 
-def test_links_in_a_commit_say_how_much_lies_below(repository: BlockRepository) -> None:
+def test_links_in_a_commit_say_how_much_lies_below(repository: Repository) -> None:
     repository.branches.create("dev")
     commit(repository, {"a": b"1", "b/c": b"22"})
     commit(repository, {"d": b"333"}, "dev")
@@ -56,7 +56,7 @@ def test_what_lies_below_is_cut_off_where_no_number_can_say_it() -> None:
     assert cumulative_size(b"x", [Link("", cid, TSIZE_LIMIT - 2)]) == TSIZE_LIMIT - 1
 
 
-def test_a_message_has_a_limit(repository: BlockRepository) -> None:
+def test_a_message_has_a_limit(repository: Repository) -> None:
     longest = "é" * (MESSAGE_LIMIT_BYTES // 2)
     assert commit(repository, {"a": b"1"}, message=longest).message == longest
     session = repository.session()

@@ -16,14 +16,14 @@ from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.history.ref_names import check_new_ref_name, check_ref_name
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS, LogRefs
 from versioned_zarr.ipld.cid import from_text, hash_function
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 HASH = hash_function("sha2-256")
 A, B = HASH.raw(b"a"), HASH.raw(b"b")
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> BlockRepository:
+def repository(tmp_path: Path) -> Repository:
     repository = vz.create(tmp_path / "r.vz")
     for number in range(2):
         with repository.session(message=str(number)) as session:
@@ -45,7 +45,7 @@ def fail_to_sync(patch: pytest.MonkeyPatch, part: str, code: int) -> None:
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("act", ["commit", "merge", "fast-forward", "move", "create", "revert"])
 def test_a_move_that_the_disk_does_not_confirm_is_an_error_that_says_so(
-    repository: BlockRepository, act: str, code: int
+    repository: Repository, act: str, code: int
 ) -> None:
     head = repository.branches["main"]
     repository.branches.create("dev", "main~1")
@@ -92,9 +92,7 @@ def test_after_a_failed_sync_the_whole_log_is_written_again(
     assert [entry.commit for entry in refs.history(HEADS, "x")] == [B, A]
 
 
-def test_one_broken_ref_stops_nothing_but_itself(
-    repository: BlockRepository, tmp_path: Path
-) -> None:
+def test_one_broken_ref_stops_nothing_but_itself(repository: Repository, tmp_path: Path) -> None:
     repository.branches.create("junk", "main~1")
     repository.tags.create("v1")
     for name in ("heads/junk", "tags/v1"):
@@ -130,7 +128,7 @@ def test_one_broken_ref_stops_nothing_but_itself(
 
 
 def test_gc_keeps_what_only_a_broken_branch_may_name(
-    repository: BlockRepository, tmp_path: Path
+    repository: Repository, tmp_path: Path
 ) -> None:
     repository.branches.create("dev")
     with repository.session("dev", message="on dev") as session:
@@ -148,9 +146,7 @@ def test_gc_keeps_what_only_a_broken_branch_may_name(
     assert len(snapshot.read("only/on/dev")) == 400_000
 
 
-def test_files_of_others_among_the_refs_are_no_refs(
-    repository: BlockRepository, tmp_path: Path
-) -> None:
+def test_files_of_others_among_the_refs_are_no_refs(repository: Repository, tmp_path: Path) -> None:
     strays = (
         "heads/main (conflicted copy).log", "heads/main.log~", "heads/%zz.log", "heads/.nfs0001",
         "heads/x/y.log", "heads/%FF.log", "heads/..%2F..%2Fx.log", "foo/bar.log",
@@ -206,7 +202,7 @@ def test_a_time_that_was_not_written_so_is_refused(text: str) -> None:
         parse_time(text)
 
 
-def test_the_ends_of_time_are_asked_for(repository: BlockRepository) -> None:
+def test_the_ends_of_time_are_asked_for(repository: Repository) -> None:
     assert repository.checkout("main@{9999-12-31}") == repository.checkout()
     with pytest.raises(vz.RefNotFoundError):
         repository.checkout("main@{0001-01-01}")
@@ -215,7 +211,7 @@ def test_the_ends_of_time_are_asked_for(repository: BlockRepository) -> None:
 # Names
 
 
-def test_a_cid_means_what_hashes_to_it(repository: BlockRepository, tmp_path: Path) -> None:
+def test_a_cid_means_what_hashes_to_it(repository: Repository, tmp_path: Path) -> None:
     old = repository.branches["main"].parents[0]
     for names in (repository.branches, repository.tags):
         with pytest.raises(vz.InvalidRefError, match="reads as a CID"):
@@ -266,7 +262,7 @@ def test_a_legal_branch_is_legal_behind_the_name_of_a_remote(tmp_path: Path) -> 
 # Renaming
 
 
-def test_a_rename_takes_the_log_along(repository: BlockRepository) -> None:
+def test_a_rename_takes_the_log_along(repository: Repository) -> None:
     repository.branches.create("old")
     with repository.session("old", message="x") as session:
         session.write("b", b"1")
@@ -283,7 +279,7 @@ def test_a_rename_takes_the_log_along(repository: BlockRepository) -> None:
     assert set(repository.branches) == {"main", "new"}
 
 
-def test_a_rename_over_a_deleted_name_keeps_both_logs(repository: BlockRepository) -> None:
+def test_a_rename_over_a_deleted_name_keeps_both_logs(repository: Repository) -> None:
     repository.branches.create("new", "main~1")
     repository.branches.delete("new")
     repository.branches.create("old")
@@ -294,7 +290,7 @@ def test_a_rename_over_a_deleted_name_keeps_both_logs(repository: BlockRepositor
 
 
 def test_a_commit_that_comes_between_is_renamed_too(
-    repository: BlockRepository, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.branches.create("old")
     session = repository.session("old")
@@ -316,7 +312,7 @@ def test_a_commit_that_comes_between_is_renamed_too(
 
 @pytest.mark.parametrize("readable", [False, True])
 def test_the_end_of_a_log_is_torn_or_damaged_and_one_is_not_taken_for_the_other(
-    repository: BlockRepository, tmp_path: Path, readable: bool
+    repository: Repository, tmp_path: Path, readable: bool
 ) -> None:
     log = tmp_path / "r.vz" / "refs" / "heads" / "main.log"
     whole = log.read_bytes()

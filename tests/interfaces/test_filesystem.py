@@ -15,11 +15,11 @@ import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> BlockRepository:
+def repository(tmp_path: Path) -> Repository:
     repository = vz.create(tmp_path / "r.vz")
     with repository.session(message="begin") as session:
         session.mapping["air/c/0"] = b"0123456789"
@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> BlockRepository:
 
 
 @pytest.fixture
-def files(repository: BlockRepository) -> VersionedFileSystem:
+def files(repository: Repository) -> VersionedFileSystem:
     return fsspec.filesystem("vzarr", fo=repository.url, skip_instance_cache=True)
 
 
@@ -52,7 +52,7 @@ def test_a_url_names_a_ref_and_a_path(url: str, ref: str | None, path: str) -> N
     assert VersionedFileSystem._get_kwargs_from_urls(url).get("ref") == ref
 
 
-def test_files_read(files: VersionedFileSystem, repository: BlockRepository) -> None:
+def test_files_read(files: VersionedFileSystem, repository: Repository) -> None:
     assert files.ls("", detail=False) == ["air", "top"]
     assert files.ls("air", detail=False) == ["air/c", "air/zarr.json"]
     assert files.find("") == ["air/c/0", "air/zarr.json", "top"]
@@ -87,7 +87,7 @@ def fails(context: Any, work: Callable[[Any], object]) -> None:
 
 
 def test_files_are_written_and_committed(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     with files.open("new/a", "wb") as file:
         file.write(b"1")
@@ -107,7 +107,7 @@ def test_files_are_written_and_committed(
 
 
 def test_a_transaction_is_a_commit_or_nothing(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     with files.transaction:
         files.pipe("a", b"1")
@@ -127,7 +127,7 @@ def write_open(files: VersionedFileSystem, path: str) -> None:
 
 
 def test_files_opened_in_a_transaction_are_a_part_of_it(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     with files.transaction:
         write_open(files, "a")
@@ -145,7 +145,7 @@ def test_files_opened_in_a_transaction_are_a_part_of_it(
 
 
 def test_a_transaction_that_cannot_be_committed_leaves_nothing_to_the_next(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     def conflict() -> None:
         with files.transaction:
@@ -162,7 +162,7 @@ def test_a_transaction_that_cannot_be_committed_leaves_nothing_to_the_next(
     assert repository.resume(left.id).mapping["top"] == b"1"
 
 
-def test_a_tag_is_read_only(repository: BlockRepository) -> None:
+def test_a_tag_is_read_only(repository: Repository) -> None:
     repository.tags.create("v1")
     files, path = fsspec.url_to_fs(f"vzarr://v1@/top::{repository.url}")
     assert files.cat(path) == b"t"
@@ -171,7 +171,7 @@ def test_a_tag_is_read_only(repository: BlockRepository) -> None:
 
 
 def test_a_moved_branch_is_seen_when_asked_for(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     assert files.cat("top") == b"t"
     with repository.session(message="onwards") as session:

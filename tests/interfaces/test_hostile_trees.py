@@ -20,7 +20,7 @@ from versioned_zarr.interfaces.files.zarr_export import to_folder
 from versioned_zarr.ipld import dag_pb, hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link, varint
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytest.importorskip("click")
 from versioned_zarr.cli.app import run
@@ -29,7 +29,7 @@ from versioned_zarr.cli.app import run
 class Forge:
     """Makes blocks that no tree of ours has, in a repository."""
 
-    def __init__(self, repository: BlockRepository) -> None:
+    def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self._hash = repository.stores.hash
         self._blocks: list[tuple[Cid, bytes]] = []

@@ -20,13 +20,13 @@ import zarr
 import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.filterwarnings("ignore:fs .* was not created with:UserWarning")
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> BlockRepository:
+def repository(tmp_path: Path) -> Repository:
     repository = vz.create(tmp_path / "r.vz")
     with repository.session(message="begin") as session:
         session.mapping["top"] = b"t"
@@ -34,7 +34,7 @@ def repository(tmp_path: Path) -> BlockRepository:
 
 
 @pytest.fixture
-def files(repository: BlockRepository) -> VersionedFileSystem:
+def files(repository: Repository) -> VersionedFileSystem:
     return fsspec.filesystem("vzarr", fo=repository.url, skip_instance_cache=True)
 
 
@@ -68,7 +68,7 @@ def in_transaction(files: VersionedFileSystem) -> None:
 
 
 def test_another_process_writes_into_the_session(
-    files: VersionedFileSystem, repository: BlockRepository, other: Callable[..., Any]
+    files: VersionedFileSystem, repository: Repository, other: Callable[..., Any]
 ) -> None:
     files.pipe("a", b"1")
     other(put, files, "b", b"2")
@@ -83,7 +83,7 @@ def test_another_process_writes_into_the_session(
 
 
 def test_a_session_that_was_asked_for_is_handed_on_before_it_wrote(
-    files: VersionedFileSystem, repository: BlockRepository, other: Callable[..., Any]
+    files: VersionedFileSystem, repository: Repository, other: Callable[..., Any]
 ) -> None:
     _ = files.session
     other(put, files, "b", b"2")
@@ -92,7 +92,7 @@ def test_a_session_that_was_asked_for_is_handed_on_before_it_wrote(
 
 
 def test_zarr_stores_by_url_are_written_by_other_processes(
-    repository: BlockRepository, other: Callable[..., Any]
+    repository: Repository, other: Callable[..., Any]
 ) -> None:
     url = f"vzarr://main@/air::{repository.url}"
     array = zarr.create_array(url, shape=(4,), chunks=(1,), dtype="i4", fill_value=-1)
@@ -127,7 +127,7 @@ def test_another_process_writes_into_a_session_on_lakefs(
     files.end_session(commit=False)
 
 
-def test_dask_processes_write_by_url(repository: BlockRepository) -> None:
+def test_dask_processes_write_by_url(repository: Repository) -> None:
     xarray = pytest.importorskip("xarray")
     dask = pytest.importorskip("dask")
     url = f"vzarr://main@/big::{repository.url}"
@@ -141,7 +141,7 @@ def test_dask_processes_write_by_url(repository: BlockRepository) -> None:
 
 
 def test_a_copy_without_a_session_reads_the_same_snapshot_and_writes_nothing(
-    files: VersionedFileSystem, repository: BlockRepository, other: Callable[..., Any]
+    files: VersionedFileSystem, repository: Repository, other: Callable[..., Any]
 ) -> None:
     assert files.cat("top") == b"t"
     with repository.session(message="onwards") as session:
@@ -174,7 +174,7 @@ def put_of(files: bytes, path: str, value: bytes) -> None:
 
 
 def test_other_processes_do_not_end_the_session(
-    files: VersionedFileSystem, repository: BlockRepository, other: Callable[..., Any]
+    files: VersionedFileSystem, repository: Repository, other: Callable[..., Any]
 ) -> None:
     files.pipe("a", b"1")
     with pytest.raises(vz.InvalidInputError, match="belongs to the process"):
@@ -195,7 +195,7 @@ def test_a_copy_in_the_same_process_is_as_the_original(files: VersionedFileSyste
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_forked_children_write_into_the_session(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     url = f"vzarr://main@/::{repository.url}"
     _ = files.session
@@ -215,7 +215,7 @@ def test_forked_children_write_into_the_session(
 
 
 def test_after_a_commit_the_branch_is_seen(
-    files: VersionedFileSystem, repository: BlockRepository
+    files: VersionedFileSystem, repository: Repository
 ) -> None:
     url = f"vzarr://main@/::{repository.url}"
     again = fsspec.filesystem("vzarr", fo=repository.url, skip_instance_cache=True)
@@ -237,7 +237,7 @@ def test_after_a_commit_the_branch_is_seen(
 
 
 def test_after_a_commit_of_a_session_that_was_handed_on_the_branch_is_seen(
-    files: VersionedFileSystem, repository: BlockRepository, other: Callable[..., Any]
+    files: VersionedFileSystem, repository: Repository, other: Callable[..., Any]
 ) -> None:
     files.pipe("a", b"1")
     other(put, files, "b", b"1")
@@ -254,7 +254,7 @@ def test_after_a_commit_of_a_session_that_was_handed_on_the_branch_is_seen(
     assert found == {"a": b"4", "b": b"1", "c": b"1", "top": b"t"}
 
 
-def test_a_process_that_ends_says_what_it_did_not_commit(repository: BlockRepository) -> None:
+def test_a_process_that_ends_says_what_it_did_not_commit(repository: Repository) -> None:
     url = f"vzarr://main@/::{repository.url}"
     code = f"import fsspec; fsspec.url_to_fs({url!r})[0].pipe('a', b'1')"
     result = subprocess.run(

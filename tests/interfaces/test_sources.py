@@ -24,7 +24,7 @@ from versioned_zarr.interfaces.files import sources
 from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 from versioned_zarr.interfaces.files.sources import open_source
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 ODD = ("a b", "é", "p%20q", "x#y", "q?r", "a:b", "s&t")
 
@@ -39,11 +39,11 @@ def plain(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> BlockRepository:
+def repository(tmp_path: Path) -> Repository:
     return vz.create(tmp_path / "r.vz")
 
 
-def check_import(repository: BlockRepository, source: Any, plain: Path) -> None:
+def check_import(repository: Repository, source: Any, plain: Path) -> None:
     """An import has the CID of the folder it is a copy of."""
     import_zarr(repository, source, path="x")
     assert repository.checkout().path("x").cid == cid_of_folder(plain)
@@ -69,15 +69,13 @@ def serving_folder(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-def test_a_web_server_of_files(repository: BlockRepository, plain: Path, end: str) -> None:
+def test_a_web_server_of_files(repository: Repository, plain: Path, end: str) -> None:
     with serving_folder(plain.parent) as url:
         check_import(repository, f"{url}/plain.zarr{end}", plain)
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-def test_what_is_served_here(
-    repository: BlockRepository, plain: Path, tmp_path: Path, end: str
-) -> None:
+def test_what_is_served_here(repository: Repository, plain: Path, tmp_path: Path, end: str) -> None:
     shutil.copytree(plain / "é", plain / "http_data")
     served = vz.create(tmp_path / "served.vz")
     import_zarr(served, plain)
@@ -86,7 +84,7 @@ def test_what_is_served_here(
 
 
 def test_a_web_server_with_links_to_other_views_of_a_list(
-    repository: BlockRepository, plain: Path
+    repository: Repository, plain: Path
 ) -> None:
     names = [path.name for path in plain.iterdir()]
     page = "".join(f'<a href="{name}">{name}</a>' for name in ("?C=N;O=D", "zarr.json"))
@@ -97,7 +95,7 @@ def test_a_web_server_with_links_to_other_views_of_a_list(
     assert list(repository.checkout().keys()) == ["zarr.json"]
 
 
-def test_a_zip_file(repository: BlockRepository, plain: Path, tmp_path: Path) -> None:
+def test_a_zip_file(repository: Repository, plain: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
         for path in plain.rglob("*"):
             file.write(path, path.relative_to(plain))
@@ -122,7 +120,7 @@ def archives(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "cached"])
 def test_an_archive_is_read_by_one_worker_whatever_is_said(
-    repository: BlockRepository, archives: dict[str, str], kind: str
+    repository: Repository, archives: dict[str, str], kind: str
 ) -> None:
     for number in range(3):
         import_zarr(repository, archives[kind], path=f"x{number}", workers=16)
@@ -132,7 +130,7 @@ def test_an_archive_is_read_by_one_worker_whatever_is_said(
 
 
 def test_a_source_tells_how_many_files_it_has_found(
-    repository: BlockRepository, archives: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    repository: Repository, archives: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "LISTED_AT_ONCE", 100)
     for kind in ("folder", "zip"):
@@ -169,7 +167,7 @@ def test_listing_asks_once_for_each_file(
 
 
 def test_the_root_of_another_repository(
-    repository: BlockRepository, plain: Path, tmp_path: Path
+    repository: Repository, plain: Path, tmp_path: Path
 ) -> None:
     other = vz.create(tmp_path / "other.vz")
     import_zarr(other, plain)
@@ -189,7 +187,7 @@ def test_the_root_of_another_repository(
         "vzarr://v3@/x::ipfs+http://me:s3cret@127.0.0.1:9/x",
     ],
 )
-def test_a_password_is_not_shown(repository: BlockRepository, chain: str) -> None:
+def test_a_password_is_not_shown(repository: Repository, chain: str) -> None:
     with pytest.raises(vz.VersionedZarrError) as info:
         import_zarr(repository, chain)
     failure: BaseException | None = info.value
@@ -198,7 +196,7 @@ def test_a_password_is_not_shown(repository: BlockRepository, chain: str) -> Non
         failure = failure.__cause__ or failure.__context__
 
 
-def test_memory(repository: BlockRepository, plain: Path) -> None:
+def test_memory(repository: Repository, plain: Path) -> None:
     files = fsspec.filesystem("memory")
     files.put(str(plain), "/of_sources", recursive=True)
     check_import(repository, "memory://of_sources", plain)
@@ -206,7 +204,7 @@ def test_memory(repository: BlockRepository, plain: Path) -> None:
 
 @pytest.mark.parametrize("name", ["data:v1.zarr", "a::b.zarr", "file:x", "s3:x", "a%20b", "-x"])
 def test_a_folder_whose_name_looks_like_a_url(
-    repository: BlockRepository,
+    repository: Repository,
     plain: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -219,9 +217,7 @@ def test_a_folder_whose_name_looks_like_a_url(
         import_zarr(repository, Path(name), path="x", overwrite=True)
 
 
-def test_symbolic_links_are_followed(
-    repository: BlockRepository, plain: Path, tmp_path: Path
-) -> None:
+def test_symbolic_links_are_followed(repository: Repository, plain: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(plain, other)
     (plain / "linked").symlink_to(other)
@@ -232,7 +228,7 @@ def test_symbolic_links_are_followed(
 
 @pytest.mark.parametrize("target", [".", ".."])
 def test_a_symbolic_link_to_where_it_lies_is_refused(
-    repository: BlockRepository, plain: Path, target: str
+    repository: Repository, plain: Path, target: str
 ) -> None:
     (plain / "loop").symlink_to(target)
     for work in (partial(import_zarr, repository), cid_of_folder):
@@ -242,7 +238,7 @@ def test_a_symbolic_link_to_where_it_lies_is_refused(
 
 
 def test_a_symbolic_link_to_nothing_is_an_error_of_ours(
-    repository: BlockRepository, plain: Path
+    repository: Repository, plain: Path
 ) -> None:
     (plain / "dangling").symlink_to("nowhere")
     with pytest.raises(vz.StorageError, match="dangling"):
@@ -250,7 +246,7 @@ def test_a_symbolic_link_to_nothing_is_an_error_of_ours(
 
 
 def test_a_server_that_cannot_be_reached_is_not_an_empty_folder(
-    repository: BlockRepository,
+    repository: Repository,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -258,7 +254,7 @@ def test_a_server_that_cannot_be_reached_is_not_an_empty_folder(
         import_zarr(repository, f"http://127.0.0.1:{port}/x")
 
 
-def test_a_broken_archive_is_an_error_of_ours(repository: BlockRepository, tmp_path: Path) -> None:
+def test_a_broken_archive_is_an_error_of_ours(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_text("x")
     with pytest.raises(vz.StorageError, match=r"bad\.zip.*zip file"):
         import_zarr(repository, f"zip://::{tmp_path}/bad.zip")

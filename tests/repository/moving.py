@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import versioned_zarr as vz
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
-def memory(**options: str) -> BlockRepository:
+def memory(**options: str) -> Repository:
     return vz.create(f"memory://{uuid.uuid4()}", **options)
 
 
 def commit(
-    repository: BlockRepository, changes: dict[str, bytes], branch: str = "main", message: str = "x"
+    repository: Repository, changes: dict[str, bytes], branch: str = "main", message: str = "x"
 ) -> vz.Commit:
     session = repository.session(branch)
     for key, value in changes.items():
@@ -39,7 +39,7 @@ class CutOffError(Exception):
 
 
 @contextmanager
-def watched(repository: BlockRepository, puts: int | None = None) -> Iterator[Counted]:
+def watched(repository: Repository, puts: int | None = None) -> Iterator[Counted]:
     """Count the blocks that are read and stored; fail after so many `puts`, once one is stored."""
     blocks, counted = repository.stores.blocks, Counted()
     get, put = blocks.get, blocks.put
@@ -65,7 +65,7 @@ def watched(repository: BlockRepository, puts: int | None = None) -> Iterator[Co
         del blocks.get, blocks.put
 
 
-def same(one: BlockRepository, other: BlockRepository, branch: str = "main") -> bool:
+def same(one: Repository, other: Repository, branch: str = "main") -> bool:
     """Whether a branch has the same history and the same values on both sides."""
     return (
         [each.to_dict() for each in one.log(branch)]
@@ -75,7 +75,7 @@ def same(one: BlockRepository, other: BlockRepository, branch: str = "main") -> 
     )
 
 
-def work_goes_back(ours: BlockRepository, copy: BlockRepository) -> None:
+def work_goes_back(ours: Repository, copy: Repository) -> None:
     """Check that a partial clone of `main` can be worked in, and its work be pushed."""
     commit(copy, {"tas/note": b"mine", "new/zarr.json": b"{}"})
     commit(ours, {"pr/note": b"yours"})
@@ -86,13 +86,13 @@ def work_goes_back(ours: BlockRepository, copy: BlockRepository) -> None:
     assert ours.checkout().read("tas/note") == b"mine"
 
 
-def is_whole(ours: BlockRepository, copy: BlockRepository) -> bool:
+def is_whole(ours: Repository, copy: Repository) -> bool:
     """Whether a clone has the same log and holds all that it names."""
     report = copy.fsck()
     return list(copy.log()) == list(ours.log()) and report.is_clean and not report.absent
 
 
-def check_shallow(ours: BlockRepository, copy: BlockRepository) -> None:
+def check_shallow(ours: Repository, copy: Repository) -> None:
     """Check that a shallow clone holds the newest commit, and fetches the others."""
     expected = dict(ours.checkout().mapping)
     with watched(ours) as counted:

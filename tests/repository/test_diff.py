@@ -13,7 +13,7 @@ from zarr.core.sync import sync
 
 import versioned_zarr as vz
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
 # format, chunk key encoding, shards; and the key of the chunk (or shard) at the origin
@@ -41,7 +41,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture
-def repository() -> BlockRepository:
+def repository() -> Repository:
     return vz.create(f"memory://{uuid.uuid4()}")
 
 
@@ -63,7 +63,7 @@ def chunks(diff: vz.Diff, path: str = "g/x") -> dict[tuple[int, ...], str]:
 
 
 def test_chunks_have_coordinates(
-    repository: BlockRepository, layout: tuple[dict[str, Any], str]
+    repository: Repository, layout: tuple[dict[str, Any], str]
 ) -> None:
     arguments, first = layout
     session = repository.session()
@@ -86,7 +86,7 @@ def test_chunks_have_coordinates(
 
 
 def test_the_status_of_a_session_is_such_a_diff(
-    repository: BlockRepository, layout: tuple[dict[str, Any], str]
+    repository: Repository, layout: tuple[dict[str, Any], str]
 ) -> None:
     session = repository.session()
     array = make(session, **layout[0])
@@ -103,7 +103,7 @@ def test_the_status_of_a_session_is_such_a_diff(
 
 
 def test_fields_go_from_old_to_new(
-    repository: BlockRepository, layout: tuple[dict[str, Any], str]
+    repository: Repository, layout: tuple[dict[str, Any], str]
 ) -> None:
     arguments, _ = layout
     session = repository.session()
@@ -132,7 +132,7 @@ def test_fields_go_from_old_to_new(
     ],
 )
 def test_a_rewritten_array_names_shape_chunks_dtype_and_codecs(
-    repository: BlockRepository, zarr_format: Any, expected: set[str]
+    repository: Repository, zarr_format: Any, expected: set[str]
 ) -> None:
     session = repository.session()
     group = zarr.open_group(session.store, zarr_format=zarr_format)
@@ -153,7 +153,7 @@ def test_a_rewritten_array_names_shape_chunks_dtype_and_codecs(
     }  # fmt: skip
 
 
-def test_shards_and_their_inner_chunks_are_told_apart(repository: BlockRepository) -> None:
+def test_shards_and_their_inner_chunks_are_told_apart(repository: Repository) -> None:
     session = repository.session()
     make(session, zarr_format=3, shards=(4, 4))
     session.commit("made")
@@ -165,7 +165,7 @@ def test_shards_and_their_inner_chunks_are_told_apart(repository: BlockRepositor
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_scalar_array_has_one_chunk_without_coordinates(
-    repository: BlockRepository, zarr_format: Any
+    repository: Repository, zarr_format: Any
 ) -> None:
     session = repository.session()
     array = zarr.create_array(
@@ -178,7 +178,7 @@ def test_a_scalar_array_has_one_chunk_without_coordinates(
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_nodes_are_added_and_removed(repository: BlockRepository, zarr_format: Any) -> None:
+def test_nodes_are_added_and_removed(repository: Repository, zarr_format: Any) -> None:
     session = repository.session()
     group = zarr.open_group(session.store, zarr_format=zarr_format)
     group.create_array("old", shape=(4,), chunks=(2,), dtype="i4")[:] = 7
@@ -199,7 +199,7 @@ def test_nodes_are_added_and_removed(repository: BlockRepository, zarr_format: A
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_moved_node_is_no_news(repository: BlockRepository, zarr_format: Any) -> None:
+def test_a_moved_node_is_no_news(repository: Repository, zarr_format: Any) -> None:
     session = repository.session()
     group = zarr.open_group(session.store, zarr_format=zarr_format)
     inner = group.create_group("here")
@@ -234,7 +234,7 @@ def filled(session: Session, *paths: str) -> None:
             make(session, path, zarr_format=3)[:] = number
 
 
-def test_a_node_that_moved_into_a_new_group_is_shown_as_moved(repository: BlockRepository) -> None:
+def test_a_node_that_moved_into_a_new_group_is_shown_as_moved(repository: Repository) -> None:
     session = repository.session()
     filled(session, "x", "y")
     session.commit("made")
@@ -253,7 +253,7 @@ def test_a_node_that_moved_into_a_new_group_is_shown_as_moved(repository: BlockR
 
 
 def test_a_group_that_moved_and_changed_is_new_and_what_is_in_it_moved(
-    repository: BlockRepository,
+    repository: Repository,
 ) -> None:
     session = repository.session()
     filled(session, "g1", "g1/a", "g1/b", "g1/g", "g1/g/c")
@@ -266,7 +266,7 @@ def test_a_group_that_moved_and_changed_is_new_and_what_is_in_it_moved(
     assert diff.nodes_moved == [("g1/a", "g2/a"), ("g1/b", "g2/b"), ("g1/g", "g2/g")]
 
 
-def test_nodes_that_hold_the_same_are_paired_by_name(repository: BlockRepository) -> None:
+def test_nodes_that_hold_the_same_are_paired_by_name(repository: Repository) -> None:
     session = repository.session()
     for path in ("g/a", "g/b", "g/c"):
         make(session, path, zarr_format=3)
@@ -280,7 +280,7 @@ def test_nodes_that_hold_the_same_are_paired_by_name(repository: BlockRepository
     assert len(diff.nodes_moved) == 3
 
 
-def test_a_node_that_changed_below_one_that_moved_is_shown(repository: BlockRepository) -> None:
+def test_a_node_that_changed_below_one_that_moved_is_shown(repository: Repository) -> None:
     session = repository.session()
     filled(session, "g", "g/x")
     session.commit("made")
@@ -294,7 +294,7 @@ def test_a_node_that_changed_below_one_that_moved_is_shown(repository: BlockRepo
     assert diff.nodes_changed == ["g/x"]
 
 
-def test_keys_that_belong_to_no_node_are_named(repository: BlockRepository) -> None:
+def test_keys_that_belong_to_no_node_are_named(repository: Repository) -> None:
     session = repository.session()
     make(session, zarr_format=3)
     session.commit("made")
@@ -311,7 +311,7 @@ def test_keys_that_belong_to_no_node_are_named(repository: BlockRepository) -> N
     assert "added key README.md" in str(diff)
 
 
-def test_consolidated_metadata_is_no_field_of_the_arrays_in_it(repository: BlockRepository) -> None:
+def test_consolidated_metadata_is_no_field_of_the_arrays_in_it(repository: Repository) -> None:
     session = repository.session()
     group = zarr.open_group(session.store, zarr_format=2)
     array = group.create_array("x", shape=(4,), dtype="i4")
@@ -325,7 +325,7 @@ def test_consolidated_metadata_is_no_field_of_the_arrays_in_it(repository: Block
     assert {change.key for change in diff} == {".zmetadata", "x/.zattrs"}
 
 
-def test_one_argument_compares_with_the_first_parent(repository: BlockRepository) -> None:
+def test_one_argument_compares_with_the_first_parent(repository: Repository) -> None:
     session = repository.session()
     make(session, zarr_format=3)
     session.commit("made")
@@ -338,7 +338,7 @@ def test_one_argument_compares_with_the_first_parent(repository: BlockRepository
         repository.diff(repository.checkout().cid)
 
 
-def test_refs_that_went_apart_are_compared_with_each_other(repository: BlockRepository) -> None:
+def test_refs_that_went_apart_are_compared_with_each_other(repository: Repository) -> None:
     session = repository.session()
     array = make(session, zarr_format=3)
     session.commit("made")
@@ -354,7 +354,7 @@ def test_refs_that_went_apart_are_compared_with_each_other(repository: BlockRepo
     assert chunks(repository.diff("main", tree)) == chunks(repository.diff("main", "other"))
 
 
-def test_unrelated_refs_are_compared_too(repository: BlockRepository) -> None:
+def test_unrelated_refs_are_compared_too(repository: Repository) -> None:
     session = repository.session()
     make(session, "a", zarr_format=3)
     session.commit("one")
@@ -366,7 +366,7 @@ def test_unrelated_refs_are_compared_too(repository: BlockRepository) -> None:
     assert (diff.nodes_added, diff.nodes_removed) == (["b"], ["a"])
 
 
-def test_a_diff_is_json(repository: BlockRepository) -> None:
+def test_a_diff_is_json(repository: Repository) -> None:
     session = repository.session()
     array = make(session, zarr_format=3)
     session.commit("made")
@@ -386,7 +386,7 @@ def test_a_diff_is_json(repository: BlockRepository) -> None:
     assert "attributes.a: nothing ->" in text
 
 
-def test_documents_that_are_no_json_are_keys(repository: BlockRepository) -> None:
+def test_documents_that_are_no_json_are_keys(repository: Repository) -> None:
     session = repository.session()
     session.write("a/zarr.json", b"{")
     session.write("b/.zarray", b"[1]")
@@ -448,7 +448,7 @@ class Counting:
         return getattr(self._blocks, name)
 
 
-def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Counting]:
+def reopened_counting(repository: Repository) -> tuple[Repository, Counting]:
     """The repository with nothing in memory, and what counts its reads."""
     from versioned_zarr.engine.context import RepositoryContext
     from versioned_zarr.tree.lookup import Trees
@@ -460,11 +460,11 @@ def reopened_counting(repository: BlockRepository) -> tuple[BlockRepository, Cou
     fresh = RepositoryContext(
         stores.storage, blocks, stores.refs, trees, stores.read_marker, stores.open_other
     )
-    return BlockRepository(fresh, lambda: repository), counting
+    return Repository(fresh, lambda: repository), counting
 
 
 @pytest.mark.slow
-def test_a_diff_reads_what_changed_and_not_the_rest(repository: BlockRepository) -> None:
+def test_a_diff_reads_what_changed_and_not_the_rest(repository: Repository) -> None:
     session = repository.session()
     for group in range(40):
         for array in range(20):
@@ -488,7 +488,7 @@ def test_a_diff_reads_what_changed_and_not_the_rest(repository: BlockRepository)
     assert counting.count - before <= 40
 
 
-def test_is_empty_looks_no_further_than_the_first_key(repository: BlockRepository) -> None:
+def test_is_empty_looks_no_further_than_the_first_key(repository: Repository) -> None:
     session = repository.session()
     for number in range(300):
         session.write(f"{number}/a/b", str(number).encode())
@@ -502,7 +502,7 @@ def test_is_empty_looks_no_further_than_the_first_key(repository: BlockRepositor
     assert counting.count - before >= 600
 
 
-def test_equal_trees_cost_nothing(repository: BlockRepository) -> None:
+def test_equal_trees_cost_nothing(repository: Repository) -> None:
     session = repository.session()
     sync(session.store.set("a/b", zarr.core.buffer.cpu.Buffer.from_bytes(b"1")))
     session.commit("made")
@@ -514,7 +514,7 @@ def test_equal_trees_cost_nothing(repository: BlockRepository) -> None:
     assert counting.count == before
 
 
-def test_dots_mean_what_they_mean_in_git(repository: BlockRepository) -> None:
+def test_dots_mean_what_they_mean_in_git(repository: Repository) -> None:
     def commit(branch: str, key: str) -> str:
         with repository.session(branch, message=key) as session:
             session.mapping[key] = b"x"
@@ -539,7 +539,7 @@ def test_dots_mean_what_they_mean_in_git(repository: BlockRepository) -> None:
             repository.diff(nothing)
 
 
-def test_shards_are_read_when_their_inner_chunks_are_asked_for(repository: BlockRepository) -> None:
+def test_shards_are_read_when_their_inner_chunks_are_asked_for(repository: Repository) -> None:
     session = repository.session()
     array = zarr.create_array(
         session.store, name="x", shape=(1 << 21,), chunks=(1 << 16,), shards=(1 << 21,), dtype="u2",

@@ -26,7 +26,7 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.cid import from_text as cid_from_text
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 
@@ -35,7 +35,7 @@ ABSENT = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 
 
 @pytest.fixture
-def repository() -> BlockRepository:
+def repository() -> Repository:
     repository = vz.create(f"memory://{uuid.uuid4()}")
     session = repository.session()
     session.write("a/b", b"1")
@@ -50,7 +50,7 @@ UNREADABLE = [
     "main@{\u00b2}", "main~\u00b2", "main~" + "9" * 5000, None, 3, b"main",
 ]  # fmt: skip
 UNKNOWN = ["nope", "main~9", "main~99999999999", "main^2", "main@{9}", "\0", "\ud800", "x" * 5000]
-REF_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
+REF_CALLS: dict[str, Callable[[Repository, Any], object]] = {
     "checkout": lambda repo, ref: repo.checkout(ref),
     "log": lambda repo, ref: repo.log(ref),
     "diff, old": lambda repo, ref: repo.diff(ref),
@@ -68,7 +68,7 @@ REF_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
 
 
 @pytest.mark.parametrize("id", [3, None, b"x", ["x"]])
-def test_a_session_that_is_no_text_is_refused(repository: BlockRepository, id: Any) -> None:
+def test_a_session_that_is_no_text_is_refused(repository: Repository, id: Any) -> None:
     for call in (repository.resume, repository.drop):
         with pytest.raises(vz.InvalidInputError, match="session's id is text"):
             call(id)
@@ -76,9 +76,7 @@ def test_a_session_that_is_no_text_is_refused(repository: BlockRepository, id: A
 
 @pytest.mark.parametrize("call", REF_CALLS)
 @pytest.mark.parametrize("ref", UNREADABLE, ids=lambda ref: repr(ref)[:20])
-def test_a_ref_that_cannot_be_read_is_refused(
-    repository: BlockRepository, call: str, ref: Any
-) -> None:
+def test_a_ref_that_cannot_be_read_is_refused(repository: Repository, call: str, ref: Any) -> None:
     with pytest.raises((vz.InvalidRefError, vz.RefNotFoundError)):
         REF_CALLS[call](repository, ref)
 
@@ -86,7 +84,7 @@ def test_a_ref_that_cannot_be_read_is_refused(
 @pytest.mark.parametrize("call", REF_CALLS)
 @pytest.mark.parametrize("ref", UNKNOWN, ids=lambda ref: repr(ref)[:20])
 def test_a_ref_that_nothing_answers_to_is_named(
-    repository: BlockRepository, call: str, ref: str
+    repository: Repository, call: str, ref: str
 ) -> None:
     with pytest.raises(vz.RefNotFoundError) as caught:
         REF_CALLS[call](repository, ref)
@@ -96,19 +94,19 @@ def test_a_ref_that_nothing_answers_to_is_named(
 @pytest.mark.parametrize("call", sorted(REF_CALLS.keys() - {"checkout", "log"}))
 @pytest.mark.parametrize("cid", [LEAF, ABSENT])
 def test_a_cid_that_is_no_version_here_is_not_found(
-    repository: BlockRepository, call: str, cid: str
+    repository: Repository, call: str, cid: str
 ) -> None:
     with pytest.raises(vz.RefNotFoundError):
         REF_CALLS[call](repository, cid)
 
 
 @pytest.mark.parametrize("call", ["log", "merge", "revert", "branches.create", "tags.create"])
-def test_a_bare_tree_is_no_commit(repository: BlockRepository, call: str) -> None:
+def test_a_bare_tree_is_no_commit(repository: Repository, call: str) -> None:
     with pytest.raises(vz.InvalidRefError, match="is a tree"):
         REF_CALLS[call](repository, repository.checkout().cid)
 
 
-NAME_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
+NAME_CALLS: dict[str, Callable[[Repository, Any], object]] = {
     "session": lambda repo, name: repo.session(name),
     "merge, into": lambda repo, name: repo.merge("main", into=name),
     "revert, branch": lambda repo, name: repo.revert("main", name),
@@ -122,7 +120,7 @@ NAME_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
     "tags.delete": lambda repo, name: repo.tags.delete(name),
     "tags.rename": lambda repo, name: repo.tags.rename(name, "new"),
 }
-NEW_NAME_CALLS: dict[str, Callable[[BlockRepository, Any], object]] = {
+NEW_NAME_CALLS: dict[str, Callable[[Repository, Any], object]] = {
     "branches.create": lambda repo, name: repo.branches.create(name),
     "branches.rename, new": lambda repo, name: repo.branches.rename("main", name),
     "tags.create": lambda repo, name: repo.tags.create(name),
@@ -134,7 +132,7 @@ NO_NAMES = ["", "a b", "a..b", "-a", "a.lock", "/a", "@", "\ud800", "x" * 300, N
 @pytest.mark.parametrize("call", [*NAME_CALLS, *NEW_NAME_CALLS])
 @pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: repr(name)[:20])
 def test_what_git_would_not_call_a_branch_is_refused(
-    repository: BlockRepository, call: str, name: Any
+    repository: Repository, call: str, name: Any
 ) -> None:
     with pytest.raises(vz.InvalidRefError):
         {**NAME_CALLS, **NEW_NAME_CALLS}[call](repository, name)
@@ -142,13 +140,13 @@ def test_what_git_would_not_call_a_branch_is_refused(
 
 
 @pytest.mark.parametrize("call", NAME_CALLS)
-def test_a_branch_or_tag_that_is_not_there_is_named(repository: BlockRepository, call: str) -> None:
+def test_a_branch_or_tag_that_is_not_there_is_named(repository: Repository, call: str) -> None:
     with pytest.raises(vz.RefNotFoundError, match="'mian'") as caught:
         NAME_CALLS[call](repository, "mian")
     assert caught.value.ref == "mian"
 
 
-def test_a_name_that_is_taken_is_refused(repository: BlockRepository) -> None:
+def test_a_name_that_is_taken_is_refused(repository: Repository) -> None:
     repository.branches.create("b")
     repository.tags.create("t")
     for refuse in (
@@ -171,9 +169,7 @@ READS: dict[str, Callable[[Session | Snapshot, Any], object]] = {
 
 @pytest.mark.parametrize("call", READS)
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: repr(key)[:20])
-def test_a_key_without_a_value_is_not_found(
-    repository: BlockRepository, call: str, key: str
-) -> None:
+def test_a_key_without_a_value_is_not_found(repository: Repository, call: str, key: str) -> None:
     for view in (repository.checkout(), repository.session()):
         with pytest.raises(vz.KeyNotFoundError) as caught:
             READS[call](view, key)
@@ -184,7 +180,7 @@ def test_a_key_without_a_value_is_not_found(
 
 
 @pytest.mark.parametrize("key", [*KEYS, None, 3, b"a"], ids=lambda key: repr(key)[:20])
-def test_a_key_that_cannot_be_is_not_written(repository: BlockRepository, key: Any) -> None:
+def test_a_key_that_cannot_be_is_not_written(repository: Repository, key: Any) -> None:
     session = repository.session()
     for write in (session.write, session.write_new, session.mapping.__setitem__):
         with pytest.raises(vz.InvalidKeyError):
@@ -219,7 +215,7 @@ NO_TEXTS = [None, 3, b"a/b", Path("a/b"), ("a", "b")]
 @pytest.mark.parametrize("call", SNAPSHOT_LOOK_UPS)
 @pytest.mark.parametrize("key", NO_TEXTS, ids=repr)
 def test_a_snapshot_does_not_look_for_a_key_that_is_no_text(
-    repository: BlockRepository, call: str, key: Any
+    repository: Repository, call: str, key: Any
 ) -> None:
     with pytest.raises(vz.InvalidKeyError, match=type(key).__name__):
         SNAPSHOT_LOOK_UPS[call](repository.checkout(), key)
@@ -228,7 +224,7 @@ def test_a_snapshot_does_not_look_for_a_key_that_is_no_text(
 @pytest.mark.parametrize("call", SESSION_LOOK_UPS)
 @pytest.mark.parametrize("key", NO_TEXTS, ids=repr)
 def test_a_session_does_not_look_for_a_key_that_is_no_text(
-    repository: BlockRepository, call: str, key: Any
+    repository: Repository, call: str, key: Any
 ) -> None:
     session = repository.session()
     session.write("c", b"2")
@@ -238,9 +234,7 @@ def test_a_session_does_not_look_for_a_key_that_is_no_text(
 
 
 @pytest.mark.parametrize("key", [None, 3, b"a/b"], ids=repr)
-def test_a_mapping_holds_nothing_under_what_is_no_text(
-    repository: BlockRepository, key: Any
-) -> None:
+def test_a_mapping_holds_nothing_under_what_is_no_text(repository: Repository, key: Any) -> None:
     session = repository.session()
     for mapping in (repository.checkout().mapping, session.mapping):
         assert key not in mapping
@@ -254,20 +248,20 @@ def test_a_mapping_holds_nothing_under_what_is_no_text(
 
 
 @pytest.mark.parametrize("path", [".", "..", "a//b", "\0", "zz", "a/b/c", "a/b"])
-def test_a_path_where_nothing_lies_has_no_snapshot(repository: BlockRepository, path: str) -> None:
+def test_a_path_where_nothing_lies_has_no_snapshot(repository: Repository, path: str) -> None:
     with pytest.raises((vz.KeyNotFoundError, vz.InvalidKeyError)):
         repository.checkout().path(path)
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [1]], ids=repr)
-def test_a_value_that_is_no_bytes_is_refused(repository: BlockRepository, value: Any) -> None:
+def test_a_value_that_is_no_bytes_is_refused(repository: Repository, value: Any) -> None:
     session = repository.session()
     with pytest.raises(vz.InvalidInputError, match="bytes"):
         session.write("key", value)
     assert session.get("key") is None
 
 
-def test_a_snapshot_is_not_written_to(repository: BlockRepository) -> None:
+def test_a_snapshot_is_not_written_to(repository: Repository) -> None:
     mapping: Any = repository.checkout().mapping
     with pytest.raises(vz.ReadOnlyError, match="never changes"):
         mapping["a"] = b""
@@ -305,7 +299,7 @@ COMMITS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", COMMITS)
 def test_a_commit_that_cannot_be_is_refused_and_the_session_goes_on(
-    repository: BlockRepository, case: str
+    repository: Repository, case: str
 ) -> None:
     session = repository.session()
     session.write("c", b"2")
@@ -321,7 +315,7 @@ def test_a_commit_that_cannot_be_is_refused_and_the_session_goes_on(
     ["mine", 3, {"a/*": "mine"}, lambda conflict: "mine", lambda conflict: 3],
     ids=lambda resolve: "function" if callable(resolve) else str(resolve),
 )
-def test_a_decision_that_is_none_is_refused(repository: BlockRepository, resolve: Any) -> None:
+def test_a_decision_that_is_none_is_refused(repository: Repository, resolve: Any) -> None:
     repository.branches.create("other")
     for branch, value in (("main", b"2"), ("other", b"3")):
         session = repository.session(branch)
@@ -335,7 +329,7 @@ def test_a_decision_that_is_none_is_refused(repository: BlockRepository, resolve
 NO_DECISIONS = [
     "mine", "", 3, b"ours", ["ours"], {"a/*": "mine"}, {"a/*": None}, {"a/*": b"1"}, {3: "ours"},
 ]  # fmt: skip
-RESOLVING: dict[str, Callable[[BlockRepository, Any], object]] = {
+RESOLVING: dict[str, Callable[[Repository, Any], object]] = {
     "merge, nothing to do": lambda repo, resolve: repo.merge("main", resolve=resolve),
     "merge, fast-forward": lambda repo, resolve: repo.merge("ahead", resolve=resolve),
     "revert": lambda repo, resolve: repo.revert("main", resolve=resolve),
@@ -345,7 +339,7 @@ RESOLVING: dict[str, Callable[[BlockRepository, Any], object]] = {
 }
 
 
-def changed(repository: BlockRepository, branch: str = "main") -> Session:
+def changed(repository: Repository, branch: str = "main") -> Session:
     session = repository.session(branch)
     session.write("new", b"1")
     return session
@@ -354,7 +348,7 @@ def changed(repository: BlockRepository, branch: str = "main") -> Session:
 @pytest.mark.parametrize("call", RESOLVING)
 @pytest.mark.parametrize("resolve", NO_DECISIONS, ids=repr)
 def test_a_way_to_decide_that_is_none_is_refused_where_nothing_is_to_decide(
-    repository: BlockRepository, call: str, resolve: Any
+    repository: Repository, call: str, resolve: Any
 ) -> None:
     repository.branches.create("ahead")
     changed(repository, "ahead").commit("change")
@@ -366,16 +360,14 @@ def test_a_way_to_decide_that_is_none_is_refused_where_nothing_is_to_decide(
 
 @pytest.mark.parametrize("call", ["resume", "drop"])
 @pytest.mark.parametrize("name", ["", "nope", "..", "../refs", "a/b", "\0"], ids=repr)
-def test_a_session_that_is_not_there_is_named(
-    repository: BlockRepository, call: str, name: str
-) -> None:
+def test_a_session_that_is_not_there_is_named(repository: Repository, call: str, name: str) -> None:
     with pytest.raises(vz.SessionNotFoundError):
         getattr(repository, call)(name)
     assert list(repository.branches) == ["main"]
 
 
 @pytest.mark.parametrize("ending", ["discard", "leave"])
-def test_an_ended_session_is_not_written_to(repository: BlockRepository, ending: str) -> None:
+def test_an_ended_session_is_not_written_to(repository: Repository, ending: str) -> None:
     session = repository.session()
     if ending == "discard":
         session.discard()
@@ -533,12 +525,12 @@ def test_a_newer_format_and_a_damaged_marker_are_told_apart(
 
 
 @pytest.mark.parametrize("span", [3, 0, 30.0, None, "30", timedelta(-1)], ids=repr)
-def test_gc_takes_a_time_span(repository: BlockRepository, span: Any) -> None:
+def test_gc_takes_a_time_span(repository: Repository, span: Any) -> None:
     with pytest.raises(vz.InvalidInputError, match="timedelta"):
         repository.gc(keep_reflog=span)
 
 
-def test_gc_takes_the_longest_time_span_and_the_shortest(repository: BlockRepository) -> None:
+def test_gc_takes_the_longest_time_span_and_the_shortest(repository: Repository) -> None:
     repository.branches.create("gone")
     changed(repository, "gone").commit("change")
     repository.branches.delete("gone")
@@ -571,7 +563,7 @@ def test_a_damaged_commit_says_which_and_where(tmp_path: Path) -> None:
     assert commit.cid in str(report)
 
 
-def test_commit_metadata_may_be_200_levels_deep(repository: BlockRepository) -> None:
+def test_commit_metadata_may_be_200_levels_deep(repository: Repository) -> None:
     metadata = nested(200)
     commit = repository.session().commit("deep", metadata=metadata, allow_empty=True)
     assert commit.metadata == metadata
@@ -581,7 +573,7 @@ def test_commit_metadata_may_be_200_levels_deep(repository: BlockRepository) -> 
 
 @pytest.mark.parametrize("levels", [201, 5_000, 99_999])
 def test_a_commit_whose_metadata_is_too_deep_is_damaged(
-    repository: BlockRepository, levels: int
+    repository: Repository, levels: int
 ) -> None:
     text = '{"author":"a","format":1,"message":"m","metadata":%s,"time":"2026-01-01T00:00:00.0Z"}'
     metadata = '{"a":' * levels + "1" + "}" * levels
@@ -605,7 +597,7 @@ def test_a_commit_whose_metadata_is_too_deep_is_damaged(
     assert stores.has(file.cid)
 
 
-def test_the_revert_of_a_long_message_quotes_its_beginning(repository: BlockRepository) -> None:
+def test_the_revert_of_a_long_message_quotes_its_beginning(repository: Repository) -> None:
     session = repository.session()
     session.write("c", b"2")
     commit = session.commit("m" * (1 << 20))
@@ -841,7 +833,7 @@ class LosesAnswers(LogRefs):
 
 
 def lose_answers(
-    repository: BlockRepository, *, is_done: bool, error: type[BaseException] = vz.StorageError
+    repository: Repository, *, is_done: bool, error: type[BaseException] = vz.StorageError
 ) -> None:
     refs = repository.stores.refs
     assert isinstance(refs, LogRefs)
@@ -850,7 +842,7 @@ def lose_answers(
 
 @pytest.mark.parametrize("error", [vz.StorageError, vz.BranchMovedError, TimeoutError])
 def test_a_commit_survives_a_lost_answer(
-    repository: BlockRepository, error: type[BaseException]
+    repository: Repository, error: type[BaseException]
 ) -> None:
     session = repository.session()
     session.write("c", b"2")
@@ -864,7 +856,7 @@ def test_a_commit_survives_a_lost_answer(
 
 @pytest.mark.parametrize("error", [vz.StorageError, TimeoutError])
 def test_a_swap_that_was_not_done_is_an_error_and_nothing_is_lost(
-    repository: BlockRepository, error: type[BaseException]
+    repository: Repository, error: type[BaseException]
 ) -> None:
     before = repository.branches["main"]
     refs = repository.stores.refs
@@ -882,7 +874,7 @@ def test_a_swap_that_was_not_done_is_an_error_and_nothing_is_lost(
     assert repository.fsck().is_clean
 
 
-def test_a_merge_survives_a_lost_answer(repository: BlockRepository) -> None:
+def test_a_merge_survives_a_lost_answer(repository: Repository) -> None:
     repository.branches.create("other")
     for branch in ("main", "other"):
         session = repository.session(branch)
@@ -899,7 +891,7 @@ class Died(BaseException):
 
 
 def test_what_was_written_after_a_commit_that_nobody_heard_of_is_committed_too(
-    repository: BlockRepository,
+    repository: Repository,
 ) -> None:
     refs = repository.stores.refs
     session = repository.session()
@@ -917,7 +909,7 @@ def test_what_was_written_after_a_commit_that_nobody_heard_of_is_committed_too(
     assert dict(repository.checkout().mapping) == {"a/b": b"1", "c": b"2", "d": b"3"}
 
 
-def test_a_commit_that_nobody_heard_of_is_not_made_twice(repository: BlockRepository) -> None:
+def test_a_commit_that_nobody_heard_of_is_not_made_twice(repository: Repository) -> None:
     refs = repository.stores.refs
     session = repository.session()
     session.write("c", b"2")

@@ -12,7 +12,7 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.engine.backend import StorageBackend
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Bytes, StagedPack
 
 
@@ -54,11 +54,11 @@ class SmallDisk(LocalStorage):
         return draft
 
 
-def on_a_small_disk(place: Path) -> tuple[BlockRepository, SmallDisk]:
+def on_a_small_disk(place: Path) -> tuple[Repository, SmallDisk]:
     made = vz.create(place)
     disk = SmallDisk(place)
     stores = StorageBackend(disk).stores(made.stores.hash, "network", made.stores.open_other)
-    return BlockRepository(stores, vz.open, str(place)), disk
+    return Repository(stores, vz.open, str(place)), disk
 
 
 def commit(repository: vz.Repository, branch: str, **values: bytes) -> None:

@@ -21,11 +21,11 @@ from versioned_zarr.engine.sessions.journal import (
     open_journal,
     write_head,
 )
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> BlockRepository:
+def repository(tmp_path: Path) -> Repository:
     return vz.create(tmp_path / "r")
 
 
@@ -39,7 +39,7 @@ def dead() -> str:
     return process.stdout.decode().strip()
 
 
-def leave(repository: BlockRepository, process: str, *, has_journal: bool = True) -> str:
+def leave(repository: Repository, process: str, *, has_journal: bool = True) -> str:
     """The folder of a session that wrote nothing."""
     head = SessionHead.new("main", repository.branches["main"].cid, "Ada")
     head = replace(head, process=int(process.split(":")[1] or 0), incarnation=process)
@@ -50,13 +50,13 @@ def leave(repository: BlockRepository, process: str, *, has_journal: bool = True
     return head.id
 
 
-def is_left(repository: BlockRepository, session: str) -> bool:
+def is_left(repository: Repository, session: str) -> bool:
     return bool(repository.stores.storage.list(folder_of(session)))
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
 def test_an_empty_folder_of_a_dead_process_goes_at_once(
-    repository: BlockRepository, dead: str, has_journal: bool
+    repository: Repository, dead: str, has_journal: bool
 ) -> None:
     session = leave(repository, dead, has_journal=has_journal)
     assert repository.gc(dry_run=True).removed_sessions == 1
@@ -67,7 +67,7 @@ def test_an_empty_folder_of_a_dead_process_goes_at_once(
 
 @pytest.mark.parametrize("has_journal", [True, False])
 def test_an_empty_folder_of_whoever_may_live_stays(
-    repository: BlockRepository, dead: str, has_journal: bool
+    repository: Repository, dead: str, has_journal: bool
 ) -> None:
     place, number, started = dead.split(":")
     ours = f"{place}:{os.getpid()}:{process_identity.current().split(':')[2]}"
@@ -84,7 +84,7 @@ def test_an_empty_folder_of_whoever_may_live_stays(
 
 
 def test_a_number_that_was_given_again_is_another_process(
-    repository: BlockRepository, dead: str
+    repository: Repository, dead: str
 ) -> None:
     place, _, started = dead.split(":")
     session = leave(repository, f"{place}:{os.getpid()}:{int(started) - 1}")
@@ -92,9 +92,7 @@ def test_a_number_that_was_given_again_is_another_process(
     assert not is_left(repository, session)
 
 
-def test_a_session_that_a_living_process_joined_stays(
-    repository: BlockRepository, dead: str
-) -> None:
+def test_a_session_that_a_living_process_joined_stays(repository: Repository, dead: str) -> None:
     session = leave(repository, dead)
     draft = repository.stores.storage.open_draft(draft_path(session, 1))
     assert repository.gc().removed_sessions == 0
@@ -102,7 +100,7 @@ def test_a_session_that_a_living_process_joined_stays(
     assert repository.gc().removed_sessions == 1
 
 
-def test_writes_of_a_dead_process_stay(repository: BlockRepository, dead: str) -> None:
+def test_writes_of_a_dead_process_stay(repository: Repository, dead: str) -> None:
     name = leave(repository, dead)
     session = repository.resume(name)
     session.write("a", b"1" * 100_000)

@@ -19,7 +19,7 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.barrier import before_lock, is_free
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 SPAWN = multiprocessing.get_context("spawn")
 CHANCE = random.Random(22)
@@ -47,7 +47,7 @@ class Place:
     promised: dict[str, Values] = field(default_factory=dict)
     later: list[Callable[[], object]] = field(default_factory=list)
 
-    def opened(self) -> BlockRepository:
+    def opened(self) -> Repository:
         return vz.open(self.url)
 
     def collect(self) -> None:
@@ -72,7 +72,7 @@ class Place:
             assert [*repository.log(ref)]
 
 
-def written(repository: BlockRepository, values: Values, branch: str = "main") -> vz.Session:
+def written(repository: Repository, values: Values, branch: str = "main") -> vz.Session:
     session = repository.session(branch)
     for key, value in values.items():
         session.write(key, value)
@@ -97,60 +97,60 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
 # What others do with what was dead at the first look.
 
 
-def commits(place: Place, repository: BlockRepository) -> None:
+def commits(place: Place, repository: Repository) -> None:
     values = {f"again/{key}": value for key, value in DEAD.items()}
     written(repository, values).commit("again")
     place.promised["main"] = {**KEPT_VALUES, **values}
 
 
-def commits_the_same_tree(place: Place, repository: BlockRepository) -> None:
+def commits_the_same_tree(place: Place, repository: Repository) -> None:
     written(repository, DEAD).commit("the folder that was there")
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
 
 
-def writes_into_a_session(place: Place, repository: BlockRepository) -> None:
+def writes_into_a_session(place: Place, repository: Repository) -> None:
     session = written(repository, DEAD)
     place.later.append(lambda: session.commit("later"))
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
 
 
-def leaves_a_session(place: Place, repository: BlockRepository) -> None:
+def leaves_a_session(place: Place, repository: Repository) -> None:
     session = written(repository, DEAD)
     session.working.end("died", keep_folder=True)
     place.later.append(lambda: place.opened().resume(session.id).commit("resumed"))
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
 
 
-def opens_a_session_on_it(place: Place, repository: BlockRepository) -> None:
+def opens_a_session_on_it(place: Place, repository: Repository) -> None:
     repository.branches.create("back", place.dead)
     session = written(repository, {"on": b"on"}, "back")
     place.later.append(lambda: session.commit("on"))
     place.promised["back"] = {**KEPT_VALUES, **DEAD, "on": b"on"}
 
 
-def names_it(place: Place, repository: BlockRepository) -> None:
+def names_it(place: Place, repository: Repository) -> None:
     repository.tags.create("v1", place.dead)
     place.promised["v1"] = {"kept": KEPT, **DEAD}
 
 
-def moves_a_branch_to_it(place: Place, repository: BlockRepository) -> None:
+def moves_a_branch_to_it(place: Place, repository: Repository) -> None:
     repository.branches.create("other")
     repository.branches.move("other", place.dead)
     place.promised["other"] = {"kept": KEPT, **DEAD}
 
 
-def merges_it(place: Place, repository: BlockRepository) -> None:
+def merges_it(place: Place, repository: Repository) -> None:
     repository.merge(place.dead, resolve="ours")
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
 
 
-def picks_it(place: Place, repository: BlockRepository) -> None:
+def picks_it(place: Place, repository: Repository) -> None:
     repository.cherry_pick(place.dead)
     values = {key: value for key, value in DEAD.items() if key != "dead/beside"}
     place.promised["main"] = {**KEPT_VALUES, **values}
 
 
-def pushes_it(place: Place, repository: BlockRepository) -> None:
+def pushes_it(place: Place, repository: Repository) -> None:
     copy = vz.create(f"memory://{uuid.uuid4()}")
     copy.remotes.add("here", place.url)
     written(copy, {**KEPT_VALUES, **DEAD}).commit("the same values")
@@ -173,7 +173,7 @@ ACTS = [
 
 
 @pytest.fixture
-def others(place: Place) -> BlockRepository:
+def others(place: Place) -> Repository:
     """Another object, which knows all packs since before gc began."""
     repository = place.opened()
     repository.checkout(place.dead).read("dead/alone")
@@ -187,7 +187,7 @@ def others(place: Place) -> BlockRepository:
     ids=["before what is wholly dead goes", "before it copies", "when it has copied"],
 )
 def test_what_comes_before_gc_takes_its_lock_is_kept(
-    place: Place, others: BlockRepository, act: Callable[..., None], is_mixed: bool, nth: int
+    place: Place, others: Repository, act: Callable[..., None], is_mixed: bool, nth: int
 ) -> None:
     repository = place.opened()
     if is_mixed:
@@ -201,7 +201,7 @@ def test_what_comes_before_gc_takes_its_lock_is_kept(
 
 @pytest.mark.parametrize("act", ACTS)
 def test_what_comes_while_gc_copies_is_kept(
-    place: Place, others: BlockRepository, act: Callable[..., None]
+    place: Place, others: Repository, act: Callable[..., None]
 ) -> None:
     repository = place.opened()
     repository.repack()
@@ -248,7 +248,7 @@ def test_what_another_process_uses_again_is_kept(place: Place, nth: int) -> None
     place.check()
 
 
-def test_what_is_dead_still_goes(place: Place, others: BlockRepository) -> None:
+def test_what_is_dead_still_goes(place: Place, others: Repository) -> None:
     repository = place.opened()
     with before_lock(
         repository.stores.storage, GC_LOCK, lambda: written(others, {"x": ALONE}).commit("x")
@@ -265,17 +265,17 @@ def test_what_is_dead_still_goes(place: Place, others: BlockRepository) -> None:
 # gc that comes while others are in the midst of it.
 
 
-def stored_again(place: Place, repository: BlockRepository) -> None:
+def stored_again(place: Place, repository: Repository) -> None:
     written(repository, {"new": ALONE[::-1]}).commit("new")
     place.promised["main"] = {**KEPT_VALUES, "new": ALONE[::-1]}
 
 
-def reverted(place: Place, repository: BlockRepository) -> None:
+def reverted(place: Place, repository: Repository) -> None:
     repository.revert("main")
     place.promised["main"] = {"top": b"top"}
 
 
-def squashed(place: Place, repository: BlockRepository) -> None:
+def squashed(place: Place, repository: Repository) -> None:
     repository.squash("main~1")
     place.promised["main"] = KEPT_VALUES
 
@@ -285,7 +285,7 @@ MOVES = [act for act in ACTS if "session" not in act.__name__]
 
 @pytest.mark.parametrize("act", [*MOVES, stored_again, reverted, squashed])
 def test_gc_takes_nothing_from_who_is_about_to_move_a_ref(
-    place: Place, others: BlockRepository, act: Callable[..., None]
+    place: Place, others: Repository, act: Callable[..., None]
 ) -> None:
     storage = others.stores.storage
     with before_lock(storage, "refs", place.collect_unless_held_off, nth=None):

@@ -15,7 +15,7 @@ from tests.repository.barrier import before_lock, is_free
 from tests.repository.moving import commit, memory
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
 from versioned_zarr.engine.context import TRANSFER_LOCK
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Storage
 
 LARGE = bytes(range(256)) * 5000  # of more than one leaf
@@ -23,7 +23,7 @@ LOCKS = (HOUSE_LOCK, TRANSFER_LOCK, GC_LOCK)
 
 
 @pytest.fixture(params=["memory", "folder"])
-def repository(tmp_path: Path, request: pytest.FixtureRequest) -> BlockRepository:
+def repository(tmp_path: Path, request: pytest.FixtureRequest) -> Repository:
     if request.param == "folder":
         return vz.create(tmp_path / "r.vz")
     return vz.create(f"memory://{uuid.uuid4()}")
@@ -34,23 +34,23 @@ def held(storage: Storage) -> set[str]:
     return {name for name in LOCKS if not is_free(storage, name)}
 
 
-def pushed(here: BlockRepository, there: BlockRepository, _: Path) -> None:
+def pushed(here: Repository, there: Repository, _: Path) -> None:
     there.push(here.url, "main:new")
 
 
-def fetched(here: BlockRepository, there: BlockRepository, _: Path) -> None:
+def fetched(here: Repository, there: Repository, _: Path) -> None:
     here.remotes.add("there", there.url)
     here.fetch("there")
 
 
-def imported(here: BlockRepository, there: BlockRepository, file: Path) -> None:
+def imported(here: Repository, there: Repository, file: Path) -> None:
     there.export_car("main", file, history=True)
     here.import_car(file, as_branch="new")
 
 
 @pytest.mark.parametrize("transfer", [pushed, fetched, imported])
 def test_a_transfer_holds_off_gc_and_tidying_until_refs_have_moved(
-    repository: BlockRepository, tmp_path: Path, transfer: Callable[..., None]
+    repository: Repository, tmp_path: Path, transfer: Callable[..., None]
 ) -> None:
     there = memory()
     commit(there, {"a": LARGE})
@@ -63,7 +63,7 @@ def test_a_transfer_holds_off_gc_and_tidying_until_refs_have_moved(
     assert held(storage) == set()
 
 
-def test_a_commit_holds_off_gc_until_the_branch_has_moved(repository: BlockRepository) -> None:
+def test_a_commit_holds_off_gc_until_the_branch_has_moved(repository: Repository) -> None:
     storage = repository.stores.storage
     found: list[set[str]] = []
     with before_lock(storage, "refs", lambda: found.append(held(storage))):
@@ -73,7 +73,7 @@ def test_a_commit_holds_off_gc_until_the_branch_has_moved(repository: BlockRepos
 
 
 def test_a_value_that_is_stored_already_is_kept_until_its_record_is_appended(
-    repository: BlockRepository, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(repository, {"a": LARGE, "b": b"small"})
     commit(repository, {"a": b"1", "b": b"1"})
@@ -99,7 +99,7 @@ def test_a_value_that_is_stored_already_is_kept_until_its_record_is_appended(
     assert repository.fsck().is_clean
 
 
-def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: BlockRepository) -> None:
+def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: Repository) -> None:
     for number in range(3):
         commit(repository, {"a": b"%d" % number})
     storage = vz.open(repository.url).stores.storage
@@ -117,9 +117,7 @@ def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: BlockRepos
 
 
 @pytest.mark.parametrize("name", [HOUSE_LOCK, TRANSFER_LOCK])
-def test_tidying_gives_up_where_it_would_have_to_wait(
-    repository: BlockRepository, name: str
-) -> None:
+def test_tidying_gives_up_where_it_would_have_to_wait(repository: Repository, name: str) -> None:
     def packs() -> int:
         return len(repository.stores.storage.list("packs"))
 
@@ -135,7 +133,7 @@ def test_tidying_gives_up_where_it_would_have_to_wait(
 
 
 def test_a_commit_waits_for_the_writes_that_are_under_way(
-    repository: BlockRepository, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would make a pack of a draft into which they write."""
     session = repository.session()
@@ -167,7 +165,7 @@ def test_a_commit_waits_for_the_writes_that_are_under_way(
     assert bytes(repository.checkout().read("a")) == LARGE
 
 
-def test_no_write_begins_while_a_session_is_frozen(repository: BlockRepository) -> None:
+def test_no_write_begins_while_a_session_is_frozen(repository: Repository) -> None:
     session = repository.session()
     session.write("first", b"1")
     order = []

@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
 Change = Callable[[Any], object]
@@ -20,12 +20,12 @@ Change = Callable[[Any], object]
 
 
 @pytest.fixture
-def repository() -> BlockRepository:
+def repository() -> Repository:
     return vz.create(f"memory://{uuid.uuid4()}")
 
 
 @pytest.fixture(params=[2, 3], ids=["v2", "v3"])
-def made(repository: BlockRepository, request: pytest.FixtureRequest) -> BlockRepository:
+def made(repository: Repository, request: pytest.FixtureRequest) -> Repository:
     """A repository with `g`, `g/x` and a branch `other` beside `main`."""
     session = repository.session()
     group = zarr.create_group(
@@ -44,19 +44,19 @@ def group_of(session: Session) -> Any:
     return zarr.open_group(session.store, path="g")
 
 
-def commit(repository: BlockRepository, branch: str, change: Change) -> vz.Commit:
+def commit(repository: Repository, branch: str, change: Change) -> vz.Commit:
     session = repository.session(branch)
     change(group_of(session))
     return session.commit(f"on {branch}")
 
 
-def both(repository: BlockRepository, ours: Change, theirs: Change) -> None:
+def both(repository: Repository, ours: Change, theirs: Change) -> None:
     """Change both branches."""
     commit(repository, "main", ours)
     commit(repository, "other", theirs)
 
 
-def conflicts_of(repository: BlockRepository, **options: Any) -> list[vz.Conflict]:
+def conflicts_of(repository: Repository, **options: Any) -> list[vz.Conflict]:
     """The conflicts of merging `other` into `main`, which stays as it was."""
     before = repository.branches["main"]
     with pytest.raises(vz.ConflictError) as caught:
@@ -70,7 +70,7 @@ def conflicts_of(repository: BlockRepository, **options: Any) -> list[vz.Conflic
     return list(caught.value.conflicts)
 
 
-def merged_group(repository: BlockRepository) -> Any:
+def merged_group(repository: Repository) -> Any:
     return zarr.open_group(repository.checkout().store, path="g", mode="r")
 
 
@@ -109,7 +109,7 @@ def resize(group: Any) -> None:
 
 
 @pytest.mark.parametrize("node", [None, "x"], ids=["group", "array"])
-def test_different_attributes_merge(made: BlockRepository, node: str | None) -> None:
+def test_different_attributes_merge(made: Repository, node: str | None) -> None:
     both(made, attribute(node, "ours", 1), attribute(node, "theirs", 2))
     made.merge("other")
     found = merged_group(made)
@@ -119,7 +119,7 @@ def test_different_attributes_merge(made: BlockRepository, node: str | None) -> 
     assert attrs["n"] == 1
 
 
-def test_an_attribute_taken_away_and_another_set_merge(made: BlockRepository) -> None:
+def test_an_attribute_taken_away_and_another_set_merge(made: Repository) -> None:
     def take(group: Any) -> None:
         attributes = dict(group["x"].attrs)
         del attributes["units"]
@@ -130,7 +130,7 @@ def test_an_attribute_taken_away_and_another_set_merge(made: BlockRepository) ->
     assert dict(merged_group(made)["x"].attrs) == {"n": 2}
 
 
-def test_different_chunks_merge(made: BlockRepository) -> None:
+def test_different_chunks_merge(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(3, 9))
     result = made.merge("other", message="joined", author="me", metadata={"a": 1})
     assert merged_group(made)["x"][:].tolist() == [7, 7, 1, 1, 1, 1, 9, 9]
@@ -138,7 +138,7 @@ def test_different_chunks_merge(made: BlockRepository) -> None:
     assert result.parents == (made.checkout("main~1").commit.cid, made.branches["other"].cid)
 
 
-def test_a_chunk_and_an_attribute_merge(made: BlockRepository) -> None:
+def test_a_chunk_and_an_attribute_merge(made: Repository) -> None:
     both(made, chunk(0, 7), attribute("x", "units", "degC"))
     made.merge("other")
     array = merged_group(made)["x"]
@@ -146,14 +146,14 @@ def test_a_chunk_and_an_attribute_merge(made: BlockRepository) -> None:
     assert array.attrs["units"] == "degC"
 
 
-def test_the_same_change_on_two_branches_agrees(made: BlockRepository) -> None:
+def test_the_same_change_on_two_branches_agrees(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(0, 7))
     commit(made, "other", chunk(1, 8))
     made.merge("other")
     assert merged_group(made)["x"][:4].tolist() == [7, 7, 8, 8]
 
 
-def test_the_same_resize_on_both_sides_lets_chunks_merge(made: BlockRepository) -> None:
+def test_the_same_resize_on_both_sides_lets_chunks_merge(made: Repository) -> None:
     def grow(at: int) -> Change:
         def change(group: Any) -> None:
             group["x"].resize((12,))
@@ -166,7 +166,7 @@ def test_the_same_resize_on_both_sides_lets_chunks_merge(made: BlockRepository) 
     assert merged_group(made)["x"][:].tolist() == [1] * 8 + [8, 8, 10, 10]
 
 
-def test_new_nodes_on_both_sides_merge(made: BlockRepository) -> None:
+def test_new_nodes_on_both_sides_merge(made: Repository) -> None:
     both(
         made,
         lambda group: group.create_array("a", shape=(2,), dtype="i4"),
@@ -179,7 +179,7 @@ def test_new_nodes_on_both_sides_merge(made: BlockRepository) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
-def test_consolidated_metadata_merges(made: BlockRepository) -> None:
+def test_consolidated_metadata_merges(made: Repository) -> None:
     def consolidated(change: Change) -> Change:
         def both_steps(group: Any) -> None:
             change(group)
@@ -205,7 +205,7 @@ def test_consolidated_metadata_merges(made: BlockRepository) -> None:
 
 @pytest.mark.parametrize("node", [None, "x"], ids=["group", "array"])
 def test_one_attribute_changed_twice_is_a_conflict_of_that_field(
-    made: BlockRepository, node: str | None
+    made: Repository, node: str | None
 ) -> None:
     both(made, attribute(node, "n", 2), attribute(node, "n", 3))
     (conflict,) = conflicts_of(made)
@@ -216,7 +216,7 @@ def test_one_attribute_changed_twice_is_a_conflict_of_that_field(
     assert conflict.field in str(conflict)
 
 
-def test_one_chunk_written_twice_is_a_conflict(made: BlockRepository) -> None:
+def test_one_chunk_written_twice_is_a_conflict(made: Repository) -> None:
     both(made, chunk(1, 7), chunk(1, 9))
     (conflict,) = conflicts_of(made)
     (chunk_conflict,) = conflict.chunks
@@ -247,7 +247,7 @@ STRUCTURAL: dict[str, Change] = {
 @pytest.mark.parametrize("case", STRUCTURAL)
 @pytest.mark.parametrize("turned", [False, True], ids=["ours", "theirs"])
 def test_a_chunk_written_against_another_structure_is_a_conflict(
-    made: BlockRepository, case: str, turned: bool
+    made: Repository, case: str, turned: bool
 ) -> None:
     sides = (STRUCTURAL[case], chunk(0, 7))
     both(made, *(reversed(sides) if turned else sides))
@@ -258,15 +258,13 @@ def test_a_chunk_written_against_another_structure_is_a_conflict(
 
 
 @pytest.mark.parametrize("case", [*STRUCTURAL, "resize"])
-def test_another_structure_and_an_attribute_of_the_group_merge(
-    made: BlockRepository, case: str
-) -> None:
+def test_another_structure_and_an_attribute_of_the_group_merge(made: Repository, case: str) -> None:
     both(made, {**STRUCTURAL, "resize": resize}[case], attribute(None, "title", "new"))
     made.merge("other")
     assert merged_group(made).attrs["title"] == "new"
 
 
-def test_a_removal_of_the_group_against_a_chunk_is_a_conflict(made: BlockRepository) -> None:
+def test_a_removal_of_the_group_against_a_chunk_is_a_conflict(made: Repository) -> None:
     session = made.session()
     session.clear("g")
     session.write("else", b"1")
@@ -281,7 +279,7 @@ def test_a_removal_of_the_group_against_a_chunk_is_a_conflict(made: BlockReposit
 # Settling them
 
 
-def test_ours_and_theirs_take_one_side(made: BlockRepository) -> None:
+def test_ours_and_theirs_take_one_side(made: Repository) -> None:
     def several(value: int) -> Change:
         def change(group: Any) -> None:
             for step in (chunk(0, value), attribute("x", "n", value), attribute(None, "n", value)):
@@ -301,7 +299,7 @@ def test_ours_and_theirs_take_one_side(made: BlockRepository) -> None:
 
 
 @pytest.mark.parametrize(("side", "shape", "first"), [("ours", 4, 1), ("theirs", 8, 7)])
-def test_a_node_is_taken_whole(made: BlockRepository, side: str, shape: int, first: int) -> None:
+def test_a_node_is_taken_whole(made: Repository, side: str, shape: int, first: int) -> None:
     both(made, shrink, chunk(0, 7))
     made.merge("other", resolve={"g/x": side})
     array = merged_group(made)["x"]
@@ -309,7 +307,7 @@ def test_a_node_is_taken_whole(made: BlockRepository, side: str, shape: int, fir
     assert array[0] == first
 
 
-def test_patterns_settle_what_they_match(made: BlockRepository) -> None:
+def test_patterns_settle_what_they_match(made: Repository) -> None:
     def several(value: int) -> Change:
         def change(group: Any) -> None:
             chunk(0, value)(group)
@@ -326,7 +324,7 @@ def test_patterns_settle_what_they_match(made: BlockRepository) -> None:
     assert group.attrs["n"] == 9
 
 
-def test_a_function_settles_and_may_give_bytes(made: BlockRepository) -> None:
+def test_a_function_settles_and_may_give_bytes(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(0, 9))
     commit(made, "main", attribute("x", "n", 2))
     commit(made, "other", attribute("x", "n", 3))
@@ -346,7 +344,7 @@ def test_a_function_settles_and_may_give_bytes(made: BlockRepository) -> None:
     assert len(asked) == 2
 
 
-def test_a_function_may_leave_a_conflict(made: BlockRepository) -> None:
+def test_a_function_may_leave_a_conflict(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(0, 9))
     commit(made, "main", chunk(1, 7))
     commit(made, "other", chunk(1, 9))
@@ -356,7 +354,7 @@ def test_a_function_may_leave_a_conflict(made: BlockRepository) -> None:
     assert len(conflicts_of(made, resolve=lambda conflict: None)) == 1
 
 
-def test_a_criss_cross_with_a_conflict_is_settled_by_hand(made: BlockRepository) -> None:
+def test_a_criss_cross_with_a_conflict_is_settled_by_hand(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(0, 9))
     ours, theirs = made.branches["main"].cid, made.branches["other"].cid
     made.merge(theirs, resolve="ours")
@@ -367,7 +365,7 @@ def test_a_criss_cross_with_a_conflict_is_settled_by_hand(made: BlockRepository)
     assert merged_group(made)["x"][:6].tolist() == [9, 9, 1, 1, 5, 5]
 
 
-def test_a_criss_cross_where_the_sides_agree_merges(made: BlockRepository) -> None:
+def test_a_criss_cross_where_the_sides_agree_merges(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(0, 9))
     ours, theirs = made.branches["main"].cid, made.branches["other"].cid
     made.merge(theirs, resolve="ours")
@@ -380,7 +378,7 @@ def test_a_criss_cross_where_the_sides_agree_merges(made: BlockRepository) -> No
 # The same at a session's commit
 
 
-def test_a_commit_on_a_moved_branch_merges_alike(made: BlockRepository) -> None:
+def test_a_commit_on_a_moved_branch_merges_alike(made: Repository) -> None:
     session = made.session()
     group = group_of(session)
     commit(made, "main", chunk(3, 9))
@@ -398,7 +396,7 @@ def test_a_commit_on_a_moved_branch_merges_alike(made: BlockRepository) -> None:
 
 @pytest.mark.parametrize("case", STRUCTURAL)
 def test_a_commit_on_another_structure_is_a_conflict_and_loses_nothing(
-    made: BlockRepository, case: str
+    made: Repository, case: str
 ) -> None:
     session = made.session()
     chunk(0, 7)(group_of(session))
@@ -412,7 +410,7 @@ def test_a_commit_on_another_structure_is_a_conflict_and_loses_nothing(
     assert merged_group(made)["x"][:].tolist() == [7, 7, 1, 1, 1, 1, 1, 1]
 
 
-def test_an_equal_change_by_two_sessions_is_a_conflict(made: BlockRepository) -> None:
+def test_an_equal_change_by_two_sessions_is_a_conflict(made: Repository) -> None:
     one, two = made.session(), made.session()
     for session in (one, two):
         array = group_of(session)["x"]
@@ -425,7 +423,7 @@ def test_an_equal_change_by_two_sessions_is_a_conflict(made: BlockRepository) ->
     assert "alike" in conflict.kind
 
 
-def test_an_equal_new_node_by_two_sessions_is_none(made: BlockRepository) -> None:
+def test_an_equal_new_node_by_two_sessions_is_none(made: Repository) -> None:
     one, two = made.session(), made.session()
     for number, session in enumerate((one, two)):
         array = group_of(session).create_array("new", shape=(4,), chunks=(2,), dtype="i4")
@@ -435,7 +433,7 @@ def test_an_equal_new_node_by_two_sessions_is_none(made: BlockRepository) -> Non
     assert merged_group(made)["new"][:].tolist() == [1, 1, 2, 2]
 
 
-def test_on_moved_fail_refuses_what_would_merge(made: BlockRepository) -> None:
+def test_on_moved_fail_refuses_what_would_merge(made: Repository) -> None:
     session = made.session()
     chunk(0, 7)(group_of(session))
     moved = commit(made, "main", chunk(3, 9))
@@ -449,7 +447,7 @@ def test_on_moved_fail_refuses_what_would_merge(made: BlockRepository) -> None:
 # Revert and cherry-pick
 
 
-def test_revert_undoes_one_change_and_keeps_the_later(made: BlockRepository) -> None:
+def test_revert_undoes_one_change_and_keeps_the_later(made: Repository) -> None:
     wrong = commit(made, "main", chunk(0, 7))
     commit(made, "main", chunk(1, 8))
     commit(made, "main", attribute("x", "n", 2))
@@ -460,7 +458,7 @@ def test_revert_undoes_one_change_and_keeps_the_later(made: BlockRepository) -> 
     assert array.attrs["n"] == 2
 
 
-def test_revert_of_what_changed_again_is_a_conflict(made: BlockRepository) -> None:
+def test_revert_of_what_changed_again_is_a_conflict(made: Repository) -> None:
     wrong = commit(made, "main", chunk(0, 7))
     later = commit(made, "main", chunk(0, 8))
     with pytest.raises(vz.ConflictError) as caught:
@@ -473,7 +471,7 @@ def test_revert_of_what_changed_again_is_a_conflict(made: BlockRepository) -> No
     assert merged_group(made)["x"][0] == 1
 
 
-def test_cherry_pick_takes_one_change(made: BlockRepository) -> None:
+def test_cherry_pick_takes_one_change(made: Repository) -> None:
     commit(made, "other", chunk(0, 9))
     wanted = commit(made, "other", chunk(1, 9))
     picked = made.cherry_pick(wanted.cid)
@@ -484,7 +482,7 @@ def test_cherry_pick_takes_one_change(made: BlockRepository) -> None:
         made.cherry_pick(wanted.cid)
 
 
-def test_cherry_pick_onto_another_structure_is_a_conflict(made: BlockRepository) -> None:
+def test_cherry_pick_onto_another_structure_is_a_conflict(made: Repository) -> None:
     wanted = commit(made, "other", chunk(1, 9))
     head = commit(made, "main", shrink)
     with pytest.raises(vz.ConflictError) as caught:
@@ -493,13 +491,13 @@ def test_cherry_pick_onto_another_structure_is_a_conflict(made: BlockRepository)
     assert made.branches["main"] == head
 
 
-def test_the_root_commit_has_no_change(made: BlockRepository) -> None:
+def test_the_root_commit_has_no_change(made: Repository) -> None:
     for call in (made.revert, made.cherry_pick):
         with pytest.raises(vz.InvalidInputError, match="root commit"):
             call("main~1")
 
 
-def test_a_merge_leaves_a_sound_repository(made: BlockRepository) -> None:
+def test_a_merge_leaves_a_sound_repository(made: Repository) -> None:
     both(made, chunk(0, 7), chunk(1, 9))
     made.merge("other")
     made.revert("main~1")
@@ -508,7 +506,7 @@ def test_a_merge_leaves_a_sound_repository(made: BlockRepository) -> None:
     assert not report.unreferenced
 
 
-def test_bytes_settle_what_is_a_folder_on_one_side(repository: BlockRepository) -> None:
+def test_bytes_settle_what_is_a_folder_on_one_side(repository: Repository) -> None:
     repository.branches.create("dev")
     for branch, key in (("main", "g/x"), ("dev", "g")):
         with repository.session(branch, message=key) as session:

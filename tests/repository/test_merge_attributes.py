@@ -17,7 +17,7 @@ import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked
 from versioned_zarr.engine.hierarchy.json_values import MISSING, same
 from versioned_zarr.engine.hierarchy.merge.json_merge import FieldClash, field_name, merge_documents
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 Json = Any
 IMAGE: Json = {
@@ -71,7 +71,7 @@ def in_ome(version: int, change: Callable[[Json], object]) -> Callable[[Store], 
     return step
 
 
-def images(version: int, *changes: Callable[[Json], object]) -> BlockRepository:
+def images(version: int, *changes: Callable[[Json], object]) -> Repository:
     def base(store: Store) -> None:
         zarr.create_group(store, zarr_format=version)
         zarr.create_group(store, path="image", zarr_format=version, attributes={"ome": IMAGE})
@@ -80,7 +80,7 @@ def images(version: int, *changes: Callable[[Json], object]) -> BlockRepository:
     return forked(base, ours, theirs)
 
 
-def ome(repository: BlockRepository, version: int) -> Json:
+def ome(repository: Repository, version: int) -> Json:
     store = repository.checkout().store
     return zarr.open_group(store, path="image", mode="r", zarr_format=version).attrs["ome"]
 

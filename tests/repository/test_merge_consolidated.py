@@ -12,7 +12,7 @@ import zarr
 
 import versioned_zarr as vz
 from tests.repository.test_diff import reopened_counting
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
 Change = Callable[["Made"], object]
@@ -39,7 +39,7 @@ def version(request: pytest.FixtureRequest) -> int:
     return found
 
 
-def forked(version: int, base: Change, ours: Change, theirs: Change) -> BlockRepository:
+def forked(version: int, base: Change, ours: Change, theirs: Change) -> Repository:
     """A repository whose branches `main` and `dev` changed what both began with."""
     repository = vz.create(f"memory://{uuid.uuid4()}")
     for branch, change in (("main", base), ("main", ours), ("dev", theirs)):
@@ -92,7 +92,7 @@ def members(group: Any) -> dict[str, Any]:
     return {"": dict(group.attrs), **found}
 
 
-def seen(repository: BlockRepository, ref: str = "main", path: str = "") -> dict[str, Any]:
+def seen(repository: Repository, ref: str = "main", path: str = "") -> dict[str, Any]:
     """What the consolidated metadata shows, which is what is there."""
     store = repository.checkout(ref).store
     one, other = (

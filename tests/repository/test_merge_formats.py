@@ -14,7 +14,7 @@ from zarr.abc.store import Store
 
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 migrate_v3 = pytest.importorskip("zarr.metadata.migrate_v3")
 Change = Callable[[Store], object]
@@ -66,7 +66,7 @@ def fill(store: Store) -> None:
     mapping["g/a/.zarray"] = json.dumps(document).encode()
 
 
-def described(repository: BlockRepository, version: int, path: str = "g/a") -> Any:
+def described(repository: Repository, version: int, path: str = "g/a") -> Any:
     node = zarr.open(repository.checkout().store, path=path, mode="r", zarr_format=version)
     found: list[Any] = [dict(node.attrs)]
     if path != "g":
@@ -74,7 +74,7 @@ def described(repository: BlockRepository, version: int, path: str = "g/a") -> A
     return found
 
 
-def paths(repository: BlockRepository) -> list[str]:
+def paths(repository: Repository) -> list[str]:
     """The paths of the conflicts, which merging in the other direction has as well."""
     with pytest.raises(vz.ConflictError) as caught:
         repository.merge("dev")

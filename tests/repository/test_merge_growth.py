@@ -14,7 +14,7 @@ from zarr.abc.store import Store
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked, values
 from versioned_zarr.engine.hierarchy.merge.shapes import has_grown
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 Change = Callable[[Store], object]
 LAYOUTS = [{"zarr_format": 2}, {"zarr_format": 3}, {"zarr_format": 3, "shards": (4, 2)}]
@@ -51,7 +51,7 @@ def resize(*shape: int) -> Change:
     return lambda store: opened(store).resize(shape)
 
 
-def found(repository: BlockRepository) -> list[int]:
+def found(repository: Repository) -> list[int]:
     """The array's first column, of which its second is a copy."""
     array = values(repository, path="g/x")
     assert (array == array[:, :1]).all()

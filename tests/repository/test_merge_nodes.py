@@ -13,12 +13,12 @@ import zarr
 from zarr.abc.store import Store
 
 import versioned_zarr as vz
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 Change = Callable[[Store], object]
 
 
-def forked(base: Change, ours: Change, theirs: Change) -> BlockRepository:
+def forked(base: Change, ours: Change, theirs: Change) -> Repository:
     """A repository whose branches `main` and `dev` changed what both began with."""
     repository = vz.create(f"memory://{uuid.uuid4()}")
     with repository.session(message="base") as session:
@@ -45,7 +45,7 @@ def nothing(store: Store) -> None:
     zarr.create_group(store, path="other")
 
 
-def check_taken_whole(repository: BlockRepository, side: str) -> None:
+def check_taken_whole(repository: Repository, side: str) -> None:
     """Check that the node `x` is one conflict, and that of one side if that settles it."""
     with pytest.raises(vz.ConflictError) as caught:
         repository.merge("dev")
@@ -55,7 +55,7 @@ def check_taken_whole(repository: BlockRepository, side: str) -> None:
     assert repository.checkout().path("x").cid == wanted
 
 
-def values(repository: BlockRepository, ref: str = "main", path: str = "x") -> Any:
+def values(repository: Repository, ref: str = "main", path: str = "x") -> Any:
     return zarr.open_array(repository.checkout(ref).store, path=path, mode="r")[:]
 
 
@@ -320,7 +320,7 @@ def write_chunk(store: Store) -> None:
     zarr.open_group(store, use_consolidated=False)["x"][0:2] = -1
 
 
-def agree(repository: BlockRepository, ref: str = "main") -> bool:
+def agree(repository: Repository, ref: str = "main") -> bool:
     """Whether xarray reads the same with consolidated metadata and without."""
     xarray = pytest.importorskip("xarray")
     store = repository.checkout(ref).store

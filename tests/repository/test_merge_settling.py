@@ -13,7 +13,7 @@ from zarr.abc.store import Store
 
 import versioned_zarr as vz
 from tests.repository.test_merge_nodes import forked, values
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 Change = Callable[[Store], object]
 
@@ -55,7 +55,7 @@ def both(*changes: Change) -> Change:
     return change
 
 
-def conflicts(repository: BlockRepository, **options: Any) -> list[vz.Conflict]:
+def conflicts(repository: Repository, **options: Any) -> list[vz.Conflict]:
     with pytest.raises(vz.ConflictError) as caught:
         repository.merge("dev", **options)
     return list(caught.value.conflicts)

@@ -34,7 +34,7 @@ from versioned_zarr.engine.hierarchy.shards import (
     layout_of,
     order_of,
 )
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
 Change = Callable[[Store], object]
@@ -100,7 +100,7 @@ def both(*changes: Change) -> Change:
     return change
 
 
-def sequence(*changes: Change) -> BlockRepository:
+def sequence(*changes: Change) -> Repository:
     """What one writer makes of all changes in turn."""
     repository = vz.create(f"memory://{uuid.uuid4()}")
     with repository.session(message="all") as session:
@@ -109,7 +109,7 @@ def sequence(*changes: Change) -> BlockRepository:
     return repository
 
 
-def merged(base: Change, ours: Change, theirs: Change) -> BlockRepository:
+def merged(base: Change, ours: Change, theirs: Change) -> Repository:
     """The repository once merged, which has the same tree whichever side is ours."""
     repository = forked(base, ours, theirs)
     repository.branches.create("turned", "dev")
@@ -485,7 +485,7 @@ def test_an_array_without_dimensions_has_no_layout() -> None:
 # Sessions
 
 
-def two_sessions() -> tuple[BlockRepository, Session, Session]:
+def two_sessions() -> tuple[Repository, Session, Session]:
     repository = sequence(make, numbers)
     return repository, repository.session(), repository.session()
 

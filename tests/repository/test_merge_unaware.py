@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 from tests.repository.test_merge_nodes import forked
 from versioned_zarr.engine.hierarchy.merge.three_way import Merged, merge_trees
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 NAMES = {
     2: ("time/2", "data/2", "grid/2", "lat/2"),
@@ -53,7 +53,7 @@ def append(store: Store) -> None:
         array[4:6] = 7
 
 
-def merged(repository: BlockRepository, unaware: Callable[[str], bool] | None) -> Merged:
+def merged(repository: Repository, unaware: Callable[[str], bool] | None) -> Merged:
     stores = repository.stores
     base = repository.branches["main"].parents[0]
     trees = [from_text(repository.checkout(ref).cid) for ref in (base, "main", "dev")]
@@ -67,7 +67,7 @@ def merged(repository: BlockRepository, unaware: Callable[[str], bool] | None) -
     )
 
 
-def both_append(version: int) -> BlockRepository:
+def both_append(version: int) -> Repository:
     return forked(
         dataset(version),
         append,

@@ -18,12 +18,12 @@ from versioned_zarr.engine.sessions.journal import (
     decode_records,
     encode_record,
 )
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 VALUES = {"l/1": b"x" * 1000, "l/2": b"y", "l/3": b"z" * 300_000, "l/4": b"w" * 1_200_000}
 
 
-def left_behind(place: Path, values: dict[str, bytes] = VALUES) -> tuple[BlockRepository, str]:
+def left_behind(place: Path, values: dict[str, bytes] = VALUES) -> tuple[Repository, str]:
     """A repository with a session whose process is gone."""
     repository = vz.create(place)
     with repository.session(message="a") as session:
@@ -35,7 +35,7 @@ def left_behind(place: Path, values: dict[str, bytes] = VALUES) -> tuple[BlockRe
     return vz.open(place), left.id
 
 
-def file_of(repository: BlockRepository, session: str, ending: str) -> Path:
+def file_of(repository: Repository, session: str, ending: str) -> Path:
     folder = Path(repository.url.removeprefix("file://")) / "sessions" / session
     return next(path for path in folder.iterdir() if path.name.endswith(ending))
 

@@ -14,20 +14,18 @@ from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.engine.backend import StorageBackend
 from versioned_zarr.engine.transfer import sender
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
 @pytest.fixture
-def ours() -> BlockRepository:
+def ours() -> Repository:
     repository = memory()
     commit(repository, {f"x/c/{number}": os.urandom(40) for number in range(50)})
     return repository
 
 
 @pytest.fixture(params=["memory", "folder"])
-def theirs(
-    ours: BlockRepository, tmp_path: Path, request: pytest.FixtureRequest
-) -> BlockRepository:
+def theirs(ours: Repository, tmp_path: Path, request: pytest.FixtureRequest) -> Repository:
     """A clone of ours."""
     target = tmp_path / "theirs.vz" if request.param == "folder" else memory_url()
     return vz.clone(ours.url, target)
@@ -40,22 +38,20 @@ def memory_url() -> str:
 # Clone
 
 
-def test_a_clone_is_equal_and_knows_its_origin(
-    ours: BlockRepository, theirs: BlockRepository
-) -> None:
+def test_a_clone_is_equal_and_knows_its_origin(ours: Repository, theirs: Repository) -> None:
     assert same(ours, theirs)
     assert dict(theirs.remotes) == {"origin": ours.url}
     assert theirs.checkout("origin/main") == ours.checkout()
     assert not theirs.fsck().unreferenced
 
 
-def test_a_clone_of_all_is_no_partial_copy(theirs: BlockRepository) -> None:
+def test_a_clone_of_all_is_no_partial_copy(theirs: Repository) -> None:
     again = vz.open(theirs.url)
     assert isinstance(again.stores.blocks, PackStore)
     assert not any("partial" in stored.path for stored in again.stores.storage.list(""))
 
 
-def test_a_clone_of_some_refs_has_only_those(ours: BlockRepository) -> None:
+def test_a_clone_of_some_refs_has_only_those(ours: Repository) -> None:
     ours.tags.create("v1")
     ours.branches.create("dev")
     commit(ours, {"y": b"1"}, "dev")
@@ -68,12 +64,12 @@ def test_a_clone_of_some_refs_has_only_those(ours: BlockRepository) -> None:
         vz.clone(ours.url, memory_url(), refs="mian")
 
 
-def test_a_clone_needs_a_free_place(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_a_clone_needs_a_free_place(ours: Repository, theirs: Repository) -> None:
     with pytest.raises(vz.AlreadyExistsError, match="pull"):
         vz.clone(ours.url, theirs.url)
 
 
-def test_an_interrupted_clone_goes_on(ours: BlockRepository, tmp_path: Path) -> None:
+def test_an_interrupted_clone_goes_on(ours: Repository, tmp_path: Path) -> None:
     place = tmp_path / "copy.vz"
 
     def interrupt(moving: vz.Moving) -> None:
@@ -90,7 +86,7 @@ def test_an_interrupted_clone_goes_on(ours: BlockRepository, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("paths", [None, ["x"]])
 def test_a_clone_that_stops_before_there_is_a_repository_goes_on(
-    ours: BlockRepository,
+    ours: Repository,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     paths: list[str] | None,
@@ -113,7 +109,7 @@ def test_a_clone_that_stops_before_there_is_a_repository_goes_on(
 
 @pytest.mark.parametrize("is_repository", [False, True])
 def test_an_unfinished_clone_is_finished_only_as_it_was_begun(
-    ours: BlockRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_repository: bool
+    ours: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_repository: bool
 ) -> None:
     place = tmp_path / "copy.vz"
 
@@ -141,9 +137,7 @@ def test_a_clone_keeps_the_hash_function() -> None:
 # Push
 
 
-def test_a_push_moves_a_branch_and_what_it_reaches(
-    ours: BlockRepository, theirs: BlockRepository
-) -> None:
+def test_a_push_moves_a_branch_and_what_it_reaches(ours: Repository, theirs: Repository) -> None:
     old = ours.branches["main"].cid
     new = commit(ours, {"x/c/7": b"new", "big": bytes(3_000_000)}).cid
     done = ours.push(theirs.url, "main")
@@ -156,7 +150,7 @@ def test_a_push_moves_a_branch_and_what_it_reaches(
 
 
 def test_a_push_gives_other_names_and_makes_branches_and_tags(
-    ours: BlockRepository, theirs: BlockRepository
+    ours: Repository, theirs: Repository
 ) -> None:
     ours.tags.create("v1")
     ours.push(theirs.url, ["main:copies/main", "main~1:old", "v1", "v1:v2"])
@@ -170,9 +164,7 @@ def test_a_push_gives_other_names_and_makes_branches_and_tags(
         ours.push(theirs.url, "nothing")
 
 
-def test_nothing_is_sent_where_one_ref_cannot_move(
-    ours: BlockRepository, theirs: BlockRepository
-) -> None:
+def test_nothing_is_sent_where_one_ref_cannot_move(ours: Repository, theirs: Repository) -> None:
     commit(theirs, {"y": b"theirs"})
     commit(ours, {"y": b"ours"})
     ours.branches.create("dev")
@@ -183,7 +175,7 @@ def test_nothing_is_sent_where_one_ref_cannot_move(
     assert list(theirs.branches) == ["main"]
 
 
-def test_a_tag_that_is_there_stays(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_a_tag_that_is_there_stays(ours: Repository, theirs: Repository) -> None:
     theirs.tags.create("v1", "main~1")
     ours.tags.create("v1")
     with pytest.raises(vz.AlreadyExistsError, match="v1"):
@@ -194,9 +186,7 @@ def test_a_tag_that_is_there_stays(ours: BlockRepository, theirs: BlockRepositor
     assert theirs.tags["v1"] == ours.tags["v1"]
 
 
-def test_a_lease_holds_only_while_nobody_else_moved(
-    ours: BlockRepository, theirs: BlockRepository
-) -> None:
+def test_a_lease_holds_only_while_nobody_else_moved(ours: Repository, theirs: Repository) -> None:
     ours.remotes.add("theirs", theirs.url)
     ours.fetch("theirs")
     seen = theirs.branches["main"].cid
@@ -212,13 +202,13 @@ def test_a_lease_holds_only_while_nobody_else_moved(
     assert ours.checkout("theirs/main") == ours.checkout()
 
 
-def test_another_hash_function_is_refused(ours: BlockRepository) -> None:
+def test_another_hash_function_is_refused(ours: Repository) -> None:
     pytest.importorskip("blake3")
     with pytest.raises(vz.InvalidInputError, match=r"blake3.*sha2-256|sha2-256.*blake3"):
         ours.push(memory(hash="blake3").url, "main:other")
 
 
-def test_a_damaged_block_is_not_sent(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_a_damaged_block_is_not_sent(ours: Repository, theirs: Repository) -> None:
     new = commit(ours, {"y": b"to be damaged"})
     data = bytearray(b"to be damaged")
     for stored in ours.stores.storage.list("packs"):
@@ -249,7 +239,7 @@ def test_a_push_costs_what_changed(layout: str) -> None:
     assert target.put_bytes <= 1 << 20
 
 
-def test_a_merge_is_walked_beside_both_parents(ours: BlockRepository) -> None:
+def test_a_merge_is_walked_beside_both_parents(ours: Repository) -> None:
     theirs = vz.clone(ours.url, memory_url())
     ours.branches.create("dev")
     commit(ours, {f"y/c/{n}": b"%d" % n for n in range(2000)}, "dev")
@@ -261,7 +251,7 @@ def test_a_merge_is_walked_beside_both_parents(ours: BlockRepository) -> None:
 
 
 def test_an_interrupted_push_leaves_the_other_side_sound(
-    ours: BlockRepository, theirs: BlockRepository, monkeypatch: pytest.MonkeyPatch
+    ours: Repository, theirs: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "BATCH_BYTES", 100_000)
     old = theirs.checkout()
@@ -282,7 +272,7 @@ def test_an_interrupted_push_leaves_the_other_side_sound(
 
 
 def test_half_a_tree_that_lies_there_is_not_taken_for_a_whole_one(
-    ours: BlockRepository, theirs: BlockRepository
+    ours: Repository, theirs: Repository
 ) -> None:
     new = commit(ours, {"z/c/0": b"a chunk that stays behind"})
     root = from_text(new.tree)
@@ -298,9 +288,7 @@ def test_half_a_tree_that_lies_there_is_not_taken_for_a_whole_one(
     assert same(ours, theirs)
 
 
-def test_gc_takes_what_an_interrupted_push_left(
-    ours: BlockRepository, theirs: BlockRepository
-) -> None:
+def test_gc_takes_what_an_interrupted_push_left(ours: Repository, theirs: Repository) -> None:
     commit(ours, {f"z/c/{number}": os.urandom(300_000) for number in range(3)})
     with watched(theirs, 1), pytest.raises(CutOffError):
         ours.push(theirs.url)
@@ -310,7 +298,7 @@ def test_gc_takes_what_an_interrupted_push_left(
 
 
 def test_a_branch_that_moves_meanwhile_is_not_moved_back(
-    ours: BlockRepository, theirs: BlockRepository
+    ours: Repository, theirs: Repository
 ) -> None:
     commit(ours, {"y": b"ours"})
     moved: list[vz.Commit] = []
@@ -324,7 +312,7 @@ def test_a_branch_that_moves_meanwhile_is_not_moved_back(
 
 @pytest.mark.parametrize(("size", "packs"), [(100_000, 1), (400_000, 2)])
 def test_what_is_little_is_stored_as_one_pack(
-    ours: BlockRepository, theirs: BlockRepository, size: int, packs: int
+    ours: Repository, theirs: Repository, size: int, packs: int
 ) -> None:
     commit(ours, {"y": os.urandom(size)})
     before = len(theirs.stores.storage.list("packs"))
@@ -333,7 +321,7 @@ def test_what_is_little_is_stored_as_one_pack(
 
 
 def test_others_go_on_committing_while_a_push_is_under_way(
-    ours: BlockRepository, theirs: BlockRepository
+    ours: Repository, theirs: Repository
 ) -> None:
     commit(ours, {"y": b"ours"})
     theirs.branches.create("dev")
@@ -351,9 +339,7 @@ def test_others_go_on_committing_while_a_push_is_under_way(
 # Fetch and pull
 
 
-def test_a_fetch_moves_no_branch_and_can_be_read(
-    ours: BlockRepository, theirs: BlockRepository
-) -> None:
+def test_a_fetch_moves_no_branch_and_can_be_read(ours: Repository, theirs: Repository) -> None:
     mine = theirs.branches["main"]
     new = commit(ours, {"y": b"1"})
     ours.tags.create("v1")
@@ -371,13 +357,13 @@ def test_a_fetch_moves_no_branch_and_can_be_read(
     assert theirs.fetch("origin").moves == ()
 
 
-def test_a_fetch_from_a_url_without_a_name(ours: BlockRepository) -> None:
+def test_a_fetch_from_a_url_without_a_name(ours: Repository) -> None:
     theirs = memory()
     theirs.fetch(ours.url, "main")
     assert theirs.checkout("fetched/main") == ours.checkout()
 
 
-def test_a_tag_that_is_here_already_stays(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_a_tag_that_is_here_already_stays(ours: Repository, theirs: Repository) -> None:
     ours.tags.create("v1")
     theirs.tags.create("v1", "main~1")
     theirs.fetch("origin")
@@ -387,7 +373,7 @@ def test_a_tag_that_is_here_already_stays(ours: BlockRepository, theirs: BlockRe
 
 
 def test_a_pull_goes_forward_merges_and_makes_branches(
-    ours: BlockRepository, theirs: BlockRepository
+    ours: Repository, theirs: Repository
 ) -> None:
     commit(ours, {"y": b"1"})
     theirs.pull("origin")
@@ -403,7 +389,7 @@ def test_a_pull_goes_forward_merges_and_makes_branches(
     assert same(theirs, ours)
 
 
-def test_a_pull_says_what_is_in_conflict(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_a_pull_says_what_is_in_conflict(ours: Repository, theirs: Repository) -> None:
     commit(ours, {"y": b"ours"})
     mine = commit(theirs, {"y": b"theirs"})
     with pytest.raises(vz.ConflictError) as error:
@@ -414,7 +400,7 @@ def test_a_pull_says_what_is_in_conflict(ours: BlockRepository, theirs: BlockRep
     assert theirs.checkout().read("y") == b"ours"
 
 
-def test_a_tag_cannot_be_pulled(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_a_tag_cannot_be_pulled(ours: Repository, theirs: Repository) -> None:
     ours.tags.create("v1")
     with pytest.raises(vz.InvalidRefError, match="tag"):
         theirs.pull("origin", "v1")
@@ -423,7 +409,7 @@ def test_a_tag_cannot_be_pulled(ours: BlockRepository, theirs: BlockRepository) 
 # Remotes
 
 
-def test_remotes_are_kept_under_names(ours: BlockRepository, theirs: BlockRepository) -> None:
+def test_remotes_are_kept_under_names(ours: Repository, theirs: Repository) -> None:
     ours.remotes.add("theirs", theirs.url)
     ours.remotes.add("elsewhere", "memory://nothing-yet")
     assert dict(ours.remotes) == {"theirs": theirs.url, "elsewhere": "memory://nothing-yet"}
@@ -441,14 +427,14 @@ def test_remotes_are_kept_under_names(ours: BlockRepository, theirs: BlockReposi
 
 
 def test_a_path_means_the_same_in_every_folder(
-    ours: BlockRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ours: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ours.remotes.add("here", "some/where.vz")
     assert ours.remotes["here"] == (tmp_path / "some" / "where.vz").as_uri()
 
 
-def test_a_multiaddr_is_kept_as_the_url_that_it_stands_for(ours: BlockRepository) -> None:
+def test_a_multiaddr_is_kept_as_the_url_that_it_stands_for(ours: Repository) -> None:
     ours.remotes.add("node", "ipfs+/ip4/127.0.0.1/tcp/5001/tls/http/x")
     assert ours.remotes["node"] == "ipfs+https://127.0.0.1:5001/x"
     assert ours.remotes.name_of("ipfs+/ip4/127.0.0.1/tcp/5001/https/x") == "node"
@@ -458,20 +444,20 @@ def test_a_multiaddr_is_kept_as_the_url_that_it_stands_for(ours: BlockRepository
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "fetched", "-x"])
 def test_names_of_remotes_are_those_of_branches_without_slashes(
-    ours: BlockRepository, name: str
+    ours: Repository, name: str
 ) -> None:
     with pytest.raises(vz.InvalidRefError):
         ours.remotes.add(name, "memory://x")
 
 
-def test_no_password_is_kept(ours: BlockRepository) -> None:
+def test_no_password_is_kept(ours: Repository) -> None:
     with pytest.raises(vz.InvalidUrlError) as error:
         ours.remotes.add("node", "ipfs+http://ada:secret@127.0.0.1:5001/x")
     assert "secret" not in str(error.value)
     assert "secret" not in error.value.url
 
 
-def test_a_lease_on_what_was_never_seen_is_none(ours: BlockRepository) -> None:
+def test_a_lease_on_what_was_never_seen_is_none(ours: Repository) -> None:
     theirs = memory()
     commit(theirs, {"y": b"2"})
     head = theirs.branches["main"]

@@ -16,11 +16,11 @@ from tests.servers.kubo import Kubo
 from versioned_zarr.blocks.packs.verify_pack import check_pack
 from versioned_zarr.ipld import car_v1, cid
 from versioned_zarr.ipld.car_v1 import Car
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
 @pytest.fixture
-def ours() -> BlockRepository:
+def ours() -> Repository:
     repository = memory()
     commit(repository, {f"x/c/{n}": b"%d" % (n // 2) for n in range(5000)})
     commit(repository, {"big": os.urandom(2_500_000), "y": b"1"})
@@ -38,9 +38,7 @@ def blocks_in(car: Path) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_snapshot_comes_back_from_its_file(
-    ours: BlockRepository, car: Path, version: int
-) -> None:
+def test_a_snapshot_comes_back_from_its_file(ours: Repository, car: Path, version: int) -> None:
     root = ours.export_car("main", car, version=version)
     assert root == ours.checkout().cid
     theirs = memory()
@@ -53,9 +51,7 @@ def test_a_snapshot_comes_back_from_its_file(
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_history_comes_back_under_a_branch(
-    ours: BlockRepository, car: Path, version: int
-) -> None:
+def test_a_history_comes_back_under_a_branch(ours: Repository, car: Path, version: int) -> None:
     ours.branches.create("dev", "main~1")
     commit(ours, {"z": b"1"}, "dev")
     ours.merge("dev")
@@ -68,7 +64,7 @@ def test_a_history_comes_back_under_a_branch(
     assert not theirs.fsck().unreferenced
 
 
-def test_a_bundle_since_a_version_holds_the_rest(ours: BlockRepository, car: Path) -> None:
+def test_a_bundle_since_a_version_holds_the_rest(ours: Repository, car: Path) -> None:
     theirs = vz.clone(ours.url, f"memory://{os.urandom(8).hex()}")
     commit(ours, {"x/c/17": b"changed", "y": b"2"})
     ours.export_car("main", car, history=True, since="main~1")
@@ -84,7 +80,7 @@ def test_a_bundle_since_a_version_holds_the_rest(ours: BlockRepository, car: Pat
     assert list(stranger.branches) == ["main"]
 
 
-def test_a_branch_only_goes_forward_and_names_a_commit(ours: BlockRepository, car: Path) -> None:
+def test_a_branch_only_goes_forward_and_names_a_commit(ours: Repository, car: Path) -> None:
     theirs = memory()
     ours.export_car("main", car, history=True)
     with pytest.raises(vz.BranchMovedError, match="as another branch"):
@@ -94,7 +90,7 @@ def test_a_branch_only_goes_forward_and_names_a_commit(ours: BlockRepository, ca
         theirs.import_car(car, as_branch="copy")
 
 
-def test_a_file_appears_whole_or_not_at_all(ours: BlockRepository, car: Path) -> None:
+def test_a_file_appears_whole_or_not_at_all(ours: Repository, car: Path) -> None:
     car.write_bytes(b"an older one")
     for stored in ours.stores.storage.list("packs"):
         pack = bytearray(ours.stores.storage.read(stored.path))
@@ -106,19 +102,19 @@ def test_a_file_appears_whole_or_not_at_all(ours: BlockRepository, car: Path) ->
     assert os.listdir(car.parent) == [car.name]
 
 
-def test_a_place_that_cannot_be_written_is_named(ours: BlockRepository, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named(ours: Repository, tmp_path: Path) -> None:
     with pytest.raises(vz.StorageError, match=r"none/x\.car: No such file"):
         ours.export_car("main", tmp_path / "none" / "x.car")
 
 
-def test_version_2_is_what_a_pack_is(ours: BlockRepository, car: Path) -> None:
+def test_version_2_is_what_a_pack_is(ours: Repository, car: Path) -> None:
     ours.export_car("main", car, history=True, version=2)
     data = memoryview(car.read_bytes())
     checked = check_pack(data, cid.hash_function("sha2-256"), str(car), read_all=True)
     assert not checked.faults
 
 
-def test_a_wrong_version_is_refused(ours: BlockRepository, car: Path) -> None:
+def test_a_wrong_version_is_refused(ours: Repository, car: Path) -> None:
     with pytest.raises(vz.InvalidInputError, match="CARv2"):
         ours.export_car("main", car, version=3)
 
@@ -129,7 +125,7 @@ def test_a_wrong_version_is_refused(ours: BlockRepository, car: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.99])
 def test_a_file_that_is_cut_off_says_where(
-    ours: BlockRepository, car: Path, version: int, share: float
+    ours: Repository, car: Path, version: int, share: float
 ) -> None:
     ours.export_car("main", car, history=True, version=version)
     whole = car.read_bytes()
@@ -148,7 +144,7 @@ def test_a_file_that_is_cut_off_says_where(
     assert theirs.fsck().is_clean
 
 
-def test_a_file_whose_blocks_lie_says_where(ours: BlockRepository, car: Path) -> None:
+def test_a_file_whose_blocks_lie_says_where(ours: Repository, car: Path) -> None:
     ours.export_car("main", car, history=True)
     whole = bytearray(car.read_bytes())
     with car.open("rb") as file:
@@ -160,7 +156,7 @@ def test_a_file_whose_blocks_lie_says_where(ours: BlockRepository, car: Path) ->
     assert error.value.cid == cid.to_text(middle.cid)
 
 
-def test_no_damage_is_taken_for_something_else(ours: BlockRepository, car: Path) -> None:
+def test_no_damage_is_taken_for_something_else(ours: Repository, car: Path) -> None:
     small = memory()
     commit(small, {"a": b"1", "b/c": b"2"})
     small.export_car("main", car, history=True)
@@ -228,9 +224,7 @@ def test_a_root_of_another_kind_is_refused(car: Path) -> None:
         memory().import_car(car)
 
 
-def test_a_root_in_version_0_is_taken_by_its_name_in_version_1(
-    ours: BlockRepository, car: Path
-) -> None:
+def test_a_root_in_version_0_is_taken_by_its_name_in_version_1(ours: Repository, car: Path) -> None:
     root = cid.from_text(ours.export_car("main", car))
     data = car.read_bytes()
     head, old = car_v1.header([root]), car_v1.header([cid.Cid(root[2:])])
@@ -243,7 +237,7 @@ def test_a_root_in_version_0_is_taken_by_its_name_in_version_1(
 
 @pytest.mark.parametrize("history", [False, True])
 def test_a_car_that_lacks_blocks_of_its_root_is_refused(
-    ours: BlockRepository, car: Path, history: bool
+    ours: Repository, car: Path, history: bool
 ) -> None:
     ours.export_car("main", car, history=history)
     with car.open("rb") as file:
@@ -265,7 +259,7 @@ def test_a_car_that_lacks_blocks_of_its_root_is_refused(
 
 @pytest.mark.compat
 @pytest.mark.parametrize("version", [1, 2])
-def test_kubo_imports_ours(ours: BlockRepository, car: Path, kubo: Kubo, version: int) -> None:
+def test_kubo_imports_ours(ours: Repository, car: Path, kubo: Kubo, version: int) -> None:
     root = ours.export_car("main", car, history=True, version=version)
     assert any(root in line for line in kubo.dag_import(car))
     assert kubo.cat(f"{root}/tree/y") == b"1"
@@ -276,7 +270,7 @@ def test_kubo_imports_ours(ours: BlockRepository, car: Path, kubo: Kubo, version
 
 
 @pytest.mark.compat
-def test_ours_reads_what_kubo_exports(ours: BlockRepository, car: Path, kubo: Kubo) -> None:
+def test_ours_reads_what_kubo_exports(ours: Repository, car: Path, kubo: Kubo) -> None:
     root = ours.export_car("main", car, history=True)
     kubo.dag_import(car)
     car.write_bytes(kubo.dag_export(root))
@@ -327,7 +321,7 @@ def test_kubo_imports_a_pack_as_it_is(tmp_path: Path, kubo: Kubo) -> None:
 
 
 def test_a_file_that_is_written_anew_keeps_its_mode_and_its_link(
-    ours: BlockRepository, tmp_path: Path
+    ours: Repository, tmp_path: Path
 ) -> None:
     file, link = tmp_path / "private.car", tmp_path / "link.car"
     file.write_bytes(b"old")
@@ -339,7 +333,7 @@ def test_a_file_that_is_written_anew_keeps_its_mode_and_its_link(
     assert vz.create(tmp_path / "other.vz").import_car(link) == [ours.checkout().cid]
 
 
-def test_what_is_no_file_is_written_to_as_it_is(ours: BlockRepository, tmp_path: Path) -> None:
+def test_what_is_no_file_is_written_to_as_it_is(ours: Repository, tmp_path: Path) -> None:
     pipe, whole = tmp_path / "pipe", tmp_path / "whole.car"
     os.mkfifo(pipe)
     ours.export_car("main", whole)
@@ -350,7 +344,7 @@ def test_what_is_no_file_is_written_to_as_it_is(ours: BlockRepository, tmp_path:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_a_car_that_cannot_be_read_is_said(ours: BlockRepository, tmp_path: Path) -> None:
+def test_a_car_that_cannot_be_read_is_said(ours: Repository, tmp_path: Path) -> None:
     for place in (tmp_path / "none.car", tmp_path):
         with pytest.raises(vz.StorageError, match=f"cannot read {place}"):
             ours.import_car(place)

@@ -13,11 +13,11 @@ import zarr
 
 import versioned_zarr as vz
 from tests.repository.moving import check_shallow, commit, is_whole, memory, watched, work_goes_back
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 
 @pytest.fixture
-def ours() -> BlockRepository:
+def ours() -> Repository:
     repository = memory()
     for number, name in enumerate(("tas", "pr", "tas")):
         with repository.session("main", f"write {name}") as session:
@@ -31,12 +31,12 @@ def place(tmp_path: Path, name: str = "copy") -> Path:
     return tmp_path / f"{name}.vz"
 
 
-def stored(repository: BlockRepository) -> int:
+def stored(repository: Repository) -> int:
     return repository.fsck().checked_blocks
 
 
 def test_a_partial_clone_holds_its_paths_and_fetches_the_rest(
-    ours: BlockRepository, tmp_path: Path
+    ours: Repository, tmp_path: Path
 ) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
     report = copy.fsck()
@@ -56,7 +56,7 @@ def test_a_partial_clone_holds_its_paths_and_fetches_the_rest(
     assert not counted.got
 
 
-def test_what_was_fetched_is_kept(ours: BlockRepository, tmp_path: Path) -> None:
+def test_what_was_fetched_is_kept(ours: Repository, tmp_path: Path) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
     before = stored(copy)
     expected = dict(copy.checkout().mapping)
@@ -70,14 +70,14 @@ def test_what_was_fetched_is_kept(ours: BlockRepository, tmp_path: Path) -> None
 
 
 def test_a_shallow_clone_holds_the_newest_commits_and_fetches_the_others(
-    ours: BlockRepository, tmp_path: Path
+    ours: Repository, tmp_path: Path
 ) -> None:
     copy = vz.clone(ours.url, place(tmp_path), depth=1)
     check_shallow(ours, copy)
 
 
 def test_gc_and_repack_take_nothing_of_it_and_fetch_nothing(
-    ours: BlockRepository, tmp_path: Path
+    ours: Repository, tmp_path: Path
 ) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=2)
     before = stored(copy)
@@ -91,17 +91,17 @@ def test_gc_and_repack_take_nothing_of_it_and_fetch_nothing(
     assert copy.checkout().read("tas/note") == b"mine"
 
 
-def test_work_on_a_partial_clone_goes_back(ours: BlockRepository, tmp_path: Path) -> None:
+def test_work_on_a_partial_clone_goes_back(ours: Repository, tmp_path: Path) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=1)
     work_goes_back(ours, copy)
 
 
-def test_a_whole_clone_of_a_partial_one(ours: BlockRepository, tmp_path: Path) -> None:
+def test_a_whole_clone_of_a_partial_one(ours: Repository, tmp_path: Path) -> None:
     vz.clone(ours.url, place(tmp_path), paths=["tas"], depth=1)
     assert is_whole(ours, vz.clone(place(tmp_path), place(tmp_path, "whole")))
 
 
-def test_what_a_session_lost_is_not_taken_for_absent(ours: BlockRepository, tmp_path: Path) -> None:
+def test_what_a_session_lost_is_not_taken_for_absent(ours: Repository, tmp_path: Path) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
     session = copy.session()
     session.write("tas/note", os.urandom(2_000_000))
@@ -114,7 +114,7 @@ def test_what_a_session_lost_is_not_taken_for_absent(ours: BlockRepository, tmp_
     assert "draft is gone" in missing.problem
 
 
-def test_damage_is_not_taken_for_absence(ours: BlockRepository, tmp_path: Path) -> None:
+def test_damage_is_not_taken_for_absence(ours: Repository, tmp_path: Path) -> None:
     copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
     (pack, *_) = sorted((place(tmp_path) / "packs").iterdir(), key=lambda p: -p.stat().st_size)
     data = bytearray(pack.read_bytes())
@@ -123,7 +123,7 @@ def test_damage_is_not_taken_for_absence(ours: BlockRepository, tmp_path: Path) 
     assert copy.fsck().damaged
 
 
-def test_without_its_origin_it_says_what_it_lacks(ours: BlockRepository, tmp_path: Path) -> None:
+def test_without_its_origin_it_says_what_it_lacks(ours: Repository, tmp_path: Path) -> None:
     source = vz.clone(ours.url, place(tmp_path, "source"))
     copy = vz.clone(source.url, place(tmp_path), paths=["tas"])
     del source
@@ -134,7 +134,7 @@ def test_without_its_origin_it_says_what_it_lacks(ours: BlockRepository, tmp_pat
     assert copy.fsck().is_clean
 
 
-def test_what_cannot_be_a_part_is_refused(ours: BlockRepository, tmp_path: Path) -> None:
+def test_what_cannot_be_a_part_is_refused(ours: Repository, tmp_path: Path) -> None:
     with pytest.raises(vz.InvalidInputError, match="list of paths"):
         vz.clone(ours.url, place(tmp_path), paths="tas")  # type: ignore[arg-type]  # refused
     with pytest.raises(vz.InvalidInputError, match="depth"):
@@ -145,7 +145,7 @@ def test_what_cannot_be_a_part_is_refused(ours: BlockRepository, tmp_path: Path)
 
 
 def test_zarr_does_not_take_what_is_absent_for_what_never_was(
-    ours: BlockRepository, tmp_path: Path
+    ours: Repository, tmp_path: Path
 ) -> None:
     zarr = pytest.importorskip("zarr", minversion="3.1")
     source = vz.clone(ours.url, place(tmp_path, "source"))

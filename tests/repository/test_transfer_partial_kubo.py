@@ -12,7 +12,7 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.moving import check_shallow, commit, is_whole, watched, work_goes_back
 from tests.servers.daemon import Daemon
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.compat
 
@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> BlockRepository:
+def ours(tmp_path: Path) -> Repository:
     repository = vz.create(tmp_path / "ours.vz")
     for name in ("tas", "pr"):
         values = {f"{name}/c/{number}": os.urandom(40) for number in range(300)}
@@ -46,7 +46,7 @@ def on_another_machine(
 
 
 def test_a_partial_clone_fetches_the_rest_and_the_node_keeps_it(
-    ours: BlockRepository, place: str, node: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ours: Repository, place: str, node: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = vz.clone(ours.url, place, paths=["tas"])
     expected = dict(ours.checkout().mapping)
@@ -72,7 +72,7 @@ def test_a_partial_clone_fetches_the_rest_and_the_node_keeps_it(
 
 
 def test_any_machine_completes_it(
-    ours: BlockRepository, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ours: Repository, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vz.clone(ours.url, place, paths=["tas"])
     there = on_another_machine(place, tmp_path, monkeypatch)
@@ -82,9 +82,7 @@ def test_any_machine_completes_it(
     )
 
 
-def test_a_shallow_clone_has_the_newest_commit(
-    ours: BlockRepository, place: str, node: Daemon
-) -> None:
+def test_a_shallow_clone_has_the_newest_commit(ours: Repository, place: str, node: Daemon) -> None:
     copy = vz.clone(ours.url, place, depth=1)
     node.ipfs("repo", "gc")
     check_shallow(ours, copy)
@@ -92,20 +90,20 @@ def test_a_shallow_clone_has_the_newest_commit(
     node.ipfs("repo", "gc")
 
 
-def test_work_on_it_goes_back(ours: BlockRepository, place: str, node: Daemon) -> None:
+def test_work_on_it_goes_back(ours: Repository, place: str, node: Daemon) -> None:
     copy = vz.clone(ours.url, place, paths=["tas"], depth=1)
     work_goes_back(ours, copy)
     node.ipfs("repo", "gc")
     assert copy.checkout().read("tas/note") == b"mine"
 
 
-def test_a_whole_clone_of_it(ours: BlockRepository, place: str, tmp_path: Path) -> None:
+def test_a_whole_clone_of_it(ours: Repository, place: str, tmp_path: Path) -> None:
     vz.clone(ours.url, place, paths=["tas"], depth=1)
     assert is_whole(ours, vz.clone(place, tmp_path / "whole.vz"))
 
 
 def test_from_a_node_to_a_folder_and_from_node_to_node(
-    ours: BlockRepository, place: str, node: Daemon, tmp_path: Path
+    ours: Repository, place: str, node: Daemon, tmp_path: Path
 ) -> None:
     vz.clone(ours.url, place)
     expected = dict(ours.checkout().mapping)
@@ -115,7 +113,7 @@ def test_from_a_node_to_a_folder_and_from_node_to_node(
 
 
 def test_without_its_origin_it_says_what_it_lacks(
-    ours: BlockRepository, place: str, tmp_path: Path
+    ours: Repository, place: str, tmp_path: Path
 ) -> None:
     url = ours.url
     copy = vz.clone(url, place, paths=["tas"])

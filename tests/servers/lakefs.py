@@ -20,7 +20,7 @@ from tests.servers.programs import find_program, free_port, missing
 if TYPE_CHECKING:
     from tests.servers.versity import S3Server
     from versioned_zarr.backends.lakefs.api.client import LakefsClient
-    from versioned_zarr.repository.repository import BlockRepository
+    from versioned_zarr.repository.repository import Repository
 
 VERSION = "1.84.0"
 _START_S = 60
@@ -127,14 +127,14 @@ class LakefsServer:
         reached = Connection(self.endpoint, self.access_key_id, self.secret_access_key, "the test")
         return LakefsClient(reached, repository)
 
-    def create(self, prefix: str = "") -> BlockRepository:
+    def create(self, prefix: str = "") -> Repository:
         """A new repository of ours, in a new one of lakeFS."""
         name = f"t-{uuid.uuid4().hex}"
         namespace = f"{self.namespace}/{name}"
         url = f"lakefs://{name}/{prefix}".rstrip("/")
         return vz.create(url, storage_namespace=namespace, **self.options)
 
-    def reopen(self, repository: BlockRepository) -> BlockRepository:
+    def reopen(self, repository: Repository) -> Repository:
         """The same repository, opened again."""
         return vz.open(repository.url, verify="always", **self.options)
 

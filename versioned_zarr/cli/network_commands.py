@@ -10,7 +10,6 @@ from versioned_zarr.blocks.protocol import BoundedCache, CachedBlocks
 from versioned_zarr.cli.output import Context, as_json, console, print_json, with_repository
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.location import gateway_caches
-from versioned_zarr.repository.repository import BlockRepository
 
 
 @click.command()
@@ -68,14 +67,13 @@ def clear(context: Context, is_of_gateways: bool) -> None:
 def _caches(context: Context, is_of_gateways: bool) -> Sequence[BoundedCache]:
     if is_of_gateways:
         return gateway_caches()
-    repository = context.repository
-    stores = repository.stores if isinstance(repository, BlockRepository) else None
-    if stores is None or not isinstance(stores.blocks, CachedBlocks):
+    blocks = context.repository.stores.blocks
+    if not isinstance(blocks, CachedBlocks):
         raise InvalidInputError(
             f"{context.repository.url!r} is on this machine and has no cache; that of snapshots "
             "from gateways is found with --gateways"
         )
-    return [stores.blocks.cache]
+    return [blocks.cache]
 
 
 COMMANDS = [publish, cache]

@@ -44,7 +44,7 @@ _LOG = logging.getLogger("versioned_zarr")
 _REMEMBERED_SESSIONS = 8
 
 
-class BlockRepository(TransferMethods, _hooks.Shown):
+class Repository(TransferMethods, _hooks.Shown):
     """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
 
     Got from `versioned_zarr.open` and `versioned_zarr.create`.

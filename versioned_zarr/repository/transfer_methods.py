@@ -15,7 +15,7 @@ from versioned_zarr.engine.transfer.sender import OnMoving
 
 
 class TransferMethods:
-    """The methods of `BlockRepository` that move versions from one repository to another."""
+    """The methods of `Repository` that move versions from one repository to another."""
 
     stores: RepositoryContext
 

@@ -19,7 +19,7 @@ from versioned_zarr.errors import (
     RefNotFoundError,
 )
 from versioned_zarr.history.commit_object import Commit
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 
 BAD_REFS = [
     "", "a b", "a..b", "a~", "a^", "a:b", "a?", "a*", "a[", "a\\b", "/a", "a/", "a//b", ".a",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.testing.history_contract import commit_values, contents
 
 

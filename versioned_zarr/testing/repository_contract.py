@@ -17,7 +17,7 @@ from versioned_zarr.errors import (
     SessionClosedError,
     SessionNotFoundError,
 )
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.testing.history_contract import HistoryContract, commit_values, contents
 

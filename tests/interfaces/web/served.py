@@ -17,14 +17,14 @@ import uvicorn
 
 from versioned_zarr.interfaces.web import app
 from versioned_zarr.interfaces.web.server import ImpatientProtocol, configuration
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 _SERVED_AT = re.compile(r"at (http://[^/\s]+)/$", re.MULTILINE)
 
 
 @contextmanager
 def serving(
-    repository: BlockRepository,
+    repository: Repository,
     *,
     refs: Sequence[str] | None = None,
     cors: Sequence[str] = (),

@@ -13,7 +13,7 @@ import versioned_zarr as vz
 from tests.interfaces.web.served import client_of, serving
 from tests.servers.lakefs import LakefsServer
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.tree.dag import resolve
 
 pytestmark = pytest.mark.compat
@@ -23,7 +23,7 @@ VALUE = os.urandom(2_500_000)
 
 
 @pytest.fixture
-def repository(lakefs: LakefsServer) -> BlockRepository:
+def repository(lakefs: LakefsServer) -> Repository:
     made = lakefs.create()
     with made.session(message="one") as session:
         session.write("a/0", b"1")
@@ -34,7 +34,7 @@ def repository(lakefs: LakefsServer) -> BlockRepository:
 @pytest.fixture
 def far(
     lakefs: LakefsServer,
-    repository: BlockRepository,
+    repository: Repository,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[httpx.Client]:
@@ -46,7 +46,7 @@ def far(
 
 
 def test_a_branch_whose_head_others_committed_is_served(
-    lakefs: LakefsServer, repository: BlockRepository, far: httpx.Client
+    lakefs: LakefsServer, repository: Repository, far: httpx.Client
 ) -> None:
     others = lakefs.client(repository.url.removeprefix("lakefs://"))
     others.upload("main", "a/theirs", b"theirs", {})
@@ -57,7 +57,7 @@ def test_a_branch_whose_head_others_committed_is_served(
 
 @pytest.mark.parametrize("key", ["a/0", "a/big"])
 def test_cids_are_served_by_a_machine_that_never_saw_them(
-    repository: BlockRepository, far: httpx.Client, key: str
+    repository: Repository, far: httpx.Client, key: str
 ) -> None:
     snapshot = repository.checkout("main")
     value = bytes(snapshot.read(key))
@@ -65,7 +65,7 @@ def test_cids_are_served_by_a_machine_that_never_saw_them(
 
 
 def test_blocks_are_served_by_a_machine_that_never_saw_them(
-    repository: BlockRepository, far: httpx.Client
+    repository: Repository, far: httpx.Client
 ) -> None:
     root = cids.from_text(repository.checkout("main").cid)
     wanted = [root, *(resolve(repository.stores.blocks.get, root, path).end for path in PATHS)]
@@ -78,7 +78,7 @@ def test_blocks_are_served_by_a_machine_that_never_saw_them(
 
 @pytest.mark.parametrize("chosen", ["main", "theirs"])
 def test_what_others_committed_is_offered_where_its_branch_is(
-    lakefs: LakefsServer, repository: BlockRepository, chosen: str
+    lakefs: LakefsServer, repository: Repository, chosen: str
 ) -> None:
     others = lakefs.client(repository.url.removeprefix("lakefs://"))
     repository.branches.create("theirs")

@@ -6,7 +6,6 @@ Each function gives HTML of bounded length, whatever its argument holds; all tex
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from versioned_zarr.engine.hierarchy.diff import Diff, NodeDiff
 from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
@@ -17,12 +16,9 @@ from versioned_zarr.interfaces.display import html, svg
 from versioned_zarr.interfaces.display.graph import rows
 from versioned_zarr.interfaces.display.html import Markup
 from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from versioned_zarr.repository.protocol import Repository
 
 SHOWN_COMMITS = 50
 SHOWN_MAPS = 12
@@ -39,7 +35,7 @@ def html_of(shown: object) -> str:
         TypeError: of this nobody knows how it looks.
     """
     match shown:
-        case BlockRepository():
+        case Repository():
             return repository_html(shown)
         case Snapshot():
             return snapshot_html(shown)

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from versioned_zarr.history.log import Log
 from versioned_zarr.interfaces.display.graph import log_text
 from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.terminal_text import escaped_line
-
-if TYPE_CHECKING:
-    from versioned_zarr.repository.protocol import Repository
 
 _NAMES = 20
 
@@ -30,7 +26,7 @@ def text_of(shown: object) -> str:
         TypeError: of this nobody knows how it looks.
     """
     match shown:
-        case BlockRepository():
+        case Repository():
             return repository_text(shown)
         case Snapshot():
             return snapshot_text(shown)

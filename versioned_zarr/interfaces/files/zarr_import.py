@@ -17,7 +17,7 @@ from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.files.parallel_copy import WORKERS, OnProgress, Progress, run_all
 from versioned_zarr.interfaces.files.sources import OnListing, open_source
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 

@@ -26,7 +26,7 @@ from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.fsspec import branch_urls
 from versioned_zarr.interfaces.fsspec.shared_session import SharedSession
 from versioned_zarr.interfaces.fsspec.written_files import WrittenFiles
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.urls import without_user

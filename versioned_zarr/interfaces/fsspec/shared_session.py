@@ -19,7 +19,7 @@ from versioned_zarr.errors import (
     ReadOnlyError,
 )
 from versioned_zarr.history.commit_object import Commit
-from versioned_zarr.repository.protocol import Repository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
 _GUARD = threading.RLock()

@@ -29,7 +29,7 @@ from versioned_zarr.interfaces.web.exposure import Exposure
 from versioned_zarr.interfaces.web.gateway_routes import answer_ipfs
 from versioned_zarr.interfaces.web.url_paths import read_path
 from versioned_zarr.interfaces.web.zarr_routes import answer_key, answer_refs
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 
 _READABLE: Final = [
     "Accept-Ranges",
@@ -70,7 +70,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_app(
-    repository: BlockRepository,
+    repository: Repository,
     *,
     refs: Sequence[str] | None,
     cors: Sequence[str],

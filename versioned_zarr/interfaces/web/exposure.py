@@ -22,7 +22,7 @@ from versioned_zarr.interfaces.web.reachable_blocks import ReachableBlocks
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.address.ipfs_address import read_cid
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.repository.repository import BlockRepository
+from versioned_zarr.repository.repository import Repository
 from versioned_zarr.tree.dag import resolve
 from versioned_zarr.tree.dag_nodes import links_of
 from versioned_zarr.tree.lookup import Trees
@@ -64,7 +64,7 @@ class Exposure:
         RefNotFoundError: one of `refs` is not there.
     """
 
-    def __init__(self, repository: BlockRepository, refs: Sequence[str] | None) -> None:
+    def __init__(self, repository: Repository, refs: Sequence[str] | None) -> None:
         self._stores = repository.stores
         self._blocks = repository.stores.blocks
         self.trees = Trees(self, self._stores.hash)

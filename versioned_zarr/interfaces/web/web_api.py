@@ -10,14 +10,14 @@ from versioned_zarr.errors import MissingDependencyError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from versioned_zarr.repository.repository import BlockRepository
+    from versioned_zarr.repository.repository import Repository
 
 LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
 """Names of this machine that no other machine reaches, as addresses and as `Host` has them."""
 
 
 def app(
-    repository: BlockRepository,
+    repository: Repository,
     *,
     refs: Sequence[str] | None = None,
     cors: Sequence[str] = (),
@@ -47,7 +47,7 @@ def app(
 
 
 def serve(
-    repository: BlockRepository,
+    repository: Repository,
     *,
     refs: Sequence[str] | None = None,
     cors: Sequence[str] = (),
