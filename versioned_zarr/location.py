@@ -106,8 +106,8 @@ _LAKEFS_OPTIONS = frozenset(
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
 }  # fmt: skip
-_OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], Repository]] = (
-    ForkLocal(weakref.WeakValueDictionary)
+_OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], Repository]] = ForkLocal(
+    weakref.WeakValueDictionary
 )
 _GUARD = threading.RLock()
 

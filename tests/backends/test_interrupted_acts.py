@@ -118,8 +118,8 @@ def test_an_act_that_is_stopped_can_be_done_again(
                 assert all(value is not None for value in there.checkout(branch).mapping.values())
         with suppress(vz.AlreadyExistsError):
             act(repository, source)
-        for info in repository.sessions():
-            repository.drop(info.id)
+        for info in repository.sessions.values():
+            repository.sessions.delete(info.id)
         written(repository, "dev")
         assert place.hidden() == [], stopper.where
         if not is_stopped:

@@ -325,7 +325,7 @@ class TestSharedSessions:
         session.mapping["a"] = b"1"
         session.mapping["large"] = bytes(2_000_000)
         fresh = elsewhere(lakefs, repository, monkeypatch, tmp_path)
-        (info,) = fresh.sessions()
+        (info,) = fresh.sessions.values()
         assert (info.id, info.purpose, info.keys) == (session.id, "import", 2)
         resumed = fresh.resume(info.id)
         resumed.mapping["b"] = b"2"
@@ -356,7 +356,7 @@ class TestCrashes:
         with pytest.raises(StorageError, match="does not answer"):
             session.commit("while it is down")
         server.start()
-        assert [info.keys for info in repository.sessions()] == [20]
+        assert [info.keys for info in repository.sessions.values()] == [20]
         session.mapping["b"] = b"1"
         session.commit("after all")
         assert len(repository.checkout().mapping) == 21
@@ -389,7 +389,7 @@ class TestCrashes:
         if len(log) == 1:
             assert repository.branches["main"].cid == before
             assert list(repository.checkout().mapping) == []
-        for left in repository.sessions():
+        for left in repository.sessions.values():
             with contextlib.suppress(NothingToCommitError):
                 repository.resume(left.id).commit("after all")
         log = [commit.message for commit in repository.log()]

@@ -148,10 +148,10 @@ def check_afterwards(
     fresh = elsewhere(lakefs, url, monkeypatch, path)
     others = lakefs.client(url.removeprefix("lakefs://"))
     check_everyone_reads(fresh, others, acknowledged)
-    for info in fresh.sessions():
+    for info in fresh.sessions.values():
         with suppress(vz.NothingToCommitError, vz.ConflictError):
             acknowledged.append(fresh.resume(info.id).commit("resumed"))
-        fresh.drop(info.id)
+        fresh.sessions.delete(info.id)
     check_everyone_reads(fresh, others, acknowledged)
 
 
@@ -242,7 +242,7 @@ def test_a_workers_write_during_the_commit_is_in_it_or_in_the_session(
     with proxy(lakefs.endpoint, loses_answer=writes_now) as between:
         session = by_way_of(between.url, lakefs, repository.url).session()
         session.write("b/0", b"2")
-        shared = vz.open(repository.url, **lakefs.options).working_of
+        shared = vz.open(repository.url, **lakefs.options).open_sessions.state_of
         worker.append(
             Worker(vz.Session(repository, shared(session.id)), tmp_path / "w", monkeypatch)
         )

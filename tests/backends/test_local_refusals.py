@@ -105,7 +105,7 @@ def test_without_locks_all_is_read_and_nothing_written(
     assert again.diff("main").nodes is not None
     assert again.stats().commits == 2
     assert again.fsck().is_clean
-    assert [info.is_alive for info in again.sessions()] == [True]  # nobody can know
+    assert [info.is_alive for info in again.sessions.values()] == [True]  # nobody can know
     session = again.session()
     assert session.get("large") is not None
     for act in (

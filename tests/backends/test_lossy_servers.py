@@ -123,7 +123,7 @@ def test_no_acknowledged_commit_is_lost_in_a_storm(lossy_url: str, tmp_path: Pat
     assert len(log) == 16
     assert set(acknowledged) <= set(log)
     assert set(repository.checkout().mapping) == set(acknowledged.values())
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_the_sum_of_all_accounts_never_changes(lossy_url: str, tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ def test_fsck_leaves_with_1_if_there_is_damage(
     assert vz_("fsck", "--json", code=1).json["is_clean"] is False
 
 
-def test_sessions_are_listed_committed_and_dropped(repository: vz.Repository, vz_: Vz) -> None:
+def test_sessions_are_listed_committed_and_deleted(repository: vz.Repository, vz_: Vz) -> None:
     ids = []
     for number in range(2):
         session = repository.session()
@@ -359,10 +359,10 @@ def test_sessions_are_listed_committed_and_dropped(repository: vz.Repository, vz
     assert {info["id"] for info in vz_("sessions", "--json").json} == set(ids)
     assert "needs a message" in vz_("sessions", "--commit", ids[0], code=2).err
     assert vz_("sessions", "--commit", ids[0], "-m", "late").out.endswith(" late\n")
-    vz_("sessions", "--drop", ids[1])
+    vz_("sessions", "--delete", ids[1])
     assert vz_("sessions").out == ""
     assert "note0" in repository.checkout().mapping
-    assert "no session" in vz_.fails("sessions", "--drop", ids[1])
+    assert "no session" in vz_.fails("sessions", "--delete", ids[1])
 
 
 # In and out
@@ -548,12 +548,12 @@ def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert err.count("\n") == 1
-    (left,) = vz.open(place).sessions()
+    (left,) = vz.open(place).sessions.values()
     assert not left.is_alive
     assert 0 < left.keys < 3001
     again = program("-C", str(place), "import", str(plain), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert vz.open(place).sessions() == []
+    assert not vz.open(place).sessions
     snapshot = vz.open(place).checkout()
     assert len(list(snapshot.keys())) == 3001
     assert program("cid", str(plain), cwd=tmp_path).stdout.strip() == snapshot.cid

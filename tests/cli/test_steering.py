@@ -91,7 +91,7 @@ COMMANDS = [
     ["merge", "dev", "--resolve", "ours"], ["revert", "v1"], ["squash", "main~1"],
     ["tag", "v2"], ["branch", "third"], ["remote", "list"],
     ["log", EVIL], ["cat", "main", EVIL], ["ls", "main", EVIL], ["branch", EVIL], [EVIL],
-    ["log", f"--{EVIL}"], ["-C", EVIL, "log"], ["import", EVIL], ["sessions", "--drop", EVIL],
+    ["log", f"--{EVIL}"], ["-C", EVIL, "log"], ["import", EVIL], ["sessions", "--delete", EVIL],
 ]  # fmt: skip
 
 

@@ -80,13 +80,13 @@ def test_conflicts_leave_with_3(
     assert theirs.branches["main"] == ours.branches["main"]
 
 
-def test_remotes_are_listed_and_removed(
+def test_remotes_are_listed_and_deleted(
     ours: vz.Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(["remote", "add", "node", "memory://node"])
     run(["remote", "list"])
     assert capsys.readouterr().out == "node  memory://node\n"
-    run(["remote", "remove", "node"])
+    run(["remote", "delete", "node"])
     run(["remote", "list", "--json"])
     assert json.loads(capsys.readouterr().out) == {}
 

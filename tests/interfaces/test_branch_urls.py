@@ -157,7 +157,7 @@ def test_a_url_that_names_no_ref_is_refused(repository: vz.Repository, url: str)
     for work in works:
         with pytest.raises(vz.InvalidUrlError, match=r"write 'vzarr://.*@/'"):
             work()
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_what_is_no_utf_8_is_refused() -> None:

@@ -115,7 +115,7 @@ def test_a_transaction_is_a_commit_or_nothing(
     fails(files.transaction, lambda _: files.pipe("b", b"2"))
     assert not files.exists("b")
     assert len(list(repository.log())) == 3
-    assert repository.sessions() == []
+    assert not repository.sessions
     with files.transaction:
         files.cat("a")
     assert len(list(repository.log())) == 3
@@ -141,7 +141,7 @@ def test_files_opened_in_a_transaction_are_a_part_of_it(
         write_open(files, "e")
     assert set(repository.checkout().mapping) == {"a", "air/c/0", "air/zarr.json", "b", "e", "top"}
     assert len(list(repository.log())) == 4
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_a_transaction_that_cannot_be_committed_leaves_nothing_to_the_next(
@@ -158,7 +158,7 @@ def test_a_transaction_that_cannot_be_committed_leaves_nothing_to_the_next(
     with files.transaction:
         write_open(files, "a")
     assert repository.checkout().mapping["top"] == b"u"
-    (left,) = repository.sessions()
+    (left,) = repository.sessions.values()
     assert repository.resume(left.id).mapping["top"] == b"1"
 
 

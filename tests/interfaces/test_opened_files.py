@@ -341,7 +341,7 @@ def test_a_tree_without_a_commit_has_never_changed(repository: vz.Repository) ->
 def test_a_value_in_a_session_changed_with_its_last_write(plain: VersionedFileSystem) -> None:
     committed = plain.repository.branches["main"].time
     plain.pipe("a", b"1")
-    (info,) = plain.repository.sessions()
+    (info,) = plain.repository.sessions.values()
     assert plain.created("a") == info.started
     first = plain.modified("a")
     assert plain.modified("t.csv") == committed

@@ -75,7 +75,7 @@ def test_another_process_writes_into_the_session(
     other(put_by_map, files.get_mapper("sub"), "c", b"3")
     assert other(get, files, "a") == b"1"
     assert files.cat("b") == b"2"
-    assert len(repository.sessions()) == 1
+    assert len(repository.sessions) == 1
     files.commit()
     assert dict(repository.checkout().mapping) == {
         "a": b"1", "b": b"2", "sub/c": b"3", "top": b"t"
@@ -222,7 +222,7 @@ def test_after_a_commit_the_branch_is_seen(
     assert again.cat("top") == b"t"
     files.pipe("a", b"1")
     files.commit("one")
-    assert repository.sessions() == []
+    assert not repository.sessions
     assert again.cat("a") == b"1"
     with repository.session(message="two") as session:
         session.mapping["a"] = b"2"
@@ -233,7 +233,7 @@ def test_after_a_commit_the_branch_is_seen(
     assert repository.checkout().mapping["a"] == b"3"
     with pytest.raises(vz.NothingToCommitError):
         files.commit()
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_after_a_commit_of_a_session_that_was_handed_on_the_branch_is_seen(
@@ -260,7 +260,7 @@ def test_a_process_that_ends_says_what_it_did_not_commit(repository: Repository)
     result = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
-    (left,) = repository.sessions()
+    (left,) = repository.sessions.values()
     assert f"session {left.id} on 'main'" in result.stderr
     repository.resume(left.id).commit("rescued")
     assert repository.checkout().mapping["a"] == b"1"

@@ -46,7 +46,7 @@ def test_import_and_export_give_the_same_files(plain: Path, tmp_path: Path) -> N
     assert dict(snapshot.mapping) == files_of(plain)
     snapshot.to_folder(tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(plain)
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_import_into_a_group_and_from_a_url(plain: Path, tmp_path: Path) -> None:
@@ -76,13 +76,13 @@ def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: P
 
     with pytest.raises(KeyboardInterrupt):
         import_zarr(repository, plain, workers=1, on_progress=interrupt)
-    (left,) = repository.sessions()
+    (left,) = repository.sessions.values()
     assert left.keys >= 5
     seen: list[int] = []
     import_zarr(repository, plain, on_progress=lambda progress: seen.append(progress.keys))
     assert seen[0] >= 5
     assert dict(repository.checkout().mapping) == files_of(plain)
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def interrupted(repository: vz.Repository, plain: Path, **options: Any) -> None:
@@ -107,7 +107,7 @@ def test_an_import_of_the_same_leaves_no_session(plain: Path, tmp_path: Path) ->
     import_zarr(repository, plain, path="x")
     with pytest.raises(vz.NothingToCommitError):
         import_zarr(repository, plain, path="x", overwrite=True)
-    assert repository.sessions() == []
+    assert not repository.sessions
     write(repository, x__note=b"1")
     import_zarr(repository, plain, path="x", overwrite=True)
     assert dict(repository.checkout().path("x").mapping) == files_of(plain)
@@ -120,7 +120,7 @@ def test_an_import_does_not_go_on_over_what_came_since(plain: Path, tmp_path: Pa
     write(repository, x__note=b"2", x__other=b"1")
     import_zarr(repository, plain, path="x", overwrite=True)
     assert dict(repository.checkout().path("x").mapping) == files_of(plain)
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_an_import_goes_on_where_the_branch_moved_elsewhere(plain: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_an_import_takes_nothing_of_another_state_of_its_source(
         path.write_bytes(bytes(len(path.read_bytes())))
     import_zarr(repository, plain)
     assert dict(repository.checkout().mapping) == files_of(plain)
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_the_same_words_for_another_folder_are_another_source(
@@ -191,7 +191,7 @@ def test_the_same_words_for_another_folder_are_another_source(
     monkeypatch.chdir(other.parent)
     import_zarr(repository, plain.name)
     assert dict(repository.checkout().mapping) == files_of(other)
-    assert len(repository.sessions()) == 1
+    assert len(repository.sessions) == 1
 
 
 def test_what_a_killed_export_was_writing_does_not_stay(plain: Path, tmp_path: Path) -> None:

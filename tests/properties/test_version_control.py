@@ -216,17 +216,17 @@ class VersionControl(RuleBasedStateMachine):
         model = data.draw(st.sampled_from(self.sessions))
         self.sessions.remove(model)
         model.session.discard()
-        assert model.session.id not in {info.id for info in self.repository.sessions()}
+        assert model.session.id not in self.repository.sessions
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
         """The process dies, and another one goes on with what its session wrote."""
         model = data.draw(st.sampled_from(self.sessions))
-        listed = {info.id for info in self.repository.sessions()}
+        listed = set(self.repository.sessions)
         if not model.touched or model.session.id not in listed:
             return
-        self.repository.forget_session(model.session.id)
+        self.repository.open_sessions.forget(model.session.id)
         model.session.working.end("died", keep_folder=True)
         model.session = self.repository.resume(model.session.id)
 

@@ -46,7 +46,7 @@ def test_no_acknowledged_commit_is_lost_in_a_storm(tmp_path: Path) -> None:
     assert set(repository.checkout().mapping) == set(acknowledged.values())
     report = repository.fsck()
     assert report.is_clean, str(report)
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 def test_the_sum_of_all_accounts_never_changes(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def check_notes(url: str, notes: list[list[str]]) -> None:
     written = {line[1]: (line[2], int(line[3])) for line in since if line[0] == "wrote"}
     if not written:
         return
-    infos = {info.id: info for info in repository.sessions()}
+    infos = dict(repository.sessions.items())
     if session in infos:
         assert not infos[session].is_alive
         resumed = repository.resume(session)

@@ -673,7 +673,7 @@ def test_a_read_only_repository_reads_and_refuses_writes(
     assert repository.checkout().mapping["a"] == b"1" * 3_000
     assert next(found.cid for found in repository.log()) == commit.cid
     assert repository.diff("main").keys
-    assert repository.sessions() == []
+    assert not repository.sessions
     assert repository.fsck().is_clean
     assert repository.stats().to_dict()
     for refuse in (
@@ -851,7 +851,7 @@ def test_a_commit_survives_a_lost_answer(
     assert [found.cid for found in repository.log()].count(commit.cid) == 1
     assert next(entry.commit for entry in repository.reflog()) == cid_from_text(commit.cid)
     assert [entry.number for entry in repository.reflog()] == [2, 1, 0]
-    assert repository.sessions() == []
+    assert not repository.sessions
 
 
 @pytest.mark.parametrize("error", [vz.StorageError, TimeoutError])

@@ -120,7 +120,7 @@ def test_a_session_whose_base_was_collected_cannot_begin_and_leaves_nothing(
     repository.gc(keep_reflog=timedelta(0))
     with pytest.raises(vz.SessionClosedError, match="was collected"):
         late.write("b", b"2")
-    assert repository.sessions() == []
+    assert not repository.sessions
     repository.gc()
     assert repository.fsck().is_clean
 
@@ -169,7 +169,7 @@ def test_what_others_keep_in_the_folder_stays(tmp_path: Path) -> None:
     repository.gc()
     repository.repack()
     assert repository.fsck().is_clean
-    assert repository.sessions() == []
+    assert not repository.sessions
     assert list(repository.branches) == ["main"]
     assert all(file.exists() for file in theirs)
     assert (place / "out/a/.zarray").exists()

@@ -242,7 +242,7 @@ def test_what_another_process_uses_again_is_kept(place: Place, nth: int) -> None
         repository.gc(keep_reflog=NOW)
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
     place.check()
-    (left,) = repository.sessions()
+    (left,) = repository.sessions.values()
     repository.resume(left.id).commit("resumed")
     place.promised["main"] |= {f"left/{key}": value for key, value in DEAD.items()}
     place.check()

@@ -98,7 +98,7 @@ def test_a_session_that_goes_goes_journal_first(tmp_path: Path, how: str) -> Non
         if how == "discard":
             session.discard()
         else:
-            repository.drop(session.id)
+            repository.sessions.delete(session.id)
     in_order(
         recorder,
         ("unlink", "journal"),

@@ -89,7 +89,7 @@ def check(place: Path, facts: list[tuple[object, ...]]) -> None:
                 assert bytes(snapshot.read(key)) == value
     assert "main" in repository.branches
     discarded = {fact[1] for fact in facts if fact[0] == "discarded"}
-    for info in repository.sessions():
+    for info in repository.sessions.values():
         assert info.id not in discarded
         # What the journal says of a commit that was made may be lost: it conflicts with itself.
         with contextlib.suppress(

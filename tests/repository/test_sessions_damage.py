@@ -68,7 +68,7 @@ def test_a_damaged_session_stops_nothing_but_itself(
     repository, session = left_behind(tmp_path / "r.vz")
     damage(file_of(repository, session, ending))
     again = vz.open(tmp_path / "r.vz")
-    infos = again.sessions()
+    infos = list(again.sessions.values())
     assert [info.id for info in infos] == [session]
     if ending != ".draft":
         assert infos[0].problem is not None or damage in (cut, halve)
@@ -93,9 +93,9 @@ def test_a_damaged_session_stops_nothing_but_itself(
             resumed.commit("what is left")
             found = vz.open(tmp_path / "r.vz", verify="always").checkout()
             assert all(bytes(found.read(key)) == VALUES[key] for key in found.keys("l"))
-    if again.sessions():
-        again.drop(session)
-    assert again.sessions() == []
+    if again.sessions:
+        again.sessions.delete(session)
+    assert not again.sessions
     assert vz.open(tmp_path / "r.vz").fsck().is_clean
 
 
@@ -151,7 +151,7 @@ def test_what_another_process_wrote_is_hashed_before_a_commit_names_it(
 ) -> None:
     value = os.urandom(size)
     repository, session = left_behind(tmp_path / "r.vz", {"l/2": b"sound" * 50_000, "l/1": value})
-    joined = vz.Session(repository, repository.working_of(session))
+    joined = vz.Session(repository, repository.open_sessions.state_of(session))
     spoil(file_of(repository, session, ".draft"), value)
     before = list((tmp_path / "r.vz" / "packs").iterdir())
     with pytest.raises(vz.CorruptBlockError, match=r"'l/1'.*nothing was committed"):
@@ -164,12 +164,14 @@ def test_what_another_process_wrote_is_hashed_before_a_commit_names_it(
 
 def test_what_was_forgotten_is_so_for_every_process(tmp_path: Path) -> None:
     repository, session = left_behind(tmp_path / "r.vz", {"l/1": b"1" * 400_000, "l/2": b"2"})
-    joined = vz.Session(vz.open(repository.url), vz.open(repository.url).working_of(session))
+    joined = vz.Session(
+        vz.open(repository.url), vz.open(repository.url).open_sessions.state_of(session)
+    )
     assert joined.get("l/1") is not None
     zero(file_of(repository, session, ".draft"))
     repository.resume(session)
     assert joined.get("l/1") is None
-    assert repository.sessions()[0].keys == 0
+    assert repository.sessions[session].keys == 0
 
 
 def test_the_journal_ends_before_the_damage_and_what_it_was_is_kept(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_the_journal_ends_before_the_damage_and_what_it_was_is_kept(tmp_path: Pa
     records, _ = decode_records(bytes(data), 0, "")
     data[records[5].position + 40] ^= 1
     journal.write_bytes(data)
-    (info,) = repository.sessions()
+    (info,) = repository.sessions.values()
     assert info.problem is not None
     assert info.keys == 5
     resumed = repository.resume(session)
@@ -221,7 +223,7 @@ def test_drafts_that_a_dropped_session_left_are_removed_by_gc(tmp_path: Path) ->
     folder = tmp_path / "r.vz" / "sessions" / session
     for name in ("journal", "session.json"):
         (folder / name).unlink()
-    assert repository.sessions() == []
+    assert not repository.sessions
     assert repository.gc().removed_sessions == 1
     assert not folder.exists()
 
@@ -231,10 +233,10 @@ def test_a_session_that_nobody_may_read_stops_nothing(tmp_path: Path) -> None:
     journal = file_of(repository, session, "journal")
     journal.unlink()
     journal.mkdir()
-    (info,) = repository.sessions()
+    (info,) = repository.sessions.values()
     assert info.problem is not None
     assert repository.gc(keep_reflog=timedelta(0)).problems
     assert repository.fsck().damaged
     shutil.rmtree(journal)
-    repository.drop(session)
-    assert repository.sessions() == []
+    repository.sessions.delete(session)
+    assert not repository.sessions

@@ -418,12 +418,12 @@ def test_remotes_are_kept_under_names(ours: Repository, theirs: Repository) -> N
     with pytest.raises(vz.RepositoryNotFoundError):
         ours.fetch("elsewhere")
     ours.fetch("theirs")
-    ours.remotes.remove("theirs")
+    ours.remotes.delete("theirs")
     assert list(ours.remotes) == ["elsewhere"]
     with pytest.raises(vz.RefNotFoundError):
         ours.checkout("theirs/main")
     with pytest.raises(vz.NotFoundError, match="elsewhere"):
-        ours.remotes.remove("theirs")
+        ours.remotes.delete("theirs")
 
 
 def test_a_path_means_the_same_in_every_folder(

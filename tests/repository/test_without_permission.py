@@ -54,7 +54,7 @@ def test_a_session_is_seen(
     repository = vz.open(place)
     str(repository), repository._repr_html_()  # whatever they import is imported
     with reading_only(place):
-        (info,) = repository.sessions()
+        (info,) = repository.sessions.values()
         assert (info.id, info.keys, info.is_alive) == (session.id, 1, is_alive)
         assert session.id in str(repository)
         assert session.id in repository._repr_html_()
@@ -76,7 +76,7 @@ def test_a_session_that_was_left_behind_is_not_finished_or_dropped(place: Path) 
         for refuse in (
             lambda: repository.resume(session.id).write("b", b"2"),
             lambda: repository.resume(session.id).commit("one"),
-            lambda: repository.drop(session.id),
+            lambda: repository.sessions.delete(session.id),
         ):
             with pytest.raises(vz.ReadOnlyError, match="no permission"):
                 refuse()

@@ -86,7 +86,7 @@ def status(context: Context, as_json: bool) -> None:
     """Show the branches, and what open sessions have changed and not committed."""
     repository = context.repository
     sessions = []
-    for info in repository.sessions():
+    for info in repository.sessions.values():
         described: dict[str, Any] = info.to_dict()
         if info.problem is None and not info.is_alive:
             found = repository.resume(info.id, mend=False)

@@ -87,22 +87,22 @@ def stats(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--drop", metavar="ID", help="Forget a session and what it wrote.")
+@click.option("--delete", metavar="ID", help="Remove a session and what it wrote.")
 @click.option("--commit", "commit_id", metavar="ID", help="Commit what a session wrote.")
 @click.option("-m", "--message", help="Why, with --commit.")
 @as_json
 @with_repository
 def sessions(
     context: Context,
-    drop: str | None,
+    delete: str | None,
     commit_id: str | None,
     message: str | None,
     as_json: bool,
 ) -> None:
     """List the sessions that have written and not committed, or finish one."""
     repository = context.repository
-    if drop is not None:
-        repository.drop(drop)
+    if delete is not None:
+        repository.sessions.delete(delete)
         return
     if commit_id is not None:
         if message is None:
@@ -111,7 +111,7 @@ def sessions(
         print_commit_line(session.commit(message), as_json=as_json)
         session.discard()
         return
-    found: list[dict[str, Any]] = [info.to_dict() for info in repository.sessions()]
+    found: list[dict[str, Any]] = [info.to_dict() for info in repository.sessions.values()]
     if as_json:
         print_json(found)
         return

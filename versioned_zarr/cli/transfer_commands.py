@@ -157,12 +157,12 @@ def remote_add(context: Context, name: str, url: str) -> None:
     context.repository.remotes.add(name, url)
 
 
-@remote.command("remove")
+@remote.command("delete")
 @click.argument("name")
 @with_repository
-def remote_remove(context: Context, name: str) -> None:
+def remote_delete(context: Context, name: str) -> None:
     """Forget NAME, and what was seen of its branches."""
-    context.repository.remotes.remove(name)
+    context.repository.remotes.delete(name)
 
 
 @click.group()

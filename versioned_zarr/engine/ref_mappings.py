@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar, overload
 
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.live_mapping import LiveMapping
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -26,43 +26,21 @@ MAIN = "main"
 T = TypeVar("T")
 
 
-class _Listed(Iterator[str]):
-    """Names, one after the other."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names, self.left = names, len(names)
-
-    def __next__(self) -> str:
-        if not self.left:
-            raise StopIteration
-        self.left -= 1
-        return self.names[-1 - self.left]
-
-
-class _Names(Mapping[str, Commit]):
-    """Refs of one kind. Reads are live: what others do is seen at once."""
+class _Names(LiveMapping[Commit]):
+    """Refs of one kind."""
 
     kind: str
     word: str
 
     def __init__(self, stores: RepositoryContext) -> None:
+        super().__init__()
         self._stores = stores
-        self._listed: weakref.ref[_Listed] | None = None
 
     def __getitem__(self, name: str) -> Commit:
         return self._stores.commit(to_text(self._at(name)))
 
-    def __iter__(self) -> Iterator[str]:
-        listed = _Listed(self._stores.refs.names(self.kind))
-        self._listed = weakref.ref(listed)
-        return listed
-
-    def __len__(self) -> int:
-        # `list` asks how many there are once it has what will tell them: no second look for that.
-        listed = None if self._listed is None else self._listed()
-        if listed is not None and listed.left == len(listed.names):
-            return listed.left
-        return len(self._stores.refs.names(self.kind))
+    def _names(self) -> list[str]:
+        return self._stores.refs.names(self.kind)
 
     @overload
     def get(self, name: str, default: None = None, /) -> Commit | None: ...

@@ -82,7 +82,7 @@ class Remotes(Mapping[str, str]):
                 raise AlreadyExistsError(f"remote {name!r} exists already", name=name)
             self._write({**urls, name: found})
 
-    def remove(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Forget a name, and what was seen of its branches.
 
         Raises:
@@ -98,7 +98,7 @@ class Remotes(Mapping[str, str]):
         for ref in refs.names(REMOTES):
             entry = refs.read(REMOTES, ref)
             if ref.startswith(f"{name}/") and entry is not None:
-                refs.swap(REMOTES, ref, entry.commit, None, f"remote: removed {name}")
+                refs.swap(REMOTES, ref, entry.commit, None, f"remote: deleted {name}")
 
     def check_name(self, place: str | os.PathLike[str]) -> None:
         """Make sure that a word, where a place is asked for, is a name, a path or a URL.

@@ -26,14 +26,13 @@ from versioned_zarr.engine.ref_mappings import Branches, Tags
 from versioned_zarr.engine.revisions import ResolvedVersion, compared, resolve
 from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.engine.sessions.local_session_store import LocalSessionStore
-from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState, SessionStore
+from versioned_zarr.engine.sessions.open_sessions import OpenSessions, Sessions, check_id
 from versioned_zarr.errors import InvalidInputError, VersionedZarrError
 from versioned_zarr.history.commit_object import Commit, default_author
 from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
-from versioned_zarr.lru_cache import LruCache
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.transfer_methods import TransferMethods
@@ -41,7 +40,6 @@ from versioned_zarr.tree.diff_tree import changes
 from versioned_zarr.urls import split_url
 
 _LOG = logging.getLogger("versioned_zarr")
-_REMEMBERED_SESSIONS = 8
 
 
 class Repository(TransferMethods, _hooks.Shown):
@@ -52,7 +50,7 @@ class Repository(TransferMethods, _hooks.Shown):
     Attributes:
         url: where it lives.
         stores: what it is made of, for the modules of this package.
-        keeper: keeps its sessions.
+        open_sessions: the sessions that this process has open, likewise.
     """
 
     def __init__(
@@ -60,9 +58,8 @@ class Repository(TransferMethods, _hooks.Shown):
     ) -> None:
         self.url = stores.storage.url
         self.stores = stores
-        self.keeper: SessionStore = stores.keeper or LocalSessionStore(stores)
+        self.open_sessions = OpenSessions(stores.keeper or LocalSessionStore(stores))
         self._reopen = (reopen, arguments)
-        self._sessions: LruCache[str, SessionState] = LruCache(_REMEMBERED_SESSIONS)
 
     def __repr__(self) -> str:
         return f"<Repository {self.url}>"
@@ -198,40 +195,19 @@ class Repository(TransferMethods, _hooks.Shown):
         Args:
             branch: where it will commit to.
             message: what a clean end of its `with` block commits with.
-            purpose: what for; `sessions` shows it.
+            purpose: what for; `sessions` tells it.
 
         Raises:
             RefNotFoundError: there is no such branch.
         """
         base = head_of(self.stores, branch)
         head = SessionHead.new(branch, base.cid, default_author(), purpose)
-        working = self.keeper.begin(head, from_text(base.tree))
-        self._remember(working)
-        return Session(self, working, message)
+        return Session(self, self.open_sessions.begin(head, from_text(base.tree)), message)
 
-    def _remember(self, working: SessionState) -> None:
-        self._sessions.put(working.head.id, working)
-
-    def working_of(self, session: str) -> SessionState:
-        """This process's state of a session that may have been opened elsewhere.
-
-        Raises:
-            SessionNotFoundError: it has ended, or never wrote.
-        """
-        found = self._sessions.get(session)
-        if found is not None and found.closed is None:
-            return found
-        working = self.keeper.resume(session)
-        self._remember(working)
-        return working
-
-    def forget_session(self, session: str) -> None:
-        """Let go of this process's state of a session that has ended."""
-        self._sessions.pop(session)
-
-    def sessions(self) -> list[SessionInfo]:
-        """The sessions that have written and not ended, of the living and of the dead."""
-        return list(self.keeper.sessions())
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions that have written and not ended: a Mapping of ids, with `delete`."""
+        return Sessions(self.open_sessions)
 
     def resume(self, id: str, message: str | None = None, *, mend: bool = True) -> Session:
         """The session of this id, with all that it wrote, to go on with.
@@ -250,30 +226,14 @@ class Repository(TransferMethods, _hooks.Shown):
             CorruptJournalError: its head is damaged, or its journal, which a process still writes.
             InvalidInputError: that is no id.
         """
-        if not isinstance(id, str):
-            raise InvalidInputError(f"a session's id is text, not {id!r}")
-        cut = self.keeper.mend(id) if mend else None
-        working = self.working_of(id)
+        cut = self.open_sessions.store.mend(check_id(id)) if mend else None
+        working = self.open_sessions.state_of(check_id(id))
         dropped = [] if cut is None else [cut]
         for key in working.drop_damaged() if mend else ():
             dropped.append(f"what was written to {key!r} did not survive, and was taken back")
         for each in dropped:
             _LOG.warning("session %s of %s: %s", id, self.url, each)
         return Session(self, working, message, dropped=dropped)
-
-    def drop(self, id: str) -> None:
-        """Forget a session and what it wrote.
-
-        Raises:
-            SessionNotFoundError: there is none.
-            InvalidInputError: that is no id.
-        """
-        if not isinstance(id, str):
-            raise InvalidInputError(f"a session's id is text, not {id!r}")
-        working = self._sessions.pop(id)
-        self.keeper.drop(id)
-        if working is not None:
-            working.end("was dropped", keep_folder=False)
 
     # Merging
 

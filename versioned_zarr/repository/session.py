@@ -22,10 +22,10 @@ from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, check_resolve
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import RecordKind
+from versioned_zarr.engine.sessions.open_sessions import OpenSessions
 from versioned_zarr.engine.sessions.protocol import (
     Known,
     SessionState,
-    SessionStore,
     StagingChangedError,
 )
 from versioned_zarr.errors import (
@@ -54,18 +54,10 @@ class SessionOrigin(Protocol):
 
     url: str
     stores: RepositoryContext
-    keeper: SessionStore
+    open_sessions: OpenSessions
 
     def tidy(self) -> None:
         """Join the packs of small commits once there are many of them."""
-        ...
-
-    def working_of(self, session: str) -> SessionState:
-        """The state of a session of this repository, by its id."""
-        ...
-
-    def forget_session(self, session: str) -> None:
-        """Told that a session has ended."""
         ...
 
 
@@ -373,7 +365,7 @@ class Session(_hooks.Shown):
             root,
             new,
             read,
-            lambda: list(self.repository.keeper.publish(working, root.cid)),
+            lambda: list(self.repository.open_sessions.store.publish(working, root.cid)),
             was_read=working.state.was_read,
         )
         commit = commit_change(
@@ -396,7 +388,7 @@ class Session(_hooks.Shown):
 
     def _end(self, how: str, *, keep_folder: bool) -> None:
         self.working.end(how, keep_folder=keep_folder)
-        self.repository.forget_session(self.id)
+        self.repository.open_sessions.forget(self.id)
 
     def __enter__(self) -> Self:
         self.working.check_open()
@@ -456,7 +448,7 @@ os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _unpickle(repository: SessionOrigin, session: str, known: Known) -> Session:
-    return Session(repository, repository.working_of(session), known=known)
+    return Session(repository, repository.open_sessions.state_of(session), known=known)
 
 
 def _check_rivals(working: SessionState) -> None:

@@ -21,7 +21,7 @@ class TransferMethods:
 
     @property
     def remotes(self) -> Remotes:
-        """Other repositories: a Mapping of names to URLs, with `add` and `remove`."""
+        """Other repositories: a Mapping of names to URLs, with `add` and `delete`."""
         return Remotes(self.stores)
 
     def push(

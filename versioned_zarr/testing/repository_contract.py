@@ -106,28 +106,49 @@ class RepositoryContract(HistoryContract):
         session = repository.session()
         session.write("a", b"1")
         session.discard()
-        assert repository.sessions() == []
+        assert not repository.sessions
         with pytest.raises(SessionClosedError, match="discarded"):
             session.write("a", b"2")
         with pytest.raises(SessionNotFoundError):
             repository.resume(session.id)
 
-    def test_sessions_are_listed_resumed_and_dropped(
+    def test_sessions_are_listed_resumed_and_deleted(
         self, repository: Repository, reopen: Callable[[], Repository]
     ) -> None:
         commit_values(repository, {"a": b"1"})
         session = repository.session()
         session.delete("a")
         session.write("b", b"2")
-        (info,) = reopen().sessions()
+        (info,) = reopen().sessions.values()
         assert (info.id, info.branch, info.keys, info.is_alive) == (session.id, "main", 2, True)
         assert info.base == repository.branches["main"].cid
         copy = reopen().resume(session.id)
         assert bytes(copy.read("b")) == b"2"
-        repository.drop(session.id)
-        assert repository.sessions() == []
+        repository.sessions.delete(session.id)
+        assert not repository.sessions
         with pytest.raises(SessionNotFoundError):
-            repository.drop(session.id)
+            repository.sessions.delete(session.id)
+
+    def test_sessions_are_a_mapping_of_ids(self, repository: Repository) -> None:
+        opened = [repository.session(purpose=f"number {number}") for number in range(3)]
+        for session in opened[:2]:
+            session.write(session.id, b"1")
+        ids = [session.id for session in opened]
+        found = repository.sessions
+        assert sorted(found) == sorted(ids[:2])
+        assert list(found) == [info.id for info in found.values()] == list(dict(found.items()))
+        assert len(found) == 2
+        assert found[ids[1]] == dict(found.items())[ids[1]]
+        assert (found[ids[0]].id, found[ids[0]].purpose) == (ids[0], "number 0")
+        assert ids[0] in found
+        for unknown in (ids[2], "no-such-session", "", "a/b"):
+            assert unknown not in found
+            assert found.get(unknown) is None
+            with pytest.raises(SessionNotFoundError):
+                found[unknown]
+            with pytest.raises(SessionNotFoundError):
+                found.delete(unknown)
+        assert len(repository.sessions) == 2
 
     @pytest.mark.parametrize("how", ["delete", "clear", "write again"])
     def test_a_session_that_stored_nothing_new_is_alive(
@@ -141,10 +162,10 @@ class RepositoryContract(HistoryContract):
             session.clear("a")
         else:
             session.write("c", b"1")
-        (info,) = reopen().sessions()
+        (info,) = reopen().sessions.values()
         assert (info.id, info.is_alive) == (session.id, True)
         session.commit("done")
-        assert repository.sessions() == []
+        assert not repository.sessions
 
     def test_a_pickled_session_writes_into_the_same_one(self, repository: Repository) -> None:
         session = repository.session()

@@ -125,6 +125,11 @@ class SessionName:
         return SESSION_PREFIX + "---".join(map(_field, fields))
 
 
+def session_branches(id: str) -> str:
+    """What the name of the branch of a session begins with, and no other branch's name."""
+    return f"{SESSION_PREFIX}{_field(id)}---"
+
+
 def session_of(branch: str, base: str, purpose: str) -> SessionHead | None:
     """The session whose branch is called so; None if it is none of a session.
 

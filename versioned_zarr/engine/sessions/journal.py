@@ -125,7 +125,7 @@ def decode_records(data: bytes, position: int, where: str) -> tuple[list[Journal
             if behind is None:
                 raise CorruptJournalError(
                     f"the record at byte {position + at} of {where} is damaged; repo.resume(id) "
-                    "gives what was written before it, repo.drop(id) forgets the session",
+                    "gives what was written before it, repo.sessions.delete(id) removes it all",
                     where=where,
                     sound=position + at,
                 )
@@ -281,13 +281,13 @@ def read_head(storage: Storage, session: str) -> SessionHead:
     if data is None and session in session_ids(storage):
         raise CorruptJournalError(
             f"{path} of {storage.url} is gone, so nobody knows what the session is based on; "
-            f"repo.drop({session!r}) forgets it",
+            f"repo.sessions.delete({session!r}) removes it",
             session=session,
             where=path,
         )
     if data is None:
         raise SessionNotFoundError(
-            f"no session {session!r} in {storage.url}; it was committed, dropped, or never wrote",
+            f"no session {session!r} in {storage.url}; it was committed, deleted, or never wrote",
             session=session,
         )
     text, checksum = data[:-10], data[-10:]
@@ -298,8 +298,8 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         return SessionHead(**{**document, "started": parse_time(document["started"])})
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptJournalError(
-            f"{path} of {storage.url} is damaged: {error}; repo.drop({session!r}) forgets the "
-            "session, whose values lie beside that file",
+            f"{path} of {storage.url} is damaged: {error}; repo.sessions.delete({session!r}) "
+            "removes the session, whose values lie beside that file",
             session=session,
             where=path,
         ) from error

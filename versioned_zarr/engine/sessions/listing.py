@@ -1,4 +1,4 @@
-"""The listing of sessions that hold uncommitted writes: looked into, and dropped."""
+"""The listing of sessions that hold uncommitted writes: looked into, and deleted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def session_info(stores: RepositoryContext, session: str) -> SessionInfo:
             raise SessionNotFoundError(
                 f"session {session!r} has written nothing", session=session
             ) from error
-        problem = problem or "its journal is gone; repo.drop(id) forgets it"
+        problem = problem or "its journal is gone; repo.sessions.delete(id) removes it"
     except (ReadOnlyError, StorageError) as error:
         problem = problem or str(error)
     journal = [item for item in stored if item.path.endswith("/journal")]
@@ -177,11 +177,11 @@ def _is_claimed(storage: Storage, path: str) -> bool:
         return True  # nobody can tell
 
 
-def drop_session(stores: RepositoryContext, session: str) -> None:
-    """See `Repository.drop`."""
+def delete_session(stores: RepositoryContext, session: str) -> None:
+    """See `Sessions.delete`."""
     if session not in session_ids(stores.storage):
         raise SessionNotFoundError(
-            f"no session {session!r} in {stores.storage.url}; it was committed, dropped, or "
+            f"no session {session!r} in {stores.storage.url}; it was committed, deleted, or "
             "never wrote",
             session=session,
         )

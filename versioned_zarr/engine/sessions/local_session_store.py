@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.sessions.journal import SessionHead, folder_of, read_head
-from versioned_zarr.engine.sessions.listing import cut_journal, drop_session, list_sessions
+from versioned_zarr.engine.sessions.listing import (
+    cut_journal,
+    delete_session,
+    list_sessions,
+    session_info,
+)
 from versioned_zarr.engine.sessions.local_session import LocalSession
 from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState
 from versioned_zarr.engine.sessions.seal import publish_values
@@ -35,7 +40,7 @@ class LocalSessionStore:
         except FileNotFoundError as error:
             raise CorruptJournalError(
                 f"session {session!r} of {self._stores.storage.url!r} has no journal, so nobody "
-                f"knows what it wrote; repo.drop({session!r}) forgets it",
+                f"knows what it wrote; repo.sessions.delete({session!r}) removes it",
                 session=session,
                 where=folder_of(session),
             ) from error
@@ -69,6 +74,10 @@ class LocalSessionStore:
         """See `SessionStore.sessions`."""
         return list_sessions(self._stores)
 
-    def drop(self, session: str) -> None:
-        """See `SessionStore.drop`."""
-        drop_session(self._stores, session)
+    def info(self, session: str) -> SessionInfo:
+        """See `SessionStore.info`."""
+        return session_info(self._stores, session)
+
+    def delete(self, session: str) -> None:
+        """See `SessionStore.delete`."""
+        delete_session(self._stores, session)

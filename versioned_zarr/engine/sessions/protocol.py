@@ -87,7 +87,7 @@ class SessionInfo:
     """What can be told of a session without opening it.
 
     Attributes:
-        id: its name, for `Repository.resume` and `Repository.drop`.
+        id: its name, for `Repository.resume` and `Repository.sessions`.
         branch: where it commits to.
         base: the CID of the commit that it is based on.
         author: who opened it.
@@ -158,8 +158,16 @@ class SessionStore(Protocol):
         """The sessions that have written and not ended, the oldest first."""
         ...
 
-    def drop(self, session: str) -> None:
-        """Forget a session and what it wrote.
+    def info(self, session: str) -> SessionInfo:
+        """What can be told of the session of this id, without listing the others.
+
+        Raises:
+            SessionNotFoundError: there is none, or it has written nothing yet.
+        """
+        ...
+
+    def delete(self, session: str) -> None:
+        """Remove a session and what it wrote.
 
         Raises:
             SessionNotFoundError: there is none.

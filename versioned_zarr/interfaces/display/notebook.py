@@ -70,7 +70,7 @@ def repository_html(repository: Repository) -> str:
         lambda: walk.log(heads, lambda cid: _commit_of(repository, cid)),
         names=lambda: standing_at(branches, tags),
     )
-    sessions = repository.sessions()
+    sessions = list(repository.sessions.values())
     waiting = [
         [
             html.code(info.id),

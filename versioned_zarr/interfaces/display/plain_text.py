@@ -46,7 +46,7 @@ def repository_text(repository: Repository) -> str:
     ]
     lines += [
         ("session", info.id, f"on {info.branch}, {info.keys} keys", info.purpose)
-        for info in repository.sessions()
+        for info in repository.sessions.values()
     ]
     head = escaped_line(f"Repository {repository.url}")
     return "\n".join([head, *_aligned(lines, _NAMES)])

@@ -114,7 +114,7 @@ def _session_for(
     """
     head = repository.checkout(branch)
     is_free = overwrite or head.is_empty(path)
-    for info in repository.sessions():
+    for info in repository.sessions.values():
         if info.purpose.startswith(purpose) and (info.branch, info.is_alive) == (branch, False):
             left = repository.resume(info.id)
             if _is_committed(left, head, path):

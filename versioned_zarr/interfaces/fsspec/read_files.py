@@ -274,8 +274,8 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         view, found = self._told(path)
         if not isinstance(found, PendingWrite):
             return _time_of(view)
-        infos = (info for info in view.repository.sessions() if info.id == view.id)
-        return next((info.last_write for info in infos), _began(view))
+        info = view.repository.sessions.get(view.id)
+        return _began(view) if info is None else info.last_write
 
     def _told(self, path: str) -> tuple[Any, FoundValue | None]:
         """What is read, and the value at a path.

@@ -11,7 +11,7 @@ from versioned_zarr.backends.lakefs.api.client import LakefsCommit
 from versioned_zarr.backends.lakefs.commits import commit_metadata
 from versioned_zarr.backends.lakefs.commits.commit_writer import CommitWriter, StagedSession
 from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
-from versioned_zarr.backends.lakefs.lakefs_names import SESSION_PREFIX, session_of
+from versioned_zarr.backends.lakefs.lakefs_names import SESSION_PREFIX, session_branches, session_of
 from versioned_zarr.backends.lakefs.sessions.lakefs_session import LakefsSession
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.sessions.journal import SessionHead
@@ -57,8 +57,8 @@ class LakefsSessionStore:
             self._landing.offer(branch, StagedSession(base, root, changed))
         return ()
 
-    def _all(self) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
-        for branch, commit in self._client.branches(SESSION_PREFIX, hidden=True):
+    def _all(self, prefix: str = SESSION_PREFIX) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
+        for branch, commit in self._client.branches(prefix, hidden=True):
             with suppress(RefNotFoundError):  # it ended meanwhile
                 base, purpose = self._base(commit)
                 text = to_text(self._commits.cid_of(base))
@@ -76,12 +76,12 @@ class LakefsSessionStore:
         return found, purpose
 
     def _find(self, session: str) -> tuple[str, SessionHead, str]:
-        for branch, head, base in self._all():
+        for branch, head, base in self._all(session_branches(session)):
             if head.id == session:
                 return branch, head, base.id
         raise SessionNotFoundError(
             f"no session {session!r} in {self._client.repository!r} on lakeFS; it was committed, "
-            "dropped, or never wrote",
+            "deleted, or never wrote",
             session=session,
         )
 
@@ -112,8 +112,13 @@ class LakefsSessionStore:
             times.append(0 if stat is None else stat.mtime)
         return datetime.fromtimestamp(max(times), UTC)
 
-    def drop(self, session: str) -> None:
-        """See `SessionStore.drop`."""
+    def info(self, session: str) -> SessionInfo:
+        """See `SessionStore.info`."""
+        branch, head, _ = self._find(session)
+        return self._info(branch, head)
+
+    def delete(self, session: str) -> None:
+        """See `SessionStore.delete`."""
         branch, _, _ = self._find(session)
         self._client.delete_branch(branch)
 
