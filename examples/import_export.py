@@ -10,7 +10,6 @@ import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.interfaces.files.parallel_copy import Progress
-from versioned_zarr.interfaces.files.zarr_import import import_zarr
 
 folder = Path(tempfile.mkdtemp())
 
@@ -33,11 +32,11 @@ repo = vz.create(folder / "archive.vz")
 for number in (2, 3):
     source = folder / f"v{number}.zarr"
     message = f"As it was: {source.name}"
-    import_zarr(repo, source, path=f"format{number}", message=message, on_progress=show)
+    vz.import_zarr(repo, source, path=f"format{number}", message=message, on_progress=show)
 
 # The same data again, elsewhere in the tree: nothing is stored twice.
 before = repo.stats().stored_bytes
-import_zarr(repo, folder / "v3.zarr", path="copy")
+vz.import_zarr(repo, folder / "v3.zarr", path="copy")
 grown = repo.stats().stored_bytes - before
 print(f"a copy of {repo.checkout().path('copy').cid[:16]} took {grown:,} bytes")
 

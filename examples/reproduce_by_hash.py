@@ -13,7 +13,6 @@ import numpy as np
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 
 folder = Path(tempfile.mkdtemp())
 repo = vz.create(folder / "lab.vz")
@@ -41,7 +40,7 @@ print(f"the mean was computed from {source.cid}")
 # Anyone can check the name: written to a plain folder, the files have the same hash, for us and
 # for `ipfs add -r -Q --hidden --only-hash --cid-version=1 --chunker=size-1048576 FOLDER`.
 source.to_folder(str(folder / "raw.zarr"))
-assert cid_of_folder(folder / "raw.zarr") == source.cid
+assert vz.cid_of_folder(folder / "raw.zarr") == source.cid
 print("and a plain folder of the same files has the same name")
 
 # A hash can also be used to ask whether anything was damaged since.

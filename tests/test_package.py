@@ -26,6 +26,10 @@ def test_what_is_not_public_is_named() -> None:
     [
         ("import versioned_zarr", {"numpy", "zarr", "fsspec"}),
         ("import versioned_zarr as vz; vz.create('memory://x')", {"zarr", "fsspec"}),
+        (
+            "import versioned_zarr as vz; vz.import_zarr, vz.cid_of_folder, vz.serve",
+            {"zarr", "starlette", "uvicorn"},
+        ),
     ],
 )
 def test_what_is_not_needed_is_not_imported(statement: str, left_out: set[str]) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from versioned_zarr.engine.transfer.ref_updates import RefMove
     from versioned_zarr.engine.transfer.sender import Moving
     from versioned_zarr.history.commit_object import Commit
+    from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
+    from versioned_zarr.interfaces.files.zarr_import import import_zarr
+    from versioned_zarr.interfaces.web.web_api import serve
     from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
     from versioned_zarr.repository.repository import Repository
     from versioned_zarr.repository.session import Session
@@ -54,11 +57,14 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "Stats",
     "Transfer",
     "__version__",
+    "cid_of_folder",
     "clone",
     "create",
+    "import_zarr",
     "open",
     "open_or_create",
     "open_snapshot",
+    "serve",
     *_errors,
 ]
 
@@ -86,11 +92,14 @@ _MODULES = {
     "Snapshot": "repository.snapshot",
     "Stats": "engine.maintenance.stats",
     "Transfer": "engine.transfer.push_fetch",
+    "cid_of_folder": "interfaces.files.folder_cid",
     "clone": "location",
     "create": "location",
+    "import_zarr": "interfaces.files.zarr_import",
     "open": "location",
     "open_or_create": "location",
     "open_snapshot": "location",
+    "serve": "interfaces.web.web_api",
 }
 
 

@@ -22,7 +22,6 @@ import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from tests.servers.proxy import Proxy, guarded
 from versioned_zarr.cli.app import run
-from versioned_zarr.interfaces.files.zarr_import import import_zarr
 
 CID = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
 USER, PASSWORD = "ada", "hunter/sesame:@"
@@ -242,10 +241,10 @@ def test_an_import_tells_nobody_the_password_in_its_source(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         start = f"http://ada:huntersesame@127.0.0.1:{server.server_port}"
         try:
-            commit = import_zarr(folder, f"{start}/plain", path="there")
+            commit = vz.import_zarr(folder, f"{start}/plain", path="there")
             assert commit.message.endswith(f"127.0.0.1:{server.server_port}/plain")
             for wrong in (f"{start}/nothing", f"{start}/folder.vz", "what://ada:huntersesame@x"):
-                check(caplog, lambda wrong=wrong: import_zarr(folder, wrong, path="else"))
+                check(caplog, lambda wrong=wrong: vz.import_zarr(folder, wrong, path="else"))
         finally:
             server.shutdown()
     stored = [file for file in (tmp_path / "folder.vz").rglob("*") if file.is_file()]

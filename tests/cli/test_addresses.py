@@ -14,7 +14,6 @@ pytest.importorskip("click")
 pytest.importorskip("uvicorn")
 from tests.interfaces.web.served import serving
 from versioned_zarr.cli.app import run
-from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 
 VALUES = {"zarr.json": b'{"zarr_format": 3, "node_type": "group"}', "a/b": b"value"}
 
@@ -96,7 +95,7 @@ def test_an_address_is_written_as_a_folder(
     assert {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.json")} == {
         "zarr.json": VALUES["zarr.json"]
     }
-    assert cid_of_folder(out, "sha2-256") == snapshot.cid
+    assert vz.cid_of_folder(out, "sha2-256") == snapshot.cid
     run(["export", snapshot.cid, str(tmp_path / "a"), "-p", "a", "--gateway", gateway])
     assert (tmp_path / "a" / "b").read_bytes() == b"value"
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import versioned_zarr as vz
 from versioned_zarr.blocks import file_reader
 from versioned_zarr.interfaces.files import zarr_export
-from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 from versioned_zarr.interfaces.files.zarr_export import to_folder
 from versioned_zarr.ipld import dag_pb, hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
@@ -122,7 +121,7 @@ def test_the_limit_can_be_said(
             run([*words, "--max-keys", "21"])
         assert "say --max-keys 22" in capfd.readouterr().err
         run([*words, "--max-keys", "22"])
-        assert cid_of_folder(tmp_path / "out3") == cid_of_folder(tmp_path / "out")
+        assert vz.cid_of_folder(tmp_path / "out3") == vz.cid_of_folder(tmp_path / "out")
 
 
 def test_listing_a_bomb_as_json_is_refused(forge: Forge, capfd: pytest.CaptureFixture[str]) -> None:
@@ -402,7 +401,7 @@ def test_the_target_itself_may_be_a_link(snapshot: vz.Snapshot, tmp_path: Path) 
     snapshot.to_folder(tmp_path / "out")
     assert (tmp_path / "real" / "air" / "c" / "0").read_bytes() == b"1"
     snapshot.to_folder(str(tmp_path / "out"))
-    assert cid_of_folder(tmp_path / "real") == snapshot.cid
+    assert vz.cid_of_folder(tmp_path / "real") == snapshot.cid
 
 
 def test_other_things_in_the_way_are_told(snapshot: vz.Snapshot, tmp_path: Path) -> None:
@@ -418,7 +417,7 @@ def test_other_things_in_the_way_are_told(snapshot: vz.Snapshot, tmp_path: Path)
     (out / "top").rmdir()
     os.mkfifo(out / "top")  # opening it would wait for a writer
     snapshot.to_folder(out)
-    assert cid_of_folder(out) == snapshot.cid
+    assert vz.cid_of_folder(out) == snapshot.cid
 
 
 def test_a_disk_without_room_is_told_before(
@@ -433,7 +432,7 @@ def test_a_disk_without_room_is_told_before(
     assert not (tmp_path / "out").exists()
     to_folder(snapshot, tmp_path / "out", max_bytes=4)
     snapshot.to_folder(tmp_path / "out")  # what is there needs no more room
-    assert cid_of_folder(tmp_path / "out") == snapshot.cid
+    assert vz.cid_of_folder(tmp_path / "out") == snapshot.cid
 
 
 def test_a_bomb_is_counted_in_its_own_blocks(forge: Forge) -> None:

@@ -21,9 +21,7 @@ import zarr
 import versioned_zarr as vz
 from tests.interfaces.web.served import serving
 from versioned_zarr.interfaces.files import sources
-from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 from versioned_zarr.interfaces.files.sources import open_source
-from versioned_zarr.interfaces.files.zarr_import import import_zarr
 from versioned_zarr.repository.repository import Repository
 
 ODD = ("a b", "é", "p%20q", "x#y", "q?r", "a:b", "s&t")
@@ -45,8 +43,8 @@ def repository(tmp_path: Path) -> Repository:
 
 def check_import(repository: Repository, source: Any, plain: Path) -> None:
     """An import has the CID of the folder it is a copy of."""
-    import_zarr(repository, source, path="x")
-    assert repository.checkout().path("x").cid == cid_of_folder(plain)
+    vz.import_zarr(repository, source, path="x")
+    assert repository.checkout().path("x").cid == vz.cid_of_folder(plain)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -78,7 +76,7 @@ def test_a_web_server_of_files(repository: Repository, plain: Path, end: str) ->
 def test_what_is_served_here(repository: Repository, plain: Path, tmp_path: Path, end: str) -> None:
     shutil.copytree(plain / "é", plain / "http_data")
     served = vz.create(tmp_path / "served.vz")
-    import_zarr(served, plain)
+    vz.import_zarr(served, plain)
     with serving(served) as port:
         check_import(repository, f"http://127.0.0.1:{port}/main{end}", plain)
 
@@ -90,7 +88,7 @@ def test_a_web_server_with_links_to_other_views_of_a_list(
     page = "".join(f'<a href="{name}">{name}</a>' for name in ("?C=N;O=D", "zarr.json"))
     (plain / "index.html").write_text(f'<a href="/">up</a>{page}')
     with serving_folder(plain.parent) as url:
-        import_zarr(repository, f"{url}/plain.zarr/")
+        vz.import_zarr(repository, f"{url}/plain.zarr/")
     assert len(names) > 1
     assert list(repository.checkout().keys()) == ["zarr.json"]
 
@@ -123,8 +121,8 @@ def test_an_archive_is_read_by_one_worker_whatever_is_said(
     repository: Repository, archives: dict[str, str], kind: str
 ) -> None:
     for number in range(3):
-        import_zarr(repository, archives[kind], path=f"x{number}", workers=16)
-        assert repository.checkout().path(f"x{number}").cid == cid_of_folder(archives["folder"])
+        vz.import_zarr(repository, archives[kind], path=f"x{number}", workers=16)
+        assert repository.checkout().path(f"x{number}").cid == vz.cid_of_folder(archives["folder"])
     assert open_source(archives[kind], {}).is_read_by_one
     assert not open_source(archives["folder"], {}).is_read_by_one
 
@@ -135,7 +133,7 @@ def test_a_source_tells_how_many_files_it_has_found(
     monkeypatch.setattr(sources, "LISTED_AT_ONCE", 100)
     for kind in ("folder", "zip"):
         told: list[int | str] = []
-        import_zarr(
+        vz.import_zarr(
             repository,
             archives[kind],
             path=kind,
@@ -170,7 +168,7 @@ def test_the_root_of_another_repository(
     repository: Repository, plain: Path, tmp_path: Path
 ) -> None:
     other = vz.create(tmp_path / "other.vz")
-    import_zarr(other, plain)
+    vz.import_zarr(other, plain)
     other.tags.create("v3")
     check_import(repository, f"vzarr://v3@/::{other.url}", plain)
     (message,) = [commit.message for commit in repository.log()][:-1]
@@ -189,7 +187,7 @@ def test_the_root_of_another_repository(
 )
 def test_a_password_is_not_shown(repository: Repository, chain: str) -> None:
     with pytest.raises(vz.VersionedZarrError) as info:
-        import_zarr(repository, chain)
+        vz.import_zarr(repository, chain)
     failure: BaseException | None = info.value
     while failure is not None:
         assert "s3cret" not in str(failure)
@@ -214,7 +212,7 @@ def test_a_folder_whose_name_looks_like_a_url(
     monkeypatch.chdir(tmp_path)
     check_import(repository, name, plain)
     with pytest.raises(vz.NothingToCommitError):
-        import_zarr(repository, Path(name), path="x", overwrite=True)
+        vz.import_zarr(repository, Path(name), path="x", overwrite=True)
 
 
 def test_symbolic_links_are_followed(repository: Repository, plain: Path, tmp_path: Path) -> None:
@@ -231,7 +229,7 @@ def test_a_symbolic_link_to_where_it_lies_is_refused(
     repository: Repository, plain: Path, target: str
 ) -> None:
     (plain / "loop").symlink_to(target)
-    for work in (partial(import_zarr, repository), cid_of_folder):
+    for work in (partial(vz.import_zarr, repository), vz.cid_of_folder):
         with pytest.raises(vz.InvalidInputError, match="leads back to a folder"):
             work(plain)
     assert not repository.sessions
@@ -242,7 +240,7 @@ def test_a_symbolic_link_to_nothing_is_an_error_of_ours(
 ) -> None:
     (plain / "dangling").symlink_to("nowhere")
     with pytest.raises(vz.StorageError, match="dangling"):
-        import_zarr(repository, plain)
+        vz.import_zarr(repository, plain)
 
 
 def test_a_server_that_cannot_be_reached_is_not_an_empty_folder(
@@ -251,12 +249,12 @@ def test_a_server_that_cannot_be_reached_is_not_an_empty_folder(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(vz.StorageError, match=r"cannot list .* connect"):
-        import_zarr(repository, f"http://127.0.0.1:{port}/x")
+        vz.import_zarr(repository, f"http://127.0.0.1:{port}/x")
 
 
 def test_a_broken_archive_is_an_error_of_ours(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_text("x")
     with pytest.raises(vz.StorageError, match=r"bad\.zip.*zip file"):
-        import_zarr(repository, f"zip://::{tmp_path}/bad.zip")
+        vz.import_zarr(repository, f"zip://::{tmp_path}/bad.zip")
     with pytest.raises(vz.NotFoundError, match=r"nope\.zip"):
-        import_zarr(repository, f"zip://::{tmp_path}/nope.zip")
+        vz.import_zarr(repository, f"zip://::{tmp_path}/nope.zip")

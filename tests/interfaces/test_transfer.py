@@ -17,7 +17,7 @@ import versioned_zarr as vz
 from versioned_zarr.interfaces.files import sources
 from versioned_zarr.interfaces.files.parallel_copy import Progress
 from versioned_zarr.interfaces.files.zarr_export import to_folder
-from versioned_zarr.interfaces.files.zarr_import import LargeTransferWarning, import_zarr
+from versioned_zarr.interfaces.files.zarr_import import LargeTransferWarning
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -40,7 +40,7 @@ def plain(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def test_import_and_export_give_the_same_files(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    commit = import_zarr(repository, plain)
+    commit = vz.import_zarr(repository, plain)
     snapshot = repository.checkout()
     assert snapshot.commit == commit
     assert dict(snapshot.mapping) == files_of(plain)
@@ -51,20 +51,20 @@ def test_import_and_export_give_the_same_files(plain: Path, tmp_path: Path) -> N
 
 def test_import_into_a_group_and_from_a_url(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain.as_uri(), path="runs/1")
-    import_zarr(repository, plain, path="runs/2", message="again")
+    vz.import_zarr(repository, plain.as_uri(), path="runs/1")
+    vz.import_zarr(repository, plain, path="runs/2", message="again")
     snapshot = repository.checkout()
     assert snapshot.path("runs/1").cid == snapshot.path("runs/2").cid
     with pytest.raises(vz.AlreadyExistsError, match="runs/1"):
-        import_zarr(repository, plain, path="runs/1")
+        vz.import_zarr(repository, plain, path="runs/1")
 
 
 def test_what_is_no_zarr_is_refused(tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
     with pytest.raises(vz.InvalidInputError, match=r"zarr\.json"):
-        import_zarr(repository, tmp_path)
+        vz.import_zarr(repository, tmp_path)
     with pytest.raises(vz.InvalidInputError):
-        import_zarr(repository, tmp_path / "nothing")
+        vz.import_zarr(repository, tmp_path / "nothing")
 
 
 def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_zarr(repository, plain, workers=1, on_progress=interrupt)
+        vz.import_zarr(repository, plain, workers=1, on_progress=interrupt)
     (left,) = repository.sessions.values()
     assert left.keys >= 5
     seen: list[int] = []
-    import_zarr(repository, plain, on_progress=lambda progress: seen.append(progress.keys))
+    vz.import_zarr(repository, plain, on_progress=lambda progress: seen.append(progress.keys))
     assert seen[0] >= 5
     assert dict(repository.checkout().mapping) == files_of(plain)
     assert not repository.sessions
@@ -93,7 +93,7 @@ def interrupted(repository: vz.Repository, plain: Path, **options: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_zarr(repository, plain, workers=1, on_progress=interrupt, **options)
+        vz.import_zarr(repository, plain, workers=1, on_progress=interrupt, **options)
 
 
 def write(repository: vz.Repository, **values: bytes) -> None:
@@ -104,12 +104,12 @@ def write(repository: vz.Repository, **values: bytes) -> None:
 
 def test_an_import_of_the_same_leaves_no_session(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain, path="x")
+    vz.import_zarr(repository, plain, path="x")
     with pytest.raises(vz.NothingToCommitError):
-        import_zarr(repository, plain, path="x", overwrite=True)
+        vz.import_zarr(repository, plain, path="x", overwrite=True)
     assert not repository.sessions
     write(repository, x__note=b"1")
-    import_zarr(repository, plain, path="x", overwrite=True)
+    vz.import_zarr(repository, plain, path="x", overwrite=True)
     assert dict(repository.checkout().path("x").mapping) == files_of(plain)
 
 
@@ -118,7 +118,7 @@ def test_an_import_does_not_go_on_over_what_came_since(plain: Path, tmp_path: Pa
     write(repository, x__note=b"1", elsewhere=b"1")
     interrupted(repository, plain, path="x", overwrite=True)
     write(repository, x__note=b"2", x__other=b"1")
-    import_zarr(repository, plain, path="x", overwrite=True)
+    vz.import_zarr(repository, plain, path="x", overwrite=True)
     assert dict(repository.checkout().path("x").mapping) == files_of(plain)
     assert not repository.sessions
 
@@ -128,7 +128,7 @@ def test_an_import_goes_on_where_the_branch_moved_elsewhere(plain: Path, tmp_pat
     interrupted(repository, plain, path="x")
     write(repository, elsewhere=b"1")
     seen: list[int] = []
-    import_zarr(
+    vz.import_zarr(
         repository, plain, path="x", on_progress=lambda progress: seen.append(progress.keys)
     )
     assert seen[0] >= 4
@@ -140,8 +140,8 @@ def test_an_import_that_goes_on_replaces_nothing_unasked(plain: Path, tmp_path: 
     interrupted(repository, plain, path="x")
     write(repository, x__note=b"1")
     with pytest.raises(vz.AlreadyExistsError, match="overwrite"):
-        import_zarr(repository, plain, path="x")
-    import_zarr(repository, plain, path="x", overwrite=True)
+        vz.import_zarr(repository, plain, path="x")
+    vz.import_zarr(repository, plain, path="x", overwrite=True)
     assert dict(repository.checkout().path("x").mapping) == files_of(plain)
 
 
@@ -159,14 +159,14 @@ def test_an_import_takes_nothing_of_another_state_of_its_source(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_zarr(repository, plain, workers=1, on_progress=interrupt)
+        vz.import_zarr(repository, plain, workers=1, on_progress=interrupt)
     documents = {"zarr.json", ".zarray", ".zattrs", ".zgroup"}
     chunks = (path for path in plain.rglob("*") if path.is_file() and path.name not in documents)
     gone, *changed = sorted(chunks)
     gone.unlink()
     for path in changed:
         path.write_bytes(bytes(len(path.read_bytes())))
-    import_zarr(repository, plain)
+    vz.import_zarr(repository, plain)
     assert dict(repository.checkout().mapping) == files_of(plain)
     assert not repository.sessions
 
@@ -182,21 +182,21 @@ def test_the_same_words_for_another_folder_are_another_source(
 
     monkeypatch.chdir(plain.parent)
     with pytest.raises(KeyboardInterrupt):
-        import_zarr(repository, plain.name, workers=1, on_progress=interrupt)
+        vz.import_zarr(repository, plain.name, workers=1, on_progress=interrupt)
     other = tmp_path / "other" / plain.name
     shutil.copytree(plain, other)
     for path in other.rglob("*"):
         if path.is_file() and path.name[:2] not in {"za", ".z"}:
             path.write_bytes(bytes(path.stat().st_size))
     monkeypatch.chdir(other.parent)
-    import_zarr(repository, plain.name)
+    vz.import_zarr(repository, plain.name)
     assert dict(repository.checkout().mapping) == files_of(other)
     assert len(repository.sessions) == 1
 
 
 def test_what_a_killed_export_was_writing_does_not_stay(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain)
+    vz.import_zarr(repository, plain)
     out = tmp_path / "out"
     out.mkdir()
     tell = "from versioned_zarr import process_identity as p; print(p.current())"
@@ -216,7 +216,7 @@ def test_what_a_killed_export_was_writing_does_not_stay(plain: Path, tmp_path: P
 
 def test_an_interrupted_export_goes_on_where_it_stopped(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain)
+    vz.import_zarr(repository, plain)
     out = tmp_path / "out"
 
     def interrupt(progress: Progress) -> None:
@@ -237,7 +237,7 @@ def test_an_interrupted_export_goes_on_where_it_stopped(plain: Path, tmp_path: P
 
 def test_export_does_not_mix_with_other_files(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain)
+    vz.import_zarr(repository, plain)
     out = tmp_path / "out"
     out.mkdir()
     (out / "diary.txt").write_text("mine")
@@ -249,7 +249,7 @@ def test_an_export_to_where_no_folder_can_be_is_an_error_of_ours(
     plain: Path, tmp_path: Path
 ) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain)
+    vz.import_zarr(repository, plain)
     (tmp_path / "file").write_text("mine")
     for place in ("/proc/none", tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(vz.StorageError, match="cannot write"):
@@ -258,7 +258,7 @@ def test_an_export_to_where_no_folder_can_be_is_an_error_of_ours(
 
 def test_a_damaged_block_does_not_leave_the_repository(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    import_zarr(repository, plain)
+    vz.import_zarr(repository, plain)
     chunk = (plain / ("a/b/c/0/0" if (plain / "zarr.json").exists() else "a/b/0.0")).read_bytes()
     for pack in (tmp_path / "r.vz" / "packs").iterdir():
         data = bytearray(pack.read_bytes())
@@ -274,4 +274,4 @@ def test_a_large_import_says_how_large(
 ) -> None:
     monkeypatch.setattr("versioned_zarr.interfaces.files.zarr_import.LARGE_BYTES", 100)
     with pytest.warns(LargeTransferWarning, match="GB"):
-        import_zarr(vz.create(tmp_path / "r.vz"), plain)
+        vz.import_zarr(vz.create(tmp_path / "r.vz"), plain)

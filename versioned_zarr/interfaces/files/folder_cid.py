@@ -35,6 +35,16 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
     unixfs-v1-2025, if no folder in it is empty: those are no part of a snapshot. O(bytes);
     a file is mapped, not read into memory.
 
+    Examples:
+        >>> import tempfile, versioned_zarr as vz
+        >>> repo = vz.create("memory://cid-of-folder")
+        >>> with repo.session("main", message="A note") as session:
+        ...     session.write("note", b"Ask before use.")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     repo.checkout("main").to_folder(f"{folder}/copy")
+        ...     vz.cid_of_folder(f"{folder}/copy") == repo.checkout("main").cid
+        True
+
     Args:
         path: the folder or file; symbolic links are followed.
         hash_name: "sha2-256" or "blake3".

@@ -48,6 +48,17 @@ def import_zarr(
     and path, unless something else has come to `path` since. What was copied is copied again if a
     file of the source has changed since, or if the source does not tell (as a web server does not).
 
+    Examples:
+        >>> import tempfile, zarr, versioned_zarr as vz
+        >>> repo = vz.create("memory://import-zarr")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = zarr.create_array(f"{folder}/old.zarr", shape=(4,), dtype="i4")
+        ...     commit = vz.import_zarr(repo, f"{folder}/old.zarr", path="old", message="Before 2020")
+        >>> commit.message
+        'Before 2020'
+        >>> repo.checkout("main").list_dir("old")
+        ['zarr.json']
+
     Args:
         repository: where to.
         source: a folder, or a URL that fsspec knows, of Zarr v2 or v3.

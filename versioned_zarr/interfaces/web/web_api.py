@@ -57,6 +57,11 @@ def serve(
 ) -> None:
     """Serve a repository over HTTP until the process is interrupted or terminated.
 
+    Examples:
+        Web pages of any origin may read the branch `main` at `http://127.0.0.1:8080/main/KEY`:
+
+            vz.serve(vz.open("climate.vz"), refs=["main"], cors=["*"])
+
     Args:
         repository: what to serve.
         refs: see `app`.
