@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def write(repository: vz.Repository) -> str:
     """Arrays of several kinds; the CID of their snapshot."""
-    with repository.session("main", "arrays") as session:
+    with repository.session("main", message="arrays") as session:
         new = zarr.create_group(session.store, path="new")
         old = zarr.create_group(session.store, path="old", zarr_format=2)
         for group, name, options in (

@@ -69,7 +69,11 @@ REF_CALLS: dict[str, Callable[[Repository, Any], object]] = {
 
 @pytest.mark.parametrize("id", [3, None, b"x", ["x"]])
 def test_a_session_that_is_no_text_is_refused(repository: Repository, id: Any) -> None:
-    for call in (repository.resume, repository.drop):
+    for call in (
+        repository.resume,
+        repository.sessions.delete,
+        repository.sessions.__getitem__,
+    ):
         with pytest.raises(vz.InvalidInputError, match="session's id is text"):
             call(id)
 
@@ -109,9 +113,9 @@ def test_a_bare_tree_is_no_commit(repository: Repository, call: str) -> None:
 NAME_CALLS: dict[str, Callable[[Repository, Any], object]] = {
     "session": lambda repo, name: repo.session(name),
     "merge, into": lambda repo, name: repo.merge("main", into=name),
-    "revert, branch": lambda repo, name: repo.revert("main", name),
-    "cherry_pick, branch": lambda repo, name: repo.cherry_pick("main", name),
-    "squash, branch": lambda repo, name: repo.squash("main~1", name),
+    "revert, into": lambda repo, name: repo.revert("main", name),
+    "cherry_pick, into": lambda repo, name: repo.cherry_pick("main", name),
+    "squash, into": lambda repo, name: repo.squash("main~1", name),
     "branches[]": lambda repo, name: repo.branches[name],
     "branches.delete": lambda repo, name: repo.branches.delete(name),
     "branches.rename": lambda repo, name: repo.branches.rename(name, "new"),
@@ -358,11 +362,13 @@ def test_a_way_to_decide_that_is_none_is_refused_where_nothing_is_to_decide(
     assert repository.branches["main"] == before
 
 
-@pytest.mark.parametrize("call", ["resume", "drop"])
 @pytest.mark.parametrize("name", ["", "nope", "..", "../refs", "a/b", "\0"], ids=repr)
-def test_a_session_that_is_not_there_is_named(repository: Repository, call: str, name: str) -> None:
-    with pytest.raises(vz.SessionNotFoundError):
-        getattr(repository, call)(name)
+def test_a_session_that_is_not_there_is_named(repository: Repository, name: str) -> None:
+    sessions = repository.sessions
+    for call in (repository.resume, sessions.delete, sessions.__getitem__):
+        with pytest.raises(vz.SessionNotFoundError):
+            call(name)
+    assert name not in sessions
     assert list(repository.branches) == ["main"]
 
 

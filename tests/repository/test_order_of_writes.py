@@ -89,7 +89,7 @@ def test_new_folders_of_refs_are_durable_up_to_the_root(tmp_path: Path) -> None:
     assert recorder.ops[recorder.index("mkdir", "refs") + 1].what == "sync"
 
 
-@pytest.mark.parametrize("how", ["discard", "drop"])
+@pytest.mark.parametrize("how", ["discard", "delete"])
 def test_a_session_that_goes_goes_journal_first(tmp_path: Path, how: str) -> None:
     repository = vz.create(tmp_path / "r.vz")
     session = repository.session()

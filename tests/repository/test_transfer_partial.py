@@ -20,7 +20,7 @@ from versioned_zarr.repository.repository import Repository
 def ours() -> Repository:
     repository = memory()
     for number, name in enumerate(("tas", "pr", "tas")):
-        with repository.session("main", f"write {name}") as session:
+        with repository.session("main", message=f"write {name}") as session:
             group = zarr.open_group(session.store, mode="a")
             array = group.require_array(name, shape=(100, 100), chunks=(10, 10), dtype="f4")
             array[:] = np.random.default_rng(number).random((100, 100))

@@ -11,8 +11,8 @@ import versioned_zarr as vz
 from versioned_zarr.cli.output import (
     Context,
     as_json,
-    branch_option,
     console,
+    into_option,
     print_commit_line,
     print_json,
     resolve_option,
@@ -138,7 +138,7 @@ def diff(
 
 @click.command()
 @click.argument("source")
-@click.option("--into", default="main", show_default=True, help="The branch to merge into.")
+@into_option
 @click.option("-m", "--message", help="Why.")
 @resolve_option
 @as_json
@@ -152,42 +152,44 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge SOURCE into a branch."""
-    print_commit_line(context.repository.merge(source, into, message, resolve), as_json=as_json)
+    print_commit_line(
+        context.repository.merge(source, into, message=message, resolve=resolve), as_json=as_json
+    )
 
 
 @click.command()
 @click.argument("commit")
-@branch_option
+@into_option
 @resolve_option
 @as_json
 @with_repository
-def revert(context: Context, commit: str, branch: str, resolve: Any, as_json: bool) -> None:
+def revert(context: Context, commit: str, into: str, resolve: Any, as_json: bool) -> None:
     """Make a commit that undoes COMMIT."""
-    print_commit_line(context.repository.revert(commit, branch, resolve=resolve), as_json=as_json)
+    print_commit_line(context.repository.revert(commit, into, resolve=resolve), as_json=as_json)
 
 
 @click.command("cherry-pick")
 @click.argument("commit")
-@branch_option
+@into_option
 @resolve_option
 @as_json
 @with_repository
-def cherry_pick(context: Context, commit: str, branch: str, resolve: Any, as_json: bool) -> None:
+def cherry_pick(context: Context, commit: str, into: str, resolve: Any, as_json: bool) -> None:
     """Make the change of COMMIT on another branch."""
     print_commit_line(
-        context.repository.cherry_pick(commit, branch, resolve=resolve), as_json=as_json
+        context.repository.cherry_pick(commit, into, resolve=resolve), as_json=as_json
     )
 
 
 @click.command()
 @click.argument("since")
-@branch_option
+@into_option
 @click.option("-m", "--message", help="Why; by default the messages of all that is joined.")
 @as_json
 @with_repository
-def squash(context: Context, since: str, branch: str, message: str | None, as_json: bool) -> None:
+def squash(context: Context, since: str, into: str, message: str | None, as_json: bool) -> None:
     """Join the commits of a branch after SINCE into one."""
-    print_commit_line(context.repository.squash(since, branch, message), as_json=as_json)
+    print_commit_line(context.repository.squash(since, into, message=message), as_json=as_json)
 
 
 COMMANDS = [log, show, status, diff, merge, revert, cherry_pick, squash]

@@ -82,8 +82,8 @@ gateway_option = click.option(
     "again.  "
     "[default: $VERSIONED_ZARR_GATEWAYS, or http://127.0.0.1:8080]",
 )
-branch_option = click.option(
-    "-b", "--branch", default="main", show_default=True, help="The branch to commit to."
+into_option = click.option(
+    "--into", default="main", show_default=True, help="The branch to commit to."
 )
 
 

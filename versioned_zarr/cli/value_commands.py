@@ -13,9 +13,9 @@ import versioned_zarr as vz
 from versioned_zarr.cli.output import (
     Context,
     as_json,
-    branch_option,
     console,
     gateway_option,
+    into_option,
     print_commit_line,
     print_json,
     progress_bar,
@@ -111,7 +111,7 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 
 @click.command("import")
 @click.argument("source")
-@branch_option
+@into_option
 @click.option("-p", "--path", default="", help="The group it shall become.")
 @click.option("-m", "--message", help="Why.")
 @click.option("--overwrite", is_flag=True, help="Replace what lies there.")
@@ -121,7 +121,7 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 def import_(
     context: Context,
     source: str,
-    branch: str,
+    into: str,
     path: str,
     message: str | None,
     overwrite: bool,
@@ -136,7 +136,7 @@ def import_(
         commit = import_zarr(
             context.repository,
             source,
-            branch=branch,
+            into=into,
             path=path,
             message=message,
             overwrite=overwrite,

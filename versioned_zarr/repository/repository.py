@@ -188,7 +188,7 @@ class Repository(TransferMethods, _hooks.Shown):
     # Writing
 
     def session(
-        self, branch: str = "main", message: str | None = None, *, purpose: str = ""
+        self, branch: str = "main", *, message: str | None = None, purpose: str = ""
     ) -> Session:
         """A writable view of a branch, isolated until it commits.
 
@@ -209,7 +209,7 @@ class Repository(TransferMethods, _hooks.Shown):
         """The sessions that have written and not ended: a Mapping of ids, with `delete`."""
         return Sessions(self.open_sessions)
 
-    def resume(self, id: str, message: str | None = None, *, mend: bool = True) -> Session:
+    def resume(self, id: str, *, message: str | None = None, mend: bool = True) -> Session:
         """The session of this id, with all that it wrote, to go on with.
 
         What other processes wrote is read and hashed, O(its bytes). What did not survive a crash
@@ -241,9 +241,9 @@ class Repository(TransferMethods, _hooks.Shown):
         self,
         source: str,
         into: str = "main",
+        *,
         message: str | None = None,
         resolve: Resolve = None,
-        *,
         author: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Commit:
@@ -257,7 +257,7 @@ class Repository(TransferMethods, _hooks.Shown):
 
         Args:
             source: what to merge; see `checkout`.
-            into: the branch.
+            into: the branch that the commit is made on.
             message: why; `Merge SOURCE into BRANCH` by default.
             resolve: "ours" (the branch's side), "theirs", a mapping of path patterns to those,
                 or a function of a `Conflict` that gives a side, bytes, a `FieldValue` or None.
@@ -276,34 +276,49 @@ class Repository(TransferMethods, _hooks.Shown):
             self.tidy()
         return commit
 
-    def revert(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit:
+    def revert(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
         """A new commit on a branch that undoes an earlier one.
+
+        Args:
+            commit: what to undo; see `checkout`.
+            into: the branch that the commit is made on.
+            resolve: settles conflicts; see `merge`.
 
         Raises:
             ConflictError: later commits changed the same.
             NothingToCommitError: the branch does not have the change (any more).
         """
-        return rewrite.revert(self.stores, commit, branch, resolve)
+        return rewrite.revert(self.stores, commit, into, resolve)
 
-    def cherry_pick(self, commit: str, branch: str = "main", *, resolve: Resolve = None) -> Commit:
+    def cherry_pick(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
         """A new commit on a branch that makes the change of a commit from elsewhere.
+
+        Args:
+            commit: whose change to make; see `checkout`.
+            into: the branch that the commit is made on.
+            resolve: settles conflicts; see `merge`.
 
         Raises:
             ConflictError: the branch has changed the same.
             NothingToCommitError: the branch has the change already.
         """
-        return rewrite.cherry_pick(self.stores, commit, branch, resolve)
+        return rewrite.cherry_pick(self.stores, commit, into, resolve)
 
-    def squash(self, since: str, branch: str = "main", message: str | None = None) -> Commit:
+    def squash(self, since: str, into: str = "main", *, message: str | None = None) -> Commit:
         """Replace the commits of a branch after `since` by one with the same tree.
 
         The commits that it replaces stay in the branch's log.
+
+        Args:
+            since: the last commit to keep; see `checkout`.
+            into: the branch that the commit is made on.
+            message: why; by default the messages of all that it replaces.
 
         Raises:
             InvalidRefError: `since` is not in the branch's past.
             NothingToCommitError: nothing lies between the two.
         """
-        return rewrite.squash(self.stores, since, branch, message)
+        return rewrite.squash(self.stores, since, into, message)
 
     # Keeping
 

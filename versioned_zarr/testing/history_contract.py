@@ -250,7 +250,7 @@ class HistoryContract:
         start = commit_values(repository, {"a": b"1"}, "one")
         commit_values(repository, {"a": b"2"}, "step 1")
         last = commit_values(repository, {"a": b"3"}, "step 2")
-        squashed = repository.squash(start.cid, "main", "all at once")
+        squashed = repository.squash(start.cid, into="main", message="all at once")
         assert squashed.parents == (start.cid,)
         assert squashed.tree == last.tree
         assert [commit.message for commit in repository.log()][:2] == ["all at once", "one"]

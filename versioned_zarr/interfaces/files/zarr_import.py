@@ -32,7 +32,7 @@ def import_zarr(
     repository: Repository,
     source: str | os.PathLike[str],
     *,
-    branch: str = "main",
+    into: str = "main",
     path: str = "",
     message: str | None = None,
     overwrite: bool = False,
@@ -53,16 +53,16 @@ def import_zarr(
         >>> repo = vz.create("memory://import-zarr")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = zarr.create_array(f"{folder}/old.zarr", shape=(4,), dtype="i4")
-        ...     commit = vz.import_zarr(repo, f"{folder}/old.zarr", path="old", message="Before 2020")
+        ...     commit = vz.import_zarr(repo, f"{folder}/old.zarr", message="As it was")
         >>> commit.message
-        'Before 2020'
-        >>> repo.checkout("main").list_dir("old")
+        'As it was'
+        >>> repo.checkout("main").list_dir()
         ['zarr.json']
 
     Args:
         repository: where to.
         source: a folder, or a URL that fsspec knows, of Zarr v2 or v3.
-        branch: the branch to commit to.
+        into: the branch to commit to.
         path: the group in the repository that it shall become; the root by default.
         message: why; by default the source's name.
         overwrite: replace what lies at `path`.
@@ -89,7 +89,7 @@ def import_zarr(
         )
     path = path.strip("/")
     purpose = f"import {found.full_name} into /{path} as of "
-    session = _session_for(repository, purpose, found.state, branch, path, overwrite)
+    session = _session_for(repository, purpose, found.state, into, path, overwrite)
     with session:
         held = dict(session.sizes(path))
         sizes = {join(path, name): size for name, size in found.sizes.items()}
