@@ -16,6 +16,37 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(vz)
 
 
+REPOSITORY = """
+    branches checkout cherry_pick diff export_car fetch fsck gc hash import_car log merge publish
+    pull push reflog remotes repack resolve resume revert session sessions squash stats tags url
+"""
+SESSION = """
+    base branch clear commit delete discard dropped get id is_empty keys list_dir mapping message
+    read read_only repository size sizes status store write write_new
+"""
+SNAPSHOT = """
+    cid commit get is_empty keys list_dir mapping open path read read_only repository size sizes
+    store to_folder to_xarray
+"""
+
+
+def test_dir_shows_the_public_names() -> None:
+    assert [name for name in dir(vz) if not name.startswith("__")] == sorted(
+        {*vz.__all__} - {"__version__"}
+    )
+    repository = vz.create("memory://dir")
+    for shown, names in (
+        (repository, REPOSITORY),
+        (repository.session(), SESSION),
+        (repository.checkout(), SNAPSHOT),
+    ):
+        assert [name for name in dir(shown) if not name.startswith("_")] == names.split()
+
+
+def test_a_repository_is_of_one_class() -> None:
+    assert isinstance(vz.create("memory://class"), vz.Repository)
+
+
 def test_what_is_not_public_is_named() -> None:
     with pytest.raises(AttributeError, match="'versioned_zarr' has no attribute 'comit'"):
         vz.comit  # noqa: B018

@@ -112,4 +112,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What is imported here and the packages below are in globals() too, and are no part of the API.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -264,9 +264,9 @@ def clone(
     if isinstance(paths, str):
         raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
     selection = PartialClone(source.url, depth, tuple(sorted(set(paths or ()))))
-    check_paths(source.stores, selection)
+    check_paths(source._stores, selection)
     if refs is not None:
-        check_refs(source.stores, [refs] if isinstance(refs, str) else refs)
+        check_refs(source._stores, [refs] if isinstance(refs, str) else refs)
     place, _ = _place(dst, {})
     _to_begin(dst, place, source.hash, selection)  # before anything is made there, as in `create`
     with place.storage.lock("create"):
@@ -278,7 +278,7 @@ def clone(
     # It can be opened once it is whole, and not before.
     is_made = stores is None or place.has_history
     if is_made:
-        copy = open(dst).stores
+        copy = open(dst)._stores
     else:
         copy = place.stores(hash_function(source.hash), "network", _open_other)
     fill(copy, src, refs, progress=progress)
@@ -302,7 +302,7 @@ def _to_begin(
         AlreadyExistsError: there is something that is no such clone.
     """
     try:
-        check_begun(open(dst).stores, selection)
+        check_begun(open(dst)._stores, selection)
     except RepositoryNotFoundError:
         stores = place.stores(hash_function(hash_name), "network", _open_other)
         if begun(stores) is None:
@@ -318,7 +318,7 @@ def _reopen(url: str, verify: Verify, options: Options) -> Repository:
 
 
 def _open_other(url: str | os.PathLike[str]) -> RepositoryContext:
-    return open(url).stores
+    return open(url)._stores
 
 
 def _check_verify(verify: str) -> None:

@@ -88,7 +88,7 @@ def test_a_snapshot_is_the_same_as_in_the_repository(snapshot, start, tmp_path):
     assert found == snapshot
     assert found.cid == snapshot.cid
     assert dict(found.mapping) == VALUES
-    assert list(found.links()) == list(snapshot.links())
+    assert list(found._links()) == list(snapshot._links())
     assert found.open().metadata == snapshot.open().metadata
     below = found.path("a")
     assert below.cid == snapshot.path("a").cid
@@ -140,7 +140,7 @@ def test_credentials_of_a_gateway_are_never_shown(snapshot, start):
     server = start()
     secret = server.url.replace("//", "//me:secret@")
     found = vz.open_snapshot(snapshot.cid, gateways=[secret])
-    assert "secret" not in repr([found, found.repository, found.store, found.repository.stores])
+    assert "secret" not in repr([found, found.repository, found.store, found.repository._stores])
     server.mood = gateways.dead
     with pytest.raises(vz.StorageError) as caught:
         found.read("big")
@@ -167,7 +167,7 @@ def test_what_is_not_there_is_said_so(snapshot, start):
 def test_a_snapshot_cannot_be_written_to(snapshot, start):
     found = vz.open_snapshot(snapshot.cid, gateways=[start().url])
     with pytest.raises(vz.ReadOnlyError):
-        found.repository.stores.blocks.put([], read_pasted(snapshot.cid).cid)
+        found.repository._stores.blocks.put([], read_pasted(snapshot.cid).cid)
     assert found.store.read_only
 
 
@@ -212,7 +212,7 @@ def test_a_consolidated_zarr_of_20000_chunks_opens_with_two_requests(tmp_path):
         assert cost() == 2 + 8  # two directories and the chunks
         assert (group["tas"][5000:5100] == values[5000:5100]).all()
         assert cost() <= 2 + 100
-        assert len(list(found.links())) > 20_000
+        assert len(list(found._links())) > 20_000
         assert cost() == 0
 
         again = pickle.loads(pickle.dumps(found))
@@ -358,7 +358,7 @@ def test_the_cache_serves_the_next_process(snapshot, start):
     server = start()
     found = vz.open_snapshot(snapshot.cid, gateways=[server.url])
     check(found)
-    found.repository.stores.blocks.cache.flush()
+    found.repository._stores.blocks.cache.flush()
     del found
     server.mood = gateways.dead
     check(vz.open_snapshot(snapshot.cid, gateways=[server.url, "http://127.0.0.1:1"]))
@@ -368,7 +368,7 @@ def test_a_damaged_cache_is_not_believed(snapshot, start, home):
     server = start()
     found = vz.open_snapshot(snapshot.cid, gateways=[server.url])
     check(found)
-    found.repository.stores.blocks.cache.flush()
+    found.repository._stores.blocks.cache.flush()
     for pack in (home / "gateway" / "sha2-256" / "packs").iterdir():
         data = bytearray(pack.read_bytes())
         for at in range(1000, len(data), 997):

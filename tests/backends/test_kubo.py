@@ -142,7 +142,7 @@ def test_a_collection_between_write_and_commit_takes_nothing(
             node.ipfs("repo", "gc")
             plain_copy(self, cid, path, **options)
             return
-        blocks = repository.stores.blocks
+        blocks = repository._stores.blocks
         assert not blocks.missing([from_text(cid)])
         node.ipfs("repo", "gc")
         assert blocks.missing([value])
@@ -170,7 +170,7 @@ def test_a_collection_between_write_and_commit_takes_nothing(
     session = repository.session()
     session.write("a", b"\7" * 2 * MIB)
     session.write("b", b"small")
-    found = session.find("a")
+    found = session._find("a")
     assert found is not None
     value = found.cid
     monkeypatch.setattr(MfsRefs, "_encode", remember)
@@ -311,7 +311,7 @@ def test_credentials_are_sent_and_never_shown(
         monkeypatch.setenv("VERSIONED_ZARR_IPFS_AUTH", "s3cret")
         vz.open(address, timeout_s=5)
         assert b"authorization: bearer s3cret" in heads(seen)[-1].lower()
-        for shown in (repr(repository), again.url, repr(again), repr(again.stores.blocks.client)):
+        for shown in (repr(repository), again.url, repr(again), repr(again._stores.blocks.client)):
             assert "s3cret" not in shown
     with pytest.raises(vz.StorageError) as caught:
         vz.open("ipfs+http://me:s3cret@127.0.0.1:1/x")
@@ -489,7 +489,7 @@ def test_what_is_damaged_in_the_cache_comes_from_the_node(
     session.write("folder/key", b"a value to be damaged")
     session.commit("a message")
     damaged = {"move": b'"why":"commit: ', "tree": b"folder", "value": b"to be damaged"}[what]
-    storage = repository.stores.storage
+    storage = repository._stores.storage
     for stored in storage.list("packs"):
         data = bytes(storage.read(stored.path))
         storage.put(stored.path, [data.replace(damaged, damaged[::-1])])

@@ -61,7 +61,7 @@ def test_a_small_cache_holds_what_a_commit_may_have_to_send_again(
         session.write(key, value)
     node.ipfs("repo", "gc")
     session.commit("made beside a collection")
-    assert repository.stores.blocks.cache.size_bytes() <= cache_bytes
+    assert repository._stores.blocks.cache.size_bytes() <= cache_bytes
     assert dict(elsewhere(url, tmp_path, monkeypatch).checkout().mapping) == values
 
 
@@ -158,7 +158,7 @@ def test_a_session_holds_what_it_wrote_though_the_node_had_it_already(
     session = repository.session()
     session.write("x", value)
     collected(node, repository, "gone")
-    repository.stores.blocks.cache.clear()
+    repository._stores.blocks.cache.clear()
     session.commit("y")
     assert elsewhere(url, tmp_path, monkeypatch).checkout().mapping["x"] == value
 
@@ -203,7 +203,7 @@ def test_a_push_is_whole_or_refused_and_can_be_done_again(
         for key, value in values.items():
             session.write(key, value)
     target = vz.create(url)
-    monkeypatch.setattr(target.stores.blocks.cache, "limit_bytes", cache_bytes)
+    monkeypatch.setattr(target._stores.blocks.cache, "limit_bytes", cache_bytes)
     batches = 0
 
     def collect(_: vz.Moving) -> None:
@@ -259,7 +259,7 @@ def lose(node: Daemon, blocks: KuboBlocks, data: bytes) -> Cid:
 
 def test_a_reader_waits_for_what_a_writer_sends_again(node: Daemon, url: str) -> None:
     vz.create(url)
-    blocks = vz.open(url, cache_bytes=0).stores.blocks
+    blocks = vz.open(url, cache_bytes=0)._stores.blocks
     assert isinstance(blocks, KuboBlocks)
     data = os.urandom(100)
     cid = lose(node, blocks, data)
@@ -272,7 +272,7 @@ def test_a_reader_waits_for_what_a_writer_sends_again(node: Daemon, url: str) ->
 def test_what_is_lost_is_waited_for_once(node: Daemon, url: str) -> None:
     vz.create(url)
     with proxy(node.rpc) as between:
-        blocks = vz.open(url.replace(node.rpc, between.url), cache_bytes=0).stores.blocks
+        blocks = vz.open(url.replace(node.rpc, between.url), cache_bytes=0)._stores.blocks
         assert isinstance(blocks, KuboBlocks)
         asked = []
         for _ in range(3):

@@ -266,7 +266,7 @@ def test_a_gateways_password_goes_into_a_header(
             found = vz.open_snapshot(url, gateways=[address], cache_bytes=0)
             assert found.read("a") == b"1"
             assert pickle.loads(pickle.dumps(found)).read("a") == b"1"
-            shown = f"{found!r} {found.repository!r} {found.repository.stores.blocks!r}"
+            shown = f"{found!r} {found.repository!r} {found.repository._stores.blocks!r}"
             assert "sesame" not in shown
         pasted = vz.open_snapshot(f"{address}/ipfs/{repository.checkout().cid}", cache_bytes=0)
         assert pasted.read("a") == b"1"
@@ -322,7 +322,7 @@ def test_a_repository_pickles_with_the_credentials_in_its_url(
     closed = bare_url.replace(node.rpc, gate.url)
     opened = vz.open(closed.replace("://", f"://{WRITTEN}@"))
     assert opened.url == closed
-    assert "sesame" not in f"{opened!r} {opened.checkout()!r} {opened.stores.blocks.client!r}"
+    assert "sesame" not in f"{opened!r} {opened.checkout()!r} {opened._stores.blocks.client!r}"
     with pytest.raises(vz.StorageError, match="401"):
         vz.open(closed)
     (tmp_path / "pickled").write_bytes(pickle.dumps(opened.checkout()))

@@ -87,8 +87,8 @@ def test_a_clone_that_failed_leaves_nothing_that_opens(
     with source.session(message="x") as session:
         session.write("a", value)
     target = f"{url}-copy" if onto == "node" else str(tmp_path / "copy.vz")
-    source.stores.blocks.cache.clear()
-    node.ipfs("block", "rm", "--force", to_text(source.stores.hash.raw(value)))
+    source._stores.blocks.cache.clear()
+    node.ipfs("block", "rm", "--force", to_text(source._stores.hash.raw(value)))
     with pytest.raises(vz.VersionedZarrError):
         vz.clone(url, target)
     with pytest.raises(vz.RepositoryNotFoundError):

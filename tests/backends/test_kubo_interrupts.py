@@ -97,7 +97,7 @@ def test_real_interrupts_lose_no_connection(node: Daemon) -> None:
 def test_who_waits_for_a_block_outlives_the_interrupt_of_who_fetches_it(node: Daemon) -> None:
     url = f"{node.url}/{uuid.uuid4()}"
     vz.create(url)
-    blocks = vz.open(url, cache_bytes=0).stores.blocks
+    blocks = vz.open(url, cache_bytes=0)._stores.blocks
     assert isinstance(blocks, KuboBlocks)
     cid = from_text(blocks.client.put_block(os.urandom(100)))
 
@@ -121,7 +121,7 @@ def test_who_waits_for_a_block_outlives_the_interrupt_of_who_fetches_it(node: Da
 def test_leaves_that_come_together_outlive_the_interrupt_of_who_fetches_them(node: Daemon) -> None:
     url = f"{node.url}/{uuid.uuid4()}"
     vz.create(url)
-    blocks = vz.open(url, cache_bytes=0).stores.blocks
+    blocks = vz.open(url, cache_bytes=0)._stores.blocks
     assert isinstance(blocks, KuboBlocks)
     fetcher = blocks._fetcher
     leaves = [os.urandom(100) for _ in range(8)]
@@ -141,7 +141,7 @@ def test_leaves_that_come_together_outlive_the_interrupt_of_who_fetches_them(nod
 def test_no_point_of_a_commit_stops_later_ones(node: Daemon) -> None:
     url = f"{node.url}/{uuid.uuid4()}"
     repository = vz.create(url)
-    client = repository.stores.blocks.client
+    client = repository._stores.blocks.client
     stride = max(1, 1499 // TIMES)
     at = 1 + SEED % stride
     while True:

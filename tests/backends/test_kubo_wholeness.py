@@ -94,7 +94,7 @@ def test_a_commit_that_is_nowhere_whole_gets_no_name(node: Daemon, url: str) -> 
     repository = vz.create(url)
     commit = collected(node, repository)
     head = repository.branches["main"]
-    repository.stores.blocks.cache.clear()
+    repository._stores.blocks.cache.clear()
     put(repository, "other", b"1")  # this process knows the commits still
     for name in ("tag", "branch", "move"):
         with pytest.raises((vz.CollectedError, vz.RefNotFoundError)):
@@ -146,7 +146,7 @@ def test_values_of_a_session_outlive_the_cache(
         with pytest.raises(vz.StorageError):
             session.commit("x")
         node.ipfs("repo", "gc")
-        repository.stores.blocks.cache.clear()
+        repository._stores.blocks.cache.clear()
         is_down = False
         session.commit("x")
     assert far(url).checkout().read("a") == value
@@ -156,7 +156,7 @@ def test_nothing_is_left_staged(node: Daemon, url: str) -> None:
     repository = vz.create(url)
     for number in range(3):
         put(repository, "a", bytes([number]))
-    client, name = repository.stores.blocks.client, url.rpartition("/")[2]
+    client, name = repository._stores.blocks.client, url.rpartition("/")[2]
     client.in_parallel(lambda _: client.stat("/"), range(32))  # what was asked for before is done
     assert client.list(f"/versioned-zarr/{name}/staged") == []
 
@@ -168,7 +168,7 @@ def test_a_cache_that_was_cut_short_is_a_miss(url: str) -> None:
         for key, value in values.items():
             session.write(key, value)
     assert dict(repository.checkout().mapping) == values
-    folder = repository.stores.blocks.cache.packed.storage.folder
+    folder = repository._stores.blocks.cache.packed.storage.folder
     for path in [*folder.rglob("*.car"), *folder.rglob("*.idx")]:
         os.truncate(path, path.stat().st_size // 3)
     assert dict(repository.checkout().mapping) == values

@@ -242,11 +242,11 @@ def test_a_workers_write_during_the_commit_is_in_it_or_in_the_session(
     with proxy(lakefs.endpoint, loses_answer=writes_now) as between:
         session = by_way_of(between.url, lakefs, repository.url).session()
         session.write("b/0", b"2")
-        shared = vz.open(repository.url, **lakefs.options).open_sessions.state_of
+        shared = vz.open(repository.url, **lakefs.options)._open_sessions.state_of
         worker.append(
             Worker(vz.Session(repository, shared(session.id)), tmp_path / "w", monkeypatch)
         )
-        session.working.share()
+        session._working.share()
         commit = session.commit("two")
     assert said == ["ok"]
     worker[0].close()
@@ -293,7 +293,7 @@ def test_no_clock_decides_whether_a_worker_knew(
     first = Worker(session, tmp_path / "one", monkeypatch)
     second = Worker(session, tmp_path / "two", monkeypatch)
     assert first.write("k", "one") == "ok"  # it knows what was there before it came
-    session.working.refresh()
+    session._working.refresh()
     assert second.write("k", "two") == "ok"  # it does not know of the first
     first.close()
     second.close()

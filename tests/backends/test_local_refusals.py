@@ -96,7 +96,7 @@ def test_without_locks_all_is_read_and_nothing_written(
     repository = filled(tmp_path / "r.vz")
     left = repository.session()
     left.write("left", b"1")
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
     before = {path: path.read_bytes() for path in (tmp_path / "r.vz").rglob("*") if path.is_file()}
     monkeypatch.setattr(fcntl, "flock", refuse(code))
     again = vz.open(tmp_path / "r.vz")

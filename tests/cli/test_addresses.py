@@ -80,7 +80,7 @@ def test_what_was_read_from_gateways_is_measured_and_removed(
     assert size_bytes() == 0
     found = vz.open_snapshot(snapshot.cid, gateways=[gateway])
     assert found.read("a/b") == b"value"
-    found.repository.stores.blocks.cache.flush()
+    found.repository._stores.blocks.cache.flush()
     assert size_bytes() > len(b"value")
     run(["cache", "clear", "--gateways"])
     assert size_bytes() == 0

@@ -227,7 +227,7 @@ def test_status_shows_branches_and_what_was_left_behind(repository: vz.Repositor
     session = repository.session()
     session.write("x/c/0", b"other")
     assert f"session {session.id} on main: 1 keys, open" in vz_("status").out
-    session.working.end("died", keep_folder=True)
+    session._working.end("died", keep_folder=True)
     assert "left behind" in vz_("status").out
     (found,) = vz_("status", "--json").json["sessions"]
     assert found["changes"]["changed"] == ["x"]
@@ -352,7 +352,7 @@ def test_sessions_are_listed_committed_and_deleted(repository: vz.Repository, vz
     for number in range(2):
         session = repository.session()
         session.write(f"note{number}", b"text")
-        session.working.end("died", keep_folder=True)
+        session._working.end("died", keep_folder=True)
         ids.append(session.id)
     out = vz_("sessions").out
     assert all(f"{name}  main  1 keys  dead" in out for name in ids)

@@ -165,7 +165,7 @@ def test_sessions_left_behind_are_listed_and_finished(
 ) -> None:
     left = vz.open(place).session()
     left.write("notes/left", b"behind")
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
     (info,) = vz_json(capfd, "sessions")
     assert (info["id"], info["is_alive"], info["keys"]) == (left.id, False, 1)
     assert "left behind" in vz_(capfd, "status")

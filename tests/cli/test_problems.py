@@ -47,7 +47,7 @@ def test_status_takes_nothing_back(tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
     left = repository.session()
     left.write("a", b"1" * 1000)
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
     folder = tmp_path / "r.vz" / "sessions" / left.id
     (draft,) = folder.glob("*.draft")
     draft.write_bytes(bytes(draft.stat().st_size))

@@ -78,7 +78,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> vz.Repository
             session.write(f"{KEY}/c/0", branch.encode())
     left = repository.session(purpose=EVIL)
     left.write(KEY.replace("z", "y"), b"2")
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
     monkeypatch.chdir(tmp_path / "r.vz")
     return repository
 

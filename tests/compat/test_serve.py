@@ -113,7 +113,7 @@ def test_kubo_imports_a_snapshot_as_it_is_served(
             assert any(cid in line for line in kubo.dag_import(car))
     kubo.get(snapshot.cid, tmp_path / "copy")
     assert kubo.add_only_hash(tmp_path / "copy") == snapshot.cid
-    for key, _ in snapshot.links():
+    for key, _ in snapshot._links():
         assert (tmp_path / "copy" / key).read_bytes() == snapshot.read(key)
     assert set(kubo.ls(commit.cid)) == {"commit.json", "parents", "tree"}
     assert kubo.ls(commit.cid)["tree"] == snapshot.cid

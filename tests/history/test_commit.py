@@ -30,7 +30,7 @@ def test_links_in_a_commit_say_how_much_lies_below(repository: Repository) -> No
     commit(repository, {"a": b"1", "b/c": b"22"})
     commit(repository, {"d": b"333"}, "dev")
     repository.merge("dev")
-    blocks = repository.stores.blocks
+    blocks = repository._stores.blocks
     for made in repository.log():
         cid = from_text(made.cid)
         links = {link.name: link for link in dag_pb.decode(blocks.get(cid))[0]}

@@ -218,7 +218,7 @@ def test_a_cid_means_what_hashes_to_it(repository: Repository, tmp_path: Path) -
             names.create(old)
         with pytest.raises(vz.InvalidRefError, match="reads as a CID"):
             names.create(old[:12])
-    refs = repository.stores.refs  # as an earlier version, or another tool, could have made it
+    refs = repository._stores.refs  # as an earlier version, or another tool, could have made it
     head = from_text(repository.branches["main"].cid)
     refs.swap(HEADS, old, None, head, "made")
     refs.swap(TAGS, old, None, head, "made")
@@ -252,7 +252,7 @@ def test_a_legal_branch_is_legal_behind_the_name_of_a_remote(tmp_path: Path) -> 
     target.remotes.add("r" * 200, source.url)
     target.fetch("r" * 200)
     assert target.checkout(f"{'r' * 200}/{long}") == source.checkout(long)
-    assert set(target.stores.refs.names(REMOTES)) == {f"{'r' * 200}/{n}" for n in ("main", long)}
+    assert set(target._stores.refs.names(REMOTES)) == {f"{'r' * 200}/{n}" for n in ("main", long)}
     assert target.fsck().is_clean
     target.gc(keep_reflog=timedelta(0))
     clone = vz.clone(source.url, tmp_path / "clone.vz")
@@ -316,7 +316,7 @@ def test_the_end_of_a_log_is_torn_or_damaged_and_one_is_not_taken_for_the_other(
 ) -> None:
     log = tmp_path / "r.vz" / "refs" / "heads" / "main.log"
     whole = log.read_bytes()
-    refs = repository.stores.refs
+    refs = repository._stores.refs
     entries = list(refs.history("heads", "main", readable=readable))
     assert len(entries) == whole.count(b"\n") > 1
     last = len(whole.splitlines(keepends=True)[-1])

@@ -64,7 +64,7 @@ def test_files_read(files: VersionedFileSystem, repository: Repository) -> None:
     assert files.cat_file("air/c/0", -3) == b"789"
     assert files.cat_file("air/c/0", 8, 99) == b"89"
     assert files.open("air/c/0").read() == b"0123456789"
-    link = dict(repository.checkout().links())["top"]
+    link = dict(repository.checkout()._links())["top"]
     assert files.info("top")["size"] == 1
     assert files.ukey("top") == to_text(link.cid)
     for path in ("gone", "air", ""):

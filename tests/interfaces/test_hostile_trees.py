@@ -30,7 +30,7 @@ class Forge:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self._hash = repository.stores.hash
+        self._hash = repository._stores.hash
         self._blocks: list[tuple[Cid, bytes]] = []
 
     def leaf(self, data: bytes) -> Link:
@@ -60,7 +60,7 @@ class Forge:
         return Link("", cid, tsize)
 
     def snapshot(self, root: Link) -> vz.Snapshot:
-        self.repository.stores.blocks.put(list(dict(self._blocks).items()), root.cid)
+        self.repository._stores.blocks.put(list(dict(self._blocks).items()), root.cid)
         return self.repository.checkout(to_text(root.cid))
 
 
@@ -288,7 +288,7 @@ def test_wrong_sizes_are_told_by_a_partial_copy(tmp_path: Path, told: tuple[int,
     there = forge.snapshot(forge.folder([("v", forge.file(parts))]))
     copy = vz.clone(forge.repository.url, tmp_path / "part.vz", paths=["x"])
     for _ in range(2):  # once it is fetched, too
-        snapshot = vz.Snapshot(copy, there.root)
+        snapshot = vz.Snapshot(copy, there._tree)
         if told == (5, 5):
             assert bytes(snapshot.read("v")) == b"1234567890"
         else:
@@ -329,7 +329,7 @@ def test_a_nest_of_nodes_needs_no_stack(forge: Forge) -> None:
         link = forge.file([(link, 5)])
     snapshot = forge.snapshot(forge.folder([("v", link)]))
     assert bytes(snapshot.read("v")) == b"12345"
-    assert len(file_reader.leaves_of(forge.repository.stores.blocks.get, link.cid)) == 3000
+    assert len(file_reader.leaves_of(forge.repository._stores.blocks.get, link.cid)) == 3000
 
 
 # Links in the target
@@ -437,11 +437,11 @@ def test_a_disk_without_room_is_told_before(
 
 def test_a_bomb_is_counted_in_its_own_blocks(forge: Forge) -> None:
     snapshot = forge.snapshot(bomb(forge, forge.leaf(b"x"), 40))
-    trees = snapshot.repository.stores.trees
+    trees = snapshot.repository._stores.trees
     read: list[Cid] = []
     directory = trees.directory
     trees.directory = lambda cid: read.append(cid) or directory(cid)  # type: ignore[method-assign]
-    counted = zarr_export.totals(trees, snapshot.root)
+    counted = zarr_export.totals(trees, snapshot._tree)
     assert (counted.keys, counted.size_bytes, counted.levels) == (2**40, 2**40, 41)
     assert len(read) == len(set(read)) == 41
     assert json.loads(json.dumps(counted))

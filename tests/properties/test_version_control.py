@@ -226,8 +226,8 @@ class VersionControl(RuleBasedStateMachine):
         listed = set(self.repository.sessions)
         if not model.touched or model.session.id not in listed:
             return
-        self.repository.open_sessions.forget(model.session.id)
-        model.session.working.end("died", keep_folder=True)
+        self.repository._open_sessions.forget(model.session.id)
+        model.session._working.end("died", keep_folder=True)
         model.session = self.repository.resume(model.session.id)
 
     # Refs and merging

@@ -41,7 +41,7 @@ class CutOffError(Exception):
 @contextmanager
 def watched(repository: Repository, puts: int | None = None) -> Iterator[Counted]:
     """Count the blocks that are read and stored; fail after so many `puts`, once one is stored."""
-    blocks, counted = repository.stores.blocks, Counted()
+    blocks, counted = repository._stores.blocks, Counted()
     get, put = blocks.get, blocks.put
     left = puts
 

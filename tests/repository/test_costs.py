@@ -49,7 +49,7 @@ def test_an_absent_block_rebuilds_no_index(tmp_path: Path) -> None:
         with repository.session(message="x") as session:
             session.write("a", b"%d" % number)
     absent = from_text("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
-    blocks = repository.stores.blocks
+    blocks = repository._stores.blocks
     packs = len(list((tmp_path / "r.vz" / "packs").iterdir()))
     opened: list[str] = []
     real = os.open

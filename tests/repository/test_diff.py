@@ -453,7 +453,7 @@ def reopened_counting(repository: Repository) -> tuple[Repository, Counting]:
     from versioned_zarr.engine.context import RepositoryContext
     from versioned_zarr.tree.lookup import Trees
 
-    stores = repository.stores
+    stores = repository._stores
     counting = Counting(stores.blocks)
     blocks: Any = counting
     trees = Trees(blocks, stores.hash)

@@ -195,7 +195,7 @@ def test_a_key_that_cannot_be_is_not_written(repository: Repository, key: Any) -
 LOOK_UPS: dict[str, Callable[[Snapshot | Session, Any], object]] = {
     "read": lambda view, key: view.read(key),
     "get": lambda view, key: view.get(key),
-    "find": lambda view, key: view.find(key),
+    "find": lambda view, key: view._find(key),
     "size": lambda view, key: view.size(key),
     "keys": lambda view, key: view.keys(key),
     "sizes": lambda view, key: view.sizes(key),
@@ -205,7 +205,7 @@ LOOK_UPS: dict[str, Callable[[Snapshot | Session, Any], object]] = {
 }
 SNAPSHOT_LOOK_UPS: dict[str, Callable[[Snapshot, Any], object]] = {
     **LOOK_UPS,
-    "links": lambda view, key: view.links(key),
+    "links": lambda view, key: view._links(key),
     "path": lambda view, key: view.path(key),
 }
 SESSION_LOOK_UPS: dict[str, Callable[[Session, Any], object]] = {
@@ -583,7 +583,7 @@ def test_a_commit_whose_metadata_is_too_deep_is_damaged(
 ) -> None:
     text = '{"author":"a","format":1,"message":"m","metadata":%s,"time":"2026-01-01T00:00:00.0Z"}'
     metadata = '{"a":' * levels + "1" + "}" * levels
-    stores = repository.stores
+    stores = repository._stores
     file = unixfs.build_file((text % metadata).encode(), stores.hash)
     tree = Link("tree", cid_from_text(repository.checkout().cid), 0)
     block = unixfs.directory([Link("commit.json", file.cid, file.tsize), tree])
@@ -841,9 +841,9 @@ class LosesAnswers(LogRefs):
 def lose_answers(
     repository: Repository, *, is_done: bool, error: type[BaseException] = vz.StorageError
 ) -> None:
-    refs = repository.stores.refs
+    refs = repository._stores.refs
     assert isinstance(refs, LogRefs)
-    repository.stores.refs = LosesAnswers(refs, is_done=is_done, error=error)
+    repository._stores.refs = LosesAnswers(refs, is_done=is_done, error=error)
 
 
 @pytest.mark.parametrize("error", [vz.StorageError, vz.BranchMovedError, TimeoutError])
@@ -865,13 +865,13 @@ def test_a_swap_that_was_not_done_is_an_error_and_nothing_is_lost(
     repository: Repository, error: type[BaseException]
 ) -> None:
     before = repository.branches["main"]
-    refs = repository.stores.refs
+    refs = repository._stores.refs
     session = repository.session()
     session.write("c", b"2")
     lose_answers(repository, is_done=False, error=error)
     with pytest.raises(error, match="connection was lost"):
         session.commit("two")
-    repository.stores.refs = refs
+    repository._stores.refs = refs
     assert repository.branches["main"] == before
     assert bytes(session.read("c")) == b"2"
     commit = session.commit("two, again")
@@ -899,14 +899,14 @@ class Died(BaseException):
 def test_what_was_written_after_a_commit_that_nobody_heard_of_is_committed_too(
     repository: Repository,
 ) -> None:
-    refs = repository.stores.refs
+    refs = repository._stores.refs
     session = repository.session()
     session.write("c", b"2")
     lose_answers(repository, is_done=True, error=Died)
     with pytest.raises(Died):
         session.commit("two")
-    repository.stores.refs = refs
-    session.working.end("died", keep_folder=True)
+    repository._stores.refs = refs
+    session._working.end("died", keep_folder=True)
     resumed = repository.resume(session.id)
     resumed.write("d", b"3")
     commit = resumed.commit("three")
@@ -916,14 +916,14 @@ def test_what_was_written_after_a_commit_that_nobody_heard_of_is_committed_too(
 
 
 def test_a_commit_that_nobody_heard_of_is_not_made_twice(repository: Repository) -> None:
-    refs = repository.stores.refs
+    refs = repository._stores.refs
     session = repository.session()
     session.write("c", b"2")
     lose_answers(repository, is_done=True, error=Died)
     with pytest.raises(Died):
         session.commit("two")
-    repository.stores.refs = refs
-    session.working.end("died", keep_folder=True)
+    repository._stores.refs = refs
+    session._working.end("died", keep_folder=True)
     commit = repository.resume(session.id).commit("two, again")
     assert [found.message for found in repository.log()][:2] == ["two", "one"]
     assert commit == repository.branches["main"]

@@ -158,7 +158,7 @@ def test_a_commit_of_a_child_leaves_its_parents_drafts_to_the_parent(
 
 def test_a_fork_under_a_held_lock_does_not_hang_the_child(repository: vz.Repository) -> None:
     session = repository.session()
-    with session.working.frozen():
+    with session._working.frozen():
         run(lambda: session.write("a", b"1"))
     assert bytes(session.read("a")) == b"1"
 
@@ -166,7 +166,7 @@ def test_a_fork_under_a_held_lock_does_not_hang_the_child(repository: vz.Reposit
 def test_a_child_waits_for_no_thread_that_only_its_parent_has(repository: vz.Repository) -> None:
     session = repository.session()
     session.write("large", b"l" * 200_000)
-    with held(session.working._lock), held(session.working.drafts._lock):
+    with held(session._working._lock), held(session._working.drafts._lock):
         run(
             lambda: session.write("a", bytes(session.read("large"))),
             lambda: session.write("b", b"2"),
@@ -180,10 +180,10 @@ def test_a_child_writes_although_its_parent_was_writing(repository: vz.Repositor
     """The parent's writes under way are no writes of the child, whose commit waits for its own."""
     session = repository.session()
     session.write("a", b"1")
-    with held(session.working._lock):
-        session.working._writers.add(threading.main_thread().ident or 0)
+    with held(session._working._lock):
+        session._working._writers.add(threading.main_thread().ident or 0)
         run(lambda: session.commit("by a child"))
-    session.working._writers.clear()
+    session._working._writers.clear()
     assert bytes(repository.checkout().read("a")) == b"1"
 
 

@@ -57,7 +57,7 @@ class SmallDisk(LocalStorage):
 def on_a_small_disk(place: Path) -> tuple[Repository, SmallDisk]:
     made = vz.create(place)
     disk = SmallDisk(place)
-    stores = StorageBackend(disk).stores(made.stores.hash, "network", made.stores.open_other)
+    stores = StorageBackend(disk).stores(made._stores.hash, "network", made._stores.open_other)
     return Repository(stores, vz.open, str(place)), disk
 
 

@@ -43,7 +43,7 @@ def leave(repository: Repository, process: str, *, has_journal: bool = True) -> 
     """The folder of a session that wrote nothing."""
     head = SessionHead.new("main", repository.branches["main"].cid, "Ada")
     head = replace(head, process=int(process.split(":")[1] or 0), incarnation=process)
-    storage = repository.stores.storage
+    storage = repository._stores.storage
     write_head(storage, head)
     if has_journal:
         open_journal(storage, head.id, create=True).close()
@@ -51,7 +51,7 @@ def leave(repository: Repository, process: str, *, has_journal: bool = True) -> 
 
 
 def is_left(repository: Repository, session: str) -> bool:
-    return bool(repository.stores.storage.list(folder_of(session)))
+    return bool(repository._stores.storage.list(folder_of(session)))
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
@@ -94,7 +94,7 @@ def test_a_number_that_was_given_again_is_another_process(
 
 def test_a_session_that_a_living_process_joined_stays(repository: Repository, dead: str) -> None:
     session = leave(repository, dead)
-    draft = repository.stores.storage.open_draft(draft_path(session, 1))
+    draft = repository._stores.storage.open_draft(draft_path(session, 1))
     assert repository.gc().removed_sessions == 0
     draft.close()
     assert repository.gc().removed_sessions == 1
@@ -104,7 +104,7 @@ def test_writes_of_a_dead_process_stay(repository: Repository, dead: str) -> Non
     name = leave(repository, dead)
     session = repository.resume(name)
     session.write("a", b"1" * 100_000)
-    session.working.end("died", keep_folder=True)
+    session._working.end("died", keep_folder=True)
     assert repository.gc(keep_reflog=timedelta(0)).removed_sessions == 0
     assert bytes(repository.resume(name).read("a")) == b"1" * 100_000
 
@@ -132,8 +132,8 @@ def test_damaged_index_files_are_made_again(tmp_path: Path, heal: str, at: int) 
     for number in range(5):
         with repository.session(message="x") as session:
             session.write(f"a/{number}", bytes([number]) * 100)
-    assert isinstance(repository.stores.blocks, PackStore)
-    repository.stores.blocks.catalogue.merge()
+    assert isinstance(repository._stores.blocks, PackStore)
+    repository._stores.blocks.catalogue.merge()
     files = list((tmp_path / "r.vz" / "index").iterdir())
     assert files
     for file in files:

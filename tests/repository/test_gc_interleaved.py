@@ -56,7 +56,7 @@ class Place:
     def collect_unless_held_off(self) -> None:
         """Do what `gc` does, unless it would have to wait for whoever holds its lock."""
         repository = self.opened()
-        if is_free(repository.stores.storage, GC_LOCK):
+        if is_free(repository._stores.storage, GC_LOCK):
             repository.gc(keep_reflog=NOW)
 
     def check(self) -> None:
@@ -116,7 +116,7 @@ def writes_into_a_session(place: Place, repository: Repository) -> None:
 
 def leaves_a_session(place: Place, repository: Repository) -> None:
     session = written(repository, DEAD)
-    session.working.end("died", keep_folder=True)
+    session._working.end("died", keep_folder=True)
     place.later.append(lambda: place.opened().resume(session.id).commit("resumed"))
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
 
@@ -192,7 +192,7 @@ def test_what_comes_before_gc_takes_its_lock_is_kept(
     repository = place.opened()
     if is_mixed:
         repository.repack()  # the dead lie beside the living
-    with before_lock(repository.stores.storage, GC_LOCK, lambda: act(place, others), nth=nth):
+    with before_lock(repository._stores.storage, GC_LOCK, lambda: act(place, others), nth=nth):
         repository.gc(keep_reflog=NOW)
     place.check()
     repository.gc(keep_reflog=NOW)
@@ -221,7 +221,7 @@ def use_again(url: str) -> None:
     """In another process: use dead values in a commit, and in a session that is left."""
     repository = vz.open(url)
     written(repository, DEAD).commit("again")
-    written(repository, {f"left/{key}": value for key, value in DEAD.items()}).working.end(
+    written(repository, {f"left/{key}": value for key, value in DEAD.items()})._working.end(
         "died", keep_folder=True
     )
 
@@ -238,7 +238,7 @@ def test_what_another_process_uses_again_is_kept(place: Place, nth: int) -> None
         process.join()
         assert process.exitcode == 0
 
-    with before_lock(repository.stores.storage, GC_LOCK, act, nth=nth):
+    with before_lock(repository._stores.storage, GC_LOCK, act, nth=nth):
         repository.gc(keep_reflog=NOW)
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
     place.check()
@@ -251,7 +251,7 @@ def test_what_another_process_uses_again_is_kept(place: Place, nth: int) -> None
 def test_what_is_dead_still_goes(place: Place, others: Repository) -> None:
     repository = place.opened()
     with before_lock(
-        repository.stores.storage, GC_LOCK, lambda: written(others, {"x": ALONE}).commit("x")
+        repository._stores.storage, GC_LOCK, lambda: written(others, {"x": ALONE}).commit("x")
     ):
         assert repository.gc(keep_reflog=NOW).removed_packs
     repository.gc(keep_reflog=NOW)
@@ -287,7 +287,7 @@ MOVES = [act for act in ACTS if "session" not in act.__name__]
 def test_gc_takes_nothing_from_who_is_about_to_move_a_ref(
     place: Place, others: Repository, act: Callable[..., None]
 ) -> None:
-    storage = others.stores.storage
+    storage = others._stores.storage
     with before_lock(storage, "refs", place.collect_unless_held_off, nth=None):
         act(place, others)
     place.check()

@@ -32,7 +32,7 @@ def test_a_history_of_many_merges_is_gone_through_once() -> None:
         repository.merge(f"b{number}")
     commits = [from_text(each.cid) for each in repository.log()]
     assert len(commits) == 37
-    blocks = Counting(repository.stores.blocks)
+    blocks = Counting(repository._stores.blocks)
     reached: set[bytes] = set()
     assert trace(blocks, commits[:1], reached) == {}
     assert {cid[-32:] for cid in commits} <= reached

@@ -221,7 +221,7 @@ def test_a_value_that_was_stopped_between_its_room_and_its_bytes_is_stored_later
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = opened(tmp_path / "r.vz")
-    draft_type = type(session.repository.stores.storage.open_draft("x.draft"))
+    draft_type = type(session.repository._stores.storage.open_draft("x.draft"))
     real = draft_type.write
 
     def stop(*_: object) -> None:

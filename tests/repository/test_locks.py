@@ -54,7 +54,7 @@ def test_a_transfer_holds_off_gc_and_tidying_until_refs_have_moved(
 ) -> None:
     there = memory()
     commit(there, {"a": LARGE})
-    storage = vz.open(repository.url).stores.storage
+    storage = vz.open(repository.url)._stores.storage
     found: list[set[str]] = []
     with before_lock(storage, "refs", lambda: found.append(held(storage)), nth=None):
         transfer(repository, there, tmp_path / "x.car")
@@ -64,7 +64,7 @@ def test_a_transfer_holds_off_gc_and_tidying_until_refs_have_moved(
 
 
 def test_a_commit_holds_off_gc_until_the_branch_has_moved(repository: Repository) -> None:
-    storage = repository.stores.storage
+    storage = repository._stores.storage
     found: list[set[str]] = []
     with before_lock(storage, "refs", lambda: found.append(held(storage))):
         commit(repository, {"a": LARGE})
@@ -80,7 +80,7 @@ def test_a_value_that_is_stored_already_is_kept_until_its_record_is_appended(
     repository.branches.move("main", "main~2")
     session = repository.session()
     session.write("first", b"1")
-    storage = repository.stores.storage
+    storage = repository._stores.storage
     log_type = type(storage.open_log(f"sessions/{session.id}/journal"))
     append = log_type.append
 
@@ -102,7 +102,7 @@ def test_a_value_that_is_stored_already_is_kept_until_its_record_is_appended(
 def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: Repository) -> None:
     for number in range(3):
         commit(repository, {"a": b"%d" % number})
-    storage = vz.open(repository.url).stores.storage
+    storage = vz.open(repository.url)._stores.storage
     found: list[set[str]] = []
     repository.repack(progress=lambda *_: found.append(held(storage)))
     assert found
@@ -119,9 +119,9 @@ def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: Repository
 @pytest.mark.parametrize("name", [HOUSE_LOCK, TRANSFER_LOCK])
 def test_tidying_gives_up_where_it_would_have_to_wait(repository: Repository, name: str) -> None:
     def packs() -> int:
-        return len(repository.stores.storage.list("packs"))
+        return len(repository._stores.storage.list("packs"))
 
-    other = vz.open(repository.url).stores.storage
+    other = vz.open(repository.url)._stores.storage
     before = packs()
     with other.lock(name, shared=name == TRANSFER_LOCK):
         for number in range(40):
@@ -138,7 +138,7 @@ def test_a_commit_waits_for_the_writes_that_are_under_way(
     """Else it would make a pack of a draft into which they write."""
     session = repository.session()
     session.write("first", LARGE[::-1])
-    draft_type = type(repository.stores.storage.open_draft("x.draft"))
+    draft_type = type(repository._stores.storage.open_draft("x.draft"))
     write = draft_type.write
     is_writing, is_frozen, order = threading.Event(), threading.Event(), []
 
@@ -150,7 +150,7 @@ def test_a_commit_waits_for_the_writes_that_are_under_way(
 
     def freeze() -> None:
         assert is_writing.wait(60)
-        with session.working.frozen():
+        with session._working.frozen():
             order.append("frozen")
             is_frozen.set()
 
@@ -175,7 +175,7 @@ def test_no_write_begins_while_a_session_is_frozen(repository: Repository) -> No
         order.append("written")
 
     writer = threading.Thread(target=write)
-    with session.working.frozen():
+    with session._working.frozen():
         writer.start()
         writer.join(0.3)  # one that does not wait is through by then
         order.append("thawed")

@@ -54,7 +54,7 @@ def append(store: Store) -> None:
 
 
 def merged(repository: Repository, unaware: Callable[[str], bool] | None) -> Merged:
-    stores = repository.stores
+    stores = repository._stores
     base = repository.branches["main"].parents[0]
     trees = [from_text(repository.checkout(ref).cid) for ref in (base, "main", "dev")]
     return merge_trees(

@@ -40,7 +40,7 @@ def test_nodes_beside_each_other_are_looked_at_at_once_and_give_the_same() -> No
     repository = vz.create(f"memory://{uuid.uuid4()}")
     commit(repository, {f"{a}/{b}/v": b"%d %d" % (a, b) for a in range(6) for b in range(3)})
     root = from_text(repository.checkout().cid)
-    blocks = repository.stores.blocks
+    blocks = repository._stores.blocks
     alone = [found.cid for found in MissingObjects(blocks.get).blocks(root, [])]
     slow = Slow(blocks.get)
     slow.waits = True

@@ -197,10 +197,10 @@ def test_a_move_that_was_not_synced_is_before_the_journal_says_that_it_was_made(
         patched.setattr(os, "fdatasync", stop)
         with pytest.raises(Stop):
             session.commit("x")
-    session.working.end("died", keep_folder=True)
+    session._working.end("died", keep_folder=True)
     again = vz.open(tmp_path / "r.vz")
     if not is_known:
-        again.stores.refs._unsettled.clear()
+        again._stores.refs._unsettled.clear()
     with recording(tmp_path / "r.vz") as recorder:
         again.resume(session.id).commit("x")
     said = next(n for n, op in enumerate(recorder.ops) if op.data[:3] == b"\xa7J\x04")

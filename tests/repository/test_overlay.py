@@ -22,8 +22,8 @@ def test_what_came_after_a_commit_is_laid_over_it() -> None:
             session.write(key, key.encode())
     commit = repository.branches["main"]
     root = from_text(commit.tree)
-    overlay = ChangeSet(repository.stores.trees, commit.cid, root)
-    cid = repository.stores.hash.raw(b"new")
+    overlay = ChangeSet(repository._stores.trees, commit.cid, root)
+    cid = repository._stores.hash.raw(b"new")
     for record in (
         JournalRecord(RecordKind.SET, "before", 1, 0, cid=cid, size=3, tsize=3, position=0),
         JournalRecord(RecordKind.CLEAR, "x", 2, 0, position=100),
@@ -45,8 +45,8 @@ def test_what_came_after_a_commit_is_laid_over_it() -> None:
 def test_values_above_and_below_each_other_are_told_not_lost() -> None:
     repository = vz.create("memory://collision")
     commit = repository.branches["main"]
-    overlay = ChangeSet(repository.stores.trees, commit.cid, from_text(commit.tree))
-    cid = repository.stores.hash.raw(b"new")
+    overlay = ChangeSet(repository._stores.trees, commit.cid, from_text(commit.tree))
+    cid = repository._stores.hash.raw(b"new")
     overlay.lay(
         JournalRecord(RecordKind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0), is_own=True
     )
@@ -117,7 +117,7 @@ def test_who_read_more_keys_than_are_remembered_may_have_read_any(
     monkeypatch.setattr(overlay_module, "_READ_LIMIT", 3)
     repository = vz.create("memory://read")
     commit = repository.branches["main"]
-    overlay = ChangeSet(repository.stores.trees, commit.cid, from_text(commit.tree))
+    overlay = ChangeSet(repository._stores.trees, commit.cid, from_text(commit.tree))
     for key in ("a", "b"):
         overlay.find(key)
         assert not overlay.is_blind(key)
@@ -135,7 +135,7 @@ def test_a_session_goes_on_from_its_commit(tmp_path: Path, writes: bool) -> None
             session.write("a", b"%d" % number)
         made = session.commit("x", allow_empty=True)
         assert session.base == made == repository.branches["main"]
-        assert session.working.state.base == made.cid
+        assert session._working.state.base == made.cid
     with repository.session(message="other") as other:
         other.write("b", b"1")
     assert session.get("b") is None

@@ -69,7 +69,7 @@ def live(recorder: Recorder, place: Path) -> None:
     left = repository.session()
     for number in range(3):
         left.write(f"left/{number}", b"%d" % number * 50_000)
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
 
 
 def check(place: Path, facts: list[tuple[object, ...]]) -> None:

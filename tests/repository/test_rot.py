@@ -33,12 +33,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.branches.create("dev", "main~10")
     with repository.session("dev", message="on dev") as session:
         session.write("names/" + "n" * 200, b"x")
-    assert isinstance(repository.stores.blocks, PackStore)
-    repository.stores.blocks.catalogue.merge()
+    assert isinstance(repository._stores.blocks, PackStore)
+    repository._stores.blocks.catalogue.merge()
     left = repository.session()
     left.write("left/behind", chance.randbytes(3000))
     left.write("left/large", chance.randbytes(1_100_000))
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
     report = repository.fsck()
     assert report.is_clean, str(report)
     return folder
@@ -122,7 +122,7 @@ def test_a_flipped_byte_is_named_and_never_passed_on(
             ), named
         if where.startswith("index/"):
             assert found == truth, named
-            repository.stores.blocks.catalogue.rebuild()
+            repository._stores.blocks.catalogue.rebuild()
             assert vz.open(folder, verify="always").fsck().is_clean, named
         if where.startswith("sessions/"):
             assert found == truth, named

@@ -31,7 +31,7 @@ def left_behind(place: Path, values: dict[str, bytes] = VALUES) -> tuple[Reposit
     left = repository.session()
     for key, value in values.items():
         left.write(key, value)
-    left.working.end("died", keep_folder=True)
+    left._working.end("died", keep_folder=True)
     return vz.open(place), left.id
 
 
@@ -151,7 +151,7 @@ def test_what_another_process_wrote_is_hashed_before_a_commit_names_it(
 ) -> None:
     value = os.urandom(size)
     repository, session = left_behind(tmp_path / "r.vz", {"l/2": b"sound" * 50_000, "l/1": value})
-    joined = vz.Session(repository, repository.open_sessions.state_of(session))
+    joined = vz.Session(repository, repository._open_sessions.state_of(session))
     spoil(file_of(repository, session, ".draft"), value)
     before = list((tmp_path / "r.vz" / "packs").iterdir())
     with pytest.raises(vz.CorruptBlockError, match=r"'l/1'.*nothing was committed"):
@@ -165,7 +165,7 @@ def test_what_another_process_wrote_is_hashed_before_a_commit_names_it(
 def test_what_was_forgotten_is_so_for_every_process(tmp_path: Path) -> None:
     repository, session = left_behind(tmp_path / "r.vz", {"l/1": b"1" * 400_000, "l/2": b"2"})
     joined = vz.Session(
-        vz.open(repository.url), vz.open(repository.url).open_sessions.state_of(session)
+        vz.open(repository.url), vz.open(repository.url)._open_sessions.state_of(session)
     )
     assert joined.get("l/1") is not None
     zero(file_of(repository, session, ".draft"))

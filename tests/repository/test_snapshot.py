@@ -36,7 +36,7 @@ def test_snapshots_are_equal_if_their_values_are(
 
 
 LOOK_UPS: dict[str, Callable[[vz.Snapshot | vz.Session, Any], object]] = {
-    "find": lambda view, key: view.find(key),
+    "find": lambda view, key: view._find(key),
     "read": lambda view, key: view.read(key),
     "get": lambda view, key: view.get(key),
     "size": lambda view, key: view.size(key),

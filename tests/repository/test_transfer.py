@@ -47,8 +47,8 @@ def test_a_clone_is_equal_and_knows_its_origin(ours: Repository, theirs: Reposit
 
 def test_a_clone_of_all_is_no_partial_copy(theirs: Repository) -> None:
     again = vz.open(theirs.url)
-    assert isinstance(again.stores.blocks, PackStore)
-    assert not any("partial" in stored.path for stored in again.stores.storage.list(""))
+    assert isinstance(again._stores.blocks, PackStore)
+    assert not any("partial" in stored.path for stored in again._stores.storage.list(""))
 
 
 def test_a_clone_of_some_refs_has_only_those(ours: Repository) -> None:
@@ -211,11 +211,11 @@ def test_another_hash_function_is_refused(ours: Repository) -> None:
 def test_a_damaged_block_is_not_sent(ours: Repository, theirs: Repository) -> None:
     new = commit(ours, {"y": b"to be damaged"})
     data = bytearray(b"to be damaged")
-    for stored in ours.stores.storage.list("packs"):
-        pack = bytearray(ours.stores.storage.read(stored.path))
+    for stored in ours._stores.storage.list("packs"):
+        pack = bytearray(ours._stores.storage.read(stored.path))
         if data in pack:
             pack[pack.index(data)] ^= 1
-            ours.stores.storage.put(stored.path, [pack])
+            ours._stores.storage.put(stored.path, [pack])
     with pytest.raises(vz.CorruptBlockError):
         ours.push(theirs.url)
     assert theirs.branches["main"] != new
@@ -276,12 +276,12 @@ def test_half_a_tree_that_lies_there_is_not_taken_for_a_whole_one(
 ) -> None:
     new = commit(ours, {"z/c/0": b"a chunk that stays behind"})
     root = from_text(new.tree)
-    blocks = ours.stores.blocks
+    blocks = ours._stores.blocks
     # As an interrupted transfer in another order, or gc, could leave it: the tree, not the chunk.
-    theirs.stores.blocks.put([(root, blocks.get(root))], root)
-    link = ours.stores.trees.subtree(root, "z")
+    theirs._stores.blocks.put([(root, blocks.get(root))], root)
+    link = ours._stores.trees.subtree(root, "z")
     assert link is not None
-    theirs.stores.blocks.put([(link.cid, blocks.get(link.cid))], link.cid)
+    theirs._stores.blocks.put([(link.cid, blocks.get(link.cid))], link.cid)
     with watched(theirs) as counted:
         ours.push(theirs.url)
     assert root not in counted.put
@@ -315,9 +315,9 @@ def test_what_is_little_is_stored_as_one_pack(
     ours: Repository, theirs: Repository, size: int, packs: int
 ) -> None:
     commit(ours, {"y": os.urandom(size)})
-    before = len(theirs.stores.storage.list("packs"))
+    before = len(theirs._stores.storage.list("packs"))
     ours.push(theirs.url, "main")
-    assert len(theirs.stores.storage.list("packs")) == before + packs
+    assert len(theirs._stores.storage.list("packs")) == before + packs
 
 
 def test_others_go_on_committing_while_a_push_is_under_way(
@@ -329,7 +329,7 @@ def test_others_go_on_committing_while_a_push_is_under_way(
     def work(moving: vz.Moving) -> None:
         for number in range(40):  # enough for packs to be joined
             commit(theirs, {"z": b"%d" % number}, "dev")
-            theirs.tidy()
+            theirs._tidy()
 
     ours.push(theirs.url, "main", progress=work)
     assert same(ours, theirs)

@@ -92,10 +92,10 @@ def test_a_branch_only_goes_forward_and_names_a_commit(ours: Repository, car: Pa
 
 def test_a_file_appears_whole_or_not_at_all(ours: Repository, car: Path) -> None:
     car.write_bytes(b"an older one")
-    for stored in ours.stores.storage.list("packs"):
-        pack = bytearray(ours.stores.storage.read(stored.path))
+    for stored in ours._stores.storage.list("packs"):
+        pack = bytearray(ours._stores.storage.read(stored.path))
         pack[len(pack) // 2] ^= 1
-        ours.stores.storage.put(stored.path, [pack])
+        ours._stores.storage.put(stored.path, [pack])
     with pytest.raises(vz.CorruptBlockError):
         ours.export_car("main", car)
     assert car.read_bytes() == b"an older one"

@@ -50,7 +50,7 @@ def test_a_session_is_seen(
     session = vz.create(place).session()
     session.write("a", b"1" * 3_000)
     if not is_alive:
-        session.working.end("died", keep_folder=True)
+        session._working.end("died", keep_folder=True)
     repository = vz.open(place)
     str(repository), repository._repr_html_()  # whatever they import is imported
     with reading_only(place):
@@ -70,7 +70,7 @@ def test_a_session_is_seen(
 def test_a_session_that_was_left_behind_is_not_finished_or_dropped(place: Path) -> None:
     session = vz.create(place).session()
     session.write("a", b"1")
-    session.working.end("died", keep_folder=True)
+    session._working.end("died", keep_folder=True)
     repository = vz.open(place)
     with reading_only(place):
         for refuse in (

@@ -67,7 +67,7 @@ def clear(context: Context, is_of_gateways: bool) -> None:
 def _caches(context: Context, is_of_gateways: bool) -> Sequence[BoundedCache]:
     if is_of_gateways:
         return gateway_caches()
-    blocks = context.repository.stores.blocks
+    blocks = context.repository._stores.blocks
     if not isinstance(blocks, CachedBlocks):
         raise InvalidInputError(
             f"{context.repository.url!r} is on this machine and has no cache; that of snapshots "

@@ -29,8 +29,8 @@ T = TypeVar("T")
 class _Names(LiveMapping[Commit]):
     """Refs of one kind."""
 
-    kind: str
-    word: str
+    _kind: str
+    _word: str
 
     def __init__(self, stores: RepositoryContext) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Names(LiveMapping[Commit]):
         return self._stores.commit(to_text(self._at(name)))
 
     def _names(self) -> list[str]:
-        return self._stores.refs.names(self.kind)
+        return self._stores.refs.names(self._kind)
 
     @overload
     def get(self, name: str, default: None = None, /) -> Commit | None: ...
@@ -57,7 +57,7 @@ class _Names(LiveMapping[Commit]):
 
     def __contains__(self, name: object) -> bool:
         try:
-            return self._stores.refs.read(self.kind, check_ref_name(name)) is not None
+            return self._stores.refs.read(self._kind, check_ref_name(name)) is not None
         except InvalidRefError:
             return False
 
@@ -72,14 +72,14 @@ class _Names(LiveMapping[Commit]):
 
         `delete` removes one; `create` then makes it again where it stood.
         """
-        return self._stores.refs.broken(self.kind)
+        return self._stores.refs.broken(self._kind)
 
     def _at(self, name: str) -> Cid:
         check_ref_name(name)
-        entry = self._stores.refs.read(self.kind, name)
+        entry = self._stores.refs.read(self._kind, name)
         if entry is None or entry.commit is None:
             raise RefNotFoundError(
-                f"{self.word} {name!r} not found in {self._stores.storage.url!r}", ref=name
+                f"{self._word} {name!r} not found in {self._stores.storage.url!r}", ref=name
             )
         return entry.commit
 
@@ -97,9 +97,9 @@ class _Names(LiveMapping[Commit]):
         """
         check_new_ref_name(name)
         commit = resolve_commit(self._stores, at)
-        why = f"{self.word}: created at {at}"
+        why = f"{self._word}: created at {at}"
         with self._kept(commit, at) as cid:
-            create_or_explain(self._stores.refs, self.kind, name, cid, why)
+            create_or_explain(self._stores.refs, self._kind, name, cid, why)
         return commit
 
     @contextmanager
@@ -119,13 +119,13 @@ class _Names(LiveMapping[Commit]):
         Raises:
             RefNotFoundError: there is none of this name.
         """
-        why = f"{self.word}: deleted"
+        why = f"{self._word}: deleted"
         try:
             commit = self._at(name)
         except CorruptRefError:
-            self._stores.refs.remove(self.kind, name, why)
+            self._stores.refs.remove(self._kind, name, why)
             return
-        self._stores.refs.swap(self.kind, name, commit, None, why)
+        self._stores.refs.swap(self._kind, name, commit, None, why)
 
     def rename(self, old: str, new: str) -> None:
         """Call it by another name; its log goes with it where refs are logs in a folder.
@@ -138,18 +138,18 @@ class _Names(LiveMapping[Commit]):
         """
         check_new_ref_name(new)
         self._at(old)
-        why = f"{self.word}: renamed {old} to {new}"
+        why = f"{self._word}: renamed {old} to {new}"
         try:
-            self._stores.refs.rename(self.kind, old, new, why)
+            self._stores.refs.rename(self._kind, old, new, why)
         except AlreadyExistsError as error:
-            raise AlreadyExistsError(f"{self.word} {new!r} exists already", name=new) from error
+            raise AlreadyExistsError(f"{self._word} {new!r} exists already", name=new) from error
 
 
 class Branches(_Names):
     """The branches of a repository."""
 
-    kind = HEADS
-    word = "branch"
+    _kind = HEADS
+    _word = "branch"
 
     def delete(self, name: str) -> None:
         """Remove a branch; `NAME@{1}` still finds where it stood.
@@ -193,5 +193,5 @@ class Branches(_Names):
 class Tags(_Names):
     """The tags of a repository: they stay where they were created."""
 
-    kind = TAGS
-    word = "tag"
+    _kind = TAGS
+    _word = "tag"

@@ -30,7 +30,7 @@ class Values(Protocol):
         """Where they come from."""
         ...
 
-    def find(self, key: str) -> object | None:
+    def _find(self, key: str) -> object | None:
         """What lies under a key, or None."""
         ...
 
@@ -93,7 +93,7 @@ class SnapshotMapping(Mapping[str, bytes]):
             return default
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._view.find(key) is not None
+        return isinstance(key, str) and self._view._find(key) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._view.keys())

@@ -49,16 +49,15 @@ class Repository(TransferMethods, _hooks.Shown):
 
     Attributes:
         url: where it lives.
-        stores: what it is made of, for the modules of this package.
-        open_sessions: the sessions that this process has open, likewise.
     """
 
     def __init__(
         self, stores: RepositoryContext, reopen: Callable[..., Any], *arguments: Any
     ) -> None:
         self.url = stores.storage.url
-        self.stores = stores
-        self.open_sessions = OpenSessions(stores.keeper or LocalSessionStore(stores))
+        # The package's own modules read these two: what it is made of, and its open sessions.
+        self._stores = stores
+        self._open_sessions = OpenSessions(stores.keeper or LocalSessionStore(stores))
         self._reopen = (reopen, arguments)
 
     def __repr__(self) -> str:
@@ -70,7 +69,7 @@ class Repository(TransferMethods, _hooks.Shown):
     @property
     def hash(self) -> str:
         """The name of the hash function: "sha2-256" or "blake3"."""
-        return self.stores.hash.name
+        return self._stores.hash.name
 
     # Reading
 
@@ -85,7 +84,7 @@ class Repository(TransferMethods, _hooks.Shown):
             InvalidRefError: the text cannot be read.
             RefNotFoundError: nothing answers to it.
         """
-        version: ResolvedVersion = resolve(self.stores, ref)
+        version: ResolvedVersion = resolve(self._stores, ref)
         return Snapshot(self, version.tree, version.commit)
 
     def log(self, ref: str = "main", *, path: str | None = None) -> Log:
@@ -101,7 +100,7 @@ class Repository(TransferMethods, _hooks.Shown):
             RefNotFoundError: there is no such ref.
             InvalidKeyError: nothing can lie at the path.
         """
-        return log_of(self.stores, ref, path, lambda: standing_at(self.branches, self.tags))
+        return log_of(self._stores, ref, path, lambda: standing_at(self.branches, self.tags))
 
     def diff(self, base: str, other: str | None = None) -> Diff:
         """What differs between two refs, related or not; lazily, skipping what is equal.
@@ -112,8 +111,8 @@ class Repository(TransferMethods, _hooks.Shown):
                 since it left `main`.
             other: the new side.
         """
-        (old_name, old), (new_name, new) = compared(self.stores, base, other)
-        trees, read_link = self.stores.trees, self.stores.read_link
+        (old_name, old), (new_name, new) = compared(self._stores, base, other)
+        trees, read_link = self._stores.trees, self._stores.read_link
 
         def reader(root: Cid) -> Callable[[str], bytes | None]:
             return lambda key: read_link(link) if (link := trees.find(root, key)) else None
@@ -125,7 +124,7 @@ class Repository(TransferMethods, _hooks.Shown):
             old_name=old_name,
             new_name=new_name,
             size=trees.size,
-            read_range=lambda link, *ends: read_stored(self.stores.blocks, link.cid, *ends),
+            read_range=lambda link, *ends: read_stored(self._stores.blocks, link.cid, *ends),
         )
 
     # Branches and tags
@@ -133,16 +132,16 @@ class Repository(TransferMethods, _hooks.Shown):
     @property
     def branches(self) -> Branches:
         """The branches: a Mapping of names to commits; `create`, `move`, `rename`, `delete`."""
-        return Branches(self.stores)
+        return Branches(self._stores)
 
     @property
     def tags(self) -> Tags:
         """The tags: a Mapping of names to commits, with `create`, `rename` and `delete`."""
-        return Tags(self.stores)
+        return Tags(self._stores)
 
     def reflog(self, branch: str = "main") -> Iterator[RefEntry]:
         """Where a branch stood, the newest first, also of a branch that was deleted."""
-        return self.stores.refs.history(HEADS, check_ref_name(branch))
+        return self._stores.refs.history(HEADS, check_ref_name(branch))
 
     # Names that others can find
 
@@ -163,7 +162,7 @@ class Repository(TransferMethods, _hooks.Shown):
         Raises:
             InvalidInputError: the repository is not on an IPFS node.
         """
-        tree = resolve(self.stores, ref).tree
+        tree = resolve(self._stores, ref).tree
         # No ref has a colon in it but one with a time, so that no two of these are the same.
         own = f"versioned-zarr:{split_url(self.url).path.strip('/')}:{ref}"
         return self._publisher().publish(tree, own if key is None else key)
@@ -179,11 +178,11 @@ class Repository(TransferMethods, _hooks.Shown):
         return Snapshot(self, tree, None).path(path)
 
     def _publisher(self) -> Publisher:
-        if self.stores.publisher is None:
+        if self._stores.publisher is None:
             raise InvalidInputError(
                 f"{self.url!r} is not on an IPFS node, which alone can publish; push it to one"
             )
-        return self.stores.publisher
+        return self._stores.publisher
 
     # Writing
 
@@ -200,14 +199,14 @@ class Repository(TransferMethods, _hooks.Shown):
         Raises:
             RefNotFoundError: there is no such branch.
         """
-        base = head_of(self.stores, branch)
+        base = head_of(self._stores, branch)
         head = SessionHead.new(branch, base.cid, default_author(), purpose)
-        return Session(self, self.open_sessions.begin(head, from_text(base.tree)), message)
+        return Session(self, self._open_sessions.begin(head, from_text(base.tree)), message)
 
     @property
     def sessions(self) -> Sessions:
         """The sessions that have written and not ended: a Mapping of ids, with `delete`."""
-        return Sessions(self.open_sessions)
+        return Sessions(self._open_sessions)
 
     def resume(self, id: str, *, message: str | None = None, mend: bool = True) -> Session:
         """The session of this id, with all that it wrote, to go on with.
@@ -226,8 +225,8 @@ class Repository(TransferMethods, _hooks.Shown):
             CorruptJournalError: its head is damaged, or its journal, which a process still writes.
             InvalidInputError: that is no id.
         """
-        cut = self.open_sessions.store.mend(check_id(id)) if mend else None
-        working = self.open_sessions.state_of(check_id(id))
+        cut = self._open_sessions.store.mend(check_id(id)) if mend else None
+        working = self._open_sessions.state_of(check_id(id))
         dropped = [] if cut is None else [cut]
         for key in working.drop_damaged() if mend else ():
             dropped.append(f"what was written to {key!r} did not survive, and was taken back")
@@ -269,11 +268,11 @@ class Repository(TransferMethods, _hooks.Shown):
             InvalidInputError: `resolve` is none of these.
         """
         commit = rewrite.merge(
-            self.stores, source, into, message, resolve, author=author, metadata=metadata
+            self._stores, source, into, message, resolve, author=author, metadata=metadata
         )
         # The merge is made, whatever keeps packs from being joined.
         with suppress(VersionedZarrError, OSError):
-            self.tidy()
+            self._tidy()
         return commit
 
     def revert(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
@@ -288,7 +287,7 @@ class Repository(TransferMethods, _hooks.Shown):
             ConflictError: later commits changed the same.
             NothingToCommitError: the branch does not have the change (any more).
         """
-        return rewrite.revert(self.stores, commit, into, resolve)
+        return rewrite.revert(self._stores, commit, into, resolve)
 
     def cherry_pick(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
         """A new commit on a branch that makes the change of a commit from elsewhere.
@@ -302,7 +301,7 @@ class Repository(TransferMethods, _hooks.Shown):
             ConflictError: the branch has changed the same.
             NothingToCommitError: the branch has the change already.
         """
-        return rewrite.cherry_pick(self.stores, commit, into, resolve)
+        return rewrite.cherry_pick(self._stores, commit, into, resolve)
 
     def squash(self, since: str, into: str = "main", *, message: str | None = None) -> Commit:
         """Replace the commits of a branch after `since` by one with the same tree.
@@ -318,7 +317,7 @@ class Repository(TransferMethods, _hooks.Shown):
             InvalidRefError: `since` is not in the branch's past.
             NothingToCommitError: nothing lies between the two.
         """
-        return rewrite.squash(self.stores, since, into, message)
+        return rewrite.squash(self._stores, since, into, message)
 
     # Keeping
 
@@ -344,7 +343,7 @@ class Repository(TransferMethods, _hooks.Shown):
             InvalidInputError: `keep_reflog` is no time span, or less than none.
         """
         self._check_kept_here("gc")
-        return gc.collect(self.stores, keep_reflog, dry_run=dry_run, progress=progress)
+        return gc.collect(self._stores, keep_reflog, dry_run=dry_run, progress=progress)
 
     def repack(self, *, progress: OnProgress | None = None) -> Collected:
         """Join all packs that are small into few large ones. O(what they hold).
@@ -353,16 +352,16 @@ class Repository(TransferMethods, _hooks.Shown):
             progress: as for `gc`, of the packs that are joined; not called if none are.
         """
         self._check_kept_here("repack")
-        return repack.repack(self.stores, progress)
+        return repack.repack(self._stores, progress)
 
-    def tidy(self) -> None:
+    def _tidy(self) -> None:
         """Join the packs of small commits where many have come together; called after commits."""
-        if not self.stores.upkeep:
-            repack.tidy(self.stores)
+        if not self._stores.upkeep:
+            repack.tidy(self._stores)
 
     def _check_kept_here(self, what: str) -> None:
-        if self.stores.upkeep:
-            raise InvalidInputError(f"no {what} of {self.url!r}: {self.stores.upkeep}")
+        if self._stores.upkeep:
+            raise InvalidInputError(f"no {what} of {self.url!r}: {self._stores.upkeep}")
 
     def fsck(self, *, read_all: bool = True, progress: OnProgress | None = None) -> Report:
         """Check everything; says what is missing or damaged, and which keys and commits suffer.
@@ -372,8 +371,8 @@ class Repository(TransferMethods, _hooks.Shown):
             progress: as for `gc`.
         """
         self._check_kept_here("fsck")
-        return fsck(self.stores, read_all=read_all, progress=progress)
+        return fsck(self._stores, read_all=read_all, progress=progress)
 
     def stats(self) -> Stats:
         """How much there is, and how much of it the refs share."""
-        return measure(self.stores)
+        return measure(self._stores)

@@ -53,10 +53,10 @@ class SessionOrigin(Protocol):
     """The repository that a session belongs to. Pickles."""
 
     url: str
-    stores: RepositoryContext
-    open_sessions: OpenSessions
+    _stores: RepositoryContext
+    _open_sessions: OpenSessions
 
-    def tidy(self) -> None:
+    def _tidy(self) -> None:
         """Join the packs of small commits once there are many of them."""
         ...
 
@@ -87,7 +87,7 @@ class Session(_hooks.Shown):
     ) -> None:
         self.repository = repository
         self.message = message
-        self.working = working
+        self._working = working
         self.dropped = tuple(dropped)
         self._known = known
         self._store: Store | None = None
@@ -96,17 +96,17 @@ class Session(_hooks.Shown):
     @property
     def id(self) -> str:
         """The name under which `Repository.sessions` lists it."""
-        return self.working.head.id
+        return self._working.head.id
 
     @property
     def branch(self) -> str:
         """The branch that it commits to."""
-        return self.working.head.branch
+        return self._working.head.branch
 
     @property
     def base(self) -> Commit:
         """The commit that it is based on."""
-        return self.repository.stores.commit(self.working.state.base)
+        return self.repository._stores.commit(self._working.state.base)
 
     @property
     def read_only(self) -> bool:
@@ -114,7 +114,7 @@ class Session(_hooks.Shown):
         return False
 
     def __repr__(self) -> str:
-        state = self.working.closed or "open"
+        state = self._working.closed or "open"
         return f"<Session {self.id} on {self.branch!r} of {self.repository.url}, {state}>"
 
     def __eq__(self, other: object) -> bool:
@@ -128,9 +128,9 @@ class Session(_hooks.Shown):
         return hash((self.id, self.repository.url))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self.working.check_open()
-        self.working.share()
-        return _unpickle, (self.repository, self.id, self.working.position())
+        self._working.check_open()
+        self._working.share()
+        return _unpickle, (self.repository, self.id, self._working.position())
 
     # Interfaces
 
@@ -148,24 +148,24 @@ class Session(_hooks.Shown):
 
     # Values; what a snapshot has too
 
-    def find(self, key: str) -> PendingWrite | Link | None:
+    def _find(self, key: str) -> PendingWrite | Link | None:
         """What lies under a key: something pending, something committed, or nothing.
 
         Raises:
             InvalidKeyError: the key is not text; of this class in all look-ups here.
         """
         check_text(key)
-        return self.working.find(key)
+        return self._working.find(key)
 
-    def read_found(
+    def _read_found(
         self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
-        """The bytes of what `find` gave, or a range of them."""
-        return self.working.read_found(found, start, end)
+        """The bytes of what `_find` gave, or a range of them."""
+        return self._working.read_found(found, start, end)
 
-    def size_of(self, found: PendingWrite | Link) -> int:
-        """The length in bytes of what `find` gave."""
-        return self.working.size(found)
+    def _size_of(self, found: PendingWrite | Link) -> int:
+        """The length in bytes of what `_find` gave."""
+        return self._working.size(found)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes of a value, or a range of them clamped as slices are.
@@ -175,37 +175,37 @@ class Session(_hooks.Shown):
             InvalidKeyError: the key is not text.
         """
         check_text(key)
-        return self.working.read(key, start, end)
+        return self._working.read(key, start, end)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
         """As `read`, with None for a key that holds no value."""
-        found = self.find(key)
-        return None if found is None else self.working.read_found(found, start, end)
+        found = self._find(key)
+        return None if found is None else self._working.read_found(found, start, end)
 
     def size(self, key: str) -> int | None:
         """The length in bytes of a value, without reading it; None if there is none."""
-        found = self.find(key)
-        return None if found is None else self.working.size(found)
+        found = self._find(key)
+        return None if found is None else self._working.size(found)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys in a folder and below it, as they are now."""
         check_text(prefix)
-        return (key for key, _ in self.working.walk(prefix))
+        return (key for key, _ in self._working.walk(prefix))
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """The keys in a folder and below it with their values' lengths in bytes."""
         check_text(prefix)
-        return ((key, self.working.size(found)) for key, found in self.working.walk(prefix))
+        return ((key, self._working.size(found)) for key, found in self._working.walk(prefix))
 
     def list_dir(self, path: str = "") -> list[str]:
         """The names directly in a folder, sorted."""
         check_text(path)
-        return self.working.list_dir(path)
+        return self._working.list_dir(path)
 
     def is_empty(self, path: str = "") -> bool:
         """Whether no value lies in a folder."""
         check_text(path)
-        return self.working.is_empty(path)
+        return self._working.is_empty(path)
 
     def write(self, key: str, value: bytes | bytearray | memoryview) -> None:
         """Put a value under a key; it survives the death of the process once this returns.
@@ -215,27 +215,27 @@ class Session(_hooks.Shown):
             SessionClosedError: the session has ended.
             StorageError: the value could not be stored; the session is as it was.
         """
-        self.working.write(key, value, self._known)
+        self._working.write(key, value, self._known)
 
     def write_new(self, key: str, value: bytes | bytearray | memoryview) -> None:
         """As `write`, unless the key holds a value already."""
-        self.working.write(key, value, self._known, only_new=True)
+        self._working.write(key, value, self._known, only_new=True)
 
     def delete(self, key: str) -> bool:
         """Take a key away; says whether it was there."""
         check_text(key)
-        return self.working.delete(key, self._known)
+        return self._working.delete(key, self._known)
 
     def clear(self, path: str = "") -> None:
         """Take away all that lies in a folder and below it."""
         check_text(path)
-        self.working.clear(path, self._known)
+        self._working.clear(path, self._known)
 
     # Version control
 
     def status(self) -> Diff:
         """What the session changed, against the commit that it is based on."""
-        working, trees = self.working, self.repository.stores.trees
+        working, trees = self._working, self.repository._stores.trees
         root = working.state.root
         changes = []
         for key, now in sorted(working.changed(), key=lambda item: item[0]):
@@ -243,14 +243,14 @@ class Session(_hooks.Shown):
             new = None if now is None else Link(key, now.cid, now.tsize)
             if (old and old.cid) != (new and new.cid):
                 changes.append(KeyChange(key, old, new))
-        stores = self.repository.stores
+        stores = self.repository._stores
         return Diff(
             changes,
             read_old=lambda key: (
                 stores.read_link(link) if (link := trees.find(root, key)) else None
             ),
             read_new=lambda key: None if (value := self.get(key)) is None else bytes(value),
-            old_name=self.working.state.base,
+            old_name=self._working.state.base,
             new_name=f"session {self.id}",
             size=self._size_of_link,
             read_range=self._read_link,
@@ -258,15 +258,15 @@ class Session(_hooks.Shown):
 
     def _size_of_link(self, link: Link) -> int:
         found = self._pending_of(link)
-        return self.repository.stores.trees.size(link) if found is None else found.size
+        return self.repository._stores.trees.size(link) if found is None else found.size
 
     def _read_link(self, link: Link, start: int, end: int) -> memoryview:
         """A range of a value that is in the base, or that the session wrote."""
         found = self._pending_of(link)
-        return self.working.read_found(link if found is None else found, start, end)
+        return self._working.read_found(link if found is None else found, start, end)
 
     def _pending_of(self, link: Link) -> PendingWrite | None:
-        entry = self.working.state.entries.get(link.name)
+        entry = self._working.state.entries.get(link.name)
         return entry if entry is not None and entry.cid == link.cid else None
 
     def commit(
@@ -304,11 +304,11 @@ class Session(_hooks.Shown):
         if on_moved not in ("merge", "fail"):
             raise InvalidInputError(f"on_moved must be 'merge' or 'fail', not {on_moved!r}")
         draft = CommitMessage(message, author, metadata)
-        with self.working.frozen():
+        with self._working.frozen():
             commit = self._commit_what_is_there(draft, allow_empty, on_moved == "merge", resolve)
         # The commit is made, whatever keeps packs from being joined: the next one does it.
         with suppress(VersionedZarrError, OSError):
-            self.repository.tidy()
+            self.repository._tidy()
         return commit
 
     def _commit_what_is_there(
@@ -319,7 +319,7 @@ class Session(_hooks.Shown):
             try:
                 return self._commit(draft, allow_empty, may_merge, resolve)
             except StagingChangedError:
-                self.working.look_again()
+                self._working.look_again()
         raise StorageError(
             f"session {self.id} cannot be committed while others keep writing into it: let them "
             "end, and commit again; nothing was committed",
@@ -329,7 +329,7 @@ class Session(_hooks.Shown):
     def _commit(
         self, draft: CommitMessage, allow_empty: bool, may_merge: bool, resolve: Resolve
     ) -> Commit:
-        working, stores = self.working, self.repository.stores
+        working, stores = self._working, self.repository._stores
         working.refresh()
         done = _already_committed(self.repository, working)
         if done is not None and not working.state.has_changes:
@@ -365,7 +365,7 @@ class Session(_hooks.Shown):
             root,
             new,
             read,
-            lambda: list(self.repository.open_sessions.store.publish(working, root.cid)),
+            lambda: list(self.repository._open_sessions.store.publish(working, root.cid)),
             was_read=working.state.was_read,
         )
         commit = commit_change(
@@ -383,15 +383,15 @@ class Session(_hooks.Shown):
 
     def discard(self) -> None:
         """End the session and forget what it wrote since its last commit, in all processes."""
-        if self.working.closed is None:
+        if self._working.closed is None:
             self._end("was discarded", keep_folder=False)
 
     def _end(self, how: str, *, keep_folder: bool) -> None:
-        self.working.end(how, keep_folder=keep_folder)
-        self.repository.open_sessions.forget(self.id)
+        self._working.end(how, keep_folder=keep_folder)
+        self.repository._open_sessions.forget(self.id)
 
     def __enter__(self) -> Self:
-        self.working.check_open()
+        self._working.check_open()
         return self
 
     def __exit__(
@@ -400,7 +400,7 @@ class Session(_hooks.Shown):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.working.closed is not None:
+        if self._working.closed is not None:
             return
         if kind is not None:
             how = "ended by an exception; repo.resume(id) goes on"
@@ -420,10 +420,10 @@ class Session(_hooks.Shown):
     def _may_have_changes(self) -> bool:
         """Whether this process or another has written since the last commit, or nobody can tell."""
         try:
-            self.working.refresh()
+            self._working.refresh()
         except (VersionedZarrError, OSError):
             return True
-        return self.working.state.has_changes
+        return self._working.state.has_changes
 
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -432,23 +432,23 @@ _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
 def _before_fork() -> None:
     """The child is to be as good as a copy that was pickled: it may write into the session."""
     for session in list(_OPEN):
-        if session.working.closed is None:
-            session.working.before_fork()
+        if session._working.closed is None:
+            session._working.before_fork()
 
 
 def _after_fork() -> None:
     """A thread of the parent may have held a session's lock at the fork."""
     for session in list(_OPEN):
-        if session.working.closed is None:
-            session._known = session.working.known()
-            session.working.after_fork()
+        if session._working.closed is None:
+            session._known = session._working.known()
+            session._working.after_fork()
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _unpickle(repository: SessionOrigin, session: str, known: Known) -> Session:
-    return Session(repository, repository.open_sessions.state_of(session), known=known)
+    return Session(repository, repository._open_sessions.state_of(session), known=known)
 
 
 def _check_rivals(working: SessionState) -> None:
@@ -471,9 +471,9 @@ def _already_committed(repository: SessionOrigin, working: SessionState) -> Comm
     intent = working.state.intent
     if intent is None:
         return None
-    refs = repository.stores.refs
+    refs = repository._stores.refs
     if not went_to(refs.history(HEADS, working.head.branch), intent.cid):
         return None
     refs.settle(HEADS, working.head.branch)  # what moved it may have died before it was durable
     working.note(RecordKind.COMMIT, intent.cid, intent.seen)
-    return repository.stores.commit(to_text(intent.cid))
+    return repository._stores.commit(to_text(intent.cid))

@@ -45,7 +45,7 @@ class SnapshotOrigin(Protocol):
         ...
 
     @property
-    def stores(self) -> OriginContext:
+    def _stores(self) -> OriginContext:
         """What it is read from."""
         ...
 
@@ -79,7 +79,7 @@ class Snapshot(_hooks.Shown):
         self.repository = repository
         self.commit = commit
         self._tree = tree
-        self._stores = repository.stores
+        self._stores = repository._stores
         self._directories: dict[str, Directory | None] = {}
         self._store: Store | None = None
 
@@ -87,11 +87,6 @@ class Snapshot(_hooks.Shown):
     def cid(self) -> str:
         """The CID of the tree: what `ipfs add -r -Q --hidden --cid-version=1` gives for it."""
         return to_text(self._tree)
-
-    @property
-    def root(self) -> Cid:
-        """The CID of the tree as bytes."""
-        return self._tree
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.cid} of {self.repository.url}>"
@@ -155,7 +150,7 @@ class Snapshot(_hooks.Shown):
 
     # Values
 
-    def find(self, key: str) -> Link | None:
+    def _find(self, key: str) -> Link | None:
         """The link to the value under a key, or None; after the first time two dict look-ups.
 
         Raises:
@@ -193,42 +188,42 @@ class Snapshot(_hooks.Shown):
             InvalidKeyError: the key is not text.
             CorruptBlockError: reads are verified, and what is stored is not what was written.
         """
-        link = self.find(key)
+        link = self._find(key)
         if link is None:
             raise KeyNotFoundError(f"no value under {key!r} in tree {self.cid}", key=key)
-        return self.read_found(link, start, end)
+        return self._read_found(link, start, end)
 
-    def read_found(self, found: FoundValue, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of what `find` gave, or a range of them."""
+    def _read_found(self, found: FoundValue, start: int = 0, end: int | None = None) -> memoryview:
+        """The bytes of what `_find` gave, or a range of them."""
         blocks = self._stores.blocks
         if blocks.is_remote and not is_raw(found.cid):
-            low, high, _ = slice(start, end).indices(self.size_of(found))
+            low, high, _ = slice(start, end).indices(self._size_of(found))
             check_room(high - low)  # before any of it is asked for
         return read_stored(blocks, found.cid, start, end)
 
-    def size_of(self, found: FoundValue) -> int:
-        """The length in bytes of what `find` gave."""
+    def _size_of(self, found: FoundValue) -> int:
+        """The length in bytes of what `_find` gave."""
         return self._stores.trees.size(Link("", found.cid, found.tsize))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
         """As `read`, with None for a key that holds no value."""
-        link = self.find(key)
-        return None if link is None else self.read_found(link, start, end)
+        link = self._find(key)
+        return None if link is None else self._read_found(link, start, end)
 
     def size(self, key: str) -> int | None:
         """The length in bytes of a value, without reading it; None if there is none."""
-        link = self.find(key)
+        link = self._find(key)
         return None if link is None else self._stores.trees.size(link)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys in a folder and below it, sorted within each folder; lazily."""
-        return (key for key, _ in self.links(prefix))
+        return (key for key, _ in self._links(prefix))
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """The keys in a folder and below it with their values' lengths in bytes; lazily."""
-        return ((key, self._stores.trees.size(link)) for key, link in self.links(prefix))
+        return ((key, self._stores.trees.size(link)) for key, link in self._links(prefix))
 
-    def links(self, prefix: str = "") -> Iterator[tuple[str, Link]]:
+    def _links(self, prefix: str = "") -> Iterator[tuple[str, Link]]:
         """The keys in a folder and below it with the links to their values; lazily."""
         check_text(prefix)
         return self._stores.trees.walk(self._tree, prefix)

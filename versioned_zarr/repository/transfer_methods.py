@@ -17,12 +17,12 @@ from versioned_zarr.engine.transfer.sender import OnMoving
 class TransferMethods:
     """The methods of `Repository` that move versions from one repository to another."""
 
-    stores: RepositoryContext
+    _stores: RepositoryContext
 
     @property
     def remotes(self) -> Remotes:
         """Other repositories: a Mapping of names to URLs, with `add` and `delete`."""
-        return Remotes(self.stores)
+        return Remotes(self._stores)
 
     def push(
         self,
@@ -55,7 +55,7 @@ class TransferMethods:
         """
         self.remotes.check_name(to)
         return push_fetch.push(
-            self.stores, to, refs, force_with_lease=force_with_lease, progress=progress
+            self._stores, to, refs, force_with_lease=force_with_lease, progress=progress
         )
 
     def fetch(
@@ -83,7 +83,7 @@ class TransferMethods:
             InvalidInputError: it names blocks with another hash function.
         """
         self.remotes.check_name(source)
-        return push_fetch.fetch(self.stores, source, refs, progress=progress)
+        return push_fetch.fetch(self._stores, source, refs, progress=progress)
 
     def pull(
         self,
@@ -108,7 +108,7 @@ class TransferMethods:
             RefNotFoundError: it has no such branch.
         """
         self.remotes.check_name(source)
-        return push_fetch.pull(self.stores, source, refs, resolve=resolve, progress=progress)
+        return push_fetch.pull(self._stores, source, refs, resolve=resolve, progress=progress)
 
     def export_car(
         self,
@@ -140,7 +140,7 @@ class TransferMethods:
             StorageError: the file cannot be written.
         """
         return car_files.export_car(
-            self.stores,
+            self._stores,
             ref,
             path,
             history=history,
@@ -175,6 +175,6 @@ class TransferMethods:
             InvalidInputError: blocks are named with another hash function than the repository's.
             BlockNotFoundError: `as_branch` was given, and something is missing.
         """
-        roots = car_files.import_car(self.stores, path, as_branch=as_branch, progress=progress)
-        repack.tidy(self.stores)
+        roots = car_files.import_car(self._stores, path, as_branch=as_branch, progress=progress)
+        repack.tidy(self._stores)
         return roots

@@ -50,8 +50,8 @@ def root(snapshot):
 @pytest.fixture
 def way(repository, snapshot):
     """Gives the CIDs on the way along a path."""
-    get = repository.stores.blocks.get
-    return lambda path: resolve(get, snapshot.root, path.split("/"))
+    get = repository._stores.blocks.get
+    return lambda path: resolve(get, snapshot._tree, path.split("/"))
 
 
 class TestPlain:
@@ -129,14 +129,14 @@ class TestPlain:
 
     def test_cids_in_any_base(self, web, snapshot) -> None:
         digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-        number = int.from_bytes(snapshot.root, "big")
+        number = int.from_bytes(snapshot._tree, "big")
         base36 = ""
         while number:
             number, digit = divmod(number, 36)
             base36 = digits[digit] + base36
-        forms = [f"k{base36}", f"f{snapshot.root.hex()}", snapshot.cid.upper()]
+        forms = [f"k{base36}", f"f{snapshot._tree.hex()}", snapshot.cid.upper()]
         alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-        for start, data in (("", snapshot.root[2:]), ("z", snapshot.root)):
+        for start, data in (("", snapshot._tree[2:]), ("z", snapshot._tree)):
             number, text = int.from_bytes(data, "big"), ""
             while number:
                 number, digit = divmod(number, 58)
@@ -216,7 +216,7 @@ class TestFormats:
     def test_a_range_is_there_where_a_block_outside_it_is_missing(self) -> None:
         """gateway-conformance: a range of a file of which a block before it is missing."""
         made = vz.create(f"memory://{uuid.uuid4()}")
-        stores = made.stores
+        stores = made._stores
         leaves = [stores.hash.raw(b"lost leaf!"), stores.hash.raw(b"kept leaf!")]
         data = b"\x08\x02\x18\x14" + b"\x20\x0a" * 2
         node = dag_pb.encode([("", leaf, 10) for leaf in leaves], data)
@@ -245,7 +245,7 @@ class TestFormats:
         repository = vz.create(f"memory://{uuid.uuid4()}")
         with repository.session(message="x") as session:
             session.write("v", value)
-        cid = resolve(repository.stores.blocks.get, repository.checkout().root, ["v"]).end
+        cid = resolve(repository._stores.blocks.get, repository.checkout()._tree, ["v"]).end
         with serving(repository) as port, client_of(port) as web:
             found = web.get(f"/ipfs/{cids.to_text(cid)}")
         assert (found.status_code, found.content) == (200, value)
@@ -272,7 +272,7 @@ class TestRaw:
             found = web.get(f"{root}{path}", params={"format": "raw"})
             end = way(path[1:]).end if path else cids.from_text(root[6:])
             text = cids.to_text(end)
-            assert found.content == repository.stores.blocks.get(end)
+            assert found.content == repository._stores.blocks.get(end)
             assert found.headers["etag"] == f'"{text}.raw"'
             assert found.headers["content-disposition"] == f'attachment; filename="{text}.bin"'
             assert found.headers["x-content-type-options"] == "nosniff"
@@ -303,9 +303,9 @@ class TestCar:
         assert roots == [snapshot.cid]
         held = {cid: memoryview(block) for cid, block in blocks}
         assert len(held) == len(blocks)
-        assert blocks[0][0] == snapshot.root
+        assert blocks[0][0] == snapshot._tree
         for key, value in VALUES.items():
-            link = resolve(held.__getitem__, snapshot.root, key.split("/"))
+            link = resolve(held.__getitem__, snapshot._tree, key.split("/"))
             assert b"".join(pieces(held.__getitem__, link.end, 0, len(value))) == value
         assert found.headers["content-disposition"] == f'attachment; filename="{snapshot.cid}.car"'
         assert found.headers["etag"].startswith(f'"{snapshot.cid}.car.')
@@ -337,7 +337,7 @@ class TestCar:
             assert found == names(*way(path).blocks, way(path).end)
 
     def test_dag_scope_entity(self, web, root, way, repository) -> None:
-        get = repository.stores.blocks.get
+        get = repository._stores.blocks.get
         scope = {"dag-scope": "entity"}
         assert get_car(web, f"{root}/a/c", **scope) == names(*way("a/c").roots)
         leaves = [link.cid for link in dag_pb.decode(get(way("big/v").end))[0]]
@@ -364,7 +364,7 @@ class TestCar:
     )
     def test_entity_bytes(self, web, way, repository, said, leaves) -> None:
         end = way("big/v").end
-        links = dag_pb.decode(repository.stores.blocks.get(end))[0]
+        links = dag_pb.decode(repository._stores.blocks.get(end))[0]
         found = get_car(web, f"/ipfs/{cids.to_text(end)}", **{"entity-bytes": said})
         assert found == names(end, *(links[number].cid for number in leaves))
 

@@ -68,12 +68,12 @@ def test_blocks_are_served_by_a_machine_that_never_saw_them(
     repository: Repository, far: httpx.Client
 ) -> None:
     root = cids.from_text(repository.checkout("main").cid)
-    wanted = [root, *(resolve(repository.stores.blocks.get, root, path).end for path in PATHS)]
+    wanted = [root, *(resolve(repository._stores.blocks.get, root, path).end for path in PATHS)]
     for cid in reversed(wanted):
         block = far.get(f"/ipfs/{cids.to_text(cid)}?format=raw")
         assert block.status_code == 200, cids.to_text(cid)
         assert cids.matches(cid, block.content)
-    assert far.get(f"/ipfs/{cids.to_text(repository.stores.hash.raw(b'no'))}").status_code == 404
+    assert far.get(f"/ipfs/{cids.to_text(repository._stores.hash.raw(b'no'))}").status_code == 404
 
 
 @pytest.mark.parametrize("chosen", ["main", "theirs"])
@@ -89,5 +89,5 @@ def test_what_others_committed_is_offered_where_its_branch_is(
     with serving(repository, refs=[chosen]) as port, client_of(port) as web:
         assert (web.get("/theirs/a/theirs").content == b"theirs") == is_offered
         assert (web.get(f"/{head}/a/theirs").content == b"theirs") == is_offered
-        value = cids.to_text(repository.stores.hash.raw(b"theirs"))
+        value = cids.to_text(repository._stores.hash.raw(b"theirs"))
         assert (web.get(f"/ipfs/{value}").content == b"theirs") == is_offered

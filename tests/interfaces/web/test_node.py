@@ -33,7 +33,7 @@ def test_all_that_the_node_has_is_served_with_an_empty_cache(
     with serving(there) as port, client_of(port) as web:
         assert web.get(f"/ipfs/{root}/a/b").content == value
         assert web.get(f"/ipfs/{root}?format=car").content[:1] != b""
-        lost = cid.to_text(there.stores.hash.raw(os.urandom(10)))
+        lost = cid.to_text(there._stores.hash.raw(os.urandom(10)))
         assert web.get(f"/ipfs/{lost}").status_code == 404
         (tmp_path / "f").mkdir()
         (tmp_path / "f" / "x").write_bytes(b"theirs")
@@ -68,7 +68,7 @@ def test_a_preflight_of_a_named_origin_is_answered(web: httpx.Client, header: st
 
 def test_a_sound_directory_that_is_not_read_here_is_not_called_damaged(tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
-    function = repository.stores.hash
+    function = repository._stores.hash
     leaf = function.raw(b"x")
     node = unixfs.directory([Link("..", leaf, 1)])
     root = function.dag_pb(node)
@@ -106,7 +106,7 @@ def in_base58(data: bytes) -> str:
 def test_a_car_that_is_asked_for_in_version_0_is_named_so(
     web: httpx.Client, snapshot: vz.Snapshot
 ) -> None:
-    root = snapshot.root
+    root = snapshot._tree
     name = in_base58(root[2:])
     assert name.startswith("Qm")
     found = web.get(f"/ipfs/{name}?format=car").content

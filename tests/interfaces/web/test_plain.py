@@ -28,7 +28,7 @@ def test_values_are_what_they_are_under_every_name_of_the_version(
 
 
 def test_branches_and_tags_are_asked_for_again_and_cids_are_kept(web, snapshot) -> None:
-    cid = snapshot.find("zarr.json").cid
+    cid = snapshot._find("zarr.json").cid
     for ref in ("main", "v1"):
         found = web.get(f"/{ref}/zarr.json")
         assert found.headers["cache-control"] == "no-cache"

@@ -156,7 +156,7 @@ def test_pages_that_pose_as_this_machine_are_refused(repository) -> None:
 
 def damage(repository, data: bytes) -> None:
     """Flip a bit of a stored block."""
-    storage = repository.stores.storage
+    storage = repository._stores.storage
     for stored in storage.list("packs"):
         whole = bytearray(storage.read(stored.path))
         at = whole.find(data)
@@ -180,7 +180,7 @@ def test_damage_is_an_error_and_in_midstream_cuts_the_connection() -> None:
         assert found.status_code == 500
         assert "small" not in found.text
         assert "memory:" not in found.text
-        leaf = repository.checkout("main").find("a").cid
+        leaf = repository.checkout("main")._find("a").cid
         assert web.get(f"/ipfs/{cids.to_text(leaf)}?format=raw").status_code == 500
         assert web.get("/main/big", headers={"Range": "bytes=0-99"}).content == big[:100]
         for path in ("/main/big", f"/ipfs/{tree}/big?format=car", f"/ipfs/{tree}/big?format=tar"):

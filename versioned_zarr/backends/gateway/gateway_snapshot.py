@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from versioned_zarr.backends.gateway.defaults import GATEWAYS_VARIABLE, LOCAL_GATEWAY, TIMEOUT_S
@@ -93,7 +93,7 @@ def open_snapshot(
     pasted = _resolve(address, asked, timeout_s) if isinstance(address, IpnsAddress) else address
     origin = GatewayOrigin(pasted.url, asked, cids.to_text(pasted.cid), cache_bytes, timeout_s)
     tree, commit = pasted.cid, None
-    trees, blocks = origin.stores.trees, origin.stores.blocks
+    trees, blocks = origin._stores.trees, origin._stores.blocks
     if pasted.path:
         link = trees.subtree(tree, pasted.path)
         if link is None:
@@ -154,6 +154,8 @@ class GatewayOrigin:
     root: str
     cache_bytes: int
     timeout_s: float
+    _stores: GatewayContext = field(init=False, compare=False)
+    """The blocks and trees, shared by all snapshots from the same gateways."""
 
     def __repr__(self) -> str:
         return f"GatewayOrigin({self.url!r})"  # gateways may carry credentials
@@ -184,12 +186,6 @@ class GatewayOrigin:
         cache = _cache(function, self.cache_bytes)
         blocks = GatewayBlocks(Gateways(self.gateways, self.timeout_s), cache)
         return GatewayContext(blocks, Trees(blocks, function))
-
-    @property
-    def stores(self) -> GatewayContext:
-        """The blocks and trees, shared by all snapshots from the same gateways."""
-        found: GatewayContext = self.__dict__["_stores"]
-        return found
 
 
 class GatewayContext:

@@ -279,7 +279,7 @@ def _is_worth_it(value: object) -> bool:
 
 def session_html(session: Session) -> str:
     """Where it will commit to, and what it changed until now."""
-    state = session.working.closed
+    state = session._working.closed
     pairs: list[tuple[str, object]] = [
         ("branch", html.badge(session.branch, html.BLUE)),
         ("state", state or "open"),

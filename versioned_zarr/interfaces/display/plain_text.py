@@ -69,7 +69,7 @@ def snapshot_text(snapshot: Snapshot) -> str:
 
 def session_text(session: Session) -> str:
     """Where it will commit to, and what it changed until now."""
-    state = session.working.closed
+    state = session._working.closed
     head = escaped_line(
         f"Session {session.id} on {session.branch} of {session.repository.url}, {state or 'open'}"
     )

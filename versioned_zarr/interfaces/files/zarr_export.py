@@ -73,8 +73,8 @@ def to_folder(
         check_free(folder, counted.size_bytes)
     try:
         with TargetFolder(folder) as target:
-            links = dict(snapshot.links())
-            sizes = {key: snapshot.size_of(link) for key, link in links.items()}
+            links = dict(snapshot._links())
+            sizes = {key: snapshot._size_of(link) for key, link in links.items()}
             there_bytes = _size_of_what_is_there(target, sizes)
             if max_bytes is None:
                 check_free(folder, counted.size_bytes - there_bytes)
@@ -91,7 +91,7 @@ def check_count(snapshot: Snapshot, max_keys: int) -> Totals:
     Raises:
         InvalidInputError: it is more than `max_keys` keys and folders.
     """
-    counted = totals(snapshot.repository.stores.trees, snapshot.root)
+    counted = totals(snapshot.repository._stores.trees, snapshot._tree)
     found = counted.keys + counted.folders
     if found > max_keys:
         raise InvalidInputError(
@@ -134,7 +134,7 @@ def _write_all(
     workers: int,
     on_progress: OnProgress | None,
 ) -> None:
-    blocks = snapshot.repository.stores.blocks
+    blocks = snapshot.repository._stores.blocks
 
     def read(cid: Cid, size_bytes: int) -> Iterable[memoryview]:
         if isinstance(blocks, FileReader):

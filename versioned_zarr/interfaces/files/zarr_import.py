@@ -96,7 +96,7 @@ def import_zarr(
         names = {join(path, name): name for name in found.sizes}
         for key in held.keys() - sizes.keys():
             session.delete(key)  # an earlier attempt copied it, and it is gone
-        is_same = found.state and session.working.head.purpose == purpose + found.state
+        is_same = found.state and session._working.head.purpose == purpose + found.state
         done = held if is_same else {}
         waiting = [key for key, size in sizes.items() if done.get(key) != size]
 
@@ -149,10 +149,10 @@ def _session_for(
 
 def _is_committed(session: Session, head: Snapshot, path: str) -> bool:
     """Whether an attempt whose process died was about to commit what the branch holds now."""
-    if session.working.state.intent is None:
+    if session._working.state.intent is None:
         return False
-    there = {key: link.cid for key, link in head.links(path)}
-    return there == {key: found.cid for key, found in session.working.walk(path)}
+    there = {key: link.cid for key, link in head._links(path)}
+    return there == {key: found.cid for key, found in session._working.walk(path)}
 
 
 def _lies_at(snapshot: Snapshot, path: str) -> str:
@@ -162,5 +162,5 @@ def _lies_at(snapshot: Snapshot, path: str) -> str:
     except KeyNotFoundError:
         return ""
     except InvalidKeyError:
-        value = snapshot.find(path)
+        value = snapshot._find(path)
         return "" if value is None else to_text(value.cid)

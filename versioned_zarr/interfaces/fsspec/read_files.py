@@ -96,7 +96,7 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         key = self._strip_protocol(path)
         with self.failures():
             view = self.view
-            return view, view.find(key) if key else None
+            return view, view._find(key) if key else None
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """See fsspec; `cid` is that of a value."""
@@ -303,15 +303,15 @@ def _details(key: str, size_bytes: int, found: FoundValue) -> dict[str, Any]:
 
 
 def _size_of(view: Any, found: FoundValue) -> int:
-    return int(view.size_of(found))
+    return int(view._size_of(found))
 
 
 def _bytes_of(view: Any, found: FoundValue, start: int, end: int) -> bytes:
-    return bytes(view.read_found(found, start, end))
+    return bytes(view._read_found(found, start, end))
 
 
 def _began(session: Session) -> datetime:
-    return session.working.head.started
+    return session._working.head.started
 
 
 def _time_of(view: Snapshot | Session) -> datetime:

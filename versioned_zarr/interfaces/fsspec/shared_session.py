@@ -65,7 +65,7 @@ class SharedSession:
     def found(self) -> Session | None:
         """The session, if one is open."""
         session = self._session
-        is_open = session is not None and session.working.closed is None
+        is_open = session is not None and session._working.closed is None
         return session if is_open else None
 
     def to_read(self) -> Session | None:
@@ -109,7 +109,7 @@ class SharedSession:
         if _has_changes(session):
             return False
         head = self.repository.checkout(self.ref).commit
-        return head is not None and head.cid != session.working.state.base
+        return head is not None and head.cid != session._working.state.base
 
     def hand_on(self) -> Session | None:
         """The session, ready for other processes to write into, if one is open."""
@@ -117,7 +117,7 @@ class SharedSession:
             session = self.found()
             if session is None or self._is_behind(session):
                 return None
-            session.working.share()
+            session._working.share()
             self._is_handed_on = True
             return session
 
@@ -141,10 +141,10 @@ class SharedSession:
         """End a session that was committed, unless somebody has written on or may do so."""
         with _GUARD:
             self.ends += 1
-            if not self._is_own or self._is_handed_on or session.working.closed is not None:
+            if not self._is_own or self._is_handed_on or session._working.closed is not None:
                 return
-            with session.working.frozen():
-                if not session.working.state.has_changes:
+            with session._working.frozen():
+                if not session._working.state.has_changes:
                     session.discard()
                     self._forget()
 
@@ -187,8 +187,8 @@ class SharedSession:
         if session is None or not self._is_own:
             return
         with suppress(OSError):  # of a place that is gone, too
-            session.working.refresh()
-        if not session.working.state.has_changes:
+            session._working.refresh()
+        if not session._working.state.has_changes:
             with suppress(OSError):
                 session.discard()
             return
@@ -205,7 +205,7 @@ class SharedSession:
 
 def _has_changes(session: Session) -> bool:
     """Whether any process has written since the last commit; asks for others' only if need be."""
-    working = session.working
+    working = session._working
     if not working.state.has_changes:
         working.refresh()
     return working.state.has_changes

@@ -179,7 +179,7 @@ class WrittenFiles(ReadFiles):
         self._check_targets(targets)
         with self.failures():
             for move in moves:
-                self.pipe_file(move.target, move.view.read_found(move.value))
+                self.pipe_file(move.target, move.view._read_found(move.value))
             for gone in {move.source for move in moves} - set(targets):
                 self.session.delete(gone)
 

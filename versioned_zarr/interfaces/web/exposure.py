@@ -65,8 +65,8 @@ class Exposure:
     """
 
     def __init__(self, repository: Repository, refs: Sequence[str] | None) -> None:
-        self._stores = repository.stores
-        self._blocks = repository.stores.blocks
+        self._stores = repository._stores
+        self._blocks = repository._stores.blocks
         self.trees = Trees(self, self._stores.hash)
         self._tree_of: dict[Cid, Cid] = {}
         self._names: set[tuple[str, str]] | None = None

@@ -83,9 +83,9 @@ class VersionedStore(Store):
     def __init__(self, view: Session | Snapshot, *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only or view.read_only)
         self._view = view
-        self._blocks = view.repository.stores.blocks
+        self._blocks = view.repository._stores.blocks
         if isinstance(view, Session) and not self.read_only:
-            waits = view.working.is_remote
+            waits = view._working.is_remote
             if waits:
                 _send_more_at_once()
         else:
@@ -154,7 +154,7 @@ class VersionedStore(Store):
         blocks = self._blocks
         try:
             with blocks.near():
-                found = self._view.find(key)
+                found = self._view._find(key)
                 if found is None:
                     return None
                 if found.tsize <= INLINE_BYTES:
@@ -177,7 +177,7 @@ class VersionedStore(Store):
     ) -> Buffer | None:
         """As `get`, on the caller's thread."""
         try:
-            found = self._view.find(key)
+            found = self._view._find(key)
             if found is None:
                 return None
             return self._read(found, prototype or default_buffer_prototype(), byte_range)
@@ -199,17 +199,17 @@ class VersionedStore(Store):
         byte_range: ByteRequest | None,
     ) -> Buffer:
         if byte_range is None:
-            return prototype.buffer.from_bytes(self._view.read_found(found))
+            return prototype.buffer.from_bytes(self._view._read_found(found))
         start, end = 0, None
         if isinstance(byte_range, RangeByteRequest):
             start, end = byte_range.start, max(byte_range.start, byte_range.end)
         elif isinstance(byte_range, OffsetByteRequest):
             start = byte_range.offset
         elif isinstance(byte_range, SuffixByteRequest):
-            start = max(0, self._view.size_of(found) - byte_range.suffix)
+            start = max(0, self._view._size_of(found) - byte_range.suffix)
         else:
             raise ValueError(f"Unexpected byte_range, got {byte_range}.")
-        return prototype.buffer.from_bytes(self._view.read_found(found, start, end))
+        return prototype.buffer.from_bytes(self._view._read_found(found, start, end))
 
     async def get_partial_values(
         self,
@@ -221,7 +221,7 @@ class VersionedStore(Store):
 
     async def exists(self, key: str) -> bool:
         """See `zarr.abc.store.Store.exists`; told from the tree."""
-        return await self._wait_for(self._view.find, key) is not None
+        return await self._wait_for(self._view._find, key) is not None
 
     async def getsize(self, key: str) -> int:
         """The length in bytes of a value, told from the tree.
@@ -303,7 +303,7 @@ class VersionedStore(Store):
         """See `zarr.abc.store.Store.set`; survives the death of the process once it returns."""
         data = self._checked(value, "set")
         session = self.session
-        is_remote = session.working.is_remote
+        is_remote = session._working.is_remote
         if len(data) > INLINE_BYTES:
             await _in_thread(lambda: session.write(key, data), is_remote=is_remote)
         elif is_remote:
