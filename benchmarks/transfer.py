@@ -50,7 +50,7 @@ def push(ours: Path, theirs: Path, layout: str) -> Iterator[Result]:
         took = time.perf_counter() - start
     assert len(done.moves) == 1
     assert target.branches["main"] == source.branches["main"]
-    looked_at = len(here.got | there.got) + done.moving.seen_blocks
+    looked_at = len(here.got | there.got) + done.seen_blocks
     yield Result(f"push one chunk of 1,000,000 {layout}: looked at", looked_at, "blocks", 60)
     yield Result("  sent", there.put_bytes / 1024, "KiB", 1024)
     yield Result("  of so many blocks", len(there.put), "blocks")

@@ -9,7 +9,6 @@ import numpy as np
 import zarr
 
 import versioned_zarr as vz
-from versioned_zarr.interfaces.files.parallel_copy import Progress
 
 folder = Path(tempfile.mkdtemp())
 
@@ -20,10 +19,10 @@ for number in (2, 3):
 (folder / "v3.zarr" / "README.txt").write_text("Ask before use.\n")
 
 
-def show(progress: Progress) -> None:
+def show(progress: vz.Progress) -> None:
     """Called as values arrive; the command `vz import` draws a bar from it."""
-    if progress.keys == progress.keys_total:
-        print(f"{progress.keys} keys, {progress.size_bytes:,} bytes")
+    if progress.done == progress.total:
+        print(f"{progress.done} {progress.unit}, {progress.done_bytes:,} bytes")
 
 
 # A source may be a folder or any URL that fsspec knows. An import that was interrupted goes on
@@ -32,7 +31,7 @@ repo = vz.create(folder / "archive.vz")
 for number in (2, 3):
     source = folder / f"v{number}.zarr"
     message = f"As it was: {source.name}"
-    vz.import_zarr(repo, source, path=f"format{number}", message=message, on_progress=show)
+    vz.import_zarr(repo, source, path=f"format{number}", message=message, progress=show)
 
 # The same data again, elsewhere in the tree: nothing is stored twice.
 before = repo.stats().stored_bytes

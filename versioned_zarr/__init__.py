@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from versioned_zarr.engine.maintenance.repack import Collected
     from versioned_zarr.engine.maintenance.report import Damage, Report
     from versioned_zarr.engine.maintenance.stats import Stats
+    from versioned_zarr.engine.progress import Progress
     from versioned_zarr.engine.remotes import Remotes
     from versioned_zarr.engine.sessions.protocol import SessionInfo
     from versioned_zarr.engine.transfer.push_fetch import Transfer
     from versioned_zarr.engine.transfer.ref_updates import RefMove
-    from versioned_zarr.engine.transfer.sender import Moving
     from versioned_zarr.history.commit_object import Commit
     from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
     from versioned_zarr.interfaces.files.zarr_import import import_zarr
@@ -45,8 +45,8 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "Damage",
     "Diff",
     "FieldValue",
-    "Moving",
     "NodeDiff",
+    "Progress",
     "RefMove",
     "Remotes",
     "Report",
@@ -81,8 +81,8 @@ _MODULES = {
     "Damage": "engine.maintenance.report",
     "Diff": "engine.hierarchy.diff",
     "FieldValue": "engine.hierarchy.merge.conflict_resolution",
-    "Moving": "engine.transfer.sender",
     "NodeDiff": "engine.hierarchy.diff",
+    "Progress": "engine.progress",
     "RefMove": "engine.transfer.ref_updates",
     "Remotes": "engine.remotes",
     "Report": "engine.maintenance.report",

@@ -32,7 +32,6 @@ from versioned_zarr.engine.transfer.clone import (
     fill,
     finish,
 )
-from versioned_zarr.engine.transfer.sender import OnMoving
 from versioned_zarr.errors import (
     InvalidInputError,
     InvalidUrlError,
@@ -236,7 +235,7 @@ def clone(
     refs: str | Sequence[str] | None = None,
     depth: int | None = None,
     paths: Sequence[str] | None = None,
-    progress: OnMoving | None = None,
+    progress: OnProgress | None = None,
 ) -> Repository:
     """Make a new repository as a copy of another, which it knows as the remote `origin`.
 

@@ -206,7 +206,7 @@ def test_a_push_is_whole_or_refused_and_can_be_done_again(
     monkeypatch.setattr(target._stores.blocks.cache, "limit_bytes", cache_bytes)
     batches = 0
 
-    def collect(_: vz.Moving) -> None:
+    def collect(_: vz.Progress) -> None:
         nonlocal batches
         batches += 1
         if batches == 2:

@@ -132,11 +132,13 @@ class TestTheHash:
         for number in range(30):
             others.upload("main", f"theirs/{number}", bytes([number]) * 100, {})
         others.commit("main", "theirs", {})
-        told: list[tuple[int, int]] = []
-        options = {**lakefs.options, "progress": lambda *facts: told.append(facts)}
+        told: list[vz.Progress] = []
+        options = {**lakefs.options, "progress": told.append}
         there = vz.open(repository.url, **options)
         snapshot = there.checkout()
-        assert told == [(100 * done, 3000) for done in range(31)]
+        assert [(each.done, each.total) for each in told] == [
+            (100 * done, 3000) for done in range(31)
+        ]
         assert pickle.loads(pickle.dumps(there)).checkout().cid == snapshot.cid
         told.clear()
         assert vz.open(repository.url, **options).checkout().cid == snapshot.cid
@@ -447,7 +449,7 @@ class TestTransfer:
         with source.session(message="the large one again") as session:
             session.mapping["copy"] = session.mapping["large"]
         done = source.push(target.url)
-        assert done.moving.values == 0
+        assert done.values == 0
         self.assert_equal(source, target)
         others = lakefs.client(target.url.removeprefix("lakefs://"))
         stats = {stat.path: stat for stat in others.list("main")}

@@ -213,8 +213,8 @@ def test_a_document_by_repetition_is_not_read_to_show_a_snapshot(forge: Forge) -
     snapshot = forge.snapshot(forge.folder([("zarr.json", link)]))
     assert size <= file_reader.memory_bytes()
     asked: list[int] = []
-    read_found = snapshot.read_found
-    snapshot.read_found = lambda *args: asked.append(1) or read_found(*args)  # type: ignore[method-assign]
+    read_found = snapshot._read_found
+    snapshot._read_found = lambda *args: asked.append(1) or read_found(*args)  # type: ignore[method-assign]
     assert "zarr.json" in str(snapshot)
     assert "zarr.json" in snapshot._repr_html_()
     assert asked == []
@@ -383,13 +383,13 @@ def test_nothing_is_written_through_a_link_that_comes_later(
     outside.mkdir()
     out = tmp_path / "out"
 
-    def swap(progress: zarr_export.Progress) -> None:
-        if progress.keys == 0:
+    def swap(progress: vz.Progress) -> None:
+        if progress.done == 0:
             (out / link).parent.mkdir(parents=True, exist_ok=True)
             (out / link).symlink_to(outside / "new" if link == "top" else outside)
 
     try:
-        to_folder(snapshot, out, workers=1, on_progress=swap)
+        to_folder(snapshot, out, workers=1, progress=swap)
     except vz.AlreadyExistsError as error:
         assert "symbolic link" in str(error)  # noqa: PT017 - or the link was replaced
     assert list(outside.iterdir()) == []

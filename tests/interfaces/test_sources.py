@@ -132,17 +132,20 @@ def test_a_source_tells_how_many_files_it_has_found(
 ) -> None:
     monkeypatch.setattr(sources, "LISTED_AT_ONCE", 100)
     for kind in ("folder", "zip"):
-        told: list[int | str] = []
+        told: list[vz.Progress] = []
         vz.import_zarr(
             repository,
             archives[kind],
             path=kind,
-            on_listing=told.append,
-            on_progress=lambda progress: told.append("copied"),  # noqa: B023 - called within
+            progress=told.append,
         )
-        counts = [each for each in told if each != "copied"]
-        assert told[: len(counts)] == counts
+        listed = [each for each in told if each.total_bytes is None]
+        assert told[: len(listed)] == listed
+        assert {(each.unit, each.done) for each in listed} == {("keys", 0)}
+        counts = [each.total for each in listed]
         assert counts == ([100, 200, 300, 301] if kind == "folder" else [301])
+        assert told[-1].done == told[-1].total == 301
+        assert told[-1].done_bytes == told[-1].total_bytes
 
 
 def test_listing_asks_once_for_each_file(

@@ -15,7 +15,6 @@ import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.interfaces.files import sources
-from versioned_zarr.interfaces.files.parallel_copy import Progress
 from versioned_zarr.interfaces.files.zarr_export import to_folder
 from versioned_zarr.interfaces.files.zarr_import import LargeTransferWarning
 
@@ -67,20 +66,25 @@ def test_what_is_no_zarr_is_refused(tmp_path: Path) -> None:
         vz.import_zarr(repository, tmp_path / "nothing")
 
 
+def copied(seen: list[vz.Progress]) -> list[int]:
+    """How many keys were there each time, once the source was listed."""
+    return [progress.done for progress in seen if progress.total_bytes is not None]
+
+
 def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: Path) -> None:
     repository = vz.create(tmp_path / "r.vz")
 
-    def interrupt(progress: Progress) -> None:
-        if progress.keys >= 5:
+    def interrupt(progress: vz.Progress) -> None:
+        if progress.done >= 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        vz.import_zarr(repository, plain, workers=1, on_progress=interrupt)
+        vz.import_zarr(repository, plain, workers=1, progress=interrupt)
     (left,) = repository.sessions.values()
     assert left.keys >= 5
-    seen: list[int] = []
-    vz.import_zarr(repository, plain, on_progress=lambda progress: seen.append(progress.keys))
-    assert seen[0] >= 5
+    seen: list[vz.Progress] = []
+    vz.import_zarr(repository, plain, progress=seen.append)
+    assert copied(seen)[0] >= 5
     assert dict(repository.checkout().mapping) == files_of(plain)
     assert not repository.sessions
 
@@ -88,12 +92,12 @@ def test_an_interrupted_import_goes_on_where_it_stopped(plain: Path, tmp_path: P
 def interrupted(repository: vz.Repository, plain: Path, **options: Any) -> None:
     """An import that stops after four values."""
 
-    def interrupt(progress: Progress) -> None:
-        if progress.keys >= 4:
+    def interrupt(progress: vz.Progress) -> None:
+        if progress.done >= 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        vz.import_zarr(repository, plain, workers=1, on_progress=interrupt, **options)
+        vz.import_zarr(repository, plain, workers=1, progress=interrupt, **options)
 
 
 def write(repository: vz.Repository, **values: bytes) -> None:
@@ -127,11 +131,9 @@ def test_an_import_goes_on_where_the_branch_moved_elsewhere(plain: Path, tmp_pat
     repository = vz.create(tmp_path / "r.vz")
     interrupted(repository, plain, path="x")
     write(repository, elsewhere=b"1")
-    seen: list[int] = []
-    vz.import_zarr(
-        repository, plain, path="x", on_progress=lambda progress: seen.append(progress.keys)
-    )
-    assert seen[0] >= 4
+    seen: list[vz.Progress] = []
+    vz.import_zarr(repository, plain, path="x", progress=seen.append)
+    assert copied(seen)[0] >= 4
     assert dict(repository.checkout().path("x").mapping) == files_of(plain)
 
 
@@ -154,12 +156,12 @@ def test_an_import_takes_nothing_of_another_state_of_its_source(
         monkeypatch.setattr(sources, "CHANGES", ())
     repository = vz.create(tmp_path / "r.vz")
 
-    def interrupt(progress: Progress) -> None:
-        if progress.keys >= len(files_of(plain)) - 1:
+    def interrupt(progress: vz.Progress) -> None:
+        if progress.done >= len(files_of(plain)) - 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        vz.import_zarr(repository, plain, workers=1, on_progress=interrupt)
+        vz.import_zarr(repository, plain, workers=1, progress=interrupt)
     documents = {"zarr.json", ".zarray", ".zattrs", ".zgroup"}
     chunks = (path for path in plain.rglob("*") if path.is_file() and path.name not in documents)
     gone, *changed = sorted(chunks)
@@ -176,13 +178,13 @@ def test_the_same_words_for_another_folder_are_another_source(
 ) -> None:
     repository = vz.create(tmp_path / "r.vz")
 
-    def interrupt(progress: Progress) -> None:
-        if progress.keys >= 4:
+    def interrupt(progress: vz.Progress) -> None:
+        if progress.done >= 4:
             raise KeyboardInterrupt
 
     monkeypatch.chdir(plain.parent)
     with pytest.raises(KeyboardInterrupt):
-        vz.import_zarr(repository, plain.name, workers=1, on_progress=interrupt)
+        vz.import_zarr(repository, plain.name, workers=1, progress=interrupt)
     other = tmp_path / "other" / plain.name
     shutil.copytree(plain, other)
     for path in other.rglob("*"):
@@ -219,12 +221,12 @@ def test_an_interrupted_export_goes_on_where_it_stopped(plain: Path, tmp_path: P
     vz.import_zarr(repository, plain)
     out = tmp_path / "out"
 
-    def interrupt(progress: Progress) -> None:
-        if progress.keys >= 4:
+    def interrupt(progress: vz.Progress) -> None:
+        if progress.done >= 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        to_folder(repository.checkout(), out, workers=1, on_progress=interrupt)
+        to_folder(repository.checkout(), out, workers=1, progress=interrupt)
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     victim = next(path for path in written if path.stat().st_size > 2)
     victim.write_bytes(b"x" * victim.stat().st_size)

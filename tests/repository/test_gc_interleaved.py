@@ -207,10 +207,10 @@ def test_what_comes_while_gc_copies_is_kept(
     repository.repack()
     told: list[int] = []
 
-    def progress(done: int, _: int) -> None:
-        if done and not any(told):
+    def progress(progress: vz.Progress) -> None:
+        if progress.done and not any(told):
             act(place, others)
-        told.append(done)
+        told.append(progress.done)
 
     repository.gc(keep_reflog=NOW, progress=progress)
     assert any(told)

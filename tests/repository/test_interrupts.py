@@ -175,7 +175,7 @@ def test_what_joins_packs_turns_no_commit_into_an_error(
     def fail(_: object) -> None:
         raise vz.StorageFullError("no room", where="here")
 
-    monkeypatch.setattr(type(session.repository), "tidy", fail)
+    monkeypatch.setattr(type(session.repository), "_tidy", fail)
     session.write("a", b"1")
     commit = session.commit("x")
     assert session.repository.branches["main"] == commit

@@ -72,14 +72,14 @@ def test_a_clone_needs_a_free_place(ours: Repository, theirs: Repository) -> Non
 def test_an_interrupted_clone_goes_on(ours: Repository, tmp_path: Path) -> None:
     place = tmp_path / "copy.vz"
 
-    def interrupt(moving: vz.Moving) -> None:
+    def interrupt(progress: vz.Progress) -> None:
         raise CutOffError
 
     with pytest.raises(CutOffError):
         vz.clone(ours.url, place, progress=interrupt)
     with pytest.raises(vz.RepositoryNotFoundError):
         vz.open(place)
-    stored: list[vz.Moving] = []
+    stored: list[vz.Progress] = []
     assert same(ours, vz.clone(ours.url, place, progress=stored.append))
     assert stored == []
 
@@ -142,11 +142,11 @@ def test_a_push_moves_a_branch_and_what_it_reaches(ours: Repository, theirs: Rep
     new = commit(ours, {"x/c/7": b"new", "big": bytes(3_000_000)}).cid
     done = ours.push(theirs.url, "main")
     assert done.moves == (vz.RefMove("heads", "main", old, new),)
-    assert done.moving.values == 2
+    assert done.values == 2
     assert same(ours, theirs)
     assert theirs.reflog().__next__().why == f"push from {ours.url}"
     again = ours.push(theirs.url)
-    assert (again.moves, again.moving.blocks, again.moving.seen_blocks) == ((), 0, 0)
+    assert (again.moves, again.blocks, again.seen_blocks) == ((), 0, 0)
 
 
 def test_a_push_gives_other_names_and_makes_branches_and_tags(
@@ -235,7 +235,7 @@ def test_a_push_costs_what_changed(layout: str) -> None:
     with watched(ours) as source, watched(theirs) as target:
         done = ours.push(theirs.url, "main")
     assert len(done.moves) == 1
-    assert len(source.got | target.got) + done.moving.seen_blocks <= 60
+    assert len(source.got | target.got) + done.seen_blocks <= 60
     assert target.put_bytes <= 1 << 20
 
 
@@ -247,7 +247,7 @@ def test_a_merge_is_walked_beside_both_parents(ours: Repository) -> None:
     ours.push(theirs.url)
     ours.merge("dev")
     done = ours.push(theirs.url)
-    assert done.moving.seen_blocks < 20
+    assert done.seen_blocks < 20
 
 
 def test_an_interrupted_push_leaves_the_other_side_sound(
@@ -267,7 +267,7 @@ def test_an_interrupted_push_leaves_the_other_side_sound(
         done = ours.push(theirs.url)
     assert same(ours, theirs)
     assert 0 < len(counted.put) < 46
-    assert len(counted.put) == done.moving.blocks
+    assert len(counted.put) == done.blocks
     assert sum(sent) + len(counted.put) == len({*ours.checkout().keys()}) - 50 + 6
 
 
@@ -304,7 +304,7 @@ def test_a_branch_that_moves_meanwhile_is_not_moved_back(
     moved: list[vz.Commit] = []
     with pytest.raises(vz.BranchMovedError):
         ours.push(
-            theirs.url, progress=lambda moving: moved.append(commit(theirs, {"y": b"theirs"}))
+            theirs.url, progress=lambda progress: moved.append(commit(theirs, {"y": b"theirs"}))
         )
     assert theirs.branches["main"] == moved[-1]
     assert theirs.fsck().is_clean
@@ -326,7 +326,7 @@ def test_others_go_on_committing_while_a_push_is_under_way(
     commit(ours, {"y": b"ours"})
     theirs.branches.create("dev")
 
-    def work(moving: vz.Moving) -> None:
+    def work(progress: vz.Progress) -> None:
         for number in range(40):  # enough for packs to be joined
             commit(theirs, {"z": b"%d" % number}, "dev")
             theirs._tidy()

@@ -58,8 +58,8 @@ def test_a_push_to_a_node_sends_what_changed(ours: vz.Repository, place: str) ->
     commit(ours, {"x/c/17": b"changed"})
     with watched(ours) as source, watched(there) as target:
         done = ours.push(place)
-    assert done.moving.blocks < 12
-    assert len(source.got | target.got) + done.moving.seen_blocks <= 60
+    assert done.blocks < 12
+    assert len(source.got | target.got) + done.seen_blocks <= 60
     assert same(ours, vz.open(place))
 
 

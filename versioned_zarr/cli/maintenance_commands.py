@@ -10,10 +10,10 @@ import click
 from versioned_zarr.cli.output import (
     Context,
     as_json,
-    bytes_bar,
     console,
     print_commit_line,
     print_json,
+    progress_bar,
     tell_of_problems,
     with_repository,
 )
@@ -34,7 +34,7 @@ from versioned_zarr.terminal_text import escaped_line
 @with_repository
 def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> None:
     """Remove what no branch, tag, recent log entry or session reaches."""
-    with bytes_bar("looking through packs") as progress:
+    with progress_bar("looking through packs") as progress:
         span = timedelta(days=min(timedelta.max.days, keep_reflog))
         done = context.repository.gc(keep_reflog=span, dry_run=dry_run, progress=progress)
     if as_json:
@@ -50,7 +50,7 @@ def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> No
 @with_repository
 def repack(context: Context, as_json: bool) -> None:
     """Join small packs into large ones."""
-    with bytes_bar("joining packs") as progress:
+    with progress_bar("joining packs") as progress:
         done = context.repository.repack(progress=progress)
     if as_json:
         print_json(done.to_dict())
@@ -64,7 +64,7 @@ def repack(context: Context, as_json: bool) -> None:
 @with_repository
 def fsck(context: Context, quick: bool, as_json: bool) -> None:
     """Check everything, and name the keys and commits that a damage touches."""
-    with bytes_bar("checking") as progress:
+    with progress_bar("checking") as progress:
         report = context.repository.fsck(read_all=not quick, progress=progress)
     if as_json:
         print_json(report.to_dict())

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -22,8 +23,7 @@ from rich.progress import Progress as Bar
 
 import versioned_zarr as vz
 from versioned_zarr.engine.marker import MARKER
-from versioned_zarr.interfaces.files.parallel_copy import OnProgress, Progress
-from versioned_zarr.interfaces.files.sources import OnListing
+from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.address.ipfs_address import is_address
 from versioned_zarr.terminal_text import escaped, escaped_json, escaped_line
 
@@ -146,67 +146,51 @@ def _bar() -> Bar:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[keys]}"),
+        TextColumn("{task.fields[counted]}"),
         console=Console(stderr=True),
         transient=True,
         disable=not Console(stderr=True).is_terminal,
     )
 
 
-def _hashing_bar() -> Callable[[int, int], None]:
+def _hashing_bar() -> OnProgress:
     """Moves a bar, which comes when it is first told of something and goes with the command."""
     bar = _bar()
-    task = bar.add_task("hashing", total=None, keys="")
+    task = bar.add_task("hashing", total=None, counted="")
     click.get_current_context().call_on_close(bar.stop)
 
-    def move(done: int, total: int) -> None:
+    def move(progress: vz.Progress) -> None:
         bar.start()
-        bar.update(task, total=total, completed=done)
+        _move(bar, task, progress)
 
     return move
 
 
 @contextmanager
-def bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, as `progress_bar`, moved by the bytes that are done and all there are."""
-    with _bar() as bar:
-        task = bar.add_task(label, total=None, keys="")
-        yield lambda done, total: bar.update(task, total=total, completed=done)
-
-
-@contextmanager
-def progress_bar(label: str, first: str = "") -> Iterator[tuple[OnProgress, OnListing]]:
-    """A bar on stderr that a transfer moves; nothing where stderr is no terminal.
+def progress_bar(label: str, first: str = "") -> Iterator[OnProgress]:
+    """A bar on stderr that an operation moves; nothing where stderr is no terminal.
 
     Args:
         label: what is done.
         first: what is done before, while keys are counted.
     """
     with _bar() as bar:
-        task = bar.add_task(first or label, total=None, keys="")
+        task = bar.add_task(first or label, total=None, counted="")
 
-        def count(keys: int) -> None:
-            bar.update(task, keys=f"{keys} keys")
-
-        def move(progress: Progress) -> None:
-            bar.update(
-                task,
-                description=label,
-                total=progress.size_bytes_total,
-                completed=progress.size_bytes,
-                keys=f"{progress.keys}/{progress.keys_total} keys",
-            )
-
-        yield move, count
-
-
-@contextmanager
-def moving_bar(label: str) -> Iterator[Callable[[vz.Moving], None]]:
-    """A bar on stderr, as `progress_bar`, of a transfer whose end nobody knows yet."""
-    with _bar() as bar:
-        task = bar.add_task(label, total=None, keys="")
-
-        def move(moving: vz.Moving) -> None:
-            bar.update(task, completed=moving.size_bytes, keys=f"{moving.values} values")
+        def move(progress: vz.Progress) -> None:
+            is_counting = first and progress.total_bytes is None
+            _move(bar, task, progress, description=first if is_counting else label)
 
         yield move
+
+
+def _move(bar: Bar, task: TaskID, progress: vz.Progress, **more: Any) -> None:
+    counts = [f"{count:,}" for count in (progress.done, progress.total) if count is not None]
+    counted = "" if progress.unit == "bytes" else f"{'/'.join(counts)} {progress.unit}"
+    bar.update(
+        task,
+        total=progress.total_bytes,
+        completed=progress.done_bytes,
+        counted=counted,
+        **more,
+    )

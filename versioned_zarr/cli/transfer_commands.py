@@ -12,9 +12,9 @@ from versioned_zarr.cli.output import (
     Context,
     as_json,
     console,
-    moving_bar,
     print_json,
     print_names,
+    progress_bar,
     resolve_option,
     with_repository,
 )
@@ -41,7 +41,7 @@ def clone(
     Interrupted, it goes on where it stopped when it is called again. What --depth and --path
     leave out is fetched from SOURCE when it is read.
     """
-    with moving_bar("cloning") as progress:
+    with progress_bar("cloning") as progress:
         copy = vz.clone(
             source, place, refs=list(refs) or None, depth=depth, paths=paths, progress=progress
         )
@@ -78,7 +78,7 @@ def push(
 
     REFS are branches and tags, as REF or REF:NAME; all by default.
     """
-    with moving_bar("pushing") as progress:
+    with progress_bar("pushing") as progress:
         done = context.repository.push(
             to, list(refs) or None, force_with_lease=lease or is_forced, progress=progress
         )
@@ -95,7 +95,7 @@ def fetch(context: Context, source: str, refs: tuple[str, ...], as_json: bool) -
 
     SOURCE is a remote or a URL. All branches and tags by default.
     """
-    with moving_bar("fetching") as progress:
+    with progress_bar("fetching") as progress:
         done = context.repository.fetch(source, list(refs) or None, progress=progress)
     _show(done, as_json)
 
@@ -117,7 +117,7 @@ def pull(
 
     REFS are branches, as BRANCH or BRANCH:INTO; main by default.
     """
-    with moving_bar("pulling") as progress:
+    with progress_bar("pulling") as progress:
         done = context.repository.pull(
             source, list(refs) or None, resolve=resolve, progress=progress
         )
@@ -188,7 +188,7 @@ def bundle_export(
     as_json: bool,
 ) -> None:
     """Write REF as the CAR FILE, every block verified; print the CID of its root."""
-    with moving_bar("exporting") as progress:
+    with progress_bar("exporting") as progress:
         root = context.repository.export_car(
             ref, file, history=history, since=since, version=car_version, progress=progress
         )
@@ -208,7 +208,7 @@ def bundle_import(context: Context, file: str, branch: str | None, as_json: bool
 
     A root that no branch names can be read by its CID until gc removes it.
     """
-    with moving_bar("importing") as progress:
+    with progress_bar("importing") as progress:
         roots = context.repository.import_car(file, as_branch=branch, progress=progress)
     if as_json:
         print_json({"roots": roots})

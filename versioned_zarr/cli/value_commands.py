@@ -132,7 +132,7 @@ def import_(
 
     Interrupted, it goes on where it stopped when it is called again.
     """
-    with progress_bar("importing", first="listing") as (on_progress, on_listing):
+    with progress_bar("importing", first="listing") as progress:
         commit = import_zarr(
             context.repository,
             source,
@@ -141,8 +141,7 @@ def import_(
             message=message,
             overwrite=overwrite,
             workers=workers,
-            on_progress=on_progress,
-            on_listing=on_listing,
+            progress=progress,
         )
     print_commit_line(commit, as_json=as_json)
 
@@ -185,12 +184,12 @@ def export(
     Interrupted, it goes on where it stopped when it is called again.
     """
     snapshot = context.snapshot(ref, gateways).path(path)
-    with progress_bar("exporting") as (on_progress, _):
+    with progress_bar("exporting") as progress:
         to_folder(
             snapshot,
             folder,
             workers=workers,
-            on_progress=on_progress,
+            progress=progress,
             max_keys=max_keys,
             max_bytes=max_bytes,
         )

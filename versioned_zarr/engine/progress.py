@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
-OnProgress: TypeAlias = Callable[[int, int], None]
-"""Called with what is done and what there is to do, both in bytes; first with nothing done."""
+
+@dataclass(frozen=True)
+class Progress:
+    """How much of a long operation is done.
+
+    Attributes:
+        unit: what is counted: "bytes", "keys" or "blocks".
+        done: how many are done.
+        total: how many there are, as far as is known: it may grow. None where nobody knows.
+        done_bytes: how many bytes are done.
+        total_bytes: how many bytes there are, likewise.
+    """
+
+    unit: str
+    done: int
+    total: int | None = None
+    done_bytes: int = 0
+    total_bytes: int | None = None
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""What every argument `progress` takes: called now and then as an operation goes forward."""
+
+
+def of_bytes(done: int, total: int) -> Progress:
+    """The progress of an operation that counts bytes alone."""
+    return Progress("bytes", done, total, done, total)
 
 
 class Steps:
@@ -25,4 +51,4 @@ class Steps:
         """So much more is done."""
         self._done += size_bytes
         if self._tell is not None:
-            self._tell(self._done, self._total)
+            self._tell(of_bytes(self._done, self._total))

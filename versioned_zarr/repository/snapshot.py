@@ -145,7 +145,13 @@ class Snapshot(_hooks.Shown):
         return _hooks.interfaces.to_xarray(self, group, **options)
 
     def to_folder(self, path: str, **options: Any) -> None:
-        """Write all values as the files of a plain Zarr folder; see `zarr_export`."""
+        """Write all values as the files of a plain Zarr folder.
+
+        Args:
+            path: the folder; made if it is not there.
+            options: `workers`, how many values are written at once; `progress`, called as values
+                are written; `max_keys` and `max_bytes`, how much it may come to.
+        """
         _hooks.interfaces.to_folder(self, path, **options)
 
     # Values

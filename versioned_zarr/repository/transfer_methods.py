@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
+from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.remotes import Remotes
 from versioned_zarr.engine.transfer import car_files, push_fetch
 from versioned_zarr.engine.transfer.push_fetch import Transfer
-from versioned_zarr.engine.transfer.sender import OnMoving
 
 
 class TransferMethods:
@@ -30,7 +30,7 @@ class TransferMethods:
         refs: str | Sequence[str] | None = None,
         *,
         force_with_lease: bool | str | None = None,
-        progress: OnMoving | None = None,
+        progress: OnProgress | None = None,
     ) -> Transfer:
         """Bring another repository what refs of this one reach, and move its refs.
 
@@ -63,7 +63,7 @@ class TransferMethods:
         source: str | os.PathLike[str],
         refs: str | Sequence[str] | None = None,
         *,
-        progress: OnMoving | None = None,
+        progress: OnProgress | None = None,
     ) -> Transfer:
         """Bring what branches and tags of another repository reach, and note where they stand.
 
@@ -91,7 +91,7 @@ class TransferMethods:
         refs: str | Sequence[str] | None = None,
         *,
         resolve: Resolve = None,
-        progress: OnMoving | None = None,
+        progress: OnProgress | None = None,
     ) -> Transfer:
         """Fetch branches of another repository, and merge each into the branch of its name.
 
@@ -118,7 +118,7 @@ class TransferMethods:
         history: bool = False,
         since: str | None = None,
         version: int = 1,
-        progress: OnMoving | None = None,
+        progress: OnProgress | None = None,
     ) -> str:
         """Write a snapshot as a CAR file, which every IPFS tool reads; gives the CID of its root.
 
@@ -154,7 +154,7 @@ class TransferMethods:
         path: str | os.PathLike[str],
         *,
         as_branch: str | None = None,
-        progress: OnMoving | None = None,
+        progress: OnProgress | None = None,
     ) -> list[str]:
         """Store the blocks of a CARv1 or CARv2 file, each verified; gives the CIDs of its roots.
 

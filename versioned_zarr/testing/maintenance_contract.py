@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from versioned_zarr.engine.progress import Progress
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.testing.history_contract import commit_values, contents
 
@@ -45,13 +46,16 @@ class MaintenanceContract:
             lambda tell: repository.gc(progress=tell),
             lambda tell: repository.repack(progress=tell),
         ):
-            told: list[tuple[int, int]] = []
-            keep(lambda done, total, told=told: told.append((done, total)))
-            assert told[0][0] == 0
-            assert told[-1][0] == told[-1][1]
-            assert (told[-1][1] > 0) == self.keeps_packs
-            assert told == sorted(told)
-            assert len({total for _, total in told}) == 1
+            told: list[Progress] = []
+            keep(told.append)
+            assert told[0].done == 0
+            assert told[-1].done == (told[-1].total or 0)
+            assert bool(told[-1].total) == self.keeps_packs
+            assert [each.done for each in told] == sorted(each.done for each in told)
+            assert {(each.unit, each.total) for each in told} == {("bytes", told[0].total)}
+            assert all(
+                (each.done_bytes, each.total_bytes) == (each.done, each.total) for each in told
+            )
 
     def test_repack_changes_nothing_that_is_read(self, repository: Repository) -> None:
         for number in range(10):

@@ -13,11 +13,12 @@ from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.blocks.packs.pack import PackEntries
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.engine.revisions import resolve, resolve_commit
 from versioned_zarr.engine.transfer.history_walk import commit_blocks, tips
 from versioned_zarr.engine.transfer.missing_objects import MissingBlock, MissingObjects
 from versioned_zarr.engine.transfer.ref_updates import move_ref
-from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
+from versioned_zarr.engine.transfer.sender import Sender, reader, receiving
 from versioned_zarr.errors import (
     BlockNotFoundError,
     BranchMovedError,
@@ -51,7 +52,7 @@ def export_car(
     history: bool,
     since: str | None,
     version: int,
-    progress: OnMoving | None,
+    progress: OnProgress | None,
 ) -> str:
     """See `Repository.export_car`."""
     if version not in (1, 2):
@@ -81,11 +82,11 @@ def _history(
 
 
 def _read(
-    stores: RepositoryContext, found: Iterable[MissingBlock], tell: OnMoving | None
+    stores: RepositoryContext, found: Iterable[MissingBlock], tell: OnProgress | None
 ) -> Iterator[Block]:
     """The blocks that were found, each once, read if they are leaves, and verified."""
     written: set[bytes] = set()
-    values = size = told = 0
+    size = told = 0
     for each in found:
         if each.cid in written:
             continue
@@ -94,12 +95,12 @@ def _read(
         if data is None or not cids.matches(each.cid, data):
             data = get_verified(stores.blocks, each.cid, stores.storage.url)
         yield each.cid, data
-        values, size = values + each.is_value, size + len(data)
+        size += len(data)
         if tell is not None and size - told >= _TOLD_BYTES:
-            tell(Moving(len(written), values, size, len(written)))
+            tell(Progress("blocks", len(written), done_bytes=size))
             told = size
     if tell is not None:
-        tell(Moving(len(written), values, size, len(written)))
+        tell(Progress("blocks", len(written), done_bytes=size))
 
 
 @contextlib.contextmanager
@@ -168,7 +169,7 @@ def import_car(
     path: str | os.PathLike[str],
     *,
     as_branch: str | None,
-    progress: OnMoving | None,
+    progress: OnProgress | None,
 ) -> list[str]:
     """See `Repository.import_car`."""
     where = os.fspath(path)

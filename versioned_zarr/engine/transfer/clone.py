@@ -15,11 +15,11 @@ from versioned_zarr.engine.partial_clone import (
     read,
     write,
 )
+from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.remotes import ORIGIN, Remotes
 from versioned_zarr.engine.transfer.history_walk import has_path
 from versioned_zarr.engine.transfer.push_fetch import fetch
 from versioned_zarr.engine.transfer.ref_updates import move_ref
-from versioned_zarr.engine.transfer.sender import OnMoving
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -129,7 +129,7 @@ def fill(
     source: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
-    progress: OnMoving | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Fetch from `origin`, and make a branch of each branch that was fetched.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,13 +20,14 @@ from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
 from versioned_zarr.engine.partial_clone import PartialClone, read
+from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.engine.remotes import UNNAMED, Remotes
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, newest, tips
 from versioned_zarr.engine.transfer.missing_objects import Get, MissingObjects
 from versioned_zarr.engine.transfer.ref_updates import WORDS, RefMove, move_ref
-from versioned_zarr.engine.transfer.sender import Moving, OnMoving, Sender, reader, receiving
+from versioned_zarr.engine.transfer.sender import Sender, Sent, reader, receiving
 from versioned_zarr.errors import (
     AlreadyExistsError,
     BlockNotFoundError,
@@ -54,24 +55,35 @@ class Transfer:
 
     Attributes:
         moves: the refs that moved.
-        moving: how much was stored.
+        blocks: how many blocks were stored on the other side.
+        values: of how many values all blocks are there now.
+        size_bytes: how long those blocks are.
+        seen_blocks: how many blocks were compared with what the other side has.
         notes: refs that are called otherwise here, and those that could not be read there.
     """
 
     moves: tuple[RefMove, ...]
-    moving: Moving
+    blocks: int = 0
+    values: int = 0
+    size_bytes: int = 0
+    seen_blocks: int = 0
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The transfer as plain JSON data."""
-        moves = [asdict(move) for move in self.moves]
-        return {"moves": moves, "notes": list(self.notes), **asdict(self.moving)}
+        return {
+            "moves": [asdict(move) for move in self.moves],
+            "notes": list(self.notes),
+            "blocks": self.blocks,
+            "values": self.values,
+            "size_bytes": self.size_bytes,
+            "seen_blocks": self.seen_blocks,
+        }
 
     def __str__(self) -> str:
         lines = [str(move) for move in self.moves] or ["nothing moved"]
-        moving = self.moving
         lines.append(
-            f"{moving.blocks} blocks, {moving.values} values, {moving.size_bytes:,} bytes stored"
+            f"{self.blocks} blocks, {self.values} values, {self.size_bytes:,} bytes stored"
         )
         return "\n".join([*lines, *self.notes])
 
@@ -88,9 +100,9 @@ def copy_commits(
     source: RepositoryContext,
     target: RepositoryContext,
     wanted: Sequence[Cid],
-    tell: OnMoving | None = None,
+    tell: OnProgress | None = None,
     selection: PartialClone | None = None,
-) -> Moving:
+) -> Sent:
     """Store on the target what commits reach and its refs do not. O(that).
 
     Args:
@@ -145,7 +157,7 @@ def push(
     refs: str | Sequence[str] | None,
     *,
     force_with_lease: bool | str | None,
-    progress: OnMoving | None,
+    progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.push`."""
     name, target = _open(stores, place)
@@ -168,7 +180,7 @@ def push(
             elif found is not None:
                 _check_forward(stores, target, wish, found)
             due.append((wish, found))
-        moving = copy_commits(stores, target, [wish.commit for wish, _ in due], progress)
+        sent = copy_commits(stores, target, [wish.commit for wish, _ in due], progress)
         why = f"push from {stores.storage.url}"
         moves = [
             move_ref(target, wish.kind, wish.name, found, wish.commit, why) for wish, found in due
@@ -178,7 +190,7 @@ def push(
         for wish in wishes:
             if wish.kind == HEADS:
                 _see(stores, _Wish(REMOTES, f"{name}/{wish.name}", wish.commit), f"push to {name}")
-    return Transfer(tuple(moves), moving)
+    return Transfer(tuple(moves), **asdict(sent))
 
 
 def fetch(
@@ -186,7 +198,7 @@ def fetch(
     place: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
-    progress: OnMoving | None,
+    progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.fetch`."""
     name, source = _open(stores, place)
@@ -217,11 +229,11 @@ def fetch(
             )
     with receiving(stores):
         wanted = [wish.commit for wish in wishes]
-        moving = copy_commits(source, stores, wanted, progress, _selected(stores, source))
+        sent = copy_commits(source, stores, wanted, progress, _selected(stores, source))
         why = f"fetch from {source.storage.url}"
         moves = [move for wish in wishes if (move := _see(stores, wish, why)) is not None]
     _tidy(stores)
-    return Transfer(tuple(moves), moving, tuple(notes))
+    return Transfer(tuple(moves), **asdict(sent), notes=tuple(notes))
 
 
 def _tidy(stores: RepositoryContext) -> None:
@@ -242,7 +254,7 @@ def pull(
     refs: str | Sequence[str] | None,
     *,
     resolve: Resolve,
-    progress: OnMoving | None,
+    progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.pull`."""
     pairs = [_pair(text) for text in _listed(refs)] or [(MAIN, MAIN)]
@@ -272,7 +284,7 @@ def pull(
         )
         if merged.cid != to_text(entry.commit):
             moves.append(RefMove(HEADS, into, to_text(entry.commit), merged.cid))
-    return Transfer(tuple(moves), done.moving, done.notes)
+    return replace(done, moves=tuple(moves))
 
 
 def _open(

@@ -5,15 +5,15 @@ Knows nothing of refs: what was stored counts for nothing until a ref reaches it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
 
 from versioned_zarr.blocks.protocol import BlockStore
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
+from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.engine.transfer.missing_objects import Get, MissingBlock
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import cid as cids
@@ -30,8 +30,8 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Moving:
-    """How far a transfer is.
+class Sent:
+    """How much a sender stored.
 
     Attributes:
         blocks: how many blocks were stored on the other side.
@@ -44,10 +44,6 @@ class Moving:
     values: int = 0
     size_bytes: int = 0
     seen_blocks: int = 0
-
-
-OnMoving: TypeAlias = Callable[[Moving], None]
-"""Called after each batch that was stored."""
 
 
 @contextmanager
@@ -75,7 +71,7 @@ class Sender:
         get: gives the leaves, which are read only if they are lacking; compares them with CIDs.
         where: where the others come from, for errors; None if they were compared already.
         pool: reads leaves in parallel; None for one by one.
-        tell: see `OnMoving`.
+        tell: called after each batch that was stored.
     """
 
     def __init__(
@@ -84,7 +80,7 @@ class Sender:
         get: Get,
         where: str | None,
         pool: ThreadPoolExecutor | None = None,
-        tell: OnMoving | None = None,
+        tell: OnProgress | None = None,
     ) -> None:
         self._target, self._get, self._where = target, get, where
         self._map = map if pool is None else pool.map
@@ -95,7 +91,7 @@ class Sender:
         self._nodes: dict[Cid, Bytes] = {}
         self._waiting_bytes = 0
         self._values = 0
-        self.moved = Moving()
+        self.sent = Sent()
 
     def add(self, found: MissingBlock) -> None:
         """Let a block be stored before all that are added later, unless it is there.
@@ -109,20 +105,18 @@ class Sender:
         if len(self._asked) >= _ASKED_BLOCKS or self._asked_bytes >= _HELD_BYTES:
             self._ask()
 
-    def finish(self) -> Moving:
+    def finish(self) -> Sent:
         """Store what waits; says what was done since the beginning."""
         self._ask()
         self._put()
-        return self.moved
+        return self.sent
 
     def _ask(self) -> None:
         asked, self._asked, self._asked_bytes = self._asked, [], 0
         wanted = {found.cid for found in asked} - self._leaves.keys() - self._nodes.keys()
         lacking = set(self._target.missing(list(wanted)))
-        moved = self.moved
-        self.moved = Moving(
-            moved.blocks, moved.values, moved.size_bytes, moved.seen_blocks + len(asked)
-        )
+        sent = self.sent
+        self.sent = Sent(sent.blocks, sent.values, sent.size_bytes, sent.seen_blocks + len(asked))
         read = (found for found in asked if found.cid in lacking)
         while some := list(islice(read, _AT_ONCE)):
             leaves = [found.cid for found in some if found.data is None]
@@ -153,13 +147,13 @@ class Sender:
         batches = [leaves + nodes] if self._waiting_bytes <= ONE_PACK_BYTES else [leaves, nodes]
         for batch in filter(None, batches):
             self._target.put(batch, batch[-1][0])
-        moved = self.moved
-        self.moved = Moving(
-            moved.blocks + len(leaves) + len(nodes),
-            moved.values + self._values,
-            moved.size_bytes + self._waiting_bytes,
-            moved.seen_blocks,
+        sent = self.sent
+        self.sent = Sent(
+            sent.blocks + len(leaves) + len(nodes),
+            sent.values + self._values,
+            sent.size_bytes + self._waiting_bytes,
+            sent.seen_blocks,
         )
         self._leaves, self._nodes, self._waiting_bytes, self._values = {}, {}, 0, 0
         if self._tell is not None and (leaves or nodes):
-            self._tell(self.moved)
+            self._tell(Progress("blocks", self.sent.blocks, done_bytes=self.sent.size_bytes))

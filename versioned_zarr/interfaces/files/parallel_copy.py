@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 
+from versioned_zarr.engine.progress import OnProgress, Progress
+
 WORKERS = 8
 """How many values are copied at once if nobody says."""
-
-
-@dataclass
-class Progress:
-    """How far a transfer is.
-
-    Attributes:
-        keys: how many keys are done.
-        keys_total: how many there are.
-        size_bytes: how many bytes are done.
-        size_bytes_total: how many there are.
-    """
-
-    keys: int
-    keys_total: int
-    size_bytes: int
-    size_bytes_total: int
-
-
-OnProgress = Callable[[Progress], None]
 
 
 def run_all(
@@ -36,14 +18,14 @@ def run_all(
     work: Callable[[str], int],
     workers: int,
     progress: Progress,
-    on_progress: OnProgress | None,
+    tell: OnProgress | None,
 ) -> None:
     """Do the work for all keys, few at a time; stops at the first failure, or when interrupted.
 
     The caller waits on a queue that holds no lock in Python: an interrupt within
     `concurrent.futures.wait` can leave a lock behind that the workers then wait for, for ever.
     """
-    report = on_progress or (lambda progress: None)
+    report = tell or (lambda progress: None)
     report(progress)
     left = iter(keys)
     results: SimpleQueue[int | BaseException] = SimpleQueue()
@@ -67,8 +49,8 @@ def run_all(
             result = results.get()
             if isinstance(result, BaseException):
                 raise result
-            progress.size_bytes += result
-            progress.keys += 1
+            done, done_bytes = progress.done + 1, progress.done_bytes + result
+            progress = replace(progress, done=done, done_bytes=done_bytes)
             report(progress)
     finally:
         is_stopped = True

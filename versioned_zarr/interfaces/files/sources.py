@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import fsspec
@@ -15,6 +15,7 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from versioned_zarr.engine.hierarchy.zarr_nodes import NODE_DOCUMENTS
+from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.errors import (
     InvalidInputError,
     NotFoundError,
@@ -38,10 +39,6 @@ _WITHOUT_USER = re.compile(
     re.DOTALL,
 )
 """The parts of a chain of URLs that can name no user; what stands before an `@` in one is a ref."""
-
-
-OnListing: TypeAlias = Callable[[int], None]
-"""Told how many keys were found until now."""
 
 
 class Source(NamedTuple):
@@ -96,7 +93,7 @@ class Source(NamedTuple):
 def open_source(
     where: str | os.PathLike[str],
     options: Mapping[str, Any],
-    on_listing: OnListing = lambda keys: None,
+    progress: OnProgress | None = None,
 ) -> Source:
     """List a source.
 
@@ -105,13 +102,14 @@ def open_source(
     Args:
         where: a folder or URL.
         options: for fsspec.
-        on_listing: called with the number of keys that were found, again and again.
+        progress: called with the number of keys that were found, of which none is done yet.
 
     Raises:
         InvalidInputError: there is no Zarr, or no package for such URLs.
         NotFoundError: a file that a URL names is not there.
         StorageError: the source cannot be opened or listed.
     """
+    tell = progress or (lambda progress: None)
     text = os.fspath(where)
     if isinstance(where, os.PathLike) or os.path.exists(text):
         name, full_name = text, os.path.abspath(text)
@@ -121,14 +119,14 @@ def open_source(
         files, root = _file_system(text, name, options)
     has_user = name != text
     if isinstance(files, LocalFileSystem):
-        sizes, state = _list_local(root, name, on_listing)
+        sizes, state = _list_local(root, name, tell)
         place = _beside(root)
     else:
         found = _list(files, root, name, has_user=has_user)
         places = {_key(path, root): path for path in found if not _is_another_page(path, root)}
         sizes = {key: int(found[path].get("size") or 0) for key, path in places.items()}
         state, place = _state(found), places.__getitem__
-    on_listing(len(sizes))
+    tell(Progress("keys", 0, len(sizes)))
     if not any(document in sizes for document in NODE_DOCUMENTS):
         raise InvalidInputError(
             f"no Zarr at {name!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
@@ -165,7 +163,7 @@ def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any,
     raise _failure(f"cannot open {name!r}", name, failure, "", has_user=name != text)
 
 
-def _list_local(root: str, name: str, on_listing: OnListing) -> tuple[dict[str, int], str]:
+def _list_local(root: str, name: str, tell: OnProgress) -> tuple[dict[str, int], str]:
     """The lengths of the files in a folder by their keys, and its state, as `Source.state`."""
     sizes: dict[str, int] = {}
     told: list[str] = []
@@ -176,7 +174,7 @@ def _list_local(root: str, name: str, on_listing: OnListing) -> tuple[dict[str, 
             sizes[key] = it.st_size
             told.append(f"{key}\0{it.st_size} {it.st_mtime_ns} {it.st_ctime_ns} {it.st_ino}\n")
             if not len(sizes) % LISTED_AT_ONCE:
-                on_listing(len(sizes))
+                tell(Progress("keys", 0, len(sizes)))
     except VersionedZarrError:
         raise
     except OSError as error:

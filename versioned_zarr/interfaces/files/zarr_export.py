@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from versioned_zarr.blocks.file_reader import FileReader, check_room, get_verified, read_pieces
+from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidCidError,
@@ -15,7 +16,7 @@ from versioned_zarr.errors import (
     StorageError,
     VersionedZarrError,
 )
-from versioned_zarr.interfaces.files.parallel_copy import WORKERS, OnProgress, Progress, run_all
+from versioned_zarr.interfaces.files.parallel_copy import WORKERS, run_all
 from versioned_zarr.interfaces.files.target_folder import TargetFolder, check_free
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
@@ -33,7 +34,7 @@ def to_folder(
     path: str | os.PathLike[str],
     *,
     workers: int = WORKERS,
-    on_progress: OnProgress | None = None,
+    progress: OnProgress | None = None,
     max_keys: int = MAX_KEYS,
     max_bytes: int | None = None,
 ) -> None:
@@ -50,7 +51,7 @@ def to_folder(
         snapshot: what to write.
         path: the folder; made if it is not there.
         workers: how many values are written at once.
-        on_progress: called as values are written, from the calling thread.
+        progress: called as values are written, from the calling thread.
         max_keys: how many keys and folders it may come to.
         max_bytes: how long the values may be together; by default what is free on the disk.
 
@@ -78,7 +79,7 @@ def to_folder(
             there_bytes = _size_of_what_is_there(target, sizes)
             if max_bytes is None:
                 check_free(folder, counted.size_bytes - there_bytes)
-            _write_all(snapshot, target, links, sizes, workers, on_progress)
+            _write_all(snapshot, target, links, sizes, workers, progress)
     except VersionedZarrError:
         raise
     except OSError as error:
@@ -132,7 +133,7 @@ def _write_all(
     links: Mapping[str, Link],
     sizes: Mapping[str, int],
     workers: int,
-    on_progress: OnProgress | None,
+    progress: OnProgress | None,
 ) -> None:
     blocks = snapshot.repository._stores.blocks
 
@@ -147,8 +148,8 @@ def _write_all(
             target.write(key, read(links[key].cid, sizes[key]))
         return sizes[key]
 
-    start = Progress(0, len(links), 0, sum(sizes.values()))
-    run_all(list(links), write, workers, start, on_progress)
+    start = Progress("keys", 0, len(links), 0, sum(sizes.values()))
+    run_all(list(links), write, workers, start, progress)
 
 
 def _holds(target: TargetFolder, key: str, link: Link, size_bytes: int) -> bool:

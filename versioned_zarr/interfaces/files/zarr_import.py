@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from versioned_zarr.engine.hierarchy.zarr_nodes import join
+from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidKeyError,
@@ -14,8 +15,8 @@ from versioned_zarr.errors import (
     NothingToCommitError,
 )
 from versioned_zarr.history.commit_object import Commit
-from versioned_zarr.interfaces.files.parallel_copy import WORKERS, OnProgress, Progress, run_all
-from versioned_zarr.interfaces.files.sources import OnListing, open_source
+from versioned_zarr.interfaces.files.parallel_copy import WORKERS, run_all
+from versioned_zarr.interfaces.files.sources import open_source
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
@@ -38,8 +39,7 @@ def import_zarr(
     overwrite: bool = False,
     workers: int = WORKERS,
     storage_options: dict[str, Any] | None = None,
-    on_progress: OnProgress | None = None,
-    on_listing: OnListing | None = None,
+    progress: OnProgress | None = None,
 ) -> Commit:
     """Commit a copy of a plain Zarr hierarchy, key by key.
 
@@ -69,8 +69,8 @@ def import_zarr(
         workers: how many values are copied at once; one, whatever is said, from an archive (zip,
             tar), which fsspec reads through one file for all.
         storage_options: for fsspec.
-        on_progress: called as values arrive, from the calling thread.
-        on_listing: called before that, as the source is listed, with the number of keys found.
+        progress: called from the calling thread as the source is listed, with the number of keys
+            found as the total, and then as values arrive.
 
     Raises:
         InvalidInputError: there is no Zarr at `source`.
@@ -79,7 +79,7 @@ def import_zarr(
         NotFoundError: a file that the source's URL names is not there.
         StorageError: the source cannot be read; the session is kept and can go on.
     """
-    found = open_source(source, storage_options or {}, on_listing or (lambda keys: None))
+    found = open_source(source, storage_options or {}, progress)
     total = sum(found.sizes.values())
     if total > LARGE_BYTES:
         warnings.warn(
@@ -106,8 +106,8 @@ def import_zarr(
             return len(data)
 
         finished = sum(size for key, size in sizes.items() if done.get(key) == size)
-        start = Progress(len(sizes) - len(waiting), len(sizes), finished, total)
-        run_all(waiting, copy, 1 if found.is_read_by_one else workers, start, on_progress)
+        start = Progress("keys", len(sizes) - len(waiting), len(sizes), finished, total)
+        run_all(waiting, copy, 1 if found.is_read_by_one else workers, start, progress)
         try:
             return session.commit(message or f"Import {found.name}")
         except NothingToCommitError:

@@ -15,7 +15,7 @@ from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits.commit_metadata import value_in
 from versioned_zarr.backends.lakefs.lakefs_folder import LakefsFolder
 from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
-from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.engine.progress import OnProgress, of_bytes
 from versioned_zarr.errors import CorruptBlockError, InvalidKeyError, StorageError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
@@ -49,7 +49,7 @@ class TreeReader:
     trees: Trees
 
     def __init__(self, lake: LakefsFolder, tell: OnProgress | None = None) -> None:
-        self._lake, self._tell = lake, tell or (lambda done, total: None)
+        self._lake, self._tell = lake, tell or (lambda progress: None)
         self._client, self._knowledge = lake.client, lake.knowledge
         self._lock = threading.RLock()
 
@@ -135,12 +135,12 @@ class TreeReader:
             unknown = sum(stat.size for stat, said in told if said is None)
             if unknown:
                 total += unknown
-                self._tell(done, total)
+                self._tell(of_bytes(done, total))
             found = self._lake.workers.stream(lambda each: self._value(ref, *each), told)
             for (stat, said), value in zip(told, found, strict=True):
                 if said is None:
                     done += stat.size
-                    self._tell(done, total)
+                    self._tell(of_bytes(done, total))
                 places.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
                 yield self._lake.key(stat.path), value
         self._knowledge.add_places(places)
