@@ -219,7 +219,7 @@ class NothingToCommitError(VersionedZarrError, ValueError):
 
 
 class SessionClosedError(VersionedZarrError, ValueError):
-    """A write to a session that was discarded, dropped or finished."""
+    """A write to a session that was discarded, deleted or finished."""
 
     facts: ClassVar[tuple[str, ...]] = ("session",)
     session: str

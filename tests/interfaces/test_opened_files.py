@@ -120,8 +120,8 @@ def test_a_range_of_a_large_value_reads_that_range(repository: vz.Repository) ->
     files = VersionedFileSystem(repository.url, skip_instance_cache=True)
     asked = []
     view = files.view
-    read_found = view.read_found
-    view.read_found = lambda found, start=0, end=None: (
+    read_found = view._read_found
+    view._read_found = lambda found, start=0, end=None: (
         asked.append((start, end)),
         read_found(found, start, end),
     )[1]  # type: ignore[method-assign]

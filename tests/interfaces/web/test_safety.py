@@ -203,7 +203,7 @@ def history(of: str):
 def test_only_chosen_refs_and_what_they_reach_are_there() -> None:
     repository = history("chosen")
     one, two = repository.checkout("one"), repository.checkout("two")
-    own, other = (cids.to_text(each.find("k").cid) for each in (one, two))
+    own, other = (cids.to_text(each._find("k").cid) for each in (one, two))
     with serving(repository, refs=["one"]) as port, client_of(port) as web:
         assert [entry["name"] for entry in web.get("/?format=json").json()] == ["one"]
         assert web.get("/one/k").content == b"1" * 9

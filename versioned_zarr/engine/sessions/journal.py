@@ -316,7 +316,7 @@ def session_ids(storage: Storage) -> list[str]:
 
 
 def left_over(storage: Storage) -> list[str]:
-    """The ids of sessions of which drafts are left and nothing else: they were dropped."""
+    """The ids of sessions of which drafts are left and nothing else: they were deleted."""
     return sorted(session for session, names in _folders(storage).items() if not names & {*_FILES})
 
 
