@@ -18,7 +18,8 @@ from versioned_zarr.interfaces.files import zarr_export
 from versioned_zarr.interfaces.files.zarr_export import to_folder
 from versioned_zarr.ipld import dag_pb, hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, to_text
-from versioned_zarr.ipld.dag_pb import Link, varint
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.ipld.varint import encode as varint
 from versioned_zarr.repository.repository import Repository
 
 pytest.importorskip("click")
