@@ -25,7 +25,7 @@ def show(progress: vz.Progress) -> None:
         print(f"{progress.done} {progress.unit}, {progress.done_bytes:,} bytes")
 
 
-# A source may be a folder or any URL that fsspec knows. An import that was interrupted goes on
+# A source may be a folder or any URL that fsspec knows. An import that was interrupted resumes
 # where it stopped when it is called again.
 repo = vz.create(folder / "archive.vz")
 for number in (2, 3):

@@ -40,7 +40,7 @@ with theirs.session("main", message="Rain") as session:
     rain.to_zarr(session.store, mode="a", consolidated=False)
 print(theirs.push("origin", "main"))
 
-# Meanwhile the first has gone on; a pull merges the two.
+# Meanwhile the first has new commits; a pull merges the two.
 with ours.session("main", message="A note") as session:
     session.write("README", b"Hourly means.")
 ours.pull("origin")

@@ -120,7 +120,7 @@ def create(
 ) -> Repository:
     """Make a new repository, with a branch `main` at a root commit of the empty tree.
 
-    Interrupted, it goes on when it is called again with the same hash function.
+    If it is interrupted, call it again with the same hash function to resume.
 
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
@@ -240,7 +240,7 @@ def clone(
     """Make a new repository as a copy of another, which it knows as the remote `origin`.
 
     Branches, tags and all that they reach are copied, each block verified; logs begin anew.
-    Interrupted, it goes on where it stopped when it is called again.
+    If it is interrupted, call it again to resume.
 
     Args:
         src: the repository to copy.

@@ -231,7 +231,7 @@ main()
 def test_an_interrupted_command_says_so(repository: vz.Repository, tmp_path: Path) -> None:
     done = interrupted(tmp_path / "ready", "command", "stats")
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "vz: interrupted; run the command again to go on\n"
+    assert done.stderr == "vz: interrupted; run the command again to resume\n"
 
 
 def test_an_interrupt_before_the_command_leaves_with_130(

@@ -46,7 +46,7 @@ class Interrupted(click.ClickException):
     exit_code = EXIT_INTERRUPTED
 
     def __init__(self) -> None:
-        super().__init__("interrupted; run the command again to go on")
+        super().__init__("interrupted; run the command again to resume")
 
 
 class Commands(click.Group):

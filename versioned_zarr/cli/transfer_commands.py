@@ -38,7 +38,7 @@ def clone(
 ) -> None:
     """Make a new repository at PLACE as a copy of SOURCE, both paths or URLs.
 
-    Interrupted, it goes on where it stopped when it is called again. What --depth and --path
+    If it is interrupted, call it again to resume. What --depth and --path
     leave out is fetched from SOURCE when it is read.
     """
     with progress_bar("cloning") as progress:

@@ -130,7 +130,7 @@ def import_(
 ) -> None:
     """Commit a copy of the plain Zarr at SOURCE, a folder or URL.
 
-    Interrupted, it goes on where it stopped when it is called again.
+    If it is interrupted, call it again to resume.
     """
     with progress_bar("importing", first="listing") as progress:
         commit = import_zarr(
@@ -181,7 +181,7 @@ def export(
 
     REF may be an address on IPFS, as for `vz ls`.
 
-    Interrupted, it goes on where it stopped when it is called again.
+    If it is interrupted, call it again to resume.
     """
     snapshot = context.snapshot(ref, gateways).path(path)
     with progress_bar("exporting") as progress:

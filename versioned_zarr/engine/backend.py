@@ -74,7 +74,7 @@ def is_begun(place: Backend, hash_name: str) -> bool:
 
 
 def begin(place: Backend, hash_name: str) -> None:
-    """Note that a repository is begun, so that whatever stops it can be gone on with."""
+    """Note that a repository is begun, so that it can be resumed if something stops it."""
     place.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
 
 

@@ -209,7 +209,7 @@ class Repository(TransferMethods, _hooks.Shown):
         return Sessions(self._open_sessions)
 
     def resume(self, id: str, *, message: str | None = None, mend: bool = True) -> Session:
-        """The session of this id, with all that it wrote, to go on with.
+        """The session of this id, with all that it wrote, to resume it.
 
         What other processes wrote is read and hashed, O(its bytes). What did not survive a crash
         of the machine is taken back, so that the rest can be committed: `Session.dropped` tells

@@ -66,10 +66,10 @@ class Session(_hooks.Shown):
 
     It sees the branch as it was when the session was opened, and its own writes; others see
     nothing until `commit`. Threads may share it. It pickles by reference: a copy in another
-    process writes into the same session. After a commit it goes on, based on that commit.
+    process writes into the same session. After a commit it stays open, based on that commit.
 
     As a context manager, a clean end commits if a message was given; an exception commits
-    nothing and keeps the journal, so that `Repository.resume` can go on with it.
+    nothing and keeps the journal, so that `Repository.resume` can resume it.
 
     Attributes:
         repository: where it writes.
@@ -403,7 +403,7 @@ class Session(_hooks.Shown):
         if self._working.closed is not None:
             return
         if kind is not None:
-            how = "ended by an exception; repo.resume(id) goes on"
+            how = "ended by an exception; repo.resume(id) resumes it"
             self._end(how, keep_folder=self._may_have_changes())
             return
         if self.message is not None:
@@ -413,7 +413,7 @@ class Session(_hooks.Shown):
                 self._end("has ended", keep_folder=False)
                 raise
             except BaseException:
-                self._end("could not be committed; repo.resume(id) goes on", keep_folder=True)
+                self._end("could not be committed; repo.resume(id) resumes it", keep_folder=True)
                 raise
         self._end("has ended", keep_folder=self._may_have_changes())
 

@@ -1,6 +1,6 @@
 """Clone: creates a repository as a copy of another, and resumes if it was interrupted.
 
-A clone that was interrupted has a record that says of what it is one, and is gone on with.
+A clone that was interrupted has a record of what it copies, and is resumed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECORD = "clone.json"
 def begin(stores: RepositoryContext, selection: PartialClone) -> None:
     """Make ready what is to become a copy of another repository, or of a part of it.
 
-    The record comes first, so that whatever stops it is gone on with.
+    The record comes first, so that it is resumed if something stops it.
 
     Raises:
         InvalidInputError: a part, and the place cannot fetch the rest later.

@@ -86,7 +86,7 @@ class Source(NamedTuple):
                 raise
             failure = error
         what = f"cannot read {key!r} of {self.name!r}"
-        what_to_do = "; run the import again to go on"
+        what_to_do = "; run the import again to resume it"
         raise _failure(what, self.name, failure, what_to_do, has_user=self.has_user)
 
 

@@ -44,7 +44,7 @@ def import_zarr(
     """Commit a copy of a plain Zarr hierarchy, key by key.
 
     At most `workers` values are in memory at once. An import that was interrupted, or whose
-    process died, goes on where it stopped when it is called again with the same source, branch
+    process died, resumes when it is called again with the same source, branch
     and path, unless something else has come to `path` since. What was copied is copied again if a
     file of the source has changed since, or if the source does not tell (as a web server does not).
 
@@ -77,7 +77,7 @@ def import_zarr(
         AlreadyExistsError: `path` is not empty, and `overwrite` is false.
         NothingToCommitError: `path` holds the same already.
         NotFoundError: a file that the source's URL names is not there.
-        StorageError: the source cannot be read; the session is kept and can go on.
+        StorageError: the source cannot be read; the session is kept and can be resumed.
     """
     found = open_source(source, storage_options or {}, progress)
     total = sum(found.sizes.values())

@@ -194,7 +194,7 @@ class SharedSession:
             return
         warnings.warn(
             f"session {session.id} on {self.ref!r} of {self.repository.url!r} ends uncommitted; "
-            "call commit() of the file system that wrote, or repo.resume(id) to go on with it",
+            "call commit() of the file system that wrote, or repo.resume(id) to resume it",
             stacklevel=2,
         )
 
