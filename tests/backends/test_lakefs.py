@@ -494,7 +494,8 @@ class TestRequests:
             session = there.session()
             session.mapping["a/7/7"] = b"changed"
             session.commit("one")
-            assert len(before.requests) <= 12, before.requests
+            # Two of them once per process, for hidden branches that were left behind.
+            assert len(before.requests) <= 14, before.requests
 
     def test_the_first_listing_costs_one_for_each_thousand_keys(
         self,
