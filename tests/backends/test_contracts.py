@@ -23,6 +23,7 @@ from versioned_zarr.testing import (
     MaintenanceContract,
     RefStoreContract,
     RepositoryContract,
+    SessionStoreContract,
     StorageContract,
 )
 
@@ -101,11 +102,15 @@ class TestFolderRefs(OnFolder, OnPacks, RefStoreContract):
     pass
 
 
-class TestMemoryRepository(OnMemory, OnPacks, RepositoryContract, MaintenanceContract):
+class TestMemoryRepository(
+    OnMemory, OnPacks, RepositoryContract, SessionStoreContract, MaintenanceContract
+):
     pass
 
 
-class TestFolderRepository(OnFolder, OnPacks, RepositoryContract, MaintenanceContract):
+class TestFolderRepository(
+    OnFolder, OnPacks, RepositoryContract, SessionStoreContract, MaintenanceContract
+):
     pass
 
 
@@ -118,6 +123,6 @@ class TestRefsWithoutViews(OnMemoryWithoutViews, OnPacks, RefStoreContract):
 
 
 class TestRepositoryWithoutViews(
-    OnMemoryWithoutViews, OnPacks, RepositoryContract, MaintenanceContract
+    OnMemoryWithoutViews, OnPacks, RepositoryContract, SessionStoreContract, MaintenanceContract
 ):
     pass

@@ -24,6 +24,7 @@ from versioned_zarr.testing import (
     MaintenanceContract,
     RefStoreContract,
     RepositoryContract,
+    SessionStoreContract,
 )
 
 pytestmark = pytest.mark.compat
@@ -65,7 +66,7 @@ class TestKuboRefs(RefStoreContract):
         uncached.client.remove(root)
 
 
-class TestKuboRepository(RepositoryContract, MaintenanceContract):
+class TestKuboRepository(RepositoryContract, SessionStoreContract, MaintenanceContract):
     keeps_packs = False
 
     @pytest.fixture

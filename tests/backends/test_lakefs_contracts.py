@@ -10,12 +10,12 @@ import pytest
 from tests.servers.lakefs import LakefsServer
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.repository.repository import Repository
-from versioned_zarr.testing import RepositoryContract
+from versioned_zarr.testing import RepositoryContract, SessionStoreContract
 
 pytestmark = pytest.mark.compat
 
 
-class TestLakefsRepository(RepositoryContract):
+class TestLakefsRepository(RepositoryContract, SessionStoreContract):
     prefix = ""
 
     @pytest.fixture

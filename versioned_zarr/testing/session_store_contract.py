@@ -1,0 +1,143 @@
+"""The contract of a `SessionStore`, and of the `SessionState` of each session in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from versioned_zarr.engine.commit import head_of
+from versioned_zarr.engine.sessions.journal import SessionHead
+from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState, SessionStore
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    KeyNotFoundError,
+    SessionClosedError,
+    SessionNotFoundError,
+)
+from versioned_zarr.ipld.cid import from_text
+from versioned_zarr.repository.repository import Repository
+
+LARGE = bytes(range(256)) * 5000
+"""Of more than one leaf."""
+
+
+def store_of(repository: Repository) -> SessionStore:
+    """Where the sessions of a repository are."""
+    return repository._open_sessions.store
+
+
+def begin(repository: Repository, *, purpose: str = "") -> SessionState:
+    """A new session on `main`."""
+    base = head_of(repository._stores, "main")
+    head = SessionHead.new("main", base.cid, "Ada <ada@example.org>", purpose)
+    return store_of(repository).begin(head, from_text(base.tree))
+
+
+def listed(repository: Repository) -> Sequence[SessionInfo]:
+    """What is told of its sessions."""
+    return store_of(repository).sessions()
+
+
+class SessionStoreContract:
+    """Subclass it with fixtures as those of `RepositoryContract`, which it goes together with."""
+
+    @pytest.fixture
+    def state(self, repository: Repository) -> SessionState:
+        """A session that has written."""
+        with repository.session(message="base") as session:
+            session.write("base/a", b"1")
+            session.write("base/b", b"2")
+        state = begin(repository, purpose="a test")
+        state.write("new/small", b"small")
+        state.write("new/large", LARGE)
+        state.delete("base/a")
+        return state
+
+    def test_nothing_is_stored_before_the_first_write(self, repository: Repository) -> None:
+        state = begin(repository)
+        existed = state.exists
+        assert not existed
+        assert listed(repository) == []
+        assert list(state.walk()) == []
+        state.write("a", b"1")
+        assert state.exists
+        assert [info.id for info in listed(repository)] == [state.head.id]
+
+    def test_what_was_written_is_read(self, state: SessionState) -> None:
+        assert bytes(state.read("new/small")) == b"small"
+        assert bytes(state.read("new/large")) == LARGE
+        assert bytes(state.read("new/large", 1_000_000, 1_000_010)) == LARGE[1_000_000:1_000_010]
+        assert bytes(state.read("base/b")) == b"2"
+        with pytest.raises(KeyNotFoundError):
+            state.read("base/a")
+        assert sorted(key for key, _ in state.walk()) == ["base/b", "new/large", "new/small"]
+        assert sorted(state.list_dir("")) == ["base", "new"]
+        assert state.is_empty("nothing")
+        assert not state.is_empty("new")
+        found = state.find("new/large")
+        assert found is not None
+        assert state.size(found) == len(LARGE)
+
+    def test_what_changed_is_told(self, state: SessionState) -> None:
+        changed = dict(state.changed())
+        assert changed.keys() == {"base/a", "new/small", "new/large"}
+        assert changed["new/small"] is not None
+
+    def test_a_session_tells_of_itself(self, repository: Repository, state: SessionState) -> None:
+        (info,) = listed(repository)
+        assert (info.id, info.branch, info.base) == (state.head.id, "main", state.head.base)
+        assert (info.author, info.purpose) == ("Ada <ada@example.org>", "a test")
+        assert info.keys == 3
+        assert info.problem is None
+        assert info.started <= info.last_write
+        assert store_of(repository).info(state.head.id).id == info.id
+
+    def test_a_session_is_resumed_with_all_that_it_wrote(
+        self, state: SessionState, reopen: Callable[[], Repository]
+    ) -> None:
+        again = store_of(reopen()).resume(state.head.id)
+        assert again.head.id == state.head.id
+        again.refresh()
+        assert bytes(again.read("new/small")) == b"small"
+        assert bytes(again.read("new/large")) == LARGE
+        assert sorted(key for key, _ in again.walk()) == ["base/b", "new/large", "new/small"]
+
+    def test_an_overwrite_and_a_cleared_folder_hold(self, state: SessionState) -> None:
+        state.write("new/small", b"other")
+        assert bytes(state.read("new/small")) == b"other"
+        state.clear("new")
+        assert sorted(key for key, _ in state.walk()) == ["base/b"]
+        assert not state.delete("new/small")
+
+    def test_a_new_key_is_asked_for_as_new(self, state: SessionState) -> None:
+        state.write("new/only", b"1", only_new=True)
+        for key in ("new/only", "base/b"):
+            with pytest.raises(AlreadyExistsError):
+                state.write(key, b"2", only_new=True)
+        assert bytes(state.read("new/only")) == b"1"
+
+    def test_a_session_that_has_ended_refuses(
+        self, repository: Repository, state: SessionState
+    ) -> None:
+        state.end("was discarded", keep_folder=False)
+        assert state.closed is not None
+        for act in (lambda: state.write("a", b"1"), lambda: state.delete("new/small")):
+            with pytest.raises(SessionClosedError, match="was discarded"):
+                act()
+        assert listed(repository) == []
+
+    def test_a_session_that_is_deleted_is_gone(
+        self, repository: Repository, state: SessionState, reopen: Callable[[], Repository]
+    ) -> None:
+        other = begin(repository)
+        other.write("a", b"1")
+        store_of(repository).delete(state.head.id)
+        assert [info.id for info in listed(reopen())] == [other.head.id]
+        with pytest.raises(SessionNotFoundError):
+            store_of(reopen()).resume(state.head.id)
+
+    @pytest.mark.parametrize("verb", ["resume", "info", "delete"])
+    def test_a_session_that_is_not_there_is_told(self, repository: Repository, verb: str) -> None:
+        with pytest.raises(SessionNotFoundError):
+            getattr(store_of(repository), verb)("20260101T000000-00000000")
