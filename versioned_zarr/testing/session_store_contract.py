@@ -10,7 +10,6 @@ from versioned_zarr.engine.commit import head_of
 from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState, SessionStore
 from versioned_zarr.errors import (
-    AlreadyExistsError,
     KeyNotFoundError,
     SessionClosedError,
     SessionNotFoundError,
@@ -110,12 +109,13 @@ class SessionStoreContract:
         assert sorted(key for key, _ in state.walk()) == ["base/b"]
         assert not state.delete("new/small")
 
-    def test_a_new_key_is_asked_for_as_new(self, state: SessionState) -> None:
+    def test_what_is_to_be_new_leaves_what_is_there(self, state: SessionState) -> None:
         state.write("new/only", b"1", only_new=True)
         for key in ("new/only", "base/b"):
-            with pytest.raises(AlreadyExistsError):
-                state.write(key, b"2", only_new=True)
+            state.write(key, b"other", only_new=True)
         assert bytes(state.read("new/only")) == b"1"
+        assert bytes(state.read("base/b")) == b"2"
+        assert "base/b" not in dict(state.changed())
 
     def test_a_session_that_has_ended_refuses(
         self, repository: Repository, state: SessionState
