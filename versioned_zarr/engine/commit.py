@@ -1,4 +1,4 @@
-"""The commit: turns a session or a merge into a commit, by compare-and-swap on its branch.
+"""The commit: updates a branch by compare-and-swap, in steps.
 
 Everything a commit needs is durable before the branch names it; of many that commit at once, one
 wins and the others look again. What a compare-and-swap said is believed only after a look.
@@ -6,9 +6,9 @@ wins and the others look again. What a compare-and-swap said is believed only af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -18,9 +18,6 @@ from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.chunk_merge import Taken
 from versioned_zarr.engine.hierarchy.merge.three_way import (
     Conflict,
-    Resolve,
-    check_resolve,
-    merge_trees,
 )
 from versioned_zarr.errors import (
     BranchMovedError,
@@ -109,29 +106,6 @@ class Step(NamedTuple):
     why: str
 
 
-@dataclass
-class StagedTree:
-    """A tree to be committed: what it was made from, and the blocks it needs.
-
-    Attributes:
-        base: the commit that the change was made on.
-        root: the changed tree.
-        blocks: the nodes of the tree, and values, that may not be stored yet.
-        read: gives all bytes of the value that a link names, of a new value too.
-        prepare: stores the values, called once when it is sure that there will be a commit;
-            gives blocks that shall go into the commit's own pack.
-        was_read: whether a key was read before it was written, so that what was written may come
-            from what was read; every key, unless somebody knows better.
-    """
-
-    base: Commit
-    root: Link
-    blocks: NewBlocks
-    read: Callable[[Link], bytes]
-    prepare: Callable[[], list[Block]] = field(default=list)
-    was_read: Callable[[str], bool] = field(default=lambda key: True)
-
-
 def head_of(stores: RepositoryContext, branch: str) -> Commit:
     """The commit that a branch names.
 
@@ -149,105 +123,77 @@ def head_of(stores: RepositoryContext, branch: str) -> Commit:
     return stores.commit(to_text(entry.commit))
 
 
-def commit_change(
-    stores: RepositoryContext,
-    branch: str,
-    change: StagedTree,
-    draft: CommitMessage,
-    *,
-    may_merge: bool = True,
-    resolve: Resolve = None,
-    before_swap: Callable[[Cid], None] | None = None,
-) -> Commit:
-    """Commit a change to a branch; where the branch has moved, merge the change into it.
+class BranchUpdate:
+    """One update of a branch, in the steps that docs/design/concurrency.md names.
+
+    `stage` says which commit the branch shall name, from the one that it names; `publish` makes
+    all that this commit needs durable; the swap moves the branch, if it is still where it was;
+    `record` notes what was done. Where the branch moved meanwhile, it begins again.
 
     Args:
         stores: the repository.
         branch: the branch.
-        change: what to commit.
-        draft: what the commit says.
-        may_merge: whether a change may be merged into a branch that moved.
-        resolve: settles conflicts; see `merge_trees`.
-        before_swap: told the commit's CID just before the branch is moved to it.
-
-    Raises:
-        BranchMovedError: the branch moved, and `may_merge` is false.
-        ConflictError: the branch moved and its changes do not go with these.
-        InvalidInputError: `resolve` is nothing that decides.
     """
-    check_resolve(resolve)
-    is_prepared = False
 
-    def step_from(head: Commit) -> Step:
-        nonlocal is_prepared
-        root, blocks = change.root, list(change.blocks.items())
-        if head.cid != change.base.cid:
-            if not may_merge:
-                raise _moved(branch, change.base, head)
-            root, blocks = _merge_into(stores, head, change, branch, resolve)
-        step = new_step(stores, root, blocks, [head], draft)
-        if is_prepared:
-            return step
-        stores.blocks.expect(step.blocks)
-        values = change.prepare()
-        is_prepared = True  # what the first attempt stored, the next ones find there
-        return step._replace(blocks=[*values, *step.blocks])
+    def __init__(self, stores: RepositoryContext, branch: str) -> None:
+        self.stores, self.branch = stores, branch
 
-    return move_on(stores, branch, step_from, before_swap)
+    def stage(self, head: Commit) -> Step:
+        """Where to go from a commit; that commit itself, to stay there."""
+        raise NotImplementedError
 
+    def publish(self, step: Step) -> None:
+        """Store what the commit needs, durably."""
+        if step.blocks:
+            self.stores.blocks.put(step.blocks, from_text(step.commit.cid))
 
-def move_on(
-    stores: RepositoryContext,
-    branch: str,
-    step_from: Callable[[Commit], Step],
-    before_swap: Callable[[Cid], None] | None = None,
-) -> Commit:
-    """Move a branch on from the commit that it names; where it moves meanwhile, look again.
+    def record(self, commit: Commit) -> None:
+        """Told the commit that the branch went to."""
 
-    Args:
-        stores: the repository.
-        branch: the branch.
-        step_from: says where to go from a commit; the same commit, to stay there.
-        before_swap: told the new commit's CID just before the branch is moved to it.
+    def run(self) -> Commit:
+        """Do it; gives the commit that the branch names then.
 
-    Raises:
-        RefNotFoundError: there is no such branch.
-    """
-    with stores.blocks.keep(()):
+        Raises:
+            RefNotFoundError: there is no such branch.
+        """
+        with self.stores.blocks.keep(()):
+            commit, has_moved_on = self._moved_on()
+        if has_moved_on:
+            self.record(commit)
+        return commit
+
+    def _moved_on(self) -> tuple[Commit, bool]:
         while True:
-            with stores.refs.lock(HEADS, branch):
-                head = head_of(stores, branch)
-                step = step_from(head)
-                new = from_text(step.commit.cid)
+            with self.stores.refs.lock(HEADS, self.branch):
+                head = head_of(self.stores, self.branch)
+                step = self.stage(head)
                 if step.commit.cid == head.cid:
-                    return head
-                if step.blocks:
-                    stores.blocks.put(step.blocks, new)
-                if before_swap is not None:
-                    before_swap(new)
+                    return head, False
+                self.publish(step)
                 with suppress(BranchMovedError):
-                    there = _swap(stores, branch, from_text(head.cid), new, step.why)
-                    return step.commit if there == new else stores.commit(to_text(there))
+                    return self._swap(head, step), True
 
+    def _swap(self, head: Commit, step: Step) -> Commit:
+        """Move the branch, and know for certain whether it moved.
 
-def _swap(stores: RepositoryContext, branch: str, old: Cid, new: Cid, why: str) -> Cid:
-    """Move a branch from a commit to another, and know for certain whether it moved.
+        Gives the commit that the branch names now: a server that has merges of its own may have
+        made one of what it was given and of what came in between.
 
-    Gives the commit that the branch names now: a server that has merges of its own may have made
-    one of what it was given and of what came in between.
-
-    Raises:
-        BranchMovedError: the branch is elsewhere.
-        CollectedError: the place removed what the commit needs; the branch went back.
-    """
-    try:
-        return stores.refs.swap(HEADS, branch, old, new, why).commit or new
-    except (CollectedError, OutcomeUnknownError):
-        raise
-    except Exception as error:
-        if not has_moved(stores, HEADS, branch, (old, new), error):
+        Raises:
+            BranchMovedError: the branch is elsewhere.
+            CollectedError: the place removed what the commit needs; the branch went back.
+        """
+        old, new = from_text(head.cid), from_text(step.commit.cid)
+        refs = self.stores.refs
+        try:
+            there = refs.swap(HEADS, self.branch, old, new, step.why).commit or new
+        except (CollectedError, OutcomeUnknownError):
             raise
-        return new
+        except Exception as error:
+            if not has_moved(self.stores, HEADS, self.branch, (old, new), error):
+                raise
+            there = new
+        return step.commit if there == new else self.stores.commit(to_text(there))
 
 
 def has_moved(
@@ -305,26 +251,6 @@ def new_step(
     return Step(commit, [*blocks, *own], f"{draft.why}: {commit.summary}")
 
 
-def _merge_into(
-    stores: RepositoryContext, head: Commit, change: StagedTree, branch: str, resolve: Resolve
-) -> tuple[Link, list[Block]]:
-    """The tree of a branch with a change merged into it, and the blocks of both."""
-    merged = merge_trees(
-        change.blocks.trees,
-        base=from_text(change.base.tree),
-        ours=from_text(head.tree),
-        theirs=change.root.cid,
-        read=change.read,
-        resolve=resolve,
-        unaware=lambda key: not change.was_read(key),
-    )
-    if merged.conflicts:
-        raise conflict_error(merged.conflicts, f"branch {branch!r}", "this session")
-    root, nodes = apply_changes(stores, from_text(head.tree), merged.changes, change.blocks)
-    # Nodes of the unmerged tree are not needed, but its new values may be.
-    return root, nodes
-
-
 def apply_changes(
     stores: RepositoryContext,
     ours: Cid,
@@ -375,14 +301,4 @@ def conflict_error(conflicts: Iterable[Conflict], ours: str, theirs: str) -> Con
         f"{len(listed)} conflict{plural} between {ours} and {theirs}; nothing was committed "
         "and nothing is lost:\n" + "\n".join(lines),
         conflicts=listed,
-    )
-
-
-def _moved(branch: str, expected: Commit, found: Commit) -> BranchMovedError:
-    return BranchMovedError(
-        f"branch {branch!r} moved from {expected.cid} to {found.cid} since the session was "
-        "opened; on_moved='merge' would try to merge the two",
-        branch=branch,
-        expected=expected.cid,
-        found=found.cid,
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.commit import (
+    BranchUpdate,
     CommitMessage,
     Step,
     apply_changes,
     conflict_error,
-    move_on,
     new_step,
 )
 from versioned_zarr.engine.context import RepositoryContext
@@ -44,27 +44,43 @@ def merge(
 ) -> Commit:
     """See `Repository.merge`."""
     check_resolve(resolve)
-    theirs = resolve_commit(stores, source)
+    text = f"Merge {source!r} into {into!r}" if message is None else message
+    said = CommitMessage(text, author, metadata, f"merge {source}")
+    return _Merge(stores, source, into, said, resolve).run()
 
-    def step_from(head: Commit) -> Step:
+
+class _Merge(BranchUpdate):
+    """A commit merged into a branch."""
+
+    def __init__(
+        self,
+        stores: RepositoryContext,
+        source: str,
+        into: str,
+        message: CommitMessage,
+        resolve: Resolve,
+    ) -> None:
+        super().__init__(stores, into)
+        self._source, self._theirs = source, resolve_commit(stores, source)
+        self._message, self._resolve = message, resolve
+
+    def stage(self, head: Commit) -> Step:
+        """See `BranchUpdate.stage`."""
+        stores, theirs = self.stores, self._theirs
         bases = walk.merge_bases(head.cid, theirs.cid, stores.commit)
         if theirs.cid in bases:
             return Step(head, [], "")
-        if head.cid in bases and _may_move(stores, into, theirs):
-            return Step(theirs, [], f"merge {source}: fast-forward")
+        if head.cid in bases and _may_move(stores, self.branch, theirs):
+            return Step(theirs, [], f"merge {self._source}: fast-forward")
         tree, blocks = _three_way(
             stores,
             _merge_base_tree(stores, bases),
             from_text(head.tree),
             from_text(theirs.tree),
-            resolve,
-            (f"branch {into!r}", repr(source)),
+            self._resolve,
+            (f"branch {self.branch!r}", repr(self._source)),
         )
-        text = f"Merge {source!r} into {into!r}" if message is None else message
-        draft = CommitMessage(text, author, metadata, f"merge {source}")
-        return new_step(stores, tree, blocks, [head, theirs], draft)
-
-    return move_on(stores, into, step_from)
+        return new_step(stores, tree, blocks, [head, theirs], self._message)
 
 
 def _may_move(stores: RepositoryContext, branch: str, to: Commit) -> bool:
@@ -126,7 +142,8 @@ def revert(stores: RepositoryContext, ref: str, branch: str, resolve: Resolve) -
     if len(subject) > _QUOTED_CHARACTERS:
         subject = f"{subject[:_QUOTED_CHARACTERS]}…"
     draft = CommitMessage(f'Revert "{subject}"\n\nThis reverts commit {commit.cid}.', why="revert")
-    return _replay(stores, branch, commit.tree, _parent_tree(stores, commit), draft, resolve)
+    change = commit.tree, _parent_tree(stores, commit)
+    return _Replay(stores, branch, change, draft, resolve).run()
 
 
 def cherry_pick(stores: RepositoryContext, ref: str, branch: str, resolve: Resolve) -> Commit:
@@ -135,7 +152,8 @@ def cherry_pick(stores: RepositoryContext, ref: str, branch: str, resolve: Resol
     commit = resolve_commit(stores, ref)
     metadata = {**commit.metadata, "cherry_picked_from": commit.cid}
     draft = CommitMessage(commit.message, commit.author, metadata, "cherry-pick")
-    return _replay(stores, branch, _parent_tree(stores, commit), commit.tree, draft, resolve)
+    change = _parent_tree(stores, commit), commit.tree
+    return _Replay(stores, branch, change, draft, resolve).run()
 
 
 def _parent_tree(stores: RepositoryContext, commit: Commit) -> str:
@@ -144,50 +162,67 @@ def _parent_tree(stores: RepositoryContext, commit: Commit) -> str:
     return stores.commit(commit.parents[0]).tree
 
 
-def _replay(
-    stores: RepositoryContext,
-    branch: str,
-    old: str,
-    new: str,
-    draft: CommitMessage,
-    resolve: Resolve,
-) -> Commit:
-    """Make on a branch the change that leads from one tree to another."""
+class _Replay(BranchUpdate):
+    """The change from one tree to another, made on a branch."""
 
-    def step_from(head: Commit) -> Step:
+    def __init__(
+        self,
+        stores: RepositoryContext,
+        branch: str,
+        change: tuple[str, str],
+        message: CommitMessage,
+        resolve: Resolve,
+    ) -> None:
+        super().__init__(stores, branch)
+        self._old, self._new = map(from_text, change)
+        self._message, self._resolve = message, resolve
+
+    def stage(self, head: Commit) -> Step:
+        """See `BranchUpdate.stage`."""
         tree, blocks = _three_way(
-            stores,
-            from_text(old),
+            self.stores,
+            self._old,
             from_text(head.tree),
-            from_text(new),
-            resolve,
-            (f"branch {branch!r}", "the change"),
+            self._new,
+            self._resolve,
+            (f"branch {self.branch!r}", "the change"),
         )
         if tree.cid == from_text(head.tree):
             raise NothingToCommitError(
-                f"nothing to commit: branch {branch!r} is already so", branch=branch
+                f"nothing to commit: branch {self.branch!r} is already so", branch=self.branch
             )
-        return new_step(stores, tree, blocks, [head], draft)
-
-    return move_on(stores, branch, step_from)
+        return new_step(self.stores, tree, blocks, [head], self._message)
 
 
 def squash(stores: RepositoryContext, since: str, branch: str, message: str | None) -> Commit:
     """See `Repository.squash`."""
-    start = resolve_commit(stores, since)
+    return _Squash(stores, since, branch, message).run()
 
-    def step_from(head: Commit) -> Step:
+
+class _Squash(BranchUpdate):
+    """The commits of a branch since one of them, as one commit."""
+
+    def __init__(
+        self, stores: RepositoryContext, since: str, branch: str, message: str | None
+    ) -> None:
+        super().__init__(stores, branch)
+        self._since, self._start = since, resolve_commit(stores, since)
+        self._text = message
+
+    def stage(self, head: Commit) -> Step:
+        """See `BranchUpdate.stage`."""
+        stores, start = self.stores, self._start
         if start.cid == head.cid:
             raise NothingToCommitError(
-                f"nothing to squash: {branch!r} is at {since!r}", branch=branch
+                f"nothing to squash: {self.branch!r} is at {self._since!r}", branch=self.branch
             )
         if not walk.is_ancestor(start.cid, head.cid, stores.commit):
-            raise InvalidRefError(f"{since!r} is not in the past of branch {branch!r}", ref=since)
-        replaced = map(stores.commit, walk.beyond([head.cid], [start.cid], stores.commit))
-        text = message
+            raise InvalidRefError(
+                f"{self._since!r} is not in the past of branch {self.branch!r}", ref=self._since
+            )
+        text = self._text
         if text is None:
+            replaced = map(stores.commit, walk.beyond([head.cid], [start.cid], stores.commit))
             text = "\n\n".join(commit.message for commit in reversed([*replaced]))
         tree = commits.link_to(from_text(head.tree), stores.blocks)
         return new_step(stores, tree, [], [start], CommitMessage(text, why="squash"))
-
-    return move_on(stores, branch, step_from)

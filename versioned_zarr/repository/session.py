@@ -10,24 +10,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from versioned_zarr import _hooks
-from versioned_zarr.engine.commit import (
-    CommitMessage,
-    NewBlocks,
-    StagedTree,
-    commit_change,
-    conflict_error,
-)
+from versioned_zarr.engine.commit import CommitMessage
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.diff import Diff
-from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, check_resolve
+from versioned_zarr.engine.hierarchy.merge.three_way import Resolve, check_resolve
 from versioned_zarr.engine.sessions.change_set import PendingWrite
-from versioned_zarr.engine.sessions.journal import RecordKind
 from versioned_zarr.engine.sessions.open_sessions import OpenSessions
 from versioned_zarr.engine.sessions.protocol import (
     Known,
     SessionState,
     StagingChangedError,
 )
+from versioned_zarr.engine.sessions.session_commit import SessionCommit, already_committed
 from versioned_zarr.errors import (
     InvalidInputError,
     NothingToCommitError,
@@ -35,8 +29,6 @@ from versioned_zarr.errors import (
     VersionedZarrError,
 )
 from versioned_zarr.history.commit_object import Commit
-from versioned_zarr.history.refs import HEADS, went_to
-from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.tree.diff_tree import KeyChange
@@ -329,57 +321,30 @@ class Session(_hooks.Shown):
     def _commit(
         self, draft: CommitMessage, allow_empty: bool, may_merge: bool, resolve: Resolve
     ) -> Commit:
-        working, stores = self._working, self.repository._stores
-        working.refresh()
-        done = _already_committed(self.repository, working)
-        if done is not None and not working.state.has_changes:
-            working.drop_drafts()
+        session, stores = self._working, self.repository._stores
+        session.refresh()
+        done = already_committed(stores, session)
+        if done is not None and not session.state.has_changes:
+            session.drop_drafts()
             return done
-        _check_rivals(working)
-        places = {entry.cid: entry for entry in working.state.entries.values()}
-        sizes = {cid: it.size for cid, it in places.items() if not (it.is_gone or is_raw(cid))}
-        new = NewBlocks(stores, sizes)
-        root = working.state.flush(new.put)
-        base = self.base
-        if root.cid == working.state.root and not allow_empty:
+        update = SessionCommit(
+            stores,
+            self.repository._open_sessions.store,
+            session,
+            draft,
+            may_merge=may_merge,
+            resolve=resolve,
+        )
+        if update.root.cid == session.state.root and not allow_empty:
             if done is not None:
                 return done
             lost = "".join(f"; {each}" for each in self.dropped)
             raise NothingToCommitError(
                 f"nothing to commit: the session on {self.branch!r} holds what its base "
-                f"{base.cid} holds; allow_empty=True commits all the same{lost}",
+                f"{update.base.cid} holds; allow_empty=True commits all the same{lost}",
                 branch=self.branch,
             )
-        upto = working.consumed
-
-        def read(link: Link) -> bytes:
-            pending = places.get(link.cid)
-            return stores.read_link(link) if pending is None else bytes(working.read_found(pending))
-
-        def intend(commit: Cid) -> None:
-            if working.exists:
-                working.note(RecordKind.INTENT, commit, upto)
-
-        change = StagedTree(
-            base,
-            root,
-            new,
-            read,
-            lambda: list(self.repository._open_sessions.store.publish(working, root.cid)),
-            was_read=working.state.was_read,
-        )
-        commit = commit_change(
-            stores,
-            self.branch,
-            change,
-            draft,
-            may_merge=may_merge,
-            resolve=resolve,
-            before_swap=intend,
-        )
-        working.note(RecordKind.COMMIT, from_text(commit.cid), upto)
-        working.drop_drafts()
-        return commit
+        return update.run()
 
     def discard(self) -> None:
         """End the session and forget what it wrote since its last commit, in all processes."""
@@ -449,31 +414,3 @@ os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 def _unpickle(repository: SessionOrigin, session: str, known: Known) -> Session:
     return Session(repository, repository._open_sessions.state_of(session), known=known)
-
-
-def _check_rivals(working: SessionState) -> None:
-    conflicts = []
-    for key, rivals in working.state.rivals():
-        texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
-        kind = "written twice" if len(rivals) > 1 else "value above or below another"
-        conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
-    if conflicts:
-        raise conflict_error(
-            conflicts, "what one process wrote", "what another wrote, unaware of it"
-        )
-
-
-def _already_committed(repository: SessionOrigin, working: SessionState) -> Commit | None:
-    """The commit that a process was about to make when it died, if it was made.
-
-    The session is then based on it; what was written after it is still to be committed.
-    """
-    intent = working.state.intent
-    if intent is None:
-        return None
-    refs = repository._stores.refs
-    if not went_to(refs.history(HEADS, working.head.branch), intent.cid):
-        return None
-    refs.settle(HEADS, working.head.branch)  # what moved it may have died before it was durable
-    working.note(RecordKind.COMMIT, intent.cid, intent.seen)
-    return repository._stores.commit(to_text(intent.cid))

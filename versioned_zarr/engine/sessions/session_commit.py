@@ -1,0 +1,156 @@
+"""The session commit: what a session wrote becomes a commit of its branch."""
+
+from __future__ import annotations
+
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.commit import (
+    BranchUpdate,
+    CommitMessage,
+    NewBlocks,
+    Step,
+    apply_changes,
+    conflict_error,
+    new_step,
+)
+from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, merge_trees
+from versioned_zarr.engine.sessions.journal import RecordKind
+from versioned_zarr.engine.sessions.protocol import SessionState, SessionStore
+from versioned_zarr.errors import BranchMovedError
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.history.refs import HEADS, went_to
+from versioned_zarr.ipld.cid import from_text, is_raw, to_text
+from versioned_zarr.ipld.dag_pb import Link
+
+
+class SessionCommit(BranchUpdate):
+    """See the module. Where the branch has moved, the change is merged into it.
+
+    Args:
+        stores: the repository.
+        store: stores the session.
+        session: what it wrote, as far as this process knows of it; nobody writes meanwhile.
+        message: what the commit says.
+        may_merge: whether the change may be merged into a branch that moved.
+        resolve: settles conflicts; see `merge_trees`.
+
+    Attributes:
+        base: the commit that the change was made on.
+        root: the changed tree.
+
+    Raises:
+        ConflictError: two processes wrote different bytes to one key, unaware of each other.
+    """
+
+    def __init__(
+        self,
+        stores: RepositoryContext,
+        store: SessionStore,
+        session: SessionState,
+        message: CommitMessage,
+        *,
+        may_merge: bool,
+        resolve: Resolve,
+    ) -> None:
+        super().__init__(stores, session.head.branch)
+        _check_rivals(session)
+        self._store, self._session, self._message = store, session, message
+        self._may_merge, self._resolve = may_merge, resolve
+        self._upto = session.consumed
+        self._written = {entry.cid: entry for entry in session.state.entries.values()}
+        sizes = {
+            cid: entry.size
+            for cid, entry in self._written.items()
+            if not (entry.is_gone or is_raw(cid))
+        }
+        self._blocks = NewBlocks(stores, sizes)
+        self.root = session.state.flush(self._blocks.put)
+        self.base = stores.commit(session.state.base)
+        self._is_stored = False
+
+    def stage(self, head: Commit) -> Step:
+        """See `BranchUpdate.stage`.
+
+        Raises:
+            BranchMovedError: the branch moved, and `may_merge` is false.
+            ConflictError: the branch moved and its changes do not go with these.
+        """
+        root, blocks = self.root, list(self._blocks.items())
+        if head.cid != self.base.cid:
+            root, blocks = self._merged_into(head)
+        return new_step(self.stores, root, blocks, [head], self._message)
+
+    def _merged_into(self, head: Commit) -> tuple[Link, list[Block]]:
+        """The tree of the branch with the change merged into it, and the blocks of both."""
+        if not self._may_merge:
+            raise BranchMovedError(
+                f"branch {self.branch!r} moved from {self.base.cid} to {head.cid} since the "
+                "session was opened; on_moved='merge' would try to merge the two",
+                branch=self.branch,
+                expected=self.base.cid,
+                found=head.cid,
+            )
+        merged = merge_trees(
+            self._blocks.trees,
+            base=from_text(self.base.tree),
+            ours=from_text(head.tree),
+            theirs=self.root.cid,
+            read=self._read,
+            resolve=self._resolve,
+            unaware=lambda key: not self._session.state.was_read(key),
+        )
+        if merged.conflicts:
+            raise conflict_error(merged.conflicts, f"branch {self.branch!r}", "this session")
+        # Nodes of the unmerged tree are not needed, but its new values may be.
+        return apply_changes(self.stores, from_text(head.tree), merged.changes, self._blocks)
+
+    def _read(self, link: Link) -> bytes:
+        """All bytes of the value that a link names, of one that the session wrote too."""
+        written = self._written.get(link.cid)
+        if written is None:
+            return self.stores.read_link(link)
+        return bytes(self._session.read_found(written))
+
+    def publish(self, step: Step) -> None:
+        """See `BranchUpdate.publish`; what the first attempt stored, the next ones find there."""
+        if not self._is_stored:
+            self.stores.blocks.expect(step.blocks)
+            values = self._store.publish(self._session, self.root.cid)
+            self._is_stored = True
+            step = step._replace(blocks=[*values, *step.blocks])
+        super().publish(step)
+        if self._session.exists:
+            self._session.note(RecordKind.INTENT, from_text(step.commit.cid), self._upto)
+
+    def record(self, commit: Commit) -> None:
+        """See `BranchUpdate.record`: the session is based on the commit from now on."""
+        self._session.note(RecordKind.COMMIT, from_text(commit.cid), self._upto)
+        self._session.drop_drafts()
+
+
+def _check_rivals(session: SessionState) -> None:
+    conflicts = []
+    for key, rivals in session.state.rivals():
+        texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
+        kind = "written twice" if len(rivals) > 1 else "value above or below another"
+        conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
+    if conflicts:
+        raise conflict_error(
+            conflicts, "what one process wrote", "what another wrote, unaware of it"
+        )
+
+
+def already_committed(stores: RepositoryContext, session: SessionState) -> Commit | None:
+    """The commit that a process was about to make when it died, if it was made.
+
+    The session is then based on it; what was written after it is still to be committed.
+    """
+    intent = session.state.intent
+    if intent is None:
+        return None
+    branch = session.head.branch
+    if not went_to(stores.refs.history(HEADS, branch), intent.cid):
+        return None
+    stores.refs.settle(HEADS, branch)  # what moved it may have died before it was durable
+    session.note(RecordKind.COMMIT, intent.cid, intent.seen)
+    return stores.commit(to_text(intent.cid))
