@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import struct
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +13,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 import versioned_zarr as vz
 from tests.backends.test_kubo_contracts import TestKuboRepository as KuboSuite
-from tests.backends.test_lakefs_concurrency import on_a_machine, run_all
+from tests.backends.test_lakefs_concurrency import check_a_storm, check_the_accounts
 from tests.backends.test_lakefs_contracts import TestLakefsRepository as LakefsSuite
 from tests.properties.test_version_control import OnKubo, OnLakefs
-from tests.repository import workers
 from tests.servers.daemon import Daemon
 from tests.servers.fickle import Fickle, fickle, now_and_then
 from tests.servers.lakefs import LakefsServer
@@ -29,7 +26,6 @@ pytestmark = [pytest.mark.compat, pytest.mark.torture]
 
 LOSSES = ("lost before", "lost after", "cut")
 ONE_IN = 12
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -104,52 +100,8 @@ def test_the_repository_on_lakefs_is_the_model() -> None:
 
 
 def test_no_acknowledged_commit_is_lost_in_a_storm(lossy_url: str, tmp_path: Path) -> None:
-    repository = vz.create(lossy_url)
-    notes = [str(tmp_path / f"{worker}.txt") for worker in range(3)]
-    run_all(
-        [
-            SPAWN.Process(
-                target=on_a_machine,
-                args=(str(tmp_path / f"home{n}"), workers.storm, repository.url, n, 5, note),
-            )
-            for n, note in enumerate(notes)
-        ]
-    )
-    acknowledged = dict(
-        line.split() for note in notes for line in Path(note).read_text().splitlines()
-    )
-    log = [commit.cid for commit in repository.log()]
-    assert len(acknowledged) == 15
-    assert len(log) == 16
-    assert set(acknowledged) <= set(log)
-    assert set(repository.checkout().mapping) == set(acknowledged.values())
-    assert not repository.sessions
+    check_a_storm(vz.create(lossy_url), tmp_path, machines=3, commits=5)
 
 
 def test_the_sum_of_all_accounts_never_changes(lossy_url: str, tmp_path: Path) -> None:
-    accounts = 6
-    repository = vz.create(lossy_url)
-    with repository.session(message="open the bank") as session:
-        for number in range(accounts):
-            session.write(f"accounts/c/{number}", struct.pack("<q", 100))
-    run_all(
-        [
-            SPAWN.Process(
-                target=on_a_machine,
-                args=(
-                    str(tmp_path / f"home{seed}"),
-                    workers.transfer_money,
-                    repository.url,
-                    seed,
-                    4,
-                    accounts,
-                ),
-            )
-            for seed in range(3)
-        ]
-    )
-    for commit in repository.log():
-        mapping = repository.checkout(commit.cid).mapping
-        balances = [struct.unpack("<q", value)[0] for value in mapping.values()]
-        assert sum(balances) in (100 * accounts, 0)
-        assert all(balance >= 0 for balance in balances)
+    check_the_accounts(vz.create(lossy_url), tmp_path, machines=3, transfers=4)
