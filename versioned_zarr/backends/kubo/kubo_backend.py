@@ -54,7 +54,7 @@ class KuboBackend:
 
     Args:
         url: `ipfs+http://HOST:PORT/NAME`, or with https; no user is in it.
-        headers: see `versioned_zarr.location.Options`, as all that follow.
+        headers: see `versioned_zarr.backends.registry.Options`, as all that follow.
         token: see there.
         client: see there.
         timeout_s: see there.

@@ -46,7 +46,7 @@ class LakefsBackend:
 
     Args:
         url: `lakefs://REPO`, or `lakefs://REPO/PREFIX` for a folder of it.
-        endpoint: see `versioned_zarr.location.Options`, as all that follow.
+        endpoint: see `versioned_zarr.backends.registry.Options`, as all that follow.
         access_key_id: see there.
         secret_access_key: see there.
         storage_namespace: see there.

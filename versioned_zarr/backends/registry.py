@@ -1,0 +1,225 @@
+"""The backend registry: from the scheme of a URL to a backend, one entry for each scheme."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypedDict
+from urllib.parse import unquote
+
+from versioned_zarr.backends.http.authorization import basic, names_one
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.memory import MemoryStorage
+from versioned_zarr.engine.backend import Backend, StorageBackend
+from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.errors import InvalidInputError, InvalidUrlError
+from versioned_zarr.ipld.address.multiaddr import spelled_out
+from versioned_zarr.urls import (
+    User,
+    check_characters,
+    has_scheme,
+    split_url,
+    take_user,
+    tidied,
+    without_user,
+)
+
+
+class Options(TypedDict, total=False):
+    """How to reach a repository on a server: an IPFS node, or lakeFS from `endpoint` on.
+
+    Attributes:
+        headers: sent with every request; values are never shown.
+        token: a bearer token; $VERSIONED_ZARR_IPFS_AUTH by default. Never shown.
+        client: an `ipfshttpclient.Client` whose credentials and headers are used; which node, the
+            URL says, and not the client.
+        timeout_s: how long a request may take, in seconds, beside what its bytes take at 4 KiB a
+            second.
+        cache_bytes: how much of what lies there is kept on this machine; 0 for nothing.
+        endpoint: the URL of the lakeFS server; as what follows, by default as lakeFS's own clients
+            find it: in the environment or the configuration of `lakectl`.
+        access_key_id: whose credentials.
+        secret_access_key: their secret. Never shown.
+        storage_namespace: where lakeFS is to store a repository that `create` makes, as
+            `s3://bucket/path`.
+        progress: called while what others wrote to lakeFS is read and hashed, with the bytes that
+            are done and all that were found so far, on the thread that waits for it.
+    """
+
+    headers: Mapping[str, str]
+    token: str
+    client: Any
+    timeout_s: float
+    cache_bytes: int
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    storage_namespace: str
+    progress: OnProgress
+
+
+Made: TypeAlias = tuple[Backend, Options]
+"""A backend, and the options that it is reached with: those given, and the user in its URL."""
+
+
+class Entry(NamedTuple):
+    """A kind of place.
+
+    Attributes:
+        make: gives the backend at a URL of it, or at a path.
+        options: the options that it takes.
+    """
+
+    make: Callable[[str, Options], Made]
+    options: frozenset[str] = frozenset()
+
+
+_EXTRAS = {
+    "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
+}  # fmt: skip
+
+
+def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
+    """The backend of the repository at a path or URL, whether or not there is one.
+
+    Raises:
+        InvalidUrlError: it is no path and no URL of a place that is known.
+        InvalidInputError: the place takes none of these options.
+    """
+    given: object = os.fspath(url)
+    if not given or not isinstance(given, str):
+        shown = repr(given) if not given else f"of {type(given).__name__}"
+        raise InvalidUrlError(f"a repository's place must be a path or a URL, not {shown}", url="")
+    text = given
+    check_characters(text)
+    is_path = os.path.exists(text)
+    if not is_path:
+        text = spelled_out(tidied(text) if isinstance(url, str) else text)
+    scheme = split_url(text).scheme if has_scheme(text) and not is_path else ""
+    entry = _ENTRIES.get(scheme)
+    if options and (entry is None or not entry.options):
+        shown = text if is_path else without_user(text)
+        raise InvalidInputError(
+            f"{shown!r} is no repository on a server and takes none of {', '.join(options)}"
+        )
+    if entry is None:
+        raise _unknown(scheme, without_user(text))
+    return entry.make(text, options)
+
+
+def _folder(path: str, options: Options) -> Made:
+    return StorageBackend(LocalStorage(path)), options
+
+
+def _file(url: str, options: Options) -> Made:
+    parts = split_url(url)
+    if parts.netloc not in ("", "localhost"):
+        raise InvalidUrlError(
+            f"{url!r} names the host {parts.netloc!r}; a local path needs three slashes: "
+            "file:///path",
+            url=url,
+        )
+    return _folder(unquote(parts.path), options)
+
+
+def _memory(url: str, options: Options) -> Made:
+    name = url.partition(":")[2].lstrip("/")
+    if not name:
+        raise InvalidUrlError(
+            f"{url!r} names no place; give it a name, as in memory://scratch", url=url
+        )
+    return StorageBackend(MemoryStorage.named(name)), options
+
+
+def _kubo(url: str, options: Options) -> Made:
+    # The backend needs a package that most repositories do without.
+    from versioned_zarr.backends.kubo.kubo_backend import KuboBackend  # noqa: PLC0415
+
+    bare, user = take_user(url)
+    options = options if user is None else _with_user(options, user)
+    return KuboBackend(bare, **_only(options, _KUBO_OPTIONS, bare)), options
+
+
+def _lakefs(url: str, options: Options) -> Made:
+    from versioned_zarr.backends.lakefs.lakefs_backend import LakefsBackend  # noqa: PLC0415
+
+    _check_no_user(url)
+    return LakefsBackend(url, **_only(options, _LAKEFS_OPTIONS, url)), options
+
+
+_KUBO_OPTIONS = frozenset({"headers", "token", "client", "timeout_s", "cache_bytes"})
+_LAKEFS_OPTIONS = frozenset(
+    {
+        "endpoint",
+        "access_key_id",
+        "secret_access_key",
+        "storage_namespace",
+        "progress",
+        "cache_bytes",
+        "timeout_s",
+    }
+)
+_ENTRIES: Mapping[str, Entry] = {
+    "": Entry(_folder),
+    "file": Entry(_file),
+    "memory": Entry(_memory),
+    "ipfs+http": Entry(_kubo, _KUBO_OPTIONS),
+    "ipfs+https": Entry(_kubo, _KUBO_OPTIONS),
+    "lakefs": Entry(_lakefs, _LAKEFS_OPTIONS),
+}
+_KNOWN = "plain paths, file://, memory://, ipfs+http:// and lakefs://"
+
+
+def _unknown(scheme: str, shown: str) -> InvalidUrlError:
+    """The error for a URL of a scheme that has no entry."""
+    if scheme in ("ipfs", "ipns"):
+        return InvalidUrlError(
+            f"{shown!r} is no repository but what one may hold; vz.open_snapshot opens it",
+            url=shown,
+        )
+    if scheme in _EXTRAS:
+        return InvalidUrlError(
+            f"no backend for {scheme!r} in {shown!r} is installed; "
+            f"pip install 'versioned-zarr[{_EXTRAS[scheme]}]' would bring it, in a release "
+            f"that has it; this one knows {_KNOWN}",
+            url=shown,
+        )
+    return InvalidUrlError(
+        f"unknown scheme {scheme!r} in {shown!r}; known are {_KNOWN}",
+        url=shown,
+    )
+
+
+def _with_user(options: Options, user: User) -> Options:
+    """Options with the user of a URL among them, unless they say already who asks."""
+    headers = options.get("headers") or {}
+    if "token" in options or names_one(headers):
+        return options
+    return {**options, "headers": {**headers, **basic(user)}}
+
+
+def _only(options: Options, names: frozenset[str], url: str) -> dict[str, Any]:
+    """The options, if they are all of these.
+
+    Raises:
+        InvalidInputError: one is not.
+    """
+    others = sorted(options.keys() - names)
+    if others:
+        raise InvalidInputError(f"{url!r} takes none of {', '.join(others)}")
+    return dict(options)
+
+
+def _check_no_user(url: str) -> None:
+    """Make sure that no credentials are in a URL that takes none.
+
+    Raises:
+        InvalidUrlError: some are; does not show them.
+    """
+    shown = without_user(url)
+    if shown != url:
+        raise InvalidUrlError(
+            f"credentials do not belong in a URL such as {shown!r}; pass access_key_id= and "
+            "secret_access_key=",
+            url=shown,
+        )
