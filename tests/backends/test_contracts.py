@@ -14,7 +14,8 @@ from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import BlockStore
-from versioned_zarr.history.refs import LogRefs, RefStore
+from versioned_zarr.history.log_refs import LogRefs
+from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Storage

@@ -19,7 +19,7 @@ from versioned_zarr.engine.sessions.journal import (
     encode_record,
 )
 from versioned_zarr.history import commit_object as commits
-from versioned_zarr.history import refs
+from versioned_zarr.history import log_refs
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.ipld import hamt, unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, hash_function, to_text
@@ -90,7 +90,7 @@ def ref_log() -> bytes:
         RefEntry(1, second, LATER, "commit: say hello"),
         RefEntry(2, None, LATER, "branch: deleted"),
     ]
-    return b"".join(map(refs.encode_entry, entries))
+    return b"".join(map(log_refs.encode_entry, entries))
 
 
 def session_head() -> bytes:

@@ -11,10 +11,11 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
-from versioned_zarr.history import refs as module
+from versioned_zarr.history import log_refs as module
 from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.history.log_refs import LogRefs
 from versioned_zarr.history.ref_names import check_new_ref_name, check_ref_name
-from versioned_zarr.history.refs import HEADS, REMOTES, TAGS, LogRefs
+from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import from_text, hash_function
 from versioned_zarr.repository.repository import Repository
 

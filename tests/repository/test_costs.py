@@ -13,7 +13,8 @@ import pytest
 
 import versioned_zarr as vz
 from tests.repository.recorder import recording
-from versioned_zarr.history.refs import RefEntry, encode_entry
+from versioned_zarr.history.log_refs import encode_entry
+from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.ipld.cid import from_text
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +104,7 @@ def test_an_old_move_is_found_without_decoding_the_older_ones(
     lines = [encode_entry(RefEntry(n, head, datetime.now(UTC), "commit: x")) for n in range(3000)]
     (tmp_path / "r.vz" / "refs" / "heads" / "long.log").write_bytes(b"".join(lines))
     decoded: list[bytes] = []
-    module = sys.modules["versioned_zarr.history.refs"]
+    module = sys.modules["versioned_zarr.history.log_refs"]
     real = module.decode_entry
 
     def decode(line: bytes, name: str) -> RefEntry:

@@ -21,7 +21,8 @@ from versioned_zarr import errors
 from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.engine.backend import StorageBackend
-from versioned_zarr.history.refs import HEADS, LogRefs, RefEntry, create_or_explain
+from versioned_zarr.history.log_refs import LogRefs
+from versioned_zarr.history.refs import HEADS, RefEntry, create_or_explain
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.cid import from_text as cid_from_text

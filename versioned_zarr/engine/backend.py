@@ -9,7 +9,7 @@ from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.engine.partial_clone import packed_or_partial
 from versioned_zarr.errors import AlreadyExistsError
-from versioned_zarr.history.refs import LogRefs
+from versioned_zarr.history.log_refs import LogRefs
 from versioned_zarr.ipld.cid import HashFunction
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.tree.lookup import Trees

@@ -23,8 +23,9 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import Commit, is_commit
+from versioned_zarr.history.log_refs import may_be_ref
 from versioned_zarr.history.ref_names import check_ref_name, looks_like_cid
-from versioned_zarr.history.refs import HEADS, KINDS, REMOTES, TAGS, may_be_ref
+from versioned_zarr.history.refs import HEADS, KINDS, REMOTES, TAGS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid

@@ -27,16 +27,9 @@ from versioned_zarr.errors import (
     StorageError,
     StorageFullError,
 )
+from versioned_zarr.history.log_refs import decode_entry, encode_entry, may_be_ref
 from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_file_name
-from versioned_zarr.history.refs import (
-    KINDS,
-    RefEntry,
-    decode_entry,
-    encode_entry,
-    may_be_ref,
-    rename_by_moves,
-    times_left,
-)
+from versioned_zarr.history.refs import KINDS, RefEntry, rename_by_moves, times_left
 from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link

@@ -22,7 +22,8 @@ from versioned_zarr.errors import (
     RefNotFoundError,
     StorageError,
 )
-from versioned_zarr.history.refs import HEADS, REMOTES, LogRefs, RefEntry, rename_by_moves
+from versioned_zarr.history.log_refs import LogRefs
+from versioned_zarr.history.refs import HEADS, REMOTES, RefEntry, rename_by_moves
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage.protocol import Storage
 

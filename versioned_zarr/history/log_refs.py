@@ -1,0 +1,332 @@
+"""Log refs: each ref is its own log on a `Storage`, and its last line is where it stands.
+
+The lines above are where it stood. There is nothing else that could disagree. docs/design/refs.md
+shows the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
+
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    BranchMovedError,
+    CorruptRefError,
+    OutcomeUnknownError,
+    ReadOnlyError,
+    RefNotFoundError,
+    StorageError,
+    VersionedZarrError,
+)
+from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.history.ref_names import (
+    check_ref_name,
+    from_file_name,
+    is_plain_file_name,
+    is_ref_name,
+    to_file_name,
+    to_file_path,
+)
+from versioned_zarr.history.refs import (
+    REMOTES,
+    RefEntry,
+    times_left,
+)
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage.protocol import Storage, Stored
+
+_TAIL_BYTES = 4096
+_DELETED = b'{"commit":null,'
+"""How the line of a move to nothing begins."""
+_CRC_SIZE = 9  # a space and eight hexadecimal digits
+
+
+class LogRefs:
+    """Refs as logs on a `Storage` that has locks and logs."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._unsettled: set[str] = set()
+        """The logs of which a sync has failed: what lies on the disk of them is not known."""
+
+    def read(self, kind: str, name: str) -> RefEntry | None:
+        """See `RefStore.read`; one small read whatever the length of the log."""
+        last = self._last(kind, name)
+        return None if last is None or last.commit is None else last
+
+    def _last(self, kind: str, name: str) -> RefEntry | None:
+        try:
+            log = self._storage.open_log(_path(kind, name))
+        except FileNotFoundError:
+            return None
+        try:
+            end = log.end()
+            return _last_of(end, log.read, name)
+        finally:
+            log.close()
+
+    def names(self, kind: str, *, deleted: bool = False) -> list[str]:
+        """See `RefStore.names`; one small read for each ref."""
+        found = []
+        for stored, name in self._logs(kind):
+            with suppress(CorruptRefError, FileNotFoundError):
+                if deleted or self._stands(stored, name):
+                    found.append(name)
+        return sorted(found)
+
+    def broken(self, kind: str) -> dict[str, CorruptRefError]:
+        """See `RefStore.broken`; one small read for each ref."""
+        found = {}
+        for stored, name in self._logs(kind):
+            try:
+                self._stands(stored, name)
+            except CorruptRefError as error:
+                found[name] = error
+            except FileNotFoundError:
+                continue
+        return found
+
+    def _logs(self, kind: str) -> Iterator[tuple[Stored, str]]:
+        """The logs of a kind with the names of their refs; what else lies there is others'."""
+        start = len(f"refs/{kind}/")
+        for stored in self._storage.list(f"refs/{kind}"):
+            text, ending = stored.path[start:-4], stored.path[-4:]
+            if is_plain_file_name(text) and ending == ".log":
+                yield stored, text
+                continue
+            name = from_file_name(text)
+            if _path(kind, name) == stored.path and may_be_ref(kind, name):
+                yield stored, name
+
+    def _stands(self, stored: Stored, name: str) -> bool:
+        """Whether a ref exists now; of its last line only the beginning is looked at."""
+        tail = bytes(self._storage.read(stored.path, max(0, stored.size - _TAIL_BYTES)))
+        lines = _whole_lines(tail, name)
+        if len(lines) < 2 and stored.size > _TAIL_BYTES:
+            lines = _whole_lines(bytes(self._storage.read(stored.path)), name)
+        if lines and not _is_whole(lines[-1]):
+            raise _damaged(lines[-1], name)
+        return bool(lines) and not lines[-1].startswith(_DELETED)
+
+    def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
+        """See `RefStore.swap`: lock, look, append, sync."""
+        with self._storage.lock("refs"):
+            last = self._last(kind, name)
+            found = None if last is None else last.commit
+            if found != expect:
+                raise BranchMovedError(
+                    f"{name!r} is at {_shown(found)}, not at {_shown(expect)} as expected",
+                    branch=name,
+                    expected=_text(expect),
+                    found=_text(found),
+                )
+            return self._add(kind, name, last, new, why)
+
+    def _add(
+        self, kind: str, name: str, last: RefEntry | None, new: Cid | None, why: str
+    ) -> RefEntry:
+        """Write the next move behind the last; under the lock."""
+        entry = _next(last, new, why)
+        path, line = _path(kind, name), encode_entry(entry)
+        log = self._storage.open_log(path, create=True)
+        try:
+            end = log.end()
+            if path in self._unsettled or (end and log.read(end - 1, end) != b"\n"):
+                # Whoever wrote last was cut off in the middle of a line that nobody was told about,
+                # or what it wrote may not be on the disk.
+                lines = _whole_lines(log.read(0, end), name)
+                self._storage.put(path, [b"".join(old + b"\n" for old in lines) + line])
+                self._unsettled.discard(path)
+                return entry
+            log.append(line)
+            self._unsettled.add(path)
+            try:
+                log.sync()
+            except (StorageError, ReadOnlyError) as error:
+                raise self._unknown(kind, name, new, error) from error
+            self._unsettled.discard(path)
+        finally:
+            log.close()
+        return entry
+
+    def _unknown(
+        self, kind: str, name: str, new: Cid | None, error: VersionedZarrError
+    ) -> OutcomeUnknownError:
+        url, what = self._storage.url, f"{kind}/{name}"
+        where = "deleted" if new is None else f"moved to {_shown(new)}"
+        return OutcomeUnknownError(
+            f"{what!r} of {url!r} may have been {where}: the disk did not confirm it ({error}). "
+            f"Nothing that was committed before is lost. Make sure that the disk is sound, then "
+            f"look: repo.reflog, or 'vz log {name}'; to commit the session again makes it durable",
+            where=_path(kind, name),
+            ref=name,
+            commit=_text(new),
+        )
+
+    def rename(self, kind: str, old: str, new: str, why: str) -> None:
+        """See `RefStore.rename`: one rename of the log, which goes with its ref."""
+        with self._storage.lock("refs"):
+            last = self._last(kind, old)
+            if last is None or last.commit is None:
+                raise RefNotFoundError(f"{old!r} not found in {self._storage.url!r}", ref=old)
+            there = self._last(kind, new)
+            if there is not None and there.commit is not None:
+                raise AlreadyExistsError(f"{new!r} exists already", name=new)
+            if there is None:
+                self._storage.move(_path(kind, old), _path(kind, new))
+                self._add(kind, new, last, last.commit, why)
+            else:  # one that was deleted, whose log is kept; what stops this leaves both names
+                self._add(kind, new, there, last.commit, why)
+                self._add(kind, old, last, None, why)
+
+    def remove(self, kind: str, name: str, why: str) -> None:
+        """See `RefStore.remove`: of a log that is damaged what can be read is kept."""
+        path = _path(kind, name)
+        with self._storage.lock("refs"):
+            entries = list(self.history(kind, name, readable=True))
+            last = entries[0] if entries else None
+            lines = [encode_entry(entry) for entry in reversed(entries)]
+            self._storage.put(path, [*lines, encode_entry(_next(last, None, why))])
+
+    def settle(self, kind: str, name: str) -> None:
+        """See `RefStore.settle`."""
+        path = _path(kind, name)
+        with self._storage.lock("refs"):
+            if path in self._unsettled:
+                self._storage.put(path, [bytes(self._storage.read(path))])
+                self._unsettled.discard(path)
+                return
+            log = self._storage.open_log(path)
+            try:
+                log.sync()
+            finally:
+                log.close()
+
+    def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
+        """See `RefStore.history`; reads the whole log, and decodes what is asked for."""
+        try:
+            text = bytes(self._storage.read(_path(kind, name)))
+        except FileNotFoundError:
+            return
+        for line in reversed(text.split(b"\n")[:-1] if readable else _whole_lines(text, name)):
+            try:
+                yield decode_entry(line, name)
+            except CorruptRefError:
+                if not readable:
+                    raise
+
+    def forget(self, kind: str, name: str, before: datetime) -> None:
+        """See `RefStore.forget`."""
+        path = _path(kind, name)
+        with self._storage.lock("refs"):
+            entries = list(self.history(kind, name))
+            moves = list(times_left(entries))
+            kept = [entry for entry, left_at in moves if left_at is None or left_at >= before]
+            if len(kept) == 1 and kept[0].commit is None and kept[0].time < before:
+                self._storage.delete(path, durable=True)
+            elif len(kept) < len(entries):
+                self._storage.put(path, [encode_entry(entry) for entry in reversed(kept)])
+
+    def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
+        """See `RefStore.lock`."""
+        encoded = to_file_name(check_ref_name(name))
+        return self._storage.lock(f"{kind}-{encoded}")
+
+
+def _next(last: RefEntry | None, commit: Cid | None, why: str) -> RefEntry:
+    """The move behind the last one."""
+    now = datetime.now(UTC)
+    if last is None:
+        return RefEntry(0, commit, now, why)
+    return RefEntry(last.number + 1, commit, max(now, last.time), why)
+
+
+def _last_of(end: int, read: Callable[[int, int], bytes], name: str) -> RefEntry | None:
+    """The last move of a log that is `end` bytes long."""
+    size = _TAIL_BYTES
+    while True:
+        start = max(0, end - size)
+        lines = _whole_lines(read(start, end), name)
+        # The first line is whole only if the text before it was read as well.
+        if len(lines) > 1 or start == 0:
+            return decode_entry(lines[-1], name) if lines else None
+        size *= 8
+
+
+def _path(kind: str, name: str) -> str:
+    return f"refs/{to_file_path(kind, name)}.log"
+
+
+def may_be_ref(kind: str, name: str) -> bool:
+    """Whether there may be a ref of this kind and name."""
+    if kind != REMOTES:
+        return is_ref_name(name)
+    remote, _, branch = name.partition("/")
+    return is_ref_name(remote) and is_ref_name(branch)
+
+
+def _text(commit: Cid | None) -> str | None:
+    return None if commit is None else cids.to_text(commit)
+
+
+def _shown(commit: Cid | None) -> str:
+    return "nothing" if commit is None else cids.to_text(commit)
+
+
+def encode_entry(entry: RefEntry) -> bytes:
+    """A move as a line of text: JSON, its checksum, a line feed."""
+    document = {
+        "commit": _text(entry.commit),
+        "number": entry.number,
+        "time": format_time(entry.time),
+        "why": entry.why,
+    }
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return b"%s %08x\n" % (text, zlib.crc32(text))
+
+
+def _whole_lines(text: bytes, name: str) -> list[bytes]:
+    """The lines that end in a line feed; what follows the last one was never acknowledged."""
+    lines = text.split(b"\n")
+    torn = lines.pop()
+    if torn and _is_whole(torn[:-1]):
+        raise _damaged(torn, name)
+    return lines
+
+
+def _is_whole(line: bytes) -> bool:
+    text, checksum = line[:-_CRC_SIZE], line[-_CRC_SIZE:]
+    return checksum == b" %08x" % zlib.crc32(text)
+
+
+def decode_entry(line: bytes, name: str) -> RefEntry:
+    """The move that a line tells of, with or without its line feed.
+
+    Raises:
+        CorruptRefError: the line is damaged.
+    """
+    line = line.removesuffix(b"\n")
+    if not _is_whole(line):
+        raise _damaged(line, name)
+    document = json.loads(line[:-_CRC_SIZE])
+    commit = document["commit"]
+    return RefEntry(
+        number=document["number"],
+        commit=None if commit is None else cids.from_text(commit),
+        time=parse_time(document["time"]),
+        why=document["why"],
+    )
+
+
+def _damaged(line: bytes, name: str) -> CorruptRefError:
+    return CorruptRefError(
+        f"a line of the log of {name!r} is damaged: {line[:60]!r}; "
+        "the lines above it are where the ref stood before: mend or remove the damaged one",
+        ref=name,
+        where=f"refs: {name}",
+    )
