@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,8 +56,8 @@ def elsewhere(
     return vz.open(url, **lakefs.options)
 
 
-def story(repository: Repository, acknowledged: list[vz.Commit]) -> None:
-    """Writes, a deletion, commits, a branch, a merge, a move back and forth, a tag."""
+def story(repository: Repository, source: Repository, acknowledged: list[vz.Commit]) -> None:
+    """Writes, a deletion, commits, a branch, a merge, a move back and forth, a tag, pushes."""
     session = repository.session()
     session.write("b/0", b"2")
     session.write("b/1", b"3" * 2000)
@@ -70,11 +71,19 @@ def story(repository: Repository, acknowledged: list[vz.Commit]) -> None:
     repository.branches.create("next")
     repository.branches.move("next", "dev")
     repository.tags.create("v1")
+    for number in range(2):
+        with source.session(message=f"elsewhere {number}") as another:
+            another.write(f"d/{number}", b"5" * 3000)
+        source.push(repository.url, "main:pushed")
+        acknowledged.append(source.branches["main"])
 
 
-def try_story(between: str, lakefs: LakefsServer, url: str, acknowledged: list[vz.Commit]) -> None:
+def try_story(
+    between: str, lakefs: LakefsServer, url: str, path: Path, acknowledged: list[vz.Commit]
+) -> None:
+    source = vz.create(path / f"{uuid.uuid4()}.vz")
     with suppress(vz.VersionedZarrError):
-        story(by_way_of(between, lakefs, url), acknowledged)
+        story(by_way_of(between, lakefs, url), source, acknowledged)
 
 
 def check_everyone_reads(
@@ -95,6 +104,7 @@ def check_everyone_reads(
 
 
 @pytest.mark.torture
+@pytest.mark.usefixtures("lakefs_by_environment")
 @pytest.mark.parametrize("kind", [*KINDS, "a commit between"])
 def test_a_story_survives_whatever_becomes_of_an_answer(
     lakefs: LakefsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
@@ -119,7 +129,8 @@ def test_a_story_survives_whatever_becomes_of_an_answer(
             monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / uuid.uuid4().hex))
             is_theirs = kind == "a commit between"
             between.begin(at(number, kind, come_between if is_theirs else None))
-            try_story(between.url, lakefs, repository.url, acknowledged)
+            monkeypatch.setenv("LAKECTL_SERVER_ENDPOINT_URL", between.url)
+            try_story(between.url, lakefs, repository.url, tmp_path, acknowledged)
             is_over = between.passed < number
             between.begin(nothing)
             try:
@@ -132,7 +143,7 @@ def test_a_story_survives_whatever_becomes_of_an_answer(
                 error.add_note(f"request {number}: {between.hit}")
                 raise
             if is_over:
-                assert len(acknowledged) == 3
+                assert len(acknowledged) == 5
                 return
             number += STRIDE
 
@@ -152,7 +163,15 @@ def check_afterwards(
         with suppress(vz.NothingToCommitError, vz.ConflictError):
             acknowledged.append(fresh.resume(info.id).commit("resumed"))
         fresh.sessions.delete(info.id)
+    with fresh.session(message="goes on") as session:
+        session.write("z", uuid.uuid4().bytes)
     check_everyone_reads(fresh, others, acknowledged)
+    for _ in range(100):  # they are looked for beside the commit
+        hidden = [name for name, _ in others.branches("vz-", hidden=True)]
+        if not hidden:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"left: {hidden}")
 
 
 def lost(command: bytes, path: bytes) -> Callable[[bytes], bool]:

@@ -31,6 +31,7 @@ from versioned_zarr.errors import (
     AlreadyExistsError,
     BranchMovedError,
     RefNotFoundError,
+    StorageError,
     VersionedZarrError,
 )
 from versioned_zarr.ipld.cid import to_text
@@ -40,6 +41,7 @@ LEASE_S: Final = 30.0
 KEPT_S: Final = 86400.0
 """How long a branch to work on is left alone, of which nobody knows whether its process lives."""
 _POLL_S = 0.02
+_REMOVALS = 3
 
 
 class _Act:
@@ -123,10 +125,17 @@ class HiddenBranches:
                 self._remove(name)
 
     def _remove(self, name: str) -> None:
-        with contextlib.suppress(RefNotFoundError):
-            self._client.delete_branch(name)
-        with self._guard:
-            self._held.pop(name, None)
+        """Remove a branch; where the server does not let it go now, the next act does.
+
+        The act is done, or has failed for a reason of its own, whatever becomes of this.
+        """
+        for _ in range(_REMOVALS):
+            with contextlib.suppress(StorageError):
+                with contextlib.suppress(RefNotFoundError):
+                    self._client.delete_branch(name)
+                with self._guard:
+                    self._held.pop(name, None)
+                return
 
     def _remove_left(self) -> None:
         """Remove the branches of this process's acts that were stopped."""
