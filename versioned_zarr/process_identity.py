@@ -11,7 +11,7 @@ import hashlib
 import os
 from functools import lru_cache
 
-__all__ = ["current", "is_known_dead"]
+__all__ = ["current", "is_known_dead", "is_of_this_machine"]
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NAMESPACE = "/proc/self/ns/pid"
@@ -39,6 +39,12 @@ def is_known_dead(identity: str) -> bool:
     if not (place and started and text.isdecimal()) or place != _place():
         return False
     return _started(int(text)) != started
+
+
+def is_of_this_machine(identity: str) -> bool:
+    """Whether a process of this identity was started in this boot of this machine, and here."""
+    place = identity.partition(":")[0]
+    return bool(place) and place == _place()
 
 
 def _place() -> str:

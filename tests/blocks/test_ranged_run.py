@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 import versioned_zarr as vz
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.blocks.packs.index import Run, run_from_file
+from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.packs.ranged_run import RangedRun
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.cid import hash_function
 
-CODE = hash_function("sha2-256").code
+HASH = hash_function("sha2-256")
+CODE = HASH.code
 PACKS = ["0" * 24, "1" * 24]
 
 
@@ -72,11 +74,36 @@ def test_many_equal_prefixes_are_all_looked_at() -> None:
     assert [place.size for place in by_range.find(digests[0])] == [0]
 
 
-def test_a_file_that_was_replaced_names_nothing() -> None:
-    storage = stored([bytes(32)])
-    by_range = ranged(storage)
-    storage.delete("i.idx")
-    assert list(by_range.find(bytes(32))) == []
+def test_a_file_that_was_replaced_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStorage, "view", lambda *_: None)
+    storage = MemoryStorage("replaced")
+    writer, reader = (PackStore(storage, HASH, verify=False) for _ in range(2))
+    blocks = [(HASH.raw(bytes([number])), bytes([number])) for number in range(40)]
+    for block in blocks[:20]:
+        writer.put([block], block[0])
+    reader.refresh()
+    for block in blocks[20:]:
+        writer.put([block], block[0])
+    writer.catalogue.merge(everything=True)
+    assert all(cid in reader for cid, _ in blocks[:20])
+    reader.catalogue.merge(everything=True)
+    assert all(reader.get(cid) == data for cid, data in blocks)
+
+
+def test_an_index_that_cannot_be_read_keeps_nobody_from_storing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MemoryStorage, "view", lambda *_: None)
+    storage = MemoryStorage("cut")
+    store = PackStore(storage, HASH, verify=False)
+    blocks = [(HASH.raw(bytes([number])), bytes([number])) for number in range(60)]
+    for block in blocks[:20]:
+        store.put([block], block[0])
+    for stored_file in storage.list("index"):
+        storage.put(stored_file.path, [bytes(storage.read(stored_file.path))[:200]])
+    for block in blocks[20:]:
+        store.put([block], block[0])
+    assert all(PackStore(storage, HASH, verify=False).get(cid) == data for cid, data in blocks)
 
 
 def test_a_file_that_is_cut_short_names_nothing_wrong() -> None:

@@ -50,7 +50,7 @@ class Followable(Publishable, Protocol):
         ...
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
-        """Bytes of the draft; see `Draft.part`."""
+        """Bytes of the draft; see `StagedPack.part`."""
         ...
 
     def read(self, start: int, end: int) -> memoryview:

@@ -213,6 +213,21 @@ class TestFormats:
             found = web.get(f"/ipfs/{names(way(path).end)[0]}")
             assert found.headers["content-type"] == "application/octet-stream"
 
+    def test_json_that_is_asked_for_is_sent_as_such(self) -> None:
+        made = vz.create(f"memory://{uuid.uuid4()}")
+        large = b'{"a": [' + b"1, " * 40_000 + b"1]}"
+        values = {"attrs": b'{"a": 1}', "zarr.json": large, "none": b"\x00"}
+        with made.session(message="x") as session:
+            for key, value in values.items():
+                session.write(key, value)
+        root = f"/ipfs/{made.checkout().cid}"
+        with serving(made) as port, client_of(port) as web:
+            for key in ("attrs", "zarr.json"):
+                found = web.get(f"{root}/{key}?format=json")
+                assert found.headers["content-type"] == "application/json"
+                assert found.content == values[key]
+            assert web.get(f"{root}/none?format=json").status_code == 406
+
     def test_a_range_is_there_where_a_block_outside_it_is_missing(self) -> None:
         """gateway-conformance: a range of a file of which a block before it is missing."""
         made = vz.create(f"memory://{uuid.uuid4()}")

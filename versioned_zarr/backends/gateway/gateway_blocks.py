@@ -184,7 +184,7 @@ class GatewayBlocks:
     # Fetching
 
     def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for a block, and for what is likely to be read with it; see `ahead.Fetch`."""
+        """Ask for a block, and for what is likely read with it; see `readahead.FetchBlocks`."""
         del size_bytes
         if cids.is_raw(cid):
             self.gateways.ask(lambda attempt: self._bring_block(attempt, cid, came), to_text(cid))

@@ -139,7 +139,7 @@ def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class GatewayOrigin:
-    """What snapshots from gateways have for a repository; see `snapshot.Origin`. Pickles.
+    """What snapshots from gateways have for a repository; see `snapshot.SnapshotOrigin`. Pickles.
 
     Attributes:
         url: what was opened, as `ipfs://CID/path`.

@@ -97,7 +97,7 @@ class KuboBackend:
         )
 
     def check_free(self) -> None:
-        """See `Place.check_free`; a request, and one for each folder above it."""
+        """See `Backend.check_free`; a request, and one for each folder above it."""
         *above, _ = self._root.removeprefix(f"{MFS_ROOT}/").split("/")
         for end in range(1, len(above) + 1):
             around = "/".join(above[:end])
@@ -125,11 +125,11 @@ class KuboBackend:
         )
 
     def read_marker(self) -> bytes:
-        """See `Place.read_marker`."""
+        """See `Backend.read_marker`."""
         return bytes(self._documents.read(MARKER))
 
     def write_marker(self, marker: bytes) -> None:
-        """See `Place.write_marker`; a repository that was made before keeps the marker it has."""
+        """See `Backend.write_marker`; a repository that was made before keeps the marker it has."""
         hash_name = json.loads(marker[: marker.rindex(b"}") + 1])["hash"]
         try:
             self.read_marker()
@@ -167,7 +167,7 @@ class KuboBackend:
     def stores(
         self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
     ) -> RepositoryContext:
-        """See `Place.stores`."""
+        """See `Backend.stores`."""
         storage = CacheStorage(self._folder() / hash_function.name, url=self.url)
         cache = BlockCache(
             storage,

@@ -96,7 +96,7 @@ class KuboBlocks:
         return found
 
     def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for one block; see `ahead.Fetch`."""
+        """Ask for one block; see `readahead.FetchBlocks`."""
         del size_bytes
         try:
             came[cid] = self._fetcher.fetch(cid)
@@ -138,7 +138,7 @@ class KuboBlocks:
             self._completion.flush()
 
     def _fetch_all(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for a node and its leaves; see `ahead.Fetch`. Nodes below it come in their turn.
+        """Ask for a node and its leaves; see `readahead.FetchBlocks`. Nodes below come in turn.
 
         Costs two requests, and the node half of what a CAR would.
         """

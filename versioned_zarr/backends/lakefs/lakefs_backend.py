@@ -91,7 +91,7 @@ class LakefsBackend:
         self.storage: Storage = LocalStorage(self._folder, url=self.url)
 
     def check_free(self) -> None:
-        """See `Place.check_free`: an existing repository is adopted where the prefix is empty."""
+        """See `Backend.check_free`: an existing repository is adopted where the prefix is empty."""
         if not self.client.exists():
             return
         _, head = next(self.client.branches())
@@ -103,13 +103,13 @@ class LakefsBackend:
             )
 
     def read_marker(self) -> bytes:
-        """See `Place.read_marker`: any lakeFS repository is one of ours."""
+        """See `Backend.read_marker`: any lakeFS repository is one of ours."""
         if not self.client.exists():
             raise FileNotFoundError(self.url)
         return encode_marker(_HASH)
 
     def write_marker(self, marker: bytes) -> None:
-        """See `Place.write_marker`: makes the lakeFS repository, if there is none."""
+        """See `Backend.write_marker`: makes the lakeFS repository, if there is none."""
         if marker != encode_marker(_HASH):
             raise InvalidInputError(
                 f"a repository on lakeFS has the hash {_HASH!r}: it is opened without a marker "
@@ -128,7 +128,7 @@ class LakefsBackend:
     def stores(
         self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
     ) -> RepositoryContext:
-        """See `Place.stores`."""
+        """See `Backend.stores`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         knowledge = MetadataCache(self._folder / "knowledge.sqlite")
         empty = unixfs.EMPTY_DIRECTORY

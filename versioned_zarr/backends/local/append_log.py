@@ -35,7 +35,7 @@ class LocalAppendLog:
             self._is_new = create and not os.fstat(self._fd).st_size
 
     def append(self, record: bytes) -> int:
-        """See `Log.append`."""
+        """See `AppendLog.append`."""
         try:
             written = os.write(self._fd, record)
             end = os.lseek(self._fd, 0, os.SEEK_CUR)
@@ -48,24 +48,24 @@ class LocalAppendLog:
             raise named(error, self._path) from error
 
     def end(self) -> int:
-        """See `Log.end`: one system call."""
+        """See `AppendLog.end`: one system call."""
         try:
             return os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as error:
             raise named(error, self._path) from error
 
     def read(self, start: int, end: int) -> bytes:
-        """See `Log.read`."""
+        """See `AppendLog.read`."""
         with naming_failures(self._path):
             return os.pread(self._fd, end - start, start)
 
     def is_removed(self) -> bool:
-        """See `Log.is_removed`: no folder names the file any more."""
+        """See `AppendLog.is_removed`: no folder names the file any more."""
         with naming_failures(self._path):
             return not os.fstat(self._fd).st_nlink
 
     def sync(self) -> None:
-        """See `Log.sync`; the first time, the folder is made durable too."""
+        """See `AppendLog.sync`; the first time, the folder is made durable too."""
         with naming_failures(self._path):
             os.fdatasync(self._fd)
             if self._is_new:
@@ -73,7 +73,7 @@ class LocalAppendLog:
                 self._is_new = False
 
     def close(self) -> None:
-        """See `Log.close`."""
+        """See `AppendLog.close`."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -51,7 +51,7 @@ class LocalStagedPack:
         self._zeroing = threading.RLock()
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
-        """See `Draft.write`; what was written is in the page cache, and survives the process."""
+        """See `StagedPack.write`; it is in the page cache then, and survives the process."""
         try:
             end = offset + sum(map(len, parts))
             if end > self._allocated and offset >= _ALLOCATE_FROM:
@@ -88,27 +88,27 @@ class LocalStagedPack:
                     self._zeroed = max(end, start + os.pwrite(self._fd, _ZEROS, start))
 
     def read(self, start: int, end: int) -> memoryview:
-        """See `Draft.read`."""
+        """See `StagedPack.read`."""
         with naming_failures(self.path):
             return memoryview(os.pread(self._fd, end - start, start))
 
     def part(self, start: int, end: int) -> FilePart:
-        """See `Draft.part`: with a descriptor of its own, as the draft may be closed meanwhile."""
+        """See `StagedPack.part`: with a descriptor of its own, as the draft may be closed."""
         with naming_failures(self.path):
             return FilePart(os.dup(self._fd), start, end)
 
     def size(self) -> int:
-        """See `Draft.size`."""
+        """See `StagedPack.size`."""
         with naming_failures(self.path):
             return os.fstat(self._fd).st_size
 
     def start_writeback(self) -> None:
-        """See `Draft.start_writeback`; whoever calls it waits, so it is called from a thread."""
+        """See `StagedPack.start_writeback`; it makes its caller wait, so a thread calls it."""
         with naming_failures(self.path):
             os.fdatasync(self._fd)
 
     def publish(self, path: str, size: int, *, durable: bool = True) -> None:
-        """See `Draft.publish`: cut, fsync, rename, fsync of the folder."""
+        """See `StagedPack.publish`: cut, fsync, rename, fsync of the folder."""
         target = self._folder / path
         with naming_failures(target):
             make_folder(target.parent)
@@ -124,7 +124,7 @@ class LocalStagedPack:
                 self._keep(path, map_file(self._fd, size, is_at_hand=True))
 
     def close(self) -> None:
-        """See `Draft.close`."""
+        """See `StagedPack.close`."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

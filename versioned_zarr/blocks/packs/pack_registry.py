@@ -10,9 +10,10 @@ import contextlib
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from versioned_zarr.blocks.packs.index import (
     NAME_SIZE,
@@ -28,6 +29,7 @@ from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
 
+_T = TypeVar("_T")
 PACKS, INDEX = "packs", "index"
 _NAME = re.compile(f"[0-9a-f]{{{NAME_SIZE}}}")
 _UNCOVERED_PACKS = 16
@@ -161,6 +163,23 @@ class PackRegistry:
         except CorruptError:
             return self._scan(name)
 
+    def find(self, cid: Cid) -> BlockLocation | None:
+        """One place of a block, as far as this process knows."""
+        return self._looked_up(lambda known: known.find(cid))
+
+    def find_all(self, cid: Cid) -> list[BlockLocation]:
+        """All places of a block, as far as this process knows."""
+        return self._looked_up(lambda known: list(known.find_all(cid)))
+
+    def _looked_up(self, look: Callable[[KnownPacks], _T]) -> _T:
+        """What is known, looked up again where an index file was replaced meanwhile."""
+        while True:
+            try:
+                return look(self.known)
+            except FileNotFoundError:
+                self.known = replace(self.known, stamp=None, merged=(), single=())
+                self.refresh()
+
     def wants_tidying(self, packs: int) -> bool:
         """Whether this process has stored so many packs since the last time, or found them."""
         if self._stored < packs and (self._stored != 1 or len(self.known.packs) < 2 * packs):
@@ -195,7 +214,9 @@ class PackRegistry:
             size += len(run)
         if not chosen:
             return
-        self._write_index(merge_runs(chosen, set(known.packs)), replacing=joined)
+        # An index says nothing that the packs do not: one that cannot be read is not joined now.
+        with contextlib.suppress(FileNotFoundError, CorruptError, StorageError):
+            self._write_index(merge_runs(chosen, set(known.packs)), replacing=joined)
 
     def look_again(self) -> bool:
         """Look closer, as a block was not found; says whether more is known now. Writes nothing.

@@ -73,7 +73,7 @@ class PackStore:
         if span is not None:
             self._read_last = pack, span[1], stamp
             return pack[span[0] : span[1]]
-        place = known.find(cid)
+        place = self.catalogue.find(cid)
         if place is None:
             return None
         header = section_header(cid, place.size)
@@ -95,7 +95,7 @@ class PackStore:
     def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
         """See `BlockStore.get_joined`; one system call where the blocks lie side by side."""
         for cid, size in zip(cids, sizes_bytes, strict=True):  # before room is made for them
-            place = self.catalogue.known.find(cid)
+            place = self.catalogue.find(cid)
             if place is None or place.size != size:
                 self._get_sized(cid, size)
         if not any(sizes_bytes):
@@ -118,7 +118,7 @@ class PackStore:
 
         What stands in the pack before each of them says whether it is that block, and so long.
         """
-        first = self.catalogue.known.find(cids[0])
+        first = self.catalogue.find(cids[0])
         if first is None or first.size != len(leaves[0]):
             return False
         headers: list[bytes] = []
@@ -141,7 +141,7 @@ class PackStore:
     def _find_sound(self, cid: Cid) -> memoryview:
         """The block from whatever place holds it whole; says what is wrong if none does."""
         text, damaged = cids.to_text(cid), None
-        for place in self.catalogue.known.find_all(cid):
+        for place in self.catalogue.find_all(cid):
             try:
                 path, start = pack_path(place.pack), place.start
                 data = look_at(self.storage, path, start, start + place.size)
@@ -166,7 +166,7 @@ class PackStore:
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        return self.catalogue.known.find(cid) is not None
+        return self.catalogue.find(cid) is not None
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`: looks at the folder of packs once, then at the index."""

@@ -6,7 +6,6 @@ first eight bytes, and the column of prefixes read around it: interpolation sear
 
 from __future__ import annotations
 
-import contextlib
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -76,11 +75,11 @@ class RangedRun(Run):
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[BlockLocation]:
-        """See `Run.find`: a read of some kilobytes for the position, and four of a few bytes."""
-        with contextlib.suppress(FileNotFoundError):  # it was replaced: the registry looks again
-            yield from self._find(digest)
+        """See `Run.find`: a read of some kilobytes for the position, and four of a few bytes.
 
-    def _find(self, digest: bytes) -> Iterator[BlockLocation]:
+        Raises:
+            FileNotFoundError: the file was replaced.
+        """
         prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
         start, window = self._around(prefix)
         at = bisect_left(window, prefix)

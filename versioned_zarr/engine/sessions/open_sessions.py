@@ -48,8 +48,9 @@ class OpenSessions:
 
     def delete(self, id: str) -> None:
         """See `Sessions.delete`."""
-        state = self._states.pop(id)
+        state = self._states.get(id)
         self.store.delete(id)
+        self._states.pop(id)
         if state is not None:
             state.end("was deleted", keep_folder=False)
 

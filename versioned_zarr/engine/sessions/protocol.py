@@ -144,7 +144,7 @@ class SessionStore(Protocol):
         ...
 
     def publish(self, writing: SessionState, root: Cid) -> Sequence[Block]:
-        """Store what a session of this keeper wrote, as far as it is to be committed.
+        """Store what a session of this store wrote, as far as it is to be committed.
 
         Gives the values that are better kept in the commit's own pack.
 

@@ -76,7 +76,7 @@ def make_app(
     cors: Sequence[str],
     hosts: Sequence[str],
 ) -> Starlette:
-    """Make the application; see `edge.app`."""
+    """Make the application; see `web_api.app`."""
     offer = Exposure(repository, refs)
 
     def endpoint(request: Request) -> Response:

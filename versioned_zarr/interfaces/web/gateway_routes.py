@@ -31,6 +31,7 @@ from versioned_zarr.interfaces.web.responses import (
     answer_stream,
     answer_value,
     disposition,
+    is_document,
     is_json,
     not_modified,
 )
@@ -68,9 +69,9 @@ def answer_ipfs(request: Request, offer: Exposure, path: UrlPath) -> Response:
         "Vary": "Accept",
     }
     if wanted.format == "json":
-        _check_json(offer, way.end)
+        _check_json(offer, way.end, path.parts[-1])
     if wanted.format in {"plain", "json"}:
-        return _plain(request, offer, path, way, headers)
+        return _plain(request, offer, path, way, headers, as_json=wanted.format == "json")
     if not wanted.is_in_url:
         headers["Content-Location"] = _location(request, path, wanted)
     if wanted.format == "raw":
@@ -93,14 +94,23 @@ def _location(request: Request, path: UrlPath, wanted: RequestHeaders) -> str:
     return f"{write_path(path.parts, is_folder=path.is_folder)}?{urlencode(query)}"
 
 
-def _check_json(offer: Exposure, cid: Cid) -> None:
+def _check_json(offer: Exposure, cid: Cid, name: str) -> None:
     """Refuse to call JSON what is something else: nothing is converted here."""
-    if kind_of(offer.get, cid) not in VALUES or not is_json(offer, cid):
-        raise HTTPException(406, "what lies there is no JSON; a gateway converts nothing")
+    is_value = kind_of(offer.get, cid) in VALUES
+    if not is_value or not (is_document(name) or is_json(offer, cid)):
+        raise HTTPException(
+            406, "what lies there is no JSON of up to 64 KiB; a gateway converts nothing"
+        )
 
 
 def _plain(
-    request: Request, offer: Exposure, path: UrlPath, way: ResolvedPath, headers: dict[str, str]
+    request: Request,
+    offer: Exposure,
+    path: UrlPath,
+    way: ResolvedPath,
+    headers: dict[str, str],
+    *,
+    as_json: bool = False,
 ) -> Response:
     name = path.parts[-1]
     if kind_of(offer.get, way.end) in DIRECTORIES:
@@ -122,7 +132,7 @@ def _plain(
         kind = "attachment" if is_download else "inline"
         headers["Content-Disposition"] = disposition(kind, filename or name)
     known_as = filename or (name if len(path.parts) > 2 else "")
-    return answer_value(request, offer, way.end, known_as, headers)
+    return answer_value(request, offer, way.end, known_as, headers, as_json=as_json)
 
 
 def _filename(request: Request, default: str) -> dict[str, str]:

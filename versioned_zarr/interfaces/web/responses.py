@@ -30,7 +30,13 @@ _NOSNIFF: Final = {"X-Content-Type-Options": "nosniff"}
 
 
 def answer_value(
-    request: Request, offer: Exposure, cid: Cid, name: str, headers: Mapping[str, str]
+    request: Request,
+    offer: Exposure,
+    cid: Cid,
+    name: str,
+    headers: Mapping[str, str],
+    *,
+    as_json: bool = False,
 ) -> Response:
     """The bytes of a value, or the range of them that is asked for.
 
@@ -42,12 +48,18 @@ def answer_value(
         cid: the value.
         name: what it is called; empty where only its CID is known, and its bytes tell the type.
         headers: of the answer.
+        as_json: whether it is known to be JSON, whatever it is called.
     """
     size = _size(offer, cid)
-    is_document = name.endswith(_DOCUMENTS) or (not name and is_json(offer, cid))
-    kind = _JSON if is_document else "application/octet-stream"
+    as_json = as_json or is_document(name) or (not name and is_json(offer, cid))
+    kind = _JSON if as_json else "application/octet-stream"
     given = {"Content-Type": kind, "ETag": f'"{to_text(cid)}"', **headers}
     return answer_bytes(request, size, lambda a, b: pieces(offer.get, cid, a, b), given)
+
+
+def is_document(name: str) -> bool:
+    """Whether a value is JSON by its name."""
+    return name.endswith(_DOCUMENTS)
 
 
 def is_json(offer: Exposure, cid: Cid) -> bool:

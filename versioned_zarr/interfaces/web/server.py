@@ -110,7 +110,7 @@ class ImpatientProtocol(H11Protocol):
 def run(
     app: Starlette, *, host: str, port: int, on_ready: Callable[[str], None] = lambda url: None
 ) -> None:
-    """Serve until the process is interrupted or terminated; see `edge.serve`."""
+    """Serve until the process is interrupted or terminated; see `web_api.serve`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
         address, bound = listener.getsockname()[:2]

@@ -24,7 +24,15 @@ class PreconditionFailedError(StorageError):
 
 
 class AnswerLostError(StorageError):
-    """The connection broke before the answer came: what was asked for may have been done."""
+    """No answer of lakeFS came, or one that says nothing: what was asked for may have been done."""
+
+
+class AnswerLateError(AnswerLostError):
+    """The server took too long: what was asked for may still be under way, and be done later."""
+
+
+class ForeignAnswerError(StorageError):
+    """Something else answered in the place of lakeFS, to what may be asked for again."""
 
 
 class RefusedError(StorageError, PermissionError):

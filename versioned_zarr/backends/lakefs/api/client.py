@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError, RefusedError
+from versioned_zarr.backends.lakefs.api.api_errors import (
+    AnswerLateError,
+    AnswerLostError,
+    RefusedError,
+)
 from versioned_zarr.backends.lakefs.api.objects import Objects, Stat
 from versioned_zarr.backends.lakefs.api.sdk_transport import PAGE, Query
 from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError, RepositoryNotFoundError
 
 ATTEMPTS = 6
 """How often something is tried whose answer is lost."""
+
+
+def pauses(error: AnswerLostError) -> tuple[float, ...]:
+    """How long to wait before each look at whether something was done, in seconds."""
+    return (0.5, 1.0, 2.0, 4.0, 8.0) if isinstance(error, AnswerLateError) else (0.02,)
 
 
 class LakefsCommit(NamedTuple):
@@ -243,10 +253,14 @@ class LakefsClient(Objects):
         for _ in range(ATTEMPTS - 1):
             try:
                 return self.commit(branch, message, metadata, allow_empty=True)
-            except AnswerLostError:
-                found = self.resolve(self.head(branch))
-                if is_ours(found):
-                    return found
+            except AnswerLostError as error:
+                for pause_s in pauses(error):
+                    time.sleep(pause_s)
+                    found = self.resolve(self.head(branch))
+                    if is_ours(found):
+                        return found
+                if isinstance(error, AnswerLateError):
+                    raise
         return self.commit(branch, message, metadata, allow_empty=True)
 
     def merge(

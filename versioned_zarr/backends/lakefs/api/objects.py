@@ -157,7 +157,9 @@ class Objects(Transport):
     def storage_config(self) -> Mapping[str, Any]:
         """What the server says of the object store that it uses."""
         what = "read the server's configuration"
-        return self.get("GET", "/config", what, lambda found: dict(found["storage_config"] or {}))
+        return self.get(
+            "GET", "/config", what, lambda found: dict(found.get("storage_config") or {})
+        )
 
     @contextlib.contextmanager
     def _or_not_direct(self) -> Iterator[None]:

@@ -18,7 +18,9 @@ from versioned_zarr.backends.http.deadline import Deadline, TimedConnection, con
 from versioned_zarr.backends.lakefs.api.api_errors import (
     NO_ANSWER,
     WHO_ANSWERS,
+    AnswerLateError,
     AnswerLostError,
+    ForeignAnswerError,
     failure,
 )
 from versioned_zarr.backends.lakefs.api.credentials import Connection
@@ -47,6 +49,15 @@ PAGE = 1000
 """The most entries that lakeFS gives, or takes, at a time."""
 CONNECTIONS = 32
 _RETRY_STATUS = (423, 429, 503)
+_GATEWAY_TIMEOUT = 504
+
+
+def _is_late(error: Exception) -> bool:
+    """Whether urllib3 tells by an error that a request took too long, once it was sent."""
+    return isinstance(error, urllib3.exceptions.ReadTimeoutError) or (
+        isinstance(error, urllib3.exceptions.ProtocolError)
+        and any(isinstance(cause, TimeoutError) for cause in error.args)
+    )
 
 
 class _Retry(urllib3.Retry):
@@ -55,10 +66,7 @@ class _Retry(urllib3.Retry):
     def increment(self, *args: Any, **options: Any) -> Self:
         """See `urllib3.Retry.increment`."""
         error: Exception | None = options.get("error")
-        if isinstance(error, urllib3.exceptions.ReadTimeoutError) or (
-            isinstance(error, urllib3.exceptions.ProtocolError)
-            and any(isinstance(cause, TimeoutError) for cause in error.args)
-        ):
+        if error is not None and _is_late(error):
             raise error
         return super().increment(*args, **options)
 
@@ -239,7 +247,9 @@ class Transport:
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
             never_there = isinstance(cause, urllib3.exceptions.NewConnectionError)
-            kind = StorageError if never_there or is_repeatable else AnswerLostError
+            kind = StorageError
+            if not (never_there or is_repeatable):
+                kind = AnswerLateError if _is_late(error) else AnswerLostError
             raise self._unreachable(kind, what, cause) from error
         return answer
 
@@ -279,7 +289,8 @@ class Transport:
         if answer.status >= 300:
             error = self.refusal(answer, what)
             if answer.status >= 500 and not options.get("is_repeatable", True):
-                raise AnswerLostError(str(error)) from error  # it may have been done before
+                kind = AnswerLateError if answer.status == _GATEWAY_TIMEOUT else AnswerLostError
+                raise kind(str(error)) from error  # it may have been done before
             raise error
         return answer.data
 
@@ -289,7 +300,7 @@ class Transport:
         return failure(answer.status, answer.data, what=what, endpoint=self.endpoint, source=source)
 
     def _foreign(self, data: bytes, what: str, **options: Any) -> StorageError:
-        kind = StorageError if options.get("is_repeatable", True) else AnswerLostError
+        kind = ForeignAnswerError if options.get("is_repeatable", True) else AnswerLostError
         return kind(
             f"lakeFS at {self.endpoint} was to {what}, and {NO_ANSWER} {data[:80]!r}{WHO_ANSWERS}"
         )

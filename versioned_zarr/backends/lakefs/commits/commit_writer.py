@@ -63,7 +63,7 @@ class CommitWriter:
         self._client, self._prefix = parts.lake.client, parts.lake.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
         self._survey, self._workers = parts.survey, parts.lake.workers
-        self._hidden = HiddenBranches(self._client, parts.lake.knowledge, self._workers)
+        self._hidden = HiddenBranches(self._client, self._workers)
         # What sessions that are about to commit have staged.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
         self._guard = threading.Lock()

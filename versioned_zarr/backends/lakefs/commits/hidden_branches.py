@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import secrets
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from versioned_zarr import process_identity
-from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
-from versioned_zarr.backends.lakefs.api.client import LakefsClient
+from versioned_zarr.backends.lakefs.api.api_errors import (
+    AnswerLostError,
+    ForeignAnswerError,
+    RefusedError,
+)
+from versioned_zarr.backends.lakefs.api.client import ATTEMPTS, LakefsClient
 from versioned_zarr.backends.lakefs.api.thread_pool import ThreadPool
 from versioned_zarr.backends.lakefs.lakefs_names import (
     CLAIM_PREFIX,
@@ -26,7 +31,6 @@ from versioned_zarr.backends.lakefs.lakefs_names import (
     WORK_PREFIX,
     to_cid,
 )
-from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
 from versioned_zarr.errors import (
     AlreadyExistsError,
     BranchMovedError,
@@ -36,16 +40,31 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.ipld.cid import to_text
 
+_LOG = logging.getLogger("versioned_zarr")
 LEASE_S: Final = 30.0
 """How long a claim is respected while the branch does not move."""
-KEPT_S: Final = 86400.0
+KEPT_H: Final = 48
 """How long a branch to work on is left alone, of which nobody knows whether its process lives."""
 _POLL_S = 0.02
-_REMOVALS = 3
 
 
 class _Act:
     """Lives as long as the act that holds a branch."""
+
+
+@dataclass
+class _Hold:
+    """A branch that an act made, or may have made.
+
+    Attributes:
+        name: of the branch.
+        act: dead once the act has ended, however it did.
+        is_ours: whether nobody else can have made the branch.
+    """
+
+    name: str
+    act: weakref.ref[_Act]
+    is_ours: bool
 
 
 class HiddenBranches:
@@ -53,25 +72,25 @@ class HiddenBranches:
 
     Args:
         client: the lakeFS repository.
-        knowledge: remembers when this machine first saw a branch.
         workers: where the branches of others are looked through, once.
     """
 
-    def __init__(self, client: LakefsClient, knowledge: MetadataCache, workers: ThreadPool) -> None:
-        self._client, self._knowledge, self._workers = client, knowledge, workers
-        # A name leaves this once its branch is removed. An interrupt may come at any point: then
-        # the act is gone, and its name is still here.
-        self._held: dict[str, weakref.ref[_Act]] = {}
-        self._guard = threading.Lock()
+    def __init__(self, client: LakefsClient, workers: ThreadPool) -> None:
+        self._client, self._workers = client, workers
+        # A branch leaves this once it is removed. An interrupt may come at any point: then the act
+        # is gone, and its branch is still here. Changed by single steps, so it needs no lock,
+        # which a fork could copy while it is held.
+        self._held: dict[int, _Hold] = {}
         self._is_swept = False
 
     @contextlib.contextmanager
     def own(self, on: str) -> Iterator[str]:
         """A branch to work on, at a lakeFS commit."""
+        self._look_round()
         owner = process_identity.current().replace(":", "-")
-        name = f"{WORK_PREFIX}{secrets.token_hex(8)}{owner and '-'}{owner}"
+        name = f"{WORK_PREFIX}{secrets.token_hex(8)}-{_now_h()}{owner and '-'}{owner}"
         make = partial(self._client.make_own_branch, name, on)
-        with self._during(name, make, is_shared=False):
+        with self._during(name, make, is_ours=True):
             yield name
 
     @contextlib.contextmanager
@@ -80,88 +99,94 @@ class HiddenBranches:
 
         Raises:
             BranchMovedError: the branch has moved on.
+            StorageError: the server does not say whether it made the claim.
         """
+        self._look_round()
         with contextlib.ExitStack() as held:
-            number = 0
+            number = lost = 0
             waited_since = time.monotonic()
             while True:
                 try:
                     held.enter_context(self._claimed(_claim_name(branch, head, number), head))
                     break
-                except (AlreadyExistsError, AnswerLostError):
-                    if self._client.head(branch) != head:
-                        raise moved_on(branch, head) from None
-                    if time.monotonic() - waited_since > LEASE_S:
-                        number, waited_since = number + 1, time.monotonic()
-                    time.sleep(_POLL_S)
+                except AlreadyExistsError:
+                    lost = 0
+                except AnswerLostError as error:
+                    lost += 1
+                    if lost == ATTEMPTS:
+                        raise StorageError(str(error)) from error
+                if self._client.head(branch) != head:
+                    raise moved_on(branch, head)
+                if time.monotonic() - waited_since > LEASE_S:
+                    number, waited_since = number + 1, time.monotonic()
+                time.sleep(_POLL_S * 2**lost)
             for each in range(number):  # those that nobody gave back
-                held.callback(self._remove, _claim_name(branch, head, each))
+                held.callback(self._delete, _claim_name(branch, head, each))
             yield
 
     def _claimed(self, name: str, head: str) -> contextlib.AbstractContextManager[None]:
         make = partial(self._client.create_branch, name, head, hidden=True)
-        return self._during(name, make, is_shared=True)
+        return self._during(name, make, is_ours=False)
 
     @contextlib.contextmanager
-    def _during(self, name: str, make: Callable[[], None], *, is_shared: bool) -> Iterator[None]:
-        self._remove_left()
-        if not self._is_swept:
-            self._is_swept = True
-            self._workers.start(self.sweep)
+    def _during(self, name: str, make: Callable[[], None], *, is_ours: bool) -> Iterator[None]:
+        """A branch for a while; one whose name others may take is removed only if it was made."""
         act = _Act()
-        with self._guard:
-            self._held[name] = weakref.ref(act)
+        hold = _Hold(name, weakref.ref(act), is_ours)
+        self._held[id(hold)] = hold
         try:
-            try:
-                make()
-            except (AlreadyExistsError, AnswerLostError):
-                if is_shared:  # it may be another's
-                    with self._guard:
-                        self._held.pop(name, None)
-                raise
+            make()
+            hold.is_ours = True
             yield
         finally:
-            if name in self._held:
-                self._remove(name)
+            self._let_go(hold)
 
-    def _remove(self, name: str) -> None:
-        """Remove a branch; where the server does not let it go now, the next act does.
+    def _let_go(self, hold: _Hold) -> None:
+        """Remove a branch; where the server does not let it go now, a later act does.
 
         The act is done, or has failed for a reason of its own, whatever becomes of this.
         """
-        for _ in range(_REMOVALS):
-            with contextlib.suppress(StorageError):
-                with contextlib.suppress(RefNotFoundError):
-                    self._client.delete_branch(name)
-                with self._guard:
-                    self._held.pop(name, None)
-                return
+        if not hold.is_ours or self._delete(hold.name):
+            self._held.pop(id(hold), None)
 
-    def _remove_left(self) -> None:
-        """Remove the branches of this process's acts that were stopped."""
-        with self._guard:
-            left = [name for name, act in self._held.items() if act() is None]
-        for name in left:
-            self._remove(name)
+    def _delete(self, name: str) -> bool:
+        """Delete a branch; says whether no more is to be done."""
+        for _ in range(2):
+            try:
+                self._client.delete_branch(name)
+            except RefNotFoundError:
+                pass
+            except RefusedError as error:
+                _LOG.warning("the hidden branch %s cannot be deleted: %s", name, error)
+            except ForeignAnswerError:
+                continue
+            except StorageError:
+                return False
+            return True
+        return False
+
+    def _look_round(self) -> None:
+        """Remove what acts of this process left behind, and, once, what others did."""
+        for hold in list(self._held.values()):
+            if hold.act() is None:
+                self._let_go(hold)
+        if not self._is_swept:
+            self._is_swept = True
+            self._workers.start(self.sweep)
 
     def sweep(self) -> None:
         """Remove what processes that were killed left behind.
 
         A claim is dead once its branch has moved on. A branch to work on is removed if its process
-        is known to be dead, or once this machine has seen it for `KEPT_S`. Costs two requests.
+        is known to be dead, or, where that cannot be known, after `KEPT_H`. Costs two requests.
         """
         with contextlib.suppress(VersionedZarrError):
             hidden = [name for name, _ in self._client.branches(HIDDEN_PREFIX, hidden=True)]
             heads = {_digest(name): commit for name, commit in self._client.branches()}
-            claims = [name for name in hidden if name.startswith(CLAIM_PREFIX)]
-            work = [name for name in hidden if name.startswith(WORK_PREFIX)]
-            seen = self._knowledge.first_seen(work)
-            for name in (
-                *(name for name in claims if not _is_claim_on(name, heads)),
-                *(name for name in work if _is_dead(name) or time.time() - seen[name] > KEPT_S),
-            ):
-                with contextlib.suppress(RefNotFoundError):
-                    self._client.delete_branch(name)
+            for name in hidden:
+                is_claim = name.startswith(CLAIM_PREFIX) and not _is_claim_on(name, heads)
+                if is_claim or (name.startswith(WORK_PREFIX) and _is_left(name)):
+                    self._delete(name)
 
 
 def moved_on(branch: str, head: str) -> BranchMovedError:
@@ -187,7 +212,16 @@ def _is_claim_on(name: str, heads: dict[str, str]) -> bool:
     return heads.get(digest, "").startswith(rest.partition("-")[0] or "-")
 
 
-def _is_dead(name: str) -> bool:
-    """Whether the process that a branch to work on is of is known to be dead."""
-    owner = name.removeprefix(WORK_PREFIX).partition("-")[2]
-    return process_identity.is_known_dead(owner.replace("-", ":"))
+def _now_h() -> int:
+    """Hours since 1970."""
+    return int(time.time() // 3600)
+
+
+def _is_left(name: str) -> bool:
+    """Whether nobody works any more on a branch to work on."""
+    _, made, owner = (*name.removeprefix(WORK_PREFIX).split("-", 2), "", "")[:3]
+    identity = owner.replace("-", ":")
+    if process_identity.is_known_dead(identity):
+        return True
+    is_old = not made.isdecimal() or _now_h() - int(made) > KEPT_H
+    return is_old and not process_identity.is_of_this_machine(identity)

@@ -6,12 +6,13 @@ does; behind that, the history of the branch itself answers.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 
-from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
-from versioned_zarr.backends.lakefs.api.client import ATTEMPTS, LakefsClient
+from versioned_zarr.backends.lakefs.api.api_errors import AnswerLateError, AnswerLostError
+from versioned_zarr.backends.lakefs.api.client import ATTEMPTS, LakefsClient, pauses
 from versioned_zarr.backends.lakefs.commits.commit_mapping import CommitMapping
 from versioned_zarr.backends.lakefs.commits.commit_writer import CommitWriter
 from versioned_zarr.backends.lakefs.lakefs_names import from_branch, from_tag, to_branch, to_tag
@@ -19,6 +20,7 @@ from versioned_zarr.errors import (
     AlreadyExistsError,
     BranchMovedError,
     CorruptRefError,
+    OutcomeUnknownError,
     RefNotFoundError,
     StorageError,
 )
@@ -26,6 +28,8 @@ from versioned_zarr.history.log_refs import LogRefs
 from versioned_zarr.history.refs import HEADS, REMOTES, RefEntry, rename_by_moves
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage.protocol import Storage
+
+_PAUSE_S = 0.02
 
 
 class LakefsRefs:
@@ -91,11 +95,26 @@ class LakefsRefs:
             try:
                 return self._observe(kind, name, move(), why)
             except AnswerLostError as error:
-                if self._cid_of(self._id(kind, name)) == new:
-                    break
+                for pause_s in pauses(error):
+                    time.sleep(pause_s)
+                    if self._cid_of(self._id(kind, name)) == new:
+                        return self._observe(kind, name, new, why)
+                if isinstance(error, AnswerLateError):  # it must not be asked for once more
+                    raise self._unknown(name, new, error) from error
                 if attempt == ATTEMPTS:
                     raise StorageError(str(error)) from error
-        return self._observe(kind, name, new, why)
+                time.sleep(_PAUSE_S * 2**attempt)
+        raise AssertionError("the last attempt raises")
+
+    def _unknown(self, name: str, new: Cid | None, error: Exception) -> OutcomeUnknownError:
+        text = None if new is None else to_text(new)
+        return OutcomeUnknownError(
+            f"whether {name!r} has moved to {text} is not known: {error}; look with "
+            f"'vz log {name}' in some minutes, or commit again: what was made is not made twice",
+            where=self._client.endpoint,
+            ref=name,
+            commit=text,
+        )
 
     def _cid_of(self, commit: str | None) -> Cid | None:
         return None if commit is None else self._commits.cid_of(self._commits.find(commit))

@@ -12,7 +12,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,6 @@ CREATE TABLE IF NOT EXISTS objects (address TEXT NOT NULL, checksum TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS trees (id TEXT PRIMARY KEY, root BLOB NOT NULL, tsize INTEGER NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS roots ON trees (root);
-CREATE TABLE IF NOT EXISTS seen (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS commits (cid BLOB PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
 """
 _LOG = logging.getLogger("versioned_zarr")
@@ -218,22 +216,6 @@ class MetadataCache:
         """The root of the tree of a lakeFS commit."""
         row = self._row("SELECT root, tsize FROM trees WHERE id = ?", commit)
         return None if row is None else Link("", Cid(row[0]), row[1])
-
-    def first_seen(self, names: Sequence[str]) -> dict[str, float]:
-        """When this machine was first told of branches, in seconds since 1970.
-
-        Args:
-            names: all that there are now; others are forgotten.
-        """
-
-        def look() -> dict[str, float]:
-            return dict(self._database.execute("SELECT name, since FROM seen"))
-
-        before, now = self._do(look), time.time()
-        self._add("DELETE FROM seen WHERE name = ?", ((name,) for name in before.keys() - {*names}))
-        new = [name for name in names if name not in before]
-        self._add("INSERT OR IGNORE INTO seen VALUES (?, ?)", ((name, now) for name in new))
-        return {name: before.get(name, now) for name in names}
 
     def commit_with(self, root: Cid) -> str | None:
         """A lakeFS commit whose tree has this root."""
