@@ -142,6 +142,9 @@ class LakefsBlocks:
 
     def _fetch(self, cid: Cid) -> memoryview:
         """The block of a small value, or a leaf of a large one."""
+        came = self.cache.get(cid) if cids.is_raw(cid) else None
+        if came is not None:  # ahead of who asks, since it was looked for
+            return came
         leaf = self._leaves.get(cid)
         if leaf is not None:
             value, start, end = leaf
