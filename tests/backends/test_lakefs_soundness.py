@@ -28,7 +28,7 @@ from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.compat
 
-STRIDE = max(1, 7 // TIMES)
+STRIDE = max(1, 13 // TIMES)
 
 
 @pytest.fixture
