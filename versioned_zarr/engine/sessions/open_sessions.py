@@ -48,9 +48,8 @@ class OpenSessions:
 
     def delete(self, id: str) -> None:
         """See `Sessions.delete`."""
-        state = self._states.get(id)
+        state = self._states.pop(id)  # where this fails, the session is resumed from what is stored
         self.store.delete(id)
-        self._states.pop(id)
         if state is not None:
             state.end("was deleted", keep_folder=False)
 
