@@ -10,10 +10,9 @@ import contextlib
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
 
 from versioned_zarr.blocks.packs.index import (
     NAME_SIZE,
@@ -29,7 +28,6 @@ from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
 
-_T = TypeVar("_T")
 PACKS, INDEX = "packs", "index"
 _NAME = re.compile(f"[0-9a-f]{{{NAME_SIZE}}}")
 _UNCOVERED_PACKS = 16
@@ -165,20 +163,24 @@ class PackRegistry:
 
     def find(self, cid: Cid) -> BlockLocation | None:
         """One place of a block, as far as this process knows."""
-        return self._looked_up(lambda known: known.find(cid))
+        while True:
+            try:
+                return self.known.find(cid)
+            except FileNotFoundError:
+                self._read_again()
 
     def find_all(self, cid: Cid) -> list[BlockLocation]:
         """All places of a block, as far as this process knows."""
-        return self._looked_up(lambda known: list(known.find_all(cid)))
-
-    def _looked_up(self, look: Callable[[KnownPacks], _T]) -> _T:
-        """What is known, looked up again where an index file was replaced meanwhile."""
         while True:
             try:
-                return look(self.known)
+                return [*self.known.find_all(cid)]
             except FileNotFoundError:
-                self.known = replace(self.known, stamp=None, merged=(), single=())
-                self.refresh()
+                self._read_again()
+
+    def _read_again(self) -> None:
+        """Take in the folders anew, as an index file was replaced while it was read."""
+        self.known = replace(self.known, stamp=None, merged=(), single=())
+        self.refresh()
 
     def wants_tidying(self, packs: int) -> bool:
         """Whether this process has stored so many packs since the last time, or found them."""
