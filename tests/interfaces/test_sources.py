@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,6 +18,7 @@ import zarr
 
 import versioned_zarr as vz
 from tests.interfaces.web.served import serving
+from tests.servers.threaded import threaded
 from versioned_zarr.interfaces.files import sources
 from versioned_zarr.interfaces.files.sources import open_source
 from versioned_zarr.repository.repository import Repository
@@ -54,16 +53,8 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def serving_folder(folder: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+def serving_folder(folder: Path) -> AbstractContextManager[str]:
+    return threaded(partial(Quiet, directory=str(folder)))
 
 
 @pytest.mark.parametrize("end", ["", "/"])

@@ -6,10 +6,12 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TypeAlias
 
 import httpx
+
+from tests.servers.threaded import threaded
 
 KINDS = ("lost before", "lost after", "repeated", "cut", "a page before", "500 after")
 """What may become of a request: before it came to the server, or after it was answered."""
@@ -144,14 +146,5 @@ def fickle(target: str) -> Iterator[Fickle]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
-            upstream.close()
+    with upstream, threaded(Handler) as state.url:
+        yield state

@@ -6,15 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.servers.programs import missing
+from tests.servers.threaded import threaded
 
 pytestmark = pytest.mark.compat
 
@@ -36,14 +36,8 @@ def proxy(status: int) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with threaded(Handler) as url:
+        yield url
 
 
 def build(folder: Path, address: str, name: str, *options: str) -> subprocess.CompletedProcess[str]:
