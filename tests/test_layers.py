@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr
+from tests.syntax import parsed
 
 ROOT = Path(versioned_zarr.__file__).parent
 NAME = ROOT.name
@@ -26,7 +27,7 @@ IMPLEMENTATIONS = tuple(f"{NAME}.{part}" for part in ("blocks.packs", "blocks.re
 
 @cache
 def nodes(module: str) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    return list(ast.walk(parsed(MODULES[module])))
 
 
 def imported(module: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import versioned_zarr as vz
+from tests.syntax import parsed
 
 PACKAGE = Path(vz.__file__).parent
 MODULES = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
@@ -16,7 +17,7 @@ SHARED = {"__main__", "protocol", "client"}
 
 
 def classes(path: Path) -> Iterator[str]:
-    for node in ast.parse(path.read_text("utf-8")).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield node.name
 
@@ -41,5 +42,5 @@ def test_no_public_class_name_stands_twice() -> None:
 
 def test_every_module_says_what_it_is() -> None:
     for path in PACKAGE.rglob("*.py"):
-        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        text = ast.get_docstring(parsed(path)) or ""
         assert text or path.name == "__init__.py", path

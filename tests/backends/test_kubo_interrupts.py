@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,25 @@ def test_no_point_of_a_commit_stops_later_ones(node: Daemon) -> None:
             break
         at += stride
     assert repository.fsck().is_clean
+
+
+def test_a_draft_whose_move_into_the_cache_was_interrupted_stops_no_commit(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = vz.create(f"{node.url}/{uuid.uuid4()}")
+    session = repository.session()
+    session.write("a", os.urandom(1_200_000))
+    rename = os.rename
+
+    def renames_and_stops(source: Path, target: Path) -> None:
+        rename(source, target)
+        if source.suffix == ".draft":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", renames_and_stops)
+    with pytest.raises(KeyboardInterrupt):
+        session.commit("stopped when it was done")
+    monkeypatch.undo()
+    session.write("b", b"1")
+    session.commit("after")
+    assert repository.checkout().read("a") == session.read("a")

@@ -181,9 +181,10 @@ class PackStaging:
         """Remove the drafts of this process, and those that it took over."""
         self._number = IN_STORE
         for number in list(self._own):
-            root = self._sent.get(number)
+            # Once: a draft whose move into the cache was interrupted may lie there already.
+            root = self._sent.pop(number, None)
             if root is not None and isinstance(self._blocks, ServedBlocks):
-                with suppress(StorageError):  # it can be fetched again
+                with suppress(StorageError, OSError):  # it can be fetched again
                     self._blocks.let_go(self._own[number], root)
             self._storage.delete(draft_path(self._session, number))
             self.published(number)
