@@ -1,11 +1,15 @@
-"""Requests that are written by hand: what is plain comes back, all else is left to urllib3."""
+"""Requests for single objects of lakeFS go over connections of ours, and again over the SDK's."""
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import urllib3
@@ -15,17 +19,33 @@ from tests.servers.certificates import make_certificate
 from tests.servers.lakefs import LakefsServer
 from tests.servers.programs import free_port
 from tests.servers.scripted import DRIPS, dripping, server
-from versioned_zarr.backends.http.http1_pool import Http1Pool, Http1Response
+from versioned_zarr.backends.http.connection_pool import Answer, ConnectionPool, Origin
 from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
 from versioned_zarr.backends.lakefs.api.credentials import Connection
 from versioned_zarr.backends.lakefs.api.sdk_transport import Transport
 from versioned_zarr.errors import InvalidInputError, StorageError
 
-_TIMEOUT = urllib3.Timeout(connect=5, read=5)
 
+class Ours:
+    """Exchanges over one pool with one server, as the requests for single objects make them."""
 
-def lines(url: str) -> Http1Pool:
-    return Http1Pool(urllib3.PoolManager(), url, {"Authorization": "Basic x"}, _TIMEOUT, 4)
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.origin = Origin(parts.scheme, parts.hostname or "", parts.port)
+        self.above = parts.path
+        self.pool = ConnectionPool(4, ssl.create_default_context)
+
+    def exchange(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Answer:
+        target = f"{self.above}{target}"
+        return self.pool.exchange(
+            method, self.origin, target, headers, body, timeout_s=5, connect_s=5
+        )
+
+    @property
+    def kept(self) -> int:
+        return sum(map(len, self.pool._idle.values()))
 
 
 def ok(body: bytes, *more: bytes, status: bytes = b"200 OK") -> bytes:
@@ -33,63 +53,90 @@ def ok(body: bytes, *more: bytes, status: bytes = b"200 OK") -> bytes:
     return b"\r\n".join(head) + body
 
 
-def test_a_plain_answer_comes_whole_and_the_connection_is_kept() -> None:
+def transport(url: str) -> Transport:
+    return Transport(Connection(url, "id", "secret", timeout_s=5), "repository")
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+
+
+def test_an_answer_comes_whole_and_the_connection_is_kept() -> None:
     large = os.urandom(300_000)
-    with server(ok(b"one"), ok(large), ok(b"", status=b"404 Not Found")) as (url, asked):
-        ours = lines(url)
-        assert ours.exchange("GET", "/a?b=c", {"Range": "bytes=0-2"}, None) == Http1Response(
-            200, b"one"
-        )
-        assert ours.exchange("POST", "/a", {}, b"sent") == Http1Response(200, large)
-        assert ours.exchange("GET", "/b", {}, None) == Http1Response(404, b"")
+    answers = (ok(b"one"), ok(large), CHUNKED, ok(b"", status=b"404 Not Found"))
+    with server(*answers) as (url, asked):
+        ours = Ours(url)
+        assert ours.exchange("GET", "/a?b=c", {"Range": "bytes=0-2"}, None) == Answer(200, b"one")
+        assert ours.exchange("POST", "/a", {}, b"sent") == Answer(200, large)
+        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"x")
+        assert ours.exchange("GET", "/b", {}, None) == Answer(404, b"")
+        assert ours.kept == 1
         assert asked[0].startswith(b"GET /api/a?b=c HTTP/1.1\r\nHost: 127.0.0.1:")
-        assert b"\r\nAuthorization: Basic x\r\nRange: bytes=0-2\r\n\r\n" in asked[0]
-        assert asked[1].endswith(b"\r\nContent-Length: 4\r\n\r\nsent")
+        assert b"\r\nRange: bytes=0-2\r\n\r\n" in asked[0]
+        assert b"\r\nContent-Length: 4\r\n" in asked[1]
+        assert asked[1].endswith(b"\r\n\r\nsent")
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         b"",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n",
-        ok(b"later", status=b"503 Service Unavailable"),
-        ok(b"", b"location: http://elsewhere", status=b"307 Temporary Redirect"),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
+        ok(b"coded", b"Content-Encoding: gzip"),
         b"no HTTP at all\r\n\r\n",
     ],
 )
-def test_what_is_not_plain_is_left_to_others(answer: bytes) -> None:
+def test_what_is_no_whole_answer_keeps_no_connection(answer: bytes) -> None:
     with server(answer, b"", hangs_up=True) as (url, asked):
-        assert lines(url).exchange("GET", "/a", {}, None) is None
+        ours = Ours(url)
+        with pytest.raises((OSError, HTTPException)):
+            ours.exchange("GET", "/a", {}, None)
         assert len(asked) == 1
+        assert not ours.kept
 
 
-def test_a_server_that_tells_no_lengths_is_not_asked_again() -> None:
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
-    with server(chunked, ok(b"x")) as (url, asked):
-        ours = lines(url)
-        assert ours.exchange("GET", "/a", {}, None) is None
-        assert ours.exchange("GET", "/a", {}, None) is None
-        assert len(asked) == 1
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
+        ok(b"later", status=b"503 Service Unavailable"),
+        b"no HTTP at all\r\n\r\n",
+    ],
+)
+def test_a_request_that_failed_is_sent_again_by_the_sdk(answer: bytes) -> None:
+    with server(answer, ok(b"x"), hangs_up=True) as (url, asked):
+        found = transport(url).send("GET", "/objects", "read it", is_small=True)
+        assert found == Answer(200, b"x")
+        assert len(asked) == 2
+        assert b"user-agent: versioned-zarr" in asked[1]
+
+
+def test_a_redirection_is_followed() -> None:
+    with server(ok(b"elsewhere")) as (there, _):
+        moved = ok(b"", b"location: " + there.encode(), status=b"307 Temporary Redirect")
+        with server(moved, moved, hangs_up=True) as (url, _):
+            found = transport(url).send("GET", "/objects", "read it", is_small=True)
+            assert found == Answer(200, b"elsewhere")
 
 
 def test_a_connection_that_the_server_ended_is_not_used() -> None:
     with server(ok(b"one", b"Connection: close"), ok(b"two")) as (url, _):
-        ours = lines(url)
-        assert ours.exchange("GET", "/a", {}, None) == Http1Response(200, b"one")
-        assert not ours._idle
+        ours = Ours(url)
+        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"one")
+        assert not ours.kept
     with server(ok(b"one"), b"", ok(b"three")) as (url, _):
-        ours = lines(url)
-        assert ours.exchange("GET", "/a", {}, None) == Http1Response(200, b"one")
-        assert ours.exchange("GET", "/a", {}, None) is None
-        assert ours.exchange("GET", "/a", {}, None) == Http1Response(200, b"three")
+        ours = Ours(url)
+        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"one")
+        with pytest.raises(OSError, match="closed connection"):
+            ours.exchange("GET", "/a", {}, None)
+        assert ours.exchange("GET", "/a", {}, None) == Answer(200, b"three")
 
 
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    assert lines(url).exchange("GET", "/a", {}, None) is None
+    with pytest.raises(ConnectionRefusedError):
+        Ours(url).exchange("GET", "/a", {}, None)
 
 
 def drips() -> dict[str, tuple[bytes, bytes]]:
@@ -97,30 +144,30 @@ def drips() -> dict[str, tuple[bytes, bytes]]:
     return {**DRIPS, **small}
 
 
-@pytest.mark.parametrize("is_small", [True, False], ids=["by hand", "by urllib3"])
+@pytest.mark.parametrize("is_small", [True, False], ids=["ours", "the SDK's"])
 @pytest.mark.parametrize("name", drips())
 def test_a_server_that_drips_is_not_waited_for(name: str, is_small: bool) -> None:
     with dripping(*drips()[name]) as url:
         reached = Connection(url, "id", "secret", timeout_s=0.3)
-        transport = Transport(reached, "repository")
+        slow = Transport(reached, "repository")
         with pytest.raises(StorageError, match=r"lakeFS at .* does not answer: cannot read it"):
-            transport.send("GET", "/objects", "read it", is_small=is_small)
+            slow.send("GET", "/objects", "read it", is_small=is_small)
 
 
-@pytest.mark.parametrize("is_small", [True, False], ids=["by hand", "by urllib3"])
+@pytest.mark.parametrize("is_small", [True, False], ids=["ours", "the SDK's"])
 def test_an_upload_that_nobody_reads_ends(is_small: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        transport = Transport(Connection(url, "id", "secret", timeout_s=0.3), "repository")
+        slow = Transport(Connection(url, "id", "secret", timeout_s=0.3), "repository")
         with pytest.raises(StorageError, match="cannot store it"):
-            transport.send("POST", "/o", "store it", body=bytes(64 << 20), is_small=is_small)
+            slow.send("POST", "/o", "store it", body=bytes(64 << 20), is_small=is_small)
 
 
 def test_a_request_that_took_too_long_and_may_have_been_done_says_so() -> None:
     with dripping(*DRIPS["a head"]) as url:
-        transport = Transport(Connection(url, "id", "secret", timeout_s=0.3), "repository")
+        slow = Transport(Connection(url, "id", "secret", timeout_s=0.3), "repository")
         with pytest.raises(AnswerLostError):
-            transport.send("POST", "/commits", "commit", document={}, is_repeatable=False)
+            slow.send("POST", "/commits", "commit", document={}, is_repeatable=False)
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), "5", 1e9])
@@ -176,11 +223,11 @@ class TestOnLakefs:
                 session.mapping["a"] = b"value"
             client = lakefs.client(repository.url.removeprefix("lakefs://"))
             assert client.read("main", "a") == b"value"
-            assert client._open().lines._idle
+            assert client._open().objects._idle
         try:
             stranger = lakefs.client(client.repository)
             with pytest.raises(StorageError, match="certificate"):
                 stranger.read("main", "a")
-            assert not stranger._open().lines._idle
+            assert not stranger._open().objects._idle
         finally:
             lakefs.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def server(*answers: bytes, hangs_up: bool = False) -> Iterator[tuple[str, Reque
                 return
             asked.connections += 1
             with client, suppress(ConnectionError):
-                while left and (request := client.recv(1 << 16)):
+                while left and (request := _request(client)):
                     asked.append(request)
                     answer = left.pop(0)
                     if not answer:
@@ -52,6 +53,16 @@ def server(*answers: bytes, hangs_up: bool = False) -> Iterator[tuple[str, Reque
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/api", asked
+
+
+def _request(client: socket.socket) -> bytes:
+    """The next request, whole; empty if the client hung up."""
+    head = client.recv(1 << 16)
+    found = re.search(rb"content-length: (\d+)", head.partition(b"\r\n\r\n")[0], re.IGNORECASE)
+    end = head.find(b"\r\n\r\n") + 4 + (int(found[1]) if found else 0)
+    while len(head) < end and (more := client.recv(1 << 16)):
+        head += more
+    return head
 
 
 @contextmanager

@@ -8,17 +8,15 @@ copy.
 
 from __future__ import annotations
 
-import functools
-import selectors
 import ssl
-from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Final, NamedTuple, cast
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from typing import Final, cast
 
 import httpx
 
+from versioned_zarr.backends.http.connection_pool import ConnectionPool, Origin, send_request
 from versioned_zarr.backends.http.content_coding import Decode, taken_off
 from versioned_zarr.backends.http.deadline import (
     Deadline,
@@ -32,16 +30,6 @@ from versioned_zarr.blocks.semaphore import Permit, Semaphore
 _LONGEST_LABEL = 63
 _OF_CODED: Final = ("content-encoding", "content-length")
 """What is no longer true of a body once its coding is taken off."""
-
-
-class _Origin(NamedTuple):
-    scheme: str
-    host: str
-    port: int | None
-
-
-class _SecureConnection(TimedConnection, HTTPSConnection):
-    pass
 
 
 class HttpTransport(httpx.BaseTransport):
@@ -58,15 +46,14 @@ class HttpTransport(httpx.BaseTransport):
 
     def __init__(self, connections: int) -> None:
         self.turns = Semaphore(connections)
-        self._limit = connections
-        self._idle: dict[_Origin, deque[TimedConnection]] = {}
+        self.pool = ConnectionPool(connections, _trusted)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.BaseTransport.handle_request`."""
-        origin = _Origin(request.url.scheme, request.url.raw_host.decode("ascii"), request.url.port)
-        use = _Use(self, origin, self.turns.take())
+        origin = Origin(request.url.scheme, request.url.raw_host.decode("ascii"), request.url.port)
+        use = _Use(self.pool, origin, self.turns.take())
         try:
-            use.connection = self._take(origin) or self._connect(origin, request)
+            use.connection = self.pool.take(origin) or self._connect(origin, request)
             with _as_httpx(request):
                 answer = _exchange(use.connection, request)
                 coding = taken_off(answer.headers.get_all("content-encoding", []))
@@ -81,64 +68,26 @@ class HttpTransport(httpx.BaseTransport):
             use.end(is_kept=False)
             raise
 
-    def _take(self, origin: _Origin) -> TimedConnection | None:
-        """A connection that was used before and is open still."""
-        idle = self._idle.get(origin)
-        while idle:
-            try:
-                found = idle.pop()
-            except IndexError:  # another took it
-                break
-            if _is_silent(found):
-                return found
-            found.close()
-        return None
-
-    def _connect(self, origin: _Origin, request: httpx.Request) -> TimedConnection:
-        timeout_s = request.extensions.get("timeout", {}).get("connect")
-        if origin.scheme == "https":
-            made: TimedConnection = _SecureConnection(
-                origin.host, origin.port, timeout=timeout_s, context=self._tls
-            )
-        elif origin.scheme == "http":
-            made = TimedConnection(origin.host, origin.port, timeout=timeout_s)
-        else:
+    def _connect(self, origin: Origin, request: httpx.Request) -> TimedConnection:
+        if origin.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"{origin.scheme!r} is not HTTP", request=request)
         try:
-            made.connect()
+            return self.pool.connect(origin, request.extensions.get("timeout", {}).get("connect"))
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error), request=request) from error
         except (OSError, UnicodeError) as error:  # the latter of what can be no host's name
             raise httpx.ConnectError(str(error), request=request) from error
-        return made
-
-    @functools.cached_property
-    def _tls(self) -> ssl.SSLContext:
-        """Whom to believe: those whom httpx believes, and those whom the system does."""
-        context = httpx.create_ssl_context()
-        context.load_default_certs()
-        return context
-
-    def keep(self, origin: _Origin, connection: TimedConnection) -> None:
-        """Keep a connection open for another request, and close the oldest of too many."""
-        idle = self._idle.setdefault(origin, deque())
-        idle.append(connection)
-        if len(idle) > self._limit:
-            with suppress(IndexError):
-                idle.popleft().close()
 
     def close(self) -> None:
         """See `httpx.BaseTransport.close`."""
-        while self._idle:
-            for connection in self._idle.popitem()[1]:
-                connection.close()
+        self.pool.close()
 
 
 class _Use:
     """One request's turn, and its connection."""
 
-    def __init__(self, wire: HttpTransport, origin: _Origin, turn: Permit) -> None:
-        self._wire, self._origin, self._turn = wire, origin, turn
+    def __init__(self, pool: ConnectionPool, origin: Origin, turn: Permit) -> None:
+        self._pool, self._origin, self._turn = pool, origin, turn
         self.connection: TimedConnection | None = None
 
     def end(self, *, is_kept: bool) -> None:
@@ -146,7 +95,7 @@ class _Use:
         connection, self.connection = self.connection, None
         try:
             if connection is not None and is_kept:
-                self._wire.keep(self._origin, connection)
+                self._pool.keep(self._origin, connection)
             elif connection is not None:
                 connection.close()
         finally:
@@ -179,11 +128,11 @@ def timeout(timeout_s: float) -> httpx.Timeout:
     return httpx.Timeout(timeout_s, connect=connect_timeout_s(timeout_s))
 
 
-def _is_silent(connection: HTTPConnection) -> bool:
-    """Whether a kept connection is open, and nothing came on it that nobody asked for."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.sock, selectors.EVENT_READ)
-        return not selector.select(0)
+def _trusted() -> ssl.SSLContext:
+    """Trust what httpx trusts, and what the system does."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
 
 
 def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPResponse:
@@ -191,9 +140,7 @@ def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPRespon
     connection.clock = Deadline(request.extensions.get("timeout", {}).get("read"))
     body = cast("Iterable[bytes]", request.stream) if "content-length" in request.headers else None
     target = request.url.raw_path.decode("ascii")
-    with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it hung up
-        connection.request(request.method, target, body, dict(request.headers))
-    return connection.getresponse()
+    return send_request(connection, request.method, target, body, dict(request.headers))
 
 
 def _as_sent(field: tuple[str, str]) -> tuple[bytes, bytes]:
