@@ -56,7 +56,7 @@ class Source:
         self.ahead.asked(cid, len(found), was_near=was_near)
 
     def settle(self) -> None:
-        while self.ahead._under_way:
+        while self.ahead._coming or len(self.ahead._flights):
             time.sleep(0.001)
 
 
@@ -134,7 +134,7 @@ def test_a_forked_child_waits_for_nothing_of_its_parent() -> None:
     source.is_open.clear()
     waiting = threading.Thread(target=source.read, args=(0,))
     waiting.start()
-    while not source.ahead._under_way:
+    while not len(source.ahead._flights):
         time.sleep(0.001)
     child = os.fork()
     if child == 0:

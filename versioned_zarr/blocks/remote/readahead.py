@@ -69,7 +69,7 @@ class ReadAhead:
 
     def forget(self) -> None:
         """Know nothing of what was read, nor of what is under way."""
-        self._flights = SingleFlight()
+        self._flights = SingleFlight[None]()
         self._foresight = ReadAheadPolicy()
         self._background = DaemonPool(_AT_ONCE)
 

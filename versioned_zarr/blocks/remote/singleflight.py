@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from versioned_zarr.ipld.cid import Cid
 
+_T = TypeVar("_T")
 _LOOK_S: Final = 0.2
 """So often who waits looks whether the one that fetches is still there."""
 
@@ -53,43 +54,64 @@ class Flight:
         return True
 
 
-class SingleFlight:
+class _Fetching(Flight, Generic[_T]):
+    """A flight that brings something, which it carries once it has landed."""
+
+    brought: tuple[_T] | None = None
+
+    def fly(self, fetch: Callable[[], _T]) -> _T:
+        try:
+            found = fetch()
+            self.brought = (found,)
+        except BaseException as error:
+            self.land(error)
+            raise
+        self.land()
+        return found
+
+
+class SingleFlight(Generic[_T]):
     """What is under way, by CID. Thread-safe, without a lock that an interrupt could leave held."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Cid, Flight] = {}
+        self._under_way: dict[Cid, _Fetching[_T]] = {}
 
-    def take(self, cid: Cid, fetch: Callable[[], object]) -> None:
-        """Fetch, or wait for who does; raises what that raises, but not its interrupt."""
-        while not self._took(cid, fetch):
+    def __contains__(self, cid: object) -> bool:
+        """Whether somebody fetches a block now."""
+        return cid in self._under_way
+
+    def __len__(self) -> int:
+        """How many blocks are being fetched."""
+        return len(self._under_way)
+
+    def take(self, cid: Cid, fetch: Callable[[], _T]) -> _T:
+        """Fetch, or wait for another thread's fetch of the same block.
+
+        Returns:
+            What the fetch returned, here or there.
+
+        Raises:
+            Exception: what the fetch raised, here or there; not the interrupt of another thread.
+        """
+        while (taken := self._took(cid, fetch)) is None:
             pass
+        return taken[0]
 
-    def _took(self, cid: Cid, fetch: Callable[[], object]) -> bool:
+    def _took(self, cid: Cid, fetch: Callable[[], _T]) -> tuple[_T] | None:
         pilot = FlightOwner()
-        mine = Flight(pilot)
+        mine = _Fetching[_T](pilot)
         try:
             theirs = self._under_way.setdefault(cid, mine)
             if theirs is mine:
-                self._fly(fetch, mine)
-                return True
+                return (mine.fly(fetch),)
         finally:
             mine.is_left = True
             self._end(cid, mine)
         has_landed = theirs.wait()
         self._end(cid, theirs)
-        if not has_landed or not isinstance(theirs.error, Exception | None):
-            return False
-        if theirs.error is not None:
+        if has_landed and isinstance(theirs.error, Exception):
             raise theirs.error
-        return True
-
-    def _fly(self, fetch: Callable[[], object], flight: Flight) -> None:
-        try:
-            fetch()
-        except BaseException as error:
-            flight.land(error)
-            raise
-        flight.land()
+        return theirs.brought if has_landed else None
 
     def _end(self, cid: Cid, flight: Flight) -> None:
         if self._under_way.get(cid) is flight:

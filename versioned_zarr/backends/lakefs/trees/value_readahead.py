@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from versioned_zarr.backends.lakefs.api.thread_pool import AT_ONCE, ThreadPool
+from versioned_zarr.blocks.remote.singleflight import SingleFlight
 from versioned_zarr.fork_local import renewed_after_fork
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
@@ -53,10 +53,11 @@ class ValueReadAhead:
 
     def _start(self) -> None:
         self._guard = threading.Lock()
-        self._under_way: dict[Cid, Future[memoryview]] = {}
+        self._flights = SingleFlight[memoryview]()
         self._wanted: set[Cid] = set()
+        self._coming: dict[Cid, int] = {}
         self._unread: dict[Cid, int] = {}
-        self._unread_bytes = self._asked_bytes = self._coming_bytes = 0
+        self._unread_bytes = self._asked_bytes = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -93,56 +94,44 @@ class ValueReadAhead:
         """The block of a value: fetched, or waited for if it is under way."""
         with self._guard:
             self._wanted.discard(cid)
-            flight = self._under_way.get(cid)
-            is_mine = flight is None
-            if flight is None:
-                flight = self._under_way[cid] = Future()
-        if is_mine:
-            self._fly(cid, flight)
-            return flight.result()
-        with suppress(Exception):  # the one that asks now shall be told why it fails now
-            return flight.result()
-        return self._fetch(cid)
+            if cid not in self._flights:
+                self._coming.pop(cid, None)  # it waits for a thread, and this one has come first
+        return self._flights.take(cid, partial(self._fetch, cid))
 
-    def _fly(self, cid: Cid, flight: Future[memoryview], unasked_bytes: int = 0) -> None:
+    def _fetch_ahead(self, cid: Cid) -> None:
+        """Fetch a value that nobody asked for, unless somebody has meanwhile."""
+        size_bytes = self._coming.get(cid)
+        if size_bytes is None:
+            return
         try:
-            block = self._fetch(cid)
-        except BaseException as error:  # noqa: BLE001 - told to those who wait for it
+            self._flights.take(cid, partial(self._fetch, cid))
+        except Exception:  # noqa: BLE001 - who asks for it will be told
             with self._guard:
-                self._land(cid, unasked_bytes)
-                if unasked_bytes:
-                    self._asked_bytes = 0  # the trust has to be earned anew
-            flight.set_exception(error)
+                self._coming.pop(cid, None)
+                self._asked_bytes = 0  # the trust has to be earned anew
         else:
             with self._guard:
-                self._land(cid, unasked_bytes)
-                if unasked_bytes:
-                    self._unread[cid] = unasked_bytes
-                    self._unread_bytes += unasked_bytes
-            flight.set_result(block)
-
-    def _land(self, cid: Cid, unasked_bytes: int) -> None:
-        self._under_way.pop(cid, None)
-        self._coming_bytes -= unasked_bytes
+                self._coming.pop(cid, None)
+                self._unread[cid] = size_bytes
+                self._unread_bytes += size_bytes
 
     def asked(self, cid: Cid, size_bytes: int, *, was_near: bool) -> None:
         """Take note of a value that was asked for, and fetch those that may come next."""
         if was_near and cid not in self._unread:
             return
-        started: list[tuple[Cid, Future[memoryview], int]] = []
+        started: list[Cid] = []
         with self._guard:
             self._unread_bytes -= self._unread.pop(cid, 0)
             self._asked_bytes += size_bytes
-            for link in self._next(cid) if len(self._under_way) <= AT_ONCE else ():
-                if len(self._under_way) >= _WINDOW or not self._fits(link.tsize):
+            requests = len(self._flights) + sum(each not in self._flights for each in self._coming)
+            for link in self._next(cid) if requests <= AT_ONCE else ():
+                if requests + len(started) >= _WINDOW or not self._fits(link.tsize):
                     break
                 if self._is_new(link.cid):
-                    flight: Future[memoryview] = Future()
-                    self._under_way[link.cid] = flight
-                    self._coming_bytes += link.tsize
-                    started.append((link.cid, flight, link.tsize))
+                    self._coming[link.cid] = link.tsize
+                    started.append(link.cid)
         for each in started:
-            self._workers.start(self._fly, *each)
+            self._workers.start(self._fetch_ahead, each)
 
     def _next(self, cid: Cid) -> Iterator[Link]:
         """The values behind one, in its directory and in the next, that were not given before."""
@@ -161,12 +150,12 @@ class ValueReadAhead:
                 self._given[directory] = number
 
     def _fits(self, size_bytes: int) -> bool:
-        room = min(LIMIT_BYTES, self._asked_bytes) - self._unread_bytes - self._coming_bytes
+        room = min(LIMIT_BYTES, self._asked_bytes) - self._unread_bytes - sum(self._coming.values())
         return size_bytes <= min(room, SMALL_BYTES)
 
     def _is_new(self, cid: Cid) -> bool:
-        is_known = cid in self._under_way or cid in self._unread or cid in self._wanted
-        return not is_known and not self._is_near(cid)
+        known = (self._flights, self._coming, self._unread, self._wanted)
+        return not any(cid in each for each in known) and not self._is_near(cid)
 
 
 # What is under way in the parent never comes here.
