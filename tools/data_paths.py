@@ -1,10 +1,11 @@
-"""Counts the modules that a chunk, a commit and an open pass through, on a folder.
+"""Counts the modules that a chunk, a commit, an open and a push pass through, on a folder.
 
 Knows how the package is called, and nothing of what it does. Prints, for each act, the calls into
 the package, the modules that they touch, and how often a call goes from one module to another.
 
     python tools/data_paths.py            a line for each act
     python tools/data_paths.py --modules  and the modules, in the order of their first call
+    python tools/data_paths.py --to URL   and a push of a commit to a new repository at URL
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Trace:
         sys.setprofile(None)
 
 
-def acts(folder: Path) -> dict[str, Callable[[], object]]:
+def acts(folder: Path, to: str) -> dict[str, Callable[[], object]]:
     """What is counted, each ready to be done; in an order in which it can be."""
     url = folder / "r.vz"
     repository = vz.create(url)
@@ -63,12 +64,18 @@ def acts(folder: Path) -> dict[str, Callable[[], object]]:
     def checkout() -> None:
         found["snapshot"] = vz.open(url).checkout()
 
+    pushed: dict[str, Callable[[], object]] = {}
+    if to:
+        vz.clone(url, to)
+        repository.remotes.add("there", to)
+        pushed["push of a commit"] = lambda: repository.push("there", "main")
     return {
         "chunk write": lambda: session.write("a/c/2", CHUNK),
         "commit": lambda: session.commit("second"),
         "open and check out": checkout,
         "chunk read, first": lambda: found["snapshot"].read("a/c/2"),
         "chunk read, again": lambda: found["snapshot"].read("a/c/1"),
+        **pushed,
     }
 
 
@@ -76,9 +83,10 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="count the modules on the data paths")
     parser.add_argument("--modules", action="store_true", help="list the modules, too")
+    parser.add_argument("--to", default="", help="the URL of a repository to make and to push to")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for name, act in acts(Path(folder)).items():
+        for name, act in acts(Path(folder), options.to).items():
             with Trace() as trace:
                 act()
             print(f"{name}: {trace.calls} calls, {len(trace.modules)} modules, {trace.moves} moves")
