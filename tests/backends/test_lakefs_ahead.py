@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import versioned_zarr as vz
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
 from versioned_zarr.backends.lakefs.trees.value_readahead import SMALL_BYTES, ValueReadAhead
+from versioned_zarr.blocks.remote.singleflight import SingleFlight
 from versioned_zarr.ipld.cid import Cid, hash_function
 from versioned_zarr.ipld.dag_pb import Link
 
@@ -36,6 +38,7 @@ class Source:
         self.links = [Link(str(n), cid, len(self.blocks[cid])) for n, cid in enumerate(self.blocks)]
         self.fetched: Counter[Cid] = Counter()
         self.broken: set[Cid] = set()
+        self.pause_s = 0.0
         self.is_open = threading.Event()
         self.is_open.set()
         self.ahead = ValueReadAhead(self.fetch, self.fetched.__contains__, lambda cid: ())
@@ -43,6 +46,7 @@ class Source:
 
     def fetch(self, cid: Cid) -> memoryview:
         self.is_open.wait(10)
+        time.sleep(self.pause_s)
         if cid in self.broken:
             raise OSError("broken")
         self.fetched[cid] += 1
@@ -114,6 +118,25 @@ def test_those_who_want_the_same_wait_for_one_request() -> None:
         source.is_open.set()
         assert {bytes(each.result()) for each in reads} == {bytes(100)}
     assert source.fetched[source.links[0].cid] < 8
+
+
+def test_nothing_that_was_read_counts_as_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = SingleFlight.take
+
+    def taken(flights: Any, cid: Cid, fetch: Any) -> Any:
+        found = take(flights, cid, fetch)
+        if not threading.current_thread().name.startswith("reader"):
+            time.sleep(0.002)  # who waited goes on before who fetched does
+        return found
+
+    monkeypatch.setattr(SingleFlight, "take", taken)
+    source = Source([100] * 250)
+    source.pause_s = 0.001  # so that others wait for it
+    with ThreadPoolExecutor(8, "reader") as threads:
+        list(threads.map(source.read, range(250)))
+    source.settle()
+    assert not source.ahead._unread
+    assert source.ahead._unread_bytes == 0
 
 
 def test_what_fails_unasked_is_told_only_to_who_asks() -> None:

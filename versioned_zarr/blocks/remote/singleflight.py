@@ -59,15 +59,13 @@ class _Fetching(Flight, Generic[_T]):
 
     brought: tuple[_T] | None = None
 
-    def fly(self, fetch: Callable[[], _T]) -> _T:
+    def fly(self, fetch: Callable[[], _T]) -> None:
         try:
-            found = fetch()
-            self.brought = (found,)
+            self.brought = (fetch(),)
         except BaseException as error:
             self.land(error)
             raise
         self.land()
-        return found
 
 
 class SingleFlight(Generic[_T]):
@@ -103,7 +101,8 @@ class SingleFlight(Generic[_T]):
         try:
             theirs = self._under_way.setdefault(cid, mine)
             if theirs is mine:
-                return (mine.fly(fetch),)
+                mine.fly(fetch)
+                return mine.brought
         finally:
             mine.is_left = True
             self._end(cid, mine)

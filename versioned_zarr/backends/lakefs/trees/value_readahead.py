@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Final
@@ -100,27 +101,35 @@ class ValueReadAhead:
 
     def _fetch_ahead(self, cid: Cid) -> None:
         """Fetch a value that nobody asked for, unless somebody has meanwhile."""
-        size_bytes = self._coming.get(cid)
-        if size_bytes is None:
-            return
+        if cid in self._coming:
+            with suppress(Exception):  # who asks for it will be told
+                self._flights.take(cid, partial(self._fetch_unasked, cid))
+
+    def _fetch_unasked(self, cid: Cid) -> memoryview:
+        """Fetch a value, and take note of it before anybody who waits for it can read it."""
         try:
-            self._flights.take(cid, partial(self._fetch, cid))
-        except Exception:  # noqa: BLE001 - who asks for it will be told
+            block = self._fetch(cid)
+        except BaseException:
             with self._guard:
                 self._coming.pop(cid, None)
                 self._asked_bytes = 0  # the trust has to be earned anew
-        else:
-            with self._guard:
-                self._coming.pop(cid, None)
+            raise
+        with self._guard:
+            size_bytes = self._coming.get(cid)
+            if size_bytes is not None:  # else it was asked for just before
                 self._unread[cid] = size_bytes
                 self._unread_bytes += size_bytes
+                del self._coming[cid]  # last: see `asked`
+        return block
 
     def asked(self, cid: Cid, size_bytes: int, *, was_near: bool) -> None:
         """Take note of a value that was asked for, and fetch those that may come next."""
-        if was_near and cid not in self._unread:
+        # In the order in which it goes from one to the other, so that it is in neither unseen.
+        if was_near and cid not in self._coming and cid not in self._unread:
             return
         started: list[Cid] = []
         with self._guard:
+            self._coming.pop(cid, None)
             self._unread_bytes -= self._unread.pop(cid, 0)
             self._asked_bytes += size_bytes
             requests = len(self._flights) + sum(each not in self._flights for each in self._coming)
