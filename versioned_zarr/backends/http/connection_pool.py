@@ -1,7 +1,7 @@
 """A pool of HTTP/1.1 connections of the standard library, to any number of servers.
 
-All bytes of the package that go over HTTP go over these connections, but for lakeFS's control
-calls, which the lakeFS SDK sends through its own, and for gateways behind a proxy.
+Requests to Kubo nodes, gateways and lakeFS's single objects go over these. The lakeFS SDK sends the
+rest of what lakeFS is asked, and httpx speaks with gateways behind a proxy.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, draft_path
-from versioned_zarr.errors import CorruptBlockError, CorruptError, StorageError
+from versioned_zarr.errors import CorruptBlockError, CorruptError
 from versioned_zarr.ipld.car import decode_varint, header_size
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
 from versioned_zarr.storage.protocol import StagedPack, Storage
@@ -184,7 +184,7 @@ class PackStaging:
             # Once: a draft whose move into the cache was interrupted may lie there already.
             root = self._sent.pop(number, None)
             if root is not None and isinstance(self._blocks, ServedBlocks):
-                with suppress(StorageError, OSError):  # it can be fetched again
+                with suppress(OSError):  # whatever the storage says: it can be fetched again
                     self._blocks.let_go(self._own[number], root)
             self._storage.delete(draft_path(self._session, number))
             self.published(number)

@@ -1,8 +1,9 @@
-"""The SDK transport: sends control calls of lakeFS through the lakeFS SDK's connections.
+"""The SDK transport: sends requests to lakeFS through the lakeFS SDK's connections.
 
 The SDK resolves the server, and its connections repeat and redirect. Its model classes validate
 each object of a listing, which costs more than the request, so the JSON is read here. Requests for
-single objects go over the package's own connections; urllib3 takes three times as long for each.
+single small objects go over the package's own connections first, which take less of the
+interpreter's time; what is not answered there is sent again through the SDK's.
 """
 
 from __future__ import annotations
