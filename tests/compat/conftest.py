@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for marker in item.iter_markers("skip_if_param"):
             wanted = dict(marker.kwargs)
-            reason = wanted.pop("reason", "")
+            reason = wanted.pop("reason", "the suite skips these parameters")
             applies = wanted.pop("condition", True)
             if applies and all(_name(parameters.get(key)) == v for key, v in wanted.items()):
                 item.add_marker(pytest.mark.skip(reason=reason))

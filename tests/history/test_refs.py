@@ -174,7 +174,7 @@ def test_a_line_is_never_before_the_one_above_it(
         hour = 20
 
         @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]  # as it is called here
             return datetime(2026, 1, 1, cls.hour, tzinfo=UTC)
 
     monkeypatch.setattr(module, "datetime", Clock)
@@ -300,7 +300,7 @@ def test_a_commit_that_comes_between_is_renamed_too(
     made: list[vz.Commit] = []
 
     def at(names: object, name: str) -> object:
-        found = real(names, name)  # type: ignore[arg-type]
+        found = real(names, name)  # type: ignore[arg-type]  # it is the method of a class
         if name == "old" and not made:
             made.append(session.commit("between"))
         return found

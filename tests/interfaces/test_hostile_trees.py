@@ -100,7 +100,7 @@ def test_a_tree_of_shared_folders_is_refused_before_it_is_written(
 
 
 def test_a_tree_of_empty_shared_folders_is_refused(forge: Forge, tmp_path: Path) -> None:
-    snapshot = forge.snapshot(bomb(forge, None, 40))  # type: ignore[arg-type]
+    snapshot = forge.snapshot(bomb(forge, None, 40))  # type: ignore[arg-type]  # no leaf at all
     with pytest.raises(vz.InvalidInputError, match="max_keys"):
         snapshot.to_folder(tmp_path / "out")
 
@@ -215,6 +215,7 @@ def test_a_document_by_repetition_is_not_read_to_show_a_snapshot(forge: Forge) -
     assert size <= file_reader.memory_bytes()
     asked: list[int] = []
     read_found = snapshot._read_found
+    # On this object alone, as below.
     snapshot._read_found = lambda *args: asked.append(1) or read_found(*args)  # type: ignore[method-assign]
     assert "zarr.json" in str(snapshot)
     assert "zarr.json" in snapshot._repr_html_()
@@ -441,6 +442,7 @@ def test_a_bomb_is_counted_in_its_own_blocks(forge: Forge) -> None:
     trees = snapshot.repository._stores.trees
     read: list[Cid] = []
     directory = trees.directory
+    # On this object alone, as above.
     trees.directory = lambda cid: read.append(cid) or directory(cid)  # type: ignore[method-assign]
     counted = zarr_export.totals(trees, snapshot._tree)
     assert (counted.keys, counted.size_bytes, counted.levels) == (2**40, 2**40, 41)

@@ -124,7 +124,7 @@ def test_a_range_of_a_large_value_reads_that_range(repository: vz.Repository) ->
     view._read_found = lambda found, start=0, end=None: (
         asked.append((start, end)),
         read_found(found, start, end),
-    )[1]  # type: ignore[method-assign]
+    )[1]  # type: ignore[method-assign]  # on this object alone
     with files.open("large", block_size=1000, cache_type="none") as file:
         file.seek(4_000_000)
         assert file.read(10) == LARGE[4_000_000:4_000_010]

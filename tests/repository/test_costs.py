@@ -57,7 +57,7 @@ def test_an_absent_block_rebuilds_no_index(tmp_path: Path) -> None:
 
     def counted(path: object, *arguments: int, **options: int) -> int:
         opened.append(str(path))
-        return real(path, *arguments, **options)  # type: ignore[arg-type]
+        return real(path, *arguments, **options)  # type: ignore[arg-type]  # whatever came
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "open", counted)
@@ -84,7 +84,7 @@ def test_one_tag_of_many_is_looked_up_without_the_others(tmp_path: Path) -> None
 
     def scandir(path: object) -> object:
         listed.append(path)
-        return real(path)  # type: ignore[call-overload]
+        return real(path)  # type: ignore[call-overload]  # whatever came
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", scandir)

@@ -50,7 +50,7 @@ class SmallDisk(LocalStorage):
             self._need(sum(map(len, parts)))
             write(offset, parts)
 
-        draft.write = checked  # type: ignore[method-assign]
+        draft.write = checked  # type: ignore[method-assign]  # on this object alone
         return draft
 
 

@@ -85,7 +85,7 @@ def check(place: Path, facts: list[tuple[object, ...]]) -> None:
         if fact[0] == "commit" and fact[1] not in deleted and fact[1] in repository.branches:
             assert fact[2] in {commit.cid for commit in repository.log(str(fact[1]))}
             snapshot = repository.checkout(str(fact[2]))
-            for key, value in dict(fact[3]).items():  # type: ignore[call-overload]
+            for key, value in dict(fact[3]).items():  # type: ignore[call-overload]  # of any type
                 assert bytes(snapshot.read(key)) == value
     assert "main" in repository.branches
     discarded = {fact[1] for fact in facts if fact[0] == "discarded"}
