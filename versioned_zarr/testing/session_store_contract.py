@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -78,6 +79,21 @@ class SessionStoreContract:
         assert found is not None
         assert state.size(found) == len(LARGE)
 
+    def test_what_was_found_is_read(self, state: SessionState) -> None:
+        want = {"base/b": b"2", "new/large": LARGE, "new/small": b"small"}
+        for key, found in state.walk():
+            assert bytes(state.read_found(found)) == want[key]
+            assert state.size(found) == len(want[key])
+
+    @pytest.mark.parametrize(
+        ("start", "end"), [(0, 3), (3, None), (2, 2), (4, 2), (5, None), (99, 120), (0, 99)]
+    )
+    def test_ranges_are_those_of_slices(
+        self, state: SessionState, start: int, end: int | None
+    ) -> None:
+        assert bytes(state.read("new/small", start, end)) == b"small"[start:end]
+        assert bytes(state.read("base/b", start, end)) == b"2"[start:end]
+
     def test_what_changed_is_told(self, state: SessionState) -> None:
         changed = dict(state.changed())
         assert changed.keys() == {"base/a", "new/small", "new/large"}
@@ -101,6 +117,70 @@ class SessionStoreContract:
         assert bytes(again.read("new/small")) == b"small"
         assert bytes(again.read("new/large")) == LARGE
         assert sorted(key for key, _ in again.walk()) == ["base/b", "new/large", "new/small"]
+
+    def test_two_that_share_it_see_what_the_other_did(
+        self, state: SessionState, reopen: Callable[[], Repository]
+    ) -> None:
+        state.share()
+        other = store_of(reopen()).resume(state.head.id)
+        other.write("new/other", b"other")
+        other.delete("new/small")
+        state.look_again()
+        assert bytes(state.read("new/other")) == b"other"
+        assert state.find("new/small") is None
+        state.write("new/small", b"again")
+        assert bytes(other.read("new/small")) == b"again"
+        assert dict(state.changed()).keys() == dict(other.changed()).keys()
+        assert not [*state.state.rivals()]
+
+    @pytest.mark.parametrize("is_aware", [True, False])
+    def test_two_that_wrote_one_key_unaware_of_each_other_are_found(
+        self, state: SessionState, reopen: Callable[[], Repository], is_aware: bool
+    ) -> None:
+        state.share()
+        other = store_of(reopen()).resume(state.head.id)
+        before = other.position()
+        state.write("new/k", b"one")
+        assert other.known() == before
+        other.write("new/k", b"two", other.position() if is_aware else before)
+        for each in (state, other):
+            each.look_again()
+            assert bytes(each.read("new/k")) == b"two"
+            found = [key for key, _ in each.state.rivals()]
+            assert found == ([] if is_aware else ["new/k"])
+
+    def test_while_it_is_frozen_nobody_of_the_process_writes(self, state: SessionState) -> None:
+        written = threading.Event()
+
+        def write() -> None:
+            state.write("new/later", b"1")
+            written.set()
+
+        thread = threading.Thread(target=write)
+        with state.frozen():
+            thread.start()
+            assert not written.wait(0.1)
+            assert "new/later" not in dict(state.changed())
+        thread.join()
+        assert bytes(state.read("new/later")) == b"1"
+
+    def test_a_session_that_was_left_is_resumed(
+        self, repository: Repository, state: SessionState
+    ) -> None:
+        state.end("was left", keep_folder=True)
+        with pytest.raises(SessionClosedError, match="was left"):
+            state.write("a", b"1")
+        again = store_of(repository).resume(state.head.id)
+        assert bytes(again.read("new/large")) == LARGE
+        again.write("a", b"1")
+        assert {"a", "new/large"} <= dict(again.changed()).keys()
+
+    def test_of_a_session_that_is_sound_nothing_is_lost(
+        self, repository: Repository, state: SessionState
+    ) -> None:
+        assert store_of(repository).mend(state.head.id) is None
+        assert state.drop_damaged() == []
+        assert bytes(state.read("new/large")) == LARGE
 
     def test_an_overwrite_and_a_cleared_folder_hold(self, state: SessionState) -> None:
         state.write("new/small", b"other")
