@@ -81,3 +81,22 @@ def test_a_session_that_was_left_behind_is_not_finished_or_dropped(place: Path) 
             with pytest.raises(vz.ReadOnlyError, match="no permission"):
                 refuse()
     assert repository.resume(session.id).commit("one") == repository.branches["main"]
+
+
+def test_all_is_read_and_nothing_is_changed(place: Path) -> None:
+    with vz.create(place).session(message="one") as session:
+        session.write("a", b"1" * 3_000)
+    with reading_only(place):
+        repository = vz.open(place, verify="always")
+        assert dict(repository.checkout().mapping) == {"a": b"1" * 3_000}
+        assert next(repository.log()).message == "one"
+        for refuse in (
+            lambda: repository.session().write("b", b"2"),
+            lambda: repository.branches.create("dev"),
+            lambda: repository.tags.create("v1"),
+            lambda: repository.branches.rename("main", "dev"),
+        ):
+            with pytest.raises(vz.ReadOnlyError, match="no permission"):
+                refuse()
+    assert dict(repository.checkout().mapping) == {"a": b"1" * 3_000}
+    assert (list(repository.branches), list(repository.tags)) == (["main"], [])
