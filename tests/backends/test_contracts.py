@@ -12,14 +12,20 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
+from versioned_zarr.backends.registry import backend_at
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.blocks.remote.lazy_origin import BlockOrigin
+from versioned_zarr.blocks.remote.lazy_store import LazyStore
+from versioned_zarr.engine.backend import Backend
 from versioned_zarr.history.log_refs import LogRefs
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.testing import (
+    BackendContract,
+    BlockReadContract,
     BlockStoreContract,
     MaintenanceContract,
     RefStoreContract,
@@ -27,6 +33,7 @@ from versioned_zarr.testing import (
     SessionStoreContract,
     StorageContract,
 )
+from versioned_zarr.testing.block_store_contract import sample_blocks
 
 
 class OnMemory:
@@ -78,6 +85,10 @@ class OnPacks:
 
         return reopen
 
+    @pytest.fixture
+    def place(self, url: str) -> Callable[[], Backend]:
+        return lambda: backend_at(url, {})[0]
+
 
 class TestMemoryStorage(OnMemory, StorageContract):
     pass
@@ -115,8 +126,43 @@ class TestFolderRepository(
     pass
 
 
+class TestMemoryBackend(OnMemory, OnPacks, BackendContract):
+    pass
+
+
+class TestFolderBackend(OnFolder, OnPacks, BackendContract):
+    pass
+
+
 class TestBlocksWithoutViews(OnMemoryWithoutViews, OnPacks, BlockStoreContract):
     pass
+
+
+class OnPartialCopy(OnMemory):
+    """Blocks in packs, completed from other packs, which are empty at first."""
+
+    @pytest.fixture
+    def origin(self) -> BlockStore:
+        return PackStore(MemoryStorage("origin"), hash_function("sha2-256"), verify=False)
+
+    @pytest.fixture
+    def blocks(self, storage: Storage, origin: BlockStore) -> BlockStore:
+        rest = BlockOrigin("memory://origin", lambda: origin)
+        return LazyStore(storage, origin.hash, verify=False, origin=rest)
+
+
+class TestBlocksOfAPartialCopy(OnPartialCopy, BlockStoreContract):
+    pass
+
+
+class TestBlocksThatAPartialCopyLacks(OnPartialCopy, BlockReadContract):
+    has_them_near = False
+
+    @pytest.fixture
+    def stored(self, blocks: BlockStore, origin: BlockStore) -> BlockStore:
+        samples = sample_blocks(origin.hash)
+        origin.put(samples, samples[-1][0])
+        return blocks
 
 
 class TestRefsWithoutViews(OnMemoryWithoutViews, OnPacks, RefStoreContract):

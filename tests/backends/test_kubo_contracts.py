@@ -14,12 +14,15 @@ import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs, mfs_refs
 from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.registry import backend_at
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.engine.backend import Backend
 from versioned_zarr.history.refs import RefStore
 from versioned_zarr.ipld.cid import hash_function
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.testing import (
+    BackendContract,
     BlockStoreContract,
     MaintenanceContract,
     RefStoreContract,
@@ -84,3 +87,12 @@ class TestKuboRepository(RepositoryContract, SessionStoreContract, MaintenanceCo
             return vz.open(url, verify="always")
 
         return reopen
+
+
+class TestKuboBackend(BackendContract):
+    option = ("cache_bytes", 1 << 20)
+
+    @pytest.fixture
+    def place(self, node: Daemon) -> Callable[[], Backend]:
+        url = f"{node.url}/{uuid.uuid4()}"
+        return lambda: backend_at(url, {})[0]

@@ -28,7 +28,8 @@ class RefEntry:
     """One move of a ref.
 
     Attributes:
-        number: how many moves were before it.
+        number: how many moves were before it; below 0 for one that the place knows of although
+            it was made before the log was begun.
         commit: where it went; None if it was deleted.
         time: when, UTC.
         why: what moved it, as `commit: message`.
