@@ -119,7 +119,7 @@ class BlockStore(Protocol):
         ...
 
     def near(self) -> AbstractContextManager[None]:
-        """While held, `get` on this thread raises NotNearError rather than wait for a network."""
+        """While held, `get` on this thread raises WouldBlockError rather than fetch a block."""
         ...
 
     def refresh(self) -> bool:

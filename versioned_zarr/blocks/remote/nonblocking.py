@@ -29,6 +29,6 @@ class NonBlocking:
         return getattr(self._nearby, "is_asked", False)
 
     def check(self) -> None:
-        """Raise NotNearError if this thread asked not to wait."""
+        """Raise WouldBlockError if this thread asked not to wait."""
         if self.is_asked:
             raise WouldBlockError

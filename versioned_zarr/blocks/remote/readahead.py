@@ -77,7 +77,7 @@ class ReadAhead:
         """The bytes of a block.
 
         Raises:
-            NotNearError: it would have to be fetched, and who reads does not want to wait.
+            WouldBlockError: it would have to be fetched, and who reads does not want to wait.
         """
         near = self._find(cid)
         if near is None:

@@ -79,7 +79,7 @@ class LakefsBlocks:
         return self._nearness.asked()
 
     def check_may_wait(self) -> None:
-        """Raise NotNearError if the caller asked not to wait for the server."""
+        """Raise WouldBlockError if the caller asked not to wait for the server."""
         self._nearness.check()
 
     def get(self, cid: Cid) -> memoryview:
