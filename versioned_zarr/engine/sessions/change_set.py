@@ -122,6 +122,32 @@ class ChangeSet:
         entry = self.entries.get(key)
         return entry is None or not entry.is_blind
 
+    def has_seen(self, key: str, value: Cid) -> bool:
+        """Whether a value is what this process knows to lie under a key."""
+        entry = self.entries.get(key)
+        if entry is not None and not entry.is_unseen:
+            return entry.cid == value
+        base = self._trees.find(self.root, key)
+        return base is not None and base.cid == value
+
+    def check_place(self, key: str) -> None:
+        """Make sure that a value can lie under a key.
+
+        Raises:
+            InvalidKeyError: the key lies above or below another value's.
+        """
+        parts = key.split("/")
+        above = ("/".join(parts[:number]) for number in range(1, len(parts)))
+        clash = next((path for path in above if self.tree.get(path) is not None), None)
+        if clash is None and not self.tree.is_empty(key):
+            clash = f"{key}/{self.tree.list_dir(key)[0]}"
+        if clash is not None:
+            raise InvalidKeyError(
+                f"{key!r} cannot hold a value beside {clash!r}: one would be both a value and a "
+                "folder",
+                key=key,
+            )
+
     def seen(self, key: str, known: int | None, now: int) -> int:
         """Up to which position a writer knows what others have written to a key.
 

@@ -1,25 +1,18 @@
 """A local session: the state of a session in one process, over its base tree.
 
-Knows the journal, and keeps the view of it that this process has. Every process that writes into a
-session has its own working state of it; the journal makes them agree. It does not know how to
-commit.
-
-What was written is what the journal says. So an exception at any point, an interrupt above all,
-leaves at most a view that may not be what the journal says; it is then made again from the journal
-before it is used next.
+Every process that writes into a session has its own view of it; the journal makes them agree. It
+does not know how to commit.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.blocks.protocol import BlockStore, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import (
@@ -27,26 +20,24 @@ from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
     RecordKind,
     SessionHead,
-    decode_records,
-    encode_record,
-    folder_of,
     make_session,
-    open_journal,
     remove_session,
 )
+from versioned_zarr.engine.sessions.journal_view import REMOVED, JournalView
 from versioned_zarr.engine.sessions.pack_staging import PackStaging
-from versioned_zarr.engine.sessions.protocol import Known, check_not_ended
+from versioned_zarr.engine.sessions.protocol import Known, ended_error
+from versioned_zarr.engine.sessions.session_reader import SessionReader
 from versioned_zarr.engine.sessions.stable_copy import copy_of, is_large
-from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.storage.protocol import AppendLog, Bytes, Storage
+from versioned_zarr.storage.protocol import Bytes, Storage
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 
-class LocalSession:
+class LocalSession(SessionReader):
     """A session as one process sees it. Thread-safe; one for each session and process.
 
     Args:
@@ -60,6 +51,8 @@ class LocalSession:
         tree_of: gives the tree of a commit, for commits that other processes make.
     """
 
+    is_remote = False
+
     def __init__(
         self,
         storage: Storage,
@@ -71,32 +64,26 @@ class LocalSession:
         exists: bool,
         tree_of: Callable[[Cid], Cid],
     ) -> None:
-        self.storage, self.blocks, self.trees, self.head = storage, blocks, trees, head
-        self.is_remote = False
+        super().__init__(blocks, trees, head)
+        self.storage = storage
         # A server removes what nothing names there, and so what a session alone counts on.
         self._may_lose_blocks = isinstance(blocks, ServedBlocks)
-        self.state = ChangeSet(trees, head.base, root)
         self.drafts = PackStaging(storage, blocks, head.id)
-        self.consumed = 0
-        self.closed: str | None = None
-        self._tree_of = tree_of
-        self._log: AppendLog | None = None
-        self._written: dict[Cid, PendingWrite] = {}
-        self._is_in_doubt = False
+        self._journal = JournalView(storage, trees, head, root, tree_of)
+        self._ended: str | None = None
         self._may_have_folder = exists
         self._start_again()
         self._is_shared = exists
         if exists:
-            self._log = open_journal(storage, head.id)
+            self._journal.open()
             self.refresh()
 
     def _start_again(self) -> None:
-        """Set up what belongs to this process alone: the lock and its number."""
+        """Set up what belongs to this process alone."""
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._writers: set[int] = set()
-        self.writer = secrets.randbits(32)
 
     def before_fork(self) -> None:
         """In a process that is about to fork: the child may write into the session too."""
@@ -106,18 +93,33 @@ class LocalSession:
         """In a forked child: let go of what is the parent's alone."""
         self._is_shared = True
         self.drafts.after_fork()
-        self._written.clear()
         self._start_again()
-        if self._log is not None:
-            # A position in an open file is shared with the parent; each needs one of its own.
-            log, self._log = self._log, None
-            log.close()
+        # A position in an open file is shared with the parent; each needs one of its own.
+        was_open = self._journal.is_open
+        self._journal.after_fork()
+        if was_open:
             self._join()
+
+    @property
+    def state(self) -> ChangeSet:
+        """What was written, over what the session is based on."""
+        return self._journal.state
+
+    @property
+    def consumed(self) -> int:
+        """Up to where this process has taken in the journal."""
+        return self._journal.position
+
+    @property
+    def closed(self) -> str | None:
+        """How the session ended; None while it has not."""
+        is_removed = self._journal.is_removed
+        return REMOVED if self._ended is None and is_removed else self._ended
 
     @property
     def exists(self) -> bool:
         """Whether the session has a folder: it has written, or was handed to others."""
-        return self._log is not None
+        return self._journal.is_open
 
     # Reading
 
@@ -127,55 +129,19 @@ class LocalSession:
             self.refresh()
             return self.state.find(key)
 
-    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a value or a range of them, clamped as slices are.
-
-        Raises:
-            KeyNotFoundError: there is no value under this key.
-        """
-        found = self.find(key)
-        if found is None:
-            raise KeyNotFoundError(f"no value under {key!r} in session {self.head.id}", key=key)
-        return self.read_found(found, start, end)
-
-    def read_found(
-        self, found: PendingWrite | Link, start: int = 0, end: int | None = None
-    ) -> memoryview:
-        """The bytes of what `find` or `walk` gave."""
-        if isinstance(found, PendingWrite) and found.draft != IN_STORE:
-            try:
-                return self.drafts.read(found, start, end)
-            except FileNotFoundError:
-                pass  # its draft has become a pack since
-        return read_stored(self.blocks, found.cid, start, end)
-
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]:
-        """All values in a folder and below it, sorted; a view of this moment."""
+    @contextmanager
+    def _fresh(self) -> Iterator[TreeBuilder[PendingWrite]]:
         with self._lock:
             self.refresh()
-            return iter(list(self.state.tree.walk(prefix)))
+            yield self.state.tree
 
-    def list_dir(self, path: str) -> list[str]:
-        """The names directly in a folder."""
-        with self._lock:
-            self.refresh()
-            return self.state.tree.list_dir(path)
-
-    def is_empty(self, path: str) -> bool:
-        """Whether no value lies in a folder."""
-        with self._lock:
-            self.refresh()
-            return self.state.tree.is_empty(path)
-
-    def size(self, found: PendingWrite | Link) -> int:
-        """The length in bytes of a value."""
-        return found.size if isinstance(found, PendingWrite) else self.trees.size(found)
-
-    def changed(self) -> list[tuple[str, PendingWrite | None]]:
-        """Every key that was touched: what it holds now, or None if it was deleted."""
-        with self._lock:
-            self.refresh()
-            return list(self.state.tree.changed())
+    def _pending_bytes(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
+        if found.draft == IN_STORE:
+            return None
+        try:
+            return self.drafts.read(found, start, end)
+        except FileNotFoundError:  # its draft has become a pack since
+            return None
 
     # Writing
 
@@ -221,7 +187,7 @@ class LocalSession:
                 self.write(key, bytes(data), known, only_new=only_new)
                 return
             with self._lock:
-                self._check()
+                self._journal.settle()
                 self._set(key, file, number, offset, known)
         finally:
             if threading.get_ident() in self._writers:
@@ -237,8 +203,9 @@ class LocalSession:
                 return False
             seen = self._seen(key, known)
             is_blind = self.state.is_blind(key)
-            self._append(
-                JournalRecord(RecordKind.DELETE, key, self.writer, seen, is_blind=is_blind)
+            writer = self._journal.writer
+            self._journal.append(
+                JournalRecord(RecordKind.DELETE, key, writer, seen, is_blind=is_blind)
             )
             return True
 
@@ -248,7 +215,8 @@ class LocalSession:
             self._begin_write()
             if not self.state.tree.is_empty(path):
                 seen = known if isinstance(known, int) else self.consumed
-                self._append(JournalRecord(RecordKind.CLEAR, path, self.writer, seen))
+                writer = self._journal.writer
+                self._journal.append(JournalRecord(RecordKind.CLEAR, path, writer, seen))
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -262,20 +230,22 @@ class LocalSession:
 
     def check_open(self) -> None:
         """Raise SessionClosedError if the session has ended."""
-        check_not_ended(self.head, self.closed)
+        closed = self.closed
+        if closed is not None:
+            raise ended_error(self.head, closed)
         if self._process != os.getpid():
             self.after_fork()
 
     def _begin_write(self) -> None:
         self.check_open()
-        if self._log is None:
+        if not self._journal.is_open:
             self.materialise()
         self.drafts.own()  # tells others that the session is alive
         self.refresh()
 
     def _write_again(self, key: str, file: unixfs.File, known: Known | None) -> bool:
         """Enter a value that is there already, without writing it; says whether it was."""
-        written = self._written.get(file.cid)
+        written = self._journal.written.get(file.cid)
         if written is not None and written.draft != IN_STORE:
             self._set(key, file, written.draft, written.offset, known)
             return True
@@ -291,49 +261,12 @@ class LocalSession:
     ) -> None:
         seen = self._seen(key, known)
         place = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
-        record = JournalRecord(RecordKind.SET, key, self.writer, seen, *place)
-        pending = PendingWrite(record, is_unseen=False)
-        self._is_in_doubt = True
-        try:
-            # Refuses a key that cannot be here before anything is on record.
-            self.state.tree.put(key, pending)
-        except InvalidKeyError:
-            self._is_in_doubt = False
-            raise
-        start, end = self._log_record(record)
-        if start != self.consumed:
-            self._take_in(start)
-            self.state.tree.put(key, pending)
-        pending.position = start
-        self.state.enter(key, pending, seen)
-        self._written.setdefault(file.cid, pending)
-        self.consumed = end
-        self._is_in_doubt = False
+        self._journal.set(JournalRecord(RecordKind.SET, key, self._journal.writer, seen, *place))
 
     def _seen(self, key: str, known: Known | None) -> int:
         """Up to which position of the journal the writer of a key knows what others wrote to it."""
         upto = known if isinstance(known, int) else None
         return self.state.seen(key, upto, self.consumed)
-
-    def _append(self, record: JournalRecord) -> None:
-        """Put a record on the journal and take it in: it counts once it is on the journal."""
-        self._is_in_doubt = True
-        start, end = self._log_record(record)
-        if start != self.consumed:
-            self._take_in(start)
-        self._apply(record._replace(position=start))
-        self.consumed = end
-        self._is_in_doubt = False
-
-    def _log_record(self, record: JournalRecord) -> tuple[int, int]:
-        """Put a record on the journal; gives where it begins and ends."""
-        assert self._log is not None
-        encoded = encode_record(record)
-        end = self._log.append(encoded)
-        if self._log.is_removed():
-            self.closed = "was discarded elsewhere"
-            self.check_open()
-        return end - len(encoded), end
 
     # The journal
 
@@ -346,17 +279,17 @@ class LocalSession:
     def materialise(self) -> None:
         """Give the session its folder, so that others can write into it."""
         with self._lock:
-            if self._log is None and not self._join():
+            if not self._journal.is_open and not self._join():
                 self._may_have_folder = True
                 make_session(self.storage, self.blocks, self.head)
-                self._log = open_journal(self.storage, self.head.id, create=True)
+                self._journal.open(create=True)
 
     def _join(self) -> bool:
         """Open the journal if another process has made it meanwhile; says whether it has."""
         if not self._is_shared:
             return False
         try:
-            self._log = open_journal(self.storage, self.head.id)
+            self._journal.open()
         except FileNotFoundError:
             return False
         return True
@@ -377,72 +310,27 @@ class LocalSession:
 
     def refresh(self) -> None:
         """Take in what other processes have written since; a system call if they have not."""
-        self._check()
-        if self._log is None and not self._join():
-            return
-        assert self._log is not None
-        end = self._log.end()
-        if end != self.consumed:
-            self._is_in_doubt = True
-            self._take_in(end)
-            self._is_in_doubt = False
-
-    def _check(self) -> None:
-        """Take in the whole journal again, if something has stopped this process at a write."""
-        if self._is_in_doubt:
-            base = self.head.base
-            self.state = ChangeSet(self.trees, base, self._tree_of(from_text(base)))
-            self._written = {}
-            self.consumed = 0
-            if self._log is not None:
-                self._take_in(self._log.end())
-            self._is_in_doubt = False
-
-    def _take_in(self, end: int) -> None:
-        assert self._log is not None
-        where = f"{folder_of(self.head.id)}/journal"
-        data = self._log.read(self.consumed, end)
-        records, position = decode_records(data, self.consumed, where)
-        for record in records:
-            self._apply(record)
-        self.consumed = position
-
-    def _apply(self, record: JournalRecord) -> None:
-        is_own = record.writer == self.writer
-        if record.kind is RecordKind.SET or record.kind is RecordKind.DELETE:
-            pending = self.state.lay(record, is_own=is_own)
-            if is_own and not pending.is_gone:
-                self._written.setdefault(pending.cid, pending)
-        elif record.kind is RecordKind.CLEAR:
-            self.state.clear(record, is_own=is_own)
-        elif record.kind is RecordKind.INTENT:
-            self.state.intent = record
-        elif record.kind is RecordKind.FORGET:
-            self.state.forget(record.key)
-            self._written = {}
-        else:
-            self._rebase(record.cid, record.seen)
-
-    def _rebase(self, commit: Cid, upto: int) -> None:
-        self._written = {}
-        self.state.rebase(commit, self._tree_of(commit), upto)
+        if not self._journal.is_open:
+            self._join()
+        self._journal.refresh()
 
     # Committing
 
     def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
         """Put an intent or a commit on the journal; both speak of the records before `upto`."""
         with self._lock:
-            if self._log is not None:
-                self._append(JournalRecord(kind, "", self.writer, upto, cid=commit))
+            if self._journal.is_open:
+                writer = self._journal.writer
+                self._journal.append(JournalRecord(kind, "", writer, upto, cid=commit))
             elif kind is RecordKind.COMMIT:
-                self._rebase(commit, upto)
+                self._journal.rebase(commit, upto)
 
     def close_drafts(self) -> None:
         """Make the drafts ready to become packs: those of this process, and of those that are gone.
 
         Equal values that are written next are written again.
         """
-        self._written = {}
+        self._journal.written = {}
         self.drafts.close_current()
         self.drafts.adopt({entry.draft for entry in self.state.entries.values()})
 
@@ -459,7 +347,8 @@ class LocalSession:
                 if not pending.is_gone and pending.draft != IN_STORE and not self.is_sound(pending)
             ]
             for key in damaged:
-                self._append(JournalRecord(RecordKind.FORGET, key, self.writer, self.consumed))
+                writer = self._journal.writer
+                self._journal.append(JournalRecord(RecordKind.FORGET, key, writer, self.consumed))
             return damaged
 
     def is_sound(self, pending: PendingWrite) -> bool:
@@ -472,15 +361,11 @@ class LocalSession:
     def drop_drafts(self) -> None:
         """After a commit: remove the drafts that it took, and a folder that nobody needs."""
         self.drafts.drop()
-        if self._log is not None and not self._is_shared and not self.state.has_changes:
+        if self._journal.is_open and not self._is_shared and not self.state.has_changes:
             # What is left of the journal, should this be interrupted, is all before this base.
             self.head = replace(self.head, base=self.state.base)
-            self._is_in_doubt = True
-            log, self._log = self._log, None
-            log.close()
-            self.consumed = 0
-            remove_session(self.storage, self.head.id)
-            self._may_have_folder = self._is_in_doubt = False
+            self._journal.remove(self.head)
+            self._may_have_folder = False
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """Refuse further writes and let go of all that is open.
@@ -490,13 +375,11 @@ class LocalSession:
             keep_folder: leave journal and drafts, so that the session can be resumed.
         """
         with self._lock:
-            if not keep_folder and (self._may_have_folder or self._log is not None):
+            if not keep_folder and (self._may_have_folder or self._journal.is_open):
                 remove_session(self.storage, self.head.id)
-            self.closed = how
+            self._ended = how
             self.drafts.close()
-            if self._log is not None:
-                log, self._log = self._log, None
-                log.close()
+            self._journal.close()
 
 
 def _running() -> set[int]:

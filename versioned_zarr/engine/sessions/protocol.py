@@ -34,21 +34,32 @@ class StagingChangedError(Exception):
 
 
 class SessionState(Protocol):
-    """A session as one process sees it; see `LocalSession` for what each method does and raises.
+    """A session as one process sees it.
+
+    `SessionReader` and `LocalSession` say what each method does and raises.
 
     Attributes:
         head: the session.
-        state: what was written, over what it is based on.
-        consumed: up to where it has taken in what all processes wrote.
-        closed: how it ended; None while it has not.
         is_remote: whether to write a value has to wait for a network.
     """
 
     head: SessionHead
-    state: ChangeSet
-    consumed: int
-    closed: str | None
     is_remote: bool
+
+    @property
+    def state(self) -> ChangeSet:
+        """What was written, over what it is based on."""
+        ...
+
+    @property
+    def consumed(self) -> int:
+        """Up to where it has taken in what all processes wrote."""
+        ...
+
+    @property
+    def closed(self) -> str | None:
+        """How it ended; None while it has not."""
+        ...
 
     @property
     def exists(self) -> bool: ...
@@ -175,10 +186,9 @@ class SessionStore(Protocol):
         ...
 
 
-def check_not_ended(head: SessionHead, closed: str | None) -> None:
-    """Raise SessionClosedError if a session has ended, which `closed` says how."""
-    if closed:
-        raise SessionClosedError(
-            f"session {head.id} on {head.branch!r} {closed}; open a new one with repo.session()",
-            session=head.id,
-        )
+def ended_error(head: SessionHead, how: str) -> SessionClosedError:
+    """The error for who writes into a session that has ended, in some way."""
+    return SessionClosedError(
+        f"session {head.id} on {head.branch!r} {how}; open a new one with repo.session()",
+        session=head.id,
+    )

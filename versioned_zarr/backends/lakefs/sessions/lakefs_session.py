@@ -8,8 +8,6 @@ a session find out what the others did, and whether two of them wrote to one key
 from __future__ import annotations
 
 import os
-import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,14 +20,16 @@ from versioned_zarr.backends.lakefs.sessions.session_branch import (
     SessionWrite,
     write_in,
 )
-from versioned_zarr.blocks.file_reader import read_stored
+from versioned_zarr.backends.lakefs.sessions.write_gate import WriteGate
+from versioned_zarr.backends.lakefs.sessions.write_numbers import WriteNumbers
+from versioned_zarr.backends.lakefs.trees.lakefs_blocks import LakefsBlocks
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind, SessionHead
-from versioned_zarr.engine.sessions.protocol import Known, check_not_ended
+from versioned_zarr.engine.sessions.protocol import Known, ended_error
+from versioned_zarr.engine.sessions.session_reader import SessionReader
 from versioned_zarr.engine.sessions.stable_copy import copy_of
 from versioned_zarr.errors import (
     InvalidKeyError,
-    KeyNotFoundError,
     RefNotFoundError,
     StorageError,
     VersionedZarrError,
@@ -39,11 +39,10 @@ from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.keys import check_key
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
-_STRIPES = 1024
 
-
-class LakefsSession:
+class LakefsSession(SessionReader):
     """A session as one process sees it; see `versioned_zarr.engine.sessions.protocol.SessionState`.
 
     Args:
@@ -53,40 +52,29 @@ class LakefsSession:
         branch: the name of its branch, if that exists.
     """
 
+    blocks: LakefsBlocks
+    is_remote = True
+
     def __init__(
         self, parts: LakefsContext, head: SessionHead, root: Cid, branch: str | None = None
     ) -> None:
+        super().__init__(parts.blocks, parts.trees, head)
         self._commits, self._survey = parts.commits, parts.survey
-        self._blocks, self._trees = parts.blocks, parts.trees
-        self.head = head
         self.state = ChangeSet(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
-        self.is_remote = True
         self.branch = SessionBranch(parts, head, branch)
+        self._gate, self._numbers = WriteGate(), WriteNumbers()
         self._is_shared = branch is not None
         self._doubted: set[str] = set()
         """Keys of which nobody knows whether a write of this process was done."""
-        self._seen: dict[int, int] = {}
-        """Up to which write of each other process this one has looked."""
-        self.writer = self._number = 0
-        self._start_again()
+        self._process = os.getpid()
         if branch is not None:
             self.refresh()
             intended = self.branch.intended()
             if intended is not None:
                 seen = self.consumed + 1
                 self.state.intent = JournalRecord(RecordKind.INTENT, "", 0, seen, cid=intended)
-
-    def _start_again(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._under_way = 0
-        self._stripes = [threading.RLock() for _ in range(_STRIPES)]
-        # A child knows what its parent knew.
-        self._seen = {**self._seen, self.writer: self._number}
-        self.writer, self._number = secrets.randbits(32), 0
 
     def before_fork(self) -> None:
         """See `SessionState`: the session's branch has to be there for both."""
@@ -95,7 +83,9 @@ class LakefsSession:
 
     def after_fork(self) -> None:
         """See `SessionState`: the child and the parent share the session from now on."""
-        self._start_again()
+        self._process = os.getpid()
+        self._gate.renew()
+        self._numbers.after_fork()
         self._is_shared = True
 
     @property
@@ -106,59 +96,23 @@ class LakefsSession:
     # Reading
 
     def find(self, key: str) -> PendingWrite | Link | None:
-        """See `LocalSession.find`; a request where others may write into the session."""
+        """See `SessionReader.find`; a request where others may write into the session."""
         if self._is_shared and self.exists:
             self._look(key)
         elif self._doubted:
             self._settle()
-        with self._lock:
+        with self._gate.lock:
             return self.state.find(key)
 
-    def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """See `LocalSession.read`."""
-        found = self.find(key)
-        if found is None:
-            raise KeyNotFoundError(f"no value under {key!r} in session {self.head.id}", key=key)
-        return self.read_found(found, start, end)
-
-    def read_found(
-        self, found: PendingWrite | Link, start: int = 0, end: int | None = None
-    ) -> memoryview:
-        """See `LocalSession.read_found`."""
-        if isinstance(found, PendingWrite):
-            start, end, _ = slice(start, end).indices(found.size)
-            data = self.branch.read(found, start, max(start, end))
-            if data is not None:
-                return data
-        return read_stored(self._blocks, found.cid, start, end)
-
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]:
-        """See `LocalSession.walk`."""
+    @contextmanager
+    def _fresh(self) -> Iterator[TreeBuilder[PendingWrite]]:
         self.refresh()
-        with self._lock:
-            return iter(list(self.state.tree.walk(prefix)))
+        with self._gate.lock:
+            yield self.state.tree
 
-    def list_dir(self, path: str) -> list[str]:
-        """See `LocalSession.list_dir`."""
-        self.refresh()
-        with self._lock:
-            return self.state.tree.list_dir(path)
-
-    def is_empty(self, path: str) -> bool:
-        """See `LocalSession.is_empty`."""
-        self.refresh()
-        with self._lock:
-            return self.state.tree.is_empty(path)
-
-    def size(self, found: PendingWrite | Link) -> int:
-        """See `LocalSession.size`."""
-        return found.size if isinstance(found, PendingWrite) else self._trees.size(found)
-
-    def changed(self) -> list[tuple[str, PendingWrite | None]]:
-        """See `LocalSession.changed`."""
-        self.refresh()
-        with self._lock:
-            return list(self.state.tree.changed())
+    def _pending_bytes(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
+        start, end, _ = slice(start, end).indices(found.size)
+        return self.branch.read(found, start, max(start, end))
 
     # Writing
 
@@ -167,20 +121,21 @@ class LakefsSession:
     ) -> None:
         """See `LocalSession.write`: one request; one more where others may have written the key."""
         check_key(key)
-        self._blocks.check_may_wait()
+        self.blocks.check_may_wait()
         self.branch.check_length(key)
-        file = unixfs.build_file(copy_of(data), self._blocks.hash)
+        file = unixfs.build_file(copy_of(data), self.blocks.hash)
         with self._writing(key):
             if only_new and self.find(key) is not None:
                 return
-            self._check_place(key)
+            with self._gate.lock:
+                self.state.check_place(key)  # before anything is sent
             self._doubted.add(key)
             rivals = self._send(key, file, known)
-            with self._lock:
+            with self._gate.lock:
                 record = JournalRecord(
                     RecordKind.SET,
                     key,
-                    self.writer,
+                    self._numbers.writer,
                     0,
                     size=file.size,
                     tsize=file.tsize,
@@ -193,39 +148,21 @@ class LakefsSession:
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:
         """While one key is written: nobody else of this process writes it, nor commits."""
-        with self._lock:
+        with self._gate.lock:
             self.check_open()
             self.materialise()
-            self._under_way += 1
-        try:
-            with self._stripes[hash(key) % _STRIPES]:
-                yield
-        finally:
-            with self._lock:
-                self._under_way -= 1
-                self._changed.notify_all()
-
-    def _check_place(self, key: str) -> None:
-        """Refuse a key above or below another one's value before anything is sent."""
-        with self._lock:
-            parts = key.split("/")
-            above = ("/".join(parts[:number]) for number in range(1, len(parts)))
-            clash = next((path for path in above if self.state.tree.get(path) is not None), None)
-            if clash is None and not self.state.tree.is_empty(key):
-                clash = f"{key}/{self.state.tree.list_dir(key)[0]}"
-        if clash is not None:
-            raise InvalidKeyError(
-                f"{key!r} cannot hold a value beside {clash!r}: one would be both a value and a "
-                "folder",
-                key=key,
-            )
+            self._gate.enter()
+        with self._gate.at(key):
+            yield
 
     def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[PendingWrite, ...]:
         """Send a value; gives what others wrote there, unaware, and different."""
         if not self._is_shared:
             self._put(key, file)
             return ()
-        before = self._before(key)
+        with self._gate.lock:
+            found = self.state.tree.get(key)
+        before = None if found is None else found.cid
         if before is None:
             try:
                 self._put(key, file, only_new=True)
@@ -235,26 +172,9 @@ class LakefsSession:
         return self._send_over(key, file, before, known)
 
     def _put(self, key: str, file: unixfs.File, rival: str = "", *, only_new: bool = False) -> None:
-        """Send a value, and know for certain whether it is there: an answer may be lost."""
-        with self._lock:
-            self._number += 1
-            by = SessionWrite(self.writer, self._number)
-        try:
-            self.branch.send(key, file, by, rival, only_new=only_new)
-        except PreconditionFailedError:
-            raise
-        except (StorageError, RefNotFoundError) as error:
-            if not self._has_sent(key, by):
-                self.branch.explain(error)
-                raise
-            self.branch.sent(key, file)
-
-    def _has_sent(self, key: str, by: SessionWrite) -> bool:
-        try:
-            stat = self.branch.stat(key)
-        except VersionedZarrError:
-            return False
-        return stat is not None and write_in(stat) == by
+        with self._gate.lock:
+            by = self._numbers.next()
+        self.branch.send(key, file, by, rival, only_new=only_new)
 
     def _send_over(
         self, key: str, file: unixfs.File, before: Cid | None, known: Known | None
@@ -284,31 +204,20 @@ class LakefsSession:
         known: Known | None,
     ) -> bool:
         """Whether who writes a key knows what another process wrote there. No clock is asked."""
-        if theirs.writer == self.writer:
+        if theirs.writer == self._numbers.writer:
             return True
         if known is None or isinstance(known, int):
             return theirs.cid == before
-        with self._lock:
-            entry = self.state.entries.get(key)
-            if entry is None or entry.is_unseen:
-                base = self._trees.find(self.state.root, key)
-                is_seen = base is not None and base.cid == theirs.cid
-            else:
-                is_seen = entry.cid == theirs.cid
+        with self._gate.lock:
+            is_seen = self.state.has_seen(key, theirs.cid)
         return is_seen or write.number <= known.get(write.writer, 0)
-
-    def _before(self, key: str) -> Cid | None:
-        """What this process knows to lie under a key."""
-        with self._lock:
-            found = self.state.tree.get(key)
-        return None if found is None else found.cid
 
     def delete(self, key: str, known: Known | None = None) -> bool:  # noqa: ARG002 - no trace stays
         """See `LocalSession.delete`."""
         if self.find(key) is None:
             self.check_open()
             return False
-        self._blocks.check_may_wait()
+        self.blocks.check_may_wait()
         with self._writing(key):
             self._remove([key])
         return True
@@ -316,7 +225,7 @@ class LakefsSession:
     def clear(self, path: str, known: Known | None = None) -> None:  # noqa: ARG002 - as there
         """See `LocalSession.clear`: a request for each 1000 keys."""
         self.check_open()
-        self._blocks.check_may_wait()
+        self.blocks.check_may_wait()
         keys = [key for key, _ in self.walk(path)]
         if keys:
             with self._writing(path):
@@ -330,29 +239,30 @@ class LakefsSession:
         except (StorageError, RefNotFoundError) as error:
             self.branch.explain(error)
             self._settle()
-            with self._lock:
+            with self._gate.lock:
                 if any(self.state.tree.get(key) is not None for key in keys):
                     raise
             return
-        with self._lock:
+        writer = self._numbers.writer
+        with self._gate.lock:
             for key in keys:
-                self._take(
-                    key, JournalRecord(RecordKind.DELETE, key, self.writer, 0), (), is_own=True
-                )
+                record = JournalRecord(RecordKind.DELETE, key, writer, 0)
+                self._take(key, record, (), is_own=True)
             self._doubted.difference_update(keys)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """See `LocalSession.frozen`."""
-        with self._lock:
+        with self._gate.lock:
             self.check_open()
-            self._changed.wait_for(lambda: not self._under_way)
+            self._gate.wait()
             self._settle()
             yield
 
     def check_open(self) -> None:
         """See `LocalSession.check_open`."""
-        check_not_ended(self.head, self.closed)
+        if self.closed is not None:
+            raise ended_error(self.head, self.closed)
         if self._process != os.getpid():
             self.after_fork()
 
@@ -369,31 +279,30 @@ class LakefsSession:
 
     def _look(self, key: str) -> None:
         """Take in what one key holds on the server."""
-        self._blocks.check_may_wait()
+        self.blocks.check_may_wait()
         with suppress(InvalidKeyError):
             check_key(key)
             self._take_in(key, self.branch.stat(key))
 
     def _take_in(self, key: str, stat: Stat | None) -> None:
         if stat is None:
-            with self._lock:
+            with self._gate.lock:
                 if self.state.tree.get(key) is not None:
                     self._take(key, JournalRecord(RecordKind.DELETE, key, 0, 0), (), is_own=False)
             return
         record = self.branch.record(key, stat)
-        by = write_in(stat)
-        with self._lock:
-            self._seen[by.writer] = max(by.number, self._seen.get(by.writer, 0))
+        with self._gate.lock:
+            self._numbers.saw(write_in(stat))
         rival = stat.metadata.get(VALUE_RIVAL)
         rivals: tuple[PendingWrite, ...] = ()
         if rival is not None:
             other = JournalRecord(RecordKind.SET, key, 0, 0, cid=from_text(rival))
             rivals = (PendingWrite(other, is_unseen=True),)
-        with self._lock:
+        with self._gate.lock:
             found = self.state.tree.get(key)
             is_same = found is not None and found.cid == record.cid
             if not is_same or (rivals and not getattr(found, "rivals", ())):
-                self._take(key, record, rivals, is_own=record.writer == self.writer)
+                self._take(key, record, rivals, is_own=record.writer == self._numbers.writer)
 
     def _settle(self) -> None:
         """Look at the keys of which nobody knows whether a write of this process was done."""
@@ -415,13 +324,13 @@ class LakefsSession:
         Raises:
             StorageError: others removed what this session wrote, which nobody else writes into.
         """
-        self._blocks.check_may_wait()
-        with self._lock:
+        self.blocks.check_may_wait()
+        with self._gate.lock:
             before = {key: it for key, it in self.state.entries.items() if not it.is_gone}
         for key, stat in self.branch.changes(self.state.base, list(before)):
             self._take_in(key, stat)
         self._doubted.clear()
-        with self._lock:
+        with self._gate.lock:
             lost = [key for key in before if self.state.tree.get(key) is None]
         if lost and not self._is_shared:
             shown = ", ".join(map(repr, lost[:8]))
@@ -434,13 +343,13 @@ class LakefsSession:
 
     def share(self) -> None:
         """See `LocalSession.share`."""
-        with self._lock:
+        with self._gate.lock:
             self.materialise()
             self._is_shared = True
 
     def materialise(self) -> None:
         """Make the session's branch, if it has none."""
-        with self._lock:
+        with self._gate.lock:
             if self.branch.name is None:
                 self.branch.make(self.state.base)
 
@@ -451,17 +360,17 @@ class LakefsSession:
 
     def known(self) -> Known:
         """See `LocalSession.known`."""
-        with self._lock:
-            return {**self._seen, self.writer: self._number}
+        with self._gate.lock:
+            return self._numbers.known()
 
     # Committing
 
     def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
         """See `LocalSession.note`."""
         if kind is RecordKind.INTENT:
-            self.state.intent = JournalRecord(kind, "", self.writer, upto, cid=commit)
+            self.state.intent = JournalRecord(kind, "", self._numbers.writer, upto, cid=commit)
         if kind is RecordKind.COMMIT:
-            with self._lock:
+            with self._gate.lock:
                 there = self._commits.id_of(commit)
                 assert there is not None
                 self.state.intent = None
@@ -474,7 +383,7 @@ class LakefsSession:
 
     def drop_drafts(self) -> None:
         """See `LocalSession.drop_drafts`: the branch begins anew where others may write on."""
-        with self._lock:
+        with self._gate.lock:
             if not self.exists:
                 return
             if self._is_shared:
@@ -484,7 +393,7 @@ class LakefsSession:
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """See `LocalSession.end`."""
-        with self._lock:
+        with self._gate.lock:
             self.closed = how
             if not keep_folder:
                 self.branch.remove()

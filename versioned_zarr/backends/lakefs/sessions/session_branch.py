@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from versioned_zarr.backends.lakefs.api.api_errors import PreconditionFailedError
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits import commit_metadata
 from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
@@ -89,7 +90,9 @@ class SessionBranch:
         *,
         only_new: bool = False,
     ) -> None:
-        """Put a value on the branch.
+        """Put a value on the branch, and know for certain whether it is there.
+
+        An answer may be lost.
 
         Args:
             key: where.
@@ -100,7 +103,22 @@ class SessionBranch:
 
         Raises:
             PreconditionFailedError: there is one.
+            SessionClosedError: the branch is gone.
+            StorageError: the value is not there.
         """
+        try:
+            self._upload(key, file, by, rival, only_new=only_new)
+        except PreconditionFailedError:
+            raise
+        except (StorageError, RefNotFoundError) as error:
+            if not self._has(key, by):
+                self.explain(error)
+                raise
+        self._sent(key, file)
+
+    def _upload(
+        self, key: str, file: unixfs.File, by: SessionWrite, rival: str, *, only_new: bool
+    ) -> None:
         assert self.name is not None
         own = {
             commit_metadata.VALUE_WRITER: str(by.writer),
@@ -118,9 +136,16 @@ class SessionBranch:
         data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
         path = self._lake.path(key)
         self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
-        self.sent(key, file)
 
-    def sent(self, key: str, file: unixfs.File) -> None:
+    def _has(self, key: str, by: SessionWrite) -> bool:
+        """Whether a key holds what one write put there."""
+        try:
+            stat = self.stat(key)
+        except VersionedZarrError:
+            return False
+        return stat is not None and write_in(stat) == by
+
+    def _sent(self, key: str, file: unixfs.File) -> None:
         """Remember a value that is on the branch now."""
         assert self.name is not None
         self._note(file.cid, ObjectLocation(self.name, self._lake.path(key), file.size))

@@ -1,0 +1,211 @@
+"""The journal view: what a session's journal says, as far as this process has taken it in.
+
+What was written is what the journal says. So an exception at any point, an interrupt above all,
+leaves at most a view that may not be what the journal says; it is then made again from the journal
+before it is used next.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
+from versioned_zarr.engine.sessions.journal import (
+    JournalRecord,
+    RecordKind,
+    SessionHead,
+    decode_records,
+    encode_record,
+    folder_of,
+    open_journal,
+    remove_session,
+)
+from versioned_zarr.engine.sessions.protocol import ended_error
+from versioned_zarr.errors import InvalidKeyError
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.storage.protocol import AppendLog, Storage
+from versioned_zarr.tree.lookup import Trees
+
+REMOVED: Final = "was discarded elsewhere"
+"""How a session ended whose journal another process has removed."""
+
+
+class JournalView:
+    """See the module. Not thread-safe: the session holds a lock.
+
+    Args:
+        storage: where the journal lies.
+        trees: reads trees.
+        head: the session.
+        root: the tree that the session is based on.
+        tree_of: gives the tree of a commit, for commits that other processes make.
+
+    Attributes:
+        state: what was written, over what it is based on.
+        position: up to where in the journal this process has taken it in.
+        written: what this process wrote since the last commit, by its CID.
+        writer: the number of this process.
+        is_removed: whether the journal was found to be gone.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        trees: Trees,
+        head: SessionHead,
+        root: Cid,
+        tree_of: Callable[[Cid], Cid],
+    ) -> None:
+        self._storage, self._trees, self._head, self._tree_of = storage, trees, head, tree_of
+        self.state = ChangeSet(trees, head.base, root)
+        self.position = 0
+        self.written: dict[Cid, PendingWrite] = {}
+        self.writer = secrets.randbits(32)
+        self.is_removed = False
+        self._log: AppendLog | None = None
+        self._is_in_doubt = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a journal, and this process has it open."""
+        return self._log is not None
+
+    def open(self, *, create: bool = False) -> None:
+        """Open the journal.
+
+        Raises:
+            FileNotFoundError: there is none, and none is to be created.
+        """
+        self._log = open_journal(self._storage, self._head.id, create=create)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._log is not None:
+            log, self._log = self._log, None
+            log.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: be a writer of its own, and let go of what is open in the parent."""
+        self.written.clear()
+        self.writer = secrets.randbits(32)
+        self.close()
+
+    def remove(self, head: SessionHead) -> None:
+        """Remove the session's folder, and begin again without one.
+
+        Args:
+            head: the session, based on a commit that holds all that it wrote.
+        """
+        self._head = head
+        self._is_in_doubt = True
+        self.close()
+        self.position = 0
+        remove_session(self._storage, head.id)
+        self._is_in_doubt = False
+
+    # Taking it in
+
+    def refresh(self) -> None:
+        """Take in what other processes have written since; a system call if they have not."""
+        self.settle()
+        if self._log is None:
+            return
+        end = self._log.end()
+        if end != self.position:
+            self._is_in_doubt = True
+            self._take_in(end)
+            self._is_in_doubt = False
+
+    def settle(self) -> None:
+        """Take in the whole journal again, if something has stopped this process at a write."""
+        if self._is_in_doubt:
+            base = self._head.base
+            self.state = ChangeSet(self._trees, base, self._tree_of(from_text(base)))
+            self.written = {}
+            self.position = 0
+            if self._log is not None:
+                self._take_in(self._log.end())
+            self._is_in_doubt = False
+
+    def _take_in(self, end: int) -> None:
+        assert self._log is not None
+        where = f"{folder_of(self._head.id)}/journal"
+        data = self._log.read(self.position, end)
+        records, position = decode_records(data, self.position, where)
+        for record in records:
+            self._apply(record)
+        self.position = position
+
+    def _apply(self, record: JournalRecord) -> None:
+        is_own = record.writer == self.writer
+        if record.kind is RecordKind.SET or record.kind is RecordKind.DELETE:
+            pending = self.state.lay(record, is_own=is_own)
+            if is_own and not pending.is_gone:
+                self.written.setdefault(pending.cid, pending)
+        elif record.kind is RecordKind.CLEAR:
+            self.state.clear(record, is_own=is_own)
+        elif record.kind is RecordKind.INTENT:
+            self.state.intent = record
+        elif record.kind is RecordKind.FORGET:
+            self.state.forget(record.key)
+            self.written = {}
+        else:
+            self.rebase(record.cid, record.seen)
+
+    def rebase(self, commit: Cid, upto: int) -> None:
+        """Go on from a commit that holds all that was written before the position `upto`."""
+        self.written = {}
+        self.state.rebase(commit, self._tree_of(commit), upto)
+
+    # Writing
+
+    def append(self, record: JournalRecord) -> None:
+        """Put a record on the journal and take it in: it counts once it is on the journal.
+
+        Raises:
+            SessionClosedError: another process has removed the journal.
+        """
+        self._is_in_doubt = True
+        start, end = self._put(record)
+        if start != self.position:
+            self._take_in(start)
+        self._apply(record._replace(position=start))
+        self.position = end
+        self._is_in_doubt = False
+
+    def set(self, record: JournalRecord) -> None:
+        """As `append`, of a value that this process writes.
+
+        Raises:
+            InvalidKeyError: it lies above or below another key's value; nothing is on record.
+            SessionClosedError: another process has removed the journal.
+        """
+        pending = PendingWrite(record, is_unseen=False)
+        self._is_in_doubt = True
+        try:
+            # Refuses a key that cannot be here before anything is on record.
+            self.state.tree.put(record.key, pending)
+        except InvalidKeyError:
+            self._is_in_doubt = False
+            raise
+        start, end = self._put(record)
+        if start != self.position:
+            self._take_in(start)
+            self.state.tree.put(record.key, pending)
+        pending.position = start
+        self.state.enter(record.key, pending, record.seen)
+        self.written.setdefault(record.cid, pending)
+        self.position = end
+        self._is_in_doubt = False
+
+    def _put(self, record: JournalRecord) -> tuple[int, int]:
+        """Put a record on the journal; gives where it begins and ends."""
+        assert self._log is not None
+        encoded = encode_record(record)
+        end = self._log.append(encoded)
+        if self._log.is_removed():
+            self.is_removed = True
+            raise ended_error(self._head, REMOVED)
+        return end - len(encoded), end
