@@ -16,16 +16,11 @@ from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve, check_resolve
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.open_sessions import OpenSessions
-from versioned_zarr.engine.sessions.protocol import (
-    Known,
-    SessionState,
-    StagingChangedError,
-)
-from versioned_zarr.engine.sessions.session_commit import SessionCommit, already_committed
+from versioned_zarr.engine.sessions.protocol import Known, SessionState
+from versioned_zarr.engine.sessions.session_commit import CommitRequest, commit_session
 from versioned_zarr.errors import (
     InvalidInputError,
     NothingToCommitError,
-    StorageError,
     VersionedZarrError,
 )
 from versioned_zarr.history.commit_object import Commit
@@ -36,9 +31,6 @@ from versioned_zarr.tree.keys import check_text
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
-
-
-_ATTEMPTS = 8
 
 
 class SessionOrigin(Protocol):
@@ -295,56 +287,15 @@ class Session(_hooks.Shown):
         check_resolve(resolve)
         if on_moved not in ("merge", "fail"):
             raise InvalidInputError(f"on_moved must be 'merge' or 'fail', not {on_moved!r}")
-        draft = CommitMessage(message, author, metadata)
+        text, may_merge = CommitMessage(message, author, metadata), on_moved == "merge"
+        request = CommitRequest(text, allow_empty, may_merge, resolve, self.dropped)
+        store = self.repository._open_sessions.store
         with self._working.frozen():
-            commit = self._commit_what_is_there(draft, allow_empty, on_moved == "merge", resolve)
+            commit = commit_session(self.repository._stores, store, self._working, request)
         # The commit is made, whatever keeps packs from being joined: the next one does it.
         with suppress(VersionedZarrError, OSError):
             self.repository._tidy()
         return commit
-
-    def _commit_what_is_there(
-        self, draft: CommitMessage, allow_empty: bool, may_merge: bool, resolve: Resolve
-    ) -> Commit:
-        """Commit; where others write on a server meanwhile, look at that, and commit again."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._commit(draft, allow_empty, may_merge, resolve)
-            except StagingChangedError:
-                self._working.look_again()
-        raise StorageError(
-            f"session {self.id} cannot be committed while others keep writing into it: let them "
-            "end, and commit again; nothing was committed",
-            where=self.repository.url,
-        )
-
-    def _commit(
-        self, draft: CommitMessage, allow_empty: bool, may_merge: bool, resolve: Resolve
-    ) -> Commit:
-        session, stores = self._working, self.repository._stores
-        session.refresh()
-        done = already_committed(stores, session)
-        if done is not None and not session.state.has_changes:
-            session.drop_drafts()
-            return done
-        update = SessionCommit(
-            stores,
-            self.repository._open_sessions.store,
-            session,
-            draft,
-            may_merge=may_merge,
-            resolve=resolve,
-        )
-        if update.root.cid == session.state.root and not allow_empty:
-            if done is not None:
-                return done
-            lost = "".join(f"; {each}" for each in self.dropped)
-            raise NothingToCommitError(
-                f"nothing to commit: the session on {self.branch!r} holds what its base "
-                f"{update.base.cid} holds; allow_empty=True commits all the same{lost}",
-                branch=self.branch,
-            )
-        return update.run()
 
     def discard(self) -> None:
         """End the session and forget what it wrote since its last commit, in all processes."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.commit import (
     BranchUpdate,
@@ -15,12 +18,36 @@ from versioned_zarr.engine.commit import (
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, merge_trees
 from versioned_zarr.engine.sessions.journal import RecordKind
-from versioned_zarr.engine.sessions.protocol import SessionState, SessionStore
-from versioned_zarr.errors import BranchMovedError
+from versioned_zarr.engine.sessions.protocol import (
+    SessionState,
+    SessionStore,
+    StagingChangedError,
+)
+from versioned_zarr.errors import BranchMovedError, NothingToCommitError, StorageError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld.cid import from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
+
+_ATTEMPTS = 8
+
+
+class CommitRequest(NamedTuple):
+    """What a session is asked to commit.
+
+    Attributes:
+        message: what the commit says.
+        allow_empty: even if nothing changed.
+        may_merge: also if the branch has moved, whose changes are then merged with these.
+        resolve: settles conflicts of the two; see `merge_trees`.
+        dropped: what of the session was lost before, a line each; told if nothing is left.
+    """
+
+    message: CommitMessage
+    allow_empty: bool
+    may_merge: bool
+    resolve: Resolve
+    dropped: Sequence[str] = ()
 
 
 class SessionCommit(BranchUpdate):
@@ -30,9 +57,7 @@ class SessionCommit(BranchUpdate):
         stores: the repository.
         store: stores the session.
         session: what it wrote, as far as this process knows of it; nobody writes meanwhile.
-        message: what the commit says.
-        may_merge: whether the change may be merged into a branch that moved.
-        resolve: settles conflicts; see `merge_trees`.
+        request: what the commit says, and whether it may be made.
 
     Attributes:
         base: the commit that the change was made on.
@@ -47,15 +72,11 @@ class SessionCommit(BranchUpdate):
         stores: RepositoryContext,
         store: SessionStore,
         session: SessionState,
-        message: CommitMessage,
-        *,
-        may_merge: bool,
-        resolve: Resolve,
+        request: CommitRequest,
     ) -> None:
         super().__init__(stores, session.head.branch)
         _check_rivals(session)
-        self._store, self._session, self._message = store, session, message
-        self._may_merge, self._resolve = may_merge, resolve
+        self._store, self._session, self._request = store, session, request
         self._upto = session.consumed
         self._written = {entry.cid: entry for entry in session.state.entries.values()}
         sizes = {
@@ -72,17 +93,17 @@ class SessionCommit(BranchUpdate):
         """See `BranchUpdate.stage`.
 
         Raises:
-            BranchMovedError: the branch moved, and `may_merge` is false.
+            BranchMovedError: the branch moved, and it is not to be merged with.
             ConflictError: the branch moved and its changes do not go with these.
         """
         root, blocks = self.root, list(self._blocks.items())
         if head.cid != self.base.cid:
             root, blocks = self._merged_into(head)
-        return new_step(self.stores, root, blocks, [head], self._message)
+        return new_step(self.stores, root, blocks, [head], self._request.message)
 
     def _merged_into(self, head: Commit) -> tuple[Link, list[Block]]:
         """The tree of the branch with the change merged into it, and the blocks of both."""
-        if not self._may_merge:
+        if not self._request.may_merge:
             raise BranchMovedError(
                 f"branch {self.branch!r} moved from {self.base.cid} to {head.cid} since the "
                 "session was opened; on_moved='merge' would try to merge the two",
@@ -96,7 +117,7 @@ class SessionCommit(BranchUpdate):
             ours=from_text(head.tree),
             theirs=self.root.cid,
             read=self._read,
-            resolve=self._resolve,
+            resolve=self._request.resolve,
             unaware=lambda key: not self._session.state.was_read(key),
         )
         if merged.conflicts:
@@ -140,7 +161,59 @@ def _check_rivals(session: SessionState) -> None:
         )
 
 
-def already_committed(stores: RepositoryContext, session: SessionState) -> Commit | None:
+def commit_session(
+    stores: RepositoryContext,
+    store: SessionStore,
+    session: SessionState,
+    request: CommitRequest,
+) -> Commit:
+    """Commit what a session wrote; nobody of this process writes meanwhile.
+
+    Where others write on a server meanwhile, that is looked at and committed, too.
+
+    Raises:
+        NothingToCommitError: nothing changed.
+        StorageError: others keep writing.
+        ConflictError: see `SessionCommit`.
+        BranchMovedError: likewise.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return _commit_once(stores, store, session, request)
+        except StagingChangedError:
+            session.look_again()
+    raise StorageError(
+        f"session {session.head.id} cannot be committed while others keep writing into it: let "
+        "them end, and commit again; nothing was committed",
+        where=stores.storage.url,
+    )
+
+
+def _commit_once(
+    stores: RepositoryContext,
+    store: SessionStore,
+    session: SessionState,
+    request: CommitRequest,
+) -> Commit:
+    session.refresh()
+    done = _already_committed(stores, session)
+    if done is not None and not session.state.has_changes:
+        session.drop_drafts()
+        return done
+    update = SessionCommit(stores, store, session, request)
+    if update.root.cid == session.state.root and not request.allow_empty:
+        if done is not None:
+            return done
+        lost = "".join(f"; {each}" for each in request.dropped)
+        raise NothingToCommitError(
+            f"nothing to commit: the session on {session.head.branch!r} holds what its base "
+            f"{update.base.cid} holds; allow_empty=True commits all the same{lost}",
+            branch=session.head.branch,
+        )
+    return update.run()
+
+
+def _already_committed(stores: RepositoryContext, session: SessionState) -> Commit | None:
     """The commit that a process was about to make when it died, if it was made.
 
     The session is then based on it; what was written after it is still to be committed.
