@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.engine import rewrite
@@ -27,6 +27,14 @@ from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, newest, tips
 from versioned_zarr.engine.transfer.missing_objects import Get, MissingObjects
 from versioned_zarr.engine.transfer.ref_updates import WORDS, RefMove, move_ref
+from versioned_zarr.engine.transfer.refspecs import (
+    WantedRef,
+    kind_at,
+    listed,
+    sides_of,
+    standing,
+    to_push,
+)
 from versioned_zarr.engine.transfer.sender import Sender, Sent, reader, receiving
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -35,13 +43,11 @@ from versioned_zarr.errors import (
     InvalidCidError,
     InvalidInputError,
     InvalidRefError,
-    RefNotFoundError,
     VersionedZarrError,
 )
 from versioned_zarr.history import walk
 from versioned_zarr.history.ref_names import (
     check_new_ref_name,
-    check_ref_name,
     looks_like_cid,
     word_before_cid,
 )
@@ -86,14 +92,6 @@ class Transfer:
             f"{self.blocks} blocks, {self.values} values, {self.size_bytes:,} bytes stored"
         )
         return "\n".join([*lines, *self.notes])
-
-
-class _Wish(NamedTuple):
-    """A ref to be moved: where it is, and to which commit."""
-
-    kind: str
-    name: str
-    commit: Cid
 
 
 def copy_commits(
@@ -161,15 +159,15 @@ def push(
 ) -> Transfer:
     """See `Repository.push`."""
     name, target = _open(stores, place)
-    wishes = [_to_push(stores, text) for text in _listed(refs)]
+    wishes = [to_push(stores, text) for text in listed(refs)]
     if refs is None:
         wishes = [
-            _Wish(kind, ref, _standing(stores, kind, ref))
+            WantedRef(kind, ref, standing(stores, kind, ref))
             for kind in (HEADS, TAGS)
             for ref in stores.refs.names(kind)
         ]
     with receiving(target):
-        due: list[tuple[_Wish, Cid | None]] = []
+        due: list[tuple[WantedRef, Cid | None]] = []
         for wish in wishes:
             entry = target.refs.read(wish.kind, wish.name)
             found = None if entry is None else entry.commit
@@ -189,7 +187,11 @@ def push(
     if name is not None:
         for wish in wishes:
             if wish.kind == HEADS:
-                _see(stores, _Wish(REMOTES, f"{name}/{wish.name}", wish.commit), f"push to {name}")
+                _see(
+                    stores,
+                    WantedRef(REMOTES, f"{name}/{wish.name}", wish.commit),
+                    f"push to {name}",
+                )
     return Transfer(tuple(moves), **asdict(sent))
 
 
@@ -205,7 +207,7 @@ def fetch(
     kinds = [(HEADS, ref) for ref in source.refs.names(HEADS)]
     kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
     if refs is not None:
-        kinds = [_kind_at(source, text) for text in _listed(refs)]
+        kinds = [kind_at(source, text) for text in listed(refs)]
     passed = {} if refs is not None else {k: source.refs.broken(k) for k in (HEADS, TAGS)}
     notes = [f"left out: {error}" for kind in passed.values() for error in kind.values()]
     notes += [
@@ -215,14 +217,14 @@ def fetch(
     ]
     wishes = []
     for kind, ref in kinds:
-        commit = _standing(source, kind, ref)
+        commit = standing(source, kind, ref)
         if kind == HEADS:
-            wishes.append(_Wish(REMOTES, f"{name or UNNAMED}/{ref}", commit))
+            wishes.append(WantedRef(REMOTES, f"{name or UNNAMED}/{ref}", commit))
             continue
         own = word_before_cid(ref) if looks_like_cid(ref) else ref
         if stores.refs.read(TAGS, own) is None:
-            wishes.append(_Wish(TAGS, own, commit))
-        elif refs is not None and _standing(stores, TAGS, own) != commit:
+            wishes.append(WantedRef(TAGS, own, commit))
+        elif refs is not None and standing(stores, TAGS, own) != commit:
             raise AlreadyExistsError(
                 f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
                 name=ref,
@@ -257,11 +259,11 @@ def pull(
     progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.pull`."""
-    pairs = [_pair(text) for text in _listed(refs)] or [(MAIN, MAIN)]
+    pairs = [sides_of(text) for text in listed(refs)] or [(MAIN, MAIN)]
     name, source = _open(stores, place)
     for ref, into in pairs:
         check_new_ref_name(into)
-        if _kind_at(source, ref)[0] != HEADS:
+        if kind_at(source, ref)[0] != HEADS:
             raise InvalidRefError(f"{ref!r} is a tag; fetch it, and merge it", ref=ref)
     done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
     moves = list(done.moves)
@@ -298,66 +300,8 @@ def _open(
     return remotes.name_of(opened.storage.url), opened
 
 
-def _listed(refs: str | Sequence[str] | None) -> list[str]:
-    if refs is None:
-        return []
-    return [refs] if isinstance(refs, str) else list(refs)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    """Both sides of `SOURCE:TARGET`, which are the same if there is but one."""
-    source, colon, target = text.partition(":")
-    if not source or (colon and not target):
-        raise InvalidRefError(
-            f"cannot read {text!r}: give a ref, or SOURCE:TARGET to call it otherwise there",
-            ref=text,
-        )
-    return source, target if colon else source.removeprefix(f"{HEADS}/")
-
-
-def _kind_at(stores: RepositoryContext, text: str) -> tuple[str, str]:
-    """The kind and the name of a branch or tag that is there."""
-    for kind in (HEADS, TAGS):
-        for name in (text, text.removeprefix(f"{kind}/")):
-            if stores.refs.read(kind, check_ref_name(name)) is not None:
-                return kind, name
-    there = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8]) or "none"
-    raise RefNotFoundError(
-        f"no branch or tag {text!r} in {stores.storage.url!r}; branches there: {there}", ref=text
-    )
-
-
-def _standing(stores: RepositoryContext, kind: str, name: str) -> Cid:
-    entry = stores.refs.read(kind, name)
-    if entry is None or entry.commit is None:
-        raise RefNotFoundError(
-            f"{WORDS[kind]} {name!r} not found in {stores.storage.url!r}", ref=name
-        )
-    return entry.commit
-
-
-def _to_push(stores: RepositoryContext, text: str) -> _Wish:
-    """What `REF` or `REF:TARGET` asks for; a tag stays a tag, all else becomes a branch."""
-    source, target = _pair(text)
-    commit = from_text(resolve_commit(stores, source).cid)
-    for kind in (HEADS, TAGS):
-        if target.startswith(f"{kind}/"):
-            return _Wish(kind, check_new_ref_name(target.removeprefix(f"{kind}/")), commit)
-    bare = source.removeprefix(f"{TAGS}/")
-    is_branch = stores.refs.read(HEADS, source) is not None
-    is_tag = not is_branch and _is_tag(stores, bare)
-    return _Wish(TAGS if is_tag else HEADS, check_new_ref_name(target), commit)
-
-
-def _is_tag(stores: RepositoryContext, name: str) -> bool:
-    try:
-        return stores.refs.read(TAGS, check_ref_name(name)) is not None
-    except InvalidRefError:
-        return False
-
-
 def _check_forward(
-    stores: RepositoryContext, target: RepositoryContext, wish: _Wish, found: Cid
+    stores: RepositoryContext, target: RepositoryContext, wish: WantedRef, found: Cid
 ) -> None:
     """Refuse to move a tag, or to take commits away from a branch."""
     if wish.kind == TAGS:
@@ -385,7 +329,7 @@ def _check_lease(
     stores: RepositoryContext,
     target: RepositoryContext,
     remote: str | None,
-    wish: _Wish,
+    wish: WantedRef,
     found: Cid | None,
     lease: bool | str,
 ) -> None:
@@ -423,7 +367,7 @@ def _check_lease(
         )
 
 
-def _see(stores: RepositoryContext, wish: _Wish, why: str) -> RefMove | None:
+def _see(stores: RepositoryContext, wish: WantedRef, why: str) -> RefMove | None:
     """Note where a ref elsewhere stands."""
     while True:
         entry = stores.refs.read(wish.kind, wish.name)
