@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from inspect import signature
+from typing import Any, TypeAlias, TypedDict
 from urllib.parse import unquote
 
 from versioned_zarr.backends.http.authorization import basic, names_one
@@ -62,17 +63,11 @@ Made: TypeAlias = tuple[Backend, Options]
 """A backend, and the options that it is reached with: those given, and the user in its URL."""
 
 
-class Entry(NamedTuple):
-    """A kind of place.
+Entry: TypeAlias = Callable[[str, Options], Made]
+"""Gives the backend at a path or a URL of one scheme; the error for options names those it takes.
 
-    Attributes:
-        make: gives the backend at a URL of it, or at a path.
-        options: the options that it takes.
-    """
-
-    make: Callable[[str, Options], Made]
-    options: frozenset[str] = frozenset()
-
+Which options those are, the backend itself says: its keywords.
+"""
 
 _EXTRAS = {
     "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
@@ -97,21 +92,18 @@ def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
         text = spelled_out(tidied(text) if isinstance(url, str) else text)
     scheme = split_url(text).scheme if has_scheme(text) and not is_path else ""
     entry = _ENTRIES.get(scheme)
-    if options and (entry is None or not entry.options):
-        shown = text if is_path else without_user(text)
-        raise InvalidInputError(
-            f"{shown!r} is no repository on a server and takes none of {', '.join(options)}"
-        )
     if entry is None:
         raise _unknown(scheme, without_user(text))
-    return entry.make(text, options)
+    return entry(text, options)
 
 
 def _folder(path: str, options: Options) -> Made:
+    _check_none(path, options)
     return StorageBackend(LocalStorage(path)), options
 
 
 def _file(url: str, options: Options) -> Made:
+    _check_none(url, options)
     parts = split_url(url)
     if parts.netloc not in ("", "localhost"):
         raise InvalidUrlError(
@@ -123,6 +115,7 @@ def _file(url: str, options: Options) -> Made:
 
 
 def _memory(url: str, options: Options) -> Made:
+    _check_none(url, options)
     name = url.partition(":")[2].lstrip("/")
     if not name:
         raise InvalidUrlError(
@@ -137,35 +130,53 @@ def _kubo(url: str, options: Options) -> Made:
 
     bare, user = take_user(url)
     options = options if user is None else _with_user(options, user)
-    return KuboBackend(bare, **_only(options, _KUBO_OPTIONS, bare)), options
+    return _reached(KuboBackend, bare, options)
 
 
 def _lakefs(url: str, options: Options) -> Made:
     from versioned_zarr.backends.lakefs.lakefs_backend import LakefsBackend  # noqa: PLC0415
 
     _check_no_user(url)
-    return LakefsBackend(url, **_only(options, _LAKEFS_OPTIONS, url)), options
+    return _reached(LakefsBackend, url, options)
 
 
-_KUBO_OPTIONS = frozenset({"headers", "token", "client", "timeout_s", "cache_bytes"})
-_LAKEFS_OPTIONS = frozenset(
-    {
-        "endpoint",
-        "access_key_id",
-        "secret_access_key",
-        "storage_namespace",
-        "progress",
-        "cache_bytes",
-        "timeout_s",
-    }
-)
+def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Made:
+    """A backend that takes options, each as a keyword of that name.
+
+    Raises:
+        InvalidInputError: it has no such keyword.
+    """
+    if options:
+        keywords = signature(backend).parameters.values()
+        known = [each.name for each in keywords if each.kind is each.KEYWORD_ONLY]
+        others = sorted(options.keys() - known)
+        if others:
+            raise InvalidInputError(
+                f"{url!r} takes none of {', '.join(others)}; it takes {', '.join(known)}"
+            )
+    return backend(url, **options), options
+
+
+def _check_none(url: str, options: Options) -> None:
+    """Make sure that there are no options.
+
+    Raises:
+        InvalidInputError: there are some.
+    """
+    if options:
+        raise InvalidInputError(
+            f"{url!r} is no repository on a server and takes none of {', '.join(options)}; "
+            "it takes no options"
+        )
+
+
 _ENTRIES: Mapping[str, Entry] = {
-    "": Entry(_folder),
-    "file": Entry(_file),
-    "memory": Entry(_memory),
-    "ipfs+http": Entry(_kubo, _KUBO_OPTIONS),
-    "ipfs+https": Entry(_kubo, _KUBO_OPTIONS),
-    "lakefs": Entry(_lakefs, _LAKEFS_OPTIONS),
+    "": _folder,
+    "file": _file,
+    "memory": _memory,
+    "ipfs+http": _kubo,
+    "ipfs+https": _kubo,
+    "lakefs": _lakefs,
 }
 _KNOWN = "plain paths, file://, memory://, ipfs+http:// and lakefs://"
 
@@ -196,18 +207,6 @@ def _with_user(options: Options, user: User) -> Options:
     if "token" in options or names_one(headers):
         return options
     return {**options, "headers": {**headers, **basic(user)}}
-
-
-def _only(options: Options, names: frozenset[str], url: str) -> dict[str, Any]:
-    """The options, if they are all of these.
-
-    Raises:
-        InvalidInputError: one is not.
-    """
-    others = sorted(options.keys() - names)
-    if others:
-        raise InvalidInputError(f"{url!r} takes none of {', '.join(others)}")
-    return dict(options)
 
 
 def _check_no_user(url: str) -> None:
