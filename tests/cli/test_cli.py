@@ -104,6 +104,7 @@ def change(repository: vz.Repository, at: int, value: int, branch: str = "main")
 def test_every_command_is_listed_and_has_help(vz_: Vz) -> None:
     assert sorted(cli.commands) == COMMANDS
     listing = vz_("--help").out
+    assert not any(line.endswith("...") for line in listing.splitlines()[1:])  # none is cut
     for name in COMMANDS:
         assert f"\n  {name} " in listing
         assert vz_(name, "--help").out.startswith(f"Usage: vz {name}")
@@ -326,7 +327,7 @@ def test_gc_repack_fsck_and_stats_speak_both_ways(repository: vz.Repository, vz_
     assert vz_("gc", "--dry-run").out.startswith("would remove 0 blocks")
     assert vz_("gc", "--keep-reflog", "0").out.startswith("removed ")
     assert vz_("gc", "--json").json["removed_blocks"] == 0
-    assert "packs became" in vz_("repack").out
+    assert vz_("repack").out.startswith("repacked ")
     assert "removed_packs" in vz_("repack", "--json").json
     assert vz_("fsck").out.startswith("clean: ")
     assert vz_("fsck", "--quick", "--json").json["is_clean"] is True

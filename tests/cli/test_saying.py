@@ -79,7 +79,7 @@ def test_what_the_terminal_has_no_letters_for_is_spelled_out(
 def test_a_value_needs_somewhere_to_go(repository: vz.Repository) -> None:
     done = program("cat", "main", "a", shell=">&-")
     assert done.returncode == 1
-    assert done.stderr == "vz: standard output is closed, and the value would go there\n"
+    assert done.stderr == "vz: standard output is closed; redirect it to a file or a pipe\n"
     assert program("log", shell=">&-").stderr == ""
     assert program("log", "nope", shell="2>&-").returncode == 1
 
