@@ -197,7 +197,7 @@ def clone(
     """
     source = open(src)
     if isinstance(paths, str):
-        raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
+        raise InvalidInputError(f"paths must be a list of paths, such as [{paths!r}]")
     selection = PartialClone(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source._stores, selection)
     if refs is not None:

@@ -60,7 +60,7 @@ def test_a_damaged_file_is_made_again(damage, path: Path, caplog: pytest.LogCapt
         Path(f"{path}{end}").unlink(missing_ok=True)
     damage(path)
     works(MetadataCache(path))
-    assert "made again" in caplog.text
+    assert "recreated" in caplog.text
     caplog.clear()
     works(MetadataCache(path))
     assert not caplog.text
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_opened_is_done_without(
 ) -> None:
     path.mkdir()
     works(MetadataCache(path))
-    assert "kept in memory" in caplog.text
+    assert "stays in memory" in caplog.text
 
 
 def test_a_file_that_cannot_be_written_any_more_is_read_on(path: Path) -> None:

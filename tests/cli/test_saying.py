@@ -137,13 +137,13 @@ def test_a_warning_is_one_line(
 def test_advice_is_given_in_the_words_of_the_command_line(
     repository: vz.Repository, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "; 'vz init' makes one\n" in fails(capfd, "-C", str(tmp_path / "nowhere"), "log")
+    assert "; 'vz init' creates one\n" in fails(capfd, "-C", str(tmp_path / "nowhere"), "log")
     for command in ("push", "pull", "fetch"):
         line = fails(capfd, command)
         assert "no remote 'origin'" in line
-        assert "'vz remote add origin URL' adds it" in line
+        assert "add it with 'vz remote add origin URL'" in line
     other = vz.create(tmp_path / "other.vz")
-    assert "replace it by --force-with-lease;" in fails(capfd, "push", other.url, code=3)
+    assert "overwrite it with --force-with-lease;" in fails(capfd, "push", other.url, code=3)
     line = fails(capfd, "push", other.url, "--force-with-lease")
     assert f"as --lease {other.branches['main'].cid}," in line
 

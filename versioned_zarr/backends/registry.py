@@ -74,9 +74,7 @@ class Entry(NamedTuple):
     options: frozenset[str] = frozenset()
 
 
-_EXTRAS = {
-    "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
-}  # fmt: skip
+_OBJECT_STORES = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure", "abfs": "Azure"}
 
 
 def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
@@ -89,7 +87,7 @@ def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
     given: object = os.fspath(url)
     if not given or not isinstance(given, str):
         shown = repr(given) if not given else f"of {type(given).__name__}"
-        raise InvalidUrlError(f"a repository's place must be a path or a URL, not {shown}", url="")
+        raise InvalidUrlError(f"a repository must be given as a path or a URL, not {shown}", url="")
     text = given
     check_characters(text)
     is_path = os.path.exists(text)
@@ -100,7 +98,7 @@ def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
     if options and (entry is None or not entry.options):
         shown = text if is_path else without_user(text)
         raise InvalidInputError(
-            f"{shown!r} is no repository on a server and takes none of {', '.join(options)}"
+            f"{shown!r} is not a repository on a server and does not accept {', '.join(options)}"
         )
     if entry is None:
         raise _unknown(scheme, without_user(text))
@@ -115,7 +113,7 @@ def _file(url: str, options: Options) -> Made:
     parts = split_url(url)
     if parts.netloc not in ("", "localhost"):
         raise InvalidUrlError(
-            f"{url!r} names the host {parts.netloc!r}; a local path needs three slashes: "
+            f"{url!r} names the host {parts.netloc!r}; a local path has three slashes: "
             "file:///path",
             url=url,
         )
@@ -125,9 +123,7 @@ def _file(url: str, options: Options) -> Made:
 def _memory(url: str, options: Options) -> Made:
     name = url.partition(":")[2].lstrip("/")
     if not name:
-        raise InvalidUrlError(
-            f"{url!r} names no place; give it a name, as in memory://scratch", url=url
-        )
+        raise InvalidUrlError(f"{url!r} has no name; give it one, as in memory://scratch", url=url)
     return StorageBackend(MemoryStorage.named(name)), options
 
 
@@ -167,25 +163,29 @@ _ENTRIES: Mapping[str, Entry] = {
     "ipfs+https": Entry(_kubo, _KUBO_OPTIONS),
     "lakefs": Entry(_lakefs, _LAKEFS_OPTIONS),
 }
-_KNOWN = "plain paths, file://, memory://, ipfs+http:// and lakefs://"
+_KNOWN = "a path, file://, memory://, ipfs+http:// and lakefs://"
 
 
 def _unknown(scheme: str, shown: str) -> InvalidUrlError:
     """The error for a URL of a scheme that has no entry."""
     if scheme in ("ipfs", "ipns"):
         return InvalidUrlError(
-            f"{shown!r} is no repository but what one may hold; vz.open_snapshot opens it",
+            f"{shown!r} is a snapshot, not a repository; open it with vz.open_snapshot",
             url=shown,
         )
-    if scheme in _EXTRAS:
+    if scheme in _OBJECT_STORES:
         return InvalidUrlError(
-            f"no backend for {scheme!r} in {shown!r} is installed; "
-            f"pip install 'versioned-zarr[{_EXTRAS[scheme]}]' would bring it, in a release "
-            f"that has it; this one knows {_KNOWN}",
+            f"{_OBJECT_STORES[scheme]} is not supported yet: {shown!r}; supported: {_KNOWN}",
+            url=shown,
+        )
+    if scheme in ("http", "https"):
+        return InvalidUrlError(
+            f"opening a repository over HTTP is not supported yet: {shown!r}; zarr itself reads "
+            f"URL/BRANCH from 'vz serve'; supported: {_KNOWN}",
             url=shown,
         )
     return InvalidUrlError(
-        f"unknown scheme {scheme!r} in {shown!r}; known are {_KNOWN}",
+        f"unknown scheme {scheme!r} in {shown!r}; supported: {_KNOWN}",
         url=shown,
     )
 
@@ -206,7 +206,7 @@ def _only(options: Options, names: frozenset[str], url: str) -> dict[str, Any]:
     """
     others = sorted(options.keys() - names)
     if others:
-        raise InvalidInputError(f"{url!r} takes none of {', '.join(others)}")
+        raise InvalidInputError(f"{url!r} does not accept {', '.join(others)}")
     return dict(options)
 
 
@@ -219,7 +219,7 @@ def _check_no_user(url: str) -> None:
     shown = without_user(url)
     if shown != url:
         raise InvalidUrlError(
-            f"credentials do not belong in a URL such as {shown!r}; pass access_key_id= and "
+            f"credentials do not belong in the URL {shown!r}; pass access_key_id= and "
             "secret_access_key=",
             url=shown,
         )

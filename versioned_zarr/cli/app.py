@@ -32,11 +32,13 @@ _CONTROLS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*")
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 # Advice that errors give to callers of the API, and the equivalent on the command line.
 _WORDS = (
-    (re.compile(r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) makes one"), "'vz init' makes one"),
+    (re.compile(r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) creates one"), "'vz init' creates one"),
     (re.compile(r"remotes\.add\('([^']*)', URL\)"), r"'vz remote add \1 URL'"),
     (re.compile(r"force_with_lease='([^']*)'"), r"--lease \1"),
     (re.compile(r"force_with_lease"), "--force-with-lease"),
     (re.compile(r"max_(keys|bytes)="), r"--max-\1 "),
+    (re.compile(r"overwrite=True"), "--overwrite"),
+    (re.compile(r"open it with vz\.open\b"), "use it with -C"),
 )
 
 

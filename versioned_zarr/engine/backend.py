@@ -90,7 +90,7 @@ class StorageBackend:
         """See `Backend.check_free`."""
         if any(not stored.path.startswith("locks/") for stored in self.storage.list("")):
             raise AlreadyExistsError(
-                f"{self.url!r} is not empty; open it with vz.open, or choose another place",
+                f"{self.url!r} is not empty; open it with vz.open, or choose another location",
                 name=self.url,
             )
 

@@ -117,7 +117,7 @@ def head_of(stores: RepositoryContext, branch: str) -> Commit:
     if entry is None or entry.commit is None:
         names = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8])
         raise RefNotFoundError(
-            f"branch {branch!r} not found in {stores.storage.url!r}; there are {names or 'none'}",
+            f"branch {branch!r} not found in {stores.storage.url!r}; branches: {names or 'none'}",
             ref=branch,
         )
     return stores.commit(to_text(entry.commit))
@@ -222,9 +222,9 @@ def has_moved(
     except StorageError as failure:
         text, url = to_text(new), stores.storage.url
         raise OutcomeUnknownError(
-            f"whether {name!r} of {url!r} has moved to {text} is not known: the answer was lost "
-            f"({error}), and it cannot be looked at ({failure}). Once {url!r} answers again, look "
-            f"with 'vz log {name}', or commit again: what was made is not made twice",
+            f"{name!r} of {url!r} may or may not have moved to {text}: the answer was lost "
+            f"({error}), and the ref cannot be read ({failure}); once {url!r} answers again, check "
+            f"with 'vz log {name}', or commit again: no commit is made twice",
             where=url,
             ref=name,
             commit=text,

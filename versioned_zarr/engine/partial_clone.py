@@ -72,7 +72,7 @@ def read(documents: Documents | None, record: str = PARTIAL) -> PartialClone | N
         return PartialClone(document["origin"], document["depth"], tuple(document["paths"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
-            f"{record} of {documents.url!r} is damaged: {error}; clone the repository anew",
+            f"{record} of {documents.url!r} is damaged: {error}; clone the repository again",
             where=record,
         ) from error
 

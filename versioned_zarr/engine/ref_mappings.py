@@ -108,7 +108,7 @@ class _Names(LiveMapping[Commit]):
         cid = from_text(commit.cid)
         with self._stores.blocks.keep([cid]) as is_kept:
             if not is_kept:
-                raise RefNotFoundError(f"the commit at {at!r} was just collected", ref=at)
+                raise RefNotFoundError(f"the commit at {at!r} was just garbage-collected", ref=at)
             yield cid
 
     def delete(self, name: str) -> None:
@@ -142,7 +142,7 @@ class _Names(LiveMapping[Commit]):
         try:
             self._stores.refs.rename(self._kind, old, new, why)
         except AlreadyExistsError as error:
-            raise AlreadyExistsError(f"{self._word} {new!r} exists already", name=new) from error
+            raise AlreadyExistsError(f"{self._word} {new!r} already exists", name=new) from error
 
 
 class Branches(_Names):

@@ -45,7 +45,7 @@ class Remotes(Mapping[str, str]):
 
     def _lacks(self, name: str, urls: Mapping[str, str]) -> str:
         known = ", ".join(repr(each) for each in sorted(urls)) or "none"
-        return f"no remote {name!r} in {self._stores.storage.url!r}; there are {known}"
+        return f"no remote {name!r} in {self._stores.storage.url!r}; remotes: {known}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._read()))
@@ -72,14 +72,18 @@ class Remotes(Mapping[str, str]):
         if "/" in name or name == UNNAMED:
             raise InvalidRefError(
                 f"{name!r} cannot be the name of a remote: "
-                + ("that is kept for URLs without one" if name == UNNAMED else "it has a slash"),
+                + (
+                    "it is reserved for URLs without a remote"
+                    if name == UNNAMED
+                    else "it contains a slash"
+                ),
                 ref=name,
             )
         found = absolute(url)
         with self._stores.storage.lock("remotes"):
             urls = self._read()
             if name in urls:
-                raise AlreadyExistsError(f"remote {name!r} exists already", name=name)
+                raise AlreadyExistsError(f"remote {name!r} already exists", name=name)
             self._write({**urls, name: found})
 
     def delete(self, name: str) -> None:
@@ -111,8 +115,8 @@ class Remotes(Mapping[str, str]):
         urls = self._read()
         if place not in urls and not has_scheme(place.strip()) and not os.path.lexists(place):
             raise RepositoryNotFoundError(
-                f"{self._lacks(place, urls)}; remotes.add({place!r}, URL) adds it, or give a path "
-                "or URL",
+                f"{self._lacks(place, urls)}; add it with remotes.add({place!r}, URL), or give a "
+                "path or URL",
                 url=place,
             )
 
@@ -157,7 +161,7 @@ def absolute(url: str | os.PathLike[str]) -> str:
     shown = without_user(text)
     if shown != text:
         raise InvalidUrlError(
-            f"the URL of a remote holds no user or password; give {shown!r}, and pass "
+            f"the URL of a remote must not hold a user or password; give {shown!r}, and pass "
             "credentials through the environment",
             url=shown,
         )

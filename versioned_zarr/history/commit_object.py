@@ -101,7 +101,7 @@ def parse_time(text: str) -> datetime:
         ValueError: it did not write this.
     """
     if not _TIME.fullmatch(text):
-        raise ValueError(f"{text!r} is no time as 2026-01-31T12:00:00.250000Z")
+        raise ValueError(f"{text!r} is not a time such as 2026-01-31T12:00:00.250000Z")
     return datetime.fromisoformat(text)
 
 
@@ -218,7 +218,7 @@ def _parse(text: str) -> Any:
 
 def _checked_text(what: str, text: str) -> str:
     if not isinstance(text, str):
-        raise InvalidInputError(f"{what} must be text, not {type(text).__name__}")
+        raise InvalidInputError(f"{what} must be a string, not {type(text).__name__}")
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError as error:
@@ -288,7 +288,7 @@ def read(cid: Cid, blocks: BlockStore) -> Commit:
             raise
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"{text} is not a commit that can be read: {error}", cid=text, where="commit.json"
+            f"{text} is not a readable commit: {error}", cid=text, where="commit.json"
         ) from error
 
 

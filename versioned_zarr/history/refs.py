@@ -151,7 +151,7 @@ def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: st
     except BranchMovedError as error:
         what = "branch" if kind == HEADS else "tag"
         said = f": {error.__cause__}" if isinstance(error.__cause__, AlreadyExistsError) else ""
-        raise AlreadyExistsError(f"{what} {name!r} exists already{said}", name=name) from error
+        raise AlreadyExistsError(f"{what} {name!r} already exists{said}", name=name) from error
 
 
 def rename_by_moves(refs: RefStore, kind: str, old: str, new: str, why: str) -> None:

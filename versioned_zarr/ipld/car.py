@@ -128,7 +128,7 @@ def read_pack_head(buffer: memoryview | bytes, where: str) -> tuple[Cid, int]:
     root = Cid(bytes(buffer[root_at : root_at + CID_SIZE]))
     data_end = _HEADER.unpack_from(buffer, len(PRAGMA))[3]
     if data_end < DATA_OFFSET or bytes(buffer[:FIRST_SECTION]) != pack_head(root, data_end):
-        raise CorruptError(f"the head of {where} is damaged", where=where)
+        raise CorruptError(f"the header of {where} is damaged", where=where)
     return root, data_end
 
 

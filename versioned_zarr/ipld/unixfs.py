@@ -202,7 +202,7 @@ def _read_data(data: bytes, links: list[Link]) -> UnixFsNode:
         elif field in numbers and isinstance(value, int):
             numbers[field] = value
         elif field <= 6:
-            raise CorruptBlockError(f"not a UnixFS node: its field {field} makes no sense")
+            raise CorruptBlockError(f"not a UnixFS node: its field {field} is invalid")
     if kind is None:
         raise CorruptBlockError("not a UnixFS node: it has no type")
     if kind is UnixFsType.HAMT:

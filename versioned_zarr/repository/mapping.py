@@ -152,7 +152,7 @@ def _read_only(view: Values) -> ReadOnlyError:
 
 def _checked(key: str) -> str:
     if not isinstance(key, str):
-        raise KeyNotFoundError(f"keys are text, not {type(key).__name__}", key=str(key))
+        raise KeyNotFoundError(f"a key must be a string, not {type(key).__name__}", key=str(key))
     return key
 
 
@@ -164,7 +164,9 @@ def _flat(value: object) -> bytes | memoryview:
     """
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
-            raise TypeError("an array of Python objects has no bytes of its own; encode it first")
+            raise TypeError(
+                "an array of Python objects has no byte representation; encode it first"
+            )
         return np.ascontiguousarray(value).view("u1").reshape(-1).data if value.size else b""
     try:
         return memoryview(value).cast("B")  # type: ignore[arg-type]  # it says so if it cannot

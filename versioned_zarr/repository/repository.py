@@ -180,7 +180,8 @@ class Repository(TransferMethods, _hooks.Shown):
     def _publisher(self) -> Publisher:
         if self._stores.publisher is None:
             raise InvalidInputError(
-                f"{self.url!r} is not on an IPFS node, which alone can publish; push it to one"
+                f"{self.url!r} is not on an IPFS node; only an IPFS node can publish: push it "
+                "to one"
             )
         return self._stores.publisher
 
@@ -229,7 +230,7 @@ class Repository(TransferMethods, _hooks.Shown):
         working = self._open_sessions.state_of(check_id(id))
         dropped = [] if cut is None else [cut]
         for key in working.drop_damaged() if mend else ():
-            dropped.append(f"what was written to {key!r} did not survive, and was taken back")
+            dropped.append(f"the write to {key!r} was lost in a crash and was dropped")
         for each in dropped:
             _LOG.warning("session %s of %s: %s", id, self.url, each)
         return Session(self, working, message, dropped=dropped)
@@ -361,7 +362,7 @@ class Repository(TransferMethods, _hooks.Shown):
 
     def _check_kept_here(self, what: str) -> None:
         if self._stores.upkeep:
-            raise InvalidInputError(f"no {what} of {self.url!r}: {self._stores.upkeep}")
+            raise InvalidInputError(f"no {what} on {self.url!r}: {self._stores.upkeep}")
 
     def fsck(self, *, read_all: bool = True, progress: OnProgress | None = None) -> Report:
         """Check everything; says what is missing or damaged, and which keys and commits suffer.

@@ -313,8 +313,8 @@ class Session(_hooks.Shown):
             except StagingChangedError:
                 self._working.look_again()
         raise StorageError(
-            f"session {self.id} cannot be committed while others keep writing into it: let them "
-            "end, and commit again; nothing was committed",
+            f"session {self.id} cannot be committed while other processes keep writing to it; let "
+            "them finish, and commit again; nothing was committed",
             where=self.repository.url,
         )
 
@@ -340,8 +340,8 @@ class Session(_hooks.Shown):
                 return done
             lost = "".join(f"; {each}" for each in self.dropped)
             raise NothingToCommitError(
-                f"nothing to commit: the session on {self.branch!r} holds what its base "
-                f"{update.base.cid} holds; allow_empty=True commits all the same{lost}",
+                f"nothing to commit: nothing changed on {self.branch!r} since "
+                f"{update.base.cid}; pass allow_empty=True to commit anyway{lost}",
                 branch=self.branch,
             )
         return update.run()
@@ -368,7 +368,7 @@ class Session(_hooks.Shown):
         if self._working.closed is not None:
             return
         if kind is not None:
-            how = "ended by an exception; repo.resume(id) resumes it"
+            how = "was ended by an exception; resume it with repo.resume(id)"
             self._end(how, keep_folder=self._may_have_changes())
             return
         if self.message is not None:
@@ -378,7 +378,9 @@ class Session(_hooks.Shown):
                 self._end("has ended", keep_folder=False)
                 raise
             except BaseException:
-                self._end("could not be committed; repo.resume(id) resumes it", keep_folder=True)
+                self._end(
+                    "could not be committed; resume it with repo.resume(id)", keep_folder=True
+                )
                 raise
         self._end("has ended", keep_folder=self._may_have_changes())
 

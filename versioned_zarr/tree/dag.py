@@ -253,7 +253,7 @@ def _shards(get: Get, root: UnixFsNode, met: _Met | None) -> Iterator[Block]:
 def _shard_links(node: UnixFsNode) -> list[Cid]:
     """The shards that a shard links to, the last one first."""
     if node.kind is not UnixFsType.HAMT:
-        raise CorruptBlockError("a HAMT links to something as a shard that is none")
+        raise CorruptBlockError("a HAMT links to a block as a shard that is not one")
     digits = slot_digits(node)
     return [link.cid for link in reversed(node.links) if len(link.name) == digits]
 
@@ -287,7 +287,7 @@ def _find(get: Get, cid: Cid, name: str, blocks: list[Cid]) -> Link | None:
         cid = link.cid
         node = read_node(get, cid)
         if node.kind is not UnixFsType.HAMT:
-            raise corrupt(cid, "it is linked as a HAMT's shard but is none")
+            raise corrupt(cid, "it is linked as a HAMT shard but is not one")
 
 
 _HASH_BITS = 64

@@ -75,5 +75,5 @@ def _check_level(cid: Cid, level: int) -> None:
     if level > MAX_PARTS:
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"directory {text} lies more than {MAX_PARTS} deep in its tree", cid=text
+            f"directory {text} is more than {MAX_PARTS} deep in its tree", cid=text
         )

@@ -105,7 +105,7 @@ class GatewayBlocks:
             return root[start:end]
         node = decode_node(cid, root)
         if node.kind not in VALUES:
-            raise corrupt(cid, f"no value but a {node.kind.name.lower()}")
+            raise corrupt(cid, f"a {node.kind.name.lower()}, not a value")
         stop = node.size if end is None else min(end, node.size)
         if start >= stop:
             return memoryview(b"")
@@ -318,7 +318,7 @@ class GatewayBlocks:
 
     def _refuse(self) -> Never:
         name = self.gateways.all[0].name
-        raise ReadOnlyError(f"a gateway such as {name!r} takes nothing in", url=name)
+        raise ReadOnlyError(f"gateway {name!r} is read-only", url=name)
 
 
 def _version_1(cid: Cid) -> Cid:

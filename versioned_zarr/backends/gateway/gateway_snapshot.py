@@ -106,7 +106,7 @@ def open_snapshot(
         trees.directory(tree)
     except InvalidCidError as error:
         raise InvalidCidError(
-            f"{pasted.url!r} is a value, not a folder; open the folder that it lies in",
+            f"{pasted.url!r} is a value, not a folder; open the folder that contains it",
             text=error.text,
         ) from None
     return Snapshot(origin, tree, commit)
@@ -121,7 +121,7 @@ def _resolve(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> I
 
 def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...]:
     if isinstance(given, str):
-        raise InvalidInputError("gateways takes a list of base URLs, not a text; put it into [ ]")
+        raise InvalidInputError("gateways takes a list of base URLs, not a string; put it in [ ]")
     if given is None:
         named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
         given = [in_url or "", *named]
@@ -129,7 +129,7 @@ def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...
     for each in [found_in] if not isinstance(found_in, Iterable) else found_in:
         if not isinstance(each, str):
             raise InvalidInputError(
-                "gateways takes a list of base URLs, as http://127.0.0.1:8080, and nothing of "
+                "gateways takes a list of base URLs such as http://127.0.0.1:8080, not values of "
                 f"type {type(each).__name__}"
             )
     addresses = filter(None, (each.strip().rstrip("/") for each in given))

@@ -48,9 +48,9 @@ def make_whole(
         except (BlockNotFoundError, CorruptBlockError) as error:
             url = blocks.client.base_url
             raise CollectedError(
-                f"not all that commit {to_text(new)} reaches is on the IPFS node at {url}, nor on "
-                f"this machine: block {error.cid} was collected; nothing was moved: push the "
-                "commit from where it is whole",
+                f"commit {to_text(new)} is incomplete on the IPFS node at {url} and on "
+                f"this machine: block {error.cid} was collected; no ref was moved: push the "
+                "commit from a complete copy",
                 where=url,
             ) from error
         watch.whole.add(new)

@@ -377,9 +377,9 @@ class KuboBlocks:
                 found = self._complete(cid)
         if found is None:
             raise CollectedError(
-                f"a garbage collection of the IPFS node at {self.client.base_url} took block "
-                f"{to_text(cid)} while it was being committed, and this machine does not hold it "
-                "any more; nothing was committed: write those keys again, or send them again",
+                f"a garbage collection of the IPFS node at {self.client.base_url} removed block "
+                f"{to_text(cid)} while it was being committed, and this machine no longer has it; "
+                "nothing was committed: write or send those keys again",
                 where=self.client.base_url,
             )
         return found

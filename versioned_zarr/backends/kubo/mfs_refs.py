@@ -130,11 +130,12 @@ class MfsRefs:
             links = {link.name: link.cid for link in _links(self._blocks, from_text(cid))}
             entry = decode_entry(self._blocks.get_verified(links["move.json"]).tobytes(), name)
             if entry.number != number:
-                raise ValueError(f"it was made as number {entry.number}, and stands as {number}")
+                raise ValueError(f"it was made as number {entry.number}, and stored as {number}")
         except (KeyError, ValueError, BlockNotFoundError) as error:
             raise CorruptRefError(
-                f"move {cid} of {name!r} cannot be read: {error}; the moves with lower numbers "
-                f"are where the ref stood before: remove the damaged one from {self._root}",
+                f"log entry {cid} of {name!r} cannot be read: {error}; the entries with lower "
+                "numbers "
+                f"are the earlier positions of the ref: remove the damaged one from {self._root}",
                 ref=name,
                 where=f"refs: {name}",
             ) from error

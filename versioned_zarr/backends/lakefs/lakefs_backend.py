@@ -36,8 +36,8 @@ from versioned_zarr.tree.lookup import Trees
 
 _HASH = "sha2-256"
 _UPKEEP = (
-    "lakeFS keeps its objects itself; its own garbage collection removes what no commit names, "
-    "and every value that is read here is compared with its CID"
+    "lakeFS manages its own objects: its garbage collection removes what no commit names, "
+    "and every value that is read here is verified against its CID"
 )
 
 
@@ -77,7 +77,7 @@ class LakefsBackend:
         prefix = unquote(parts.path).strip("/")
         if not parts.netloc or parts.query or parts.fragment or "//" in prefix:
             raise InvalidUrlError(
-                f"{url!r} must read lakefs://REPO or lakefs://REPO/PREFIX, as lakefs://climate",
+                f"{url!r} must have the form lakefs://REPO or lakefs://REPO/PREFIX, such as lakefs://climate",
                 url=url,
             )
         self._prefix = f"{prefix}/" if prefix else ""
@@ -97,8 +97,8 @@ class LakefsBackend:
         _, head = next(self.client.branches())
         for stat in self.client.list(head, self._prefix):
             raise AlreadyExistsError(
-                f"{self.url!r} has {stat.path!r} already; open it with vz.open, or choose another "
-                "prefix",
+                f"{self.url!r} already contains {stat.path!r}; open it with vz.open, or choose "
+                "another prefix",
                 name=self.url,
             )
 
@@ -112,16 +112,16 @@ class LakefsBackend:
         """See `Backend.write_marker`: makes the lakeFS repository, if there is none."""
         if marker != encode_marker(_HASH):
             raise InvalidInputError(
-                f"a repository on lakeFS has the hash {_HASH!r}: it is opened without a marker "
-                "that could name another"
+                f"a repository on lakeFS must use the hash {_HASH!r}: it has no marker that could "
+                "name another hash"
             )
         if self.client.exists():
             return
         namespace = self._namespace or self.client.default_namespace()
         if namespace is None:
             raise InvalidInputError(
-                f"{self.url!r} does not exist on {self.client.endpoint}; to make it, say where "
-                "lakeFS shall store it: storage_namespace='s3://bucket/path'"
+                f"{self.url!r} does not exist on {self.client.endpoint}; to create it, tell "
+                "lakeFS where to store it: storage_namespace='s3://bucket/path'"
             )
         self.client.create_repository(namespace)
 

@@ -54,7 +54,7 @@ def to_branch(name: str) -> str:
     found = name if is_same else _escape(name)
     if len(found) > BRANCH_LIMIT:
         raise InvalidRefError(
-            f"{name[:40]!r}… is {len(found)} characters long as a lakeFS branch; lakeFS takes "
+            f"{name[:40]!r}… is {len(found)} characters long as a lakeFS branch; lakeFS allows "
             f"up to {BRANCH_LIMIT}",
             ref=name,
         )

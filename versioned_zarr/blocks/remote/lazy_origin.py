@@ -73,8 +73,8 @@ class LazyOrigin:
                 self._blocks = origin.open()
             except RepositoryNotFoundError as error:
                 raise RepositoryNotFoundError(
-                    f"block {cids.to_text(cid)} was left out of this copy, which is partial, and "
-                    f"its origin {origin.url!r} is not there any more; bring that back, or read "
+                    f"block {cids.to_text(cid)} is not in this copy, which is partial, and "
+                    f"its origin {origin.url!r} no longer exists; restore the origin, or read only "
                     "what the copy holds",
                     url=origin.url,
                 ) from error

@@ -164,7 +164,7 @@ def _list_missing(
     """List blocks that are nowhere; those of a partial copy are only absent."""
     if read_selection(stores.documents) is None:
         for cid, touched in nowhere.items():
-            missing = Damage(where, "the block is nowhere", to_text(cid))
+            missing = Damage(where, "the block is missing", to_text(cid))
             report.missing.append(_with_impact(missing, cid, touched))
     else:
         absent = set(map(to_text, nowhere))
@@ -200,7 +200,7 @@ def _check_refs(stores: RepositoryContext, report: Report) -> set[Cid]:
             if stored.path in paths:
                 _check_log(stores, kind, paths[stored.path], stored.path, roots, report)
             elif stored.path.endswith(".log"):
-                problem = "no ref can be called so; if it is nobody's, remove it"
+                problem = "not a valid ref name; if nothing uses it, remove it"
                 report.damaged.append(Damage(stored.path, problem))
     return roots
 
@@ -212,7 +212,7 @@ def _check_log(
     try:
         for entry in stores.refs.history(kind, name):
             if number is not None and entry.number != number - 1:
-                problem = f"moves {entry.number + 1} to {number - 1} are not there"
+                problem = f"log entries {entry.number + 1} to {number - 1} are missing"
                 report.damaged.append(Damage(path, problem))
             number = entry.number
             if entry.commit is not None:
@@ -245,7 +245,7 @@ def _check_index(stores: RepositoryContext, report: Report) -> None:
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)
         except CorruptError as error:
-            problem = f"{error}; gc and repack make it again from the packs"
+            problem = f"{error}; gc and repack rebuild it from the packs"
             report.damaged.append(Damage(stored.path, problem))
 
 
@@ -289,13 +289,13 @@ def _check_drafts(
             draft = stores.storage.read_draft(path)
         except FileNotFoundError:
             for record in group:
-                problem = "its draft is gone and no pack holds it"
+                problem = "its draft is missing and no pack holds it"
                 damage = Damage(path, problem, to_text(record.cid), (record.key,))
                 report.missing.append(damage)
             continue
         try:
             if not _is_head(draft.read(0, FIRST_SECTION), path):
-                report.damaged.append(Damage(path, "its head is damaged"))
+                report.damaged.append(Damage(path, "its header is damaged"))
             for record in group:
                 found = _problem_in(stores, draft, record)
                 if found:
@@ -323,7 +323,7 @@ def _problem_in(stores: RepositoryContext, draft: StagedPack, record: JournalRec
         for cid, low, high in places_in(draft, record.offset, record.tsize):
             first = first or cid
             if stores.hash.digest(draft.read(low, high)) != cid[-32:]:
-                return f"the block at byte {low} does not hash to its name"
+                return f"the block at byte {low} does not match its CID"
     except CorruptError as error:
         return str(error)
     return None if first == record.cid else f"no such value at byte {record.offset}"
@@ -344,7 +344,7 @@ def _named(
     if digest in by_digest:
         return _with_impact(damage, by_digest[digest], impact[by_digest[digest]])
     if digest in sound.lost and digest in sound.places:
-        return replace(damage, problem=f"{damage.problem}; another pack holds it whole")
+        return replace(damage, problem=f"{damage.problem}; another pack holds an intact copy")
     return damage
 
 

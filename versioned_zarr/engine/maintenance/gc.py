@@ -74,7 +74,8 @@ def _before_now(span: object) -> datetime:
     """The time so long ago; the first there is for whatever lies before it."""
     if not isinstance(span, timedelta) or span < timedelta(0):
         raise InvalidInputError(
-            f"keep_reflog is a timedelta of zero or more, such as timedelta(days=30), not {span!r}"
+            "keep_reflog must be a timedelta of zero or more, such as timedelta(days=30), not "
+            f"{span!r}"
         )
     try:
         return datetime.now(UTC) - span
@@ -256,7 +257,7 @@ def _mark(
     known = {cid for cid in roots.commits if cid in stores.blocks or cid == stores.empty_tree}
     for cid in roots.commits - known:
         text = cids.to_text(cid)
-        roots.problems.append(f"commit {text}, which a log or a session names, is lost")
+        roots.problems.append(f"commit {text}, named by a log or a session, is missing")
     if roots.problems:
         known |= _all_commits(stores, packs)
     reach(stores.blocks, known, live)

@@ -64,7 +64,7 @@ class Report:
         lines = [f"missing: {damage}" for damage in self.missing]
         lines += [f"damaged: {damage}" for damage in self.damaged]
         if self.absent:
-            lines.append(f"absent: {len(self.absent)} blocks, to be fetched when they are read")
+            lines.append(f"absent: {len(self.absent)} blocks, fetched when they are read")
         state = "clean" if self.is_clean else "NOT clean"
         lines.append(
             f"{state}: {self.checked_blocks} blocks checked, {len(self.unreferenced)} unreferenced"

@@ -73,7 +73,7 @@ class Stats:
         for ref in self.refs:
             lines.append(
                 f"  {ref.name}: {ref.values} keys, {ref.size_bytes:,} bytes, "
-                f"{ref.own_bytes:,} of them its own"
+                f"{ref.own_bytes:,} of them unshared"
             )
         return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])
 

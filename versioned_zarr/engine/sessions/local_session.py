@@ -331,7 +331,7 @@ class LocalSession:
         encoded = encode_record(record)
         end = self._log.append(encoded)
         if self._log.is_removed():
-            self.closed = "was discarded elsewhere"
+            self.closed = "was discarded by another process"
             self.check_open()
         return end - len(encoded), end
 

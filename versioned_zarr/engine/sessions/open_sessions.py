@@ -118,5 +118,5 @@ def check_id(id: str) -> str:
         InvalidInputError: it is not.
     """
     if not isinstance(id, str):
-        raise InvalidInputError(f"a session's id is text, not {id!r}")
+        raise InvalidInputError(f"a session's id is a string, not {id!r}")
     return id

@@ -75,9 +75,9 @@ def _check_sound(working: LocalSession, entries: dict[str, PendingWrite]) -> Non
     session, first = working.head.id, entries[damaged[0]]
     shown = ", ".join(map(repr, damaged[:8])) + (", …" if len(damaged) > 8 else "")
     raise CorruptBlockError(
-        f"{len(damaged)} values that session {session} holds were written by another process and "
-        f"did not survive: {shown}; nothing was committed: write them again, or "
-        f"repo.resume({session!r}) takes them back and keeps the rest",
+        f"{len(damaged)} values of session {session} were written by another process and are "
+        f"damaged: {shown}; nothing was committed: write them again, or "
+        f"drop them and keep the rest with repo.resume({session!r})",
         cid=to_text(first.cid),
         where=draft_path(session, first.draft),
     )
@@ -112,8 +112,8 @@ def _still_near(stores: RepositoryContext, value: Cid) -> list[Block]:
     except BlockNotFoundError as error:
         text = to_text(value)
         raise CollectedError(
-            f"value {text} was at {stores.storage.url!r} when the session wrote it, and so was "
-            "not sent; it has been collected there since: write it again",
+            f"value {text} existed at {stores.storage.url!r} when the session wrote it, so it was "
+            "not sent; it has been garbage-collected there since: write it again",
             where=stores.storage.url,
         ) from error
 

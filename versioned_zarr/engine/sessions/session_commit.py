@@ -85,7 +85,7 @@ class SessionCommit(BranchUpdate):
         if not self._may_merge:
             raise BranchMovedError(
                 f"branch {self.branch!r} moved from {self.base.cid} to {head.cid} since the "
-                "session was opened; on_moved='merge' would try to merge the two",
+                "session was opened; to merge the two, pass on_moved='merge'",
                 branch=self.branch,
                 expected=self.base.cid,
                 found=head.cid,
@@ -136,7 +136,7 @@ def _check_rivals(session: SessionState) -> None:
         conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
     if conflicts:
         raise conflict_error(
-            conflicts, "what one process wrote", "what another wrote, unaware of it"
+            conflicts, "what one process wrote", "what another wrote without having read it"
         )
 
 

@@ -41,8 +41,8 @@ def either(source: RepositoryContext, target: RepositoryContext) -> Callable[[st
     def read(cid: str) -> Commit:
         if is_foreign(from_text(cid)):
             raise InvalidInputError(
-                f"commit {cid} of {source.storage.url!r} was made by others on that server and "
-                "cannot be sent as it is; commit on top of it, with allow_empty=True, and send that"
+                f"commit {cid} of {source.storage.url!r} was made with another tool and cannot be "
+                "sent; commit on top of it with allow_empty=True, and send that commit"
             )
         try:
             found = first.commit(cid)

@@ -120,8 +120,8 @@ def copy_commits(
     if source.hash.name != target.hash.name:
         raise InvalidInputError(
             f"{source.storage.url!r} names blocks with {source.hash.name} and "
-            f"{target.storage.url!r} with {target.hash.name}, so no CID could stay the same; "
-            f"make a repository with hash={source.hash.name!r}, or export and import the values"
+            f"{target.storage.url!r} with {target.hash.name}, so their CIDs would differ; "
+            f"create a repository with hash={source.hash.name!r}, or export and import the values"
         )
     known = tips(target)
     starts = [to_text(cid) for cid in wanted]
@@ -207,9 +207,9 @@ def fetch(
     if refs is not None:
         kinds = [_kind_at(source, text) for text in _listed(refs)]
     passed = {} if refs is not None else {k: source.refs.broken(k) for k in (HEADS, TAGS)}
-    notes = [f"left out: {error}" for kind in passed.values() for error in kind.values()]
+    notes = [f"skipped: {error}" for kind in passed.values() for error in kind.values()]
     notes += [
-        f"tag {ref} is called {word_before_cid(ref)} here, as it reads as a CID"
+        f"tag {ref} is named {word_before_cid(ref)} here, because it reads as a CID"
         for kind, ref in kinds
         if kind == TAGS and looks_like_cid(ref)
     ]
@@ -224,7 +224,8 @@ def fetch(
             wishes.append(_Wish(TAGS, own, commit))
         elif refs is not None and _standing(stores, TAGS, own) != commit:
             raise AlreadyExistsError(
-                f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
+                f"tag {ref!r} names another commit here than in {source.storage.url!r}; delete "
+                "it first",
                 name=ref,
             )
     with receiving(stores):
@@ -262,7 +263,7 @@ def pull(
     for ref, into in pairs:
         check_new_ref_name(into)
         if _kind_at(source, ref)[0] != HEADS:
-            raise InvalidRefError(f"{ref!r} is a tag; fetch it, and merge it", ref=ref)
+            raise InvalidRefError(f"{ref!r} is a tag; fetch and merge it instead", ref=ref)
     done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
     moves = list(done.moves)
     for ref, into in pairs:
@@ -309,7 +310,7 @@ def _pair(text: str) -> tuple[str, str]:
     source, colon, target = text.partition(":")
     if not source or (colon and not target):
         raise InvalidRefError(
-            f"cannot read {text!r}: give a ref, or SOURCE:TARGET to call it otherwise there",
+            f"cannot parse {text!r}: give a ref, or SOURCE:TARGET to use another name there",
             ref=text,
         )
     return source, target if colon else source.removeprefix(f"{HEADS}/")
@@ -362,8 +363,8 @@ def _check_forward(
     """Refuse to move a tag, or to take commits away from a branch."""
     if wish.kind == TAGS:
         raise AlreadyExistsError(
-            f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and tags stay "
-            "where they are; force_with_lease moves it",
+            f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and a push "
+            "does not move tags; to move it, use force_with_lease",
             name=wish.name,
         )
     try:
@@ -373,7 +374,7 @@ def _check_forward(
     if not is_forward and (target.others is None or target.commit(to_text(found)).parents):
         raise BranchMovedError(
             f"branch {wish.name!r} of {target.storage.url!r} is at {to_text(found)}, which is not "
-            f"in the past of {to_text(wish.commit)}; pull first, or replace it by "
+            f"an ancestor of {to_text(wish.commit)}; pull first, or overwrite it with "
             "force_with_lease; nothing was sent",
             branch=wish.name,
             expected=to_text(wish.commit),
@@ -404,10 +405,10 @@ def _check_lease(
     elif found is not None:
         if remote is None or wish.kind != HEADS:
             raise InvalidInputError(
-                f"where {WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} was seen last "
-                "is known of branches of remotes only: give the commit that it must be at, "
-                f"as force_with_lease={to_text(found)!r}, or add a remote and fetch; nothing was "
-                "sent"
+                f"the last seen position of {WORDS[wish.kind]} {wish.name!r} of "
+                f"{target.storage.url!r} is unknown, since only branches of remotes have one: "
+                f"give its expected commit as force_with_lease={to_text(found)!r}, or add a "
+                "remote and fetch; nothing was sent"
             )
         entry = stores.refs.read(REMOTES, f"{remote}/{wish.name}")
         expected = None if entry is None else entry.commit
@@ -416,7 +417,7 @@ def _check_lease(
         raise BranchMovedError(
             f"{WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} is at "
             f"{shown[1] or 'nothing'}, not at {shown[0] or 'nothing'} as the lease says; "
-            "fetch, and look at what came; nothing was sent",
+            "fetch, and look at the new commits; nothing was sent",
             branch=wish.name,
             expected=shown[0],
             found=shown[1],

@@ -34,7 +34,7 @@ def text_of(shown: object) -> str:
             return session_text(shown)
         case Log():
             return log_text(shown)
-    raise TypeError(f"no text is known of {type(shown).__name__}")
+    raise TypeError(f"no text for {type(shown).__name__}")
 
 
 def repository_text(repository: Repository) -> str:

@@ -121,7 +121,7 @@ def _say(changed: int, grid_shape: tuple[int, ...], in_a_cell: int) -> str:
     times = " \N{MULTIPLICATION SIGN} "
     shape = f" ({times.join(map(_number, grid_shape))})" if len(grid_shape) > 1 else ""
     said = f"{changed:,} of {_number(prod(grid_shape))} chunks{shape} differ"
-    return f"{said}; a cell stands for {_number(in_a_cell)}" if in_a_cell > 1 else said
+    return f"{said}; each cell represents {_number(in_a_cell)}" if in_a_cell > 1 else said
 
 
 def _number(count: int) -> str:

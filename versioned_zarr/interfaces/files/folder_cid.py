@@ -88,7 +88,7 @@ def files_below(root: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_res
         place = state.st_dev, state.st_ino
         if place in passed:
             raise InvalidInputError(
-                f"{folder!r} leads back to a folder that it lies in; remove that symbolic link"
+                f"{folder!r} leads back to a folder that contains it; remove that symbolic link"
             )
         passed |= {place}
         with os.scandir(folder) as entries:

@@ -130,7 +130,7 @@ def open_source(
     if not any(document in sizes for document in NODE_DOCUMENTS):
         raise InvalidInputError(
             f"no Zarr at {name!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
-            "give the folder that holds one of them"
+            "give a folder that contains one of them"
         )
     return Source(name, full_name, place, sizes, state, files, has_user)
 
@@ -159,7 +159,7 @@ def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any,
     except Exception as error:  # noqa: BLE001 - file systems raise what they like
         failure = error
     if isinstance(failure, FileNotFoundError):
-        raise NotFoundError(f"cannot open {name!r}: the file is not there; check its name")
+        raise NotFoundError(f"cannot open {name!r}: no such file; check its name")
     raise _failure(f"cannot open {name!r}", name, failure, "", has_user=name != text)
 
 

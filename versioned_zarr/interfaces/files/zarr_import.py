@@ -138,7 +138,7 @@ def _session_for(
     if not is_free:
         raise AlreadyExistsError(
             f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
-            "or say overwrite",
+            "or pass overwrite=True",
             name=path,
         )
     session = repository.session(branch, purpose=purpose + state)

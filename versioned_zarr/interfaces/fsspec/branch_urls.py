@@ -52,8 +52,8 @@ def read(text: str) -> BranchUrl:
         if rest and not rest.endswith("@"):
             shown = START + rest
             raise InvalidUrlError(
-                f"{shown!r} does not say which branch it means: write '{START}{rest}@/' for the "
-                f"branch {rest!r}, or '{START}main@/{rest.strip('/')}' for what lies there on main",
+                f"{shown!r} does not name a branch: write '{START}{rest}@/' for the "
+                f"branch {rest!r}, or '{START}main@/{rest.strip('/')}' for that path on main",
                 url=shown,
             )
         ref = rest[:-1]
@@ -75,5 +75,5 @@ def _decoded(text: str) -> str:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:
         raise InvalidUrlError(
-            f"{text!r} in a {START} URL encodes bytes that are no UTF-8", url=text
+            f"{text!r} in a {START} URL encodes bytes that are not UTF-8", url=text
         ) from error

@@ -89,7 +89,7 @@ class VersionedFileSystem(WrittenFiles):
         super().__init__(**storage_options)
         if not fo:
             raise InvalidUrlError(
-                "name the repository behind '::', as in vzarr://main@/air::file:///data/air.vz",
+                "name the repository after '::', as in vzarr://main@/air::file:///data/air.vz",
                 url=branch_urls.START,
             )
         self._place = _place_of(fo, target_protocol)
@@ -146,7 +146,7 @@ class VersionedFileSystem(WrittenFiles):
         where = without_user(named or self.repository.url)
         raise InvalidUrlError(
             f"{shown!r} of {where!r} is not in this file system, which has {self.ref!r} of "
-            f"{self.repository.url!r}; fsspec.url_to_fs opens what a URL names",
+            f"{self.repository.url!r}; open the URL with fsspec.url_to_fs",
             url=shown,
         )
 

@@ -17,8 +17,8 @@ except ImportError:
 
         def __init__(self, *_: object, **__: object) -> None:
             raise ImportError(
-                "lakefs:// by itself is lakefs-spec's: pip install lakefs-spec; or open a branch "
-                "of it as vzarr://main@/PATH::lakefs://REPO"
+                "lakefs:// alone belongs to lakefs-spec: pip install lakefs-spec; or open a branch "
+                "of a repository as vzarr://main@/PATH::lakefs://REPO"
             )
 
 

@@ -37,8 +37,8 @@ try:
     from zarr.core.config import config as zarr_config
 except ImportError as error:
     raise MissingDependencyError(
-        "a snapshot or session is a store for zarr >= 3.1.6 only: pip install 'zarr>=3.1.6'; its "
-        "mapping works with zarr 2, as zarr.open(snapshot.mapping)",
+        "snapshots and sessions are stores for zarr >= 3.1.6 only: pip install 'zarr>=3.1.6'; "
+        "their mapping works with zarr 2: zarr.open(snapshot.mapping)",
         package="zarr",
     ) from error
 

@@ -26,7 +26,7 @@ def cid_bytes(text: str) -> bytes:
         found = multiformats.CID.decode(text)
         return bytes(found if found.version else found.set(base="base32", version=1))
     except _FAILURES as error:
-        raise InvalidCidError(f"{text!r} is no CID: {_said(error)}", text=text) from error
+        raise InvalidCidError(f"{text!r} is not a CID: {_said(error)}", text=text) from error
 
 
 def peer_bytes(text: str) -> bytes:
@@ -40,7 +40,7 @@ def peer_bytes(text: str) -> bytes:
     try:
         return bytes(multiformats.multibase.get("base58btc").decode(f"z{text}"))
     except _FAILURES as error:
-        raise InvalidCidError(f"{text!r} is no peer's name: {_said(error)}", text=text) from error
+        raise InvalidCidError(f"{text!r} is not a peer ID: {_said(error)}", text=text) from error
 
 
 def address_value(protocol: str, text: str) -> str:
@@ -74,7 +74,7 @@ def _multiformats(text: str) -> ModuleType:
         import multiformats  # noqa: PLC0415 - see the module
     except ImportError as error:
         raise MissingDependencyError(
-            f"to read {text!r} needs the package multiformats; install it with "
+            f"reading {text!r} needs the package multiformats; install it with "
             "`pip install 'versioned-zarr[ipfs]'`",
             package="multiformats",
             extra="ipfs",

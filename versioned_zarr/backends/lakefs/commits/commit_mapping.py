@@ -111,7 +111,7 @@ class CommitMapping:
             self.take(each)
             found = each if each.id == commit else found
         if found is None:
-            raise RefNotFoundError(f"no commit {commit!r} in its own history", ref=commit)
+            raise RefNotFoundError(f"commit {commit!r} is not in its own history", ref=commit)
         return found
 
     def _page(self, commit: str) -> Iterator[LakefsCommit]:

@@ -332,7 +332,7 @@ class CommitWriter:
             return
         if self._client.is_protected(branch):
             raise RefusedError(
-                f"{branch!r} is a protected branch of lakeFS: it goes forward by merges alone"
+                f"{branch!r} is a protected branch of lakeFS: only merges can update it"
             )
         with self._hidden.own(head) as work:
             self._stage(work, head, self._survey.tree_of(to).cid)

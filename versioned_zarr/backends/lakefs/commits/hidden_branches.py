@@ -192,7 +192,7 @@ class HiddenBranches:
 def moved_on(branch: str, head: str) -> BranchMovedError:
     """The error for a branch that is not at a lakeFS commit any more."""
     return BranchMovedError(
-        f"branch {branch!r} has moved on from lakeFS commit {head}",
+        f"branch {branch!r} is no longer at lakeFS commit {head}",
         branch=branch,
         expected=to_text(to_cid(head)),
     )

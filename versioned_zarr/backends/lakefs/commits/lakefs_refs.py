@@ -109,8 +109,8 @@ class LakefsRefs:
     def _unknown(self, name: str, new: Cid | None, error: Exception) -> OutcomeUnknownError:
         text = None if new is None else to_text(new)
         return OutcomeUnknownError(
-            f"whether {name!r} has moved to {text} is not known: {error}; look with "
-            f"'vz log {name}' in some minutes, or commit again: what was made is not made twice",
+            f"{name!r} may or may not have moved to {text}: {error}; check with "
+            f"'vz log {name}' in a few minutes, or commit again: no commit is made twice",
             where=self._client.endpoint,
             ref=name,
             commit=text,

@@ -215,7 +215,7 @@ class LakefsSession:
                 clash = f"{key}/{self.state.tree.list_dir(key)[0]}"
         if clash is not None:
             raise InvalidKeyError(
-                f"{key!r} cannot hold a value beside {clash!r}: one would be both a value and a "
+                f"{key!r} and {clash!r} cannot both hold values: one would be both a value and a "
                 "folder",
                 key=key,
             )
@@ -427,7 +427,7 @@ class LakefsSession:
             shown = ", ".join(map(repr, lost[:8]))
             raise StorageError(
                 f"{len(lost)} values that session {self.head.id} wrote are gone from its branch "
-                f"{self.branch.name!r} on lakeFS, which somebody else has changed: {shown}; "
+                f"{self.branch.name!r} on lakeFS, which someone else changed: {shown}; "
                 "nothing was committed: write them again",
                 where=str(self.branch.name),
             )

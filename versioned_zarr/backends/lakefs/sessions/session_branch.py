@@ -75,7 +75,7 @@ class SessionBranch:
     def _id_of(self, commit: str) -> str:
         found = self._parts.commits.id_of(from_text(commit))
         if found is None:
-            raise RefNotFoundError(f"lakeFS has no commit that stands for {commit}", ref=commit)
+            raise RefNotFoundError(f"lakeFS has no commit that corresponds to {commit}", ref=commit)
         return found
 
     # Writing
@@ -143,7 +143,7 @@ class SessionBranch:
         path = self._lake.path(key)
         if len(path.encode()) > _PATH_LIMIT_BYTES:
             raise InvalidKeyError(
-                f"key {key[:60]!r}… is too long for lakeFS, which takes paths of up to "
+                f"key {key[:60]!r}… is too long for lakeFS, which allows paths of up to "
                 f"{_PATH_LIMIT_BYTES} bytes; this one has {len(path.encode())}",
                 key=key,
             )
@@ -159,7 +159,7 @@ class SessionBranch:
             return
         self._client.check_exists()
         raise SessionClosedError(
-            f"session {self._head.id} has ended: its branch {self.name!r} on lakeFS was removed; "
+            f"session {self._head.id} has ended: its branch {self.name!r} on lakeFS was deleted; "
             "open a new one with repo.session()",
             session=self._head.id,
         ) from error
@@ -201,7 +201,7 @@ class SessionBranch:
             text = to_text(found.cid)
             raise CorruptBlockError(
                 f"{place.path!r} on lakeFS branch {place.ref!r} is not {text}, which the session "
-                "wrote there: others changed it since",
+                "wrote there: someone else has changed it since",
                 cid=text,
                 where=place.path,
             )

@@ -136,7 +136,7 @@ class LakefsBlocks:
         text = to_text(cid)
         return BlockNotFoundError(
             f"block {text} is not in {self._client.repository!r} on lakeFS, as far as this machine "
-            "knows; check out the commit that has it first",
+            "knows; first check out the commit that contains it",
             cid=text,
         )
 

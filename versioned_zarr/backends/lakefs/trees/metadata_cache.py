@@ -95,18 +95,18 @@ class MetadataCache:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StorageError(
-                f"{self._path} has been held by another process for {_WAIT_S:g} s: try again",
+                f"{self._path} has been held by another process for {_WAIT_S:g} s; try again",
                 where=str(self._path),
             ) from error
         if code in _DAMAGED:
-            _LOG.warning("%s is damaged (%s) and is made again", self._path, error)
+            _LOG.warning("%s is damaged (%s) and will be recreated", self._path, error)
             with contextlib.suppress(OSError, sqlite3.DatabaseError):
                 for end in ("", "-wal", "-shm"):
                     Path(f"{self._path}{end}").unlink(missing_ok=True)
                 self._database = self._opened(self._path)
                 return
         _LOG.warning(
-            "%s cannot be used (%s): what is found out is kept in memory", self._path, error
+            "%s cannot be used (%s); the metadata cache stays in memory", self._path, error
         )
         before, self._database = self._database, self._opened(_IN_MEMORY)
         with contextlib.suppress(sqlite3.DatabaseError):
@@ -157,7 +157,7 @@ class MetadataCache:
         if matches(cid, data):
             return data
         with self._ready():
-            self._replace(sqlite3.DatabaseError("a node is not what its CID says"))
+            self._replace(sqlite3.DatabaseError("a node does not match its CID"))
         return None
 
     def add_nodes(self, nodes: Iterable[tuple[Cid, Bytes]]) -> None:

@@ -71,7 +71,7 @@ class TreeReader:
             if said is not None and said.cid != root.cid:
                 found, claimed = cids.to_text(root.cid), cids.to_text(said.cid)
                 raise CorruptBlockError(
-                    f"lakeFS commit {commit} says that its tree is {claimed}, but what it holds "
+                    f"lakeFS commit {commit} claims that its tree is {claimed}, but its content "
                     f"hashes to {found}",
                     cid=claimed,
                     where=commit,
@@ -100,7 +100,7 @@ class TreeReader:
                 work.set(key, value)
             except InvalidKeyError as error:
                 raise InvalidKeyError(
-                    f"lakeFS commit {commit} has an object that no tree can hold: {error}; open "
+                    f"lakeFS commit {commit} has an object that a tree cannot hold: {error}; open "
                     "the repository at a prefix without it",
                     key=key,
                 ) from error
@@ -162,7 +162,7 @@ class TreeReader:
         data = self._client.read(ref, stat.path, expected_bytes=stat.size)
         if len(data) != stat.size:
             raise StorageError(
-                f"lakeFS at {self._client.endpoint} gave {len(data)} bytes of {stat.path!r} at "
+                f"lakeFS at {self._client.endpoint} sent {len(data)} bytes of {stat.path!r} at "
                 f"{ref!r}, which has {stat.size}; try again"
             )
         file = unixfs.build_file(data, self._lake.hash)
@@ -181,7 +181,8 @@ def _is_marker(stat: Stat) -> bool:
         return False
     if stat.size:
         raise InvalidKeyError(
-            f"lakeFS has an object {stat.path!r} of {stat.size} bytes, which no key can name as it "
+            f"lakeFS has an object {stat.path!r} of {stat.size} bytes, which no key can name "
+            "because it "
             "ends in '/'; remove it there, or open the repository at a prefix without it",
             key=stat.path,
         )

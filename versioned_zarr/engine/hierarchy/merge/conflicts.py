@@ -23,11 +23,11 @@ class ConflictKind(StrEnum):
     CHANGED = "changed on both sides"
     ADDED = "added on both sides"
     REMOVED = "removed on one side, changed on the other"
-    ALIKE = "changed alike on both sides, unaware of each other"
+    ALIKE = "written with the same bytes on both sides independently"
     FIELD = "field changed on both sides"
     STRUCTURE = "structure changed differently on both sides"
     STRUCTURE_AND_CHUNKS = "structure changed on one side, chunks written on the other"
-    ADDED_DIFFERENTLY = "added on both sides, not alike"
+    ADDED_DIFFERENTLY = "added differently on both sides"
     NODES_IN_ARRAY = "an array on one side, nodes below it on the other"
     FORMATS = "its documents of two Zarr formats changed on different sides"
     WRITTEN_TWICE = "written twice"
@@ -116,7 +116,7 @@ class Conflict:
             alike, what = [self.path], "the value that both wrote"
         else:
             alike = [chunk.key for chunk in self.chunks if chunk.kind == ConflictKind.ALIKE]
-            what = f"what both wrote alike ({len(alike)} of them)"
+            what = f"the chunks' identical writes ({len(alike)} of them)"
         if not alike:
             return ""
         patterns = ", ".join(f"{path!r}: 'ours'" for path in alike[:_SHOWN_CHUNKS])
