@@ -54,21 +54,21 @@ def create(
     verify: Verify = "network",
     **options: Unpack[Options],
 ) -> Repository:
-    """Make a new repository, with a branch `main` at a root commit of the empty tree.
+    """Create a repository, with a branch `main` at a root commit of the empty tree.
 
-    If it is interrupted, call it again with the same hash function to resume.
+    If creation is interrupted, call it again with the same hash function to resume.
 
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
-            on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
-            or `lakefs://REPO/PREFIX`.
+            on an IPFS node, optionally with `USER:PASSWORD@`, its multiaddr
+            `ipfs+/ip4/HOST/tcp/PORT/NAME`, or `lakefs://REPO/PREFIX`.
         hash: the function that names every block: "sha2-256", as `ipfs add` does, or "blake3",
-            about three times as fast (extra `blake3`). It can never be changed afterwards.
+            about three times as fast (extra `blake3`). It cannot be changed later.
         verify: see `open`.
 
     Raises:
-        AlreadyExistsError: there is a repository already, or a folder that is not empty.
-        InvalidUrlError: the URL cannot be read.
+        AlreadyExistsError: there is already a repository, or a folder that is not empty.
+        InvalidUrlError: the URL is not valid.
         ReadOnlyError: no permission to write there.
     """
     place, _ = backend_at(url, options)
@@ -121,16 +121,16 @@ def open(  # noqa: A001 - the public name is vz.open
 
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
-            on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
-            or `lakefs://REPO/PREFIX`.
-        verify: which blocks are hashed and compared with their CID on every read: "always",
-            those from a "network", or "never". Writing, `fsck` and whatever leaves the
-            repository are not touched by this.
+            on an IPFS node, optionally with `USER:PASSWORD@`, its multiaddr
+            `ipfs+/ip4/HOST/tcp/PORT/NAME`, or `lakefs://REPO/PREFIX`.
+        verify: which blocks are verified against their CID on every read: "always" all blocks,
+            "network" blocks from a network, or "never" none. This does not affect writing, `fsck`
+            and data that leaves the repository.
 
     Raises:
-        RepositoryNotFoundError: there is none.
-        FormatError: it was made by a newer version, or its marker is damaged.
-        InvalidUrlError: the URL cannot be read.
+        RepositoryNotFoundError: there is no repository at the URL.
+        FormatError: it was created by a newer version, or its marker is damaged.
+        InvalidUrlError: the URL is not valid.
     """
     place, options = backend_at(url, options)
     _check_verify(verify)
@@ -157,7 +157,7 @@ def open_or_create(
     verify: Verify = "network",
     **options: Unpack[Options],
 ) -> Repository:
-    """Open a repository, or make it if there is none; see `open` and `create`."""
+    """Open a repository, or create it if it does not exist; see `open` and `create`."""
     try:
         return open(url, verify=verify, **options)
     except RepositoryNotFoundError:
@@ -173,27 +173,27 @@ def clone(
     paths: Sequence[str] | None = None,
     progress: OnProgress | None = None,
 ) -> Repository:
-    """Make a new repository as a copy of another, which it knows as the remote `origin`.
+    """Clone a repository; the clone has the original as its remote `origin`.
 
-    Branches, tags and all that they reach are copied, each block verified; logs begin anew.
-    If it is interrupted, call it again to resume.
+    Branches, tags and everything that they reach are copied, and each block is verified. Reflogs
+    start empty. If the clone is interrupted, call it again to resume.
 
     Args:
-        src: the repository to copy.
-        dst: where the copy shall be; see `create`.
+        src: the repository to clone.
+        dst: the location of the clone; see `create`.
         refs: only these branches and tags.
-        depth: copy only so many commits of each branch, counted from its end. Here and below, what
-            is left out is fetched from `src` when it is read, verified, and kept.
-        paths: copy only these groups, arrays or keys, with the metadata on the way to them.
-        progress: called after each batch that was stored.
+        depth: only this many of the newest commits of each branch. With `depth` and `paths`,
+            omitted data is fetched from `src` when it is read, verified, and kept.
+        paths: only these groups, arrays or keys, and the metadata above them.
+        progress: called after each stored batch.
 
     Raises:
-        RepositoryNotFoundError: there is nothing at `src`.
-        AlreadyExistsError: there is something at `dst`.
+        RepositoryNotFoundError: there is no repository at `src`.
+        AlreadyExistsError: `dst` is not empty.
         RefNotFoundError: `src` has no such ref.
-        InvalidRefError: of `refs`, none is a branch.
-        KeyNotFoundError: no branch has anything at one of `paths`.
-        InvalidInputError: `depth` is less than 1, or the rest could not be fetched later.
+        InvalidRefError: none of `refs` is a branch.
+        KeyNotFoundError: one of `paths` does not exist on any branch.
+        InvalidInputError: `depth` is less than 1, or missing data could not be fetched later.
     """
     source = open(src)
     if isinstance(paths, str):

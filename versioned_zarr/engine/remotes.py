@@ -32,7 +32,7 @@ UNNAMED = "fetched"
 
 
 class Remotes(Mapping[str, str]):
-    """Names of other repositories, each with its URL. Reads are live."""
+    """The remotes: a Mapping from names to the URLs of other repositories. Reads are live."""
 
     def __init__(self, stores: RepositoryContext) -> None:
         self._stores = stores
@@ -57,16 +57,16 @@ class Remotes(Mapping[str, str]):
         return f"<Remotes {dict(self)!r}>"
 
     def add(self, name: str, url: str | os.PathLike[str]) -> None:
-        """Give another repository a name. It need not exist yet.
+        """Add a remote. The repository need not exist yet.
 
         Args:
-            name: one part, as a branch may be called.
-            url: a path or a URL; without user and password, which belong in the environment.
+            name: a valid branch name without slashes.
+            url: a path or a URL, without user and password; put those in the environment.
 
         Raises:
-            InvalidRefError: no remote can be called so.
-            InvalidUrlError: the URL holds a password.
-            AlreadyExistsError: there is one of this name.
+            InvalidRefError: the name is not valid.
+            InvalidUrlError: the URL contains a password.
+            AlreadyExistsError: a remote of this name exists.
         """
         check_ref_name(name)
         if "/" in name or name == UNNAMED:
@@ -87,10 +87,10 @@ class Remotes(Mapping[str, str]):
             self._write({**urls, name: found})
 
     def delete(self, name: str) -> None:
-        """Forget a name, and what was seen of its branches.
+        """Delete a remote and its remote branches.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such remote.
         """
         with self._stores.storage.lock("remotes"):
             urls = self._read()
@@ -105,10 +105,10 @@ class Remotes(Mapping[str, str]):
                 refs.swap(REMOTES, ref, entry.commit, None, f"remote: deleted {name}")
 
     def check_name(self, place: str | os.PathLike[str]) -> None:
-        """Make sure that a word, where a place is asked for, is a name, a path or a URL.
+        """Check that an argument is the name of a remote, a path or a URL.
 
         Raises:
-            RepositoryNotFoundError: it is none.
+            RepositoryNotFoundError: it is none of these.
         """
         if not isinstance(place, str) or not place or {"/", "\0"} & {*place}:
             return
@@ -121,7 +121,7 @@ class Remotes(Mapping[str, str]):
             )
 
     def name_of(self, url: str) -> str | None:
-        """The name of a URL, if it has one."""
+        """The name of the remote with this URL, or None."""
         return next((name for name, each in self.items() if each == absolute(url)), None)
 
     def _read(self) -> dict[str, str]:

@@ -37,19 +37,19 @@ TSIZE_LIMIT = (1 << 53) - 1
 
 @dataclass(frozen=True)
 class Commit:
-    """What was committed, by whom, when and after what. Immutable, and equal by its CID.
+    """A commit: a tree, its parents, author, time and message. Immutable; compares by CID.
 
     Attributes:
-        cid: the commit's own name, as text.
-        tree: the CID of its tree, as text: what `ipfs add -r --hidden` gives for its values.
-        parents: the CIDs of the commits it was made from; the first is the branch's own past.
-        author: free text, as a rule `name <mail>` or `user@host`.
-        time: when it was made, UTC with microseconds.
-        message: why, in the author's words.
-        metadata: JSON that went with it.
-        depth: greater than those of all its parents: what commits take that lie on the longest
-            way to a root, in bytes. 0 where it is not known, as of commits that others made on a
-            server and of all after them.
+        cid: the CID of the commit, as text.
+        tree: the CID of its tree, as text: what `ipfs add -r --hidden` prints for its values.
+        parents: the CIDs of its parents; the first is the previous commit of the branch.
+        author: free text, usually `name <mail>` or `user@host`.
+        time: the time of the commit, UTC with microseconds.
+        message: the commit message.
+        metadata: JSON stored with the commit.
+        depth: the size in bytes of the commits on the longest path to a root; greater than the
+            depth of each parent. 0 if unknown: for commits made on a server by other tools, and
+            for all their descendants.
     """
 
     cid: str

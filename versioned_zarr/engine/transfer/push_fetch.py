@@ -51,15 +51,15 @@ from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a push, fetch or pull did.
+    """The result of a push, fetch or pull.
 
     Attributes:
         moves: the refs that moved.
-        blocks: how many blocks were stored on the other side.
-        values: of how many values all blocks are there now.
-        size_bytes: how long those blocks are.
-        seen_blocks: how many blocks were compared with what the other side has.
-        notes: refs that are called otherwise here, and those that could not be read there.
+        blocks: the number of blocks stored on the receiving side.
+        values: the number of values whose blocks were all stored.
+        size_bytes: the total size of those blocks in bytes.
+        seen_blocks: the number of blocks compared with those of the receiving side.
+        notes: refs that have another name here, and refs that could not be read there.
     """
 
     moves: tuple[RefMove, ...]

@@ -18,8 +18,8 @@ class RefMove:
     """A ref that a transfer moved.
 
     Attributes:
-        kind: "heads" for a branch, "tags", or "remotes" for what was seen of another repository.
-        name: its name there.
+        kind: "heads" for a branch, "tags" for a tag, or "remotes" for a branch of a remote.
+        name: its name on that side.
         old: the CID of the commit that it named before; None if it is new.
         new: the CID of the commit that it names now.
     """

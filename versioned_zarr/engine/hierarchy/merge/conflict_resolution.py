@@ -18,13 +18,13 @@ _SIDES: tuple[Choice, ...] = ("ours", "theirs", "base")
 
 @dataclass(frozen=True)
 class FieldValue:
-    """The value that a field in conflict is to have; what a function for `resolve` may return.
+    """The value for a field in conflict. A `resolve` function can return it.
 
     Attributes:
-        value: what JSON can say. A tuple becomes a list.
+        value: a JSON value. A tuple becomes a list.
 
     Raises:
-        InvalidInputError: it is nothing that JSON can say.
+        InvalidInputError: the value is not JSON.
     """
 
     value: Any
