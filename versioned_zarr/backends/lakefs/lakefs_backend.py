@@ -130,10 +130,10 @@ class LakefsBackend:
     ) -> RepositoryContext:
         """See `Backend.stores`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        knowledge = MetadataCache(self._folder / "knowledge.sqlite")
+        metadata_cache = MetadataCache(self._folder / "knowledge.sqlite")
         empty = unixfs.EMPTY_DIRECTORY
-        knowledge.add_nodes([(hash_function.dag_pb(empty), empty)])
-        lake = LakefsFolder(self.client, self._prefix, knowledge, hash_function, ThreadPool())
+        metadata_cache.add_nodes([(hash_function.dag_pb(empty), empty)])
+        lake = LakefsFolder(self.client, self._prefix, metadata_cache, hash_function, ThreadPool())
         values = LocalStorage(self._folder / "values", url=self.url)
         outgoing = LocalStorage(self._folder / outgoing_folder(), url=self.url)
         cache = BlockCache(

@@ -22,14 +22,14 @@ class LakefsFolder:
     Attributes:
         client: the lakeFS repository.
         prefix: the folder of it that we speak of, ending in "/"; empty for all of it.
-        knowledge: what was found out before.
+        metadata_cache: the cache of what is known about the repository.
         hash: names blocks.
         workers: threads for requests.
     """
 
     client: LakefsClient
     prefix: str
-    knowledge: MetadataCache
+    metadata_cache: MetadataCache
     hash: HashFunction
     workers: ThreadPool
 

@@ -64,7 +64,7 @@ class CommitMapping:
     """
 
     def __init__(self, lake: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
-        self._lake, self._client, self._knowledge = lake, lake.client, lake.knowledge
+        self._lake, self._client, self._metadata_cache = lake, lake.client, lake.metadata_cache
         self._tree_of = tree_of
         self._seen: LruCache[str, LakefsCommit] = LruCache(_REMEMBERED)
 
@@ -92,13 +92,13 @@ class CommitMapping:
 
     def learn(self, ours: CommitMetadata, commit: str) -> None:
         """Remember that a lakeFS commit stands for one of ours."""
-        knowledge = self._knowledge
-        knowledge.add_nodes(ours.blocks)
-        knowledge.add_commit(from_text(ours.commit.cid), commit)
-        knowledge.add_tree(commit, ours.tree)
+        metadata_cache = self._metadata_cache
+        metadata_cache.add_nodes(ours.blocks)
+        metadata_cache.add_commit(from_text(ours.commit.cid), commit)
+        metadata_cache.add_tree(commit, ours.tree)
         for parent in ours.parents:
             if parent.id:
-                knowledge.add_commit(from_text(parent.cid), parent.id)
+                metadata_cache.add_commit(from_text(parent.cid), parent.id)
 
     def find(self, commit: str) -> LakefsCommit:
         """The lakeFS commit of this id; a request brings those before it, too.
@@ -165,7 +165,7 @@ class CommitMapping:
 
     def id_of(self, cid: Cid) -> str | None:
         """The lakeFS commit that stands for a commit; None if there is none that is known of."""
-        return to_id(cid) or self._knowledge.id_of(cid)
+        return to_id(cid) or self._metadata_cache.id_of(cid)
 
     def has(self, cid: Cid) -> bool:
         """Whether a CID is the name of a lakeFS commit that is there."""

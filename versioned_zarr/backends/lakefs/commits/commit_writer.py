@@ -89,7 +89,9 @@ class CommitWriter:
         with self._guard:
             branches = list(self._offers)
         found = (branch.place(cid) for branch in branches)
-        return next((place for place in found if place), None) or self._blocks.knowledge.place(cid)
+        return next((place for place in found if place), None) or self._blocks.metadata_cache.place(
+            cid
+        )
 
     # Commits
 
@@ -179,7 +181,7 @@ class CommitWriter:
     def _remember(self, commit: str, sent: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Values that were staged on a branch of ours lie in a commit now."""
         places = ((cid, place._replace(ref=commit)) for cid, place in sent)
-        self._blocks.knowledge.add_places(places)
+        self._blocks.metadata_cache.add_places(places)
 
     def make(self, cid: Cid) -> str:
         """A lakeFS commit for a commit of ours, and for those before it, on no branch."""

@@ -126,7 +126,7 @@ class SessionBranch:
         self._note(file.cid, ObjectLocation(self.name, self._lake.path(key), file.size))
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
-            self._lake.knowledge.add_nodes(nodes)
+            self._lake.metadata_cache.add_nodes(nodes)
         else:
             self._parts.blocks.cache.add(*file.blocks[0])
 
@@ -263,7 +263,7 @@ class SessionBranch:
             places = list(self._places.items())
             self._places.clear()
         moved = ((cid, place._replace(ref=commit)) for cid, place in places)
-        self._lake.knowledge.add_places(moved)
+        self._lake.metadata_cache.add_places(moved)
 
     def begin_again(self, base: str) -> None:
         """Go on from a commit of ours; what other processes wrote since stays on the branch."""

@@ -62,7 +62,7 @@ class LakefsBlocks:
         survey: TreeReader,
         commits: CommitMapping,
     ) -> None:
-        self._client, self.knowledge, self.cache = lake.client, lake.knowledge, cache
+        self._client, self.metadata_cache, self.cache = lake.client, lake.metadata_cache, cache
         self._survey, self._commits, self._workers = survey, commits, lake.workers
         self.hash: HashFunction = lake.hash
         self._outgoing = PackStore(outgoing, cache.hash, verify=False)
@@ -107,30 +107,30 @@ class LakefsBlocks:
         if found is None:
             found = self._outgoing.find_known(cid)  # nobody else writes there
         if found is None and not self._is_value(cid):  # what a commit says is a raw leaf, too
-            node = self.knowledge.node(cid)
+            node = self.metadata_cache.node(cid)
             found = None if node is None else memoryview(node)
         return found
 
     def _work_out(self, cid: Cid) -> memoryview:
         """A node that this machine does not know: of a tree, a commit, or a large value."""
-        place = self.knowledge.place(cid)
+        place = self.metadata_cache.place(cid)
         if place is not None:
             self._read_whole(cid, place)
         else:
-            commit = self.knowledge.commit_with(cid)
+            commit = self.metadata_cache.commit_with(cid)
             if commit is None:
                 self._commits.search(lambda: self._is_told(cid))
-                commit = self.knowledge.commit_with(cid)
+                commit = self.metadata_cache.commit_with(cid)
             if commit is not None:
                 self._survey.tree_of(commit)
-        node = self.knowledge.node(cid)
+        node = self.metadata_cache.node(cid)
         if node is None:
             raise self._absent(cid)
         return memoryview(node)
 
     def _is_told(self, cid: Cid) -> bool:
-        knowledge = self.knowledge
-        return knowledge.node(cid) is not None or knowledge.commit_with(cid) is not None
+        metadata_cache = self.metadata_cache
+        return metadata_cache.node(cid) is not None or metadata_cache.commit_with(cid) is not None
 
     def _absent(self, cid: Cid) -> BlockNotFoundError:
         text = to_text(cid)
@@ -148,9 +148,9 @@ class LakefsBlocks:
         leaf = self._leaves.get(cid)
         if leaf is not None:
             value, start, end = leaf
-            place = self.knowledge.place(value)
+            place = self.metadata_cache.place(value)
         else:
-            place, start, end = self.knowledge.place(cid), 0, None
+            place, start, end = self.metadata_cache.place(cid), 0, None
         if place is None:
             raise self._absent(cid)
         data = self._read(place, leaf[0] if leaf else cid, start, end)
@@ -163,7 +163,7 @@ class LakefsBlocks:
             length = (place.size if end is None else end) - start
             return self._client.read(place.ref, place.path, start, end, expected_bytes=length)
         except KeyNotFoundError:
-            self.knowledge.forget_place(value)
+            self.metadata_cache.forget_place(value)
             raise self._absent(value) from None
 
     def _read_whole(self, cid: Cid, place: ObjectLocation) -> unixfs.File:
@@ -177,12 +177,12 @@ class LakefsBlocks:
                 cid=text,
                 where=place.path,
             )
-        self.knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        self.metadata_cache.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         return file
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
         """See `FileReader.read_value`: one request for the leaves that the range touches."""
-        place = self.knowledge.place(cid)
+        place = self.metadata_cache.place(cid)
         root = self._at_hand(cid)
         if place is None or cids.is_raw(cid) or cid in self._outgoing:
             return read_value(self.get, cid, start, end)
@@ -225,13 +225,13 @@ class LakefsBlocks:
         node = unixfs.decode(block)
         if node.kind is not unixfs.UnixFsType.FILE:
             self._ahead.saw(cid, node.links)
-        elif self.knowledge.place(cid) is not None:
+        elif self.metadata_cache.place(cid) is not None:
             for leaf, low, high in list(self.leaves_of(cid)):
                 self._leaves.put(leaf, (cid, low, high))
 
     def _links(self, cid: Cid) -> Sequence[Link]:
         """What a node of a tree links to, if this machine knows it."""
-        node = self.knowledge.node(cid)
+        node = self.metadata_cache.node(cid)
         return () if node is None else unixfs.decode(node).links
 
     def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
@@ -243,11 +243,17 @@ class LakefsBlocks:
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        return self._is_value(cid) or self.knowledge.node(cid) is not None or cid in self._outgoing
+        return (
+            self._is_value(cid)
+            or self.metadata_cache.node(cid) is not None
+            or cid in self._outgoing
+        )
 
     def _is_value(self, cid: Cid) -> bool:
         """Whether a block is a value, or a leaf of one, that lakeFS is known to have."""
-        return cids.is_raw(cid) and (cid in self._leaves or self.knowledge.place(cid) is not None)
+        return cids.is_raw(cid) and (
+            cid in self._leaves or self.metadata_cache.place(cid) is not None
+        )
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`; of commits and trees, the branches' histories are asked."""
@@ -258,7 +264,7 @@ class LakefsBlocks:
         for _, head in (*self._client.branches(), *self._client.tags()):
             with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # none that is served
                 self._survey.tree_of(head)
-            if cid in self or self.knowledge.place(cid) is not None:
+            if cid in self or self.metadata_cache.place(cid) is not None:
                 return True
         return False
 
@@ -274,7 +280,7 @@ class LakefsBlocks:
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes go apart
         """See `BlockStore.put`: kept here until a ref names what needs them."""
-        self.knowledge.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
+        self.metadata_cache.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
         values = [block for block in blocks if cids.is_raw(block[0])]
         if values:
             self._outgoing.put(values, values[0][0], durable=False)

@@ -50,7 +50,7 @@ class TreeReader:
 
     def __init__(self, lake: LakefsFolder, tell: OnProgress | None = None) -> None:
         self._lake, self._tell = lake, tell or (lambda progress: None)
-        self._client, self._knowledge = lake.client, lake.knowledge
+        self._client, self._metadata_cache = lake.client, lake.metadata_cache
         self._lock = threading.RLock()
 
     def tree_of(self, commit: str) -> Link:
@@ -64,7 +64,7 @@ class TreeReader:
             InvalidKeyError: there are keys that no tree can hold.
         """
         with self._lock:
-            said = self._knowledge.tree(commit)
+            said = self._metadata_cache.tree(commit)
             if said is not None and self._is_known(said.cid):
                 return said
             root = self._compute(commit)
@@ -76,11 +76,11 @@ class TreeReader:
                     cid=claimed,
                     where=commit,
                 )
-            self._knowledge.add_tree(commit, root)
+            self._metadata_cache.add_tree(commit, root)
             return root
 
     def _is_known(self, root: Cid) -> bool:
-        return root == self.trees.empty or self._knowledge.node(root) is not None
+        return root == self.trees.empty or self._metadata_cache.node(root) is not None
 
     def _compute(self, commit: str) -> Link:
         near = self._nearest(commit)
@@ -106,14 +106,14 @@ class TreeReader:
                 ) from error
         nodes: list[tuple[Cid, bytes]] = []
         root = work.flush(lambda cid, data: nodes.append((cid, bytes(data))))
-        self._knowledge.add_nodes(nodes)
+        self._metadata_cache.add_nodes(nodes)
         return root
 
     def _nearest(self, commit: str) -> tuple[str, Cid] | None:
         """The nearest of the last first parents whose tree is known, and holds anything."""
         history = self._client.log(commit, amount=_NEAR, first_parent=True)
         for _, found in zip(range(_NEAR), history, strict=False):
-            root = self._knowledge.tree(found.id)
+            root = self._metadata_cache.tree(found.id)
             if root is not None and root.cid == self.trees.empty:
                 return None  # a listing costs less than what differs from nothing
             if found.id != commit and root is not None and self._is_known(root.cid):
@@ -143,7 +143,7 @@ class TreeReader:
                     self._tell(of_bytes(done, total))
                 places.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
                 yield self._lake.key(stat.path), value
-        self._knowledge.add_places(places)
+        self._metadata_cache.add_places(places)
 
     def value(self, ref: str, stat: Stat) -> ListedValue:
         """The CID of what an object holds, which is read if it was never hashed."""
@@ -153,7 +153,7 @@ class TreeReader:
         """What an object's metadata or this machine say that it holds."""
         said = value_in(stat.metadata, stat.size, stat.checksum)
         if said is None:
-            said = self._knowledge.object(stat.physical_address, stat.checksum)
+            said = self._metadata_cache.object(stat.physical_address, stat.checksum)
         return None if said is None else ListedValue(*said)
 
     def _value(self, ref: str, stat: Stat, said: ListedValue | None) -> ListedValue:
@@ -166,8 +166,8 @@ class TreeReader:
                 f"{ref!r}, which has {stat.size}; try again"
             )
         file = unixfs.build_file(data, self._lake.hash)
-        self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
-        self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
+        self._metadata_cache.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        self._metadata_cache.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
         return ListedValue(file.cid, file.tsize)
 
 
