@@ -133,17 +133,19 @@ class LakefsBackend:
         metadata_cache = MetadataCache(self._folder / "knowledge.sqlite")
         empty = unixfs.EMPTY_DIRECTORY
         metadata_cache.add_nodes([(hash_function.dag_pb(empty), empty)])
-        lake = LakefsFolder(self.client, self._prefix, metadata_cache, hash_function, ThreadPool())
+        lakefs_folder = LakefsFolder(
+            self.client, self._prefix, metadata_cache, hash_function, ThreadPool()
+        )
         values = LocalStorage(self._folder / "values", url=self.url)
         outgoing = LocalStorage(self._folder / outgoing_folder(), url=self.url)
         cache = BlockCache(
             values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        survey = TreeReader(lake, self._progress)
-        commits = CommitMapping(lake, survey.tree_of)
-        blocks = LakefsBlocks(lake, cache, outgoing, survey, commits)
+        survey = TreeReader(lakefs_folder, self._progress)
+        commits = CommitMapping(lakefs_folder, survey.tree_of)
+        blocks = LakefsBlocks(lakefs_folder, cache, outgoing, survey, commits)
         trees = survey.trees = Trees(blocks, hash_function)
-        parts = LakefsContext(lake, survey, commits, blocks, trees)
+        parts = LakefsContext(lakefs_folder, survey, commits, blocks, trees)
         landing = CommitWriter(parts)
         refs = LakefsRefs(self.client, commits, landing, self.storage)
         keeper = LakefsSessionStore(parts, landing)

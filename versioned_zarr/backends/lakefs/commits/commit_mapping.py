@@ -59,12 +59,16 @@ class CommitMapping:
     """See the module; also a `ForeignCommits`. Thread-safe.
 
     Args:
-        lake: where they are.
+        lakefs_folder: the folder that contains them.
         tree_of: finds the tree of a lakeFS commit.
     """
 
-    def __init__(self, lake: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
-        self._lake, self._client, self._metadata_cache = lake, lake.client, lake.metadata_cache
+    def __init__(self, lakefs_folder: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
+        self._lakefs_folder, self._client, self._metadata_cache = (
+            lakefs_folder,
+            lakefs_folder.client,
+            lakefs_folder.metadata_cache,
+        )
         self._tree_of = tree_of
         self._seen: LruCache[str, LakefsCommit] = LruCache(_REMEMBERED)
 
@@ -78,17 +82,23 @@ class CommitMapping:
 
     def _meant(self, found: LakefsCommit) -> LakefsCommit:
         """The lakeFS commit that one stands for: itself, as a rule."""
-        same = commit_metadata.same_as(found, self._lake.prefix)
+        same = commit_metadata.same_as(found, self._lakefs_folder.prefix)
         while same is not None:
             found = self.find(same)
-            same = commit_metadata.same_as(found, self._lake.prefix)
+            same = commit_metadata.same_as(found, self._lakefs_folder.prefix)
         return found
 
     def _read(self, found: LakefsCommit) -> CommitMetadata | None:
         parent = found.parents[0] if found.parents else None
-        lake = self._lake
-        ours = commit_metadata.decode(found.message, found.metadata, parent, lake.prefix, lake.hash)
-        return commit_metadata.first(found, lake.hash) if ours is None and parent is None else ours
+        lakefs_folder = self._lakefs_folder
+        ours = commit_metadata.decode(
+            found.message, found.metadata, parent, lakefs_folder.prefix, lakefs_folder.hash
+        )
+        return (
+            commit_metadata.first(found, lakefs_folder.hash)
+            if ours is None and parent is None
+            else ours
+        )
 
     def learn(self, ours: CommitMetadata, commit: str) -> None:
         """Remember that a lakeFS commit stands for one of ours."""

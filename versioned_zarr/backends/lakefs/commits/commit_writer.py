@@ -59,10 +59,10 @@ class CommitWriter:
     """See the module. Thread-safe."""
 
     def __init__(self, parts: LakefsContext) -> None:
-        self._lake = parts.lake
-        self._client, self._prefix = parts.lake.client, parts.lake.prefix
+        self._lakefs_folder = parts.lakefs_folder
+        self._client, self._prefix = parts.lakefs_folder.client, parts.lakefs_folder.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
-        self._survey, self._workers = parts.survey, parts.lake.workers
+        self._survey, self._workers = parts.survey, parts.lakefs_folder.workers
         self._hidden = HiddenBranches(self._client, self._workers)
         # What sessions that are about to commit have staged.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
@@ -148,7 +148,7 @@ class CommitWriter:
                 untold.append(path)
             elif said != value:
                 return False
-        for path, stat in self._lake.stats(commit, untold):
+        for path, stat in self._lakefs_folder.stats(commit, untold):
             if (None if stat is None else self._survey.value(commit, stat).cid) != wanted[path]:
                 return False
         return True

@@ -50,7 +50,11 @@ class SessionBranch:
     """
 
     def __init__(self, parts: LakefsContext, head: SessionHead, name: str | None = None) -> None:
-        self._parts, self._lake, self._client = parts, parts.lake, parts.lake.client
+        self._parts, self._lakefs_folder, self._client = (
+            parts,
+            parts.lakefs_folder,
+            parts.lakefs_folder.client,
+        )
         self._head = head
         self._places: dict[Cid, ObjectLocation] = {}
         self._guard = threading.Lock()
@@ -116,17 +120,17 @@ class SessionBranch:
 
         leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
         data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
-        path = self._lake.path(key)
+        path = self._lakefs_folder.path(key)
         self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
         self.sent(key, file)
 
     def sent(self, key: str, file: unixfs.File) -> None:
         """Remember a value that is on the branch now."""
         assert self.name is not None
-        self._note(file.cid, ObjectLocation(self.name, self._lake.path(key), file.size))
+        self._note(file.cid, ObjectLocation(self.name, self._lakefs_folder.path(key), file.size))
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
-            self._lake.metadata_cache.add_nodes(nodes)
+            self._lakefs_folder.metadata_cache.add_nodes(nodes)
         else:
             self._parts.blocks.cache.add(*file.blocks[0])
 
@@ -140,7 +144,7 @@ class SessionBranch:
         Raises:
             InvalidKeyError: its path is longer than 1024 characters there.
         """
-        path = self._lake.path(key)
+        path = self._lakefs_folder.path(key)
         if len(path.encode()) > _PATH_LIMIT_BYTES:
             raise InvalidKeyError(
                 f"key {key[:60]!r}… is too long for lakeFS, which allows paths of up to "
@@ -167,7 +171,7 @@ class SessionBranch:
     def delete(self, keys: Iterable[str]) -> None:
         """Take keys away: a request for each thousand."""
         assert self.name is not None
-        self._client.delete_many(self.name, [self._lake.path(key) for key in keys])
+        self._client.delete_many(self.name, [self._lakefs_folder.path(key) for key in keys])
 
     # Reading
 
@@ -210,7 +214,7 @@ class SessionBranch:
     def stat(self, key: str) -> Stat | None:
         """What lies under a key."""
         assert self.name is not None
-        return self._client.stat(self.name, self._lake.path(key))
+        return self._client.stat(self.name, self._lakefs_folder.path(key))
 
     def record(self, key: str, stat: Stat) -> JournalRecord:
         """An object as the write that put it there."""
@@ -233,16 +237,16 @@ class SessionBranch:
         Costs what `LakefsFolder.stats` costs, and a request for each thousand.
         """
         assert self.name is not None
-        name, lake = self.name, self._lake
-        paths = {lake.path(key): None for key in known}
+        name, lakefs_folder = self.name, self._lakefs_folder
+        paths = {lakefs_folder.path(key): None for key in known}
         on, head = self._id_of(base), self._client.head(name)
         if head != on:
-            for change in self._client.diff(on, head, prefix=lake.prefix):
+            for change in self._client.diff(on, head, prefix=lakefs_folder.prefix):
                 paths[change.path] = None
-        for change in self._client.uncommitted(name, prefix=lake.prefix):
+        for change in self._client.uncommitted(name, prefix=lakefs_folder.prefix):
             paths[change.path] = None
         wanted = [path for path in paths if not path.endswith("/")]
-        return ((lake.key(path), stat) for path, stat in lake.stats(name, wanted))
+        return ((lakefs_folder.key(path), stat) for path, stat in lakefs_folder.stats(name, wanted))
 
     def intended(self) -> Cid | None:
         """The commit of ours that all committed on the branch was for, if that was begun."""
@@ -263,7 +267,7 @@ class SessionBranch:
             places = list(self._places.items())
             self._places.clear()
         moved = ((cid, place._replace(ref=commit)) for cid, place in places)
-        self._lake.metadata_cache.add_places(moved)
+        self._lakefs_folder.metadata_cache.add_places(moved)
 
     def begin_again(self, base: str) -> None:
         """Go on from a commit of ours; what other processes wrote since stays on the branch."""

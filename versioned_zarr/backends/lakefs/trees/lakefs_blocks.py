@@ -45,7 +45,7 @@ class LakefsBlocks:
     """A `BlockStore` on a lakeFS repository. Thread-safe.
 
     Args:
-        lake: where they are.
+        lakefs_folder: the folder that contains them.
         cache: blocks of values that were read or written lately.
         outgoing: a folder for blocks that are stored here but are not on lakeFS yet.
         survey: computes trees.
@@ -56,15 +56,19 @@ class LakefsBlocks:
 
     def __init__(
         self,
-        lake: LakefsFolder,
+        lakefs_folder: LakefsFolder,
         cache: BlockCache,
         outgoing: LocalStorage,
         survey: TreeReader,
         commits: CommitMapping,
     ) -> None:
-        self._client, self.metadata_cache, self.cache = lake.client, lake.metadata_cache, cache
-        self._survey, self._commits, self._workers = survey, commits, lake.workers
-        self.hash: HashFunction = lake.hash
+        self._client, self.metadata_cache, self.cache = (
+            lakefs_folder.client,
+            lakefs_folder.metadata_cache,
+            cache,
+        )
+        self._survey, self._commits, self._workers = survey, commits, lakefs_folder.workers
+        self.hash: HashFunction = lakefs_folder.hash
         self._outgoing = PackStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearness = NonBlocking()

@@ -39,7 +39,7 @@ class TreeReader:
     """Finds the trees of lakeFS commits. Thread-safe.
 
     Args:
-        lake: where they are.
+        lakefs_folder: the folder that contains them.
         tell: called while what others wrote is hashed; None for nobody.
 
     Attributes:
@@ -48,9 +48,9 @@ class TreeReader:
 
     trees: Trees
 
-    def __init__(self, lake: LakefsFolder, tell: OnProgress | None = None) -> None:
-        self._lake, self._tell = lake, tell or (lambda progress: None)
-        self._client, self._metadata_cache = lake.client, lake.metadata_cache
+    def __init__(self, lakefs_folder: LakefsFolder, tell: OnProgress | None = None) -> None:
+        self._lakefs_folder, self._tell = lakefs_folder, tell or (lambda progress: None)
+        self._client, self._metadata_cache = lakefs_folder.client, lakefs_folder.metadata_cache
         self._lock = threading.RLock()
 
     def tree_of(self, commit: str) -> Link:
@@ -86,15 +86,15 @@ class TreeReader:
         near = self._nearest(commit)
         if near is None:
             work: TreeBuilder[ListedValue] = TreeBuilder(self.trees)
-            stats: Iterable[Stat | None] = self._client.list(commit, self._lake.prefix)
+            stats: Iterable[Stat | None] = self._client.list(commit, self._lakefs_folder.prefix)
         else:
             work = TreeBuilder(self.trees, near[1])
-            changes = list(self._client.diff(near[0], commit, prefix=self._lake.prefix))
+            changes = list(self._client.diff(near[0], commit, prefix=self._lakefs_folder.prefix))
             for change in changes:
                 if change.kind == "removed":
-                    work.delete(self._lake.key(change.path))
+                    work.delete(self._lakefs_folder.key(change.path))
             paths = [change.path for change in changes if change.kind != "removed"]
-            stats = (stat for _, stat in self._lake.stats(commit, paths))
+            stats = (stat for _, stat in self._lakefs_folder.stats(commit, paths))
         for key, value in self.values(commit, (stat for stat in stats if stat is not None)):
             try:
                 work.set(key, value)
@@ -136,13 +136,13 @@ class TreeReader:
             if unknown:
                 total += unknown
                 self._tell(of_bytes(done, total))
-            found = self._lake.workers.stream(lambda each: self._value(ref, *each), told)
+            found = self._lakefs_folder.workers.stream(lambda each: self._value(ref, *each), told)
             for (stat, said), value in zip(told, found, strict=True):
                 if said is None:
                     done += stat.size
                     self._tell(of_bytes(done, total))
                 places.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
-                yield self._lake.key(stat.path), value
+                yield self._lakefs_folder.key(stat.path), value
         self._metadata_cache.add_places(places)
 
     def value(self, ref: str, stat: Stat) -> ListedValue:
@@ -165,7 +165,7 @@ class TreeReader:
                 f"lakeFS at {self._client.endpoint} sent {len(data)} bytes of {stat.path!r} at "
                 f"{ref!r}, which has {stat.size}; try again"
             )
-        file = unixfs.build_file(data, self._lake.hash)
+        file = unixfs.build_file(data, self._lakefs_folder.hash)
         self._metadata_cache.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         self._metadata_cache.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
         return ListedValue(file.cid, file.tsize)
