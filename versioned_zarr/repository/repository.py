@@ -57,7 +57,7 @@ class Repository(TransferMethods, _hooks.Shown):
         self.url = stores.storage.url
         # The package's own modules read these two: what it is made of, and its open sessions.
         self._stores = stores
-        self._open_sessions = OpenSessions(stores.keeper or LocalSessionStore(stores))
+        self._open_sessions = OpenSessions(stores.session_store or LocalSessionStore(stores))
         self._reopen = (reopen, arguments)
 
     def __repr__(self) -> str:

@@ -148,7 +148,7 @@ class LakefsBackend:
         parts = LakefsContext(lakefs_folder, survey, commits, blocks, trees)
         landing = CommitWriter(parts)
         refs = LakefsRefs(self.client, commits, landing, self.storage)
-        keeper = LakefsSessionStore(parts, landing)
+        session_store = LakefsSessionStore(parts, landing)
         return RepositoryContext(
             self.storage,
             blocks,
@@ -156,7 +156,7 @@ class LakefsBackend:
             trees,
             self.read_marker,
             open_other,
-            keeper=keeper,
+            session_store=session_store,
             others=commits,
             upkeep=_UPKEEP,
         )
