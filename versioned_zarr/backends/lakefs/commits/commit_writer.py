@@ -84,14 +84,14 @@ class CommitWriter:
                     return branch.name, offer
         return None
 
-    def _place(self, cid: Cid) -> ObjectLocation | None:
+    def _location(self, cid: Cid) -> ObjectLocation | None:
         """Where a value lies, in a commit or on the branch of a session that is committing."""
         with self._guard:
             branches = list(self._offers)
-        found = (branch.place(cid) for branch in branches)
-        return next((place for place in found if place), None) or self._blocks.metadata_cache.place(
-            cid
-        )
+        found = (branch.location(cid) for branch in branches)
+        return next(
+            (location for location in found if location), None
+        ) or self._blocks.metadata_cache.location(cid)
 
     # Commits
 
@@ -180,8 +180,8 @@ class CommitWriter:
 
     def _remember(self, commit: str, sent: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Values that were staged on a branch of ours lie in a commit now."""
-        places = ((cid, place._replace(ref=commit)) for cid, place in sent)
-        self._blocks.metadata_cache.add_places(places)
+        locations = ((cid, location._replace(ref=commit)) for cid, location in sent)
+        self._blocks.metadata_cache.add_locations(locations)
 
     def make(self, cid: Cid) -> str:
         """A lakeFS commit for a commit of ours, and for those before it, on no branch."""
@@ -271,9 +271,9 @@ class CommitWriter:
         link = change.new
         assert link is not None
         path = self._prefix + change.key
-        place = self._place(link.cid)
-        if place is not None and self._linked(work, path, place, link):
-            return link.cid, ObjectLocation(work, path, place.size)
+        location = self._location(link.cid)
+        if location is not None and self._linked(work, path, location, link):
+            return link.cid, ObjectLocation(work, path, location.size)
         data = read_value(self._blocks.get, link.cid)
         size, text = len(data), to_text(link.cid)
         self._client.upload(
@@ -285,9 +285,9 @@ class CommitWriter:
         )
         return link.cid, ObjectLocation(work, path, len(data))
 
-    def _linked(self, work: str, path: str, place: ObjectLocation, link: Link) -> bool:
+    def _linked(self, work: str, path: str, location: ObjectLocation, link: Link) -> bool:
         """Link a value that lakeFS has already; says whether it was still there."""
-        stat = self._client.stat(place.ref, place.path)
+        stat = self._client.stat(location.ref, location.path)
         if stat is None:
             return False
         metadata = value_metadata(to_text(link.cid), stat.size, link.tsize, stat.checksum)

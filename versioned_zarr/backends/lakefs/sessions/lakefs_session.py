@@ -173,7 +173,7 @@ class LakefsSession:
         with self._writing(key):
             if only_new and self.find(key) is not None:
                 return
-            self._check_place(key)
+            self._check_clash(key)
             self._doubted.add(key)
             rivals = self._send(key, file, known)
             with self._lock:
@@ -205,7 +205,7 @@ class LakefsSession:
                 self._under_way -= 1
                 self._changed.notify_all()
 
-    def _check_place(self, key: str) -> None:
+    def _check_clash(self, key: str) -> None:
         """Refuse a key above or below another one's value before anything is sent."""
         with self._lock:
             parts = key.split("/")

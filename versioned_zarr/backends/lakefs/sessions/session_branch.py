@@ -56,7 +56,7 @@ class SessionBranch:
             parts.lakefs_folder.client,
         )
         self._head = head
-        self._places: dict[Cid, ObjectLocation] = {}
+        self._locations: dict[Cid, ObjectLocation] = {}
         self._guard = threading.Lock()
         self.name = name
 
@@ -134,9 +134,9 @@ class SessionBranch:
         else:
             self._parts.blocks.cache.add(*file.blocks[0])
 
-    def _note(self, cid: Cid, place: ObjectLocation) -> None:
+    def _note(self, cid: Cid, location: ObjectLocation) -> None:
         with self._guard:
-            self._places[cid] = place
+            self._locations[cid] = location
 
     def check_length(self, key: str) -> None:
         """Make sure that lakeFS takes an object at a key.
@@ -175,10 +175,10 @@ class SessionBranch:
 
     # Reading
 
-    def place(self, cid: Cid) -> ObjectLocation | None:
+    def location(self, cid: Cid) -> ObjectLocation | None:
         """Where a value lies that this process wrote or saw there."""
         with self._guard:
-            return self._places.get(cid)
+            return self._locations.get(cid)
 
     def read(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
         """The bytes of a value that lies on the branch, or a range of them; None if it does not.
@@ -186,8 +186,8 @@ class SessionBranch:
         Raises:
             CorruptBlockError: all of it was read, and is not what was written.
         """
-        place = self.place(found.cid)
-        if place is None:
+        location = self.location(found.cid)
+        if location is None:
             return None
         blocks = self._parts.blocks
         near = blocks.cache.get(found.cid) if cids.is_raw(found.cid) else None
@@ -197,17 +197,17 @@ class SessionBranch:
         stop = found.size if end is None else min(end, found.size)
         if (start, stop) != (0, found.size):
             part = self._client.read(
-                place.ref, place.path, start, stop, expected_bytes=stop - start
+                location.ref, location.path, start, stop, expected_bytes=stop - start
             )
             return memoryview(part)
-        data = self._client.read(place.ref, place.path, expected_bytes=found.size)
+        data = self._client.read(location.ref, location.path, expected_bytes=found.size)
         if unixfs.build_file(data, blocks.hash).cid != found.cid:
             text = to_text(found.cid)
             raise CorruptBlockError(
-                f"{place.path!r} on lakeFS branch {place.ref!r} is not {text}, which the session "
+                f"{location.path!r} on lakeFS branch {location.ref!r} is not {text}, which the session "
                 "wrote there: someone else has changed it since",
                 cid=text,
-                where=place.path,
+                where=location.path,
             )
         return memoryview(data)
 
@@ -264,10 +264,10 @@ class SessionBranch:
     def landed(self, commit: str) -> None:
         """All that lies on the branch lies in a lakeFS commit now."""
         with self._guard:
-            places = list(self._places.items())
-            self._places.clear()
-        moved = ((cid, place._replace(ref=commit)) for cid, place in places)
-        self._lakefs_folder.metadata_cache.add_places(moved)
+            locations = list(self._locations.items())
+            self._locations.clear()
+        moved = ((cid, location._replace(ref=commit)) for cid, location in locations)
+        self._lakefs_folder.metadata_cache.add_locations(moved)
 
     def begin_again(self, base: str) -> None:
         """Go on from a commit of ours; what other processes wrote since stays on the branch."""
@@ -282,7 +282,7 @@ class SessionBranch:
                 self._client.delete_branch(self.name)
             self.name = None
             with self._guard:
-                self._places.clear()
+                self._locations.clear()
 
 
 def write_in(stat: Stat) -> SessionWrite:

@@ -117,9 +117,9 @@ class LakefsBlocks:
 
     def _work_out(self, cid: Cid) -> memoryview:
         """A node that this machine does not know: of a tree, a commit, or a large value."""
-        place = self.metadata_cache.place(cid)
-        if place is not None:
-            self._read_whole(cid, place)
+        location = self.metadata_cache.location(cid)
+        if location is not None:
+            self._read_whole(cid, location)
         else:
             commit = self.metadata_cache.commit_with(cid)
             if commit is None:
@@ -152,58 +152,58 @@ class LakefsBlocks:
         leaf = self._leaves.get(cid)
         if leaf is not None:
             value, start, end = leaf
-            place = self.metadata_cache.place(value)
+            location = self.metadata_cache.location(value)
         else:
-            place, start, end = self.metadata_cache.place(cid), 0, None
-        if place is None:
+            location, start, end = self.metadata_cache.location(cid), 0, None
+        if location is None:
             raise self._absent(cid)
-        data = self._read(place, leaf[0] if leaf else cid, start, end)
-        cids.check(cid, data, f"{self._client.repository}/{place.ref}/{place.path}")
+        data = self._read(location, leaf[0] if leaf else cid, start, end)
+        cids.check(cid, data, f"{self._client.repository}/{location.ref}/{location.path}")
         self.cache.add(cid, data)
         return memoryview(data)
 
-    def _read(self, place: ObjectLocation, value: Cid, start: int, end: int | None) -> bytes:
+    def _read(self, location: ObjectLocation, value: Cid, start: int, end: int | None) -> bytes:
         try:
-            length = (place.size if end is None else end) - start
-            return self._client.read(place.ref, place.path, start, end, expected_bytes=length)
+            length = (location.size if end is None else end) - start
+            return self._client.read(location.ref, location.path, start, end, expected_bytes=length)
         except KeyNotFoundError:
-            self.metadata_cache.forget_place(value)
+            self.metadata_cache.forget_location(value)
             raise self._absent(value) from None
 
-    def _read_whole(self, cid: Cid, place: ObjectLocation) -> unixfs.File:
+    def _read_whole(self, cid: Cid, location: ObjectLocation) -> unixfs.File:
         """A large value, whose nodes are then known, read and compared with its CID."""
-        file = unixfs.build_file(self._read(place, cid, 0, None), self.hash)
+        file = unixfs.build_file(self._read(location, cid, 0, None), self.hash)
         if file.cid != cid:
             text = to_text(cid)
             raise CorruptBlockError(
-                f"{place.path!r} at {place.ref} in {self._client.repository!r} on lakeFS hashes to "
+                f"{location.path!r} at {location.ref} in {self._client.repository!r} on lakeFS hashes to "
                 f"{to_text(file.cid)}, not to {text}",
                 cid=text,
-                where=place.path,
+                where=location.path,
             )
         self.metadata_cache.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         return file
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
         """See `FileReader.read_value`: one request for the leaves that the range touches."""
-        place = self.metadata_cache.place(cid)
+        location = self.metadata_cache.location(cid)
         root = self._at_hand(cid)
-        if place is None or cids.is_raw(cid) or cid in self._outgoing:
+        if location is None or cids.is_raw(cid) or cid in self._outgoing:
             return read_value(self.get, cid, start, end)
         self.check_may_wait()
         if root is None:
-            file = self._read_whole(cid, place)
+            file = self._read_whole(cid, location)
             leaves = [data for leaf, data in file.blocks if cids.is_raw(leaf)]
             return memoryview(b"".join(leaves)).toreadonly()[start:end]
-        stop = place.size if end is None else min(end, place.size)
+        stop = location.size if end is None else min(end, location.size)
         if start >= stop:
             return memoryview(b"")
         first = start // unixfs.LEAF_SIZE * unixfs.LEAF_SIZE
-        last = min(place.size, -(-stop // unixfs.LEAF_SIZE) * unixfs.LEAF_SIZE)
-        data = memoryview(self._read(place, cid, first, last))
+        last = min(location.size, -(-stop // unixfs.LEAF_SIZE) * unixfs.LEAF_SIZE)
+        data = memoryview(self._read(location, cid, first, last))
         for leaf, low, high in self.leaves_of(cid):
             if low >= first and high <= last:
-                cids.check(leaf, data[low - first : high - first], place.path)
+                cids.check(leaf, data[low - first : high - first], location.path)
         return data[start - first : stop - first]
 
     def leaves_of(self, cid: Cid) -> Iterator[tuple[Cid, int, int]]:
@@ -229,7 +229,7 @@ class LakefsBlocks:
         node = unixfs.decode(block)
         if node.kind is not unixfs.UnixFsType.FILE:
             self._ahead.saw(cid, node.links)
-        elif self.metadata_cache.place(cid) is not None:
+        elif self.metadata_cache.location(cid) is not None:
             for leaf, low, high in list(self.leaves_of(cid)):
                 self._leaves.put(leaf, (cid, low, high))
 
@@ -256,7 +256,7 @@ class LakefsBlocks:
     def _is_value(self, cid: Cid) -> bool:
         """Whether a block is a value, or a leaf of one, that lakeFS is known to have."""
         return cids.is_raw(cid) and (
-            cid in self._leaves or self.metadata_cache.place(cid) is not None
+            cid in self._leaves or self.metadata_cache.location(cid) is not None
         )
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
@@ -268,7 +268,7 @@ class LakefsBlocks:
         for _, head in (*self._client.branches(), *self._client.tags()):
             with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # none that is served
                 self._survey.tree_of(head)
-            if cid in self or self.metadata_cache.place(cid) is not None:
+            if cid in self or self.metadata_cache.location(cid) is not None:
                 return True
         return False
 

@@ -166,7 +166,7 @@ class MetadataCache:
             "INSERT OR IGNORE INTO nodes VALUES (?, ?)", ((cid, bytes(data)) for cid, data in nodes)
         )
 
-    def place(self, cid: Cid) -> ObjectLocation | None:
+    def location(self, cid: Cid) -> ObjectLocation | None:
         """Where a value of this CID lies."""
         near = self._near.get(cid)
         if near is not None:
@@ -174,27 +174,27 @@ class MetadataCache:
         row = self._row("SELECT ref, path, size FROM places WHERE cid = ?", cid)
         if row is None:
             return None
-        place = ObjectLocation(*row)
-        self._keep_near([(cid, place)])
-        return place
+        location = ObjectLocation(*row)
+        self._keep_near([(cid, location)])
+        return location
 
-    def _keep_near(self, places: Iterable[tuple[Cid, ObjectLocation]]) -> None:
+    def _keep_near(self, locations: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Spare the database what was asked or said lately."""
-        for cid, place in places:
+        for cid, location in locations:
             if len(self._near) >= _NEAR_PLACES:
                 self._near.clear()
-            self._near[cid] = place
+            self._near[cid] = location
 
-    def add_places(self, places: Iterable[tuple[Cid, ObjectLocation]]) -> None:
+    def add_locations(self, locations: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Remember where values lie; the newest place counts."""
-        told = list(places)
+        told = list(locations)
         self._add(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
-            ((cid, *place) for cid, place in told),
+            ((cid, *location) for cid, location in told),
         )
         self._keep_near(told)
 
-    def forget_place(self, cid: Cid) -> None:
+    def forget_location(self, cid: Cid) -> None:
         """A value is not where it was."""
         self._near.pop(cid, None)
         self._add("DELETE FROM places WHERE cid = ?", [(cid,)])

@@ -127,7 +127,7 @@ class TreeReader:
             ref: where they are read: an immutable one, so that they can be found there again.
             stats: the objects.
         """
-        places: list[tuple[Cid, ObjectLocation]] = []
+        locations: list[tuple[Cid, ObjectLocation]] = []
         done = total = 0
         left = (stat for stat in stats if not _is_marker(stat))
         while batch := list(islice(left, _LOOKED_AT)):
@@ -141,9 +141,9 @@ class TreeReader:
                 if said is None:
                     done += stat.size
                     self._tell(of_bytes(done, total))
-                places.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
+                locations.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
                 yield self._lakefs_folder.key(stat.path), value
-        self._metadata_cache.add_places(places)
+        self._metadata_cache.add_locations(locations)
 
     def value(self, ref: str, stat: Stat) -> ListedValue:
         """The CID of what an object holds, which is read if it was never hashed."""
