@@ -27,10 +27,10 @@ VersionedZarrError
 │   ├── CorruptBlockError                   .cid
 │   ├── CorruptRefError                     .ref
 │   └── CorruptJournalError                 .session, .sound
-├── StorageError (OSError)                  the place where the repository lives failed: .where
+├── StorageError (OSError)                  the storage of the repository failed: .where
 │   ├── StorageFullError
 │   ├── OutcomeUnknownError                 a ref may have moved, or not: .ref, .commit
-│   └── CollectedError                      the place removed blocks while they were committed
+│   └── CollectedError                      the server removed blocks while they were committed
 └── MissingDependencyError (ImportError)    .package, .extra
 ```
 """

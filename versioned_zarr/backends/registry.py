@@ -63,7 +63,7 @@ Made: TypeAlias = tuple[Backend, Options]
 
 
 class Entry(NamedTuple):
-    """A kind of place.
+    """An entry for one URL scheme.
 
     Attributes:
         make: gives the backend at a URL of it, or at a path.
@@ -81,8 +81,8 @@ def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
     """The backend of the repository at a path or URL, whether or not there is one.
 
     Raises:
-        InvalidUrlError: it is no path and no URL of a place that is known.
-        InvalidInputError: the place takes none of these options.
+        InvalidUrlError: it is neither a path nor a URL with a supported scheme.
+        InvalidInputError: the backend does not accept one of these options.
     """
     given: object = os.fspath(url)
     if not given or not isinstance(given, str):

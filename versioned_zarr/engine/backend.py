@@ -1,4 +1,4 @@
-"""The backend protocol: the parts of a repository at one place, and its marker."""
+"""The backend protocol: the parts of a repository at one URL, and its marker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Backend(Protocol):
     Attributes:
         url: its name.
         storage: where sessions live.
-        has_history: whether a place that was just made has a branch and a commit already.
+        has_history: whether a newly created repository already has a branch and a commit.
     """
 
     url: str
@@ -60,22 +60,22 @@ class Backend(Protocol):
 BEGUN = "create.json"
 
 
-def is_begun(place: Backend, hash_name: str) -> bool:
+def is_begun(backend: Backend, hash_name: str) -> bool:
     """Whether a repository with this hash function was begun here, and not finished."""
     try:
-        begun = json.loads(bytes(place.storage.read(BEGUN)))
+        begun = json.loads(bytes(backend.storage.read(BEGUN)))
     except (FileNotFoundError, ValueError):
         return False
     try:
-        place.read_marker()
+        backend.read_marker()
     except FileNotFoundError:
         return bool(begun == {"hash": hash_name})
     return False
 
 
-def begin(place: Backend, hash_name: str) -> None:
+def begin(backend: Backend, hash_name: str) -> None:
     """Note that a repository is begun, so that it can be resumed if something stops it."""
-    place.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
+    backend.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
 
 
 class StorageBackend:

@@ -181,7 +181,7 @@ class BranchUpdate:
 
         Raises:
             BranchMovedError: the branch is elsewhere.
-            CollectedError: the place removed what the commit needs; the branch went back.
+            CollectedError: the server removed blocks of the commit; the branch was moved back.
         """
         old, new = from_text(head.cid), from_text(step.commit.cid)
         refs = self.stores.refs

@@ -87,7 +87,7 @@ class RepositoryContext:
         read_marker: gives the bytes of the repository's marker.
         open_other: opens another repository, for transfers and for the rest of a partial clone.
         documents: small files that all machines share; None where there is no room for them.
-        publisher: gives snapshots names, where the place can.
+        publisher: publishes snapshots under names, if the backend can.
         session_store: stores the sessions, if not `storage` does.
         upkeep: who looks after the blocks, if that is not done here, and how, in words.
         others: the commits that others made, in a system of versions that is not ours.

@@ -104,20 +104,20 @@ class Remotes(Mapping[str, str]):
             if ref.startswith(f"{name}/") and entry is not None:
                 refs.swap(REMOTES, ref, entry.commit, None, f"remote: deleted {name}")
 
-    def check_name(self, place: str | os.PathLike[str]) -> None:
+    def check_name(self, remote: str | os.PathLike[str]) -> None:
         """Check that an argument is the name of a remote, a path or a URL.
 
         Raises:
             RepositoryNotFoundError: it is none of these.
         """
-        if not isinstance(place, str) or not place or {"/", "\0"} & {*place}:
+        if not isinstance(remote, str) or not remote or {"/", "\0"} & {*remote}:
             return
         urls = self._read()
-        if place not in urls and not has_scheme(place.strip()) and not os.path.lexists(place):
+        if remote not in urls and not has_scheme(remote.strip()) and not os.path.lexists(remote):
             raise RepositoryNotFoundError(
-                f"{self._lacks(place, urls)}; add it with remotes.add({place!r}, URL), or give a "
+                f"{self._lacks(remote, urls)}; add it with remotes.add({remote!r}, URL), or give a "
                 "path or URL",
-                url=place,
+                url=remote,
             )
 
     def name_of(self, url: str) -> str | None:

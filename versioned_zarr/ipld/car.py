@@ -136,7 +136,7 @@ def sections(buffer: memoryview, start: int, end: int, where: str) -> Iterator[C
     """The sections of a buffer from one offset to another, without reading the blocks.
 
     Raises:
-        CorruptError: at the first place where no section can begin.
+        CorruptError: at the first position where no section can begin.
     """
     position = start
     while position < end:

@@ -31,7 +31,7 @@ class StorageContract:
         storage.put("a", [b"12345"])
         view = storage.view("a")
         if view is None:
-            pytest.skip("this place has no views")
+            pytest.skip("this storage has no views")
         storage.delete("a")
         assert bytes(view) == b"12345"
         assert view.readonly

@@ -46,7 +46,7 @@ class GcGuard(ExitStack):
         self._held: dict[Cid, Bytes] = {}
         self._held_bytes = 0
         self._drafts: list[Followable] = []
-        self._places: dict[Cid, tuple[Followable, int, int]] = {}
+        self._locations: dict[Cid, tuple[Followable, int, int]] = {}
 
     def begin(self) -> None:
         """Put the canary on the node: what is taken from now on is told."""
@@ -91,13 +91,13 @@ class GcGuard(ExitStack):
             return found
         while self._drafts:
             draft = self._drafts[-1]
-            places = {
+            locations = {
                 each: (draft, start, end) for each, start, end in draft.finished(FIRST_SECTION)
             }
-            self._places.update(places)
+            self._locations.update(locations)
             self._drafts.remove(draft)
-        place = self._places.get(cid)
-        return None if place is None else place[0].read(*place[1:])
+        location = self._locations.get(cid)
+        return None if location is None else location[0].read(*location[1:])
 
     def counts_on(self, cid: Cid) -> bool:
         """Whether a block was sent or found there since the canary was put there."""

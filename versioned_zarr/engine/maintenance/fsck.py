@@ -55,11 +55,11 @@ class _Sound:
 
     def __init__(self, stores: RepositoryContext) -> None:
         self._storage = stores.storage
-        self.places: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
+        self.locations: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
         self.lost: set[bytes] = set()
 
     def get(self, cid: Cid) -> memoryview:
-        found = self.places.get(cid[-32:])
+        found = self.locations.get(cid[-32:])
         if found is None:
             raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
         path, start, end = found[1]
@@ -101,7 +101,7 @@ def _fsck(stores: RepositoryContext, *, read_all: bool, progress: OnProgress | N
     reached.add(stores.empty_tree[-32:])
     _reach_values(sound, roots_of(stores, None).values, reached)
     report.unreferenced = sorted(
-        to_text(cid) for digest, (cid, _) in sound.places.items() if digest not in reached
+        to_text(cid) for digest, (cid, _) in sound.locations.items() if digest not in reached
     )
     return report
 
@@ -176,7 +176,7 @@ def _reach_values(sound: _Sound, values: set[Cid], reached: set[bytes]) -> None:
     stack = list(values)
     while stack:
         cid = stack.pop()
-        if cid[-32:] in reached or cid[-32:] not in sound.places:
+        if cid[-32:] in reached or cid[-32:] not in sound.locations:
             continue
         reached.add(cid[-32:])
         if not cids.is_raw(cid):
@@ -233,8 +233,8 @@ def _check_pack(
             sound.lost.add(fault.cid[-32:])
     report.checked_blocks += len(checked.sections)
     for section in checked.sections:
-        place = (path, section.start, section.end)
-        sound.places.setdefault(section.cid[-32:], (section.cid, place))
+        location = (path, section.start, section.end)
+        sound.locations.setdefault(section.cid[-32:], (section.cid, location))
 
 
 def _check_index(stores: RepositoryContext, report: Report) -> None:
@@ -281,7 +281,7 @@ def _check_drafts(
     """Read what the journal says lies in drafts; what it does not name, nobody was promised."""
     by_draft: dict[int, list[JournalRecord]] = {}
     for record in records:
-        if record.kind is RecordKind.SET and record.cid[-32:] not in sound.places:
+        if record.kind is RecordKind.SET and record.cid[-32:] not in sound.locations:
             by_draft.setdefault(record.draft, []).append(record)
     for number, group in by_draft.items():
         path = draft_path(session, number)
@@ -343,7 +343,7 @@ def _named(
     digest = cids.from_text(damage.cid)[-32:]
     if digest in by_digest:
         return _with_impact(damage, by_digest[digest], impact[by_digest[digest]])
-    if digest in sound.lost and digest in sound.places:
+    if digest in sound.lost and digest in sound.locations:
         return replace(damage, problem=f"{damage.problem}; another pack holds an intact copy")
     return damage
 

@@ -156,8 +156,8 @@ def _record_at(data: bytes, at: int, position: int) -> tuple[JournalRecord, int]
     except ValueError:
         return None
     is_blind = bool(flags & _BLIND)
-    place = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
-    return JournalRecord(what, key, writer, seen, *place), end + _CRC.size
+    fields = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
+    return JournalRecord(what, key, writer, seen, *fields), end + _CRC.size
 
 
 def _behind_torn(data: bytes, at: int) -> int | None:

@@ -290,8 +290,8 @@ class LocalSession:
         self, key: str, file: unixfs.File, draft: int, offset: int, known: Known | None
     ) -> None:
         seen = self._seen(key, known)
-        place = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
-        record = JournalRecord(RecordKind.SET, key, self.writer, seen, *place)
+        fields = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
+        record = JournalRecord(RecordKind.SET, key, self.writer, seen, *fields)
         pending = PendingWrite(record, is_unseen=False)
         self._is_in_doubt = True
         try:

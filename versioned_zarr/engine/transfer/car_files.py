@@ -264,7 +264,7 @@ def _is_whole(section: CarBlock, where: str) -> bool:
         CorruptBlockError: its bytes are not what its CID says.
         InvalidCidError: it is of a kind that no repository keeps.
     """
-    place = f"{where} at byte {section.offset}"
+    location = f"{where} at byte {section.offset}"
     held = inline(section.cid) if section.cid[:1] == b"\x01" else None
     if held is None:
         is_kept = len(section.cid) == CID_SIZE and section.cid[1] in (RAW, DAG_PB)
@@ -276,7 +276,8 @@ def _is_whole(section: CarBlock, where: str) -> bool:
             text = to_text(section.cid)
             kind = " in a CIDv0" if section.cid[0] == _SHA2_256 else ""
             raise InvalidCidError(
-                f"the block in {place} is named {text}{kind}, but a repository stores only what a "
+                f"the block in {location} is named {text}{kind}, but a repository stores only "
+                f"what a "
                 "CIDv1 names, raw or dag-pb, with sha2-256 or blake3",
                 text=text,
             )
@@ -285,9 +286,9 @@ def _is_whole(section: CarBlock, where: str) -> bool:
     if not is_sound:
         text = to_text(section.cid)
         raise CorruptBlockError(
-            f"the block in {place} is not {text}, as the CAR says; get the CAR file again",
+            f"the block in {location} is not {text}, as the CAR says; get the CAR file again",
             cid=text,
-            where=place,
+            where=location,
         )
     return held is None
 

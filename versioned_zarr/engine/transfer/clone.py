@@ -41,7 +41,7 @@ def begin(stores: RepositoryContext, selection: PartialClone) -> None:
     The record comes first, so that it is resumed if something stops it.
 
     Raises:
-        InvalidInputError: a part, and the place cannot fetch the rest later.
+        InvalidInputError: a partial clone, and the backend cannot fetch missing data later.
     """
     if not selection.is_everything and stores.documents is None:
         raise InvalidInputError(

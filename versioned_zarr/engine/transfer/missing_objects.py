@@ -1,7 +1,7 @@
 """Missing objects: the blocks of a DAG that an older DAG lacks, by walking both.
 
 Reads through a function that gives blocks, and stores nothing. The cost follows what differs: a
-link that the older node at the same place has as well is not followed, in a directory, between the
+link that the older node at the same position also has is not followed, in a directory, between the
 shards of a HAMT, and in a value of many leaves.
 """
 

@@ -153,14 +153,14 @@ def _nearest(source: RepositoryContext, target: RepositoryContext) -> Get:
 
 def push(
     stores: RepositoryContext,
-    place: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
     force_with_lease: bool | str | None,
     progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.push`."""
-    name, target = _open(stores, place)
+    name, target = _open(stores, repository)
     wishes = [_to_push(stores, text) for text in _listed(refs)]
     if refs is None:
         wishes = [
@@ -195,13 +195,13 @@ def push(
 
 def fetch(
     stores: RepositoryContext,
-    place: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
     progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.fetch`."""
-    name, source = _open(stores, place)
+    name, source = _open(stores, repository)
     kinds = [(HEADS, ref) for ref in source.refs.names(HEADS)]
     kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
     if refs is not None:
@@ -251,7 +251,7 @@ def _selected(stores: RepositoryContext, source: RepositoryContext) -> PartialCl
 
 def pull(
     stores: RepositoryContext,
-    place: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
     resolve: Resolve,
@@ -259,12 +259,12 @@ def pull(
 ) -> Transfer:
     """See `Repository.pull`."""
     pairs = [_pair(text) for text in _listed(refs)] or [(MAIN, MAIN)]
-    name, source = _open(stores, place)
+    name, source = _open(stores, repository)
     for ref, into in pairs:
         check_new_ref_name(into)
         if _kind_at(source, ref)[0] != HEADS:
             raise InvalidRefError(f"{ref!r} is a tag; fetch and merge it instead", ref=ref)
-    done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
+    done = fetch(stores, repository, [ref for ref, _ in pairs], progress=progress)
     moves = list(done.moves)
     for ref, into in pairs:
         seen = f"{REMOTES}/{name or UNNAMED}/{ref.removeprefix(f'{HEADS}/')}"
@@ -289,13 +289,13 @@ def pull(
 
 
 def _open(
-    stores: RepositoryContext, place: str | os.PathLike[str]
+    stores: RepositoryContext, repository: str | os.PathLike[str]
 ) -> tuple[str | None, RepositoryContext]:
     """The name of a remote, if it has one, and the repository."""
     remotes = Remotes(stores)
-    if isinstance(place, str) and place in remotes:
-        return place, stores.open_other(remotes[place])
-    opened = stores.open_other(place)
+    if isinstance(repository, str) and repository in remotes:
+        return repository, stores.open_other(remotes[repository])
+    opened = stores.open_other(repository)
     return remotes.name_of(opened.storage.url), opened
 
 

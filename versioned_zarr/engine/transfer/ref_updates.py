@@ -41,7 +41,7 @@ def move_ref(
 
     Raises:
         BranchMovedError: it is not where it was expected to be.
-        CollectedError: the place removed what it leads to; the ref went back.
+        CollectedError: the server removed what it reaches; the ref was moved back.
     """
     try:
         stores.refs.swap(kind, name, expect, new, why)

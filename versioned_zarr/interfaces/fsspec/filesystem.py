@@ -222,10 +222,10 @@ def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
 
 def _of_chain(repository: str) -> tuple[str, str]:
     """What follows `::` in a URL, as fsspec hands it to `VersionedFileSystem`."""
-    scheme, place = split_protocol(repository)
+    scheme, path = split_protocol(repository)
     scheme = scheme or "file"
     return get_filesystem_class(scheme)._strip_protocol(
-        place if scheme == "file" else repository
+        path if scheme == "file" else repository
     ), scheme
 
 

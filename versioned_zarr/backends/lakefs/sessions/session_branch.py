@@ -204,7 +204,8 @@ class SessionBranch:
         if unixfs.build_file(data, blocks.hash).cid != found.cid:
             text = to_text(found.cid)
             raise CorruptBlockError(
-                f"{location.path!r} on lakeFS branch {location.ref!r} is not {text}, which the session "
+                f"{location.path!r} on lakeFS branch {location.ref!r} is not {text}, which the "
+                f"session "
                 "wrote there: someone else has changed it since",
                 cid=text,
                 where=location.path,

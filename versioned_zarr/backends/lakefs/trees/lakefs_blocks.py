@@ -176,7 +176,8 @@ class LakefsBlocks:
         if file.cid != cid:
             text = to_text(cid)
             raise CorruptBlockError(
-                f"{location.path!r} at {location.ref} in {self._client.repository!r} on lakeFS hashes to "
+                f"{location.path!r} at {location.ref} in {self._client.repository!r} on lakeFS "
+                f"hashes to "
                 f"{to_text(file.cid)}, not to {text}",
                 cid=text,
                 where=location.path,
