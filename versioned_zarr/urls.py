@@ -1,4 +1,4 @@
-"""URLs as people write them: what is wrong with one is told, and users and passwords are not shown.
+"""URLs: checks them, explains errors, and hides users and passwords.
 
 Reads text alone. Rules: RFC 3986 section 3.2.1, and section 2.1 for what has to be encoded there.
 """

@@ -1,7 +1,8 @@
 """The commit: updates a branch by compare-and-swap, in steps.
 
-Everything a commit needs is durable before the branch names it; of many that commit at once, one
-wins and the others look again. What a compare-and-swap said is believed only after a look.
+Everything a commit needs is durable before the branch names it. Of several concurrent commits, one
+wins, and the others read the branch again. The outcome of a compare-and-swap is confirmed by
+reading.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A partial clone: which commits and paths it holds; it fetches the rest on first read."""
+"""A partial clone: the commits and paths that it holds; it fetches the rest on first read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Remotes: names and URLs of other repositories, in a small file beside the refs.
 
-Where a repository lives on a server, the file lies on this machine, as its sessions do.
+If the repository is on a server, the file is on this machine, like its sessions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A client of one trustless gateway: requests blocks and CARs, and maps its errors.
 
-Knows HTTP and how long to leave a gateway alone; trusts nothing that it says: who asks compares
-the bytes. Rules: the Trustless Gateway specification of IPFS, RFC 9110 for Retry-After.
+Knows HTTP and how long to avoid a failing gateway. Does not verify data; the caller does. Rules:
+the Trustless Gateway specification of IPFS, and RFC 9110 for Retry-After.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Blocks from gateways: fetched in few requests, verified before use, and cached.
 
-One request, for a CAR, brings a directory with all its shards, or a value of up to 4 MiB; a folder
-of up to 1 MiB comes whole, and so does a larger one where that much was read before. A gateway
-that has no CARs is asked block by block.
+One CAR request fetches a directory with all its shards, or a value of up to 4 MiB. A folder of up
+to 1 MiB is fetched whole, and so is a larger one if that much has been read before. A gateway
+without CAR support is asked block by block.
 """
 
 from __future__ import annotations

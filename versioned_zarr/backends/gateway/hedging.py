@@ -1,6 +1,6 @@
 """Hedged requests: which of several gateways is asked first, and when another is asked too.
 
-Knows nothing of blocks: an errand is a function that asks one gateway and raises what went wrong.
+Independent of blocks: an errand is a function that asks one gateway and raises its error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The IPNS resolver: asks every gateway for a name's record, and checks its signature.
 
-A gateway cannot invent what a name stands for. It can keep quiet about the newest record and send
-an older one whose signature still holds, so all are asked and the newest record wins.
+A gateway cannot forge the target of a name. It can withhold the newest record and send an older one
+that is still valid, so all gateways are asked, and the newest record wins.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The block fetcher: gets each block from a node once, and small blocks in batches.
 
-A request costs about a millisecond whatever it brings. So where leaves of one directory are asked
-for again and again, as the chunks of an array are, one request brings a few of those that follow
-as well: at most twice as many as were asked for before.
+A request costs about a millisecond, whatever its size. So if leaves of one directory are read
+repeatedly, like the chunks of an array, one request also fetches some of the following leaves: at
+most twice as many as were requested before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Kubo backend: a repository at `ipfs+http://HOST:PORT/NAME`, in MFS and a local folder.
 
-What only this machine knows of it, sessions that are not committed and the cache, lies in a folder
-under $VERSIONED_ZARR_HOME.
+Uncommitted sessions and the cache are local to this machine, in a folder under
+$VERSIONED_ZARR_HOME.
 """
 
 from __future__ import annotations

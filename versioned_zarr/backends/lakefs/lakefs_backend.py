@@ -1,7 +1,7 @@
 """The lakeFS backend: a repository at `lakefs://REPO[/PREFIX]`.
 
-Nothing of ours needs to be there. What this machine found out about it, and values that were read
-lately, lie in a folder under $VERSIONED_ZARR_HOME, which may be removed at any time.
+Any lakeFS repository can be opened. The metadata cache and recently read values are in a folder
+under $VERSIONED_ZARR_HOME, which can be deleted at any time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Names on lakeFS: how commits, branches and hidden branches map to ours, and back.
 
-A lakeFS commit that others made is named by a CID that holds the 32 bytes of its id, so that a link
-to it needs no block anywhere. A lakeFS branch name has only letters, digits, `_` and `-`.
+A lakeFS commit made by another tool is named by a CID that contains the 32 bytes of its ID, so that
+a link to it needs no block. A lakeFS branch name has only letters, digits, `_` and `-`.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _is_path(path: str | os.PathLike[str]) -> bool:
 
 
 def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
-    """The error of ours that says what a failure of the system means."""
+    """Map a failure of the operating system to an error of this package."""
     where = os.fspath(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(

@@ -1,8 +1,9 @@
 """Local storage: a folder as a `Storage`, by `flock`, `O_APPEND` and atomic renames.
 
-What it relies on, and local file systems of Linux and macOS give: appends to a file opened with
-O_APPEND do not mix; a rename is atomic; `flock` ends with the process that holds it; a mapped file
-stays readable after its name is gone. Network file systems do not promise all of this.
+It relies on these properties of local file systems on Linux and macOS: appends to a file opened
+with O_APPEND do not interleave; a rename is atomic; `flock` ends with the process that holds it; a
+mapped file remains readable after its name is removed. Network file systems do not guarantee all of
+them.
 """
 
 from __future__ import annotations

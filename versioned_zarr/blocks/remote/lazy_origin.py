@@ -1,6 +1,6 @@
 """The lazy origin of a partial clone: fetches missing blocks, verifies and stores them.
 
-What was not fetched yet is absent, which is no damage: the origin has it.
+Blocks that were not fetched yet are absent, not damaged: the origin has them.
 """
 
 from __future__ import annotations

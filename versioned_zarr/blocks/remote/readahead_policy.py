@@ -1,9 +1,9 @@
 """The read-ahead policy: how much to fetch beyond what was asked for.
 
-A request costs as much time as some KiB more do. So where small values are asked for one after the
-other, as the chunks of an array are, the directory or shard around the next one comes whole, and
-while that is read, those behind it do. The bytes that come so and were not read yet, with those
-under way, are never more than those that were asked for. Knows sizes only, and sends nothing.
+A request takes as long as transferring some more KiB. So if small values are read one after
+another, like the chunks of an array, the whole directory or shard around the next one is fetched,
+and the following ones while it is read. The bytes that were read ahead but not yet used, including
+those in flight, never exceed the bytes requested. Knows only sizes, and sends nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 REQUEST_BYTES: Final = 128 << 10
-"""A value that was asked for counts as so many bytes at least, for the sake of its request."""
+"""A requested value counts as at least this many bytes, to account for its request."""
 LIMIT_BYTES: Final = 16 << 20
-"""No more than this comes at once, whatever was asked for before."""
+"""The limit for one read-ahead, whatever was requested before."""
 SMALL_BYTES: Final = 256 << 10
-"""What a node links to comes together if it is no longer than this on average."""
+"""Children of a node are fetched together if their average size is at most this."""
 UNSEEN_BYTES: Final = 4 << 20
-"""What a node holds that was not seen yet must be no longer than this, all in all."""
+"""The limit for the total size of a node that has not been read yet."""
 NODES_AHEAD: Final = 3
 _REMEMBERED: Final = 1 << 17
 
 
 @dataclass
 class _SeenNode:
-    """Where a node or leaf hangs, and how long it is with all below."""
+    """The parent of a node or leaf, and its total size including everything below it."""
 
     above: Cid | None
     size_bytes: int
@@ -39,7 +39,7 @@ class _SeenNode:
 
 
 class ReadAheadPolicy:
-    """What was read, what came without being asked for, and what may come next. Thread-safe."""
+    """Tracks what was read and read ahead, and decides what to fetch next. Thread-safe."""
 
     def __init__(self) -> None:
         self._turns = Semaphore(1)

@@ -1,7 +1,7 @@
-"""Fsck: checks all that is stored, and names the keys and commits that damage touches.
+"""Fsck: verifies all stored data, and reports the keys and commits affected by damage.
 
-Works on the packs themselves, by their sections and by their own index, so that a damaged index
-hides nothing. It changes nothing.
+It reads the packs directly, by their sections and their own index, so that a damaged index hides
+nothing. It changes nothing.
 """
 
 from __future__ import annotations

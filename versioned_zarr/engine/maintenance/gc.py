@@ -1,9 +1,9 @@
-"""Garbage collection (gc): removes what nothing reaches, beside running writers.
+"""Garbage collection (gc): removes unreachable data, concurrently with writers.
 
-The order that makes it safe: the lines of logs go before the packs that they alone reached; new
-packs are durable before old ones go; old ones go only under the lock that commits and re-used
-values share, after a last look at what was named meanwhile. What is wholly dead goes first, as that
-needs no room. docs/design/concurrency.md tells why that is enough.
+Its order makes it safe. Log lines are dropped before the packs that only they reach. New packs are
+durable before old ones are removed. Old packs are removed only under the lock that commits and
+reused values share, after marking again. Packs without live blocks are removed first, which needs
+no disk space. docs/design/concurrency.md explains why this is sufficient.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class _Run:
         *,
         keeps_all: bool,
     ) -> _Run:
-        """The first look, beside which everything goes on."""
+        """The first mark; writers continue meanwhile."""
         store.refresh()
         packs = store.packs()
         steps = Steps(sum(packs.values()), progress)

@@ -1,6 +1,6 @@
-"""Repack: joins small packs, and copies live blocks into new packs, beside running writers.
+"""Repack: combines small packs, and copies live blocks into new packs, concurrently with writers.
 
-New packs are durable before old ones go.
+New packs are durable before old ones are removed.
 """
 
 from __future__ import annotations

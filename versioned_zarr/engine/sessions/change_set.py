@@ -1,7 +1,7 @@
-"""The change set of a session: its uncommitted writes over the tree it is based on.
+"""The change set of a session: its uncommitted writes relative to its base tree.
 
-Pure state: it knows no files. Every process that takes in the same records in the same order has
-the same overlay, and so finds the same keys that were written by processes unaware of each other.
+Pure state, without files. Every process that applies the same records in the same order has the
+same change set, and so finds the same keys that processes wrote independently.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PendingWrite:
         is_unseen: whether another process wrote it and this one has not read it since.
         is_blind: whether its writer had not read the key since the commit it is based on.
         is_checked: whether what another process wrote was found to hash to its name.
-        rivals: what others wrote to the key, unaware of this, and different.
+        rivals: different values that others wrote to the key independently.
     """
 
     __slots__ = (
@@ -197,7 +197,7 @@ class ChangeSet:
             self._place(key, pending)
 
     def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
-        """The keys to which processes wrote unaware of each other, and what they wrote."""
+        """The keys to which processes wrote independently, and what they wrote."""
         for key, pending in self.entries.items():
             if pending.rivals:
                 yield key, (*pending.rivals, pending)

@@ -1,8 +1,8 @@
-"""The journal of a session: its writes, in one order that all writers agree on.
+"""The journal of a session: its writes, in one order for all writers.
 
-A session is a folder `sessions/ID` with `session.json` (what it is based on), `journal` (one
-record for each write, appended by every process that writes into the session) and one draft of a
-pack for each of those processes. docs/design/sessions.md shows the bytes.
+A session is a folder `sessions/ID` with `session.json` (its base), `journal` (one record per write,
+appended by every process that writes to the session) and one draft pack per process.
+docs/design/sessions.md shows the bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The listing of sessions that hold uncommitted writes: looked into, and deleted."""
+"""The listing of sessions with uncommitted writes: inspect and delete them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
 """A local session: the state of a session in one process, over its base tree.
 
-Knows the journal, and keeps the view of it that this process has. Every process that writes into a
-session has its own working state of it; the journal makes them agree. It does not know how to
-commit.
+It reads the journal and keeps this process's view of it. Every process that writes to a session has
+its own state; the journal keeps them consistent. It does not know how to commit.
 
-What was written is what the journal says. So an exception at any point, an interrupt above all,
-leaves at most a view that may not be what the journal says; it is then made again from the journal
-before it is used next.
+The journal is authoritative. So an exception at any point, such as an interrupt, can only leave the
+view inconsistent with the journal. The view is then rebuilt from the journal before its next use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The session protocol: what a session asks of the store of its uncommitted writes.
+"""The session protocol: the interface between a session and the store of its uncommitted writes.
 
-`LocalSession` with a journal and drafts on a `Storage` is what most repositories use; a server with
-branches of its own keeps them there.
+Most repositories use `LocalSession`, with a journal and drafts on a `Storage`. A server with its
+own branches stores sessions there.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
     """Store the values that the session wrote; gives those that are better kept in the commit.
 
     A draft that is mostly live becomes a pack as it is. What little there is otherwise, and what
-    lies in drafts of processes that live and go on writing, is copied. What this process did not
+    is in drafts of processes that are still writing, is copied. What this process did not
     write is hashed first.
 
     Raises:

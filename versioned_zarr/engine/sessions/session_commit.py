@@ -1,4 +1,4 @@
-"""The session commit: what a session wrote becomes a commit of its branch."""
+"""The session commit: turns the writes of a session into a commit on its branch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SessionCommit(BranchUpdate):
         root: the changed tree.
 
     Raises:
-        ConflictError: two processes wrote different bytes to one key, unaware of each other.
+        ConflictError: two processes independently wrote different bytes to one key.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Clone: creates a repository as a copy of another, and resumes if it was interrupted.
 
-A clone that was interrupted has a record of what it copies, and is resumed.
+An interrupted clone has a record of what it copies.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The history walk: which commits and blocks one repository has that another lacks.
 
-What one side has complete is known from its refs alone: a block that lies there may be what an
-interrupted transfer, or `gc`, left of a tree.
+Only the refs of a side tell what it has completely: a block there may be a remnant of an
+interrupted transfer or of `gc`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Push, fetch and pull: copy refs, and what they reach, between repositories.
 
-Both are opened in this process; there is no protocol between them but `BlockStore` and `RefStore`.
-Blocks come first, children before their parents, then each ref moves by compare-and-swap: wherever
-that is cut off, both sides are sound, and the next attempt stores only the rest.
+Both are opened in this process and need no protocol besides `BlockStore` and `RefStore`. Blocks are
+sent first, children before parents; then each ref moves by compare-and-swap. If a transfer is
+interrupted, both sides remain consistent, and the next attempt sends only the rest.
 """
 
 from __future__ import annotations

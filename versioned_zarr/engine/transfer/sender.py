@@ -1,6 +1,6 @@
 """The sender: stores verified blocks in batches, children before parents.
 
-Knows nothing of refs: what was stored counts for nothing until a ref reaches it.
+Independent of refs: stored blocks have no effect until a ref reaches them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of the lakeFS API as errors of ours, with the server's own words."""
+"""Errors of the lakeFS API, mapped to the errors of this package with the server's message."""
 
 from __future__ import annotations
 

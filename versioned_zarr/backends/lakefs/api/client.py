@@ -150,7 +150,7 @@ class LakefsClient(Objects):
         self.ask("DELETE", path, f"delete branch {name!r}")
 
     def hard_reset(self, branch: str, to: str) -> None:
-        """Let a branch of ours alone name another commit; what is uncommitted on it stays.
+        """Reset one of our hidden branches to another commit; uncommitted changes on it are kept.
 
         Never one that others may move: lakeFS does not compare where it stands.
         """
@@ -242,7 +242,7 @@ class LakefsClient(Objects):
         metadata: Mapping[str, str],
         is_ours: Callable[[LakefsCommit], bool],
     ) -> LakefsCommit:
-        """Commit on a branch of ours, once, also if the answer is lost.
+        """Commit on one of our hidden branches exactly once, even if the answer is lost.
 
         Args:
             branch: see `commit`, as what follows.

@@ -1,7 +1,7 @@
-"""The commit mapping: lakeFS commits as commits of ours, whoever made them.
+"""The commit mapping: maps every lakeFS commit to a commit object.
 
-Ours are read from their metadata; others' are named by the lakeFS commit id, and the CID of their
-tree is found out when it is asked for.
+Commits made by this package are decoded from their metadata. Commits made by other tools are named
+by their lakeFS commit ID, and the CID of their tree is computed on demand.
 """
 
 from __future__ import annotations

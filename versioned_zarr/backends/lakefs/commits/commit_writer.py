@@ -1,8 +1,8 @@
 """The commit writer: stages a commit on a hidden branch of lakeFS, then merges it.
 
-lakeFS has no compare-and-swap for branches. Of our own writers one at a time holds the claim on a
-branch's head, a hidden branch that only one can make; what others do to the branch in between shows
-in the merge's parent.
+lakeFS has no compare-and-swap for branches. Among writers of this package, one at a time holds the
+claim on the head of a branch, a hidden branch that only one can create. If another tool changes the
+branch in between, the parent of the merge shows it.
 """
 
 from __future__ import annotations

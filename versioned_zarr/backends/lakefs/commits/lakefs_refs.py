@@ -1,7 +1,7 @@
 """Refs on lakeFS: branches and tags of the server as a ref store.
 
-lakeFS keeps no log of where a branch stood. This machine keeps one of what it did and saw, as git
-does; behind that, the history of the branch itself answers.
+lakeFS has no reflog. This machine keeps one of its own actions and observations, as git does;
+beyond its start, the history of the branch is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The session store on lakeFS: sessions are hidden branches whose names say whose they are."""
+"""The session store on lakeFS: sessions are hidden branches whose names identify the owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session branch: what a hidden branch holds, who wrote it, and where it is read."""
+"""The session branch: the hidden branch of a session, its content and its writers."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ class SessionBranch:
         self._lakefs_folder.metadata_cache.add_locations(moved)
 
     def begin_again(self, base: str) -> None:
-        """Go on from a commit of ours; what other processes wrote since stays on the branch."""
+        """Continue from one of our commits; later writes of other processes stay on the branch."""
         assert self.name is not None
         with suppress(StorageError):  # what is on it is in the commit all the same
             self._client.hard_reset(self.name, self._id_of(base))

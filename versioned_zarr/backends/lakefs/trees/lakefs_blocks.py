@@ -1,8 +1,8 @@
 """The block store on lakeFS: values are objects, nodes are computed from listings.
 
-lakeFS keeps keys and values. The nodes of trees and commits are a function of those, so this
-machine computes them and remembers them; the block of a value is read from an object that holds
-it, and compared with its CID.
+lakeFS stores keys and values. The nodes of trees and commits are a function of them, so this
+machine computes and caches them. The block of a value is read from an object that contains it, and
+verified against its CID.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The metadata cache: what this machine has learned about a lakeFS repository.
 
-One SQLite file, shared by processes. All of it can be found out anew: it may be removed at any
-time. What it holds never changes, since lakeFS commits and objects do not. A damaged file is
-replaced, and one that cannot be written is done without.
+One SQLite file, shared by processes. All its content can be recomputed, so it can be deleted at any
+time. Its entries never change, because lakeFS commits and objects do not. A damaged file is
+replaced. If the file cannot be written, the cache is kept in memory.
 """
 
 from __future__ import annotations

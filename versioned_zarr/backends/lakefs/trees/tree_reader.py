@@ -1,7 +1,7 @@
 """The tree reader: builds the tree of a lakeFS commit from a listing or from a diff.
 
-A value's CID is in its object's user metadata where we wrote it. What others wrote is read and
-hashed, once for each object.
+If this package wrote a value, its CID is in the user metadata of its object. Values written by
+other tools are read and hashed, once per object.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read-ahead of values: fetches the values that follow the last one read in a tree.
 
-zarr asks for some chunks at a time, ten as it comes, and waits for them; a server that is some
-milliseconds away could answer more. The bytes that came unasked and were not read yet, with those
-under way, are never more than the bytes that were asked for so far.
+zarr requests a few chunks at a time, ten by default, and waits for them; a server some milliseconds
+away could answer more. The bytes that were read ahead but not yet used, including those in flight,
+never exceed the bytes requested so far.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Merge conflicts: their kinds, their facts and their texts."""
+"""Merge conflicts: their kinds, attributes and messages."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Conflict:
             alike, what = [self.path], "the value that both wrote"
         else:
             alike = [chunk.key for chunk in self.chunks if chunk.kind == ConflictKind.ALIKE]
-            what = f"the chunks' identical writes ({len(alike)} of them)"
+            what = f"the value that both wrote in each chunk ({len(alike)} of them)"
         if not alike:
             return ""
         patterns = ", ".join(f"{path!r}: 'ours'" for path in alike[:_SHOWN_CHUNKS])
