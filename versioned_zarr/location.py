@@ -1,4 +1,4 @@
-"""Locations: opens, creates and clones the repository at a URL; alone imports the backends."""
+"""Locations: opens, creates and clones repositories by URL; the only importer of the backends."""
 
 from __future__ import annotations
 

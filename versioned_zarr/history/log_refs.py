@@ -1,6 +1,6 @@
-"""Log refs: each ref is its own log on a `Storage`, and its last line is where it stands.
+"""Log refs: each ref is a log on a `Storage`, and its last line is its current commit.
 
-The lines above are where it stood. There is nothing else that could disagree. docs/design/refs.md
+The lines above are its earlier commits. No other file could contradict the log. docs/design/refs.md
 shows the bytes.
 """
 

@@ -1,8 +1,9 @@
-"""The CAR format: blocks one behind the other, and the index at the tail of a version 2 file.
+"""The CAR format of packs: consecutive blocks, and the index at the end of a version 2 file.
 
-Sources: the CARv1 and CARv2 specifications (ipld.io/specs/transport/car). A pack of ours is a
-CARv2 with one root, whose index is of the kind 0x0401, MultihashIndexSorted, and names every
-block. docs/design/packs.md shows the bytes.
+Sources: the CARv1 and CARv2 specifications (ipld.io/specs/transport/car). A pack is a CARv2 with
+    one
+root and an index of type 0x0401, MultihashIndexSorted, that names every block. docs/design/packs.md
+shows the bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The CARv1 stream: a header that names roots, then blocks, each behind its length and its CID.
+"""The CARv1 stream: a header that names roots, then blocks, each preceded by its length and CID.
 
-Unlike `car`, which knows the packs that versioned_zarr keeps, this writes and reads any CID, for
-streams that others read or wrote; it reads a CARv2 as the stream that lies in it. Rules: the CARv1
-and CARv2 specifications (ipld.io/specs/transport/car).
+Unlike `car`, which handles packs, this writes and reads any CID, for exchange with other tools. It
+reads a CARv2 as the stream that it contains. Rules: the CARv1 and CARv2 specifications
+(ipld.io/specs/transport/car).
 """
 
 from __future__ import annotations

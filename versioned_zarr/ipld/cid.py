@@ -1,8 +1,8 @@
-"""What a CID is: the name of a block, made of its codec, its hash function and its digest.
+"""CIDs: the name of a block, made of its codec, its hash function and its digest.
 
-Only CIDv1 with the codecs raw and dag-pb and a digest of 32 bytes: all that UnixFS needs. A link in
-a tree that others wrote may hold a CID of another kind; it is carried along and compared with its
-block, never computed.
+Only CIDv1 with the codecs raw and dag-pb and a digest of 32 bytes, which is all that UnixFS needs.
+A link in a tree from another tool may hold another kind of CID; it is preserved and verified
+against its block, but never computed.
 Rules: the CID and multihash specifications of Multiformats.
 """
 

@@ -1,7 +1,7 @@
 """The dag-pb codec: a block that holds named links and some bytes of data.
 
-It knows nothing of what the data means (see `unixfs`). Rules: the dag-pb specification of IPLD; a
-block is written in its canonical form, links first, and read in any form that the rules allow.
+It does not interpret the data (see `unixfs`). Rules: the dag-pb specification of IPLD. Blocks are
+written in canonical form, links first, and read in any allowed form.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How a directory too large for one block is spread over shards: UnixFS's HAMT.
+"""HAMT: how UnixFS splits a directory that is too large for one block into shards.
 
-A name's murmur3 hash picks one of 256 slots in the root shard by its first byte. A slot holds one
-name, or a shard that tells the slot's names apart by the next byte of their hashes. So the shards
-depend on the names alone, not on the order in which they came. A link in a shard is called by its
-slot in hexadecimal, then by the name, if it leads to what the name names. Nothing here reads a
-block; `build` hands those it makes to a function.
+The first byte of a name's murmur3 hash selects one of 256 slots in the root shard. A slot holds one
+name, or a shard that separates the names in the slot by the next byte of their hashes. So the
+shards depend only on the names, not on their order of insertion. The name of a link is its slot in
+hexadecimal, followed by the entry's name if it is not a shard. Nothing here reads a block; `build`
+passes new blocks to a function.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Identity CIDs: those that hold their block themselves, so that nobody stores it."""
+"""Identity CIDs: they contain their block, so it need not be stored."""
 
 from __future__ import annotations
 

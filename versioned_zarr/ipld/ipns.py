@@ -1,7 +1,7 @@
-"""IPNS: which key a name is, and what a record says that this key must have signed.
+"""IPNS: the key of a name, and the signed content of a record.
 
-Reads bytes alone; who verifies a signature passes the function in. Rules: the IPNS Record
-specification (specs.ipfs.tech/ipns/ipns-record), its section "Record Verification".
+Parses bytes only; the caller passes in the function that verifies a signature. Rules: the IPNS
+Record specification (specs.ipfs.tech/ipns/ipns-record), its section "Record Verification".
 """
 
 from __future__ import annotations

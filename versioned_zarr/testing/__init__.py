@@ -1,6 +1,6 @@
 """Contract suites that every storage, block store, ref store and repository must pass.
 
-A backend's tests subclass a suite and give it a fixture; pytest then runs the lot.
+The tests of a backend subclass a suite and provide its fixtures; pytest runs the tests.
 """
 
 from versioned_zarr.testing.block_store_contract import BlockStoreContract

@@ -13,7 +13,7 @@ from versioned_zarr.storage.protocol import Bytes
 
 
 class BlockStoreContract:
-    """Subclass it with a fixture `blocks` that gives an empty one."""
+    """Subclass it with a fixture `blocks` that returns an empty block store."""
 
     def test_a_block_that_was_put_is_there(self, blocks: BlockStore) -> None:
         data = b"some bytes"

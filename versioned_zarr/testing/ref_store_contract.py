@@ -16,7 +16,7 @@ A, B, C = (_HASH.dag_pb(letter) for letter in (b"a", b"b", b"c"))
 
 
 class RefStoreContract:
-    """Subclass it with a fixture `refs` that gives an empty one."""
+    """Subclass it with a fixture `refs` that returns an empty ref store."""
 
     def test_a_ref_is_made_moved_and_deleted(self, refs: RefStore) -> None:
         assert refs.read(HEADS, "x") is None

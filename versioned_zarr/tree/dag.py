@@ -1,9 +1,9 @@
-"""The blocks of a DAG, of a path in it or of a part of a value, in depth-first order.
+"""DAG traversal: the blocks of a DAG, of a path or of part of a value, depth-first.
 
-What a CAR must hold, whoever asks for it. Reads through a function that gives blocks, stores
-nothing, and takes what others wrote (see `dag_nodes`). An identity CID holds its block itself, so
-that is never among the blocks. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless Gateway
-specification.
+These are the blocks that a CAR file must contain. It reads through a function that returns blocks,
+stores nothing, and accepts data from other tools (see `dag_nodes`). An identity CID contains its
+block, so that block is never included. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless
+Gateway specification.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""DAG nodes that anyone wrote: decoded, and the bytes of a value in pieces.
+"""DAG nodes from any tool: decodes them, and reads the bytes of a value in pieces.
 
-Unlike `lookup`, this remembers nothing, and takes what no tree of ours has: dag-pb leaves with
+Unlike `lookup`, this caches nothing, and accepts what our trees never contain: dag-pb leaves with
 inline data, other leaf sizes, HAMTs of any width, CIDv0, identity CIDs.
 """
 

@@ -1,4 +1,4 @@
-"""Which keys a tree can hold: what Zarr, UnixFS and a folder of an export all can name."""
+"""Keys: the names that are valid in Zarr, in UnixFS and in an exported folder."""
 
 from __future__ import annotations
 

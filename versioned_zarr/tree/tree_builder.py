@@ -1,4 +1,4 @@
-"""The tree builder: changes to a base tree, kept until they are stored as blocks."""
+"""The tree builder: changes to a base tree, held until they are stored as blocks."""
 
 from __future__ import annotations
 

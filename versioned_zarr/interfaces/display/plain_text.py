@@ -1,6 +1,6 @@
 """How repositories, snapshots and sessions look as plain text: what `print` shows of them.
 
-The twins of the HTML in `notebook`, of bounded length like that.
+The counterparts of the HTML in `notebook`, also of bounded length.
 """
 
 from __future__ import annotations

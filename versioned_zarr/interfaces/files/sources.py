@@ -1,4 +1,4 @@
-"""Sources of an import: keys and values of a folder, or of a URL that fsspec knows."""
+"""Sources of an import: keys and values of a folder, or of a URL that fsspec supports."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The target folder of an export: each file appears whole, and no link is followed.
 
-Whoever can write into the folder could put a symbolic link there, to let an export write elsewhere.
-So folders and files in it are opened one by one, from the folder's own descriptor, and never
-through a link. The folder itself may be given as a link.
+Anyone who can write to the folder could place a symbolic link there to redirect an export. So
+folders and files in it are opened one by one, relative to the folder's descriptor, and never
+through a link. The folder itself may be a link.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Zarr export: writes a snapshot to a folder, and never decodes a byte."""
+"""Zarr export: writes a snapshot to a folder without decoding chunks."""
 
 from __future__ import annotations
 

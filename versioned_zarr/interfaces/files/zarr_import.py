@@ -1,4 +1,4 @@
-"""Zarr import: commits a folder or a URL, and never decodes a byte."""
+"""Zarr import: commits a folder or a URL without decoding chunks."""
 
 from __future__ import annotations
 

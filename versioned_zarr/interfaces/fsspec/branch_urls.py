@@ -1,8 +1,8 @@
 """Branch URLs, `vzarr://REF@/PATH::REPOSITORY`: parsed and written.
 
-Only what begins with `vzarr://` is a URL. Everything else is a path, and is taken as it stands.
-In a URL the ref and the path are percent-encoded. The ref ends at the first `@/`, the path at the
-first `::`; what would end one too early is written `%40` or `%3A`. Knows no repository.
+Only text that begins with `vzarr://` is a URL. Everything else is a path and is used unchanged. In
+a URL, the ref and the path are percent-encoded. The ref ends at the first `@/`, and the path at the
+first `::`; earlier occurrences are written `%40` or `%3A`. Independent of repositories.
 """
 
 from __future__ import annotations

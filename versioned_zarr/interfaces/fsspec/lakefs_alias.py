@@ -1,4 +1,4 @@
-"""The lakefs alias: lakefs-spec's file system if it is installed, else an error that says so.
+"""The lakefs alias: lakefs-spec's file system if it is installed, otherwise an error that says so.
 
 `vzarr://main@/air::lakefs://repo` needs fsspec to know the scheme, not a file system behind it.
 """

@@ -1,7 +1,7 @@
 """The shared session: all file systems of a process on one branch write to it.
 
-Forked children write into it too, and so does whoever unpickles a file system that had one. Only
-the process that opened it ends it.
+Forked children, and processes that unpickle a file system with a session, write to it too. Only the
+process that opened it ends it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gateway routes, `/ipfs/CID/path`: values, or the blocks that prove them.
 
 Rules: the Trustless Gateway and Path Gateway specifications of IPFS. A directory is always listed,
-also where it holds an `index.html`: a repository's values are data, not pages.
+even if it contains an `index.html`: the values of a repository are data, not web pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening what a snapshot holds with zarr or xarray."""
+"""Open the content of a snapshot with zarr or xarray."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group 
 
 
 def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.Dataset:
-    """The group as a Dataset; `options` go to `xarray.open_zarr`.
+    """Open the group as a Dataset; `options` go to `xarray.open_zarr`.
 
-    Consolidated metadata is not used unless asked for: the tree is as quick, and never stale.
-    `mode="r"` and `engine="zarr"`, which other functions of xarray take, say nothing new.
+    Consolidated metadata is used only on request: the tree is as fast and never stale. `mode="r"`
+    and `engine="zarr"`, which other functions of xarray take, have no effect.
 
     Raises:
         MissingDependencyError: xarray is not installed.

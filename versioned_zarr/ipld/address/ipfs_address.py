@@ -1,7 +1,7 @@
 """IPFS addresses: CIDs in any base, `ipfs://` and `ipns://` URLs, and gateway URLs.
 
-Reads text alone; asks nobody. CIDs are read by `multiformats` where they are not spelled as this
-package spells them. Rules: the address forms of the IPFS documentation
+Parses text only, without network access. `multiformats` parses CIDs that do not have the form that
+this package writes. Rules: the address forms of the IPFS documentation
 (docs.ipfs.tech/how-to/address-ipfs-on-web).
 """
 

@@ -1,8 +1,8 @@
-"""Multiaddrs of nodes, as `ipfs config Addresses.API` prints them, and the URLs that they mean.
+"""Multiaddrs of nodes, as `ipfs config Addresses.API` prints them, converted to URLs.
 
-Reads those where HTTP is spoken: a host, /tcp, and perhaps /http, /https or /tls/http. Reads text
-alone; asks nobody. `multiformats` reads IP addresses and ports and knows the protocols; names in
-the DNS it does not read. Rules: the Multiaddr specification (github.com/multiformats/multiaddr).
+Accepts HTTP addresses: a host, /tcp, and optionally /http, /https or /tls/http. Parses text only,
+without network access. `multiformats` parses IP addresses and ports and knows the protocols, but
+not DNS names. Rules: the Multiaddr specification (github.com/multiformats/multiaddr).
 """
 
 from __future__ import annotations
