@@ -1,7 +1,7 @@
-"""Dask writes from threads and from processes into one session, and one commit takes it all.
+"""Write with Dask from threads and processes into one session, and commit it once.
 
-A session can be sent to other processes: its copies there write into the same session. There is
-nothing to bring together afterwards.
+A session can be sent to other processes. The copies there write to the same session, so nothing has
+to be merged afterward.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def main() -> None:
     repo = vz.create(Path(tempfile.mkdtemp(), "dask.vz"))
     lazy = da.random.default_rng(1).normal(size=(400, 500), chunks=(100, 100))
 
-    # Threads, straight into an array.
+    # Threads write directly into an array.
     with repo.session("main", message="By threads") as session:
         target = zarr.create_array(
             session.store, name="noise", shape=lazy.shape, chunks=(100, 100), dtype="f8"
         )
         lazy.to_zarr(target)
 
-    # Processes, with xarray, which first writes the metadata and then part after part.
+    # Processes write with xarray: first the metadata, then one region after another.
     dataset = xr.Dataset({"squares": (("y", "x"), lazy**2)})
     with dask.config.set(scheduler="processes", num_workers=2):
         session = repo.session("main")
@@ -49,6 +49,6 @@ def main() -> None:
     print(f"\n{repo.log()}")
 
 
-# Processes begin by importing this file, so what it does must not stand at the top.
+# Worker processes import this file, so the work must not be at module level.
 if __name__ == "__main__":
     main()

@@ -1,10 +1,10 @@
-"""Two climate scenarios in one repository: commit, branch, merge, diff, get back by hash.
+"""Two climate scenarios in one repository: commit, branch, merge, diff, check out by hash.
 
-The data are two model runs of the Met Office from iris-sample-data: the air temperature over North
-America from 1860 to 2099, once under the scenario A1B, once under E1, which keeps emissions low.
-Until 1999 both runs are the same, so the repository keeps those years once.
+The data is two model runs of the Met Office from iris-sample-data: the air temperature over North
+America from 1860 to 2099, under the scenarios A1B and E1 (low emissions). Up to 1999, both runs are
+the same, so the repository stores those years once.
 
-What it makes goes into the folder `demo-output`, which is begun afresh each time.
+The output goes to the folder `demo-output`, which is recreated each time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLOURS = {"A1B": "#c8553d", "E1": "#2a7f9e"}
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what comes next, and how long it took."""
+    """Print a title, and how long the step took."""
     print(f"\n{title}\n{'-' * len(title)}")
     started = time.perf_counter()
     yield
@@ -44,13 +44,13 @@ def step(title: str) -> Iterator[None]:
 
 
 def load(scenario: str) -> xr.Dataset:
-    """One scenario as it comes, to be kept in chunks of twenty years."""
+    """Load one scenario, with chunks of twenty years."""
     path = Path(iris_sample_data.path, f"{scenario}_north_america.nc")
     times = xr.coders.CFDatetimeCoder(use_cftime=True)
     with xr.open_dataset(path, decode_times=times, decode_timedelta=True) as opened:
         dataset = opened.load()
     for variable in dataset.variables.values():
-        # What netCDF says of its own chunks and compression means nothing to Zarr.
+        # netCDF's settings for chunks and compression do not apply to Zarr.
         kept = ("units", "calendar", "dtype", "coordinates")
         variable.encoding = {k: v for k, v in variable.encoding.items() if k in kept}
     temperature = dataset.air_temperature
@@ -64,12 +64,12 @@ def write(dataset: xr.Dataset, session: vz.Session) -> None:
 
 
 def size_of(folder: Path) -> float:
-    """The length in MB of all that lies in a folder."""
+    """The total size of a folder in MB."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def yearly_means(dataset: xr.Dataset) -> xr.DataArray:
-    """The mean over the area, each grid cell with its share of the sphere, in °C."""
+    """The area-weighted mean in °C."""
     weights = np.cos(np.deg2rad(dataset.latitude))
     return dataset.air_temperature.weighted(weights).mean(("latitude", "longitude")) - 273.15
 

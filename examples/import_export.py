@@ -1,4 +1,4 @@
-"""Plain Zarr in and out: bytes are copied key by key, never decoded."""
+"""Import and export plain Zarr: bytes are copied key by key, never decoded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import versioned_zarr as vz
 
 folder = Path(tempfile.mkdtemp())
 
-# Somebody's data, in either format of Zarr, here with a file beside it that Zarr does not know.
+# Existing data in both Zarr formats, with one file that does not belong to Zarr.
 for number in (2, 3):
     group = zarr.create_group(str(folder / f"v{number}.zarr"), zarr_format=number)
     group.create_array("x", data=np.random.default_rng(number).random((200, 300)), chunks=(50, 50))
@@ -25,21 +25,21 @@ def show(progress: vz.Progress) -> None:
         print(f"{progress.done} {progress.unit}, {progress.done_bytes:,} bytes")
 
 
-# A source may be a folder or any URL that fsspec knows. An import that was interrupted resumes
-# where it stopped when it is called again.
+# A source can be a folder or any URL that fsspec supports. To resume an interrupted import, call it
+# again.
 repo = vz.create(folder / "archive.vz")
 for number in (2, 3):
     source = folder / f"v{number}.zarr"
-    message = f"As it was: {source.name}"
+    message = f"Original data: {source.name}"
     vz.import_zarr(repo, source, path=f"format{number}", message=message, progress=show)
 
-# The same data again, elsewhere in the tree: nothing is stored twice.
+# The same data again at another path: nothing is stored twice.
 before = repo.stats().stored_bytes
 vz.import_zarr(repo, folder / "v3.zarr", path="copy")
 grown = repo.stats().stored_bytes - before
 print(f"a copy of {repo.checkout().path('copy').cid[:16]} took {grown:,} bytes")
 
-# Out again, as the same files.
+# Export the same files.
 snapshot = repo.checkout("main").path("format3")
 snapshot.to_folder(str(folder / "out.zarr"))
 for path in (folder / "v3.zarr").rglob("*"):

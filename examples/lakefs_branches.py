@@ -1,7 +1,7 @@
-"""Branches of a lakeFS repository: one with plain zarr over S3, and the same with this package.
+"""Branches of a lakeFS repository, read with plain zarr over S3 and with this package.
 
-Needs a lakeFS server, named as lakectl's variables do: LAKECTL_SERVER_ENDPOINT_URL,
-LAKECTL_CREDENTIALS_ACCESS_KEY_ID, LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY; and `obstore`.
+Needs `obstore` and a lakeFS server, given by the variables of lakectl: LAKECTL_SERVER_ENDPOINT_URL,
+LAKECTL_CREDENTIALS_ACCESS_KEY_ID, LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import versioned_zarr as vz
 name = f"example-{uuid.uuid4().hex[:12]}"
 repo = vz.create(f"lakefs://{name}", storage_namespace=os.environ.get("LAKEFS_NAMESPACE"))
 
-# One array on main; on dev, one element of it is another.
+# One array on main; on dev, one element of it differs.
 with repo.session("main", message="A 4 x 4 array") as session:
     array = zarr.create_array(
         session.store, name="example", shape=(4, 4), chunks=(2, 2), dtype="i4"
@@ -31,7 +31,7 @@ with repo.session("dev", message="Correct [2][2]") as session:
 
 
 def over_s3(branch: str) -> zarr.Array:
-    """The array as any S3 client reads it: lakeFS shows a branch as a folder of a bucket."""
+    """The array as S3 clients read it: lakeFS shows a branch as a folder in a bucket."""
     store = S3Store(
         name,
         prefix=branch,
@@ -52,7 +52,7 @@ for branch in ("main", "dev"):
     print(f"{branch}: [2][2] is {there[2, 2]}, and the tree is {repo.checkout(branch).cid}")
 assert over_s3("main")[2, 2] != over_s3("dev")[2, 2]
 
-# What S3 cannot say: which chunks differ; and the way back into main, as one commit in lakeFS.
+# S3 cannot tell which chunks differ, or merge into main as one lakeFS commit.
 print(repo.diff("main", "dev"))
 repo.merge("dev", into="main")
 assert over_s3("main")[2, 2] == -1

@@ -1,4 +1,4 @@
-"""Two people change one array: what goes together is merged, what does not is named."""
+"""Two people change one array: compatible changes are merged, conflicts are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ repo = vz.create(Path(tempfile.mkdtemp(), "survey.vz"))
 with repo.session("main", message="An empty map") as session:
     zarr.create_array(session.store, name="depth", shape=(40, 40), chunks=(10, 10), dtype="f4")
 
-# Anna fills the north and says what the numbers are, Ben fills the south.
+# Anna fills the north and sets the units; Ben fills the south.
 repo.branches.create("anna")
 repo.branches.create("ben")
 with repo.session("anna", message="The north") as session:
@@ -50,9 +50,9 @@ except vz.ConflictError as error:
         print(f"    {conflict}")
 
 
-# Take one side by its name, by path, or as here by a function of each conflict.
+# Resolve conflicts by side, by path, or with a function of each conflict, as here.
 def settle(conflict: vz.Conflict) -> str:
-    """Ben measured later, and Anna is the one who checks."""
+    """Take Ben's later measurement, and Anna as the checker."""
     return "ours" if conflict.field else "theirs"
 
 

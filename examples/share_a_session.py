@@ -1,4 +1,4 @@
-"""Many processes write into one session; one commit takes all of it."""
+"""Several processes write to one session, and one commit includes everything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import versioned_zarr as vz
 
 
 def compute(store: Store, row: int) -> None:
-    """What each worker does: the store came by pickle, and writes into the same session."""
+    """Write one row. The unpickled store writes to the same session."""
     zarr.open_array(store, path="squares")[row] = np.arange(1000) * row
 
 

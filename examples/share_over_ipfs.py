@@ -1,7 +1,7 @@
-"""Two laboratories share a branch over an IPFS node; a reader who has only the CID reads along.
+"""Two laboratories share a branch over an IPFS node; a third reads it with only the CID.
 
-Needs a Kubo node on this machine, `ipfs daemon`; IPFS_RPC and IPFS_GATEWAY say where, if not at
-Kubo's own addresses.
+Needs a Kubo node on this machine, `ipfs daemon`. If it does not use Kubo's default addresses, set
+IPFS_RPC and IPFS_GATEWAY.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ try:
 except vz.StorageError as error:
     sys.exit(f"{error}\nStart a node with 'ipfs daemon' and run this again.")
 
-# One laboratory works in a folder, and pushes.
+# One laboratory works in a folder and pushes.
 ours = vz.clone(shared, folder / "ours.vz")
 with ours.session("main", message="January") as session:
     data = xr.Dataset({"t2m": (("time", "x"), np.random.default_rng(1).random((31, 100)))})
     data.to_zarr(session.store, mode="w", consolidated=False)
 ours.push("origin", "main")
 
-# The other pulls, adds a variable, and pushes. Only what is new travels.
+# The other clones, adds a variable, and pushes. Only new data is sent.
 theirs = vz.clone(shared, folder / "theirs.vz")
 with theirs.session("main", message="Rain") as session:
     rain = xr.Dataset({"rain": (("time", "x"), np.zeros((31, 100)))})
@@ -49,8 +49,8 @@ cid = ours.checkout("main").cid
 assert cid == vz.open(shared).checkout("main").cid
 print(f"both have {cid}")
 
-# A reader has no repository, only the CID and any gateway: whatever it answers is checked.
+# A reader has no repository, only the CID and any gateway. All data is verified.
 snapshot = vz.open_snapshot(f"ipfs://{cid}", gateways=[gateway])
 assert sorted(snapshot.to_xarray(consolidated=False)) == ["rain", "t2m"]
 assert snapshot.mapping["README"] == b"Hourly means."
-print("and a reader with nothing but the CID reads the same")
+print("and a reader with only the CID reads the same")

@@ -1,4 +1,4 @@
-"""Versioned Zarr: branches, commits, diffs and merges for arrays, named by what they hold."""
+"""Version control for Zarr: branches, commits, diffs and merges of content-addressed arrays."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,7 @@
-"""Hooks: what the objects of the core let the interfaces do for them: show, open and export.
+"""Hooks: how core objects call the interfaces to display, open and export themselves.
 
-A snapshot has a `store` for zarr and a commit a picture for notebooks, and the core imports
-neither zarr nor HTML. The package's `__init__` sets `interfaces`, before anything else of the
+A snapshot has a `store` for zarr, and a commit has a picture for notebooks, but the core imports
+neither zarr nor HTML. The package's `__init__` sets `interfaces` before anything else in the
 package can be imported; nothing is looked up by name.
 """
 

@@ -27,10 +27,10 @@ VersionedZarrError
 │   ├── CorruptBlockError                   .cid
 │   ├── CorruptRefError                     .ref
 │   └── CorruptJournalError                 .session, .sound
-├── StorageError (OSError)                  the place where the repository lives failed: .where
+├── StorageError (OSError)                  the storage of the repository failed: .where
 │   ├── StorageFullError
 │   ├── OutcomeUnknownError                 a ref may have moved, or not: .ref, .commit
-│   └── CollectedError                      the place removed blocks while they were committed
+│   └── CollectedError                      the server removed blocks while they were committed
 └── MissingDependencyError (ImportError)    .package, .extra
 ```
 """
@@ -73,7 +73,7 @@ __all__ = [
 
 
 class VersionedZarrError(Exception):
-    """The root of the tree; catch it to catch everything that is ours.
+    """The base class of all errors of this package.
 
     A subclass names its facts in `facts`; they are keyword arguments and become attributes.
     """
@@ -103,32 +103,32 @@ def _rebuild(
 
 
 class InvalidInputError(VersionedZarrError, ValueError):
-    """An argument that cannot be right, whatever the repository holds."""
+    """An argument that is never valid, whatever the repository contains."""
 
 
 class InvalidKeyError(InvalidInputError):
-    """A key that no Zarr store may hold, or one that lies under another key's value."""
+    """A key that is not valid in a Zarr store, or that is below the key of another value."""
 
     facts: ClassVar[tuple[str, ...]] = ("key",)
     key: str
 
 
 class InvalidRefError(InvalidInputError):
-    """A branch or tag name, or an expression such as `main~2`, that cannot be read."""
+    """A branch or tag name, or an expression such as `main~2`, that is not valid."""
 
     facts: ClassVar[tuple[str, ...]] = ("ref",)
     ref: str
 
 
 class InvalidCidError(InvalidInputError):
-    """Text or bytes that are not a CID of a kind that versioned_zarr reads."""
+    """A text or bytes that are not a supported CID."""
 
     facts: ClassVar[tuple[str, ...]] = ("text",)
     text: str
 
 
 class InvalidUrlError(InvalidInputError):
-    """A URL whose scheme no backend knows, or whose parts make no sense."""
+    """A URL with an unsupported scheme or with invalid parts."""
 
     facts: ClassVar[tuple[str, ...]] = ("url",)
     url: str
@@ -142,25 +142,25 @@ class ReadOnlyError(InvalidInputError):
 
 
 class NotFoundError(VersionedZarrError, KeyError, FileNotFoundError):
-    """Something that was named is not there."""
+    """The named object does not exist."""
 
 
 class RepositoryNotFoundError(NotFoundError):
-    """No repository lives at this URL."""
+    """There is no repository at this URL."""
 
     facts: ClassVar[tuple[str, ...]] = ("url",)
     url: str
 
 
 class RefNotFoundError(NotFoundError):
-    """No branch, tag, commit or tree answers to this name."""
+    """No branch, tag, commit or tree has this name."""
 
     facts: ClassVar[tuple[str, ...]] = ("ref",)
     ref: str
 
 
 class KeyNotFoundError(NotFoundError):
-    """The tree holds no value under this key."""
+    """The tree has no value under this key."""
 
     facts: ClassVar[tuple[str, ...]] = ("key",)
     key: str
@@ -174,24 +174,24 @@ class BlockNotFoundError(NotFoundError):
 
 
 class SessionNotFoundError(NotFoundError):
-    """No journal of a session with this id is left."""
+    """There is no session with this id."""
 
     facts: ClassVar[tuple[str, ...]] = ("session",)
     session: str
 
 
 class AlreadyExistsError(VersionedZarrError, FileExistsError):
-    """A repository, branch or tag of this name is there already."""
+    """A repository, branch or tag of this name already exists."""
 
     facts: ClassVar[tuple[str, ...]] = ("name",)
     name: str
 
 
 class ConflictError(VersionedZarrError, RuntimeError):
-    """Two sides changed the same thing in ways that do not merge; nothing was lost or written.
+    """Two sides made incompatible changes to the same data; nothing was lost or written.
 
     Attributes:
-        conflicts: one `Conflict` for each key, metadata field, or array of chunks in dispute.
+        conflicts: one `Conflict` for each key, metadata field, or array of chunks in conflict.
     """
 
     facts: ClassVar[tuple[str, ...]] = ("conflicts",)
@@ -203,7 +203,7 @@ class ConflictError(VersionedZarrError, RuntimeError):
 
 
 class BranchMovedError(ConflictError):
-    """The branch names another commit than the one that was expected."""
+    """The branch is not at the expected commit."""
 
     facts: ClassVar[tuple[str, ...]] = ("conflicts", "branch", "expected", "found")
     branch: str
@@ -212,7 +212,7 @@ class BranchMovedError(ConflictError):
 
 
 class NothingToCommitError(VersionedZarrError, ValueError):
-    """The session holds what its base holds; pass allow_empty=True to commit all the same."""
+    """Nothing changed; pass allow_empty=True to commit anyway."""
 
     facts: ClassVar[tuple[str, ...]] = ("branch",)
     branch: str
@@ -226,7 +226,7 @@ class SessionClosedError(VersionedZarrError, ValueError):
 
 
 class FormatError(VersionedZarrError, ValueError):
-    """The repository's format is not one that this version reads."""
+    """This version cannot read the format of the repository."""
 
     facts: ClassVar[tuple[str, ...]] = ("url", "found")
     url: str
@@ -234,21 +234,21 @@ class FormatError(VersionedZarrError, ValueError):
 
 
 class CorruptError(VersionedZarrError, ValueError):
-    """Stored bytes are not what they were when they were written."""
+    """Stored data is damaged."""
 
     facts: ClassVar[tuple[str, ...]] = ("where",)
     where: str
 
 
 class CorruptBlockError(CorruptError):
-    """The bytes of a block do not hash to its CID, or are not what its codec says."""
+    """The bytes of a block do not match its CID or its codec."""
 
     facts: ClassVar[tuple[str, ...]] = ("where", "cid")
     cid: str
 
 
 class CorruptRefError(CorruptError):
-    """A line of a branch's or tag's log is damaged."""
+    """A line in the log of a branch or tag is damaged."""
 
     facts: ClassVar[tuple[str, ...]] = ("where", "ref")
     ref: str
@@ -259,8 +259,8 @@ class CorruptJournalError(CorruptError):
 
     Attributes:
         session: the session's id.
-        sound: how many bytes of the journal before the damage are sound; None where it is not the
-            journal that is damaged.
+        sound: the number of valid bytes of the journal before the damage; None if something other
+            than the journal is damaged.
     """
 
     facts: ClassVar[tuple[str, ...]] = ("where", "session", "sound")
@@ -269,22 +269,22 @@ class CorruptJournalError(CorruptError):
 
 
 class StorageError(VersionedZarrError, OSError):
-    """The place where the repository lives failed; the cause says how."""
+    """The storage of the repository failed; the cause tells how."""
 
     facts: ClassVar[tuple[str, ...]] = ("where",)
     where: str
 
 
 class StorageFullError(StorageError):
-    """No room is left; what was acknowledged before is safe."""
+    """No space is left; acknowledged data is safe."""
 
 
 class OutcomeUnknownError(StorageError):
-    """A branch or tag may have been moved, or not; nothing that was committed before is lost.
+    """A branch or tag may or may not have moved; no earlier commit is lost.
 
     Attributes:
         ref: the branch or tag.
-        commit: the CID of the commit that it was to move to, as text; None if it was to go.
+        commit: the CID of the target commit, as text; None for a deletion.
     """
 
     facts: ClassVar[tuple[str, ...]] = ("where", "ref", "commit")
@@ -293,14 +293,14 @@ class OutcomeUnknownError(StorageError):
 
 
 class CollectedError(StorageError):
-    """A server's garbage collection took blocks that a commit or a transfer had just sent.
+    """A server's garbage collection removed blocks that a commit or a transfer had just sent.
 
-    What they were sent for was not done, and can be tried again.
+    The operation had no effect and can be tried again.
     """
 
 
 class MissingDependencyError(VersionedZarrError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
     facts: ClassVar[tuple[str, ...]] = ("package", "extra")
     package: str

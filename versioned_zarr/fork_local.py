@@ -1,4 +1,4 @@
-"""Fork-local state: connections and threads that each process makes anew, as after a fork."""
+"""Fork-local state: connections and threads that a forked child recreates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ForkLocal(Generic[T]):
-    """Something made when it is first asked for, and anew in a forked child. Thread-safe.
+    """An object created on first use, and again in a forked child. Thread-safe.
 
     Args:
         make: makes it. Not a method of who holds this, or the two keep each other alive.
@@ -42,12 +42,12 @@ class ForkLocal(Generic[T]):
 
 
 def renewed_after_fork(renew: Callable[[T], object]) -> weakref.WeakSet[T]:
-    """A set of objects, each of which is made anew in a forked child.
+    """A set of objects, each of which is recreated in a forked child.
 
     No thread of the parent lives on there, neither one that holds a lock nor one that fetches.
 
     Args:
-        renew: makes one anew. Runs in every forked child, so it must not take long.
+        renew: recreates one. Runs in every forked child, so it must be fast.
     """
     known: weakref.WeakSet[T] = weakref.WeakSet()
 

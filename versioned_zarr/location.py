@@ -1,4 +1,4 @@
-"""Locations: opens, creates and clones the repository at a URL; alone imports the backends."""
+"""Locations: opens, creates and clones repositories by URL; the only importer of the backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from versioned_zarr.backends.gateway.gateway_snapshot import caches
 from versioned_zarr.backends.registry import Options, backend_at
 from versioned_zarr.blocks.protocol import BoundedCache
 from versioned_zarr.engine.backend import BEGUN, Backend, Verify, is_begun
-from versioned_zarr.engine.backend import begin as begin_place
+from versioned_zarr.engine.backend import begin as begin_backend
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import encode_marker, read_marker
 from versioned_zarr.engine.partial_clone import PartialClone
@@ -54,34 +54,34 @@ def create(
     verify: Verify = "network",
     **options: Unpack[Options],
 ) -> Repository:
-    """Make a new repository, with a branch `main` at a root commit of the empty tree.
+    """Create a repository, with a branch `main` at a root commit of the empty tree.
 
-    If it is interrupted, call it again with the same hash function to resume.
+    If creation is interrupted, call it again with the same hash function to resume.
 
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
-            on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
-            or `lakefs://REPO/PREFIX`.
+            on an IPFS node, optionally with `USER:PASSWORD@`, its multiaddr
+            `ipfs+/ip4/HOST/tcp/PORT/NAME`, or `lakefs://REPO/PREFIX`.
         hash: the function that names every block: "sha2-256", as `ipfs add` does, or "blake3",
-            about three times as fast (extra `blake3`). It can never be changed afterwards.
+            about three times as fast (extra `blake3`). It cannot be changed later.
         verify: see `open`.
 
     Raises:
-        AlreadyExistsError: there is a repository already, or a folder that is not empty.
-        InvalidUrlError: the URL cannot be read.
+        AlreadyExistsError: there is already a repository, or a folder that is not empty.
+        InvalidUrlError: the URL is not valid.
         ReadOnlyError: no permission to write there.
     """
-    place, _ = backend_at(url, options)
+    backend, _ = backend_at(url, options)
     function = hash_function(hash)
     _check_verify(verify)
-    _check_free(place, hash)  # before anything is made there, the lock included
-    with place.storage.lock("create"):
-        _check_free(place, hash)
-        if place.has_history:
-            place.write_marker(encode_marker(hash))
+    _check_free(backend, hash)  # before anything is made there, the lock included
+    with backend.storage.lock("create"):
+        _check_free(backend, hash)
+        if backend.has_history:
+            backend.write_marker(encode_marker(hash))
             return open(url, verify=verify, **options)
-        begin_place(place, hash)
-        stores = place.stores(function, verify, _open_other)
+        begin_backend(backend, hash)
+        stores = backend.stores(function, verify, _open_other)
         tree = unixfs.directory([])
         commit, own = commits.encode(
             tree=Link("", function.dag_pb(tree), len(tree)),
@@ -96,19 +96,19 @@ def create(
         stores.blocks.put([(function.dag_pb(tree), tree), *own], root)
         if stores.refs.read(HEADS, MAIN) is None:
             create_or_explain(stores.refs, HEADS, MAIN, root, "create")
-        place.write_marker(encode_marker(hash))
-        place.storage.delete(BEGUN)
+        backend.write_marker(encode_marker(hash))
+        backend.storage.delete(BEGUN)
     return open(url, verify=verify, **options)
 
 
-def _check_free(place: Backend, hash_name: str) -> None:
-    """Make sure that a repository can be made at a place, or was begun there.
+def _check_free(backend: Backend, hash_name: str) -> None:
+    """Check that a repository can be created by a backend, or that creation has begun.
 
     Raises:
         AlreadyExistsError: there is something else.
     """
-    if not is_begun(place, hash_name):
-        place.check_free()
+    if not is_begun(backend, hash_name):
+        backend.check_free()
 
 
 def open(  # noqa: A001 - the public name is vz.open
@@ -121,29 +121,29 @@ def open(  # noqa: A001 - the public name is vz.open
 
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
-            on an IPFS node, perhaps with `USER:PASSWORD@`, `ipfs+/ip4/HOST/tcp/PORT/NAME` likewise,
-            or `lakefs://REPO/PREFIX`.
-        verify: which blocks are hashed and compared with their CID on every read: "always",
-            those from a "network", or "never". Writing, `fsck` and whatever leaves the
-            repository are not touched by this.
+            on an IPFS node, optionally with `USER:PASSWORD@`, its multiaddr
+            `ipfs+/ip4/HOST/tcp/PORT/NAME`, or `lakefs://REPO/PREFIX`.
+        verify: which blocks are verified against their CID on every read: "always" all blocks,
+            "network" blocks from a network, or "never" none. This does not affect writing, `fsck`
+            and data that leaves the repository.
 
     Raises:
-        RepositoryNotFoundError: there is none.
-        FormatError: it was made by a newer version, or its marker is damaged.
-        InvalidUrlError: the URL cannot be read.
+        RepositoryNotFoundError: there is no repository at the URL.
+        FormatError: it was created by a newer version, or its marker is damaged.
+        InvalidUrlError: the URL is not valid.
     """
-    place, options = backend_at(url, options)
+    backend, options = backend_at(url, options)
     _check_verify(verify)
-    document = read_marker(place.url, place.read_marker)
-    # One that was made again at the same place is another, of which nothing is known.
-    key = (place.url, verify, document.get("id"))
+    document = read_marker(backend.url, backend.read_marker)
+    # A repository that was deleted and created again counts as another one.
+    key = (backend.url, verify, document.get("id"))
     with _GUARD:
         found = _OPEN().get(key)
     if found is not None and found.hash == document["hash"] and not options:
         return found
-    stores = place.stores(hash_function(document["hash"]), verify, _open_other)
+    stores = backend.stores(hash_function(document["hash"]), verify, _open_other)
     kept = {name: value for name, value in options.items() if name != "progress"}
-    repository = Repository(stores, _reopen, place.url, verify, kept)
+    repository = Repository(stores, _reopen, backend.url, verify, kept)
     if not options:
         with _GUARD:
             _OPEN()[key] = repository
@@ -157,7 +157,7 @@ def open_or_create(
     verify: Verify = "network",
     **options: Unpack[Options],
 ) -> Repository:
-    """Open a repository, or make it if there is none; see `open` and `create`."""
+    """Open a repository, or create it if it does not exist; see `open` and `create`."""
     try:
         return open(url, verify=verify, **options)
     except RepositoryNotFoundError:
@@ -173,52 +173,52 @@ def clone(
     paths: Sequence[str] | None = None,
     progress: OnProgress | None = None,
 ) -> Repository:
-    """Make a new repository as a copy of another, which it knows as the remote `origin`.
+    """Clone a repository; the clone has the original as its remote `origin`.
 
-    Branches, tags and all that they reach are copied, each block verified; logs begin anew.
-    If it is interrupted, call it again to resume.
+    Branches, tags and everything that they reach are copied, and each block is verified. Reflogs
+    start empty. If the clone is interrupted, call it again to resume.
 
     Args:
-        src: the repository to copy.
-        dst: where the copy shall be; see `create`.
+        src: the repository to clone.
+        dst: the location of the clone; see `create`.
         refs: only these branches and tags.
-        depth: copy only so many commits of each branch, counted from its end. Here and below, what
-            is left out is fetched from `src` when it is read, verified, and kept.
-        paths: copy only these groups, arrays or keys, with the metadata on the way to them.
-        progress: called after each batch that was stored.
+        depth: only this many of the newest commits of each branch. With `depth` and `paths`,
+            omitted data is fetched from `src` when it is read, verified, and kept.
+        paths: only these groups, arrays or keys, and the metadata above them.
+        progress: called after each stored batch.
 
     Raises:
-        RepositoryNotFoundError: there is nothing at `src`.
-        AlreadyExistsError: there is something at `dst`.
+        RepositoryNotFoundError: there is no repository at `src`.
+        AlreadyExistsError: `dst` is not empty.
         RefNotFoundError: `src` has no such ref.
-        InvalidRefError: of `refs`, none is a branch.
-        KeyNotFoundError: no branch has anything at one of `paths`.
-        InvalidInputError: `depth` is less than 1, or the rest could not be fetched later.
+        InvalidRefError: none of `refs` is a branch.
+        KeyNotFoundError: one of `paths` does not exist on any branch.
+        InvalidInputError: `depth` is less than 1, or missing data could not be fetched later.
     """
     source = open(src)
     if isinstance(paths, str):
-        raise InvalidInputError(f"paths is a list of paths, such as [{paths!r}]")
+        raise InvalidInputError(f"paths must be a list of paths, such as [{paths!r}]")
     selection = PartialClone(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source._stores, selection)
     if refs is not None:
         check_refs(source._stores, [refs] if isinstance(refs, str) else refs)
-    place, _ = backend_at(dst, {})
-    _to_begin(dst, place, source.hash, selection)  # before anything is made there, as in `create`
-    with place.storage.lock("create"):
-        stores = _to_begin(dst, place, source.hash, selection)
+    backend, _ = backend_at(dst, {})
+    _to_begin(dst, backend, source.hash, selection)  # before anything is made there, as in `create`
+    with backend.storage.lock("create"):
+        stores = _to_begin(dst, backend, source.hash, selection)
         if stores is not None:
             begin(stores, selection)
-            if place.has_history:
-                place.write_marker(encode_marker(source.hash))
+            if backend.has_history:
+                backend.write_marker(encode_marker(source.hash))
     # It can be opened once it is whole, and not before.
-    is_made = stores is None or place.has_history
+    is_made = stores is None or backend.has_history
     if is_made:
         copy = open(dst)._stores
     else:
-        copy = place.stores(hash_function(source.hash), "network", _open_other)
+        copy = backend.stores(hash_function(source.hash), "network", _open_other)
     fill(copy, src, refs, progress=progress)
     if not is_made:
-        place.write_marker(encode_marker(source.hash))
+        backend.write_marker(encode_marker(source.hash))
     finish(copy)
     return open(dst)
 
@@ -229,7 +229,7 @@ def gateway_caches() -> Sequence[BoundedCache]:
 
 
 def _to_begin(
-    dst: str | os.PathLike[str], place: Backend, hash_name: str, selection: PartialClone
+    dst: str | os.PathLike[str], backend: Backend, hash_name: str, selection: PartialClone
 ) -> RepositoryContext | None:
     """The parts of a clone that is still to be made a repository; None where it is one.
 
@@ -239,9 +239,9 @@ def _to_begin(
     try:
         check_begun(open(dst)._stores, selection)
     except RepositoryNotFoundError:
-        stores = place.stores(hash_function(hash_name), "network", _open_other)
+        stores = backend.stores(hash_function(hash_name), "network", _open_other)
         if begun(stores) is None:
-            place.check_free()
+            backend.check_free()
         else:
             check_begun(stores, selection)
         return stores

@@ -1,4 +1,4 @@
-"""An LRU cache: the entries that were used last, up to a number of them."""
+"""An LRU cache: the most recently used entries, up to a maximum number."""
 
 from __future__ import annotations
 

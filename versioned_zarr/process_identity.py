@@ -1,7 +1,7 @@
 """Process identity: an id that no other process has, on any machine or in any container.
 
-A number of a process says nothing beyond its machine, its PID namespace and its life, so it goes
-with the machine's boot id, the namespace and the time at which the process started. Sources:
+A process ID is unique only within its machine, its PID namespace and its lifetime. So it is
+combined with the boot ID of the machine, the namespace and the start time of the process. Sources:
 proc(5) for `/proc/sys/kernel/random/boot_id` and field 22 of `/proc/PID/stat`, pid_namespaces(7).
 """
 

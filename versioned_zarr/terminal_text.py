@@ -1,8 +1,8 @@
-"""Text of others as a terminal may show it: what would steer the terminal is spelled out.
+"""Terminal text: untrusted text with control characters escaped.
 
-Commit messages, keys, authors and what servers say may hold escape sequences, which move the cursor
-or change what is on the screen, and marks of Unicode's bidirectional algorithm, which let text be
-read in another order than it is stored. Reads text alone.
+Commit messages, keys, authors and server messages may contain escape sequences, which move the
+cursor or change the screen, and bidirectional marks of Unicode, which change the visual order of
+text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TAB: Final = 4
 
 
 def escaped(text: str) -> str:
-    r"""Text of several lines: newlines stay, tabs become spaces, all else that steers is escaped.
+    r"""Escape text of several lines: newlines are kept, and tabs become spaces.
 
     >>> escaped("a\nb\x1b[2Jc")
     'a\nb\\x1b[2Jc'
@@ -29,7 +29,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_line(text: str) -> str:
-    r"""Text that stands in one line: control characters, newlines and bidi marks are escaped.
+    r"""Escape text on one line: control characters, newlines and bidi marks are escaped.
 
     >>> escaped_line("a\nb\u202ec")
     'a\\nb\\u202ec'
@@ -38,7 +38,7 @@ def escaped_line(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    r"""JSON that a terminal may show, and that says the same: escaped as JSON escapes.
+    r"""Escape JSON for a terminal without changing its meaning, with JSON escapes.
 
     >>> escaped_json('{"key": "a\u202eb"}')
     '{"key": "a\\u202eb"}'

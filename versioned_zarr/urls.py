@@ -1,4 +1,4 @@
-"""URLs as people write them: what is wrong with one is told, and users and passwords are not shown.
+"""URLs: checks them, explains errors, and hides users and passwords.
 
 Reads text alone. Rules: RFC 3986 section 3.2.1, and section 2.1 for what has to be encoded there.
 """
@@ -88,8 +88,9 @@ def tidied(text: str) -> str:
         before, slashes, rest = bare.partition("//")
         shown = f"{before}{slashes}{rest[rest.rfind('@') + 1 :]}"
         raise InvalidUrlError(
-            f"{shown!r} looks like a URL and is none: one begins with its scheme, a colon and two "
-            "slashes, as in ipfs+http://HOST:PORT/NAME; write ./ before a path that is meant",
+            f"{shown!r} looks like a URL but is not valid: a URL begins with a scheme, a colon "
+            "and two "
+            "slashes, as in ipfs+http://HOST:PORT/NAME; if it is a path, write ./ before it",
             url=shown,
         )
     return text
@@ -108,7 +109,7 @@ def check_characters(text: str) -> None:
         os.fsencode(text)
     except UnicodeEncodeError as error:
         raise InvalidUrlError(
-            f"a path must be Unicode text, and {shown!r} is none: {error.reason}", url=shown
+            f"a path must be Unicode text, but {shown!r} is not: {error.reason}", url=shown
         ) from error
 
 
@@ -127,8 +128,8 @@ def split_url(text: str) -> SplitResult:
         return parts
     shown = without_user(text)
     raise InvalidUrlError(
-        f"{shown!r} is no URL: its host or port cannot be read; a '/', '?', '#' or '@' in a "
-        "user or password is written %2F, %3F, %23 or %40",
+        f"{shown!r} is not a valid URL: its host or port cannot be parsed; write a '/', '?', '#' "
+        "or '@' in a user or password as %2F, %3F, %23 or %40",
         url=shown,
     )
 
@@ -143,8 +144,8 @@ def take_user(text: str) -> tuple[str, User | None]:
     if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
         shown = without_user(text)
         raise InvalidUrlError(
-            f"an '@' follows the host of {shown!r}: a '/' in a user or password is written %2F, "
-            "'?' %3F and '#' %23; an '@' in a name is written %40",
+            f"an '@' follows the host of {shown!r}: in a user or password, write '/' as %2F, "
+            "'?' as %3F and '#' as %23; write '@' in a name as %40",
             url=shown,
         )
     before, at, host = parts.netloc.rpartition("@")

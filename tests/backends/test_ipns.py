@@ -93,11 +93,11 @@ def test_a_record_that_the_key_did_not_sign_is_not_believed(
     other = record_of(node, repository.publish("main", key=f"{key}-other"))
     moods = {
         "did not sign": sending(other),
-        "no IPNS record": sending(b"<html>welcome</html>"),
-        "signature of version 2": sending(b""),
+        "other than an IPNS record": sending(b"<html>welcome</html>"),
+        "version 2 signature": sending(b""),
         "answered 500": failing(500),
         "more than": sending(record * 50),
-        "no answer": dead,
+        "did not answer": dead,
     }
     for reason, mood in moods.items():
         with gateway(node.gateway, mood) as bad:
@@ -122,7 +122,7 @@ def test_no_changed_byte_changes_what_is_believed(node: Daemon, repository, key:
             assert read_record(changed, public, _verify, now) == honest
         with pytest.raises(CorruptError):
             read_record(record[:at], public, _verify, now)
-    with pytest.raises(CorruptError, match="ended at"):
+    with pytest.raises(CorruptError, match="expired at"):
         read_record(record, public, _verify, honest.valid_until + timedelta(seconds=1))
 
 

@@ -205,7 +205,7 @@ def test_a_header_that_cannot_be_sent_is_refused_by_where_it_came_from(
 ) -> None:
     url = "ipfs+http://127.0.0.1:1/x"
     for call, source in (
-        (lambda: vz.open(url, headers={"X-Key": bad}), "headers=.*'X-Key'"),
+        (lambda: vz.open(url, headers={"X-Key": bad}), "'X-Key' in headers="),
         (lambda: vz.create(url, headers={"Authorization": bad}), "headers="),
         (lambda: vz.open(url, token=f"x{bad}"), "token="),
     ):

@@ -369,7 +369,7 @@ def test_a_key_that_lakefs_does_not_take_is_refused_by_name(repository: Reposito
 
 def test_names_are_shared_by_branches_and_tags(repository: Repository) -> None:
     repository.branches.create("both")
-    with pytest.raises(vz.AlreadyExistsError, match="no branch and tag share a name"):
+    with pytest.raises(vz.AlreadyExistsError, match="a branch and a tag cannot share a name"):
         repository.tags.create("both")
 
 

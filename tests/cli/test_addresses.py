@@ -104,8 +104,8 @@ def test_an_address_is_written_as_a_folder(
     ("ref", "reason"),
     [
         ("ipfs://nonsense", "nonsense"),
-        ("ipns://example.org", "signed by nobody"),
-        ("https://example.org/x", "no address on IPFS"),
+        ("ipns://example.org", "nobody signs"),
+        ("https://example.org/x", "not an IPFS address"),
     ],
 )
 def test_a_wrong_address_is_said_on_stderr(

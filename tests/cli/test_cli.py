@@ -104,6 +104,7 @@ def change(repository: vz.Repository, at: int, value: int, branch: str = "main")
 def test_every_command_is_listed_and_has_help(vz_: Vz) -> None:
     assert sorted(cli.commands) == COMMANDS
     listing = vz_("--help").out
+    assert not any(line.endswith("...") for line in listing.splitlines()[1:])  # none is cut
     for name in COMMANDS:
         assert f"\n  {name} " in listing
         assert vz_(name, "--help").out.startswith(f"Usage: vz {name}")
@@ -253,7 +254,7 @@ def test_branch_makes_moves_renames_and_deletes(repository: vz.Repository, vz_: 
     second = change(repository, 0, 7)
     vz_("branch", "old", "main~1")
     assert repository.branches["old"].cid == second.parents[0]
-    assert "exists already" in vz_.fails("branch", "old")
+    assert "already exists" in vz_.fails("branch", "old")
     vz_("branch", "-f", "old", "main")
     assert repository.branches["old"] == second
     assert vz_("branch", "third", "main~1", "--json").json["cid"]
@@ -276,7 +277,7 @@ def test_tag_makes_and_deletes(repository: vz.Repository, vz_: Vz) -> None:
     vz_("tag", "v1")
     assert vz_("tag").out.startswith(f"v1  {repository.branches['main'].cid}")
     assert vz_("tag", "--json").json["v1"]["message"] == "import it"
-    assert "exists already" in vz_.fails("tag", "v1", "main~1")
+    assert "already exists" in vz_.fails("tag", "v1", "main~1")
     vz_("tag", "-d", "v1")
     assert list(repository.tags) == []
     assert "not found" in vz_.fails("tag", "-d", "v1")
@@ -326,7 +327,7 @@ def test_gc_repack_fsck_and_stats_speak_both_ways(repository: vz.Repository, vz_
     assert vz_("gc", "--dry-run").out.startswith("would remove 0 blocks")
     assert vz_("gc", "--keep-reflog", "0").out.startswith("removed ")
     assert vz_("gc", "--json").json["removed_blocks"] == 0
-    assert "packs became" in vz_("repack").out
+    assert vz_("repack").out.startswith("repacked ")
     assert "removed_packs" in vz_("repack", "--json").json
     assert vz_("fsck").out.startswith("clean: ")
     assert vz_("fsck", "--quick", "--json").json["is_clean"] is True
@@ -443,7 +444,7 @@ def test_nothing_but_results_goes_to_a_pipe(
         (["squash", "main"], "nothing to squash"),
         (["merge", "main", "--into", "nope"], "'nope' not found"),
         (["-C", "foo://x", "log"], "unknown scheme"),
-        (["-C", "s3://bucket/x", "log"], "versioned-zarr[s3]"),
+        (["-C", "s3://bucket/x", "log"], "S3 is not supported yet"),
     ],
 )
 def test_an_error_is_one_line_on_stderr(

@@ -79,7 +79,7 @@ def test_what_the_terminal_has_no_letters_for_is_spelled_out(
 def test_a_value_needs_somewhere_to_go(repository: vz.Repository) -> None:
     done = program("cat", "main", "a", shell=">&-")
     assert done.returncode == 1
-    assert done.stderr == "vz: standard output is closed, and the value would go there\n"
+    assert done.stderr == "vz: standard output is closed; redirect it to a file or a pipe\n"
     assert program("log", shell=">&-").stderr == ""
     assert program("log", "nope", shell="2>&-").returncode == 1
 
@@ -137,13 +137,13 @@ def test_a_warning_is_one_line(
 def test_advice_is_given_in_the_words_of_the_command_line(
     repository: vz.Repository, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "; 'vz init' makes one\n" in fails(capfd, "-C", str(tmp_path / "nowhere"), "log")
+    assert "; 'vz init' creates one\n" in fails(capfd, "-C", str(tmp_path / "nowhere"), "log")
     for command in ("push", "pull", "fetch"):
         line = fails(capfd, command)
         assert "no remote 'origin'" in line
-        assert "'vz remote add origin URL' adds it" in line
+        assert "add it with 'vz remote add origin URL'" in line
     other = vz.create(tmp_path / "other.vz")
-    assert "replace it by --force-with-lease;" in fails(capfd, "push", other.url, code=3)
+    assert "overwrite it with --force-with-lease;" in fails(capfd, "push", other.url, code=3)
     line = fails(capfd, "push", other.url, "--force-with-lease")
     assert f"as --lease {other.branches['main'].cid}," in line
 

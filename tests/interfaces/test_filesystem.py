@@ -182,7 +182,7 @@ def test_a_moved_branch_is_seen_when_asked_for(
 
 
 def test_no_repository_is_refused() -> None:
-    with pytest.raises(vz.InvalidUrlError, match="behind '::'"):
+    with pytest.raises(vz.InvalidUrlError, match="after '::'"):
         fsspec.filesystem("vzarr")
 
 

@@ -120,7 +120,7 @@ def test_the_limit_can_be_said(
     if forge.repository.url.startswith("file:"):
         with pytest.raises(SystemExit):
             run([*words, "--max-keys", "21"])
-        assert "say --max-keys 22" in capfd.readouterr().err
+        assert "pass --max-keys 22" in capfd.readouterr().err
         run([*words, "--max-keys", "22"])
         assert vz.cid_of_folder(tmp_path / "out3") == vz.cid_of_folder(tmp_path / "out")
 
@@ -146,7 +146,7 @@ def test_a_hamt_of_shared_shards_is_refused(forge: Forge, tmp_path: Path) -> Non
         lambda: list(snapshot.keys()),
         lambda: snapshot.to_folder(tmp_path / "out"),
     ):
-        with pytest.raises(vz.CorruptBlockError, match="two places in one HAMT"):
+        with pytest.raises(vz.CorruptBlockError, match="twice in one HAMT"):
             work()
 
 

@@ -119,19 +119,19 @@ def test_a_link_without_name_and_size_is_read():
 @pytest.mark.parametrize(
     ("block", "why"),
     [
-        (b"\x12", "too early"),
-        (b"\x12\x05\x0a\x02ab", "too early"),
-        (b"\x0a\x01a\x0a\x01b", "where links or data should be"),
-        (b"\x1a\x01a", "where links or data should be"),
+        (b"\x12", "truncated"),
+        (b"\x12\x05\x0a\x02ab", "truncated"),
+        (b"\x0a\x01a\x0a\x01b", "instead of links or data"),
+        (b"\x1a\x01a", "instead of links or data"),
         (b"\x12\x03\x12\x01a", "no CID"),
         (b"\x12\x06\x12\x01a\x0a\x01b", "out of order"),
         (b"\x12\x06\x0a\x01b\x12\x01\xff", "UTF-8"),
         (b"\x12\x2c\x0a\x24" + bytes(36) + b"\x12\x02\xc3\xff\x18\x01", "UTF-8"),
         (b"\x12" + b"\xff" * 10, "64 bits"),
         (b"\x12" + b"\xff" * 9 + b"\x02", "64 bits"),
-        (b"\x12\x03\x0a\x05a", "a link ends too early"),
+        (b"\x12\x03\x0a\x05a", "a link is truncated"),
         (b"\x12\x06\x0a\x01b\x1a\x01x", "unknown field 0x1a"),
-        (b"\x12\x80", "too early"),
+        (b"\x12\x80", "truncated"),
     ],
 )
 def test_a_malformed_block_says_why(block, why):
@@ -147,5 +147,5 @@ def test_messages_are_read_field_by_field():
 
 @pytest.mark.parametrize("message", [b"\x08", b"\x08\x80", b"\x12\x05x", b"\x19123", b"\x0b"])
 def test_a_malformed_message_says_why(message):
-    with pytest.raises(CorruptBlockError, match=r"too early|unknown kind"):
+    with pytest.raises(CorruptBlockError, match=r"truncated|unknown kind"):
         dag_pb.read_fields(message)

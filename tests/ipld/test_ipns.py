@@ -119,5 +119,5 @@ def test_a_record_cut_off_anywhere_is_refused() -> None:
 
 def test_a_record_holds_until_it_ends() -> None:
     until = read(cbor(SOUND)).valid_until
-    with pytest.raises(CorruptError, match="ended at 2026-02-01"):
+    with pytest.raises(CorruptError, match="expired at 2026-02-01"):
         read(cbor(SOUND), until)

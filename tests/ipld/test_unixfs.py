@@ -116,7 +116,7 @@ def test_what_other_tools_write_is_read():
         ([(1, 2), (2, 5)], "field 2"),
         ([(1, 2), (3, 5)], "says that it holds 5 bytes, but holds 0"),
         ([(1, 2), (4, 5)], "0 links but sizes for 1"),
-        ([(1, 2), (4, b"\x80")], "too early"),
+        ([(1, 2), (4, b"\x80")], "truncated"),
     ],
 )
 def test_a_node_that_makes_no_sense_says_why(fields, why):

@@ -207,5 +207,5 @@ def write_late(pickled: bytes, goes: Any, discarded: Any) -> None:
     goes.set()
     assert discarded.wait(60)
     for _ in range(2):
-        with pytest.raises(vz.SessionClosedError, match="discarded elsewhere"):
+        with pytest.raises(vz.SessionClosedError, match="discarded by another process"):
             session.write("c", b"1")

@@ -75,7 +75,7 @@ def test_a_session_that_is_no_text_is_refused(repository: Repository, id: Any) -
         repository.sessions.delete,
         repository.sessions.__getitem__,
     ):
-        with pytest.raises(vz.InvalidInputError, match="session's id is text"):
+        with pytest.raises(vz.InvalidInputError, match="session's id is a string"):
             call(id)
 
 
@@ -159,7 +159,7 @@ def test_a_name_that_is_taken_is_refused(repository: Repository) -> None:
         lambda: repository.branches.rename("b", "main"),
         lambda: repository.tags.create("t"),
     ):
-        with pytest.raises(vz.AlreadyExistsError, match="exists already"):
+        with pytest.raises(vz.AlreadyExistsError, match="already exists"):
             refuse()
 
 
@@ -409,8 +409,8 @@ OPENERS = [vz.open, vz.create, vz.open_or_create]
         ("memory:///", "name.*memory://scratch"),
         ("foo://x", "unknown scheme 'foo'.*file://.*memory://"),
         ("file://host/p", "three slashes"),
-        ("s3://bucket/prefix", r"versioned-zarr\[s3\].*file://"),
-        ("http://host/r", r"versioned-zarr\[serve\]"),
+        ("s3://bucket/prefix", r"S3 is not supported yet.*file://"),
+        ("http://host/r", r"over HTTP is not supported yet.*vz serve"),
         ("ipfs://name", r"vz\.open_snapshot"),
     ],
 )
@@ -717,7 +717,7 @@ def test_a_full_disk_refuses_a_write_and_goes_on_with_room(small_disk: Path) -> 
     session.write("b", b"2" * 1000)
     ballast = fill(small_disk)
     for number in range(3):
-        with pytest.raises(vz.StorageFullError, match="no room") as caught:
+        with pytest.raises(vz.StorageFullError, match="no space") as caught:
             session.write(f"c{number}", bytes([number]) * 300_000)
         assert caught.value.where
     assert bytes(session.read("b")) == b"2" * 1000

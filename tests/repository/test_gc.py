@@ -118,7 +118,7 @@ def test_a_session_whose_base_was_collected_cannot_begin_and_leaves_nothing(
     late = repository.session()
     repository.branches.move("main", "main~1")
     repository.gc(keep_reflog=timedelta(0))
-    with pytest.raises(vz.SessionClosedError, match="was collected"):
+    with pytest.raises(vz.SessionClosedError, match="was garbage-collected"):
         late.write("b", b"2")
     assert not repository.sessions
     repository.gc()

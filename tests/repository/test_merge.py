@@ -420,7 +420,7 @@ def test_an_equal_change_by_two_sessions_is_a_conflict(made: Repository) -> None
         two.commit("two")
     (conflict,) = caught.value.conflicts
     assert conflict.ours == conflict.theirs != conflict.base
-    assert "alike" in conflict.kind
+    assert "same bytes" in conflict.kind
 
 
 def test_an_equal_new_node_by_two_sessions_is_none(made: Repository) -> None:

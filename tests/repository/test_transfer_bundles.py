@@ -86,7 +86,7 @@ def test_a_branch_only_goes_forward_and_names_a_commit(ours: Repository, car: Pa
     with pytest.raises(vz.BranchMovedError, match="as another branch"):
         theirs.import_car(car, as_branch="main")
     ours.export_car("main", car)
-    with pytest.raises(vz.InvalidInputError, match="no commit"):
+    with pytest.raises(vz.InvalidInputError, match="not a commit"):
         theirs.import_car(car, as_branch="copy")
 
 

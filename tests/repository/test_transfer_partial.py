@@ -111,7 +111,7 @@ def test_what_a_session_lost_is_not_taken_for_absent(ours: Repository, tmp_path:
     assert report.absent
     (missing,) = report.missing
     assert missing.keys == ("tas/note",)
-    assert "draft is gone" in missing.problem
+    assert "draft is missing" in missing.problem
 
 
 def test_damage_is_not_taken_for_absence(ours: Repository, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_what_a_shard_links_to_as_a_shard_is_one(fanout: int) -> None:
     blocks.by_cid[SHA2.dag_pb(other)] = other
     root = dag_pb.encode([(f"{slot:0{digits}X}", SHA2.dag_pb(other), 1)], data)
     blocks.by_cid[SHA2.dag_pb(root)] = root
-    with pytest.raises(CorruptBlockError, match="but is none"):
+    with pytest.raises(CorruptBlockError, match="but is not one"):
         resolve(blocks.get, SHA2.dag_pb(root), [name])
 
 

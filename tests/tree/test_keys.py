@@ -57,7 +57,7 @@ def test_any_other_is_refused_and_told_why(key, why):
 
 @pytest.mark.parametrize("key", [None, 5, b"a", ("a",)])
 def test_what_is_no_text_is_no_key(key):
-    with pytest.raises(InvalidKeyError, match="not a"):
+    with pytest.raises(InvalidKeyError, match="must be a string"):
         check_key(key)
 
 

@@ -1,1 +1,1 @@
-"""Backends: the places where repositories live, as memory, a folder, Kubo, gateways, lakeFS."""
+"""Backends: storage for repositories in memory, a folder, Kubo, gateways and lakeFS."""

@@ -26,8 +26,8 @@ class _Item:
 class MemoryStorage:
     """A dict of byte strings that behaves as a folder does."""
 
-    _places: dict[str, MemoryStorage] = {}
-    _places_guard = threading.RLock()
+    _storages: dict[str, MemoryStorage] = {}
+    _storages_guard = threading.RLock()
 
     def __init__(self, name: str) -> None:
         self.url = f"memory://{name}"
@@ -38,9 +38,9 @@ class MemoryStorage:
 
     @classmethod
     def named(cls, name: str) -> MemoryStorage:
-        """The place of this name, made at its first mention."""
-        with cls._places_guard:
-            return cls._places.setdefault(name, cls(name))
+        """The storage of this name, created on first use."""
+        with cls._storages_guard:
+            return cls._storages.setdefault(name, cls(name))
 
     def __repr__(self) -> str:
         return f"MemoryStorage({self.url!r})"

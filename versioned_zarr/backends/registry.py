@@ -64,27 +64,26 @@ Made: TypeAlias = tuple[Backend, Options]
 
 
 Entry: TypeAlias = Callable[[str, Options], Made]
-"""Gives the backend at a path or a URL of one scheme; the error for options names those it takes.
+"""Returns the backend at a path or a URL of one scheme.
 
-Which options those are, the backend itself says: its keywords.
+The keyword arguments of the backend are the options that it accepts; an error for any other option
+lists them.
 """
 
-_EXTRAS = {
-    "s3": "s3", "gs": "s3", "az": "s3", "abfs": "s3", "http": "serve", "https": "serve",
-}  # fmt: skip
+_OBJECT_STORES = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure", "abfs": "Azure"}
 
 
 def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
     """The backend of the repository at a path or URL, whether or not there is one.
 
     Raises:
-        InvalidUrlError: it is no path and no URL of a place that is known.
-        InvalidInputError: the place takes none of these options.
+        InvalidUrlError: it is neither a path nor a URL with a supported scheme.
+        InvalidInputError: the backend does not accept one of these options.
     """
     given: object = os.fspath(url)
     if not given or not isinstance(given, str):
         shown = repr(given) if not given else f"of {type(given).__name__}"
-        raise InvalidUrlError(f"a repository's place must be a path or a URL, not {shown}", url="")
+        raise InvalidUrlError(f"a repository must be given as a path or a URL, not {shown}", url="")
     text = given
     check_characters(text)
     is_path = os.path.exists(text)
@@ -107,7 +106,7 @@ def _file(url: str, options: Options) -> Made:
     parts = split_url(url)
     if parts.netloc not in ("", "localhost"):
         raise InvalidUrlError(
-            f"{url!r} names the host {parts.netloc!r}; a local path needs three slashes: "
+            f"{url!r} names the host {parts.netloc!r}; a local path has three slashes: "
             "file:///path",
             url=url,
         )
@@ -118,9 +117,7 @@ def _memory(url: str, options: Options) -> Made:
     _check_none(url, options)
     name = url.partition(":")[2].lstrip("/")
     if not name:
-        raise InvalidUrlError(
-            f"{url!r} names no place; give it a name, as in memory://scratch", url=url
-        )
+        raise InvalidUrlError(f"{url!r} has no name; give it one, as in memory://scratch", url=url)
     return StorageBackend(MemoryStorage.named(name)), options
 
 
@@ -141,10 +138,10 @@ def _lakefs(url: str, options: Options) -> Made:
 
 
 def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Made:
-    """A backend that takes options, each as a keyword of that name.
+    """A backend that accepts options, each as a keyword argument of that name.
 
     Raises:
-        InvalidInputError: it has no such keyword.
+        InvalidInputError: it has no such keyword argument.
     """
     if options:
         keywords = signature(backend).parameters.values()
@@ -152,7 +149,7 @@ def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Mad
         others = sorted(options.keys() - known)
         if others:
             raise InvalidInputError(
-                f"{url!r} takes none of {', '.join(others)}; it takes {', '.join(known)}"
+                f"{url!r} does not accept {', '.join(others)}; it accepts {', '.join(known)}"
             )
     return backend(url, **options), options
 
@@ -165,8 +162,8 @@ def _check_none(url: str, options: Options) -> None:
     """
     if options:
         raise InvalidInputError(
-            f"{url!r} is no repository on a server and takes none of {', '.join(options)}; "
-            "it takes no options"
+            f"{url!r} is not a repository on a server and does not accept {', '.join(options)}; "
+            "it accepts no options"
         )
 
 
@@ -178,25 +175,29 @@ _ENTRIES: Mapping[str, Entry] = {
     "ipfs+https": _kubo,
     "lakefs": _lakefs,
 }
-_KNOWN = "plain paths, file://, memory://, ipfs+http:// and lakefs://"
+_KNOWN = "a path, file://, memory://, ipfs+http:// and lakefs://"
 
 
 def _unknown(scheme: str, shown: str) -> InvalidUrlError:
     """The error for a URL of a scheme that has no entry."""
     if scheme in ("ipfs", "ipns"):
         return InvalidUrlError(
-            f"{shown!r} is no repository but what one may hold; vz.open_snapshot opens it",
+            f"{shown!r} is a snapshot, not a repository; open it with vz.open_snapshot",
             url=shown,
         )
-    if scheme in _EXTRAS:
+    if scheme in _OBJECT_STORES:
         return InvalidUrlError(
-            f"no backend for {scheme!r} in {shown!r} is installed; "
-            f"pip install 'versioned-zarr[{_EXTRAS[scheme]}]' would bring it, in a release "
-            f"that has it; this one knows {_KNOWN}",
+            f"{_OBJECT_STORES[scheme]} is not supported yet: {shown!r}; supported: {_KNOWN}",
+            url=shown,
+        )
+    if scheme in ("http", "https"):
+        return InvalidUrlError(
+            f"opening a repository over HTTP is not supported yet: {shown!r}; zarr itself reads "
+            f"URL/BRANCH from 'vz serve'; supported: {_KNOWN}",
             url=shown,
         )
     return InvalidUrlError(
-        f"unknown scheme {scheme!r} in {shown!r}; known are {_KNOWN}",
+        f"unknown scheme {scheme!r} in {shown!r}; supported: {_KNOWN}",
         url=shown,
     )
 
@@ -218,7 +219,7 @@ def _check_no_user(url: str) -> None:
     shown = without_user(url)
     if shown != url:
         raise InvalidUrlError(
-            f"credentials do not belong in a URL such as {shown!r}; pass access_key_id= and "
+            f"credentials do not belong in the URL {shown!r}; pass access_key_id= and "
             "secret_access_key=",
             url=shown,
         )

@@ -1,7 +1,7 @@
 """A buffer pool: memory that is reused to assemble or copy values.
 
-Fresh memory costs more than what is copied into it: the system gives it page by page, each zeroed
-first. A buffer comes back once nobody holds a view of it any more.
+Allocating memory costs more than copying into it: the system provides it page by page and zeroes
+each page. A buffer returns to the pool once nobody holds a view of it.
 """
 
 from __future__ import annotations

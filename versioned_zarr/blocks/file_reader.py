@@ -143,7 +143,7 @@ def check_room(size_bytes: int) -> None:
     limit = memory_bytes()
     if size_bytes > limit:
         raise InvalidInputError(
-            f"{size_bytes:,} bytes are more than the {limit:,} bytes of this machine's memory; "
+            f"{size_bytes:,} bytes exceed the {limit:,} bytes of this machine's memory; "
             "read them in ranges: read(key, start, end)"
         )
 
@@ -218,7 +218,7 @@ def _joined(first: memoryview, rest: Iterator[memoryview], size_bytes: int) -> m
         into = np.empty(size_bytes, "u1").data
     except MemoryError as error:
         raise InvalidInputError(
-            f"no memory is left for {size_bytes:,} bytes; read them in ranges"
+            f"not enough memory for {size_bytes:,} bytes; read them in ranges"
         ) from error
     into[: len(first)] = first
     at = len(first)
@@ -233,7 +233,7 @@ def _decoded(cid: Cid, block: memoryview) -> UnixFsNode:
     if node.kind not in VALUES:
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"block {text} is no value but a {node.kind.name.lower()}", cid=text
+            f"block {text} is a {node.kind.name.lower()}, not a value", cid=text
         )
     return node
 
@@ -247,5 +247,5 @@ def check_size(cid: Cid, found: int, told: int) -> None:
     if found != told:
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"block {text} holds {found} bytes where the block above it says {told}", cid=text
+            f"block {text} holds {found} bytes, but the block above it says {told}", cid=text
         )

@@ -1,7 +1,7 @@
-"""The block store protocol: what the engine asks of a place that stores blocks.
+"""The block store protocol: the interface between the engine and the storage of blocks.
 
-`PackStore` keeps them in packs on a `Storage`. The contract suite
-`versioned_zarr.testing.BlockStoreContract` says in code what each method promises.
+`PackStore` stores blocks in packs on a `Storage`. The contract suite
+`versioned_zarr.testing.BlockStoreContract` specifies each method in code.
 """
 
 from __future__ import annotations

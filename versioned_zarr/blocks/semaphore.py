@@ -1,8 +1,8 @@
 """A semaphore that loses no permit to an interrupt.
 
-A semaphore counts, and an exception between the count and the code that would undo it leaks one
-for ever. Here a turn is an object: it is over when its taker says so, or is gone. Nothing is
-counted that does not live, and no lock is held: each step is one of the interpreter's own.
+An ordinary semaphore counts, and an exception between the count and its reversal leaks a permit
+forever. Here a turn is an object: it ends when its owner ends it or is garbage-collected. No lock
+is held; each step is atomic in the interpreter.
 """
 
 from __future__ import annotations

@@ -30,18 +30,20 @@ EXIT_CONFLICT = 3
 
 _CONTROLS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*")
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
-# What errors advise whoever calls the API, and what does the same here.
+# Advice that errors give to callers of the API, and the equivalent on the command line.
 _WORDS = (
-    (re.compile(r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) makes one"), "'vz init' makes one"),
+    (re.compile(r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) creates one"), "'vz init' creates one"),
     (re.compile(r"remotes\.add\('([^']*)', URL\)"), r"'vz remote add \1 URL'"),
     (re.compile(r"force_with_lease='([^']*)'"), r"--lease \1"),
     (re.compile(r"force_with_lease"), "--force-with-lease"),
     (re.compile(r"max_(keys|bytes)="), r"--max-\1 "),
+    (re.compile(r"overwrite=True"), "--overwrite"),
+    (re.compile(r"open it with vz\.open\b"), "use it with -C"),
 )
 
 
 class Interrupted(click.ClickException):
-    """The user interrupted a command; as an error of click's, which makes an empty line of it."""
+    """The user interrupted a command. A click error, since click prints only an empty line."""
 
     exit_code = EXIT_INTERRUPTED
 
@@ -50,17 +52,17 @@ class Interrupted(click.ClickException):
 
 
 class Commands(click.Group):
-    """The group of all commands, which says when one of them was interrupted."""
+    """The group of all commands. It reports when a command is interrupted."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """Read the words of the command line."""
+        """Parse the command line."""
         try:
             return super().make_context(*arguments, **options)
         except KeyboardInterrupt as error:
             raise Interrupted from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run what the words of the command line ask for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -79,12 +81,13 @@ class Commands(click.Group):
     metavar="REPO",
     envvar="VERSIONED_ZARR_REPO",
     default=None,
-    help="The repository: a path or URL.  [default: $VERSIONED_ZARR_REPO, or the one around here]",
+    help="Repository path or URL.  [default: $VERSIONED_ZARR_REPO, or the repository that contains "
+    "the current folder]",
 )
 @click.version_option(vz.__version__, prog_name="vz")
 @click.pass_context
 def cli(context: click.Context, repository: str | None) -> None:
-    """Branches, commits, diffs and merges for Zarr."""
+    """Version control for Zarr: branches, commits, diffs and merges."""
     context.obj = Context(repository)
 
 
@@ -104,7 +107,10 @@ for module in (
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete vz's words: eval "$(vz completion bash)"."""
+    """Print the completion script for a shell.
+
+    To enable completion in bash: eval "$(vz completion bash)".
+    """
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
@@ -113,7 +119,7 @@ def completion(shell: str) -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run `vz` and leave with its exit code; errors are one line on stderr."""
+    """Run `vz` and exit with its exit code. Each error is one line on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -122,7 +128,7 @@ def run(arguments: list[str] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             code = cli.main(words, prog_name="vz", standalone_mode=False)
-        if code:  # of a command that left early; others return None
+        if code:  # of a command that exited early; others return None
             sys.exit(code)
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
@@ -144,7 +150,7 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _shown(message: str, words: list[str]) -> str:
-    """A message without the users of URLs that the command was given, as a ref or file may be."""
+    """The message without the user names and passwords of URLs on the command line."""
     for word in words:
         for url in (word, word.partition("=")[2]):
             if not os.path.exists(url):
@@ -155,12 +161,12 @@ def _shown(message: str, words: list[str]) -> str:
 
 
 def _is_help(error: click.ClickException) -> bool:
-    """Whether a group was called without a command; click says so from 8.2 on."""
+    """Whether a group was called without a command; click 8.2 and later report it."""
     kind = getattr(click.exceptions, "NoArgsIsHelpError", None)
     return kind is not None and isinstance(error, kind)
 
 
 def _say(message: str) -> None:
-    """Say something in one line, whatever a server or a file put into it."""
+    """Print a message on one line, whatever characters a server or a file put into it."""
     line = _CONTROLS.sub(" ", _ESCAPES.sub("", message)).strip()
     console(is_error=True).print(escaped_line(f"vz: {line}"), markup=False)

@@ -25,10 +25,10 @@ from versioned_zarr.terminal_text import escaped_line
 
 @click.command()
 @click.argument("ref", default="main")
-@click.option("-n", "--number", type=click.IntRange(min=1), help="At most so many commits.")
-@click.option("--path", help="Only commits that changed what lies at this path.")
-@click.option("--graph", is_flag=True, help="Draw the lines between commits.")
-@click.option("--oneline", is_flag=True, help="One line for each commit.")
+@click.option("-n", "--number", type=click.IntRange(min=1), help="Show at most this many commits.")
+@click.option("--path", help="Show only commits that changed this path.")
+@click.option("--graph", is_flag=True, help="Draw the history as a graph.")
+@click.option("--oneline", is_flag=True, help="Show each commit on one line.")
 @as_json
 @with_repository
 def log(
@@ -40,7 +40,7 @@ def log(
     oneline: bool,
     as_json: bool,
 ) -> None:
-    """Show the commits that REF reaches, the newest first."""
+    """Show the commits that REF reaches, newest first."""
     commits = islice(context.repository.log(ref, path=path), number)
     if as_json:
         print_json([commit.to_dict() for commit in commits])
@@ -67,7 +67,7 @@ def _decorated(commit: vz.Commit, names: Names) -> str:
 @as_json
 @with_repository
 def show(context: Context, ref: str, as_json: bool) -> None:
-    """Show a commit and what it changed."""
+    """Show a commit and its changes."""
     repository = context.repository
     commit = repository.checkout(ref).commit
     if commit is None:
@@ -83,7 +83,7 @@ def show(context: Context, ref: str, as_json: bool) -> None:
 @as_json
 @with_repository
 def status(context: Context, as_json: bool) -> None:
-    """Show the branches, and what open sessions have changed and not committed."""
+    """Show branches, and sessions with uncommitted changes."""
     repository = context.repository
     sessions = []
     for info in repository.sessions.values():
@@ -109,16 +109,18 @@ def status(context: Context, as_json: bool) -> None:
 @click.command()
 @click.argument("base")
 @click.argument("other", required=False)
-@click.option("--stat", is_flag=True, help="Only count, for each node.")
-@click.option("--exit-code", is_flag=True, help="Leave with 1 if anything differs.")
+@click.option("--stat", is_flag=True, help="Show only counts for each node.")
+@click.option("--exit-code", is_flag=True, help="Exit with code 1 if anything differs.")
 @as_json
 @with_repository
 def diff(
     context: Context, base: str, other: str | None, stat: bool, exit_code: bool, as_json: bool
 ) -> None:
-    """Show what differs between two refs, or between a commit and its first parent.
+    """Show the difference between two refs.
 
-    BASE may be two refs: main..dev, or main...dev for what dev did since it left main.
+    With one ref, compare that commit with its first parent. (git would compare it with the present
+    state.) BASE can hold both refs: main..dev compares the two, and main...dev shows what changed
+    on dev since it diverged from main.
     """
     found = context.repository.diff(base, other)
     if as_json:
@@ -139,7 +141,7 @@ def diff(
 @click.command()
 @click.argument("source")
 @into_option
-@click.option("-m", "--message", help="Why.")
+@click.option("-m", "--message", help="Commit message.")
 @resolve_option
 @as_json
 @with_repository
@@ -164,7 +166,7 @@ def merge(
 @as_json
 @with_repository
 def revert(context: Context, commit: str, into: str, resolve: Any, as_json: bool) -> None:
-    """Make a commit that undoes COMMIT."""
+    """Undo COMMIT with a new commit."""
     print_commit_line(context.repository.revert(commit, into, resolve=resolve), as_json=as_json)
 
 
@@ -175,7 +177,7 @@ def revert(context: Context, commit: str, into: str, resolve: Any, as_json: bool
 @as_json
 @with_repository
 def cherry_pick(context: Context, commit: str, into: str, resolve: Any, as_json: bool) -> None:
-    """Make the change of COMMIT on another branch."""
+    """Apply the changes of COMMIT to another branch."""
     print_commit_line(
         context.repository.cherry_pick(commit, into, resolve=resolve), as_json=as_json
     )
@@ -184,11 +186,13 @@ def cherry_pick(context: Context, commit: str, into: str, resolve: Any, as_json:
 @click.command()
 @click.argument("since")
 @into_option
-@click.option("-m", "--message", help="Why; by default the messages of all that is joined.")
+@click.option(
+    "-m", "--message", help="Commit message; by default the messages of all commits combined."
+)
 @as_json
 @with_repository
 def squash(context: Context, since: str, into: str, message: str | None, as_json: bool) -> None:
-    """Join the commits of a branch after SINCE into one."""
+    """Combine the commits of a branch after SINCE into one."""
     print_commit_line(context.repository.squash(since, into, message=message), as_json=as_json)
 
 

@@ -27,14 +27,14 @@ from versioned_zarr.terminal_text import escaped_line
     type=click.FloatRange(min=0),
     default=30,
     show_default=True,
-    help="How long the branches' logs keep commits alive.",
+    help="Keep commits that the reflogs of branches mention within this many days.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be removed.")
 @as_json
 @with_repository
 def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> None:
-    """Remove what no branch, tag, recent log entry or session reaches."""
-    with progress_bar("looking through packs") as progress:
+    """Remove data that no branch, tag, reflog or session reaches."""
+    with progress_bar("scanning packs") as progress:
         span = timedelta(days=min(timedelta.max.days, keep_reflog))
         done = context.repository.gc(keep_reflog=span, dry_run=dry_run, progress=progress)
     if as_json:
@@ -42,28 +42,31 @@ def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> No
         return
     word = "would remove" if dry_run else "removed"
     console().print(f"{word} {done.removed_blocks} blocks, {done.removed_bytes:,} bytes")
-    tell_of_problems(f"all commits were kept, since {problem}" for problem in done.problems)
+    tell_of_problems(f"all commits were kept, because {problem}" for problem in done.problems)
 
 
 @click.command()
 @as_json
 @with_repository
 def repack(context: Context, as_json: bool) -> None:
-    """Join small packs into large ones."""
-    with progress_bar("joining packs") as progress:
+    """Combine small packs into larger ones."""
+    with progress_bar("repacking") as progress:
         done = context.repository.repack(progress=progress)
     if as_json:
         print_json(done.to_dict())
         return
-    console().print(f"{done.removed_packs} packs became {done.written_packs}")
+    console().print(f"repacked {done.removed_packs} packs into {done.written_packs}")
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Do not read the blocks, only look for them.")
+@click.option("--quick", is_flag=True, help="Check that blocks exist, without reading them.")
 @as_json
 @with_repository
 def fsck(context: Context, quick: bool, as_json: bool) -> None:
-    """Check everything, and name the keys and commits that a damage touches."""
+    """Verify the repository; list the keys affected by damage.
+
+    The commits that are affected are listed too. Exits with code 1 if there is damage.
+    """
     with progress_bar("checking") as progress:
         report = context.repository.fsck(read_all=not quick, progress=progress)
     if as_json:
@@ -78,7 +81,7 @@ def fsck(context: Context, quick: bool, as_json: bool) -> None:
 @as_json
 @with_repository
 def stats(context: Context, as_json: bool) -> None:
-    """Show how much there is, and how much of it branches and tags share."""
+    """Show sizes, and how much data branches and tags share."""
     found = context.repository.stats()
     if as_json:
         print_json(found.to_dict())
@@ -87,9 +90,9 @@ def stats(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--delete", metavar="ID", help="Remove a session and what it wrote.")
-@click.option("--commit", "commit_id", metavar="ID", help="Commit what a session wrote.")
-@click.option("-m", "--message", help="Why, with --commit.")
+@click.option("--delete", metavar="ID", help="Delete this session and what it wrote.")
+@click.option("--commit", "commit_id", metavar="ID", help="Commit what this session wrote.")
+@click.option("-m", "--message", help="Commit message for --commit.")
 @as_json
 @with_repository
 def sessions(
@@ -99,7 +102,7 @@ def sessions(
     message: str | None,
     as_json: bool,
 ) -> None:
-    """List the sessions that have written and not committed, or finish one."""
+    """List uncommitted sessions, or commit or delete one."""
     repository = context.repository
     if delete is not None:
         repository.sessions.delete(delete)

@@ -1,4 +1,4 @@
-"""Network commands: names that others resolve, and the local cache."""
+"""Network commands: publish to IPNS, and manage the local cache."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from versioned_zarr.location import gateway_caches
 
 @click.command()
 @click.argument("ref", default="main")
-@click.option("--key", help="The node's key that signs; made if there is none.")
+@click.option("--key", help="The node's signing key; created if it does not exist.")
 @as_json
 @with_repository
 def publish(context: Context, ref: str, key: str | None, as_json: bool) -> None:
-    """Let an IPNS name stand for the snapshot of REF."""
+    """Publish the snapshot of REF under an IPNS name."""
     name = context.repository.publish(ref, key=key)
     cid = context.repository.resolve(name).cid
     if as_json:
@@ -29,14 +29,14 @@ def publish(context: Context, ref: str, key: str | None, as_json: bool) -> None:
 
 @click.group()
 def cache() -> None:
-    """What is kept here of a repository on a server, or of snapshots from gateways."""
+    """Show or clear the local cache of remote repositories."""
 
 
 _of_gateways = click.option(
     "--gateways",
     "is_of_gateways",
     is_flag=True,
-    help="Of snapshots that were read from gateways; needs no repository.",
+    help="Use the cache of snapshots read from gateways; needs no repository.",
 )
 
 
@@ -45,7 +45,7 @@ _of_gateways = click.option(
 @as_json
 @with_repository
 def size(context: Context, is_of_gateways: bool, as_json: bool) -> None:
-    """Print how many bytes it has, and how many it may have."""
+    """Show the size and the limit of the cache, in bytes."""
     found = _caches(context, is_of_gateways)
     size_bytes = sum(each.size_bytes() for each in found)
     limit_bytes = sum(each.limit_bytes for each in found)
@@ -59,7 +59,7 @@ def size(context: Context, is_of_gateways: bool, as_json: bool) -> None:
 @_of_gateways
 @with_repository
 def clear(context: Context, is_of_gateways: bool) -> None:
-    """Remove it; nothing is lost, the servers have it all."""
+    """Clear the cache. The servers still have all the data."""
     for each in _caches(context, is_of_gateways):
         each.clear()
 
@@ -70,8 +70,8 @@ def _caches(context: Context, is_of_gateways: bool) -> Sequence[BoundedCache]:
     blocks = context.repository._stores.blocks
     if not isinstance(blocks, CachedBlocks):
         raise InvalidInputError(
-            f"{context.repository.url!r} is on this machine and has no cache; that of snapshots "
-            "from gateways is found with --gateways"
+            f"{context.repository.url!r} is on this machine and has no cache; for the cache of "
+            "snapshots read from gateways, use --gateways"
         )
     return [blocks.cache]
 

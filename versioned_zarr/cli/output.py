@@ -33,32 +33,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Context:
-    """What `-C` said, and the repository it leads to."""
+    """The value of `-C`, and the repository that it selects."""
 
-    def __init__(self, place: str | None) -> None:
-        self.place = place
+    def __init__(self, location: str | None) -> None:
+        self.location = location
         self._repository: vz.Repository | None = None
 
     @property
     def repository(self) -> vz.Repository:
-        """The repository, opened when first asked for."""
+        """The repository, opened on first access."""
         if self._repository is None:
-            place = self.place or _around_here()
-            if place.startswith("lakefs:"):
-                self._repository = vz.open(place, progress=_hashing_bar())
+            location = self.location or _enclosing_repository()
+            if location.startswith("lakefs:"):
+                self._repository = vz.open(location, progress=_hashing_bar())
             else:
-                self._repository = vz.open(place)
+                self._repository = vz.open(location)
         return self._repository
 
     def snapshot(self, ref: str, gateways: tuple[str, ...]) -> vz.Snapshot:
-        """What a ref names in the repository, or an address on IPFS without one."""
+        """The snapshot of a ref in the repository, or of an IPFS address without a repository."""
         if gateways or is_address(ref):
             return vz.open_snapshot(ref, gateways=gateways or None)
         return self.repository.checkout(ref)
 
 
-def _around_here() -> str:
-    """The nearest folder above this one that is a repository, or this one."""
+def _enclosing_repository() -> str:
+    """The nearest repository at or above the current folder, or else the current folder."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / MARKER).is_file():
@@ -71,44 +71,41 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 resolve_option = click.option(
     "--resolve",
     type=click.Choice(["ours", "theirs"]),
-    help="Settle conflicts by taking one side.",
+    help="Resolve conflicts by taking one side.",
 )
 gateway_option = click.option(
     "--gateway",
     "gateways",
     metavar="URL",
     multiple=True,
-    help="Read REF, a CID or address on IPFS, from this gateway, a URL or multiaddr; may be given "
-    "again.  "
+    help="Read REF, a CID or IPFS address, from this gateway, a URL or multiaddr; repeatable.  "
     "[default: $VERSIONED_ZARR_GATEWAYS, or http://127.0.0.1:8080]",
 )
-into_option = click.option(
-    "--into", default="main", show_default=True, help="The branch to commit to."
-)
+into_option = click.option("--into", default="main", show_default=True, help="Branch to commit to.")
 
 
 class _Terminal(Console):
-    """A console that shows the text of others without being steered by it."""
+    """A console that escapes control characters in text from other sources."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """See rich; what is text is escaped."""
+        """Print as rich does, with strings escaped."""
         shown = [escaped(each) if isinstance(each, str) else each for each in objects]
         super().print(*shown, **options)
 
 
 def console(*, is_error: bool = False) -> Console:
-    """Where results go, or errors."""
+    """The console for results, or for errors."""
     return _Terminal(stderr=is_error, soft_wrap=True, highlight=False, emoji=False)
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON, indented; with escapes of JSON's own where letters cannot be printed."""
+    """Print data as indented JSON; characters that cannot be printed become JSON escapes."""
     is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     click.echo(escaped_json(json.dumps(data, indent=2, ensure_ascii=not is_unicode)))
 
 
 def print_names(lines: dict[str, str]) -> None:
-    """Print what is said of each name, a line each, one below the other."""
+    """Print names and their descriptions in two columns."""
     shown = {escaped_line(name): escaped_line(said) for name, said in lines.items()}
     width = max(map(len, shown), default=0)
     for name, said in shown.items():
@@ -116,7 +113,7 @@ def print_names(lines: dict[str, str]) -> None:
 
 
 def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
-    """Say which commit was made."""
+    """Print the CID and the summary of a new commit."""
     if as_json:
         print_json(commit.to_dict())
         return
@@ -125,7 +122,7 @@ def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
 
 
 def print_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:
-    """List what did not merge, a line each, as git does; nothing if a branch just moved."""
+    """List conflicts on one line each, as git does; nothing if a branch just moved."""
     if as_json:
         print_json({"conflicts": [conflict.to_dict() for conflict in conflicts]})
         return
@@ -134,7 +131,7 @@ def print_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:
 
 
 def tell_of_problems(problems: Iterable[str]) -> None:
-    """Name what could not be read, on stderr, a line each."""
+    """Print what could not be read on stderr, one line each."""
     for problem in problems:
         click.echo(f"vz: {escaped_line(problem)}", err=True)
 
@@ -154,7 +151,7 @@ def _bar() -> Bar:
 
 
 def _hashing_bar() -> OnProgress:
-    """Moves a bar, which comes when it is first told of something and goes with the command."""
+    """Updates a progress bar that appears on the first update and ends with the command."""
     bar = _bar()
     task = bar.add_task("hashing", total=None, counted="")
     click.get_current_context().call_on_close(bar.stop)
@@ -168,11 +165,11 @@ def _hashing_bar() -> OnProgress:
 
 @contextmanager
 def progress_bar(label: str, first: str = "") -> Iterator[OnProgress]:
-    """A bar on stderr that an operation moves; nothing where stderr is no terminal.
+    """A progress bar on stderr; nothing is shown if stderr is not a terminal.
 
     Args:
-        label: what is done.
-        first: what is done before, while keys are counted.
+        label: the name of the operation.
+        first: the name of the step before it, which counts keys.
     """
     with _bar() as bar:
         task = bar.add_task(first or label, total=None, counted="")

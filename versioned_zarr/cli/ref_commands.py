@@ -19,9 +19,9 @@ from versioned_zarr.engine.ref_mappings import MAIN, Branches, Tags
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME [AT]]")
-@click.option("-d", "--delete", is_flag=True, help="Delete the branches NAME...")
+@click.option("-d", "--delete", is_flag=True, help="Delete the named branches.")
 @click.option("-m", "--move", is_flag=True, help="Rename a branch: -m OLD NEW.")
-@click.option("-f", "--force", is_flag=True, help="Move the branch to AT if it exists.")
+@click.option("-f", "--force", is_flag=True, help="Move the branch to AT if it exists already.")
 @as_json
 @with_repository
 def branch(
@@ -32,30 +32,30 @@ def branch(
     force: bool,
     as_json: bool,
 ) -> None:
-    """List the branches, or create NAME at AT, which is main if it is not given."""
+    """List branches, or create NAME at AT (default: main)."""
     branches = context.repository.branches
     if delete:
         _delete(branches, names)
     elif move:
         if len(names) != 2:
-            raise click.UsageError("-m takes the old name and the new one")
+            raise click.UsageError("-m needs two names: the old name and the new name")
         branches.rename(*names)
     elif not names:
         _list(dict(branches), as_json)
         tell_of_problems(map(str, branches.broken.values()))
     else:
-        name, at = _name_and_place(names)
+        name, at = _name_and_start(names)
         make = branches.move if force and name in branches else branches.create
         print_commit_line(make(name, at), as_json=as_json)
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME [AT]]")
-@click.option("-d", "--delete", is_flag=True, help="Delete the tags NAME...")
+@click.option("-d", "--delete", is_flag=True, help="Delete the named tags.")
 @as_json
 @with_repository
 def tag(context: Context, names: tuple[str, ...], delete: bool, as_json: bool) -> None:
-    """List the tags, or create NAME at AT, which is main if it is not given."""
+    """List tags, or create NAME at AT (default: main)."""
     tags = context.repository.tags
     if delete:
         _delete(tags, names)
@@ -63,19 +63,19 @@ def tag(context: Context, names: tuple[str, ...], delete: bool, as_json: bool) -
         _list(dict(tags), as_json)
         tell_of_problems(map(str, tags.broken.values()))
     else:
-        print_commit_line(tags.create(*_name_and_place(names)), as_json=as_json)
+        print_commit_line(tags.create(*_name_and_start(names)), as_json=as_json)
 
 
 def _delete(refs: Branches | Tags, names: tuple[str, ...]) -> None:
     if not names:
-        raise click.UsageError("-d takes the names to delete")
+        raise click.UsageError("-d needs the names to delete")
     for name in names:
         refs.delete(name)
 
 
-def _name_and_place(names: tuple[str, ...]) -> tuple[str, str]:
+def _name_and_start(names: tuple[str, ...]) -> tuple[str, str]:
     if len(names) > 2:
-        raise click.UsageError("give a name, and where it shall be")
+        raise click.UsageError("too many arguments; give a name, and the ref to create it at")
     return names[0], names[1] if len(names) == 2 else MAIN
 
 

@@ -16,21 +16,21 @@ from versioned_zarr.interfaces.web import serve as serve_repository
     "refs",
     metavar="REF",
     multiple=True,
-    help="Only this branch, tag or CID and what it reaches; may be given again.",
+    help="Serve only this branch, tag or CID and what it reaches; repeatable.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="0 for any that is free.",
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--cors",
     metavar="ORIGIN",
     multiple=True,
-    help="Let pages of this origin read, or '*' for any; may be given again.",
+    help="Allow web pages of this origin to read, or '*' for any origin; repeatable.",
 )
 @with_repository
 def serve(
@@ -41,10 +41,13 @@ def serve(
     port: int,
     cors: tuple[str, ...],
 ) -> None:
-    """Serve REPO over HTTP, read-only: /REF/key as plain Zarr, /ipfs/CID as an IPFS gateway.
+    """Serve a repository over HTTP, read-only.
 
-    Without --ref, all that is stored can be read by who knows its CID. Whoever reaches the
-    address can read: there are no passwords, so only this machine can unless --host says more.
+    /REF/key serves plain Zarr, and /ipfs/CID works as an IPFS gateway. REPO is a path or URL.
+
+    There are no passwords: anyone who can reach the address can read. By default only this machine
+    can; to allow others, set --host. Without --ref, anyone who knows the CID of stored data can
+    read it.
     """
     repository = vz.open(context.repository.url if repo is None else repo)
 

@@ -23,27 +23,32 @@ from versioned_zarr.urls import without_user
 
 @click.command()
 @click.argument("source")
-@click.argument("place")
+@click.argument("destination")
 @click.option("-r", "--ref", "refs", multiple=True, help="Only this branch or tag; repeatable.")
-@click.option("--depth", type=click.IntRange(min=1), help="Only so many commits of each branch.")
+@click.option("--depth", type=click.IntRange(min=1), help="Only this many commits per branch.")
 @click.option("-p", "--path", "paths", multiple=True, help="Only this group or array; repeatable.")
 @as_json
 def clone(
     source: str,
-    place: str,
+    destination: str,
     refs: tuple[str, ...],
     depth: int | None,
     paths: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Make a new repository at PLACE as a copy of SOURCE, both paths or URLs.
+    """Clone the repository SOURCE into DESTINATION.
 
-    If it is interrupted, call it again to resume. What --depth and --path
-    leave out is fetched from SOURCE when it is read.
+    Both are paths or URLs. If the clone is interrupted, run the command again to resume. Data that
+    --depth and --path leave out is fetched from SOURCE when it is read.
     """
     with progress_bar("cloning") as progress:
         copy = vz.clone(
-            source, place, refs=list(refs) or None, depth=depth, paths=paths, progress=progress
+            source,
+            destination,
+            refs=list(refs) or None,
+            depth=depth,
+            paths=paths,
+            progress=progress,
         )
     if as_json:
         branches = {name: commit.cid for name, commit in copy.branches.items()}
@@ -61,9 +66,9 @@ def clone(
     "--force-with-lease",
     "is_forced",
     is_flag=True,
-    help="Replace a branch too, if it stands where it was seen last.",
+    help="Overwrite a diverged branch if it is still where it was last seen.",
 )
-@click.option("--lease", metavar="COMMIT", help="Replace a branch too, if it stands at COMMIT.")
+@click.option("--lease", metavar="COMMIT", help="Overwrite a diverged branch if it is at COMMIT.")
 @as_json
 @with_repository
 def push(
@@ -74,9 +79,10 @@ def push(
     lease: str | None,
     as_json: bool,
 ) -> None:
-    """Bring the repository TO, a remote or URL, what REFS reach, and move them there.
+    """Send REFS and their history to TO.
 
-    REFS are branches and tags, as REF or REF:NAME; all by default.
+    TO is a remote or URL, origin by default. REFS are branches and tags, as REF or REF:NAME to use
+    another name there; all by default.
     """
     with progress_bar("pushing") as progress:
         done = context.repository.push(
@@ -91,9 +97,10 @@ def push(
 @as_json
 @with_repository
 def fetch(context: Context, source: str, refs: tuple[str, ...], as_json: bool) -> None:
-    """Bring what REFS of SOURCE reach, and note where they stand, as SOURCE/REF.
+    """Fetch REFS and their history from SOURCE.
 
-    SOURCE is a remote or a URL. All branches and tags by default.
+    SOURCE is a remote or URL, origin by default. REFS are branches and tags; all by default.
+    Fetched branches are recorded as SOURCE/BRANCH.
     """
     with progress_bar("fetching") as progress:
         done = context.repository.fetch(source, list(refs) or None, progress=progress)
@@ -113,9 +120,10 @@ def pull(
     resolve: Literal["ours", "theirs"] | None,
     as_json: bool,
 ) -> None:
-    """Fetch REFS of SOURCE, and merge each into the branch of its name here.
+    """Fetch branches from SOURCE and merge them.
 
-    REFS are branches, as BRANCH or BRANCH:INTO; main by default.
+    SOURCE is a remote or URL, origin by default. REFS are branches, as BRANCH to merge into the
+    branch of the same name, or as BRANCH:INTO; main by default.
     """
     with progress_bar("pulling") as progress:
         done = context.repository.pull(
@@ -133,14 +141,14 @@ def _show(done: vz.Transfer, as_json: bool) -> None:
 
 @click.group()
 def remote() -> None:
-    """Name other repositories, to push to and fetch from."""
+    """Manage remotes: named repositories to push to and fetch from."""
 
 
 @remote.command("list")
 @as_json
 @with_repository
 def remote_list(context: Context, as_json: bool) -> None:
-    """List the names and their URLs."""
+    """List remotes and their URLs."""
     urls = dict(context.repository.remotes)
     if as_json:
         print_json(urls)
@@ -153,7 +161,7 @@ def remote_list(context: Context, as_json: bool) -> None:
 @click.argument("url")
 @with_repository
 def remote_add(context: Context, name: str, url: str) -> None:
-    """Call the repository at URL by NAME."""
+    """Add a remote NAME for the repository at URL."""
     context.repository.remotes.add(name, url)
 
 
@@ -161,21 +169,29 @@ def remote_add(context: Context, name: str, url: str) -> None:
 @click.argument("name")
 @with_repository
 def remote_delete(context: Context, name: str) -> None:
-    """Forget NAME, and what was seen of its branches."""
+    """Delete the remote NAME and its remote branches."""
     context.repository.remotes.delete(name)
 
 
 @click.group()
 def bundle() -> None:
-    """Write and read CAR files, which every IPFS tool reads."""
+    """Export to and import from CAR files, a format of IPFS."""
 
 
 @bundle.command("export")
 @click.argument("ref")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--history", is_flag=True, help="The commit with all before it, not just its tree.")
+@click.option(
+    "--history", is_flag=True, help="Include the commit and its history, not just its tree."
+)
 @click.option("--since", metavar="REF", help="Leave out what REF reaches.")
-@click.option("--car-version", type=click.IntRange(1, 2), default=1, show_default=True)
+@click.option(
+    "--car-version",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="Version of the CAR format.",
+)
 @as_json
 @with_repository
 def bundle_export(
@@ -187,7 +203,10 @@ def bundle_export(
     car_version: int,
     as_json: bool,
 ) -> None:
-    """Write REF as the CAR FILE, every block verified; print the CID of its root."""
+    """Write REF to a CAR file; print the CID of its root.
+
+    Every block is verified.
+    """
     with progress_bar("exporting") as progress:
         root = context.repository.export_car(
             ref, file, history=history, since=since, version=car_version, progress=progress
@@ -200,13 +219,13 @@ def bundle_export(
 
 @bundle.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option("-b", "--branch", help="Let this branch name the root, a commit.")
+@click.option("-b", "--branch", help="Create this branch at the root, which must be a commit.")
 @as_json
 @with_repository
 def bundle_import(context: Context, file: str, branch: str | None, as_json: bool) -> None:
-    """Store what is in the CAR FILE, every block verified; print the CIDs of its roots.
+    """Store the blocks of a CAR file; print the CIDs of its roots.
 
-    A root that no branch names can be read by its CID until gc removes it.
+    Every block is verified. A root that no branch names can be read by its CID until gc removes it.
     """
     with progress_bar("importing") as progress:
         roots = context.repository.import_car(file, as_branch=branch, progress=progress)

@@ -28,22 +28,31 @@ from versioned_zarr.terminal_text import escaped_line
 
 _READ_AT_ONCE = 64 << 20
 
+workers_option = click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Number of parallel workers.",
+)
+
 
 @click.command()
-@click.argument("place", required=False)
+@click.argument("location", required=False)
 @click.option(
     "--hash",
     "hash_name",
     type=click.Choice(["sha2-256", "blake3"]),
     default="sha2-256",
     show_default=True,
-    help="What names blocks; for good.",
+    help="Hash function that names blocks; it cannot be changed later.",
 )
 @as_json
 @with_repository
-def init(context: Context, place: str | None, hash_name: str, as_json: bool) -> None:
-    """Make a repository at PLACE, a path or URL."""
-    repository = vz.create(place or context.place or os.curdir, hash=hash_name)
+def init(context: Context, location: str | None, hash_name: str, as_json: bool) -> None:
+    """Create a repository at LOCATION, a path or URL."""
+    repository = vz.create(location or context.location or os.curdir, hash=hash_name)
     if as_json:
         print_json({"url": repository.url, "hash": hash_name})
         return
@@ -53,8 +62,8 @@ def init(context: Context, place: str | None, hash_name: str, as_json: bool) -> 
 @click.command()
 @click.argument("ref", default="main")
 @click.argument("path", default="")
-@click.option("-r", "--recursive", is_flag=True, help="All keys below, not just the names here.")
-@click.option("-l", "--long", is_flag=True, help="With sizes in bytes.")
+@click.option("-r", "--recursive", is_flag=True, help="List all keys below PATH.")
+@click.option("-l", "--long", is_flag=True, help="Show sizes in bytes.")
 @gateway_option
 @as_json
 @with_repository
@@ -67,9 +76,9 @@ def ls(
     gateways: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """List what lies at PATH in REF.
+    """List the contents of PATH in REF.
 
-    REF may be an address on IPFS, as ipfs://CID, which needs no repository; every block is
+    REF may be an IPFS address such as ipfs://CID. It needs no repository, and every block is
     verified.
     """
     snapshot = context.snapshot(ref, gateways).path(path)
@@ -95,12 +104,12 @@ def ls(
 @gateway_option
 @with_repository
 def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None:
-    """Write the value under KEY in REF to standard output, as it is.
+    """Write the raw value of KEY in REF to standard output.
 
-    REF may be an address on IPFS, as for `vz ls`.
+    REF may be an IPFS address, as for `vz ls`.
     """
     if sys.stdout is None:
-        raise click.ClickException("standard output is closed, and the value would go there")
+        raise click.ClickException("standard output is closed; redirect it to a file or a pipe")
     snapshot = context.snapshot(ref, gateways)
     size = snapshot.size(key) or 0
     sys.stdout.buffer.write(snapshot.read(key, 0, _READ_AT_ONCE))
@@ -112,10 +121,10 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 @click.command("import")
 @click.argument("source")
 @into_option
-@click.option("-p", "--path", default="", help="The group it shall become.")
-@click.option("-m", "--message", help="Why.")
-@click.option("--overwrite", is_flag=True, help="Replace what lies there.")
-@click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("-p", "--path", default="", help="Group to import into; the root by default.")
+@click.option("-m", "--message", help="Commit message.")
+@click.option("--overwrite", is_flag=True, help="Replace existing data at this path.")
+@workers_option
 @as_json
 @with_repository
 def import_(
@@ -128,9 +137,9 @@ def import_(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Commit a copy of the plain Zarr at SOURCE, a folder or URL.
+    """Import plain Zarr from SOURCE and commit it.
 
-    If it is interrupted, call it again to resume.
+    SOURCE is a folder or URL. If the import is interrupted, run the command again to resume.
     """
     with progress_bar("importing", first="listing") as progress:
         commit = import_zarr(
@@ -149,19 +158,19 @@ def import_(
 @click.command("export")
 @click.argument("ref")
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("-p", "--path", default="", help="Only this group or array.")
-@click.option("-j", "--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("-p", "--path", default="", help="Export only this group or array.")
+@workers_option
 @click.option(
     "--max-keys",
     type=click.IntRange(min=0),
     default=MAX_KEYS,
     show_default=True,
-    help="Refuse to write more keys and folders.",
+    help="Refuse to write more than this many keys and folders.",
 )
 @click.option(
     "--max-bytes",
     type=click.IntRange(min=0),
-    help="Refuse to write more bytes.  [default: what is free on the disk]",
+    help="Refuse to write more than this many bytes.  [default: the free disk space]",
 )
 @gateway_option
 @as_json
@@ -177,11 +186,10 @@ def export(
     gateways: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write REF as a plain Zarr folder, every block verified.
+    """Export REF to a plain Zarr folder.
 
-    REF may be an address on IPFS, as for `vz ls`.
-
-    If it is interrupted, call it again to resume.
+    REF may be an IPFS address, as for `vz ls`. Every block is verified. If the export is
+    interrupted, run the command again to resume.
     """
     snapshot = context.snapshot(ref, gateways).path(path)
     with progress_bar("exporting") as progress:
@@ -207,13 +215,14 @@ def export(
     type=click.Choice(["sha2-256", "blake3"]),
     default="sha2-256",
     show_default=True,
+    help="Hash function.",
 )
 @as_json
 def cid(path: Path, hash_name: str, as_json: bool) -> None:
-    """Print the CID of a plain folder or file, as a snapshot of it would have.
+    """Print the CID of a plain folder or file.
 
-    Needs no repository. The same as `ipfs add -r -Q --hidden --only-hash` prints for it with the
-    profile unixfs-v1-2025.
+    A snapshot with the same keys and values has the same CID. So does `ipfs add -r -Q --hidden
+    --only-hash` with the profile unixfs-v1-2025. No repository is needed.
     """
     found = cid_of_folder(path, hash_name)
     if as_json:

@@ -1,1 +1,1 @@
-"""The engine: what a repository does with commits, refs and sessions; knows no zarr."""
+"""The engine: operations on commits, refs and sessions; independent of zarr."""

@@ -1,4 +1,4 @@
-"""The backend protocol: the parts of a repository at one place, and its marker."""
+"""The backend protocol: the parts of a repository at one URL, and its marker."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Verify = Literal["always", "network", "never"]
 
 
 class Backend(Protocol):
-    """A place where a repository is, or may be made.
+    """A location where a repository exists or can be created.
 
     Attributes:
-        url: its name.
-        storage: where sessions live.
-        has_history: whether a place that was just made has a branch and a commit already.
+        url: its URL.
+        storage: the storage of sessions.
+        has_history: whether a newly created repository already has a branch and a commit.
     """
 
     url: str
@@ -31,10 +31,10 @@ class Backend(Protocol):
     has_history: bool
 
     def check_free(self) -> None:
-        """Make sure that a repository can be made here.
+        """Check that a repository can be created here.
 
         Raises:
-            AlreadyExistsError: there is something already.
+            AlreadyExistsError: the location is not empty.
         """
         ...
 
@@ -42,44 +42,44 @@ class Backend(Protocol):
         """The bytes of the marker.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no marker.
         """
         ...
 
     def write_marker(self, marker: bytes) -> None:
-        """Make it a repository."""
+        """Write the marker, which makes it a repository."""
         ...
 
     def stores(
         self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
     ) -> RepositoryContext:
-        """The parts of the repository; `open_other` opens those that it exchanges blocks with."""
+        """The context of the repository; `open_other` opens others for transfers."""
         ...
 
 
 BEGUN = "create.json"
 
 
-def is_begun(place: Backend, hash_name: str) -> bool:
-    """Whether a repository with this hash function was begun here, and not finished."""
+def is_begun(backend: Backend, hash_name: str) -> bool:
+    """Whether creation of a repository with this hash function was begun here but not finished."""
     try:
-        begun = json.loads(bytes(place.storage.read(BEGUN)))
+        begun = json.loads(bytes(backend.storage.read(BEGUN)))
     except (FileNotFoundError, ValueError):
         return False
     try:
-        place.read_marker()
+        backend.read_marker()
     except FileNotFoundError:
         return bool(begun == {"hash": hash_name})
     return False
 
 
-def begin(place: Backend, hash_name: str) -> None:
-    """Note that a repository is begun, so that it can be resumed if something stops it."""
-    place.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
+def begin(backend: Backend, hash_name: str) -> None:
+    """Record that creation has begun, so that it can be resumed if it is interrupted."""
+    backend.storage.put(BEGUN, [json.dumps({"hash": hash_name}).encode()])
 
 
 class StorageBackend:
-    """A place where everything lives in one `Storage`: packs, refs, sessions."""
+    """A backend that keeps everything in one `Storage`: packs, refs, sessions."""
 
     has_history = False
 
@@ -90,7 +90,7 @@ class StorageBackend:
         """See `Backend.check_free`."""
         if any(not stored.path.startswith("locks/") for stored in self.storage.list("")):
             raise AlreadyExistsError(
-                f"{self.url!r} is not empty; open it with vz.open, or choose another place",
+                f"{self.url!r} is not empty; open it with vz.open, or choose another location",
                 name=self.url,
             )
 

@@ -1,7 +1,8 @@
 """The commit: updates a branch by compare-and-swap, in steps.
 
-Everything a commit needs is durable before the branch names it; of many that commit at once, one
-wins and the others look again. What a compare-and-swap said is believed only after a look.
+Everything a commit needs is durable before the branch names it. Of several concurrent commits, one
+wins, and the others read the branch again. The outcome of a compare-and-swap is confirmed by
+reading.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def head_of(stores: RepositoryContext, branch: str) -> Commit:
     if entry is None or entry.commit is None:
         names = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8])
         raise RefNotFoundError(
-            f"branch {branch!r} not found in {stores.storage.url!r}; there are {names or 'none'}",
+            f"branch {branch!r} not found in {stores.storage.url!r}; branches: {names or 'none'}",
             ref=branch,
         )
     return stores.commit(to_text(entry.commit))
@@ -181,7 +182,7 @@ class BranchUpdate:
 
         Raises:
             BranchMovedError: the branch is elsewhere.
-            CollectedError: the place removed what the commit needs; the branch went back.
+            CollectedError: the server removed blocks of the commit; the branch was moved back.
         """
         old, new = from_text(head.cid), from_text(step.commit.cid)
         refs = self.stores.refs
@@ -222,9 +223,9 @@ def has_moved(
     except StorageError as failure:
         text, url = to_text(new), stores.storage.url
         raise OutcomeUnknownError(
-            f"whether {name!r} of {url!r} has moved to {text} is not known: the answer was lost "
-            f"({error}), and it cannot be looked at ({failure}). Once {url!r} answers again, look "
-            f"with 'vz log {name}', or commit again: what was made is not made twice",
+            f"{name!r} of {url!r} may or may not have moved to {text}: the answer was lost "
+            f"({error}), and the ref cannot be read ({failure}); once {url!r} answers again, check "
+            f"with 'vz log {name}', or commit again: no commit is made twice",
             where=url,
             ref=name,
             commit=text,

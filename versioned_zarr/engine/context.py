@@ -87,8 +87,8 @@ class RepositoryContext:
         read_marker: gives the bytes of the repository's marker.
         open_other: opens another repository, for transfers and for the rest of a partial clone.
         documents: small files that all machines share; None where there is no room for them.
-        publisher: gives snapshots names, where the place can.
-        keeper: keeps sessions, where that is not done in `storage`.
+        publisher: publishes snapshots under names, if the backend can.
+        session_store: stores the sessions, if not `storage` does.
         upkeep: who looks after the blocks, if that is not done here, and how, in words.
         others: the commits that others made, in a system of versions that is not ours.
     """
@@ -101,7 +101,7 @@ class RepositoryContext:
     open_other: OpenOther
     documents: Documents | None = None
     publisher: Publisher | None = None
-    keeper: SessionStore | None = None
+    session_store: SessionStore | None = None
     others: ForeignCommits | None = None
     upkeep: str = ""
     _commits: LruCache[str, Commit] = field(default_factory=lambda: LruCache(_REMEMBERED_COMMITS))

@@ -1,4 +1,4 @@
-"""A live mapping: names and what they stand for, looked up anew each time."""
+"""A live mapping: its entries are looked up at each access."""
 
 from __future__ import annotations
 

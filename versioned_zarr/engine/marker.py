@@ -57,7 +57,7 @@ def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
         if isinstance(error, StorageError) and not is_file:
             raise
         raise RepositoryNotFoundError(
-            f"no repository at {url!r}; vz.create({_short(url)!r}) makes one", url=url
+            f"no repository at {url!r}; vz.create({_short(url)!r}) creates one", url=url
         ) from None
     try:
         document = json.loads(data[: data.rindex(b"}") + 1])
@@ -66,15 +66,15 @@ def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
         document, found, hash_name = {}, None, "sha2-256"
     if isinstance(found, int) and found > FORMAT:
         raise FormatError(
-            f"{url!r} has format {found}, and this version reads up to {FORMAT}; "
+            f"{url!r} has format {found}, but this version reads formats up to {FORMAT}; "
             "upgrade versioned-zarr to open it",
             url=url,
             found=found,
         )
     if found != FORMAT or data != encode_marker(hash_name, document.get("id")):
         raise FormatError(
-            f"the marker {MARKER} of {url!r} is damaged; it should read "
-            f"{encode_marker('sha2-256')!r} or the like",
+            f"the marker {MARKER} of {url!r} is damaged; it should look like "
+            f"{encode_marker('sha2-256')!r}",
             url=url,
             found=found,
         )

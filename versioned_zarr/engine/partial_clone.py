@@ -1,4 +1,4 @@
-"""A partial clone: which commits and paths it holds; it fetches the rest on first read."""
+"""A partial clone: the commits and paths that it holds; it fetches the rest on first read."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def read(documents: Documents | None, record: str = PARTIAL) -> PartialClone | N
         return PartialClone(document["origin"], document["depth"], tuple(document["paths"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
-            f"{record} of {documents.url!r} is damaged: {error}; clone the repository anew",
+            f"{record} of {documents.url!r} is damaged: {error}; clone the repository again",
             where=record,
         ) from error
 

@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of a long operation is done.
+    """The progress of a long operation.
 
     Attributes:
         unit: what is counted: "bytes", "keys" or "blocks".
-        done: how many are done.
-        total: how many there are, as far as is known: it may grow. None where nobody knows.
-        done_bytes: how many bytes are done.
-        total_bytes: how many bytes there are, likewise.
+        done: the number done.
+        total: the total number, as far as known; it can grow. None if unknown.
+        done_bytes: the number of bytes done.
+        total_bytes: the total number of bytes; it can grow. None if unknown.
     """
 
     unit: str

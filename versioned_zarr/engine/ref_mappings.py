@@ -49,7 +49,7 @@ class _Names(LiveMapping[Commit]):
     def get(self, name: str, default: Commit | T, /) -> Commit | T: ...
 
     def get(self, name: str, default: Commit | T | None = None, /) -> Commit | T | None:
-        """The commit of a name; the default if there is none, as of what can be no name."""
+        """The commit of a name; the default if the name does not exist or is not valid."""
         try:
             return self[name]
         except (InvalidRefError, RefNotFoundError):
@@ -68,9 +68,9 @@ class _Names(LiveMapping[Commit]):
 
     @property
     def broken(self) -> dict[str, CorruptRefError]:
-        """Those that are damaged, and so not among the others, each with what is wrong.
+        """The damaged refs, which are not among the others, each with its error.
 
-        `delete` removes one; `create` then makes it again where it stood.
+        `delete` removes one; `create` can then restore it at its earlier commit.
         """
         return self._stores.refs.broken(self._kind)
 
@@ -84,16 +84,16 @@ class _Names(LiveMapping[Commit]):
         return entry.commit
 
     def create(self, name: str, at: str = MAIN) -> Commit:
-        """Make a new one.
+        """Create a ref.
 
         Args:
-            name: as `git check-ref-format` allows.
+            name: a name that `git check-ref-format` allows.
             at: the commit it names; see `Repository.checkout`.
 
         Raises:
-            InvalidRefError: no ref can be called so.
-            AlreadyExistsError: it exists.
-            RefNotFoundError: nothing answers to `at`.
+            InvalidRefError: the name is not valid.
+            AlreadyExistsError: the ref already exists.
+            RefNotFoundError: `at` does not exist.
         """
         check_new_ref_name(name)
         commit = resolve_commit(self._stores, at)
@@ -104,20 +104,20 @@ class _Names(LiveMapping[Commit]):
 
     @contextmanager
     def _kept(self, commit: Commit, at: str) -> Iterator[Cid]:
-        """Keep `gc` from taking a commit between finding it and naming it."""
+        """Prevent `gc` from removing a commit between finding it and naming it."""
         cid = from_text(commit.cid)
         with self._stores.blocks.keep([cid]) as is_kept:
             if not is_kept:
-                raise RefNotFoundError(f"the commit at {at!r} was just collected", ref=at)
+                raise RefNotFoundError(f"the commit at {at!r} was just garbage-collected", ref=at)
             yield cid
 
     def delete(self, name: str) -> None:
-        """Remove the name; its commits stay until `gc` finds that nothing reaches them.
+        """Delete a ref; its commits are kept until `gc` finds that nothing reaches them.
 
-        Also one that is damaged (`broken`): what can be read of its log is kept.
+        Also deletes a damaged ref (`broken`); the readable part of its log is kept.
 
         Raises:
-            RefNotFoundError: there is none of this name.
+            RefNotFoundError: there is no ref of this name.
         """
         why = f"{self._word}: deleted"
         try:
@@ -128,13 +128,13 @@ class _Names(LiveMapping[Commit]):
         self._stores.refs.swap(self._kind, name, commit, None, why)
 
     def rename(self, old: str, new: str) -> None:
-        """Call it by another name; its log goes with it where refs are logs in a folder.
+        """Rename a ref; if refs are logs in a folder, its log is renamed too.
 
-        Whoever commits meanwhile has committed to the new name, or is told that the old is gone.
+        A concurrent commit goes to the new name, or fails because the old name no longer exists.
 
         Raises:
-            RefNotFoundError: there is none of the old name.
-            AlreadyExistsError: there is one of the new name.
+            RefNotFoundError: there is no ref of the old name.
+            AlreadyExistsError: there is a ref of the new name.
         """
         check_new_ref_name(new)
         self._at(old)
@@ -142,17 +142,17 @@ class _Names(LiveMapping[Commit]):
         try:
             self._stores.refs.rename(self._kind, old, new, why)
         except AlreadyExistsError as error:
-            raise AlreadyExistsError(f"{self._word} {new!r} exists already", name=new) from error
+            raise AlreadyExistsError(f"{self._word} {new!r} already exists", name=new) from error
 
 
 class Branches(_Names):
-    """The branches of a repository."""
+    """The branches of a repository, a live Mapping from names to commits."""
 
     _kind = HEADS
     _word = "branch"
 
     def delete(self, name: str) -> None:
-        """Remove a branch; `NAME@{1}` still finds where it stood.
+        """Delete a branch; `NAME@{1}` still finds its last commit.
 
         Raises:
             RefNotFoundError: there is no such branch.
@@ -163,16 +163,16 @@ class Branches(_Names):
         super().delete(name)
 
     def move(self, name: str, to: str, expect: str | None = None) -> Commit:
-        """Let a branch name another commit, related or not.
+        """Move a branch to another commit, related or not.
 
         Args:
             name: the branch.
             to: the commit; see `Repository.checkout`.
-            expect: the CID of the commit, or a ref, that the branch must be at.
+            expect: the CID of the commit, or a ref, at which the branch must be.
 
         Raises:
             RefNotFoundError: there is no such branch or commit.
-            BranchMovedError: it is not where it was expected to be.
+            BranchMovedError: the branch is not at the expected commit.
         """
         commit = resolve_commit(self._stores, to)
         found = self._at(name)
@@ -191,7 +191,7 @@ class Branches(_Names):
 
 
 class Tags(_Names):
-    """The tags of a repository: they stay where they were created."""
+    """The tags of a repository, a live Mapping from names to commits. Tags do not move."""
 
     _kind = TAGS
     _word = "tag"

@@ -1,6 +1,6 @@
 """Remotes: names and URLs of other repositories, in a small file beside the refs.
 
-Where a repository lives on a server, the file lies on this machine, as its sessions do.
+If the repository is on a server, the file is on this machine, like its sessions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNNAMED = "fetched"
 
 
 class Remotes(Mapping[str, str]):
-    """Names of other repositories, each with its URL. Reads are live."""
+    """The remotes: a Mapping from names to the URLs of other repositories. Reads are live."""
 
     def __init__(self, stores: RepositoryContext) -> None:
         self._stores = stores
@@ -45,7 +45,7 @@ class Remotes(Mapping[str, str]):
 
     def _lacks(self, name: str, urls: Mapping[str, str]) -> str:
         known = ", ".join(repr(each) for each in sorted(urls)) or "none"
-        return f"no remote {name!r} in {self._stores.storage.url!r}; there are {known}"
+        return f"no remote {name!r} in {self._stores.storage.url!r}; remotes: {known}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._read()))
@@ -57,36 +57,40 @@ class Remotes(Mapping[str, str]):
         return f"<Remotes {dict(self)!r}>"
 
     def add(self, name: str, url: str | os.PathLike[str]) -> None:
-        """Give another repository a name. It need not exist yet.
+        """Add a remote. The repository need not exist yet.
 
         Args:
-            name: one part, as a branch may be called.
-            url: a path or a URL; without user and password, which belong in the environment.
+            name: a valid branch name without slashes.
+            url: a path or a URL, without user and password; put those in the environment.
 
         Raises:
-            InvalidRefError: no remote can be called so.
-            InvalidUrlError: the URL holds a password.
-            AlreadyExistsError: there is one of this name.
+            InvalidRefError: the name is not valid.
+            InvalidUrlError: the URL contains a password.
+            AlreadyExistsError: a remote of this name exists.
         """
         check_ref_name(name)
         if "/" in name or name == UNNAMED:
             raise InvalidRefError(
                 f"{name!r} cannot be the name of a remote: "
-                + ("that is kept for URLs without one" if name == UNNAMED else "it has a slash"),
+                + (
+                    "it is reserved for URLs without a remote"
+                    if name == UNNAMED
+                    else "it contains a slash"
+                ),
                 ref=name,
             )
         found = absolute(url)
         with self._stores.storage.lock("remotes"):
             urls = self._read()
             if name in urls:
-                raise AlreadyExistsError(f"remote {name!r} exists already", name=name)
+                raise AlreadyExistsError(f"remote {name!r} already exists", name=name)
             self._write({**urls, name: found})
 
     def delete(self, name: str) -> None:
-        """Forget a name, and what was seen of its branches.
+        """Delete a remote and its remote branches.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such remote.
         """
         with self._stores.storage.lock("remotes"):
             urls = self._read()
@@ -100,24 +104,24 @@ class Remotes(Mapping[str, str]):
             if ref.startswith(f"{name}/") and entry is not None:
                 refs.swap(REMOTES, ref, entry.commit, None, f"remote: deleted {name}")
 
-    def check_name(self, place: str | os.PathLike[str]) -> None:
-        """Make sure that a word, where a place is asked for, is a name, a path or a URL.
+    def check_name(self, remote: str | os.PathLike[str]) -> None:
+        """Check that an argument is the name of a remote, a path or a URL.
 
         Raises:
-            RepositoryNotFoundError: it is none.
+            RepositoryNotFoundError: it is none of these.
         """
-        if not isinstance(place, str) or not place or {"/", "\0"} & {*place}:
+        if not isinstance(remote, str) or not remote or {"/", "\0"} & {*remote}:
             return
         urls = self._read()
-        if place not in urls and not has_scheme(place.strip()) and not os.path.lexists(place):
+        if remote not in urls and not has_scheme(remote.strip()) and not os.path.lexists(remote):
             raise RepositoryNotFoundError(
-                f"{self._lacks(place, urls)}; remotes.add({place!r}, URL) adds it, or give a path "
-                "or URL",
-                url=place,
+                f"{self._lacks(remote, urls)}; add it with remotes.add({remote!r}, URL), or give a "
+                "path or URL",
+                url=remote,
             )
 
     def name_of(self, url: str) -> str | None:
-        """The name of a URL, if it has one."""
+        """The name of the remote with this URL, or None."""
         return next((name for name, each in self.items() if each == absolute(url)), None)
 
     def _read(self) -> dict[str, str]:
@@ -157,7 +161,7 @@ def absolute(url: str | os.PathLike[str]) -> str:
     shown = without_user(text)
     if shown != text:
         raise InvalidUrlError(
-            f"the URL of a remote holds no user or password; give {shown!r}, and pass "
+            f"the URL of a remote must not hold a user or password; give {shown!r}, and pass "
             "credentials through the environment",
             url=shown,
         )

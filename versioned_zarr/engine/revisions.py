@@ -69,7 +69,7 @@ def resolve(stores: RepositoryContext, ref: str) -> ResolvedVersion:
 def _tree_or_commit(stores: RepositoryContext, ref: str) -> ResolvedVersion | Commit:
     """A bare tree, or a commit, of whose tree nothing is asked."""
     if not ref or not isinstance(ref, str):
-        raise InvalidRefError(f"a ref must be text such as 'main', not {ref!r}", ref=str(ref))
+        raise InvalidRefError(f"a ref must be a string such as 'main', not {ref!r}", ref=str(ref))
     name, steps = _split(ref)
     if not steps:
         tree = _as_tree(stores, name)
@@ -134,7 +134,7 @@ def _split(ref: str) -> tuple[str, list[str]]:
     steps = [match.group() for match in _STEP.finditer(rest)]
     if not name or "".join(steps) != rest:
         raise InvalidRefError(
-            f"cannot read {ref!r}: after the name only ~N, ^N, @{{N}} and @{{TIME}} may follow",
+            f"cannot parse {ref!r}: only ~N, ^N, @{{N}} and @{{TIME}} may follow the name",
             ref=ref,
         )
     return name, steps
@@ -177,7 +177,7 @@ def _named(stores: RepositoryContext, name: str, ref: str) -> Commit:
         standing += [entry.commit] if entry is not None and entry.commit is not None else []
     if len(set(standing)) > 1:
         raise InvalidRefError(
-            f"{name!r} is a branch and a tag; say 'heads/{name}' or 'tags/{name}'", ref=ref
+            f"{name!r} is both a branch and a tag; use 'heads/{name}' or 'tags/{name}'", ref=ref
         )
     if standing:
         return stores.commit(cids.to_text(standing[0]))
@@ -205,7 +205,8 @@ def _by_prefix(stores: RepositoryContext, prefix: str, ref: str) -> Commit | Non
     matches = [cid for cid in reached_commits(stores) if cid.startswith(prefix)]
     if len(matches) > 1:
         raise InvalidRefError(
-            f"{prefix!r} is the beginning of {len(matches)} commits; give more of it", ref=ref
+            f"{prefix!r} is ambiguous: {len(matches)} commits begin with it; give more characters",
+            ref=ref,
         )
     return stores.commit(matches[0]) if matches else None
 
@@ -251,7 +252,8 @@ def _from_reflog(stores: RepositoryContext, name: str, number: int, ref: str) ->
     commit = entry.commit
     if commit is None:
         raise RefNotFoundError(
-            f"{name!r} was deleted then; '{name}@{{{number + 1}}}' is where it stood", ref=ref
+            f"{name!r} was deleted then; '{name}@{{{number + 1}}}' is its last commit before that",
+            ref=ref,
         )
     return stores.commit(cids.to_text(commit))
 
@@ -281,7 +283,7 @@ def _as_of(stores: RepositoryContext, commit: Commit, text: str, ref: str) -> Co
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidRefError(
-            f"cannot read the time in {ref!r}: {error}; write it as 2026-01-31T12:00", ref=ref
+            f"cannot parse the time in {ref!r}: {error}; write it as 2026-01-31T12:00", ref=ref
         ) from error
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text):

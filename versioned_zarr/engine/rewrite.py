@@ -158,7 +158,7 @@ def cherry_pick(stores: RepositoryContext, ref: str, branch: str, resolve: Resol
 
 def _parent_tree(stores: RepositoryContext, commit: Commit) -> str:
     if not commit.parents:
-        raise InvalidInputError(f"{commit.cid} is the root commit; it has no change to take")
+        raise InvalidInputError(f"{commit.cid} is the root commit; it has no changes to apply")
     return stores.commit(commit.parents[0]).tree
 
 
@@ -189,7 +189,8 @@ class _Replay(BranchUpdate):
         )
         if tree.cid == from_text(head.tree):
             raise NothingToCommitError(
-                f"nothing to commit: branch {self.branch!r} is already so", branch=self.branch
+                f"nothing to commit: branch {self.branch!r} already contains this change",
+                branch=self.branch,
             )
         return new_step(self.stores, tree, blocks, [head], self._message)
 
@@ -214,11 +215,12 @@ class _Squash(BranchUpdate):
         stores, start = self.stores, self._start
         if start.cid == head.cid:
             raise NothingToCommitError(
-                f"nothing to squash: {self.branch!r} is at {self._since!r}", branch=self.branch
+                f"nothing to squash: {self.branch!r} is already at {self._since!r}",
+                branch=self.branch,
             )
         if not walk.is_ancestor(start.cid, head.cid, stores.commit):
             raise InvalidRefError(
-                f"{self._since!r} is not in the past of branch {self.branch!r}", ref=self._since
+                f"{self._since!r} is not an ancestor of branch {self.branch!r}", ref=self._since
             )
         text = self._text
         if text is None:

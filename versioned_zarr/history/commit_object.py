@@ -37,19 +37,19 @@ TSIZE_LIMIT = (1 << 53) - 1
 
 @dataclass(frozen=True)
 class Commit:
-    """What was committed, by whom, when and after what. Immutable, and equal by its CID.
+    """A commit: a tree, its parents, author, time and message. Immutable; compares by CID.
 
     Attributes:
-        cid: the commit's own name, as text.
-        tree: the CID of its tree, as text: what `ipfs add -r --hidden` gives for its values.
-        parents: the CIDs of the commits it was made from; the first is the branch's own past.
-        author: free text, as a rule `name <mail>` or `user@host`.
-        time: when it was made, UTC with microseconds.
-        message: why, in the author's words.
-        metadata: JSON that went with it.
-        depth: greater than those of all its parents: what commits take that lie on the longest
-            way to a root, in bytes. 0 where it is not known, as of commits that others made on a
-            server and of all after them.
+        cid: the CID of the commit, as text.
+        tree: the CID of its tree, as text: what `ipfs add -r --hidden` prints for its values.
+        parents: the CIDs of its parents; the first is the previous commit of the branch.
+        author: free text, usually `name <mail>` or `user@host`.
+        time: the time of the commit, UTC with microseconds.
+        message: the commit message.
+        metadata: JSON stored with the commit.
+        depth: the size in bytes of the commits on the longest path to a root; greater than the
+            depth of each parent. 0 if unknown: for commits made on a server by other tools, and
+            for all their descendants.
     """
 
     cid: str
@@ -101,7 +101,7 @@ def parse_time(text: str) -> datetime:
         ValueError: it did not write this.
     """
     if not _TIME.fullmatch(text):
-        raise ValueError(f"{text!r} is no time as 2026-01-31T12:00:00.250000Z")
+        raise ValueError(f"{text!r} is not a time such as 2026-01-31T12:00:00.250000Z")
     return datetime.fromisoformat(text)
 
 
@@ -218,7 +218,7 @@ def _parse(text: str) -> Any:
 
 def _checked_text(what: str, text: str) -> str:
     if not isinstance(text, str):
-        raise InvalidInputError(f"{what} must be text, not {type(text).__name__}")
+        raise InvalidInputError(f"{what} must be a string, not {type(text).__name__}")
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError as error:
@@ -288,7 +288,7 @@ def read(cid: Cid, blocks: BlockStore) -> Commit:
             raise
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"{text} is not a commit that can be read: {error}", cid=text, where="commit.json"
+            f"{text} is not a readable commit: {error}", cid=text, where="commit.json"
         ) from error
 
 

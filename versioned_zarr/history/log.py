@@ -12,17 +12,17 @@ Names = Mapping[str, Sequence[str]]
 
 
 class Log(_hooks.Shown, Iterator[Commit]):
-    """Commits, the newest first, read as they are asked for. Got from `Repository.log`.
+    """An iterator over commits, newest first, lazy. Returned by `Repository.log`.
 
-    An iterator, so it is used up once. Showing it, by `print` or in a notebook, walks the history
-    afresh and takes nothing away from whoever iterates.
+    As an iterator, it can be consumed only once. Displaying it, with `print` or in a notebook,
+    walks the history again and does not consume it.
 
     Args:
-        walk: begins a walk.
-        title: what it is the log of, for people.
-        names: gives the branches and tags; only asked for when the log is shown.
-        is_linear: whether commits were left out (a log of one path), so that there are no lines
-            between parents and children to draw.
+        walk: starts a walk.
+        title: the title to display.
+        names: returns the branches and tags; called only when the log is displayed.
+        is_linear: whether commits were omitted (the log of a path), so that no lines between
+            parents and children can be drawn.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Log refs: each ref is its own log on a `Storage`, and its last line is where it stands.
+"""Log refs: each ref is a log on a `Storage`, and its last line is its current commit.
 
-The lines above are where it stood. There is nothing else that could disagree. docs/design/refs.md
+The lines above are its earlier commits. No other file could contradict the log. docs/design/refs.md
 shows the bytes.
 """
 
@@ -161,8 +161,8 @@ class LogRefs:
         where = "deleted" if new is None else f"moved to {_shown(new)}"
         return OutcomeUnknownError(
             f"{what!r} of {url!r} may have been {where}: the disk did not confirm it ({error}). "
-            f"Nothing that was committed before is lost. Make sure that the disk is sound, then "
-            f"look: repo.reflog, or 'vz log {name}'; to commit the session again makes it durable",
+            "No earlier commit is lost. Make sure that the disk works, then "
+            f"check repo.reflog or 'vz log {name}'; committing the session again makes it durable",
             where=_path(kind, name),
             ref=name,
             commit=_text(new),
@@ -176,7 +176,7 @@ class LogRefs:
                 raise RefNotFoundError(f"{old!r} not found in {self._storage.url!r}", ref=old)
             there = self._last(kind, new)
             if there is not None and there.commit is not None:
-                raise AlreadyExistsError(f"{new!r} exists already", name=new)
+                raise AlreadyExistsError(f"{new!r} already exists", name=new)
             if there is None:
                 self._storage.move(_path(kind, old), _path(kind, new))
                 self._add(kind, new, last, last.commit, why)
@@ -325,8 +325,8 @@ def decode_entry(line: bytes, name: str) -> RefEntry:
 
 def _damaged(line: bytes, name: str) -> CorruptRefError:
     return CorruptRefError(
-        f"a line of the log of {name!r} is damaged: {line[:60]!r}; "
-        "the lines above it are where the ref stood before: mend or remove the damaged one",
+        f"a line in the log of {name!r} is damaged: {line[:60]!r}; the lines above it are the "
+        "earlier positions of the ref: repair or remove the damaged line",
         ref=name,
         where=f"refs: {name}",
     )

@@ -36,17 +36,17 @@ def check_ref_name(name: object) -> str:
 
 def _reason_against(name: object) -> str | None:
     if not isinstance(name, str):
-        return f"it is not text but {type(name).__name__}"
+        return f"it must be a string, not {type(name).__name__}"
     if not name or name == "@":
-        return "a name needs at least one character, and '@' alone means something else"
+        return "a name needs at least one character, and '@' alone is reserved"
     found = _FORBIDDEN.search(name) or _UNSEEN.search(name)
     if found:
         return f"it contains {found.group()!a}"
     for part in name.split("/"):
         if not part or part.startswith(".") or part.endswith(".lock"):
-            return "no part of it may be empty, begin with '.' or end with '.lock'"
+            return "no part may be empty, begin with '.' or end with '.lock'"
     if name.startswith("-") or name.endswith("."):
-        return "it may not begin with '-' or end with '.'"
+        return "it must not begin with '-' or end with '.'"
     try:
         size = len(to_file_name(name))
     except UnicodeEncodeError:
@@ -65,7 +65,7 @@ def check_new_ref_name(name: object) -> str:
     text = check_ref_name(name)
     if looks_like_cid(text):
         raise InvalidRefError(
-            f"{text!r} cannot be the name of a branch or tag: it reads as a CID, or as the "
+            f"{text!r} cannot be the name of a branch or tag: it reads as a CID or the "
             "beginning of one; put a word before it",
             ref=text,
         )

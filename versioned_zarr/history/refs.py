@@ -25,14 +25,14 @@ TAKEN_BACK = "taken back"
 
 @dataclass(frozen=True)
 class RefEntry:
-    """One move of a ref.
+    """One move of a ref, an entry of its reflog.
 
     Attributes:
-        number: how many moves were before it; below 0 for one that the place knows of although
-            it was made before the log was begun.
-        commit: where it went; None if it was deleted.
-        time: when, UTC.
-        why: what moved it, as `commit: message`.
+        number: the number of earlier moves; below 0 for a move that the backend knows of although
+            it was made before the log began.
+        commit: the new commit; None if the ref was deleted.
+        time: the time of the move, UTC.
+        why: what moved it, such as `commit: message`.
     """
 
     number: int
@@ -42,10 +42,10 @@ class RefEntry:
 
 
 class RefStore(Protocol):
-    """Where branches (`heads`), tags, and what was seen of `remotes` live."""
+    """The store of branches (`heads`), tags, and remote branches (`remotes`)."""
 
     def read(self, kind: str, name: str) -> RefEntry | None:
-        """Where a ref stands; None if it does not exist (now)."""
+        """The current entry of a ref; None if it does not exist."""
         ...
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
@@ -58,18 +58,18 @@ class RefStore(Protocol):
         ...
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
-        """Move a ref from where it is expected to stand; None stands for: it does not exist.
+        """Move a ref by compare-and-swap; None means that it does not exist.
 
-        Durable when it returns. Of many at once, one wins.
+        Durable when it returns. Of several concurrent calls, one wins.
 
         Raises:
-            BranchMovedError: it stands elsewhere; nothing was changed.
+            BranchMovedError: it is not at the expected commit; nothing was changed.
             OutcomeUnknownError: it may have been moved, but not durably.
         """
         ...
 
     def rename(self, kind: str, old: str, new: str, why: str) -> None:
-        """Let a ref be called otherwise, wherever it stands by then; done, or not done.
+        """Rename a ref atomically, whatever its current commit.
 
         Raises:
             RefNotFoundError: there is none of the old name.
@@ -78,24 +78,24 @@ class RefStore(Protocol):
         ...
 
     def remove(self, kind: str, name: str, why: str) -> None:
-        """Let a ref go wherever it stands, also one that cannot be read."""
+        """Delete a ref, whatever its current commit, even if it cannot be read."""
         ...
 
     def settle(self, kind: str, name: str) -> None:
-        """Return when where a ref stands would survive a loss of power."""
+        """Return once the position of a ref would survive a power loss."""
         ...
 
     def broken(self, kind: str) -> dict[str, CorruptRefError]:
-        """The refs that cannot be read, which `names` leaves out, and what is wrong with them."""
+        """The refs that cannot be read, which `names` omits, with their errors."""
         ...
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
-        """The moves of a ref, the newest first, also of one that was deleted.
+        """The moves of a ref, newest first, including deleted refs.
 
         Args:
-            kind: of which kind.
-            name: which ref.
-            readable: leave out moves that are damaged, rather than raise.
+            kind: the kind of the ref.
+            name: the ref.
+            readable: omit damaged moves instead of raising.
 
         Raises:
             CorruptRefError: a move is damaged.
@@ -103,11 +103,11 @@ class RefStore(Protocol):
         ...
 
     def forget(self, kind: str, name: str, before: datetime) -> None:
-        """Drop moves that were undone by a later move made before this time."""
+        """Drop moves that were followed by another move before this time."""
         ...
 
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
-        """Keep others from moving a ref, where the place can; `swap` is safe without it."""
+        """Prevent others from moving a ref, if the backend can; `swap` is safe without it."""
         ...
 
 
@@ -152,7 +152,7 @@ def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: st
     except BranchMovedError as error:
         what = "branch" if kind == HEADS else "tag"
         said = f": {error.__cause__}" if isinstance(error.__cause__, AlreadyExistsError) else ""
-        raise AlreadyExistsError(f"{what} {name!r} exists already{said}", name=name) from error
+        raise AlreadyExistsError(f"{what} {name!r} already exists{said}", name=name) from error
 
 
 def rename_by_moves(refs: RefStore, kind: str, old: str, new: str, why: str) -> None:

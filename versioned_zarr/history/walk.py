@@ -1,9 +1,9 @@
 """The walk of a history: logs, ancestors, and the merge bases of two commits.
 
-No answer hangs on clocks. What a walk needs to know is whether one commit may descend from another
-that it has not come to yet; that a commit's `depth` tells, which is greater than those of all its
-parents. A commit without one may descend from any, so walks look at those first, all of them. Times
-only order what no descent does.
+Results do not depend on clocks. A walk needs to know whether a commit can descend from another that
+it has not visited yet. The `depth` of a commit tells, because it exceeds the depths of all its
+parents. A commit without a depth can descend from any commit, so walks visit all of those first.
+Times order only unrelated commits.
 """
 
 from __future__ import annotations

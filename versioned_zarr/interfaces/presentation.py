@@ -1,7 +1,7 @@
-"""Presentation: what the interfaces do for the objects of the core; see `_hooks.Interfaces`.
+"""Presentation: displays, opens and exports core objects; see `_hooks.Interfaces`.
 
-Each interface is imported when it is first used: they need zarr, xarray or fsspec, and the package
-without them is imported in a tenth of the time.
+Each interface is imported on first use. They need zarr, xarray or fsspec, and without them the
+package imports in a tenth of the time.
 """
 
 from __future__ import annotations

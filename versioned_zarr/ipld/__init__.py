@@ -1,4 +1,4 @@
-"""IPLD: CIDs, block codecs, and how UnixFS uses them; pure functions, no I/O."""
+"""IPLD: CIDs, block codecs and UnixFS; pure functions, no I/O."""
 
 from versioned_zarr.ipld.cid import Buffer, Cid, HashFunction, hash_function
 from versioned_zarr.ipld.dag_pb import Link

@@ -1,8 +1,9 @@
-"""The CAR format: blocks one behind the other, and the index at the tail of a version 2 file.
+"""The CAR format of packs: consecutive blocks, and the index at the end of a version 2 file.
 
-Sources: the CARv1 and CARv2 specifications (ipld.io/specs/transport/car). A pack of ours is a
-CARv2 with one root, whose index is of the kind 0x0401, MultihashIndexSorted, and names every
-block. docs/design/packs.md shows the bytes.
+Sources: the CARv1 and CARv2 specifications (ipld.io/specs/transport/car). A pack is a CARv2 with
+    one
+root and an index of type 0x0401, MultihashIndexSorted, that names every block. docs/design/packs.md
+shows the bytes.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def read_pack_head(buffer: memoryview | bytes, where: str) -> tuple[Cid, int]:
     root = Cid(bytes(buffer[root_at : root_at + CID_SIZE]))
     data_end = _HEADER.unpack_from(buffer, len(PRAGMA))[3]
     if data_end < DATA_OFFSET or bytes(buffer[:FIRST_SECTION]) != pack_head(root, data_end):
-        raise CorruptError(f"the head of {where} is damaged", where=where)
+        raise CorruptError(f"the header of {where} is damaged", where=where)
     return root, data_end
 
 
@@ -136,7 +137,7 @@ def sections(buffer: memoryview, start: int, end: int, where: str) -> Iterator[C
     """The sections of a buffer from one offset to another, without reading the blocks.
 
     Raises:
-        CorruptError: at the first place where no section can begin.
+        CorruptError: at the first position where no section can begin.
     """
     position = start
     while position < end:

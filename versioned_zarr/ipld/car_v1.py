@@ -1,8 +1,8 @@
-"""The CARv1 stream: a header that names roots, then blocks, each behind its length and its CID.
+"""The CARv1 stream: a header that names roots, then blocks, each preceded by its length and CID.
 
-Unlike `car`, which knows the packs that versioned_zarr keeps, this writes and reads any CID, for
-streams that others read or wrote; it reads a CARv2 as the stream that lies in it. Rules: the CARv1
-and CARv2 specifications (ipld.io/specs/transport/car).
+Unlike `car`, which handles packs, this writes and reads any CID, for exchange with other tools. It
+reads a CARv2 as the stream that it contains. Rules: the CARv1 and CARv2 specifications
+(ipld.io/specs/transport/car).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Car:
             self._skip_to(start)
             inner, self.roots = self._read_header()
             if inner != 1:
-                raise self._damaged(start, f"the stream in a CARv2 is of version {inner}, not 1")
+                raise self._damaged(start, f"the stream in a CARv2 has version {inner}, not 1")
             self._end = start + size
 
     def sections(self) -> Iterator[CarBlock]:
@@ -113,7 +113,7 @@ class Car:
                 return
             if not 0 < length <= SECTION_LIMIT_BYTES:
                 raise self._damaged(
-                    offset, f"a section of {length} bytes; from 1 to {SECTION_LIMIT_BYTES} can be"
+                    offset, f"a section of {length} bytes; allowed: 1 to {SECTION_LIMIT_BYTES}"
                 )
             body = self._read(length, offset)
             size = _cid_size(body)
@@ -121,13 +121,13 @@ class Car:
                 raise self._damaged(offset, "a section that does not begin with a CID")
             yield CarBlock(offset, Cid(body[:size]), body[size:])
         if self._at > self._end:
-            raise self._damaged(self._end, "a section goes on behind the end that the header gives")
+            raise self._damaged(self._end, "a section extends past the end given in the header")
 
     def _read_header(self) -> tuple[int, list[Cid]]:
         offset = self._at
         length = self._read_varint(may_end=False)
         if length is None or not 0 < length <= _HEADER_LIMIT_BYTES:
-            raise self._damaged(offset, "no header of a CAR")
+            raise self._damaged(offset, "not a CAR header")
         body = self._read(length, offset)
         try:
             document, end = _decode_cbor(body, 0)
@@ -135,16 +135,16 @@ class Car:
             roots = [Cid(link[1:]) for link in links]
             is_read = end == len(body) and version in (1, 2)
             if not is_read or any(_cid_size(root) != len(root) for root in roots):
-                raise ValueError("not the header of a CAR")
+                raise ValueError("not a CAR header")
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise self._damaged(offset, "no header of a CAR of version 1 or 2") from error
+            raise self._damaged(offset, "not the header of a CAR of version 1 or 2") from error
         return version, roots
 
     def _read_v2_header(self) -> tuple[int, int]:
         offset = self._at
         _, start, size, _ = _V2_HEADER.unpack(self._read(_V2_HEADER.size, offset))
         if start < self._at or not size:
-            raise self._damaged(offset, "the header of a CARv2 that was not written to its end")
+            raise self._damaged(offset, "the header of an unfinished CARv2")
         return start, size
 
     def _skip_to(self, offset: int) -> None:
@@ -160,7 +160,7 @@ class Car:
                 if not self._buffer:
                     if may_end and shift == 0:
                         return None
-                    raise self._damaged(offset, "it ends here, in the midst of a length")
+                    raise self._damaged(offset, "it is truncated within a length")
             byte = self._buffer[self._taken]
             self._taken += 1
             self._at += 1
@@ -178,7 +178,8 @@ class Car:
                 self._buffer = self._stream.read(max(missing, _READ_BYTES))
                 if not self._buffer:
                     raise self._damaged(
-                        offset, f"it is cut off: {size} bytes should follow, {missing} are missing"
+                        offset,
+                        f"it is truncated: {size} bytes should follow, {missing} are missing",
                     )
                 parts.append(self._buffer[:missing])
                 self._taken = len(parts[-1])
@@ -228,18 +229,18 @@ def _decode_cbor(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
         size = 1 << (number - 24)
         number, at = int.from_bytes(data[at : at + size], "big"), at + size
     elif number > 27 or depth > 4:
-        raise ValueError("an item that no header has")
+        raise ValueError("an item that is not allowed in a header")
     if major == 0:
         return number, at
     if major in (2, 3):
         item = data[at : at + number]
         if len(item) != number:
-            raise IndexError("the bytes end in an item")
+            raise IndexError("the bytes end within an item")
         return item if major == 2 else item.decode(), at + number
     if major == 6:
         return _decode_cbor(data, at, depth + 1)
     if major not in (4, 5) or number > len(data):
-        raise ValueError("an item that no header has")
+        raise ValueError("an item that is not allowed in a header")
     items = []
     for _ in range(number if major == 4 else 2 * number):
         item, at = _decode_cbor(data, at, depth + 1)

@@ -1,8 +1,8 @@
-"""What a CID is: the name of a block, made of its codec, its hash function and its digest.
+"""CIDs: the name of a block, made of its codec, its hash function and its digest.
 
-Only CIDv1 with the codecs raw and dag-pb and a digest of 32 bytes: all that UnixFS needs. A link in
-a tree that others wrote may hold a CID of another kind; it is carried along and compared with its
-block, never computed.
+Only CIDv1 with the codecs raw and dag-pb and a digest of 32 bytes, which is all that UnixFS needs.
+A link in a tree from another tool may hold another kind of CID; it is preserved and verified
+against its block, but never computed.
 Rules: the CID and multihash specifications of Multiformats.
 """
 
@@ -105,7 +105,7 @@ def hash_function(name: str) -> HashFunction:
         load = _LOADERS.get(name)
         if load is None:
             known = " and ".join(repr(each) for each in _LOADERS)
-            raise InvalidInputError(f"unknown hash function {name!r}; known are {known}")
+            raise InvalidInputError(f"unknown hash function {name!r}; supported: {known}")
         found = _loaded[name] = load()
     return found
 
@@ -120,7 +120,7 @@ def hash_of(cid: Cid) -> HashFunction:
     name = _CODES.get(cid[2]) if is_ours(cid) else None
     if name is None:
         raise InvalidCidError(
-            f"the CID {_in_words(cid)} is of an unknown kind; known are CIDv1, raw or dag-pb, "
+            f"the CID {_in_words(cid)} is of an unknown kind; supported: CIDv1, raw or dag-pb, "
             "with sha2-256 or blake3",
             text=_in_words(cid),
         )
@@ -212,7 +212,7 @@ def matches(cid: Cid, data: Buffer) -> bool:
     found = multihash.matches(multihash.multihash_of(cid) or b"", data)
     if found is None:
         raise InvalidCidError(
-            f"the CID {_in_words(cid)} has a hash function that is not known here, so nothing "
+            f"the CID {_in_words(cid)} has an unknown hash function, so nothing "
             "that is read under it can be verified",
             text=_in_words(cid),
         )
@@ -229,7 +229,7 @@ def check(cid: Cid, data: Buffer, where: str) -> None:
         text = to_text(cid)
         raise CorruptBlockError(
             f"block {text} in {where} is damaged: its {len(data)} bytes have another hash; "
-            "fetch it anew from a copy of the repository, or run fsck to see what it touches",
+            "fetch it again from a copy of the repository, or run fsck to see what it affects",
             where=where,
             cid=text,
         )

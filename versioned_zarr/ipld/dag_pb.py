@@ -1,7 +1,7 @@
 """The dag-pb codec: a block that holds named links and some bytes of data.
 
-It knows nothing of what the data means (see `unixfs`). Rules: the dag-pb specification of IPLD; a
-block is written in its canonical form, links first, and read in any form that the rules allow.
+It does not interpret the data (see `unixfs`). Rules: the dag-pb specification of IPLD. Blocks are
+written in canonical form, links first, and read in any allowed form.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def decode(block: Buffer) -> tuple[list[Link], bytes]:
     try:
         return _decode(block)
     except IndexError:
-        raise _corrupt("it ends too early") from None
+        raise _corrupt("it is truncated") from None
     except OverflowError:
         raise _corrupt(_TOO_LARGE) from None
     except UnicodeDecodeError:
@@ -119,13 +119,13 @@ def _decode(block: bytes) -> tuple[list[Link], bytes]:
         size, start = decode_varint(block, at + 1, 64)
         at = start + size
         if at > len(block):
-            raise _corrupt("it ends too early")
+            raise _corrupt("it is truncated")
         if tag == 0x12:
             links.append(_link(block[start:at]))
         elif tag == 0x0A and data is None:
             data = block[start:at]
         else:
-            raise _corrupt(f"it has a field {tag:#04x} where links or data should be")
+            raise _corrupt(f"it has a field {tag:#04x} instead of links or data")
     return links, data or b""
 
 
@@ -230,7 +230,7 @@ def _link(body: bytes) -> Link:
             continue
         stop = at + number
         if stop > len(body):
-            raise _corrupt("a link ends too early")
+            raise _corrupt("a link is truncated")
         if tag == 0x0A:
             cid = body[at:stop]
         elif tag == 0x12:
@@ -266,11 +266,11 @@ def read_fields(message: bytes) -> list[tuple[int, int | bytes]]:
             else:
                 raise _corrupt(f"its data has a field of an unknown kind {wire_type}")
             if at + size > len(message):
-                raise _corrupt("its data ends too early")
+                raise _corrupt("its data is truncated")
             fields.append((tag >> 3, message[at : at + size]))
             at += size
     except IndexError:
-        raise _corrupt("its data ends too early") from None
+        raise _corrupt("its data is truncated") from None
     except OverflowError:
         raise _corrupt(_TOO_LARGE) from None
     return fields
@@ -289,7 +289,7 @@ def read_varints(packed: bytes) -> list[int]:
             number, at = decode_varint(packed, at, 64)
             numbers.append(number)
     except IndexError:
-        raise _corrupt("its data ends too early") from None
+        raise _corrupt("its data is truncated") from None
     except OverflowError:
         raise _corrupt(_TOO_LARGE) from None
     return numbers

@@ -1,10 +1,10 @@
-"""How a directory too large for one block is spread over shards: UnixFS's HAMT.
+"""HAMT: how UnixFS splits a directory that is too large for one block into shards.
 
-A name's murmur3 hash picks one of 256 slots in the root shard by its first byte. A slot holds one
-name, or a shard that tells the slot's names apart by the next byte of their hashes. So the shards
-depend on the names alone, not on the order in which they came. A link in a shard is called by its
-slot in hexadecimal, then by the name, if it leads to what the name names. Nothing here reads a
-block; `build` hands those it makes to a function.
+The first byte of a name's murmur3 hash selects one of 256 slots in the root shard. A slot holds one
+name, or a shard that separates the names in the slot by the next byte of their hashes. So the
+shards depend only on the names, not on their order of insertion. The name of a link is its slot in
+hexadecimal, followed by the entry's name if it is not a shard. Nothing here reads a block; `build`
+passes new blocks to a function.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ def read_shard(node: UnixFsNode) -> Shard:
         CorruptBlockError: it is none, or of another fanout or hash function than the profile's.
     """
     if node.kind is not UnixFsType.HAMT:
-        raise CorruptBlockError(f"not a directory or a HAMT's shard but a {node.kind.name.lower()}")
+        raise CorruptBlockError(f"not a directory or a HAMT shard but a {node.kind.name.lower()}")
     if node.fanout != HAMT_FANOUT or node.hash_type != HAMT_HASH_TYPE:
         raise CorruptBlockError(
             f"a HAMT of fanout {node.fanout} and hash function {node.hash_type:#x}; "
-            "versioned_zarr reads fanout 256 with murmur3-x64-64, as profile unixfs-v1-2025 has it"
+            "versioned_zarr reads fanout 256 with murmur3-x64-64, as in profile unixfs-v1-2025"
         )
     shard = {link.name[:_SLOT_DIGITS]: link for link in node.links}
     bitfield = 0
     for slot in shard:
         if slot not in _SLOT_NUMBERS:
-            raise CorruptBlockError(f"a HAMT's shard has no slot {slot!r}")
+            raise CorruptBlockError(f"a HAMT shard has no slot {slot!r}")
         bitfield |= 1 << _SLOT_NUMBERS[slot]
     if bitfield != node.bitfield or len(shard) != len(node.links):
-        raise CorruptBlockError("a HAMT's shard has other links than its bitfield says")
+        raise CorruptBlockError("the links of a HAMT shard do not match its bitfield")
     return shard
 
 
@@ -149,7 +149,7 @@ class _Builder:
         if depth == MAX_DEPTH:
             names = " and ".join(repr(entry[0]) for entry in self._entries[start : start + 2])
             raise InvalidInputError(
-                f"the names {names} have the same murmur3 hash, and so cannot lie in one large "
+                f"the names {names} have the same murmur3 hash, so they cannot be in one large "
                 "directory; rename one"
             )
         slots = self._hashes[8 * start + depth : 8 * stop : 8]

@@ -1,4 +1,4 @@
-"""Identity CIDs: those that hold their block themselves, so that nobody stores it."""
+"""Identity CIDs: they contain their block, so it need not be stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inline(cid: Cid) -> bytes | None:
         size, at = varint.decode(cid, at)
     except (IndexError, OverflowError):
         text = to_text(cid) if cid else "of no bytes"
-        raise InvalidCidError(f"the CID {text} ends too early", text=text) from None
+        raise InvalidCidError(f"the CID {text} is truncated", text=text) from None
     if len(cid) != at + size:
         text = to_text(cid)
         raise InvalidCidError(f"the identity CID {text} does not hold {size} bytes", text=text)

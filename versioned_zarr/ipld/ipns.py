@@ -1,7 +1,7 @@
-"""IPNS: which key a name is, and what a record says that this key must have signed.
+"""IPNS: the key of a name, and the signed content of a record.
 
-Reads bytes alone; who verifies a signature passes the function in. Rules: the IPNS Record
-specification (specs.ipfs.tech/ipns/ipns-record), its section "Record Verification".
+Parses bytes only; the caller passes in the function that verifies a signature. Rules: the IPNS
+Record specification (specs.ipfs.tech/ipns/ipns-record), its section "Record Verification".
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ def public_key(name: bytes, text: str) -> bytes:
     """
     if name.startswith(_ED25519_NAME) and len(name) == len(_ED25519_NAME) + 32:
         return name[len(_ED25519_NAME) :]
-    kind = "an RSA key, or another" if name.startswith(_RSA_NAME) else "what is no Ed25519 key"
+    kind = "an RSA key or another key "
+    "type" if name.startswith(_RSA_NAME) else "a key that is not Ed25519"
     raise InvalidUrlError(
-        f"the IPNS name {text!r} is of {kind}, and only Ed25519 keys can be verified here; "
-        f"'ipfs name resolve {text}' says which CID it names now: open that",
+        f"the IPNS name {text!r} names {kind}, but only Ed25519 keys can be verified here; "
+        f"'ipfs name resolve {text}' prints its current CID: open that",
         url=text,
     )
 
@@ -75,20 +76,20 @@ def read_record(record: bytes, key: bytes, verify: Verify, now: datetime) -> Ipn
         CorruptError: it is no record, was not signed by this key, or is too old.
     """
     if len(record) > LONGEST_RECORD_BYTES:
-        raise CorruptError(f"a record of more than {LONGEST_RECORD_BYTES} bytes")
+        raise CorruptError(f"an IPNS record of more than {LONGEST_RECORD_BYTES} bytes")
     try:
         fields = dict(read_fields(record))
     except CorruptBlockError as error:
-        raise CorruptError("no IPNS record") from error
+        raise CorruptError("something other than an IPNS record") from error
     signature, data = fields.get(_SIGNATURE_FIELD), fields.get(_DATA_FIELD)
     if not isinstance(signature, bytes) or not isinstance(data, bytes):
-        raise CorruptError("no IPNS record with a signature of version 2")
+        raise CorruptError("an IPNS record without a version 2 signature")
     if not verify(key, signature, _SIGNED_PREFIX + data):
         raise CorruptError("an IPNS record that the key of this name did not sign")
     # Only what is signed is read; the same fields outside of `data` are for older readers.
     found = _read_data(data)
     if found.valid_until <= now:
-        raise CorruptError(f"an IPNS record that ended at {found.valid_until.isoformat()}")
+        raise CorruptError(f"an IPNS record that expired at {found.valid_until.isoformat()}")
     return found
 
 
@@ -96,7 +97,7 @@ def _read_data(data: bytes) -> IpnsRecord:
     try:
         document, end = _read_cbor(data, 0, 0)
     except (IndexError, UnicodeDecodeError) as error:
-        raise CorruptError("an IPNS record that ends too early") from error
+        raise CorruptError("a truncated IPNS record") from error
     if isinstance(document, dict) and end == len(data):
         sequence, kind = document.get("Sequence"), document.get("ValidityType")
         value, validity = document.get("Value"), document.get("Validity")
@@ -107,7 +108,7 @@ def _read_data(data: bytes) -> IpnsRecord:
                     return IpnsRecord(sequence, until.astimezone(UTC), value.decode())
             except ValueError:
                 pass
-    raise CorruptError("an IPNS record without the fields that it must have")
+    raise CorruptError("an IPNS record that lacks required fields")
 
 
 def _is_number(item: _Cbor) -> TypeGuard[int]:
@@ -118,7 +119,7 @@ def _is_number(item: _Cbor) -> TypeGuard[int]:
 def _read_cbor(data: bytes, at: int, depth: int) -> tuple[_Cbor, int]:
     """One item of DAG-CBOR and where it ends; without floats and links, which no record has."""
     if depth > _DEEPEST:
-        raise CorruptError("an IPNS record nested too deep")
+        raise CorruptError("an IPNS record nested too deeply")
     kind, number, at = _read_head(data, at)
     if kind == 0:
         return number, at
@@ -157,5 +158,5 @@ def _read_head(data: bytes, at: int) -> tuple[int, int, int]:
 def _as_map(items: list[_Cbor]) -> dict[str, _Cbor]:
     names = [name for name in items[::2] if isinstance(name, str)]
     if len(set(names)) * 2 != len(items):
-        raise CorruptError("an IPNS record with a field that has no name of its own")
+        raise CorruptError("an IPNS record with an invalid or repeated field name")
     return dict(zip(names, items[1::2], strict=True))

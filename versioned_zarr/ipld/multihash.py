@@ -1,6 +1,6 @@
-"""Comparing a block that others named with its multihash; we name blocks with fewer functions.
+"""Multihashes: verifies blocks from other tools, which use more hash functions than this package.
 
-The functions that public gateways serve, as `ipfs add --hash` offers them. Rules: the multihash
+Supports the functions that public gateways serve and `ipfs add --hash` offers. Rules: the multihash
 specification and its table of codes.
 """
 

@@ -1,8 +1,8 @@
-"""How UnixFS lays values and trees out in blocks, by the profile unixfs-v1-2025 (IPIP-499).
+"""UnixFS: how values and trees are stored in blocks, with the profile unixfs-v1-2025 (IPIP-499).
 
-A value is a raw leaf, or a balanced tree over raw leaves of 1 MiB with 1024 links a node. A tree
-is a directory, one block while that is at most 256 KiB, else a HAMT (see `hamt`). What other tools
-wrote with other settings is read just as well. Nothing here reads or stores a block.
+A value is a raw leaf, or a balanced tree over raw leaves of 1 MiB with 1024 links per node. A tree
+is a directory: one block of at most 256 KiB, or else a HAMT (see `hamt`). Data written by other
+tools with other settings can be read too. Nothing here reads or stores a block.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _read_data(data: bytes, links: list[Link]) -> UnixFsNode:
         elif field in numbers and isinstance(value, int):
             numbers[field] = value
         elif field <= 6:
-            raise CorruptBlockError(f"not a UnixFS node: its field {field} makes no sense")
+            raise CorruptBlockError(f"not a UnixFS node: its field {field} is invalid")
     if kind is None:
         raise CorruptBlockError("not a UnixFS node: it has no type")
     if kind is UnixFsType.HAMT:

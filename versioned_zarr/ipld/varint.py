@@ -1,7 +1,7 @@
-"""Varints: unsigned integers of 7 bits a byte, the lowest first.
+"""Varints: unsigned integers with 7 bits per byte, lowest bits first.
 
-As protobuf has them, of 64 bits and so up to ten bytes, and as the multiformats do, of 63 bits and
-up to nine bytes (https://github.com/multiformats/unsigned-varint).
+Supports those of protobuf, with 64 bits and up to ten bytes, and those of multiformats, with 63
+bits and up to nine bytes (https://github.com/multiformats/unsigned-varint).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What users hold: the repository, its sessions and its snapshots."""
+"""The user-facing API: repositories, sessions and snapshots."""

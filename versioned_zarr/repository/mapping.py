@@ -1,4 +1,4 @@
-"""Snapshots and sessions as mappings from keys to bytes, for zarr v2 and everything else."""
+"""Snapshots and sessions as mappings from keys to bytes, for zarr v2 and other libraries."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ class WritableValues(Values, Protocol):
     """Values that can be written: a session."""
 
     def write(self, key: str, value: bytes | memoryview) -> None:
-        """Put a value under a key."""
+        """Write a value under a key."""
         ...
 
     def delete(self, key: str) -> bool:
-        """Take a key away; says whether it was there."""
+        """Delete a key; returns whether it existed."""
         ...
 
     def clear(self, path: str = "") -> None:
-        """Take away all that lies in a folder and below it."""
+        """Delete all keys in a folder and below it."""
         ...
 
 
 class SnapshotMapping(Mapping[str, bytes]):
-    """The values of a snapshot by key.
+    """The values of a snapshot, a Mapping by key.
 
     Args:
         view: the snapshot.
@@ -86,7 +86,7 @@ class SnapshotMapping(Mapping[str, bytes]):
     def get(self, key: str, default: bytes | _T, /) -> bytes | _T: ...
 
     def get(self, key: str, default: bytes | _T | None = None, /) -> bytes | _T | None:
-        """The value of a key, or the default if there is none; damage is not taken for that."""
+        """The value of a key, or the default if the key is missing; damage raises an error."""
         try:
             return self[key]
         except KeyNotFoundError:
@@ -116,7 +116,7 @@ class SnapshotMapping(Mapping[str, bytes]):
 
 
 class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
-    """The values of a session by key; what is set survives the death of the process.
+    """The values of a session, a MutableMapping by key; writes survive the death of the process.
 
     Args:
         view: the session.
@@ -134,7 +134,7 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
             raise KeyNotFoundError(f"no value under {key!r} in {self._session!r}", key=key)
 
     def clear(self) -> None:
-        """Take all keys away; one record in the journal."""
+        """Delete all keys, with one record in the journal."""
         self._session.clear()
 
     def rmdir(self, path: str = "") -> None:
@@ -152,7 +152,7 @@ def _read_only(view: Values) -> ReadOnlyError:
 
 def _checked(key: str) -> str:
     if not isinstance(key, str):
-        raise KeyNotFoundError(f"keys are text, not {type(key).__name__}", key=str(key))
+        raise KeyNotFoundError(f"a key must be a string, not {type(key).__name__}", key=str(key))
     return key
 
 
@@ -164,7 +164,9 @@ def _flat(value: object) -> bytes | memoryview:
     """
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
-            raise TypeError("an array of Python objects has no bytes of its own; encode it first")
+            raise TypeError(
+                "an array of Python objects has no byte representation; encode it first"
+            )
         return np.ascontiguousarray(value).view("u1").reshape(-1).data if value.size else b""
     try:
         return memoryview(value).cast("B")  # type: ignore[arg-type]  # it says so if it cannot

@@ -43,12 +43,12 @@ _LOG = logging.getLogger("versioned_zarr")
 
 
 class Repository(TransferMethods, _hooks.Shown):
-    """A repository whose blocks and refs this package keeps itself. Thread-safe; pickles by URL.
+    """A repository of versioned Zarr data. Thread-safe; pickled by URL.
 
-    Got from `versioned_zarr.open` and `versioned_zarr.create`.
+    Open one with `versioned_zarr.open`, or create one with `versioned_zarr.create`.
 
     Attributes:
-        url: where it lives.
+        url: its location.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Repository(TransferMethods, _hooks.Shown):
         self.url = stores.storage.url
         # The package's own modules read these two: what it is made of, and its open sessions.
         self._stores = stores
-        self._open_sessions = OpenSessions(stores.keeper or LocalSessionStore(stores))
+        self._open_sessions = OpenSessions(stores.session_store or LocalSessionStore(stores))
         self._reopen = (reopen, arguments)
 
     def __repr__(self) -> str:
@@ -74,41 +74,42 @@ class Repository(TransferMethods, _hooks.Shown):
     # Reading
 
     def checkout(self, ref: str = "main") -> Snapshot:
-        """The immutable snapshot that a ref names now.
+        """Return the immutable snapshot that a ref currently names.
 
         Args:
-            ref: a branch, tag, commit CID or a prefix of 8 or more characters, a tree CID, or
-                one of `REF~N`, `REF^N`, `BRANCH@{N}` (the branch's log), `REF@{TIME}` (as of).
+            ref: a branch, a tag, a commit CID or its first 8 or more characters, a tree CID, or
+                one of `REF~N`, `REF^N`, `BRANCH@{N}` (from the reflog), `REF@{TIME}` (as of).
 
         Raises:
-            InvalidRefError: the text cannot be read.
-            RefNotFoundError: nothing answers to it.
+            InvalidRefError: the ref cannot be parsed.
+            RefNotFoundError: the ref does not exist.
         """
         version: ResolvedVersion = resolve(self._stores, ref)
         return Snapshot(self, version.tree, version.commit)
 
     def log(self, ref: str = "main", *, path: str | None = None) -> Log:
-        """The commits that a ref reaches, the newest first; read as they are asked for.
+        """Iterate over the commits that a ref reaches, newest first. Lazy.
 
-        An iterator that also shows itself as a graph, by `print` and in notebooks.
+        The iterator displays as a graph, with `print` and in notebooks.
 
         Args:
-            ref: see `checkout`; not a bare tree. `A..B` stands for what B reaches and A does not.
-            path: only commits that changed what lies at this path, told by its CID.
+            ref: see `checkout`; not a bare tree. `A..B` means commits that B reaches and A does
+                not.
+            path: only commits that changed this path, detected by its CID.
 
         Raises:
-            RefNotFoundError: there is no such ref.
-            InvalidKeyError: nothing can lie at the path.
+            RefNotFoundError: the ref does not exist.
+            InvalidKeyError: the path is not valid.
         """
         return log_of(self._stores, ref, path, lambda: standing_at(self.branches, self.tags))
 
     def diff(self, base: str, other: str | None = None) -> Diff:
-        """What differs between two refs, related or not; lazily, skipping what is equal.
+        """Compare two refs, related or not. Lazy; skips equal subtrees.
 
         Args:
-            base: the old side; alone, the commit that is compared with its first parent, or two
-                refs as git writes them: `main..dev` for the two, `main...dev` for what `dev` did
-                since it left `main`.
+            base: the old side. Without `other`: a commit to compare with its first parent, or two
+                refs in git's notation: `main..dev` compares the two, and `main...dev` shows what
+                changed on `dev` since it diverged from `main`.
             other: the new side.
         """
         (old_name, old), (new_name, new) = compared(self._stores, base, other)
@@ -131,33 +132,32 @@ class Repository(TransferMethods, _hooks.Shown):
 
     @property
     def branches(self) -> Branches:
-        """The branches: a Mapping of names to commits; `create`, `move`, `rename`, `delete`."""
+        """The branches: a Mapping from names to commits; `create`, `move`, `rename`, `delete`."""
         return Branches(self._stores)
 
     @property
     def tags(self) -> Tags:
-        """The tags: a Mapping of names to commits, with `create`, `rename` and `delete`."""
+        """The tags: a Mapping from names to commits, with `create`, `rename` and `delete`."""
         return Tags(self._stores)
 
     def reflog(self, branch: str = "main") -> Iterator[RefEntry]:
-        """Where a branch stood, the newest first, also of a branch that was deleted."""
+        """The earlier positions of a branch, newest first, including deleted branches."""
         return self._stores.refs.history(HEADS, check_ref_name(branch))
 
     # Names that others can find
 
     def publish(self, ref: str = "main", *, key: str | None = None) -> str:
-        """Let an IPNS name stand for the snapshot that a ref names now.
+        """Publish the snapshot that a ref currently names under an IPNS name.
 
-        The node signs it, also where it has no network. To publish again with the same key moves
-        the name.
+        The node signs the record, even offline. To move the name, publish again with the same key.
 
         Args:
             ref: see `checkout`.
-            key: the node's key that signs, made if there is none; by default one for this
+            key: the node's signing key, created if it does not exist; by default, one for this
                 repository and ref.
 
         Returns:
-            The name, as `ipns://k51…`.
+            The name, such as `ipns://k51…`.
 
         Raises:
             InvalidInputError: the repository is not on an IPFS node.
@@ -168,10 +168,10 @@ class Repository(TransferMethods, _hooks.Shown):
         return self._publisher().publish(tree, own if key is None else key)
 
     def resolve(self, name: str) -> Snapshot:
-        """The snapshot that an IPNS name stands for.
+        """Return the snapshot to which an IPNS name resolves.
 
         Raises:
-            RefNotFoundError: the name stands for nothing that the node knows.
+            RefNotFoundError: the node cannot resolve the name.
             InvalidInputError: the repository is not on an IPFS node.
         """
         tree, path = self._publisher().resolve(name)
@@ -180,7 +180,8 @@ class Repository(TransferMethods, _hooks.Shown):
     def _publisher(self) -> Publisher:
         if self._stores.publisher is None:
             raise InvalidInputError(
-                f"{self.url!r} is not on an IPFS node, which alone can publish; push it to one"
+                f"{self.url!r} is not on an IPFS node; only an IPFS node can publish: push it "
+                "to one"
             )
         return self._stores.publisher
 
@@ -189,12 +190,12 @@ class Repository(TransferMethods, _hooks.Shown):
     def session(
         self, branch: str = "main", *, message: str | None = None, purpose: str = ""
     ) -> Session:
-        """A writable view of a branch, isolated until it commits.
+        """Open a writable view of a branch, isolated until it commits.
 
         Args:
-            branch: where it will commit to.
-            message: what a clean end of its `with` block commits with.
-            purpose: what for; `sessions` tells it.
+            branch: the branch to commit to.
+            message: the message with which a clean end of its `with` block commits.
+            purpose: a note that `sessions` shows.
 
         Raises:
             RefNotFoundError: there is no such branch.
@@ -205,31 +206,32 @@ class Repository(TransferMethods, _hooks.Shown):
 
     @property
     def sessions(self) -> Sessions:
-        """The sessions that have written and not ended: a Mapping of ids, with `delete`."""
+        """The uncommitted sessions: a Mapping from ids to `SessionInfo`, with `delete`."""
         return Sessions(self._open_sessions)
 
     def resume(self, id: str, *, message: str | None = None, mend: bool = True) -> Session:
-        """The session of this id, with all that it wrote, to resume it.
+        """Resume a session by its id, with everything that it wrote.
 
-        What other processes wrote is read and hashed, O(its bytes). What did not survive a crash
-        of the machine is taken back, so that the rest can be committed: `Session.dropped` tells
-        of it, and so does a warning in the log `versioned_zarr`.
+        Data that other processes wrote is read and hashed, O(its bytes). Writes that did not
+        survive a crash of the machine are dropped, so that the rest can be committed.
+        `Session.dropped` lists them, and the logger `versioned_zarr` warns about them.
 
         Args:
             id: see `sessions`.
-            message: what a clean end of its `with` block commits with.
-            mend: take back what is damaged. False to look into a session and change nothing.
+            message: the message with which a clean end of its `with` block commits.
+            mend: drop damaged writes. With False, inspect a session without changing it.
 
         Raises:
-            SessionNotFoundError: there is none.
-            CorruptJournalError: its head is damaged, or its journal, which a process still writes.
-            InvalidInputError: that is no id.
+            SessionNotFoundError: there is no such session.
+            CorruptJournalError: `session.json` is damaged, or a journal that a process still
+                writes.
+            InvalidInputError: the id is not valid.
         """
         cut = self._open_sessions.store.mend(check_id(id)) if mend else None
         working = self._open_sessions.state_of(check_id(id))
         dropped = [] if cut is None else [cut]
         for key in working.drop_damaged() if mend else ():
-            dropped.append(f"what was written to {key!r} did not survive, and was taken back")
+            dropped.append(f"the write to {key!r} was lost in a crash and was dropped")
         for each in dropped:
             _LOG.warning("session %s of %s: %s", id, self.url, each)
         return Session(self, working, message, dropped=dropped)
@@ -246,25 +248,26 @@ class Repository(TransferMethods, _hooks.Shown):
         author: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Commit:
-        """Bring a branch what another ref has; the commit that the branch names afterwards.
+        """Merge a ref into a branch; returns the commit that the branch names afterwards.
 
-        Three-way on the merge base. If the branch has nothing of its own it is only moved
-        (fast-forward); if it has all of it already, nothing happens. Chunks merge with chunks, in
-        shards inner chunk by inner chunk, and metadata field by field; a node whose chunks mean
-        one thing on one side and another on the other, or that one side removed, is one conflict
-        and taken whole. Consolidated metadata follows the nodes.
+        This is a three-way merge on the merge base. If the branch has no commits of its own, it
+        only moves (fast-forward). If it already contains everything, nothing happens. Chunks merge
+        individually, shards per inner chunk, and metadata per field. If chunks of a node mean
+        different things on the two sides, or if one side removed the node, the whole node is one
+        conflict and is taken from one side. Consolidated metadata is updated to match the nodes.
 
         Args:
             source: what to merge; see `checkout`.
-            into: the branch that the commit is made on.
-            message: why; `Merge SOURCE into BRANCH` by default.
-            resolve: "ours" (the branch's side), "theirs", a mapping of path patterns to those,
-                or a function of a `Conflict` that gives a side, bytes, a `FieldValue` or None.
+            into: the branch to commit to.
+            message: the commit message; `Merge SOURCE into BRANCH` by default.
+            resolve: "ours" (the branch's side), "theirs", a mapping from path patterns to those,
+                or a function of a `Conflict` that returns a side, bytes, a `FieldValue` or None.
             author: see `Session.commit`.
             metadata: see `Session.commit`.
 
         Raises:
-            ConflictError: both sides changed the same; lists path, kind, base, ours and theirs.
+            ConflictError: both sides changed the same data; lists path, kind, base, ours and
+                theirs.
             InvalidInputError: `resolve` is none of these.
         """
         commit = rewrite.merge(
@@ -276,46 +279,46 @@ class Repository(TransferMethods, _hooks.Shown):
         return commit
 
     def revert(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
-        """A new commit on a branch that undoes an earlier one.
+        """Undo an earlier commit with a new commit on a branch.
 
         Args:
-            commit: what to undo; see `checkout`.
-            into: the branch that the commit is made on.
-            resolve: settles conflicts; see `merge`.
+            commit: the commit to undo; see `checkout`.
+            into: the branch to commit to.
+            resolve: resolves conflicts; see `merge`.
 
         Raises:
-            ConflictError: later commits changed the same.
-            NothingToCommitError: the branch does not have the change (any more).
+            ConflictError: later commits changed the same data.
+            NothingToCommitError: the branch does not contain the change, or no longer does.
         """
         return rewrite.revert(self._stores, commit, into, resolve)
 
     def cherry_pick(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
-        """A new commit on a branch that makes the change of a commit from elsewhere.
+        """Apply the changes of a commit to a branch, as a new commit.
 
         Args:
-            commit: whose change to make; see `checkout`.
-            into: the branch that the commit is made on.
-            resolve: settles conflicts; see `merge`.
+            commit: the commit to apply; see `checkout`.
+            into: the branch to commit to.
+            resolve: resolves conflicts; see `merge`.
 
         Raises:
-            ConflictError: the branch has changed the same.
-            NothingToCommitError: the branch has the change already.
+            ConflictError: the branch changed the same data.
+            NothingToCommitError: the branch already contains the changes.
         """
         return rewrite.cherry_pick(self._stores, commit, into, resolve)
 
     def squash(self, since: str, into: str = "main", *, message: str | None = None) -> Commit:
-        """Replace the commits of a branch after `since` by one with the same tree.
+        """Combine the commits of a branch after `since` into one commit with the same tree.
 
-        The commits that it replaces stay in the branch's log.
+        The replaced commits stay in the branch's log.
 
         Args:
             since: the last commit to keep; see `checkout`.
-            into: the branch that the commit is made on.
-            message: why; by default the messages of all that it replaces.
+            into: the branch to commit to.
+            message: the commit message; by default, the messages of all replaced commits.
 
         Raises:
-            InvalidRefError: `since` is not in the branch's past.
-            NothingToCommitError: nothing lies between the two.
+            InvalidRefError: `since` is not an ancestor of the branch.
+            NothingToCommitError: there are no commits in between.
         """
         return rewrite.squash(self._stores, since, into, message)
 
@@ -328,28 +331,28 @@ class Repository(TransferMethods, _hooks.Shown):
         dry_run: bool = False,
         progress: OnProgress | None = None,
     ) -> Collected:
-        """Remove what no branch, tag, recent log entry or session reaches. O(repository).
+        """Garbage-collect data that no branch, tag, reflog or session reaches. O(repository).
 
-        Safe beside running writers.
+        Safe with concurrent writers.
 
         Args:
-            keep_reflog: how far back the branches' logs keep commits alive; `timedelta.max`
-                for all of them.
-            dry_run: only say what would go.
-            progress: called with the bytes of packs that are done and of all packs, first with
-                0 and after each pack.
+            keep_reflog: keep commits that the reflogs mention within this time; `timedelta.max`
+                keeps all of them.
+            dry_run: only report what would be removed.
+            progress: called with the bytes of packs done and in total, first with 0 and then after
+                each pack.
 
         Raises:
-            InvalidInputError: `keep_reflog` is no time span, or less than none.
+            InvalidInputError: `keep_reflog` is not a timedelta, or is negative.
         """
         self._check_kept_here("gc")
         return gc.collect(self._stores, keep_reflog, dry_run=dry_run, progress=progress)
 
     def repack(self, *, progress: OnProgress | None = None) -> Collected:
-        """Join all packs that are small into few large ones. O(what they hold).
+        """Combine small packs into a few large ones. O(their size).
 
         Args:
-            progress: as for `gc`, of the packs that are joined; not called if none are.
+            progress: as for `gc`, for the packs that are combined; not called if there are none.
         """
         self._check_kept_here("repack")
         return repack.repack(self._stores, progress)
@@ -361,18 +364,20 @@ class Repository(TransferMethods, _hooks.Shown):
 
     def _check_kept_here(self, what: str) -> None:
         if self._stores.upkeep:
-            raise InvalidInputError(f"no {what} of {self.url!r}: {self._stores.upkeep}")
+            raise InvalidInputError(f"no {what} on {self.url!r}: {self._stores.upkeep}")
 
     def fsck(self, *, read_all: bool = True, progress: OnProgress | None = None) -> Report:
-        """Check everything; says what is missing or damaged, and which keys and commits suffer.
+        """Verify the repository.
+
+        The report names missing and damaged data, and the affected keys and commits.
 
         Args:
-            read_all: read and hash every block, rather than only look whether it is there.
+            read_all: read and hash every block; otherwise only check that it exists.
             progress: as for `gc`.
         """
         self._check_kept_here("fsck")
         return fsck(self._stores, read_all=read_all, progress=progress)
 
     def stats(self) -> Stats:
-        """How much there is, and how much of it the refs share."""
+        """The size of the repository, and how much of it the refs share."""
         return measure(self._stores)

@@ -46,19 +46,19 @@ class SessionOrigin(Protocol):
 
 
 class Session(_hooks.Shown):
-    """A writable, isolated view of a branch. Got from `Repository.session`.
+    """A writable, isolated view of a branch. Open one with `Repository.session`.
 
-    It sees the branch as it was when the session was opened, and its own writes; others see
-    nothing until `commit`. Threads may share it. It pickles by reference: a copy in another
-    process writes into the same session. After a commit it stays open, based on that commit.
+    A session sees the branch as it was when the session was opened, and its own writes. Others see
+    nothing until `commit`. Threads can share a session. It is pickled by reference: a copy in
+    another process writes to the same session. After a commit, it stays open, based on that commit.
 
-    As a context manager, a clean end commits if a message was given; an exception commits
-    nothing and keeps the journal, so that `Repository.resume` can resume it.
+    As a context manager, a session commits at a clean end if a message was given. After an
+    exception, it commits nothing and keeps the journal, so that `Repository.resume` can resume it.
 
     Attributes:
-        repository: where it writes.
-        message: what a clean end of the `with` block commits with.
-        dropped: what `Repository.resume` could not bring back, a line each; as a rule nothing.
+        repository: the repository to which it writes.
+        message: the message with which a clean end of the `with` block commits.
+        dropped: writes that `Repository.resume` could not recover, one line each; usually empty.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class Session(_hooks.Shown):
 
     @property
     def id(self) -> str:
-        """The name under which `Repository.sessions` lists it."""
+        """The id under which `Repository.sessions` lists the session."""
         return self._working.head.id
 
     @property
     def branch(self) -> str:
-        """The branch that it commits to."""
+        """The branch to which the session commits."""
         return self._working.head.branch
 
     @property
     def base(self) -> Commit:
-        """The commit that it is based on."""
+        """The commit on which the session is based."""
         return self.repository._stores.commit(self._working.state.base)
 
     @property
@@ -127,7 +127,7 @@ class Session(_hooks.Shown):
 
     @property
     def mapping(self) -> SessionMapping:
-        """The session as a MutableMapping of keys to bytes, for zarr v2 and everything else."""
+        """The session as a MutableMapping from keys to bytes, for zarr v2 and other libraries."""
         return SessionMapping(self)
 
     # Values; what a snapshot has too
@@ -152,7 +152,7 @@ class Session(_hooks.Shown):
         return self._working.size(found)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a value, or a range of them clamped as slices are.
+        """The bytes of a value, or a range of them, clamped like a slice.
 
         Raises:
             KeyNotFoundError: there is no value under this key.
@@ -162,22 +162,22 @@ class Session(_hooks.Shown):
         return self._working.read(key, start, end)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
-        """As `read`, with None for a key that holds no value."""
+        """Like `read`, but returns None for a missing key."""
         found = self._find(key)
         return None if found is None else self._working.read_found(found, start, end)
 
     def size(self, key: str) -> int | None:
-        """The length in bytes of a value, without reading it; None if there is none."""
+        """The size of a value in bytes, without reading it; None if the key is missing."""
         found = self._find(key)
         return None if found is None else self._working.size(found)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys in a folder and below it, as they are now."""
+        """The current keys in a folder and below it."""
         check_text(prefix)
         return (key for key, _ in self._working.walk(prefix))
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """The keys in a folder and below it with their values' lengths in bytes."""
+        """The keys in a folder and below it, with the sizes of their values in bytes."""
         check_text(prefix)
         return ((key, self._working.size(found)) for key, found in self._working.walk(prefix))
 
@@ -187,38 +187,38 @@ class Session(_hooks.Shown):
         return self._working.list_dir(path)
 
     def is_empty(self, path: str = "") -> bool:
-        """Whether no value lies in a folder."""
+        """Whether a folder contains no values."""
         check_text(path)
         return self._working.is_empty(path)
 
     def write(self, key: str, value: bytes | bytearray | memoryview) -> None:
-        """Put a value under a key; it survives the death of the process once this returns.
+        """Write a value under a key. It survives the death of the process once this returns.
 
         Raises:
-            InvalidKeyError: no such key can be, or it lies above or below another key's value.
+            InvalidKeyError: the key is not valid, or it is above or below the key of another value.
             SessionClosedError: the session has ended.
-            StorageError: the value could not be stored; the session is as it was.
+            StorageError: the value could not be stored; the session is unchanged.
         """
         self._working.write(key, value, self._known)
 
     def write_new(self, key: str, value: bytes | bytearray | memoryview) -> None:
-        """As `write`, unless the key holds a value already."""
+        """Like `write`, but does nothing if the key already has a value."""
         self._working.write(key, value, self._known, only_new=True)
 
     def delete(self, key: str) -> bool:
-        """Take a key away; says whether it was there."""
+        """Delete a key; returns whether it existed."""
         check_text(key)
         return self._working.delete(key, self._known)
 
     def clear(self, path: str = "") -> None:
-        """Take away all that lies in a folder and below it."""
+        """Delete all keys in a folder and below it."""
         check_text(path)
         self._working.clear(path, self._known)
 
     # Version control
 
     def status(self) -> Diff:
-        """What the session changed, against the commit that it is based on."""
+        """The changes of the session relative to its base commit."""
         working, trees = self._working, self.repository._stores.trees
         root = working.state.root
         changes = []
@@ -263,26 +263,26 @@ class Session(_hooks.Shown):
         on_moved: Literal["merge", "fail"] = "merge",
         resolve: Resolve = None,
     ) -> Commit:
-        """Commit what the session wrote, from all its processes, to its branch.
+        """Commit everything that the session wrote, in all its processes, to its branch.
 
-        Costs in proportion to what changed. The commit is durable when this returns.
+        The cost is proportional to the change. The commit is durable when this returns.
 
         Args:
-            message: why.
-            author: who; by default $VERSIONED_ZARR_AUTHOR or user@host.
-            metadata: JSON to go with the commit.
+            message: the commit message.
+            author: the author; by default, $VERSIONED_ZARR_AUTHOR or user@host.
+            metadata: JSON to store with the commit.
             allow_empty: commit even if nothing changed.
-            on_moved: "merge": if the branch has moved, changes that go together are merged;
-                "fail": refuse, for work that depends on all that it read.
-            resolve: settles conflicts with a branch that moved; see `Repository.merge`.
+            on_moved: if the branch has moved: "merge" merges compatible changes; "fail" refuses,
+                for work that depends on everything that it read.
+            resolve: resolves conflicts with a branch that moved; see `Repository.merge`.
 
         Raises:
             NothingToCommitError: nothing changed.
-            ConflictError: the branch's changes and these do not go together, or two processes
-                wrote different bytes to one key, unaware of each other.
+            ConflictError: the changes conflict with those on the branch, or two processes
+                independently wrote different bytes to one key.
             BranchMovedError: the branch moved, and `on_moved` is "fail".
             RefNotFoundError: the branch was deleted.
-            InvalidInputError: `on_moved` or `resolve` is nothing that decides.
+            InvalidInputError: `on_moved` or `resolve` is not valid.
         """
         check_resolve(resolve)
         if on_moved not in ("merge", "fail"):
@@ -298,7 +298,7 @@ class Session(_hooks.Shown):
         return commit
 
     def discard(self) -> None:
-        """End the session and forget what it wrote since its last commit, in all processes."""
+        """End the session and discard its writes since its last commit, in all processes."""
         if self._working.closed is None:
             self._end("was discarded", keep_folder=False)
 
@@ -319,7 +319,7 @@ class Session(_hooks.Shown):
         if self._working.closed is not None:
             return
         if kind is not None:
-            how = "ended by an exception; repo.resume(id) resumes it"
+            how = "was ended by an exception; resume it with repo.resume(id)"
             self._end(how, keep_folder=self._may_have_changes())
             return
         if self.message is not None:
@@ -329,7 +329,9 @@ class Session(_hooks.Shown):
                 self._end("has ended", keep_folder=False)
                 raise
             except BaseException:
-                self._end("could not be committed; repo.resume(id) resumes it", keep_folder=True)
+                self._end(
+                    "could not be committed; resume it with repo.resume(id)", keep_folder=True
+                )
                 raise
         self._end("has ended", keep_folder=self._may_have_changes())
 

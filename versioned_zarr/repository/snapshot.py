@@ -65,14 +65,14 @@ class FoundValue(Protocol):
 
 
 class Snapshot(_hooks.Shown):
-    """The values of one tree, for ever the same. From `Repository.checkout` or `open_snapshot`.
+    """An immutable, read-only view of a tree. From `Repository.checkout` or `open_snapshot`.
 
-    Two snapshots are equal if their trees are, wherever they come from. A snapshot pickles as
-    the URL of where it comes from and its CID.
+    Two snapshots are equal if their trees are equal, whatever their source. A snapshot is pickled
+    as the URL of its source and its CID.
 
     Attributes:
-        repository: where it comes from.
-        commit: the commit that was checked out; None for a bare tree CID and for a subtree.
+        repository: its source.
+        commit: the commit that was checked out; None for a bare tree CID or a subtree.
     """
 
     def __init__(self, repository: SnapshotOrigin, tree: Cid, commit: Commit | None = None) -> None:
@@ -85,7 +85,7 @@ class Snapshot(_hooks.Shown):
 
     @property
     def cid(self) -> str:
-        """The CID of the tree: what `ipfs add -r -Q --hidden --cid-version=1` gives for it."""
+        """The CID of the tree: what `ipfs add -r -Q --hidden --cid-version=1` prints for it."""
         return to_text(self._tree)
 
     def __repr__(self) -> str:
@@ -116,11 +116,11 @@ class Snapshot(_hooks.Shown):
 
     @property
     def mapping(self) -> SnapshotMapping:
-        """The snapshot as a Mapping of keys to bytes, for zarr v2 and everything else."""
+        """The snapshot as a Mapping from keys to bytes, for zarr v2 and other libraries."""
         return SnapshotMapping(self)
 
     def open(self, path: str = "", **options: Any) -> zarr.Group | zarr.Array[Any]:
-        """The group or array at `path`, opened by zarr for reading.
+        """Open the group or array at `path` with zarr, for reading.
 
         Args:
             path: a Zarr path; the root by default.
@@ -132,7 +132,7 @@ class Snapshot(_hooks.Shown):
         return _hooks.interfaces.open_node(self, path, **options)
 
     def to_xarray(self, group: str | None = None, **options: Any) -> xarray.Dataset:
-        """The group as an xarray Dataset.
+        """Open the group as an xarray Dataset.
 
         Args:
             group: the path of the group; the root by default.
@@ -145,12 +145,12 @@ class Snapshot(_hooks.Shown):
         return _hooks.interfaces.to_xarray(self, group, **options)
 
     def to_folder(self, path: str, **options: Any) -> None:
-        """Write all values as the files of a plain Zarr folder.
+        """Export all values as the files of a plain Zarr folder.
 
         Args:
-            path: the folder; made if it is not there.
-            options: `workers`, how many values are written at once; `progress`, called as values
-                are written; `max_keys` and `max_bytes`, how much it may come to.
+            path: the folder; created if it does not exist.
+            options: `workers`, the number of values written in parallel; `progress`, called as
+                values are written; `max_keys` and `max_bytes`, limits on the size of the export.
         """
         _hooks.interfaces.to_folder(self, path, **options)
 
@@ -185,14 +185,14 @@ class Snapshot(_hooks.Shown):
             return found
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a value, or a range of them clamped as slices are.
+        """The bytes of a value, or a range of them, clamped like a slice.
 
-        Read-only, and without a copy where a value of up to 1 MiB lies in a local pack.
+        The result is read-only. A value of up to 1 MiB in a local pack is not copied.
 
         Raises:
             KeyNotFoundError: there is no value under this key.
             InvalidKeyError: the key is not text.
-            CorruptBlockError: reads are verified, and what is stored is not what was written.
+            CorruptBlockError: reads are verified, and the stored bytes do not match their CID.
         """
         link = self._find(key)
         if link is None:
@@ -212,21 +212,21 @@ class Snapshot(_hooks.Shown):
         return self._stores.trees.size(Link("", found.cid, found.tsize))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
-        """As `read`, with None for a key that holds no value."""
+        """Like `read`, but returns None for a missing key."""
         link = self._find(key)
         return None if link is None else self._read_found(link, start, end)
 
     def size(self, key: str) -> int | None:
-        """The length in bytes of a value, without reading it; None if there is none."""
+        """The size of a value in bytes, without reading it; None if the key is missing."""
         link = self._find(key)
         return None if link is None else self._stores.trees.size(link)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys in a folder and below it, sorted within each folder; lazily."""
+        """Iterate over the keys in a folder and below it, sorted within each folder. Lazy."""
         return (key for key, _ in self._links(prefix))
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """The keys in a folder and below it with their values' lengths in bytes; lazily."""
+        """Iterate over the keys in a folder and below it, with the sizes of their values. Lazy."""
         return ((key, self._stores.trees.size(link)) for key, link in self._links(prefix))
 
     def _links(self, prefix: str = "") -> Iterator[tuple[str, Link]]:
@@ -240,15 +240,15 @@ class Snapshot(_hooks.Shown):
         return self._stores.trees.list_dir(self._tree, path)
 
     def is_empty(self, path: str = "") -> bool:
-        """Whether no value lies in a folder."""
+        """Whether a folder contains no values."""
         return not self.list_dir(path)
 
     def path(self, key: str) -> Snapshot:
-        """The snapshot of the folder at `key`, with a CID of its own.
+        """The snapshot of the folder at `key`, with its own CID.
 
         Raises:
-            InvalidKeyError: no folder can be called so, or a value lies there.
-            KeyNotFoundError: nothing lies there.
+            InvalidKeyError: the name is not valid for a folder, or a value is there.
+            KeyNotFoundError: nothing is there.
         """
         check_text(key)
         key = key.strip("/")

@@ -21,7 +21,7 @@ class TransferMethods:
 
     @property
     def remotes(self) -> Remotes:
-        """Other repositories: a Mapping of names to URLs, with `add` and `delete`."""
+        """The remotes: a Mapping from names to URLs, with `add` and `delete`."""
         return Remotes(self._stores)
 
     def push(
@@ -32,25 +32,25 @@ class TransferMethods:
         force_with_lease: bool | str | None = None,
         progress: OnProgress | None = None,
     ) -> Transfer:
-        """Bring another repository what refs of this one reach, and move its refs.
+        """Send refs and their history to another repository.
 
-        Only what its refs do not reach is looked at, and only blocks that it lacks are sent, each
-        verified. Interrupted, it leaves that repository sound; called again, it sends the rest.
+        Looks only at data that the refs there do not reach, and sends only missing blocks,
+        verified. If a push is interrupted, that repository stays consistent; the next push sends
+        the rest.
 
         Args:
             to: the name of a remote, a path or a URL.
-            refs: one or more of `REF` or `REF:NAME`, the name it shall have there; `tags/NAME`
-                for a tag. All branches and tags by default. Nothing is sent unless all can move.
-            force_with_lease: move refs also where that takes commits away from a branch, provided
-                that they stand where they were when this repository saw them last (True), or at
-                this commit, which is one of this repository (text).
-            progress: called after each batch that was stored.
+            refs: one or more of `REF` or `REF:NAME`, where NAME is the name there; `tags/NAME` for
+                a tag. All branches and tags by default. Nothing is sent unless all refs can move.
+            force_with_lease: overwrite refs even if a branch loses commits, if they are still where
+                this repository last saw them (True), or at this commit or ref (text).
+            progress: called after each stored batch.
 
         Raises:
-            BranchMovedError: a branch there has commits that this one lacks, or the lease is over.
+            BranchMovedError: a branch there has commits that this one lacks, or the lease failed.
             AlreadyExistsError: a tag there is at another commit.
-            RepositoryNotFoundError: there is neither such a remote nor a repository.
-            InvalidInputError: the other one names blocks with another hash function.
+            RepositoryNotFoundError: there is no such remote or repository.
+            InvalidInputError: the other repository uses another hash function.
             CorruptBlockError: a block here is damaged; no ref was moved.
         """
         self.remotes.check_name(to)
@@ -65,21 +65,21 @@ class TransferMethods:
         *,
         progress: OnProgress | None = None,
     ) -> Transfer:
-        """Bring what branches and tags of another repository reach, and note where they stand.
+        """Fetch branches and tags of another repository, and their history.
 
-        Its branch `main` is `REMOTE/main` here, which `checkout`, `merge` and all that reads take;
-        `fetched/main` if the URL has no name among `remotes`. No branch of this one moves. A tag
-        that is here already stays.
+        Its branch `main` becomes `REMOTE/main` here, which you can use wherever a ref is read, or
+        `fetched/main` if the URL is not among `remotes`. Local branches do not move, and existing
+        tags are kept.
 
         Args:
             source: the name of a remote, a path or a URL.
             refs: its branches and tags; all by default.
-            progress: called after each batch that was stored.
+            progress: called after each stored batch.
 
         Raises:
-            RepositoryNotFoundError: there is neither such a remote nor a repository.
+            RepositoryNotFoundError: there is no such remote or repository.
             RefNotFoundError: it has no such ref.
-            AlreadyExistsError: a tag that was asked for is another one here.
+            AlreadyExistsError: a requested tag names another commit here.
             InvalidInputError: it names blocks with another hash function.
         """
         self.remotes.check_name(source)
@@ -93,18 +93,18 @@ class TransferMethods:
         resolve: Resolve = None,
         progress: OnProgress | None = None,
     ) -> Transfer:
-        """Fetch branches of another repository, and merge each into the branch of its name.
+        """Fetch branches of another repository and merge each into the branch of the same name.
 
         Args:
             source: the name of a remote, a path or a URL.
-            refs: one or more of `BRANCH` or `BRANCH:INTO`; "main" by default. A branch that is
-                not here is made.
-            resolve: settles conflicts; see `merge`.
-            progress: called after each batch that was stored.
+            refs: one or more of `BRANCH` or `BRANCH:INTO`; "main" by default. A missing local
+                branch is created.
+            resolve: resolves conflicts; see `merge`.
+            progress: called after each stored batch.
 
         Raises:
-            ConflictError: both sides changed the same; what was fetched stays fetched.
-            RepositoryNotFoundError: there is neither such a remote nor a repository.
+            ConflictError: both sides changed the same data; the fetched data is kept.
+            RepositoryNotFoundError: there is no such remote or repository.
             RefNotFoundError: it has no such branch.
         """
         self.remotes.check_name(source)
@@ -120,22 +120,22 @@ class TransferMethods:
         version: int = 1,
         progress: OnProgress | None = None,
     ) -> str:
-        """Write a snapshot as a CAR file, which every IPFS tool reads; gives the CID of its root.
+        """Export a snapshot to a CAR file, a format of IPFS; returns the CID of its root.
 
-        Every block is verified, and is in the file once, those above before those below. The file
-        appears when it is whole. Memory does not grow with the bytes, but by about 150 bytes a
-        block.
+        Every block is verified and written once, parents before children. The file appears only
+        when it is complete. Memory grows by about 150 bytes per block, independent of the block
+        size.
 
         Args:
             ref: see `checkout`.
-            path: the file, which is replaced if it is there.
-            history: the commit, with all commits before it, rather than its tree alone.
-            since: a ref; leave out what it reaches, which the reader must have.
+            path: the file; an existing file is replaced.
+            history: include the commit and its history, not only its tree.
+            since: a ref; omit what it reaches, which the reader must have.
             version: 1 for CARv1, 2 for CARv2 with an index.
-            progress: called now and then.
+            progress: called from time to time.
 
         Raises:
-            RefNotFoundError: nothing answers to `ref` or `since`.
+            RefNotFoundError: `ref` or `since` does not exist.
             CorruptBlockError: a block is damaged; no file was written.
             StorageError: the file cannot be written.
         """
@@ -156,24 +156,25 @@ class TransferMethods:
         as_branch: str | None = None,
         progress: OnProgress | None = None,
     ) -> list[str]:
-        """Store the blocks of a CARv1 or CARv2 file, each verified; gives the CIDs of its roots.
+        """Store the blocks of a CARv1 or CARv2 file, verified; returns the CIDs of its roots.
 
-        A root can be checked out by its CID at once. `gc` removes it unless a ref names it.
+        A root can be checked out by its CID immediately. `gc` removes it unless a ref names it.
 
         Args:
             path: the file.
-            as_branch: let this branch name the root, a commit: a new one, or one that the commit
-                comes after. Nothing is named unless all that it reaches is here.
-            progress: called after each batch that was stored.
+            as_branch: set this branch to the root, which must be a commit. The branch is new, or
+                its commit is an ancestor of the root. It moves only if everything it reaches is
+                present.
+            progress: called after each stored batch.
 
         Raises:
             FileNotFoundError: there is no such file.
-            CorruptError: the file is cut off or no CAR; the message names the byte. Blocks before
-                it may have been stored, and nothing names them.
-            CorruptBlockError: a block is not what its CID says; likewise.
-            InvalidCidError: a block is named in a way that no repository keeps, as by a CIDv0.
-            InvalidInputError: blocks are named with another hash function than the repository's.
-            BlockNotFoundError: `as_branch` was given, and something is missing.
+            CorruptError: the file is truncated or not a CAR file; the message names the byte.
+                Earlier blocks may have been stored, but nothing refers to them.
+            CorruptBlockError: a block does not match its CID; as above.
+            InvalidCidError: a block has a CID that a repository cannot store, such as a CIDv0.
+            InvalidInputError: the blocks use another hash function than the repository.
+            BlockNotFoundError: `as_branch` was given, and a block is missing.
         """
         roots = car_files.import_car(self._stores, path, as_branch=as_branch, progress=progress)
         repack.tidy(self._stores)

@@ -1,6 +1,6 @@
 """Contract suites: one for each protocol, which everything that implements it must pass.
 
-A backend's tests subclass a suite and give it a fixture; pytest then runs the lot.
+The tests of a backend subclass a suite and provide its fixtures; pytest runs the tests.
 """
 
 from versioned_zarr.testing.backend_contract import BackendContract

@@ -34,7 +34,7 @@ def fail_after_writing(session: Session) -> None:
 
 
 class RepositoryContract(HistoryContract):
-    """Subclass it with fixtures `repository` (a new one) and `reopen` (opens it afresh)."""
+    """Subclass it with fixtures `repository` (a new one) and `reopen` (opens it again)."""
 
     def test_a_new_repository_has_main_at_an_empty_tree(self, repository: Repository) -> None:
         assert list(repository.branches) == ["main"]

@@ -40,7 +40,7 @@ def listed(repository: Repository) -> Sequence[SessionInfo]:
 
 
 class SessionStoreContract:
-    """Subclass it with fixtures as those of `RepositoryContract`, which it goes together with."""
+    """Subclass it together with `RepositoryContract`, whose fixtures it uses."""
 
     @pytest.fixture
     def state(self, repository: Repository) -> SessionState:

@@ -14,7 +14,7 @@ METHODS_THAT_LOOK = ["read", "view", "open_log", "adopt_draft", "is_claimed", "r
 
 
 class StorageContract:
-    """Subclass it with a fixture `storage` that gives an empty one."""
+    """Subclass it with a fixture `storage` that returns an empty storage."""
 
     def test_what_was_put_is_read(self, storage: Storage) -> None:
         storage.put("a/b", [b"12", memoryview(b"345")])
@@ -31,7 +31,7 @@ class StorageContract:
         storage.put("a", [b"12345"])
         view = storage.view("a")
         if view is None:
-            pytest.skip("this place has no views")
+            pytest.skip("this storage has no views")
         storage.delete("a")
         assert bytes(view) == b"12345"
         assert view.readonly

@@ -1,4 +1,4 @@
-"""Trees of keys over content-addressed blocks: finding, listing, changing, comparing, merging."""
+"""Trees of keys over content-addressed blocks: lookup, listing, update, diff and merge."""
 
 from versioned_zarr.tree.diff_tree import KeyChange, changes
 from versioned_zarr.tree.keys import check_key

@@ -1,9 +1,9 @@
-"""The blocks of a DAG, of a path in it or of a part of a value, in depth-first order.
+"""DAG traversal: the blocks of a DAG, of a path or of part of a value, depth-first.
 
-What a CAR must hold, whoever asks for it. Reads through a function that gives blocks, stores
-nothing, and takes what others wrote (see `dag_nodes`). An identity CID holds its block itself, so
-that is never among the blocks. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless Gateway
-specification.
+These are the blocks that a CAR file must contain. It reads through a function that returns blocks,
+stores nothing, and accepts data from other tools (see `dag_nodes`). An identity CID contains its
+block, so that block is never included. Rules: `dag-scope` and `entity-bytes` of the IPFS Trustless
+Gateway specification.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def _shards(get: Get, root: UnixFsNode, met: _Met | None) -> Iterator[Block]:
 def _shard_links(node: UnixFsNode) -> list[Cid]:
     """The shards that a shard links to, the last one first."""
     if node.kind is not UnixFsType.HAMT:
-        raise CorruptBlockError("a HAMT links to something as a shard that is none")
+        raise CorruptBlockError("a HAMT links to a block as a shard that is not one")
     digits = slot_digits(node)
     return [link.cid for link in reversed(node.links) if len(link.name) == digits]
 
@@ -287,7 +287,7 @@ def _find(get: Get, cid: Cid, name: str, blocks: list[Cid]) -> Link | None:
         cid = link.cid
         node = read_node(get, cid)
         if node.kind is not UnixFsType.HAMT:
-            raise corrupt(cid, "it is linked as a HAMT's shard but is none")
+            raise corrupt(cid, "it is linked as a HAMT shard but is not one")
 
 
 _HASH_BITS = 64

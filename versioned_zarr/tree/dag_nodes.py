@@ -1,6 +1,6 @@
-"""DAG nodes that anyone wrote: decoded, and the bytes of a value in pieces.
+"""DAG nodes from any tool: decodes them, and reads the bytes of a value in pieces.
 
-Unlike `lookup`, this remembers nothing, and takes what no tree of ours has: dag-pb leaves with
+Unlike `lookup`, this caches nothing, and accepts what our trees never contain: dag-pb leaves with
 inline data, other leaf sizes, HAMTs of any width, CIDv0, identity CIDs.
 """
 
@@ -44,7 +44,7 @@ def size_of(get: Get, cid: Cid) -> int:
     node = read_node(get, cid)
     if node.kind not in VALUES:
         text = cids.to_text(cid)
-        raise InvalidInputError(f"{text} is no value but a {node.kind.name.lower()}")
+        raise InvalidInputError(f"{text} is a {node.kind.name.lower()}, not a value")
     return node.size
 
 
@@ -99,7 +99,9 @@ def slot_digits(node: UnixFsNode) -> int:
     """Return how many hexadecimal digits of a link's name in a shard are its slot."""
     fanout = node.fanout
     if fanout < 2 or fanout & (fanout - 1) or fanout > 1 << 16:
-        raise CorruptBlockError(f"a HAMT of fanout {fanout}, which is no power of two up to 65536")
+        raise CorruptBlockError(
+            f"a HAMT of fanout {fanout}, which is not a power of two up to 65536"
+        )
     if node.hash_type != unixfs.HAMT_HASH_TYPE:
         raise CorruptBlockError(f"a HAMT of hash function {node.hash_type:#x}, not murmur3-x64-64")
     return len(f"{fanout - 1:X}")
@@ -156,7 +158,7 @@ def read_block(get: Get, cid: Cid) -> bytes | memoryview:
 
 def _check_size(cid: Cid, size: int, wanted: int) -> None:
     if wanted > size:
-        raise corrupt(cid, f"it holds {size} bytes where the block above it says more")
+        raise corrupt(cid, f"it holds {size} bytes, but the block above it says more")
 
 
 def corrupt(cid: Cid, what: str) -> CorruptBlockError:

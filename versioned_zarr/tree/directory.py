@@ -186,10 +186,10 @@ class OtherShard(Directory):
         for slot in self._by_slot:
             number = _slot_number(slot, self._digits)
             if number >= node.fanout:
-                raise CorruptBlockError(f"a HAMT's shard has no slot {slot!r}")
+                raise CorruptBlockError(f"a HAMT shard has no slot {slot!r}")
             bitfield |= 1 << number
         if bitfield != node.bitfield or len(self._by_slot) != len(node.links):
-            raise CorruptBlockError("a HAMT's shard has other links than its bitfield says")
+            raise CorruptBlockError("the links of a HAMT shard do not match its bitfield")
         _check_names([link.name[self._digits :] for link in node.links])
 
     @property
@@ -275,7 +275,7 @@ def _check_once(shard: Cid, met: set[Cid]) -> None:
     """
     if shard in met:
         text = to_text(shard)
-        raise CorruptBlockError(f"the shard {text} lies at two places in one HAMT", cid=text)
+        raise CorruptBlockError(f"the shard {text} appears twice in one HAMT", cid=text)
     met.add(shard)
 
 
@@ -313,7 +313,7 @@ def _by_name(links: list[Link]) -> dict[str, Link]:
         links.sort(key=_name_of)
     by_name = {link.name: link for link in links}
     if len(by_name) != len(links) or "" in by_name:
-        raise CorruptBlockError("a directory with a name that is empty or there twice")
+        raise CorruptBlockError("a directory with an empty or repeated name")
     return by_name
 
 
@@ -327,7 +327,9 @@ def _names_of(links: list[Link]) -> list[str]:
 def _check_names(names: list[str]) -> None:
     joined = "".join(names)
     if "/" in joined or "\0" in joined or not _DOTS.isdisjoint(names):
-        raise CorruptBlockError("a directory with a name that no key can have: '.', '..', '/', NUL")
+        raise CorruptBlockError(
+            "a directory with a name that a key cannot have: '.', '..', '/', NUL"
+        )
 
 
 @contextmanager

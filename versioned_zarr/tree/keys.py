@@ -1,4 +1,4 @@
-"""Which keys a tree can hold: what Zarr, UnixFS and a folder of an export all can name."""
+"""Keys: the names that are valid in Zarr, in UnixFS and in an exported folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def check_text(key: str) -> None:
         InvalidKeyError: it is something else.
     """
     if not isinstance(key, str):
-        raise InvalidKeyError(f"a key is a str, not a {type(key).__name__}: {key!r}", key=str(key))
+        raise InvalidKeyError(
+            f"a key must be a string, not {type(key).__name__}: {key!r}", key=str(key)
+        )
 
 
 def is_key(key: object) -> bool:
@@ -53,7 +55,7 @@ def is_key(key: object) -> bool:
 
 def _why_not(key: object) -> str | None:
     if not isinstance(key, str):
-        return f"a key is a str, not a {type(key).__name__}"
+        return f"a key must be a string, not {type(key).__name__}"
     if not key:
         return "it is empty"
     if key.startswith("/"):
@@ -74,13 +76,13 @@ def _why_not_part(part: str) -> str | None:
     if not part:
         return "it has an empty part between two '/'"
     if part in {".", ".."}:
-        return f"it has the part {part!r}, which means another place in a folder"
+        return f"it has the part {part!r}, which has a special meaning in a folder"
     if "\0" in part:
         return "it has a NUL character"
     try:
         size = len(part.encode())
     except UnicodeEncodeError:
-        return "it has a lone surrogate, which UTF-8 cannot write"
+        return "it has a lone surrogate, which UTF-8 cannot encode"
     if size > MAX_PART_BYTES:
         return f"its part {part[:20]!r}... has {size} bytes; at most {MAX_PART_BYTES} fit"
     return None

@@ -78,7 +78,7 @@ class Trees:
             return node.shard
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"block {text} is linked as a HAMT's shard but is none, or lies too deep", cid=text
+            f"block {text} is linked as a HAMT shard but is not one, or is too deep", cid=text
         )
 
     def other_shard(self, cid: Cid) -> OtherShard:
@@ -88,7 +88,7 @@ class Trees:
             return node
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"block {text} is linked as a HAMT's shard but is none, or of another width", cid=text
+            f"block {text} is linked as a HAMT shard but is not one, or has another width", cid=text
         )
 
     def is_directory(self, link: Link) -> bool:
@@ -138,7 +138,7 @@ class Trees:
         if start.count("/") >= MAX_PARTS:
             text = cids.to_text(directory.cid)
             raise CorruptBlockError(
-                f"directory {text} lies more than {MAX_PARTS} deep in its tree", cid=text
+                f"directory {text} is more than {MAX_PARTS} deep in its tree", cid=text
             )
         links = directory.links()
         if all(cids.is_raw(link.cid) for link in links):

@@ -1,4 +1,4 @@
-"""The merge of three trees by key: which changes to take, and which keys conflict."""
+"""The three-way merge of trees by key: the changes to take, and the conflicting keys."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Totals of a tree: how many values and bytes, counted from its directories.
 
-A tree of forty directories can hold 2^40 keys, where each links to the next one twice. Whoever is
-about to go through all keys of a tree that others made asks this first.
+A tree of forty directories can hold 2^40 keys if each links to the next one twice. So count first
+before iterating over all keys of an untrusted tree.
 """
 
 from __future__ import annotations
@@ -75,5 +75,5 @@ def _check_level(cid: Cid, level: int) -> None:
     if level > MAX_PARTS:
         text = cids.to_text(cid)
         raise CorruptBlockError(
-            f"directory {text} lies more than {MAX_PARTS} deep in its tree", cid=text
+            f"directory {text} is more than {MAX_PARTS} deep in its tree", cid=text
         )

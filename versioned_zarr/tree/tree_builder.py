@@ -1,4 +1,4 @@
-"""The tree builder: changes to a base tree, kept until they are stored as blocks."""
+"""The tree builder: changes to a base tree, held until they are stored as blocks."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ class TreeBuilder(Generic[T]):
                 is_set = change is not None and change is not _GONE
                 if is_set or (link is not None and not self._trees.is_directory(link)):
                     raise InvalidKeyError(
-                        f"{key!r} cannot be a key beside {at!r}, which leads to a value; "
+                        f"{key!r} cannot be a key beside {at!r}, which is a value; "
                         f"delete {at!r} first",
                         key=key,
                     )
@@ -385,6 +385,6 @@ class TreeBuilder(Generic[T]):
 def _is_directory(key: str, other: str) -> InvalidKeyError:
     return InvalidKeyError(
         f"{key!r} cannot be a key beside {other!r}, which makes it a directory; "
-        f"delete what lies in it first",
+        f"delete its contents first",
         key=key,
     )

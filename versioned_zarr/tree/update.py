@@ -1,7 +1,7 @@
-"""The update of a directory: which blocks its next version needs, and when it is a HAMT.
+"""The update of a directory: the blocks of its next version, as one block or as a HAMT.
 
-The form depends on the names and links alone: one block while that is at most 256 KiB, else a
-HAMT. So a change may turn one form into the other, and an unchanged shard is never read.
+The form depends only on the names and links: one block of at most 256 KiB, or else a HAMT. So a
+change can convert one form to the other. Unchanged shards are never read.
 """
 
 from __future__ import annotations

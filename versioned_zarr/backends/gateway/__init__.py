@@ -1,4 +1,4 @@
-"""Snapshots by their CID from trustless gateways of IPFS: no repository, no trust, read-only."""
+"""The gateway backend: read-only snapshots by CID from trustless IPFS gateways."""
 
 from versioned_zarr.backends.gateway.gateway_snapshot import open_snapshot
 

@@ -1,7 +1,7 @@
 """A client of one trustless gateway: requests blocks and CARs, and maps its errors.
 
-Knows HTTP and how long to leave a gateway alone; trusts nothing that it says: who asks compares
-the bytes. Rules: the Trustless Gateway specification of IPFS, RFC 9110 for Retry-After.
+Knows HTTP and how long to avoid a failing gateway. Does not verify data; the caller does. Rules:
+the Trustless Gateway specification of IPFS, and RFC 9110 for Retry-After.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Gateway:
             except CorruptError as error:
                 if stream.taken_bytes < limit_bytes:
                     raise GatewayError(
-                        f"its answer was cut off or is no CAR ({error})", 1.0, may_pass=True
+                        f"its answer is truncated or not a CAR ({error})", 1.0, may_pass=True
                     ) from error
 
     def _answer(
@@ -247,10 +247,10 @@ class _GatewayResponse:
                     return
                 spent_s = time.monotonic() - began
                 if spent_s > self._timeout_s and size < spent_s * _LEAST_BYTES_A_SECOND:
-                    raise GatewayError(f"sent no more than {size} bytes in {spent_s:.0f} seconds")
+                    raise GatewayError(f"sent only {size} bytes in {spent_s:.0f} seconds")
         except httpx.HTTPError as error:
             raise GatewayError(
-                f"its answer broke off: {_in_words(error)}",
+                f"the connection broke during the answer: {_in_words(error)}",
                 1.0,
                 may_pass=not isinstance(error, httpx.TimeoutException),
             ) from error
@@ -293,8 +293,8 @@ def _read(base_url: str) -> tuple[str, User | None]:
         if "//" not in base_url:
             shown = without_user(f"//{shown}").removeprefix("//")
         raise InvalidUrlError(
-            f"{shown!r} is no gateway; give its base URL, as http://127.0.0.1:8080, or "
-            "its multiaddr, as /ip4/127.0.0.1/tcp/8080",
+            f"{shown!r} is not a gateway; give its base URL, such as http://127.0.0.1:8080, or "
+            "its multiaddr, such as /ip4/127.0.0.1/tcp/8080",
             url=shown,
         )
     return bare, user

@@ -1,8 +1,8 @@
 """Blocks from gateways: fetched in few requests, verified before use, and cached.
 
-One request, for a CAR, brings a directory with all its shards, or a value of up to 4 MiB; a folder
-of up to 1 MiB comes whole, and so does a larger one where that much was read before. A gateway
-that has no CARs is asked block by block.
+One CAR request fetches a directory with all its shards, or a value of up to 4 MiB. A folder of up
+to 1 MiB is fetched whole, and so is a larger one if that much has been read before. A gateway
+without CAR support is asked block by block.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class GatewayBlocks:
             return root[start:end]
         node = decode_node(cid, root)
         if node.kind not in VALUES:
-            raise corrupt(cid, f"no value but a {node.kind.name.lower()}")
+            raise corrupt(cid, f"a {node.kind.name.lower()}, not a value")
         stop = node.size if end is None else min(end, node.size)
         if start >= stop:
             return memoryview(b"")
@@ -318,7 +318,7 @@ class GatewayBlocks:
 
     def _refuse(self) -> Never:
         name = self.gateways.all[0].name
-        raise ReadOnlyError(f"a gateway such as {name!r} takes nothing in", url=name)
+        raise ReadOnlyError(f"gateway {name!r} is read-only", url=name)
 
 
 def _version_1(cid: Cid) -> Cid:

@@ -51,39 +51,39 @@ def open_snapshot(
 ) -> Snapshot:
     """Open a folder on IPFS by its CID, from trustless gateways; no repository is needed.
 
-    Every block is compared with its CID, so it does not matter whose gateways they are: one that
-    lies, breaks off, is slow, busy or dead costs time, never a wrong byte. The Zarr may be written
-    by any tool that makes UnixFS.
+    Every block is verified against its CID, so you need not trust the gateways: a gateway that
+    sends wrong data, breaks off, or is slow, busy or dead costs time but never returns wrong data.
+    Any tool that writes UnixFS may have written the Zarr hierarchy.
 
-    Costs one request for each directory on the way to what is read, however large it is, and one
-    for each value; a directory of up to 1 MiB in all comes with its values in one. So a Zarr of
-    20,000 chunks with consolidated metadata is open after two requests, and a variable of it of N
-    chunks is read with at most one request a directory, and N more; far fewer where chunks are
-    small and neighbours are read, as they then come together. What is in the cache costs none.
+    The cost is one request per directory on the way to the data, whatever its size, and one per
+    value. A directory of up to 1 MiB in total arrives with its values in one request. So a
+    hierarchy of 20,000 chunks with consolidated metadata opens with two requests. A variable of N
+    chunks takes at most one request per directory and N more; far fewer if chunks are small and
+    neighbors are read, because they arrive together. Cached data costs no requests.
 
-    An IPNS name costs one request to each gateway first. What its own key signed is believed, not
-    what a gateway says; but a gateway may keep the newest record back, so all are asked and the
-    newest wins. The snapshot stays what the name stood for when it was opened, also when pickled.
+    An IPNS name first costs one request to each gateway. The signature of its own key is verified,
+    so gateways are not trusted; but a gateway may withhold the newest record, so all are asked, and
+    the newest record wins. The snapshot does not change after it is opened, even when pickled.
 
     Args:
-        url: `ipfs://CID/path`, `/ipfs/CID/path`, a bare CID, or the URL of a gateway's page for
-            it. The CID may also be that of a commit, whose tree is opened then. `ipns://NAME/path`
-            and its like, where NAME is an Ed25519 key, as `publish` gives it.
-        gateways: base URLs, as `https://ipfs.example`, or multiaddrs, as `/ip4/127.0.0.1/tcp/8080`,
-            the one to ask first in front. By default the gateway that `url` names, then those of
-            $VERSIONED_ZARR_GATEWAYS (with commas between); if neither names one,
-            http://127.0.0.1:8080, where a Kubo node has its own.
-        cache_bytes: how much is kept on this machine, for all processes; 0 for nothing.
-        timeout_s: how long a gateway may be silent, in seconds.
+        url: `ipfs://CID/path`, `/ipfs/CID/path`, a bare CID, or the URL of a gateway page. The CID
+            of a commit opens its tree. Also `ipns://NAME/path` and equivalent forms, where NAME is
+            an Ed25519 key, as returned by `publish`.
+        gateways: base URLs such as `https://ipfs.example`, or multiaddrs such as
+            `/ip4/127.0.0.1/tcp/8080`, in order of preference. By default, the gateway in `url`,
+            then those of $VERSIONED_ZARR_GATEWAYS (separated by commas); without these,
+            http://127.0.0.1:8080, the default of a Kubo node.
+        cache_bytes: the size of the cache on this machine, for all processes; 0 turns it off.
+        timeout_s: the time in seconds that a gateway may be silent.
 
     Raises:
-        InvalidUrlError: `url` or a gateway's cannot be read, or it is an IPNS name that cannot
+        InvalidUrlError: `url` or the URL of a gateway is not valid, or is an IPNS name that cannot
             be verified: a domain, or a key of another kind.
-        RefNotFoundError: no gateway has a sound record of the IPNS name.
-        InvalidCidError: the CID in it cannot be, or names a value.
-        KeyNotFoundError: nothing lies at the path.
-        BlockNotFoundError: no gateway has it.
-        StorageError: no gateway gives it; says which were asked, and what each did.
+        RefNotFoundError: no gateway has a valid record of the IPNS name.
+        InvalidCidError: the CID is not valid, or names a value.
+        KeyNotFoundError: nothing is at the path.
+        BlockNotFoundError: no gateway has the data.
+        StorageError: no gateway returned the data; the message reports what each one did.
         MissingDependencyError: the extra `ipfs` is not installed.
     """
     if not isinstance(url, str):
@@ -106,7 +106,7 @@ def open_snapshot(
         trees.directory(tree)
     except InvalidCidError as error:
         raise InvalidCidError(
-            f"{pasted.url!r} is a value, not a folder; open the folder that it lies in",
+            f"{pasted.url!r} is a value, not a folder; open the folder that contains it",
             text=error.text,
         ) from None
     return Snapshot(origin, tree, commit)
@@ -121,7 +121,7 @@ def _resolve(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> I
 
 def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...]:
     if isinstance(given, str):
-        raise InvalidInputError("gateways takes a list of base URLs, not a text; put it into [ ]")
+        raise InvalidInputError("gateways takes a list of base URLs, not a string; put it in [ ]")
     if given is None:
         named = os.environ.get(GATEWAYS_VARIABLE, "").split(",")
         given = [in_url or "", *named]
@@ -129,7 +129,7 @@ def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...
     for each in [found_in] if not isinstance(found_in, Iterable) else found_in:
         if not isinstance(each, str):
             raise InvalidInputError(
-                "gateways takes a list of base URLs, as http://127.0.0.1:8080, and nothing of "
+                "gateways takes a list of base URLs such as http://127.0.0.1:8080, not values of "
                 f"type {type(each).__name__}"
             )
     addresses = filter(None, (each.strip().rstrip("/") for each in given))

@@ -1,6 +1,6 @@
 """Hedged requests: which of several gateways is asked first, and when another is asked too.
 
-Knows nothing of blocks: an errand is a function that asks one gateway and raises what went wrong.
+Independent of blocks: an errand is a function that asks one gateway and raises its error.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _Race:
             if not busy:
                 pause_s = gateway.aside_until - now
                 self._reasons.setdefault(
-                    gateway, GatewayError(f"asked to be left alone for {pause_s:.0f} more seconds")
+                    gateway, GatewayError(f"asked for no requests for {pause_s:.0f} more seconds")
                 )
         return None
 
@@ -218,13 +218,13 @@ class _Race:
             for gateway in self._gateways.all
         )
         where = ", ".join(gateway.name for gateway in self._gateways.all)
-        told = f"pass gateways= or set ${GATEWAYS_VARIABLE} to name others"
+        told = f"pass gateways= or set ${GATEWAYS_VARIABLE} to try other gateways"
         if all(isinstance(reason, AbsentError) for reason in self._reasons.values()):
             return BlockNotFoundError(
-                f"no gateway has block {self._text}: {reasons}; {told}, or start to share it",
+                f"no gateway has block {self._text}: {reasons}; {told}, or start sharing it",
                 cid=self._text,
             )
         return StorageError(
-            f"no gateway gives block {self._text}: {reasons}; {told}",
+            f"no gateway returned block {self._text}: {reasons}; {told}",
             where=where,
         )

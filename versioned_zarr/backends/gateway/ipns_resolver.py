@@ -1,7 +1,7 @@
 """The IPNS resolver: asks every gateway for a name's record, and checks its signature.
 
-A gateway cannot invent what a name stands for. It can keep quiet about the newest record and send
-an older one whose signature still holds, so all are asked and the newest record wins.
+A gateway cannot forge the target of a name. It can withhold the newest record and send an older one
+that is still valid, so all gateways are asked, and the newest record wins.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 except ImportError as error:
     raise MissingDependencyError(
-        "IPNS names are verified by the package cryptography; "
-        "pip install 'versioned-zarr[ipfs]', or open the CID",
+        "verifying IPNS names needs the package cryptography; "
+        "pip install 'versioned-zarr[ipfs]', or open the CID instead",
         package="cryptography",
         extra="ipfs",
     ) from error
@@ -57,7 +57,9 @@ def resolve(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> Ip
         if following is None:
             return read_pasted(full)._replace(gateway=named.gateway)
         named = following
-    raise StorageError(f"{named.text!r} leads to names that lead to names", where=named.text)
+    raise StorageError(
+        f"{named.text!r} resolves to a chain of too many IPNS names", where=named.text
+    )
 
 
 def _newest(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> IpnsRecord:
@@ -76,7 +78,7 @@ def _newest(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> Ip
         except StorageError as error:
             return f"{gateway} {error}"
         except httpx.HTTPError as error:
-            return f"{gateway} gave no answer: {str(error) or type(error).__name__}"
+            return f"{gateway} did not answer: {str(error) or type(error).__name__}"
 
     with ThreadPoolExecutor(min(16, len(gateways)), thread_name_prefix="ipns") as threads:
         for said in threads.map(ask, gateways):
@@ -86,8 +88,8 @@ def _newest(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> Ip
                 found.append(said)
     if not found:
         raise RefNotFoundError(
-            f"no gateway says what the IPNS name {named.text!r} stands for: {'; '.join(reasons)}; "
-            f"pass gateways= or set ${GATEWAYS_VARIABLE} to name others, or publish it again",
+            f"no gateway can resolve the IPNS name {named.text!r}: {'; '.join(reasons)}; pass "
+            f"gateways= or set ${GATEWAYS_VARIABLE} to try other gateways, or publish it again",
             ref=named.text,
         )
     return max(found)

@@ -33,7 +33,7 @@ def bearer(token: str, source: str) -> dict[str, str]:
         InvalidInputError: it cannot be sent; names the source, as `token=`.
     """
     if not isinstance(token, str):
-        raise InvalidInputError(f"{source} takes a text, not a value of {type(token).__name__}")
+        raise InvalidInputError(f"{source} must be a string, not {type(token).__name__}")
     return checked({HEADER: f"Bearer {token}"}, source)
 
 
@@ -58,17 +58,16 @@ def checked(headers: Mapping[Any, Any], source: str) -> dict[str, str]:
     """
     if not isinstance(headers, Mapping):
         raise InvalidInputError(
-            f"{source} takes names of headers with their values, not a value of "
-            f"{type(headers).__name__}"
+            f"{source} must be a mapping of header names to values, not {type(headers).__name__}"
         )
     for name, value in headers.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise InvalidInputError(f"a name in {source} cannot be that of a header of HTTP")
+            raise InvalidInputError(f"a name in {source} is not a valid HTTP header name")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise InvalidInputError(
-                f"what {source} gives for the header {name!r} cannot be sent: it must be text of "
-                "ASCII in one line, with no space at its ends; a line break that a file ends with "
-                "is taken off by .strip()"
+                f"the value of header {name!r} in {source} cannot be sent: it must be one line of "
+                "ASCII text without leading or trailing spaces; remove the line break at the end "
+                "of a file with .strip()"
             )
     return dict(headers)
 

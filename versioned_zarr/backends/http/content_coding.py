@@ -30,7 +30,9 @@ def taken_off(fields: Sequence[str]) -> Decode | None:
     if not names:
         return None
     if len(names) > 1 or names[0] not in _CODINGS:
-        raise HTTPException(f"the content came as {', '.join(names)}, which nobody asked for")
+        raise HTTPException(
+            f"the content is encoded as {', '.join(names)}, which was not requested"
+        )
     return partial(_inflated, _CODINGS[names[0]])
 
 
@@ -46,6 +48,6 @@ def _inflated(window: int, parts: Iterable[bytes]) -> Iterator[bytes]:
         while rest := decoder.decompress(b"", PIECE_BYTES):
             yield rest
     except zlib.error as error:
-        raise HTTPException(f"the content is not what its coding says: {error}") from error
+        raise HTTPException(f"the content does not match its encoding: {error}") from error
     if not decoder.eof:
-        raise HTTPException("the content ends too early")
+        raise HTTPException("the content is truncated")

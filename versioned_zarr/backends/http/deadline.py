@@ -79,7 +79,7 @@ class Deadline:
         left_s = self._ends_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError(
-                f"the exchange was slower than {LEAST_BYTES_A_SECOND} bytes a second for more "
+                f"the transfer was slower than {LEAST_BYTES_A_SECOND} bytes per second for more "
                 f"than {self._timeout_s:g} s"
             )
         return min(left_s, self._timeout_s)
@@ -197,7 +197,7 @@ def send_file(sock: socket.socket, part: FilePart, clock: Deadline) -> None:
             sent = _send_some(sock, part.fd, at, end - at, clock)
         if not sent:
             size = at - part.start
-            raise OSError(errno.EIO, f"{size} of {len(part)} bytes could be read")
+            raise OSError(errno.EIO, f"only {size} of {len(part)} bytes could be read")
         at += sent
 
 

@@ -109,12 +109,12 @@ def why_not(url: str) -> str:
     except (httpx.InvalidURL, UnicodeError) as error:
         return str(error)
     if parsed.scheme not in {"http", "https"}:
-        return "it is not of HTTP"
+        return "its scheme is not HTTP"
     if not parsed.host:
-        return "it names no host"
+        return "it has no host"
     labels = parsed.raw_host.removesuffix(b".").split(b".")
     if ":" not in parsed.host and not all(0 < len(label) <= _LONGEST_LABEL for label in labels):
-        return f"a part of its host has none or more than {_LONGEST_LABEL} letters"
+        return f"a part of its host is empty or has more than {_LONGEST_LABEL} characters"
     return ""
 
 

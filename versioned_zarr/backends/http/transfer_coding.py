@@ -50,7 +50,7 @@ def without_coding(receive: Receive) -> Iterator[bytes]:
         yield b"".join(parts)
         held = held[at:]
         if len(held) > _LINES_BYTES:
-            raise HTTPException("no length of a chunk")
+            raise HTTPException("a chunk has no length")
 
 
 def _length(line: bytes, before: bytes) -> int:
@@ -61,7 +61,7 @@ def _length(line: bytes, before: bytes) -> int:
             return int(digits, 16)
         except ValueError:
             pass
-    raise HTTPException("no length of a chunk")
+    raise HTTPException("a chunk has no length")
 
 
 def _pass_trailers(held: bytes, receive: Receive) -> None:
@@ -69,10 +69,10 @@ def _pass_trailers(held: bytes, receive: Receive) -> None:
     while 2 * _END_OF_LINE not in held:
         held += _some(receive(_LINES_BYTES))
         if len(held) > _LINES_BYTES:
-            raise HTTPException("no end behind the last chunk")
+            raise HTTPException("nothing ends the last chunk")
 
 
 def _some(piece: bytes) -> bytes:
     if not piece:
-        raise HTTPException("it ends too early")
+        raise HTTPException("it is truncated")
     return piece

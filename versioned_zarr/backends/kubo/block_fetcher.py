@@ -1,8 +1,8 @@
 """The block fetcher: gets each block from a node once, and small blocks in batches.
 
-A request costs about a millisecond whatever it brings. So where leaves of one directory are asked
-for again and again, as the chunks of an array are, one request brings a few of those that follow
-as well: at most twice as many as were asked for before.
+A request costs about a millisecond, whatever its size. So if leaves of one directory are read
+repeatedly, like the chunks of an array, one request also fetches some of the following leaves: at
+most twice as many as were requested before.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class BlockFetcher:
         self._client, self._keep, self._is_near = client, keep, is_near
         self._coming: dict[Cid, _Coming] = {}
         self._families: OrderedDict[Cid, _Family] = OrderedDict()
-        self._place: dict[Cid, tuple[_Family, int]] = {}
+        self._positions: dict[Cid, tuple[_Family, int]] = {}
 
     def saw(self, cid: Cid, links: Sequence[Link]) -> None:
         """Take note of a node, whose leaves may be asked for soon."""
@@ -73,11 +73,11 @@ class BlockFetcher:
         if self._families.setdefault(cid, family) is not family:
             return
         for position, link in enumerate(leaves):
-            self._place[link.cid] = (family, position)
-        while len(self._place) > _REMEMBERED_LEAVES and len(self._families) > 1:
+            self._positions[link.cid] = (family, position)
+        while len(self._positions) > _REMEMBERED_LEAVES and len(self._families) > 1:
             with suppress(KeyError):
                 for link in self._families.popitem(last=False)[1].leaves:
-                    self._place.pop(link.cid, None)
+                    self._positions.pop(link.cid, None)
 
     def fetch(self, cid: Cid) -> memoryview:
         """The bytes of a block, compared with its CID.
@@ -125,7 +125,7 @@ class BlockFetcher:
 
     def _window(self, cid: Cid, pilot: FlightOwner, mine: dict[Cid, _Coming]) -> list[Link]:
         """The block and those that come with it, which are under way from now on."""
-        found = self._place.get(cid)
+        found = self._positions.get(cid)
         if found is None:
             return [Link("", cid, 0)]
         family, position = found
@@ -168,7 +168,7 @@ class BlockFetcher:
 
     def _distrust(self, cid: Cid) -> None:
         """The node lacks some of the leaves around a block: few come with it next time."""
-        found = self._place.get(cid)
+        found = self._positions.get(cid)
         if found is not None:
             found[0].asked_for = 0
 

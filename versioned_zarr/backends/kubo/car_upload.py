@@ -22,7 +22,7 @@ ASK_BYTES = 64 << 10
 BATCH_BYTES = 16 << 20
 LANES = 3
 
-_Place = tuple[Cid, int, int]
+_Location = tuple[Cid, int, int]
 
 
 def send(client: KuboClient, blocks: Sequence[Block], root: Cid) -> None:
@@ -95,15 +95,15 @@ class CarUpload:
                     sending.result()
                     self.sent = end
 
-    def _next_batch(self) -> list[_Place]:
-        batch: list[_Place] = []
+    def _next_batch(self) -> list[_Location]:
+        batch: list[_Location] = []
         for cid, start, end in self.draft.finished(self._begun):
             batch.append((cid, start, end))
             if end - self._begun >= BATCH_BYTES:
                 break
         return batch
 
-    def _wanted(self, batch: list[_Place]) -> list[_Place]:
+    def _wanted(self, batch: list[_Location]) -> list[_Location]:
         """The blocks that the node may lack.
 
         Of a value of many leaves only the root is asked for, and the leaves if that is there: to
@@ -129,11 +129,11 @@ class CarUpload:
         asked += [leaf for root in there for leaf in leaves_of.get(root, ())]
         return self._without(batch, asked) if there else batch
 
-    def _without(self, batch: list[_Place], asked: list[Cid]) -> list[_Place]:
+    def _without(self, batch: list[_Location], asked: list[Cid]) -> list[_Location]:
         there = set(asked) - set(self._client.missing(asked))
-        return [place for place in batch if place[0] not in there]
+        return [location for location in batch if location[0] not in there]
 
-    def _send_batch(self, batch: list[_Place]) -> None:
+    def _send_batch(self, batch: list[_Location]) -> None:
         """Send blocks as they lie in the draft, sections and all, where they lie side by side."""
         if not batch:
             return

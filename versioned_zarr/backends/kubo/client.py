@@ -108,7 +108,7 @@ class KuboClient:
         why = why_not(self.base_url)
         if why:
             raise InvalidUrlError(
-                f"{self.base_url!r} is no address of a node: {why}", url=self.base_url
+                f"{self.base_url!r} is not the address of a node: {why}", url=self.base_url
             )
         # What was gathered for the node is sent when the process ends, so these are there then.
         self._client = ForkLocal(
@@ -166,8 +166,8 @@ class KuboClient:
                 if attempt == attempts:
                     raise StorageError(
                         f"no answer from the IPFS node at {self.base_url} to {command!r}: "
-                        f"{type(error).__name__}: {error}; check that it runs and that the "
-                        "address is that of its RPC",
+                        f"{type(error).__name__}: {error}; check that it is running and that this "
+                        "is the address of its RPC",
                         where=self.base_url,
                     ) from error
             else:
@@ -195,15 +195,15 @@ class KuboClient:
             content_bytes = read_all(answer, limit_bytes)
         if content_bytes is None:
             raise StorageError(
-                f"the IPFS node at {self.base_url} answers {command!r} with more than "
-                f"{limit_bytes:,} bytes, which cannot be right",
+                f"the IPFS node at {self.base_url} answered {command!r} with more than "
+                f"{limit_bytes:,} bytes, more than a correct answer has",
                 where=self.base_url,
             )
         return RpcResponse(answer.status_code, answer.reason_phrase, answer.headers, content_bytes)
 
     def _content(self, command: str, answer: RpcResponse) -> bytes:
         if answer.headers.get("content-type", "").startswith("text/html"):
-            raise self._no_rpc(command, "a page for people")
+            raise self._no_rpc(command, "a web page")
         return answer.content
 
     def _said(self, command: str, answer: bytes, *names: str) -> Any:
@@ -213,23 +213,23 @@ class KuboClient:
             for name in names:
                 found = found[name]
         except (ValueError, LookupError, TypeError):
-            raise self._no_rpc(command, "something else than it should") from None
+            raise self._no_rpc(command, "an unexpected document") from None
         return found
 
     def _no_rpc(self, command: str, answered: str) -> StorageError:
         return StorageError(
-            f"the server at {self.base_url} is no RPC of an IPFS node: to {command!r} it answered "
-            f"{answered}; give the address that 'ipfs config Addresses.API' prints, which is not "
-            "that of the node's gateway",
+            f"the server at {self.base_url} is not the RPC of an IPFS node: it answered "
+            f"{command!r} with {answered}; give the address that 'ipfs config Addresses.API' "
+            "prints, which is not that of the node's gateway",
             where=self.base_url,
         )
 
     def _failure(self, command: str, answer: RpcResponse) -> Exception:
         if answer.status_code in (401, 403):
             return StorageError(
-                f"the IPFS node at {self.base_url} refuses {command!r} "
+                f"the IPFS node at {self.base_url} refused {command!r} "
                 f"({answer.status_code}): pass headers= or token= that it accepts, or set "
-                f"{AUTH_VARIABLE}, the only one of these that reaches a remote by its name",
+                f"{AUTH_VARIABLE}, the only one of these that works for a named remote",
                 where=self.base_url,
             )
         try:
@@ -244,12 +244,12 @@ class KuboClient:
             return PathTakenError(message)
         if "no space left" in message:
             return StorageFullError(
-                f"the IPFS node at {self.base_url} has no room left; free some and try again, "
-                "nothing that was committed is touched",
+                f"the IPFS node at {self.base_url} has no space left; free some and try again; "
+                "all commits are intact",
                 where=self.base_url,
             )
         return StorageError(
-            f"the IPFS node at {self.base_url} could not do {command!r} "
+            f"the IPFS node at {self.base_url} failed at {command!r} "
             f"({answer.status_code}): {message}",
             where=self.base_url,
         )
@@ -321,7 +321,7 @@ class KuboClient:
                 counted = self._said("dag/import", line, "Stats", "BlockCount")
         if counted != blocks:
             raise StorageError(
-                f"the IPFS node at {self.base_url} took {counted} of {blocks} blocks; try again, "
+                f"the IPFS node at {self.base_url} stored {counted} of {blocks} blocks; try again; "
                 "nothing was lost",
                 where=self.base_url,
             )
@@ -352,7 +352,7 @@ class KuboClient:
         try:
             return [MfsEntry(entry["Name"], entry["Hash"]) for entry in entries]
         except (LookupError, TypeError):
-            raise self._no_rpc("files/ls", "something else than it should") from None
+            raise self._no_rpc("files/ls", "an unexpected document") from None
 
     def stat(self, path: str) -> str:
         """The CID that an MFS path leads to.

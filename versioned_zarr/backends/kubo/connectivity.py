@@ -1,9 +1,9 @@
 """The connectivity check: a node holds all that a commit reaches before a ref names it.
 
-What this machine's cache holds may have been collected on the node, and what others left there
-may be half of something. So whatever no ref reaches yet, and this piece of work did not send
-itself, is asked for, and sent if it is lacking. Costs nothing where all was sent just now; else
-O(what no ref reaches).
+Blocks in this machine's cache may have been collected on the node, and data that others left there
+may be incomplete. So the node is asked for everything that no ref reaches yet and that this
+operation did not send itself, and missing blocks are sent. Costs nothing if everything was just
+sent; otherwise O(data that no ref reaches).
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def make_whole(
         except (BlockNotFoundError, CorruptBlockError) as error:
             url = blocks.client.base_url
             raise CollectedError(
-                f"not all that commit {to_text(new)} reaches is on the IPFS node at {url}, nor on "
-                f"this machine: block {error.cid} was collected; nothing was moved: push the "
-                "commit from where it is whole",
+                f"commit {to_text(new)} is incomplete on the IPFS node at {url} and on "
+                f"this machine: block {error.cid} was collected; no ref was moved: push the "
+                "commit from a complete copy",
                 where=url,
             ) from error
         watch.whole.add(new)

@@ -1,8 +1,8 @@
-"""The gc guard: finds out whether a node's garbage collection took blocks of unfinished work.
+"""The GC guard: detects whether a node's garbage collection removed blocks of unfinished work.
 
-Nothing that is sent is pinned. A block that nothing refers to, the canary, is put on the node
-before anything is counted on: while it is there, no collection took anything since.
-docs/design/kubo.md tells why that is enough.
+Data that is sent is not pinned. Before the guard relies on any block, it stores a block that
+nothing refers to, the canary, on the node. As long as the canary exists, no collection has removed
+anything. docs/design/kubo.md explains why this is sufficient.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class GcGuard(ExitStack):
         self._held: dict[Cid, Bytes] = {}
         self._held_bytes = 0
         self._drafts: list[Followable] = []
-        self._places: dict[Cid, tuple[Followable, int, int]] = {}
+        self._locations: dict[Cid, tuple[Followable, int, int]] = {}
 
     def begin(self) -> None:
-        """Put the canary on the node: what is taken from now on is told."""
+        """Put the canary on the node, to detect every later collection."""
         if not self._canaries:
             self._canaries.append(self._new_canary())
 
@@ -65,9 +65,9 @@ class GcGuard(ExitStack):
         self._counted_on.update(list(wanted))
 
     def remember(self, there: Iterable[Cid]) -> None:
-        """Count on blocks that were asked for without a canary, and so are asked for once more.
+        """Rely on blocks that were looked up without a canary, and so must be looked up again.
 
-        Most who ask so go on to nothing that needs one.
+        Most callers that look up blocks in this way need no canary afterward.
         """
         self._counted_on.update(list(there))
         self._is_unsure = bool(self._counted_on)
@@ -81,7 +81,7 @@ class GcGuard(ExitStack):
             self._held_bytes += len(data)
 
     def hold_draft(self, draft: Followable) -> None:
-        """Take what is in a draft for at hand: its session keeps it until it is committed."""
+        """Treat the blocks of a draft as available: its session keeps it until the commit."""
         self._drafts.append(draft)
 
     def held(self, cid: Cid) -> Bytes | None:
@@ -91,13 +91,13 @@ class GcGuard(ExitStack):
             return found
         while self._drafts:
             draft = self._drafts[-1]
-            places = {
+            locations = {
                 each: (draft, start, end) for each, start, end in draft.finished(FIRST_SECTION)
             }
-            self._places.update(places)
+            self._locations.update(locations)
             self._drafts.remove(draft)
-        place = self._places.get(cid)
-        return None if place is None else place[0].read(*place[1:])
+        location = self._locations.get(cid)
+        return None if location is None else location[0].read(*location[1:])
 
     def counts_on(self, cid: Cid) -> bool:
         """Whether a block was sent or found there since the canary was put there."""
@@ -116,7 +116,7 @@ class GcGuard(ExitStack):
         )
 
     def taken(self) -> list[Cid]:
-        """What a collection took of the blocks that are counted on; watches anew from now on."""
+        """The relied-on blocks that a collection removed; starts a new watch."""
         canary = self._new_canary()
         absent = self._client.missing(list(self._counted_on))
         # Not before: where this is stopped, what it was about to find is looked for again.

@@ -39,7 +39,6 @@ class IpnsPublisher:
             return from_text(root), below
         except (StorageError, InvalidCidError) as error:
             raise RefNotFoundError(
-                f"the IPFS node at {self._client.base_url} cannot say what {name!r} stands for: "
-                f"{error}",
+                f"the IPFS node at {self._client.base_url} cannot resolve {name!r}: {error}",
                 ref=name,
             ) from error

@@ -1,7 +1,7 @@
 """The Kubo backend: a repository at `ipfs+http://HOST:PORT/NAME`, in MFS and a local folder.
 
-What only this machine knows of it, sessions that are not committed and the cache, lies in a folder
-under $VERSIONED_ZARR_HOME.
+Uncommitted sessions and the cache are local to this machine, in a folder under
+$VERSIONED_ZARR_HOME.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class KuboBackend:
             with suppress(NoSuchPathError):
                 self.client.stat(f"{MFS_ROOT}/{around}/{MARKER}")
                 raise AlreadyExistsError(
-                    f"{self.url!r} would lie within the repository {around!r} on the same node; "
-                    "choose a name that does not begin so",
+                    f"{self.url!r} would be within the repository {around!r} on the same node; "
+                    "choose a name outside it",
                     name=self.url,
                 )
         try:
@@ -114,13 +114,13 @@ class KuboBackend:
             return
         if MARKER not in names:
             raise AlreadyExistsError(
-                f"{self.url!r} is no repository, but holds other things: "
+                f"{self.url!r} is not a repository and holds other things: "
                 f"{', '.join(sorted(names)[:5])}; choose another name",
                 name=self.url,
             )
         raise AlreadyExistsError(
             f"{self.url!r} exists already; open it with vz.open, or choose another name "
-            f"('ipfs files rm -r {self._root}' would remove it)",
+            f"('ipfs files rm -r {self._root}' removes it)",
             name=self.url,
         )
 
@@ -202,26 +202,26 @@ def _name(parts: SplitResult, shown: str) -> str:
     if parts.query or parts.fragment:
         what = "?query" if parts.query else "#fragment"
         raise InvalidUrlError(
-            f"no {what} can follow the name of a repository, as it does behind {shown!r}; "
-            "a '?' or '#' in the name is written %3F or %23",
+            f"no {what} can follow the name of a repository, as it does after {shown!r}; "
+            "write a '?' or '#' in the name as %3F or %23",
             url=shown,
         )
     name = unquote(parts.path).strip("/")
     if not parts.hostname or any(part in ("", ".", "..") for part in name.split("/")):
         raise InvalidUrlError(
-            f"{shown!r} must read ipfs+http://HOST:PORT/NAME, with the address of the node's "
-            "RPC and a name for the repository, as ipfs+http://127.0.0.1:5001/climate",
+            f"{shown!r} must have the form ipfs+http://HOST:PORT/NAME, with the address of the "
+            "node's RPC and a name for the repository, such as ipfs+http://127.0.0.1:5001/climate",
             url=shown,
         )
     for part in name.split("/"):
         try:
             size_bytes = len(part.encode())
         except UnicodeEncodeError:
-            raise InvalidUrlError(f"{part!r} in {shown!r} is no text", url=shown) from None
+            raise InvalidUrlError(f"{part!r} in {shown!r} is not UTF-8 text", url=shown) from None
         if size_bytes > LONGEST_NAME_BYTES:
             raise InvalidUrlError(
-                f"{part!r} in {shown!r} is {size_bytes} bytes long; a part of a repository's name "
-                f"has at most {LONGEST_NAME_BYTES}",
+                f"{part!r} in {shown!r} is {size_bytes} bytes long; each part of a repository name "
+                f"can have at most {LONGEST_NAME_BYTES}",
                 url=shown,
             )
     return name
@@ -241,7 +241,7 @@ def _headers_of(client: Any) -> dict[str, str]:
     if not isinstance(sends, dict):
         raise InvalidInputError(
             f"client= takes an ipfshttpclient.Client of version 0.7 or 0.8, not a "
-            f"{type(client).__name__}; for others pass headers= or token="
+            f"{type(client).__name__}; with any other client, pass headers= or token="
         )
     auth = sends.get("auth")
     found = basic(User(*auth)) if isinstance(auth, tuple) else {}

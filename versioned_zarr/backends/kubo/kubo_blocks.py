@@ -1,8 +1,8 @@
 """The block store on Kubo: sends CARs, verifies what it reads, and caches it locally.
 
-What is sent is not pinned, so a garbage collection of the node could take it before a ref names
-it. `secure`, called before a ref does, and `settle`, called after, find out whether one ran, and
-send again what it took; docs/design/kubo.md tells why that is enough.
+Data that is sent is not pinned, so a garbage collection of the node could remove it before a ref
+names it. `secure`, called before the ref moves, and `settle`, called after, detect a collection and
+send the removed blocks again. docs/design/kubo.md explains why this is sufficient.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class KuboBlocks:
         send(self.client, blocks, root)
 
     def follow(self, draft: Followable) -> None:
-        """See `BlockStore.follow`: sends what is written while the writer goes on."""
+        """See `BlockStore.follow`: sends data while the writer continues to write."""
         draft.follower = CarUpload(self.client, draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
@@ -377,9 +377,9 @@ class KuboBlocks:
                 found = self._complete(cid)
         if found is None:
             raise CollectedError(
-                f"a garbage collection of the IPFS node at {self.client.base_url} took block "
-                f"{to_text(cid)} while it was being committed, and this machine does not hold it "
-                "any more; nothing was committed: write those keys again, or send them again",
+                f"a garbage collection of the IPFS node at {self.client.base_url} removed block "
+                f"{to_text(cid)} while it was being committed, and this machine no longer has it; "
+                "nothing was committed: write or send those keys again",
                 where=self.client.base_url,
             )
         return found

@@ -1,9 +1,9 @@
 """Refs in MFS: each update of a branch or tag is a numbered directory, created once.
 
-`refs/heads/NAME/000000042` is a UnixFS directory with `move.json` (what the log says of the move)
-and `commit`, a link to where the ref went. `files/cp` makes a name only if there is none, so of
-many writers one gets the next number; and as MFS holds on to what it links, so it does to every
-commit that a log names. docs/design/kubo.md shows the bytes.
+`refs/heads/NAME/000000042` is a UnixFS directory with `move.json` (the log entry) and `commit`, a
+link to the new commit. `files/cp` creates a name only if it does not exist, so exactly one of many
+writers gets the next number. MFS keeps everything that it links to, and therefore every commit that
+a log names. docs/design/kubo.md shows the bytes.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class MfsRefs:
     def _look(self, folder: str) -> _Seen | None:
         """The last move: looked for behind the one last seen, and from time to time among all.
 
-        The repository may have been removed and made again, with moves of the same numbers.
+        The repository may have been deleted and created again, with moves of the same numbers.
         """
         seen = self._last_seen.get(folder)
         if seen is None or time.monotonic() - seen.listed_s > _LOOK_AGAIN_S:
@@ -130,11 +130,12 @@ class MfsRefs:
             links = {link.name: link.cid for link in _links(self._blocks, from_text(cid))}
             entry = decode_entry(self._blocks.get_verified(links["move.json"]).tobytes(), name)
             if entry.number != number:
-                raise ValueError(f"it was made as number {entry.number}, and stands as {number}")
+                raise ValueError(f"it was made as number {entry.number}, and stored as {number}")
         except (KeyError, ValueError, BlockNotFoundError) as error:
             raise CorruptRefError(
-                f"move {cid} of {name!r} cannot be read: {error}; the moves with lower numbers "
-                f"are where the ref stood before: remove the damaged one from {self._root}",
+                f"log entry {cid} of {name!r} cannot be read: {error}; the entries with lower "
+                "numbers "
+                f"are the earlier positions of the ref: remove the damaged one from {self._root}",
                 ref=name,
                 where=f"refs: {name}",
             ) from error

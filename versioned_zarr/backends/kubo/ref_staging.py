@@ -1,7 +1,7 @@
 """Ref staging: MFS keeps what a ref update points to until the update is made.
 
-MFS protects what it links from the node's collections, if it is whole. So a move is linked here,
-and made whole, before the ref has it: at whatever moment the ref moves, all is there.
+MFS protects complete DAGs that it links to from the node's garbage collection. So a move is linked
+here and completed before the ref gets it: whenever the ref moves, everything is present.
 """
 
 from __future__ import annotations

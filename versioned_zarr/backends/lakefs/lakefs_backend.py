@@ -1,7 +1,7 @@
 """The lakeFS backend: a repository at `lakefs://REPO[/PREFIX]`.
 
-Nothing of ours needs to be there. What this machine found out about it, and values that were read
-lately, lie in a folder under $VERSIONED_ZARR_HOME, which may be removed at any time.
+Any lakeFS repository can be opened. The metadata cache and recently read values are in a folder
+under $VERSIONED_ZARR_HOME, which can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from versioned_zarr.tree.lookup import Trees
 
 _HASH = "sha2-256"
 _UPKEEP = (
-    "lakeFS keeps its objects itself; its own garbage collection removes what no commit names, "
-    "and every value that is read here is compared with its CID"
+    "lakeFS manages its own objects: its garbage collection removes what no commit names, "
+    "and every value that is read here is verified against its CID"
 )
 
 
@@ -77,7 +77,7 @@ class LakefsBackend:
         prefix = unquote(parts.path).strip("/")
         if not parts.netloc or parts.query or parts.fragment or "//" in prefix:
             raise InvalidUrlError(
-                f"{url!r} must read lakefs://REPO or lakefs://REPO/PREFIX, as lakefs://climate",
+                f"{url!r} must have the form lakefs://REPO or lakefs://REPO/PREFIX, such as lakefs://climate",
                 url=url,
             )
         self._prefix = f"{prefix}/" if prefix else ""
@@ -97,8 +97,8 @@ class LakefsBackend:
         _, head = next(self.client.branches())
         for stat in self.client.list(head, self._prefix):
             raise AlreadyExistsError(
-                f"{self.url!r} has {stat.path!r} already; open it with vz.open, or choose another "
-                "prefix",
+                f"{self.url!r} already contains {stat.path!r}; open it with vz.open, or choose "
+                "another prefix",
                 name=self.url,
             )
 
@@ -112,16 +112,16 @@ class LakefsBackend:
         """See `Backend.write_marker`: makes the lakeFS repository, if there is none."""
         if marker != encode_marker(_HASH):
             raise InvalidInputError(
-                f"a repository on lakeFS has the hash {_HASH!r}: it is opened without a marker "
-                "that could name another"
+                f"a repository on lakeFS must use the hash {_HASH!r}: it has no marker that could "
+                "name another hash"
             )
         if self.client.exists():
             return
         namespace = self._namespace or self.client.default_namespace()
         if namespace is None:
             raise InvalidInputError(
-                f"{self.url!r} does not exist on {self.client.endpoint}; to make it, say where "
-                "lakeFS shall store it: storage_namespace='s3://bucket/path'"
+                f"{self.url!r} does not exist on {self.client.endpoint}; to create it, tell "
+                "lakeFS where to store it: storage_namespace='s3://bucket/path'"
             )
         self.client.create_repository(namespace)
 
@@ -130,23 +130,25 @@ class LakefsBackend:
     ) -> RepositoryContext:
         """See `Backend.stores`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        knowledge = MetadataCache(self._folder / "knowledge.sqlite")
+        metadata_cache = MetadataCache(self._folder / "knowledge.sqlite")
         empty = unixfs.EMPTY_DIRECTORY
-        knowledge.add_nodes([(hash_function.dag_pb(empty), empty)])
-        lake = LakefsFolder(self.client, self._prefix, knowledge, hash_function, ThreadPool())
+        metadata_cache.add_nodes([(hash_function.dag_pb(empty), empty)])
+        lakefs_folder = LakefsFolder(
+            self.client, self._prefix, metadata_cache, hash_function, ThreadPool()
+        )
         values = LocalStorage(self._folder / "values", url=self.url)
         outgoing = LocalStorage(self._folder / outgoing_folder(), url=self.url)
         cache = BlockCache(
             values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        survey = TreeReader(lake, self._progress)
-        commits = CommitMapping(lake, survey.tree_of)
-        blocks = LakefsBlocks(lake, cache, outgoing, survey, commits)
+        survey = TreeReader(lakefs_folder, self._progress)
+        commits = CommitMapping(lakefs_folder, survey.tree_of)
+        blocks = LakefsBlocks(lakefs_folder, cache, outgoing, survey, commits)
         trees = survey.trees = Trees(blocks, hash_function)
-        parts = LakefsContext(lake, survey, commits, blocks, trees)
+        parts = LakefsContext(lakefs_folder, survey, commits, blocks, trees)
         landing = CommitWriter(parts)
         refs = LakefsRefs(self.client, commits, landing, self.storage)
-        keeper = LakefsSessionStore(parts, landing)
+        session_store = LakefsSessionStore(parts, landing)
         return RepositoryContext(
             self.storage,
             blocks,
@@ -154,7 +156,7 @@ class LakefsBackend:
             trees,
             self.read_marker,
             open_other,
-            keeper=keeper,
+            session_store=session_store,
             others=commits,
             upkeep=_UPKEEP,
         )

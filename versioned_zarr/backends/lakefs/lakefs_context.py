@@ -13,17 +13,17 @@ from versioned_zarr.tree.lookup import Trees
 
 @dataclass(frozen=True)
 class LakefsContext:
-    """A lake, and what reads and writes it.
+    """The context of a repository on lakeFS: its folder, and the objects that read and write it.
 
     Attributes:
-        lake: the lake.
+        lakefs_folder: the folder.
         survey: computes the trees of its commits.
         commits: reads its commits.
         blocks: its blocks.
         trees: reads trees from them.
     """
 
-    lake: LakefsFolder
+    lakefs_folder: LakefsFolder
     survey: TreeReader
     commits: CommitMapping
     blocks: LakefsBlocks

@@ -1,4 +1,4 @@
-"""The lakeFS folder: where the keys of a repository of ours lie in one of lakeFS."""
+"""The lakeFS folder: the location of a repository's keys in a lakeFS repository."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from versioned_zarr.backends.lakefs.trees.metadata_cache import MetadataCache
 from versioned_zarr.ipld.cid import HashFunction
 
 _LISTED_FROM = 16
-"""From so many paths in one folder on, a listing of it costs less than a request for each."""
+"""From this many paths in one folder on, a listing costs less than separate requests."""
 
 
 @dataclass(frozen=True)
 class LakefsFolder:
-    """A folder of a lakeFS repository, and what this machine knows of it.
+    """A folder of a lakeFS repository, with its metadata cache.
 
     Attributes:
         client: the lakeFS repository.
         prefix: the folder of it that we speak of, ending in "/"; empty for all of it.
-        knowledge: what was found out before.
+        metadata_cache: the cache of what is known about the repository.
         hash: names blocks.
         workers: threads for requests.
     """
 
     client: LakefsClient
     prefix: str
-    knowledge: MetadataCache
+    metadata_cache: MetadataCache
     hash: HashFunction
     workers: ThreadPool
 

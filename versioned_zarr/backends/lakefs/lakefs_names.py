@@ -1,7 +1,7 @@
 """Names on lakeFS: how commits, branches and hidden branches map to ours, and back.
 
-A lakeFS commit that others made is named by a CID that holds the 32 bytes of its id, so that a link
-to it needs no block anywhere. A lakeFS branch name has only letters, digits, `_` and `-`.
+A lakeFS commit made by another tool is named by a CID that contains the 32 bytes of its ID, so that
+a link to it needs no block. A lakeFS branch name has only letters, digits, `_` and `-`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def to_branch(name: str) -> str:
     found = name if is_same else _escape(name)
     if len(found) > BRANCH_LIMIT:
         raise InvalidRefError(
-            f"{name[:40]!r}… is {len(found)} characters long as a lakeFS branch; lakeFS takes "
+            f"{name[:40]!r}… is {len(found)} characters long as a lakeFS branch; lakeFS allows "
             f"up to {BRANCH_LIMIT}",
             ref=name,
         )

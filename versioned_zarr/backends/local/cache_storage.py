@@ -1,7 +1,7 @@
 """Cache storage: a local folder for data that can be fetched again; a torn file is a miss.
 
-Nothing is read through a map. Whoever reads a page of a map whose file has become shorter is ended
-by the system, and a cache lies where anything may happen to it.
+Nothing is memory-mapped. The system kills a process that reads a mapped page of a truncated file,
+and anything can happen to the files of a cache.
 """
 
 from __future__ import annotations

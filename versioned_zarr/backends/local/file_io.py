@@ -60,12 +60,11 @@ def _is_path(path: str | os.PathLike[str]) -> bool:
 
 
 def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
-    """The error of ours that says what a failure of the system means."""
+    """Map a failure of the operating system to an error of this package."""
     where = os.fspath(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(
-            f"no room left to write {where!r}; free some and try again, "
-            "nothing that was committed is touched",
+            f"no space left to write {where!r}; free some and try again; all commits are intact",
             where=where,
         )
     if error.errno in FORBIDDEN:
@@ -119,8 +118,8 @@ def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
             raise
         where = os.fspath(path)
         raise StorageError(
-            f"the file system of {where!r} has no file locks ({error.strerror}), without which "
-            "two writers could destroy each other's work; reading works: write to a repository on "
+            f"the file system of {where!r} has no file locks ({error.strerror}); without them, "
+            "two writers could destroy each other's work; reading works; write to a repository on "
             "a local disk and push it here, or mount with locks (Lustre: -o flock)",
             where=where,
         ) from error

@@ -1,8 +1,9 @@
 """Local storage: a folder as a `Storage`, by `flock`, `O_APPEND` and atomic renames.
 
-What it relies on, and local file systems of Linux and macOS give: appends to a file opened with
-O_APPEND do not mix; a rename is atomic; `flock` ends with the process that holds it; a mapped file
-stays readable after its name is gone. Network file systems do not promise all of this.
+It relies on these properties of local file systems on Linux and macOS: appends to a file opened
+with O_APPEND do not interleave; a rename is atomic; `flock` ends with the process that holds it; a
+mapped file remains readable after its name is removed. Network file systems do not guarantee all of
+them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class LocalStorage:
 
     Args:
         folder: where.
-        url: what errors and the repository call the place, if not by the folder.
+        url: the URL that errors and the repository show, if not that of the folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str], url: str | None = None) -> None:
@@ -91,9 +92,9 @@ class LocalStorage:
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
         """See `Storage.read`; never from the map, since logs and refs grow."""
-        place = f"{self._root}{path}"
-        with naming_failures(place):
-            fd = os.open(place, os.O_RDONLY)
+        full_path = f"{self._root}{path}"
+        with naming_failures(full_path):
+            fd = os.open(full_path, os.O_RDONLY)
             try:
                 stop = os.fstat(fd).st_size if end is None else end
                 return memoryview(os.pread(fd, max(0, stop - start), start))

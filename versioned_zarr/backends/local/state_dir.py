@@ -27,8 +27,8 @@ def home() -> Path:
         why = getattr(error, "strerror", None) or str(error)
         where = getattr(error, "filename", None) or os.environ.get(HOME_VARIABLE, "")
         message = (
-            f"what belongs to repositories elsewhere cannot be kept in {where!r}: {why}; let "
-            f"${HOME_VARIABLE} name a folder that can be written to"
+            f"local data of remote repositories cannot be stored in {where!r}: {why}; set "
+            f"${HOME_VARIABLE} to a writable folder"
         )
         if isinstance(error, PermissionError):
             raise ReadOnlyError(message, url=where) from error

@@ -1,8 +1,8 @@
 """The block cache: packs of remote blocks in a local folder, bounded, shared by processes.
 
-Holds only blocks whose bytes were compared with their CIDs when they came in. Nothing depends on
-what is in it: any pack of it may go at any time. So nothing waits for the disk, and what was
-written last before the machine went down, and may be torn, is dropped when it is up again.
+Holds only blocks that were verified against their CIDs when they arrived. Nothing depends on its
+content: any of its packs can be removed at any time. So nothing is synced to disk. After a crash of
+the machine, the packs written last, which may be torn, are dropped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A write buffer: collects single blocks in memory until they are worth a pack.
 
-Who brings a block does not wait while others are being kept, unless too many have come meanwhile.
+Adding a block does not wait while earlier blocks are being stored, unless too many have
+accumulated.
 """
 
 from __future__ import annotations

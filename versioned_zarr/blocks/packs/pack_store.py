@@ -154,13 +154,13 @@ class PackStore:
         if damaged is not None:
             raise CorruptBlockError(
                 f"block {text} is damaged in {damaged} of {self.storage.url}; "
-                "fetch it from another copy of the repository; 'vz fsck' says what it touches",
+                "fetch it from another copy of the repository; 'vz fsck' shows what it affects",
                 cid=text,
                 where=damaged,
             )
         raise BlockNotFoundError(
             f"block {text} is not in {self.storage.url}; "
-            "'vz fsck' lists what is missing and which commits it touches",
+            "'vz fsck' lists the missing blocks and the commits that they affect",
             cid=text,
         )
 

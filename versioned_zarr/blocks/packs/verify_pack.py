@@ -73,8 +73,8 @@ def check_pack(
     if finds_all(data, hash_function, where):
         checked.faults.extend(_of_head_and_index(data, entries, end, checked, hash_function))
     else:
-        problem = "it is cut off, or its head and its index are damaged"
-        checked.faults.append(PackFault(f"{problem}: not all of its blocks are found"))
+        problem = "it is truncated, or its header and index are damaged"
+        checked.faults.append(PackFault(f"{problem}: not all of its blocks can be found"))
     return checked
 
 
@@ -88,11 +88,11 @@ def _of_head_and_index(
     digests = {section.cid[-32:] for section in checked.sections}
     root = Cid(bytes(data[FIRST_SECTION - _ROOT_FROM_END :][:CID_SIZE]))
     if bytes(data[:FIRST_SECTION]) != pack_head(root, end):
-        yield PackFault("its head is damaged")
+        yield PackFault("its header is damaged")
     elif root[-32:] not in digests or root[:4] not in _prefixes(hash_function):
-        yield PackFault("the root that its head names is not in it")
+        yield PackFault("the root named by its header is not in it")
     if bytes(data[end:]) != encode_index(entries, hash_function.code):
-        yield PackFault("its index is damaged; its blocks are found without it")
+        yield PackFault("its index is damaged; its blocks can be found without it")
 
 
 def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool:
@@ -162,11 +162,11 @@ def _check_block(
             if not (is_whole and is_named):
                 cid = raw if not is_named else cid
                 checked.faults.append(
-                    PackFault(f"the name of the block at byte {offset} is damaged", cid)
+                    PackFault(f"the CID of the block at byte {offset} is damaged", cid)
                 )
             checked.sections.append(CarSection(offset, cid, start, end))
             return
-    problem = f"the block at byte {offset} does not hash to its name"
+    problem = f"the block at byte {offset} does not match its CID"
     checked.faults.append(PackFault(problem, raw, is_lost=True))
 
 

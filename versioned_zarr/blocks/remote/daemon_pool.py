@@ -1,7 +1,7 @@
 """A pool of daemon threads for work that nobody waits for.
 
-To start a thread waits until it runs, which takes long where other threads keep the interpreter
-busy. These never hold up the end of the process, as those of `concurrent.futures` do.
+Starting a thread waits until it runs, which takes long if other threads keep the interpreter busy.
+Unlike threads of `concurrent.futures`, these never delay the end of the process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The lazy origin of a partial clone: fetches missing blocks, verifies and stores them.
 
-What was not fetched yet is absent, which is no damage: the origin has it.
+Blocks that were not fetched yet are absent, not damaged: the origin has them.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class LazyOrigin:
                 self._blocks = origin.open()
             except RepositoryNotFoundError as error:
                 raise RepositoryNotFoundError(
-                    f"block {cids.to_text(cid)} was left out of this copy, which is partial, and "
-                    f"its origin {origin.url!r} is not there any more; bring that back, or read "
+                    f"block {cids.to_text(cid)} is not in this copy, which is partial, and "
+                    f"its origin {origin.url!r} no longer exists; restore the origin, or read only "
                     "what the copy holds",
                     url=origin.url,
                 ) from error

@@ -1,7 +1,6 @@
 """Read-ahead of remote blocks: fetches each block once, and small neighbors in advance.
 
-Knows when to ask for more than is wanted; how that is asked for is for those who speak with the
-other side.
+Decides when to fetch more than requested; the backend decides how.
 """
 
 from __future__ import annotations

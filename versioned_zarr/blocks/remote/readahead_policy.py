@@ -1,9 +1,9 @@
 """The read-ahead policy: how much to fetch beyond what was asked for.
 
-A request costs as much time as some KiB more do. So where small values are asked for one after the
-other, as the chunks of an array are, the directory or shard around the next one comes whole, and
-while that is read, those behind it do. The bytes that come so and were not read yet, with those
-under way, are never more than those that were asked for. Knows sizes only, and sends nothing.
+A request takes as long as transferring some more KiB. So if small values are read one after
+another, like the chunks of an array, the whole directory or shard around the next one is fetched,
+and the following ones while it is read. The bytes that were read ahead but not yet used, including
+those in flight, never exceed the bytes requested. Knows only sizes, and sends nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 REQUEST_BYTES: Final = 128 << 10
-"""A value that was asked for counts as so many bytes at least, for the sake of its request."""
+"""A requested value counts as at least this many bytes, to account for its request."""
 LIMIT_BYTES: Final = 16 << 20
-"""No more than this comes at once, whatever was asked for before."""
+"""The limit for one read-ahead, whatever was requested before."""
 SMALL_BYTES: Final = 256 << 10
-"""What a node links to comes together if it is no longer than this on average."""
+"""Children of a node are fetched together if their average size is at most this."""
 UNSEEN_BYTES: Final = 4 << 20
-"""What a node holds that was not seen yet must be no longer than this, all in all."""
+"""The limit for the total size of a node that has not been read yet."""
 NODES_AHEAD: Final = 3
 _REMEMBERED: Final = 1 << 17
 
 
 @dataclass
-class _Place:
-    """Where a node or leaf hangs, and how long it is with all below."""
+class _SeenNode:
+    """The parent of a node or leaf, and its total size including everything below it."""
 
     above: Cid | None
     size_bytes: int
@@ -39,11 +39,11 @@ class _Place:
 
 
 class ReadAheadPolicy:
-    """What was read, what came without being asked for, and what may come next. Thread-safe."""
+    """Tracks what was read and read ahead, and decides what to fetch next. Thread-safe."""
 
     def __init__(self) -> None:
         self._turns = Semaphore(1)
-        self._places: dict[Cid, _Place] = {}
+        self._nodes: dict[Cid, _SeenNode] = {}
         self._asked_bytes = 0
         self._unread_bytes = 0
         self._unread: dict[Cid, int] = {}
@@ -52,7 +52,7 @@ class ReadAheadPolicy:
 
     def size_bytes(self, cid: Cid) -> int | None:
         """How long a node is with all below it, if a node that links to it was seen."""
-        found = self._places.get(cid)
+        found = self._nodes.get(cid)
         return found.size_bytes if found is not None and found.above is not None else None
 
     def saw(self, cid: Cid, links: Callable[[], Iterable[tuple[Cid, int]]]) -> None:
@@ -63,18 +63,18 @@ class ReadAheadPolicy:
             links: gives what it links to, in the order in which it will be read as a rule, and how
                 long each is with all below it.
         """
-        found = self._places.get(cid)
+        found = self._nodes.get(cid)
         if found is not None and found.links:
             return
         below = list(links())
         with self._turns.take():
-            if len(self._places) >= _REMEMBERED:
-                self._places.clear()
-            place = self._places.setdefault(cid, _Place(None, sum(size for _, size in below)))
-            place.links = len(below)
-            last: _Place | None = None
+            if len(self._nodes) >= _REMEMBERED:
+                self._nodes.clear()
+            node = self._nodes.setdefault(cid, _SeenNode(None, sum(size for _, size in below)))
+            node.links = len(below)
+            last: _SeenNode | None = None
             for child, size in below:
-                found = self._places.setdefault(child, _Place(cid, size))
+                found = self._nodes.setdefault(child, _SeenNode(cid, size))
                 if found.above is None:
                     found.above, found.size_bytes = cid, size
                 if not cids.is_raw(child):
@@ -89,26 +89,26 @@ class ReadAheadPolicy:
         for it in the end.
         """
         with self._turns.take():
-            best, at = None, self._places.get(cid)
+            best, at = None, self._nodes.get(cid)
             name: Cid | None = cid
             while at is not None and name is not None and at.size_bytes <= LIMIT_BYTES:
                 if name in self._coming:
                     return name
                 if not cids.is_raw(name) and self._fits(at):
                     best = name
-                name, at = at.above, self._places.get(at.above) if at.above else None
+                name, at = at.above, self._nodes.get(at.above) if at.above else None
             if best is not None:
-                self._coming[best] = self._places[best].size_bytes
+                self._coming[best] = self._nodes[best].size_bytes
             return best
 
     def after(self, cid: Cid) -> list[Cid]:
         """The nodes that may come behind one that came whole; as `around` for each."""
         found: list[Cid] = []
         with self._turns.take():
-            at = self._places.get(cid) if cid in self._whole else None
+            at = self._nodes.get(cid) if cid in self._whole else None
             for _ in range(NODES_AHEAD):
                 name = at.following if at is not None else None
-                at = self._places.get(name) if name is not None else None
+                at = self._nodes.get(name) if name is not None else None
                 if name is None or at is None:
                     break
                 if name not in self._whole and name not in self._coming and self._fits(at):
@@ -116,10 +116,10 @@ class ReadAheadPolicy:
                     found.append(name)
         return found
 
-    def _fits(self, place: _Place) -> bool:
-        most = SMALL_BYTES * place.links or UNSEEN_BYTES
+    def _fits(self, node: _SeenNode) -> bool:
+        most = SMALL_BYTES * node.links or UNSEEN_BYTES
         room = min(LIMIT_BYTES, self._asked_bytes - self._unread_bytes)
-        return place.size_bytes <= min(most, room - sum(self._coming.values()))
+        return node.size_bytes <= min(most, room - sum(self._coming.values()))
 
     def came(self, cid: Cid, blocks: Mapping[Cid, memoryview]) -> None:
         """Take note of what came with a node, asked for or not."""

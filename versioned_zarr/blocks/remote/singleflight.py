@@ -1,7 +1,7 @@
 """Single-flight: readers of the same block wait for one request.
 
-Who fetches may be stopped at any point, by an interrupt above all. Whoever waits then finds the
-flight over, or its pilot gone, and fetches by itself.
+The fetching thread can be stopped at any point, for example by an interrupt. A waiting thread then
+finds the flight finished or abandoned, and fetches by itself.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ ReadRange: TypeAlias = Callable[[Link, int, int], "bytes | memoryview"]
 
 @dataclass(frozen=True)
 class ChunkChange:
-    """One stored chunk (a shard, in a sharded array) that differs.
+    """A stored chunk (in a sharded array: a shard) that differs.
 
     Attributes:
         key: its key.
@@ -42,10 +42,10 @@ class ChunkChange:
 
     @property
     def inner_coordinates(self) -> tuple[tuple[int, ...], ...] | None:
-        """Which inner chunks of a shard differ: their positions in the array's grid of those.
+        """The positions of the inner chunks of a shard that differ, in the grid of inner chunks.
 
-        None of a chunk that is no shard, and of a shard whose index cannot be read. Looked up when
-        first asked for: two reads of an index, and of inner chunks that are equally long.
+        None if the chunk is not a shard, or if the index of the shard cannot be read. Computed on
+        first access: reads both indexes, and inner chunks of equal length.
         """
         return self._find_inner()
 
@@ -53,7 +53,7 @@ class ChunkChange:
         return _with_inner, (self.key, self.coordinates, self.how, self.inner_coordinates)
 
     def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
-        """The chunk as plain JSON data; with its inner chunks, if these are asked for."""
+        """The chunk as plain JSON data, on request with its inner chunks."""
         found = {"key": self.key, "coordinates": list(self.coordinates), "how": self.how}
         if inner_chunks and self.inner_coordinates is not None:
             found["inner_coordinates"] = [list(each) for each in self.inner_coordinates]
@@ -70,21 +70,21 @@ def _with_inner(key: str, coordinates: tuple[int, ...], how: How, inner: _Inner)
 
 @dataclass
 class NodeDiff:
-    """What differs in one group or array.
+    """The difference in one group or array.
 
     Attributes:
-        path: where it is; the root is empty.
+        path: its path; empty for the root.
         is_array: whether it is an array, now or before.
         how: whether the node was added, removed or changed.
-        fields: the metadata that differs, each with its old and its new value (None: not
-            there): `shape`, `chunks`, `shards`, `dtype`, `codecs`, `attributes.NAME`, …; of a
-            node with documents of both Zarr formats `v2.NAME` where format 2 alone changed so,
-            and `zarr_format` where it got a second format or lost one.
+        fields: the metadata fields that differ, each with its old and new values (None if absent):
+            `shape`, `chunks`, `shards`, `dtype`, `codecs`, `attributes.NAME`, …. In a node with
+            documents of both Zarr formats, `v2.NAME` is a field that changed only in format 2,
+            and `zarr_format` shows that a format was added or removed.
         chunks: the chunks that differ.
-        grid_shape: how many stored chunks the array has along each dimension, on the newer side
-            that has it; None for a group.
-        fields_how: whether each of the fields was added, removed or changed; tells one that is
-            null from one that is not there.
+        grid_shape: the number of stored chunks along each dimension, on the newest side that has
+            the array; None for a group.
+        fields_how: whether each field was added, removed or changed; distinguishes a null field
+            from an absent one.
     """
 
     path: str
@@ -101,21 +101,21 @@ class NodeDiff:
 
     @property
     def chunks_added(self) -> list[ChunkChange]:
-        """The chunks that are new."""
+        """The chunks that were added."""
         return [chunk for chunk in self.chunks if chunk.how == "added"]
 
     @property
     def chunks_removed(self) -> list[ChunkChange]:
-        """The chunks that are gone."""
+        """The chunks that were removed."""
         return [chunk for chunk in self.chunks if chunk.how == "removed"]
 
     @property
     def chunks_changed(self) -> list[ChunkChange]:
-        """The chunks that hold other bytes."""
+        """The chunks whose bytes changed."""
         return [chunk for chunk in self.chunks if chunk.how == "changed"]
 
     def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
-        """The difference as plain JSON data; with the inner chunks of shards, if asked for."""
+        """The difference as plain JSON data, on request with the inner chunks of shards."""
         return {
             "path": self.path,
             "type": "array" if self.is_array else "group",
@@ -133,13 +133,13 @@ class NodeDiff:
         return self.fields_how.get(name, "changed")
 
     def field_texts(self, name: str) -> tuple[str, str]:
-        """The old and the new value of a field that differs as JSON, or `nothing`."""
+        """The old and new values of a field that differs, as JSON or `nothing`."""
         old, new = map(json.dumps, self.fields[name])
         how = self.field_how(name)
         return "nothing" if how == "added" else old, "nothing" if how == "removed" else new
 
     def summary(self) -> str:
-        """The chunks in a few words, as `3 chunks added, 1 changed`."""
+        """A summary of the chunks, such as `3 chunks added, 1 changed`."""
         words: tuple[How, ...] = ("added", "changed", "removed")
         counts = [(how, self.count(how)) for how in words]
         parts = [f"{count} {how}" for how, count in counts if count]
@@ -147,18 +147,18 @@ class NodeDiff:
 
 
 class Diff:
-    """What differs between two trees. Reads what it is asked for, and remembers it.
+    """The difference between two trees. Reads data on demand, and caches it.
 
-    Truthy if anything differs; iterating gives each differing key as a `KeyChange`.
+    True if anything differs. Iteration yields each differing key as a `KeyChange`.
 
     Args:
         changes: the keys that differ.
-        read_old: gives the bytes under a key on the old side, or None; for metadata documents.
-        read_new: likewise on the new side.
-        old_name: what the old side is called.
-        new_name: what the new side is called.
-        size: gives the length of the value that a link names, in bytes; for shards.
-        read_range: reads a part of a value; for shards. Without these two they are read whole.
+        read_old: returns the bytes of a key on the old side, or None; for metadata documents.
+        read_new: the same for the new side.
+        old_name: the name of the old side.
+        new_name: the name of the new side.
+        size: returns the size in bytes of the value that a link names; for shards.
+        read_range: reads part of a value; for shards. Without these two, shards are read whole.
     """
 
     def __init__(
@@ -196,12 +196,12 @@ class Diff:
 
     @property
     def keys(self) -> list[KeyChange]:
-        """Every key that differs, with its old and its new link."""
+        """Every key that differs, with its old and new links."""
         return list(self)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing differs; looks no further than the first key."""
+        """Whether nothing differs. Stops at the first key that differs."""
         return next(iter(self), None) is None
 
     def __bool__(self) -> bool:
@@ -209,7 +209,7 @@ class Diff:
 
     @property
     def nodes(self) -> dict[str, NodeDiff]:
-        """Every node that differs, by path. A moved node is here as removed and as added."""
+        """Every node that differs, by path. A moved node appears as removed and as added."""
         if self._nodes is None:
             self._nodes = self._compare()
             found = self._nodes.items()
@@ -235,12 +235,12 @@ class Diff:
 
     @property
     def nodes_added(self) -> list[str]:
-        """The paths of new nodes, moved ones apart."""
+        """The paths of new nodes, without moved ones."""
         return self._paths("added")
 
     @property
     def nodes_removed(self) -> list[str]:
-        """The paths of nodes that are gone, moved ones apart."""
+        """The paths of removed nodes, without moved ones."""
         return self._paths("removed")
 
     @property
@@ -250,7 +250,7 @@ class Diff:
 
     @property
     def nodes_moved(self) -> list[tuple[str, str]]:
-        """The old and the new path of nodes that hold the same under another path."""
+        """The old and new paths of nodes that have the same content under another path."""
         self.nodes  # noqa: B018 - finds them
         return self._moved
 
@@ -346,7 +346,7 @@ class Diff:
         """The difference as plain JSON data.
 
         Args:
-            inner_chunks: whether to name the inner chunks of shards, which reads their indexes.
+            inner_chunks: whether to include the inner chunks of shards, which reads their indexes.
         """
         return {
             "old": self.old_name,

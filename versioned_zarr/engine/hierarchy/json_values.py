@@ -1,4 +1,4 @@
-"""JSON values as documents hold them: what is equal, what is not there, what JSON cannot say."""
+"""JSON values in documents: equality, absent values, and values that JSON cannot represent."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _is_of_both(name: str) -> bool:
 
 
 def _of_second_format(first: list[_Change], second: list[_Change]) -> Iterator[_Change]:
-    """What changed in format 2 and not alike in format 3."""
+    """The fields that changed in format 2 but not in the same way in format 3."""
     known = {name: after for name, _, after in first}
     for name, before, after in second:
         if name not in known or not same(known[name], after):

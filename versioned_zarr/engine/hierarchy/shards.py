@@ -1,7 +1,7 @@
-"""The index of a shard: where in its bytes each inner chunk lies, read and written undecoded.
+"""The index of a shard: the byte range of each inner chunk, without decoding chunks.
 
-Source: the Zarr v3 specification of the `sharding_indexed` codec. A shard whose index is encoded
-in another way than this module knows has no layout here, and is one value.
+Source: the Zarr v3 specification of the `sharding_indexed` codec. A shard with an unsupported index
+encoding has no layout here and is treated as one value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Zarr nodes: what a key is to Zarr, a metadata document or a chunk, and of which node.
+"""Zarr nodes: whether a key is a metadata document or a chunk, and of which node.
 
 Pure functions on keys and documents, for the formats 2 and 3 and every chunk key encoding they
 define. Sources: the Zarr v2 specification, and the Zarr v3 core specification's chapters on array

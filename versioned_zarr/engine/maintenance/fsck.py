@@ -1,7 +1,7 @@
-"""Fsck: checks all that is stored, and names the keys and commits that damage touches.
+"""Fsck: verifies all stored data, and reports the keys and commits affected by damage.
 
-Works on the packs themselves, by their sections and by their own index, so that a damaged index
-hides nothing. It changes nothing.
+It reads the packs directly, by their sections and their own index, so that a damaged index hides
+nothing. It changes nothing.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class _Sound:
 
     def __init__(self, stores: RepositoryContext) -> None:
         self._storage = stores.storage
-        self.places: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
+        self.locations: dict[bytes, tuple[Cid, tuple[str, int, int]]] = {}
         self.lost: set[bytes] = set()
 
     def get(self, cid: Cid) -> memoryview:
-        found = self.places.get(cid[-32:])
+        found = self.locations.get(cid[-32:])
         if found is None:
             raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
         path, start, end = found[1]
@@ -101,7 +101,7 @@ def _fsck(stores: RepositoryContext, *, read_all: bool, progress: OnProgress | N
     reached.add(stores.empty_tree[-32:])
     _reach_values(sound, roots_of(stores, None).values, reached)
     report.unreferenced = sorted(
-        to_text(cid) for digest, (cid, _) in sound.places.items() if digest not in reached
+        to_text(cid) for digest, (cid, _) in sound.locations.items() if digest not in reached
     )
     return report
 
@@ -164,7 +164,7 @@ def _list_missing(
     """List blocks that are nowhere; those of a partial copy are only absent."""
     if read_selection(stores.documents) is None:
         for cid, touched in nowhere.items():
-            missing = Damage(where, "the block is nowhere", to_text(cid))
+            missing = Damage(where, "the block is missing", to_text(cid))
             report.missing.append(_with_impact(missing, cid, touched))
     else:
         absent = set(map(to_text, nowhere))
@@ -176,7 +176,7 @@ def _reach_values(sound: _Sound, values: set[Cid], reached: set[bytes]) -> None:
     stack = list(values)
     while stack:
         cid = stack.pop()
-        if cid[-32:] in reached or cid[-32:] not in sound.places:
+        if cid[-32:] in reached or cid[-32:] not in sound.locations:
             continue
         reached.add(cid[-32:])
         if not cids.is_raw(cid):
@@ -200,7 +200,7 @@ def _check_refs(stores: RepositoryContext, report: Report) -> set[Cid]:
             if stored.path in paths:
                 _check_log(stores, kind, paths[stored.path], stored.path, roots, report)
             elif stored.path.endswith(".log"):
-                problem = "no ref can be called so; if it is nobody's, remove it"
+                problem = "not a valid ref name; if nothing uses it, remove it"
                 report.damaged.append(Damage(stored.path, problem))
     return roots
 
@@ -212,7 +212,7 @@ def _check_log(
     try:
         for entry in stores.refs.history(kind, name):
             if number is not None and entry.number != number - 1:
-                problem = f"moves {entry.number + 1} to {number - 1} are not there"
+                problem = f"log entries {entry.number + 1} to {number - 1} are missing"
                 report.damaged.append(Damage(path, problem))
             number = entry.number
             if entry.commit is not None:
@@ -233,8 +233,8 @@ def _check_pack(
             sound.lost.add(fault.cid[-32:])
     report.checked_blocks += len(checked.sections)
     for section in checked.sections:
-        place = (path, section.start, section.end)
-        sound.places.setdefault(section.cid[-32:], (section.cid, place))
+        location = (path, section.start, section.end)
+        sound.locations.setdefault(section.cid[-32:], (section.cid, location))
 
 
 def _check_index(stores: RepositoryContext, report: Report) -> None:
@@ -245,7 +245,7 @@ def _check_index(stores: RepositoryContext, report: Report) -> None:
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)
         except CorruptError as error:
-            problem = f"{error}; gc and repack make it again from the packs"
+            problem = f"{error}; gc and repack rebuild it from the packs"
             report.damaged.append(Damage(stored.path, problem))
 
 
@@ -281,7 +281,7 @@ def _check_drafts(
     """Read what the journal says lies in drafts; what it does not name, nobody was promised."""
     by_draft: dict[int, list[JournalRecord]] = {}
     for record in records:
-        if record.kind is RecordKind.SET and record.cid[-32:] not in sound.places:
+        if record.kind is RecordKind.SET and record.cid[-32:] not in sound.locations:
             by_draft.setdefault(record.draft, []).append(record)
     for number, group in by_draft.items():
         path = draft_path(session, number)
@@ -289,13 +289,13 @@ def _check_drafts(
             draft = stores.storage.read_draft(path)
         except FileNotFoundError:
             for record in group:
-                problem = "its draft is gone and no pack holds it"
+                problem = "its draft is missing and no pack holds it"
                 damage = Damage(path, problem, to_text(record.cid), (record.key,))
                 report.missing.append(damage)
             continue
         try:
             if not _is_head(draft.read(0, FIRST_SECTION), path):
-                report.damaged.append(Damage(path, "its head is damaged"))
+                report.damaged.append(Damage(path, "its header is damaged"))
             for record in group:
                 found = _problem_in(stores, draft, record)
                 if found:
@@ -323,7 +323,7 @@ def _problem_in(stores: RepositoryContext, draft: StagedPack, record: JournalRec
         for cid, low, high in places_in(draft, record.offset, record.tsize):
             first = first or cid
             if stores.hash.digest(draft.read(low, high)) != cid[-32:]:
-                return f"the block at byte {low} does not hash to its name"
+                return f"the block at byte {low} does not match its CID"
     except CorruptError as error:
         return str(error)
     return None if first == record.cid else f"no such value at byte {record.offset}"
@@ -343,8 +343,8 @@ def _named(
     digest = cids.from_text(damage.cid)[-32:]
     if digest in by_digest:
         return _with_impact(damage, by_digest[digest], impact[by_digest[digest]])
-    if digest in sound.lost and digest in sound.places:
-        return replace(damage, problem=f"{damage.problem}; another pack holds it whole")
+    if digest in sound.lost and digest in sound.locations:
+        return replace(damage, problem=f"{damage.problem}; another pack holds an intact copy")
     return damage
 
 

@@ -1,9 +1,9 @@
-"""Garbage collection (gc): removes what nothing reaches, beside running writers.
+"""Garbage collection (gc): removes unreachable data, concurrently with writers.
 
-The order that makes it safe: the lines of logs go before the packs that they alone reached; new
-packs are durable before old ones go; old ones go only under the lock that commits and re-used
-values share, after a last look at what was named meanwhile. What is wholly dead goes first, as that
-needs no room. docs/design/concurrency.md tells why that is enough.
+Its order makes it safe. Log lines are dropped before the packs that only they reach. New packs are
+durable before old ones are removed. Old packs are removed only under the lock that commits and
+reused values share, after marking again. Packs without live blocks are removed first, which needs
+no disk space. docs/design/concurrency.md explains why this is sufficient.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _before_now(span: object) -> datetime:
     """The time so long ago; the first there is for whatever lies before it."""
     if not isinstance(span, timedelta) or span < timedelta(0):
         raise InvalidInputError(
-            f"keep_reflog is a timedelta of zero or more, such as timedelta(days=30), not {span!r}"
+            "keep_reflog must be a timedelta of zero or more, such as timedelta(days=30), not "
+            f"{span!r}"
         )
     try:
         return datetime.now(UTC) - span
@@ -116,7 +117,7 @@ class _Run:
         *,
         keeps_all: bool,
     ) -> _Run:
-        """The first look, beside which everything goes on."""
+        """The first mark; writers continue meanwhile."""
         store.refresh()
         packs = store.packs()
         steps = Steps(sum(packs.values()), progress)
@@ -256,7 +257,7 @@ def _mark(
     known = {cid for cid in roots.commits if cid in stores.blocks or cid == stores.empty_tree}
     for cid in roots.commits - known:
         text = cids.to_text(cid)
-        roots.problems.append(f"commit {text}, which a log or a session names, is lost")
+        roots.problems.append(f"commit {text}, named by a log or a session, is missing")
     if roots.problems:
         known |= _all_commits(stores, packs)
     reach(stores.blocks, known, live)

@@ -1,6 +1,6 @@
-"""Repack: joins small packs, and copies live blocks into new packs, beside running writers.
+"""Repack: combines small packs, and copies live blocks into new packs, concurrently with writers.
 
-New packs are durable before old ones go.
+New packs are durable before old ones are removed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ _BATCH_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Collected:
-    """What `gc` or `repack` did, or would do.
+    """The result of `gc` or `repack`, or of a dry run.
 
     Attributes:
-        removed_blocks: how many blocks went.
-        removed_bytes: how many bytes the packs shrank by.
-        removed_packs: how many packs went.
-        written_packs: how many packs came in their place.
-        removed_sessions: how many sessions of dead processes that had written nothing went.
-        problems: refs and sessions that could not be read; as nobody knows what they hold on to,
-            all commits were kept.
+        removed_blocks: the number of removed blocks.
+        removed_bytes: the number of bytes by which the packs shrank.
+        removed_packs: the number of removed packs.
+        written_packs: the number of new packs that replace them.
+        removed_sessions: the number of removed sessions of dead processes without uncommitted
+            writes.
+        problems: refs and sessions that could not be read. What they reach is unknown, so all
+            commits were kept.
     """
 
     removed_blocks: int = 0

@@ -8,14 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not as it was written, or not there.
+    """Damaged or missing data.
 
     Attributes:
-        where: the path in the repository, and the byte where that is known.
-        problem: what is wrong with it.
-        cid: the block, if it is one.
-        keys: the keys that cannot be read because of it; `path/*` for all in a folder.
-        commits: the commits that hold those keys.
+        where: the path in the repository, and the byte offset if known.
+        problem: a description of the damage.
+        cid: the CID of the block, if it is one.
+        keys: the keys that cannot be read because of it; `path/*` means all keys in a folder.
+        commits: the commits that contain those keys.
     """
 
     where: str
@@ -35,14 +35,14 @@ class Damage:
 
 @dataclass
 class Report:
-    """What `fsck` found.
+    """The result of `fsck`.
 
     Attributes:
-        missing: blocks that something names and that are nowhere.
-        damaged: what is there and is not what it should be.
-        absent: the CIDs of blocks that a partial copy fetches when they are read. No fault.
-        unreferenced: the CIDs of blocks that nothing reaches; `gc` removes them. No fault.
-        checked_blocks: how many blocks were looked at.
+        missing: blocks that are referenced but missing.
+        damaged: data that is present but damaged.
+        absent: the CIDs of blocks that a partial clone fetches on demand. Not an error.
+        unreferenced: the CIDs of blocks that nothing reaches; `gc` removes them. Not an error.
+        checked_blocks: the number of blocks checked.
     """
 
     missing: list[Damage] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Report:
         lines = [f"missing: {damage}" for damage in self.missing]
         lines += [f"damaged: {damage}" for damage in self.damaged]
         if self.absent:
-            lines.append(f"absent: {len(self.absent)} blocks, to be fetched when they are read")
+            lines.append(f"absent: {len(self.absent)} blocks, fetched when they are read")
         state = "clean" if self.is_clean else "NOT clean"
         lines.append(
             f"{state}: {self.checked_blocks} blocks checked, {len(self.unreferenced)} unreferenced"

@@ -33,16 +33,16 @@ class RefStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """A repository in numbers.
+    """Statistics of a repository.
 
     Attributes:
-        packs: how many packs there are; 0 where a server keeps the blocks.
-        stored_bytes: their length.
-        commits: how many commits the refs and their logs reach.
-        values: how many different values the refs hold now.
-        size_bytes: the length of those, each counted once.
+        packs: the number of packs; 0 if a server stores the blocks.
+        stored_bytes: the total size of the packs in bytes.
+        commits: the number of commits that the refs and their logs reach.
+        values: the number of distinct values in the current commits of all refs.
+        size_bytes: the total size of those values in bytes, each counted once.
         refs: each branch and tag.
-        problems: what could not be read, and so is not counted.
+        problems: refs that could not be read and are not counted.
     """
 
     packs: int
@@ -55,7 +55,7 @@ class Stats:
 
     @property
     def shared_bytes(self) -> int:
-        """How much longer the snapshots of all refs would be, each kept by itself."""
+        """The number of bytes saved compared with storing the snapshot of each ref separately."""
         return sum(ref.size_bytes for ref in self.refs) - self.size_bytes
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Stats:
         for ref in self.refs:
             lines.append(
                 f"  {ref.name}: {ref.values} keys, {ref.size_bytes:,} bytes, "
-                f"{ref.own_bytes:,} of them its own"
+                f"{ref.own_bytes:,} of them unshared"
             )
         return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])
 

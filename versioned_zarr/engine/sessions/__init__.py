@@ -1,1 +1,1 @@
-"""Sessions: uncommitted writes, their journal, and the packs that they are staged in."""
+"""Sessions: uncommitted writes, their journal, and their staged packs."""

@@ -1,7 +1,7 @@
-"""The change set of a session: its uncommitted writes over the tree it is based on.
+"""The change set of a session: its uncommitted writes relative to its base tree.
 
-Pure state: it knows no files. Every process that takes in the same records in the same order has
-the same overlay, and so finds the same keys that were written by processes unaware of each other.
+Pure state, without files. Every process that applies the same records in the same order has the
+same change set, and so finds the same keys that processes wrote independently.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PendingWrite:
         is_unseen: whether another process wrote it and this one has not read it since.
         is_blind: whether its writer had not read the key since the commit it is based on.
         is_checked: whether what another process wrote was found to hash to its name.
-        rivals: what others wrote to the key, unaware of this, and different.
+        rivals: different values that others wrote to the key independently.
     """
 
     __slots__ = (
@@ -131,10 +131,10 @@ class ChangeSet:
         return base is not None and base.cid == value
 
     def check_place(self, key: str) -> None:
-        """Make sure that a value can lie under a key.
+        """Make sure that a key can hold a value.
 
         Raises:
-            InvalidKeyError: the key lies above or below another value's.
+            InvalidKeyError: the key is above or below another key's value.
         """
         parts = key.split("/")
         above = ("/".join(parts[:number]) for number in range(1, len(parts)))
@@ -143,7 +143,7 @@ class ChangeSet:
             clash = f"{key}/{self.tree.list_dir(key)[0]}"
         if clash is not None:
             raise InvalidKeyError(
-                f"{key!r} cannot hold a value beside {clash!r}: one would be both a value and a "
+                f"{key!r} and {clash!r} cannot both hold values: one would be both a value and a "
                 "folder",
                 key=key,
             )
@@ -223,7 +223,7 @@ class ChangeSet:
             self._place(key, pending)
 
     def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
-        """The keys to which processes wrote unaware of each other, and what they wrote."""
+        """The keys to which processes wrote independently, and what they wrote."""
         for key, pending in self.entries.items():
             if pending.rivals:
                 yield key, (*pending.rivals, pending)

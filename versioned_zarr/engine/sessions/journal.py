@@ -1,8 +1,8 @@
-"""The journal of a session: its writes, in one order that all writers agree on.
+"""The journal of a session: its writes, in one order for all writers.
 
-A session is a folder `sessions/ID` with `session.json` (what it is based on), `journal` (one
-record for each write, appended by every process that writes into the session) and one draft of a
-pack for each of those processes. docs/design/sessions.md shows the bytes.
+A session is a folder `sessions/ID` with `session.json` (its base), `journal` (one record per write,
+appended by every process that writes to the session) and one draft pack per process.
+docs/design/sessions.md shows the bytes.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def decode_records(data: bytes, position: int, where: str) -> tuple[list[Journal
             if behind is None:
                 raise CorruptJournalError(
                     f"the record at byte {position + at} of {where} is damaged; repo.resume(id) "
-                    "gives what was written before it, repo.sessions.delete(id) removes it all",
+                    "recovers what was written before it, and repo.sessions.delete(id) deletes "
+                    "everything",
                     where=where,
                     sound=position + at,
                 )
@@ -155,8 +156,8 @@ def _record_at(data: bytes, at: int, position: int) -> tuple[JournalRecord, int]
     except ValueError:
         return None
     is_blind = bool(flags & _BLIND)
-    place = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
-    return JournalRecord(what, key, writer, seen, *place), end + _CRC.size
+    fields = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
+    return JournalRecord(what, key, writer, seen, *fields), end + _CRC.size
 
 
 def _behind_torn(data: bytes, at: int) -> int | None:
@@ -254,8 +255,9 @@ def make_session(storage: Storage, blocks: BlockStore, head: SessionHead) -> Non
     with blocks.keep([from_text(head.base)]) as is_kept:
         if not is_kept:
             raise SessionClosedError(
-                f"session {head.id} cannot begin: commit {head.base}, which it is based on, was "
-                "collected since no branch reached it; open a new one with repo.session()",
+                f"session {head.id} cannot begin: its base commit {head.base} was "
+                "garbage-collected "
+                "because no branch reached it; open a new session with repo.session()",
                 session=head.id,
             )
         write_head(storage, head)
@@ -280,8 +282,8 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         data = None
     if data is None and session in session_ids(storage):
         raise CorruptJournalError(
-            f"{path} of {storage.url} is gone, so nobody knows what the session is based on; "
-            f"repo.sessions.delete({session!r}) removes it",
+            f"{path} of {storage.url} is missing, so the base of the session is unknown; "
+            f"delete the session with repo.sessions.delete({session!r})",
             session=session,
             where=path,
         )
@@ -293,13 +295,13 @@ def read_head(storage: Storage, session: str) -> SessionHead:
     text, checksum = data[:-10], data[-10:]
     try:
         if checksum != b" %08x\n" % zlib.crc32(text):
-            raise ValueError("its checksum is another")
+            raise ValueError("its checksum does not match")
         document: dict[str, Any] = json.loads(text)
         return SessionHead(**{**document, "started": parse_time(document["started"])})
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptJournalError(
             f"{path} of {storage.url} is damaged: {error}; repo.sessions.delete({session!r}) "
-            "removes the session, whose values lie beside that file",
+            "deletes the session, whose values are stored beside that file",
             session=session,
             where=path,
         ) from error

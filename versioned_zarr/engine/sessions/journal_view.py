@@ -1,8 +1,7 @@
-"""The journal view: what a session's journal says, as far as this process has taken it in.
+"""The journal view: the state of a session, as far as this process has read its journal.
 
-What was written is what the journal says. So an exception at any point, an interrupt above all,
-leaves at most a view that may not be what the journal says; it is then made again from the journal
-before it is used next.
+The journal is authoritative. So an exception at any point, such as an interrupt, can only leave the
+view inconsistent with the journal. The view is then rebuilt from the journal before its next use.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.storage.protocol import AppendLog, Storage
 from versioned_zarr.tree.lookup import Trees
 
-REMOVED: Final = "was discarded elsewhere"
-"""How a session ended whose journal another process has removed."""
+REMOVED: Final = "was discarded by another process"
+"""The reason for the end of a session whose journal another process removed."""
 
 
 class JournalView:
     """See the module. Not thread-safe: the session holds a lock.
 
     Args:
-        storage: where the journal lies.
+        storage: stores the journal.
         trees: reads trees.
         head: the session.
         root: the tree that the session is based on.
-        tree_of: gives the tree of a commit, for commits that other processes make.
+        tree_of: returns the tree of a commit, for commits that other processes make.
 
     Attributes:
-        state: what was written, over what it is based on.
-        position: up to where in the journal this process has taken it in.
-        written: what this process wrote since the last commit, by its CID.
+        state: the writes of the session, over its base.
+        position: the position in the journal up to which this process has read.
+        written: the values that this process wrote since the last commit, by CID.
         writer: the number of this process.
-        is_removed: whether the journal was found to be gone.
+        is_removed: whether another process removed the journal.
     """
 
     def __init__(
@@ -69,34 +68,34 @@ class JournalView:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a journal, and this process has it open."""
+        """Whether this process has the journal open."""
         return self._log is not None
 
     def open(self, *, create: bool = False) -> None:
         """Open the journal.
 
         Raises:
-            FileNotFoundError: there is none, and none is to be created.
+            FileNotFoundError: there is no journal, and `create` is false.
         """
         self._log = open_journal(self._storage, self._head.id, create=create)
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         if self._log is not None:
             log, self._log = self._log, None
             log.close()
 
     def after_fork(self) -> None:
-        """In a forked child: be a writer of its own, and let go of what is open in the parent."""
+        """In a forked child: become another writer, and close the log of the parent."""
         self.written.clear()
         self.writer = secrets.randbits(32)
         self.close()
 
     def remove(self, head: SessionHead) -> None:
-        """Remove the session's folder, and begin again without one.
+        """Remove the session's folder, and continue without one.
 
         Args:
-            head: the session, based on a commit that holds all that it wrote.
+            head: the session, based on a commit that contains all its writes.
         """
         self._head = head
         self._is_in_doubt = True
@@ -105,10 +104,10 @@ class JournalView:
         remove_session(self._storage, head.id)
         self._is_in_doubt = False
 
-    # Taking it in
+    # Reading the journal
 
     def refresh(self) -> None:
-        """Take in what other processes have written since; a system call if they have not."""
+        """Read what other processes have written since; one system call if they have not."""
         self.settle()
         if self._log is None:
             return
@@ -119,7 +118,7 @@ class JournalView:
             self._is_in_doubt = False
 
     def settle(self) -> None:
-        """Take in the whole journal again, if something has stopped this process at a write."""
+        """Read the whole journal again if an exception interrupted a write of this process."""
         if self._is_in_doubt:
             base = self._head.base
             self.state = ChangeSet(self._trees, base, self._tree_of(from_text(base)))
@@ -155,17 +154,17 @@ class JournalView:
             self.rebase(record.cid, record.seen)
 
     def rebase(self, commit: Cid, upto: int) -> None:
-        """Go on from a commit that holds all that was written before the position `upto`."""
+        """Continue from a commit that contains all writes before the position `upto`."""
         self.written = {}
         self.state.rebase(commit, self._tree_of(commit), upto)
 
     # Writing
 
     def append(self, record: JournalRecord) -> None:
-        """Put a record on the journal and take it in: it counts once it is on the journal.
+        """Append a record to the journal and apply it. It is effective once it is in the journal.
 
         Raises:
-            SessionClosedError: another process has removed the journal.
+            SessionClosedError: another process removed the journal.
         """
         self._is_in_doubt = True
         start, end = self._put(record)
@@ -176,16 +175,16 @@ class JournalView:
         self._is_in_doubt = False
 
     def set(self, record: JournalRecord) -> None:
-        """As `append`, of a value that this process writes.
+        """Like `append`, for a value that this process writes.
 
         Raises:
-            InvalidKeyError: it lies above or below another key's value; nothing is on record.
-            SessionClosedError: another process has removed the journal.
+            InvalidKeyError: the key is above or below another key's value; nothing is recorded.
+            SessionClosedError: another process removed the journal.
         """
         pending = PendingWrite(record, is_unseen=False)
         self._is_in_doubt = True
         try:
-            # Refuses a key that cannot be here before anything is on record.
+            # Refuses an impossible key before anything is recorded.
             self.state.tree.put(record.key, pending)
         except InvalidKeyError:
             self._is_in_doubt = False
@@ -201,7 +200,7 @@ class JournalView:
         self._is_in_doubt = False
 
     def _put(self, record: JournalRecord) -> tuple[int, int]:
-        """Put a record on the journal; gives where it begins and ends."""
+        """Append a record to the journal; returns where it begins and ends."""
         assert self._log is not None
         encoded = encode_record(record)
         end = self._log.append(encoded)

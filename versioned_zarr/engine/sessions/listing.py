@@ -1,4 +1,4 @@
-"""The listing of sessions that hold uncommitted writes: looked into, and deleted."""
+"""The listing of sessions with uncommitted writes: inspect and delete them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def session_info(stores: RepositoryContext, session: str) -> SessionInfo:
             raise SessionNotFoundError(
                 f"session {session!r} has written nothing", session=session
             ) from error
-        problem = problem or "its journal is gone; repo.sessions.delete(id) removes it"
+        problem = problem or "its journal is missing; delete it with repo.sessions.delete(id)"
     except (ReadOnlyError, StorageError) as error:
         problem = problem or str(error)
     journal = [item for item in stored if item.path.endswith("/journal")]
@@ -112,7 +112,7 @@ def sound_records(
     if end == len(data):
         return records, None
     return records, CorruptJournalError(
-        f"the last record of {where} is cut off", session=session, where=where, sound=end
+        f"the last record of {where} is truncated", session=session, where=where, sound=end
     )
 
 
@@ -137,7 +137,7 @@ def cut_journal(storage: Storage, session: str) -> str | None:
     sound = damage.sound or 0
     storage.put(f"{folder}/journal.damaged", [data])
     storage.put(f"{folder}/journal", [data[:sound]])
-    return f"the journal was damaged at byte {sound}: {len(data) - sound} bytes behind it are lost"
+    return f"the journal was damaged at byte {sound}: {len(data) - sound} bytes after it are lost"
 
 
 def read_records(storage: Storage, session: str) -> list[JournalRecord]:

@@ -1,7 +1,7 @@
 """A local session: the state of a session in one process, over its base tree.
 
-Every process that writes into a session has its own view of it; the journal makes them agree. It
-does not know how to commit.
+Every process that writes to a session has its own state; the journal keeps them consistent. It does
+not know how to commit.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class LocalSessionStore:
             return self._working(head, root, exists=True)
         except FileNotFoundError as error:
             raise CorruptJournalError(
-                f"session {session!r} of {self._stores.storage.url!r} has no journal, so nobody "
-                f"knows what it wrote; repo.sessions.delete({session!r}) removes it",
+                f"session {session!r} of {self._stores.storage.url!r} has no journal, so what "
+                f"it wrote is unknown; delete it with repo.sessions.delete({session!r})",
                 session=session,
                 where=folder_of(session),
             ) from error

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class OpenSessions:
-    """The states of the sessions that this process used last. Thread-safe."""
+    """The states of the sessions that this process used most recently. Thread-safe."""
 
     def __init__(self, store: SessionStore) -> None:
         self.store = store
@@ -55,10 +55,9 @@ class OpenSessions:
 
 
 class Sessions(LiveMapping[SessionInfo]):
-    """The sessions that have written and not ended, by id, the oldest first.
+    """The uncommitted sessions of live and dead processes: a Mapping by id, oldest first.
 
-    Those of living processes and of dead ones. `values` and `items` list them once and do not
-    change afterwards.
+    `values` and `items` list them once and do not change afterward.
     """
 
     def __init__(self, open_sessions: OpenSessions) -> None:
@@ -78,7 +77,7 @@ class Sessions(LiveMapping[SessionInfo]):
     def get(self, id: str, default: SessionInfo | T, /) -> SessionInfo | T: ...
 
     def get(self, id: str, default: SessionInfo | T | None = None, /) -> SessionInfo | T | None:
-        """The session of this id; the default if there is none, as of what can be no id."""
+        """The session of this id; the default if it does not exist or the id is not valid."""
         try:
             return self[id]
         except (InvalidInputError, SessionNotFoundError):
@@ -88,11 +87,11 @@ class Sessions(LiveMapping[SessionInfo]):
         return isinstance(id, str) and self.get(id) is not None
 
     def values(self) -> ValuesView[SessionInfo]:
-        """The sessions as they are now."""
+        """The current sessions."""
         return self._infos().values()
 
     def items(self) -> ItemsView[str, SessionInfo]:
-        """The ids and sessions as they are now."""
+        """The current ids and sessions."""
         return self._infos().items()
 
     def _infos(self) -> dict[str, SessionInfo]:
@@ -102,11 +101,11 @@ class Sessions(LiveMapping[SessionInfo]):
         return f"<Sessions {list(self)!r}>"
 
     def delete(self, id: str) -> None:
-        """Remove a session and what it wrote.
+        """Delete a session and its writes.
 
         Raises:
-            SessionNotFoundError: there is none.
-            InvalidInputError: that is no id.
+            SessionNotFoundError: there is no such session.
+            InvalidInputError: the id is not valid.
         """
         self._open.delete(check_id(id))
 
@@ -118,5 +117,5 @@ def check_id(id: str) -> str:
         InvalidInputError: it is not.
     """
     if not isinstance(id, str):
-        raise InvalidInputError(f"a session's id is text, not {id!r}")
+        raise InvalidInputError(f"a session's id is a string, not {id!r}")
     return id

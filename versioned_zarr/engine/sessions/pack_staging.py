@@ -88,7 +88,7 @@ class PackStaging:
             raise
         except (CorruptError, ValueError) as error:
             raise CorruptBlockError(
-                f"no value {to_text(pending.cid)} lies at byte {pending.offset} of {draft.path}",
+                f"no value {to_text(pending.cid)} at byte {pending.offset} of {draft.path}",
                 cid=to_text(pending.cid),
                 where=draft.path,
             ) from error
@@ -235,7 +235,7 @@ def check_value(
     if not is_whole:
         text = to_text(value)
         raise CorruptBlockError(
-            f"what was written of value {text} does not hash to its name", cid=text, where=text
+            f"the stored bytes of value {text} do not match its CID", cid=text, where=text
         )
 
 

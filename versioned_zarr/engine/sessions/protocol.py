@@ -1,7 +1,7 @@
-"""The session protocol: what a session asks of the store of its uncommitted writes.
+"""The session protocol: the interface between a session and the store of its uncommitted writes.
 
-`LocalSession` with a journal and drafts on a `Storage` is what most repositories use; a server with
-branches of its own keeps them there.
+Most repositories use `LocalSession`, with a journal and drafts on a `Storage`. A server with its
+own branches stores sessions there.
 """
 
 from __future__ import annotations
@@ -95,20 +95,20 @@ class SessionState(Protocol):
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What can be told of a session without opening it.
+    """Facts about a session, available without opening it.
 
     Attributes:
-        id: its name, for `Repository.resume` and `Repository.sessions`.
-        branch: where it commits to.
-        base: the CID of the commit that it is based on.
+        id: its id, for `Repository.resume` and `Repository.sessions`.
+        branch: the branch to which it commits.
+        base: the CID of its base commit.
         author: who opened it.
-        started: when, UTC.
+        started: when it was opened, UTC.
         last_write: when its journal last grew, UTC.
         host: the machine that opened it.
-        process: the number of the process there.
-        keys: how many keys it has written or deleted since its last commit.
+        process: the process ID on that machine.
+        keys: the number of keys written or deleted since its last commit.
         is_alive: whether a process holds one of its drafts open for writing.
-        purpose: what for, if whoever opened it said so.
+        purpose: the note given when it was opened, if any.
         problem: what is wrong with its journal, if anything.
     """
 

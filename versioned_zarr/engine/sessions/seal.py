@@ -23,7 +23,7 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
     """Store the values that the session wrote; gives those that are better kept in the commit.
 
     A draft that is mostly live becomes a pack as it is. What little there is otherwise, and what
-    lies in drafts of processes that live and go on writing, is copied. What this process did not
+    is in drafts of processes that are still writing, is copied. What this process did not
     write is hashed first.
 
     Raises:
@@ -75,9 +75,9 @@ def _check_sound(working: LocalSession, entries: dict[str, PendingWrite]) -> Non
     session, first = working.head.id, entries[damaged[0]]
     shown = ", ".join(map(repr, damaged[:8])) + (", …" if len(damaged) > 8 else "")
     raise CorruptBlockError(
-        f"{len(damaged)} values that session {session} holds were written by another process and "
-        f"did not survive: {shown}; nothing was committed: write them again, or "
-        f"repo.resume({session!r}) takes them back and keeps the rest",
+        f"{len(damaged)} values of session {session} were written by another process and are "
+        f"damaged: {shown}; nothing was committed: write them again, or "
+        f"drop them and keep the rest with repo.resume({session!r})",
         cid=to_text(first.cid),
         where=draft_path(session, first.draft),
     )
@@ -112,8 +112,8 @@ def _still_near(stores: RepositoryContext, value: Cid) -> list[Block]:
     except BlockNotFoundError as error:
         text = to_text(value)
         raise CollectedError(
-            f"value {text} was at {stores.storage.url!r} when the session wrote it, and so was "
-            "not sent; it has been collected there since: write it again",
+            f"value {text} existed at {stores.storage.url!r} when the session wrote it, so it was "
+            "not sent; it has been garbage-collected there since: write it again",
             where=stores.storage.url,
         ) from error
 

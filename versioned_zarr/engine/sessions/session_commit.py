@@ -1,4 +1,4 @@
-"""The session commit: what a session wrote becomes a commit of its branch."""
+"""The session commit: turns the writes of a session into a commit on its branch."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _ATTEMPTS = 8
 
 
 class CommitRequest(NamedTuple):
-    """What a session is asked to commit.
+    """A request to commit a session.
 
     Attributes:
-        message: what the commit says.
-        allow_empty: even if nothing changed.
-        may_merge: also if the branch has moved, whose changes are then merged with these.
-        resolve: settles conflicts of the two; see `merge_trees`.
-        dropped: what of the session was lost before, a line each; told if nothing is left.
+        message: the message and metadata of the commit.
+        allow_empty: whether to commit even if nothing changed.
+        may_merge: whether to merge with the changes of a branch that has moved.
+        resolve: resolves conflicts; see `merge_trees`.
+        dropped: lost writes of the session, one line each; shown if no change is left.
     """
 
     message: CommitMessage
@@ -56,15 +56,15 @@ class SessionCommit(BranchUpdate):
     Args:
         stores: the repository.
         store: stores the session.
-        session: what it wrote, as far as this process knows of it; nobody writes meanwhile.
-        request: what the commit says, and whether it may be made.
+        session: the writes that this process knows of; no thread of it writes meanwhile.
+        request: the message of the commit, and its conditions.
 
     Attributes:
-        base: the commit that the change was made on.
+        base: the commit that the change is based on.
         root: the changed tree.
 
     Raises:
-        ConflictError: two processes wrote different bytes to one key, unaware of each other.
+        ConflictError: two processes independently wrote different bytes to one key.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SessionCommit(BranchUpdate):
         """See `BranchUpdate.stage`.
 
         Raises:
-            BranchMovedError: the branch moved, and it is not to be merged with.
+            BranchMovedError: the branch moved, and the request does not allow a merge.
             ConflictError: the branch moved and its changes do not go with these.
         """
         root, blocks = self.root, list(self._blocks.items())
@@ -106,7 +106,7 @@ class SessionCommit(BranchUpdate):
         if not self._request.may_merge:
             raise BranchMovedError(
                 f"branch {self.branch!r} moved from {self.base.cid} to {head.cid} since the "
-                "session was opened; on_moved='merge' would try to merge the two",
+                "session was opened; to merge the two, pass on_moved='merge'",
                 branch=self.branch,
                 expected=self.base.cid,
                 found=head.cid,
@@ -157,7 +157,7 @@ def _check_rivals(session: SessionState) -> None:
         conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
     if conflicts:
         raise conflict_error(
-            conflicts, "what one process wrote", "what another wrote, unaware of it"
+            conflicts, "what one process wrote", "what another wrote without having read it"
         )
 
 
@@ -167,15 +167,15 @@ def commit_session(
     session: SessionState,
     request: CommitRequest,
 ) -> Commit:
-    """Commit what a session wrote; nobody of this process writes meanwhile.
+    """Commit the writes of a session; no thread of this process writes meanwhile.
 
-    Where others write on a server meanwhile, that is looked at and committed, too.
+    If other processes write on a server meanwhile, their writes are read and committed too.
 
     Raises:
         NothingToCommitError: nothing changed.
-        StorageError: others keep writing.
+        StorageError: other processes keep writing.
         ConflictError: see `SessionCommit`.
-        BranchMovedError: likewise.
+        BranchMovedError: the branch moved, and the request does not allow a merge.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -183,8 +183,8 @@ def commit_session(
         except StagingChangedError:
             session.look_again()
     raise StorageError(
-        f"session {session.head.id} cannot be committed while others keep writing into it: let "
-        "them end, and commit again; nothing was committed",
+        f"session {session.head.id} cannot be committed while other processes keep writing to it; "
+        "let them finish, and commit again; nothing was committed",
         where=stores.storage.url,
     )
 
@@ -206,8 +206,8 @@ def _commit_once(
             return done
         lost = "".join(f"; {each}" for each in request.dropped)
         raise NothingToCommitError(
-            f"nothing to commit: the session on {session.head.branch!r} holds what its base "
-            f"{update.base.cid} holds; allow_empty=True commits all the same{lost}",
+            f"nothing to commit: nothing changed on {session.head.branch!r} since "
+            f"{update.base.cid}; pass allow_empty=True to commit anyway{lost}",
             branch=session.head.branch,
         )
     return update.run()

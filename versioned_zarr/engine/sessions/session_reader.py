@@ -1,6 +1,6 @@
-"""The session reader: how a session is read, wherever it keeps what was written into it.
+"""The session reader: reads a session, independent of where the session stores its writes.
 
-It does not know where that is, nor what others have written since: a session says both.
+Subclasses locate pending values and read the writes of other processes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from versioned_zarr.tree.tree_builder import TreeBuilder
 
 
 class SessionReader(ABC):
-    """What every session is read by. Thread-safe.
+    """Reads a session. Thread-safe.
 
     Args:
-        blocks: where committed values are.
+        blocks: the block store of committed values.
         trees: reads trees.
         head: the session.
     """
@@ -33,21 +33,21 @@ class SessionReader(ABC):
 
     @abstractmethod
     def find(self, key: str) -> PendingWrite | Link | None:
-        """What lies under a key: something pending, something committed, or nothing."""
+        """The value of a key: pending, committed, or None."""
 
     @abstractmethod
     def _fresh(self) -> AbstractContextManager[TreeBuilder[PendingWrite]]:
-        """All that the session holds as one tree, brought up to date and held still meanwhile."""
+        """The contents of the session as one tree, refreshed, and locked meanwhile."""
 
     @abstractmethod
     def _pending_bytes(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
-        """The bytes of a value where the session keeps it; None if it is among the blocks."""
+        """The bytes of a pending value; None if the block store has it."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a value or a range of them, clamped as slices are.
+        """The bytes of a value or of a range of it, clamped as slices are.
 
         Raises:
-            KeyNotFoundError: there is no value under this key.
+            KeyNotFoundError: the key has no value.
         """
         found = self.find(key)
         if found is None:
@@ -57,7 +57,7 @@ class SessionReader(ABC):
     def read_found(
         self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
-        """The bytes of what `find` or `walk` gave."""
+        """The bytes of a value that `find` or `walk` returned."""
         if isinstance(found, PendingWrite):
             data = self._pending_bytes(found, start, end)
             if data is not None:
@@ -65,7 +65,7 @@ class SessionReader(ABC):
         return read_stored(self.blocks, found.cid, start, end)
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]:
-        """All values in a folder and below it, sorted; a view of this moment."""
+        """All values in and below a folder, sorted; a snapshot of the current state."""
         with self._fresh() as tree:
             return iter(list(tree.walk(prefix)))
 
@@ -75,7 +75,7 @@ class SessionReader(ABC):
             return tree.list_dir(path)
 
     def is_empty(self, path: str) -> bool:
-        """Whether no value lies in a folder."""
+        """Whether a folder contains no value."""
         with self._fresh() as tree:
             return tree.is_empty(path)
 
@@ -84,6 +84,6 @@ class SessionReader(ABC):
         return found.size if isinstance(found, PendingWrite) else self.trees.size(found)
 
     def changed(self) -> list[tuple[str, PendingWrite | None]]:
-        """Every key that was touched: what it holds now, or None if it was deleted."""
+        """Every changed key with its value; None if it was deleted."""
         with self._fresh() as tree:
             return list(tree.changed())

@@ -32,6 +32,6 @@ def copy_of(data: Bytes) -> memoryview:
     if size <= LEAF_SIZE or is_large(data):
         return memoryview(bytes(data))
     copy = _BUFFERS.take(size)
-    # As numpy copies it, other threads go on meanwhile.
+    # numpy releases the GIL while it copies, so other threads continue.
     np.frombuffer(copy, "u1")[:] = np.frombuffer(data, "u1")
     return copy.toreadonly()

@@ -234,8 +234,8 @@ def _not_kept(what: str, cid: Cid) -> InvalidCidError:
     else:
         kind, hint = "a CID of another kind", ""
     return InvalidCidError(
-        f"{what} is {text}, {kind}, and a repository keeps only what a CIDv1 names, raw or "
-        f"dag-pb, with sha2-256 or blake3{hint}; or read it where it is, with vz.open_snapshot",
+        f"{what} is {text}, {kind}, but a repository stores only what a CIDv1 names, raw or "
+        f"dag-pb, with sha2-256 or blake3{hint}; or read it in place with vz.open_snapshot",
         text=text,
     )
 
@@ -264,7 +264,7 @@ def _is_whole(section: CarBlock, where: str) -> bool:
         CorruptBlockError: its bytes are not what its CID says.
         InvalidCidError: it is of a kind that no repository keeps.
     """
-    place = f"{where} at byte {section.offset}"
+    location = f"{where} at byte {section.offset}"
     held = inline(section.cid) if section.cid[:1] == b"\x01" else None
     if held is None:
         is_kept = len(section.cid) == CID_SIZE and section.cid[1] in (RAW, DAG_PB)
@@ -276,7 +276,8 @@ def _is_whole(section: CarBlock, where: str) -> bool:
             text = to_text(section.cid)
             kind = " in a CIDv0" if section.cid[0] == _SHA2_256 else ""
             raise InvalidCidError(
-                f"the block in {place} is named {text}{kind}, and a repository keeps only what a "
+                f"the block in {location} is named {text}{kind}, but a repository stores only "
+                f"what a "
                 "CIDv1 names, raw or dag-pb, with sha2-256 or blake3",
                 text=text,
             )
@@ -285,9 +286,9 @@ def _is_whole(section: CarBlock, where: str) -> bool:
     if not is_sound:
         text = to_text(section.cid)
         raise CorruptBlockError(
-            f"the block in {place} is not {text}, as the CAR says; get the CAR anew",
+            f"the block in {location} is not {text}, as the CAR says; get the CAR file again",
             cid=text,
-            where=place,
+            where=location,
         )
     return held is None
 
@@ -296,21 +297,21 @@ def _name(stores: RepositoryContext, roots: list[str], branch: str, where: str) 
     """Let a branch name the one root, once all that it reaches is known to be here."""
     if len(roots) != 1:
         raise InvalidInputError(
-            f"{where} has {len(roots)} roots, and a branch names one commit; import it without "
-            "as_branch, and check its roots out by CID"
+            f"{where} has {len(roots)} roots, but a branch names one commit; import it without "
+            "as_branch, and check out its roots by CID"
         )
     if not _is_stored_commit(stores, roots[0], where):
         raise InvalidInputError(
-            f"the root of {where}, {roots[0]}, is no commit, which a branch names; export it with "
-            "its history, or check its root out by CID"
+            f"the root of {where}, {roots[0]}, is not a commit; a branch needs one: export it with "
+            "its history, or check out its root by CID"
         )
     commit = stores.commit(roots[0])
     entry = stores.refs.read(HEADS, check_new_ref_name(branch))
     head = None if entry is None else entry.commit
     if head is not None and not walk.is_ancestor(to_text(head), commit.cid, stores.commit):
         raise BranchMovedError(
-            f"branch {branch!r} is at {to_text(head)}, which is not in the past of {commit.cid}; "
-            "import it as another branch, and merge that",
+            f"branch {branch!r} is at {to_text(head)}, which is not an ancestor of {commit.cid}; "
+            "import it as another branch, and merge that branch",
             branch=branch,
             expected=commit.cid,
             found=to_text(head),
@@ -365,8 +366,8 @@ def _check_leaves(stores: RepositoryContext, leaves: list[Cid]) -> None:
 
 def _incomplete(error: BlockNotFoundError, where: str) -> BlockNotFoundError:
     return BlockNotFoundError(
-        f"{where} does not hold all that its root reaches, and neither does this repository: "
-        f"block {error.cid} is missing; if it was exported since an earlier version, that one "
+        f"{where} does not hold all that its root reaches, nor does this repository: "
+        f"block {error.cid} is missing; if it was exported with since=, the earlier version "
         "must be imported first",
         cid=error.cid,
     )

@@ -1,6 +1,6 @@
 """Clone: creates a repository as a copy of another, and resumes if it was interrupted.
 
-A clone that was interrupted has a record of what it copies, and is resumed.
+An interrupted clone has a record of what it copies.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def begin(stores: RepositoryContext, selection: PartialClone) -> None:
     The record comes first, so that it is resumed if something stops it.
 
     Raises:
-        InvalidInputError: a part, and the place cannot fetch the rest later.
+        InvalidInputError: a partial clone, and the backend cannot fetch missing data later.
     """
     if not selection.is_everything and stores.documents is None:
         raise InvalidInputError(
-            "a clone with depth or paths fetches the rest when it is read, which one at "
-            f"{stores.storage.url!r} cannot; clone all of it, or into a folder, or onto an IPFS "
-            "node"
+            "a clone with depth or paths fetches missing data on demand, but a clone at "
+            f"{stores.storage.url!r} cannot; clone everything, or clone into a folder or onto an "
+            "IPFS node"
         )
     write(stores.storage, RECORD, selection)
     if not selection.is_everything and stores.documents is not None:
@@ -73,12 +73,13 @@ def check_begun(stores: RepositoryContext, selection: PartialClone) -> None:
     url, found = stores.storage.url, begun(stores)
     if found is None:
         raise AlreadyExistsError(
-            f"{url!r} is a repository already; open it and pull, or choose another place", name=url
+            f"{url!r} is already a repository; open it and pull, or choose another location",
+            name=url,
         )
     if found != selection:
         raise AlreadyExistsError(
-            f"{url!r} is an unfinished clone {found}; finish it by the same call, or choose "
-            "another place",
+            f"{url!r} is an unfinished clone {found}; finish it with the same call, or choose "
+            "another location",
             name=url,
         )
 
@@ -121,7 +122,7 @@ def check_refs(source: RepositoryContext, refs: Sequence[str]) -> None:
             )
         has_branch = has_branch or HEADS in kinds
     if not has_branch:
-        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
+        raise InvalidRefError(f"a clone needs a branch, but {refs!r} names none", ref=str(refs))
 
 
 def fill(
@@ -156,7 +157,7 @@ def fill(
             why = f"clone of {Remotes(stores)[ORIGIN]}"
             move_ref(stores, HEADS, own, at, entry.commit, why)
     if not stores.refs.names(HEADS):
-        raise InvalidRefError(f"a clone needs a branch, and {refs!r} names none", ref=str(refs))
+        raise InvalidRefError(f"a clone needs a branch, but {refs!r} names none", ref=str(refs))
 
 
 def finish(stores: RepositoryContext) -> None:

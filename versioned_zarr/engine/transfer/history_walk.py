@@ -1,7 +1,7 @@
 """The history walk: which commits and blocks one repository has that another lacks.
 
-What one side has complete is known from its refs alone: a block that lies there may be what an
-interrupted transfer, or `gc`, left of a tree.
+Only the refs of a side tell what it has completely: a block there may be a remnant of an
+interrupted transfer or of `gc`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def either(source: RepositoryContext, target: RepositoryContext) -> Callable[[st
     def read(cid: str) -> Commit:
         if is_foreign(from_text(cid)):
             raise InvalidInputError(
-                f"commit {cid} of {source.storage.url!r} was made by others on that server and "
-                "cannot be sent as it is; commit on top of it, with allow_empty=True, and send that"
+                f"commit {cid} of {source.storage.url!r} was made with another tool and cannot be "
+                "sent; commit on top of it with allow_empty=True, and send that commit"
             )
         try:
             found = first.commit(cid)

@@ -1,8 +1,8 @@
 """Missing objects: the blocks of a DAG that an older DAG lacks, by walking both.
 
-Reads through a function that gives blocks, and stores nothing. The cost follows what differs: a
-link that the older node at the same place has as well is not followed, in a directory, between the
-shards of a HAMT, and in a value of many leaves.
+It reads through a function that returns blocks, and stores nothing. The cost is proportional to the
+difference: a link that the older node at the same position also has is not followed, whether in a
+directory, a shard of a HAMT, or a value of many leaves.
 """
 
 from __future__ import annotations

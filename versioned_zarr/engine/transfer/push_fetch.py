@@ -1,8 +1,8 @@
 """Push, fetch and pull: copy refs, and what they reach, between repositories.
 
-Both are opened in this process; there is no protocol between them but `BlockStore` and `RefStore`.
-Blocks come first, children before their parents, then each ref moves by compare-and-swap: wherever
-that is cut off, both sides are sound, and the next attempt stores only the rest.
+Both are opened in this process and need no protocol besides `BlockStore` and `RefStore`. Blocks are
+sent first, children before parents; then each ref moves by compare-and-swap. If a transfer is
+interrupted, both sides remain consistent, and the next attempt sends only the rest.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a push, fetch or pull did.
+    """The result of a push, fetch or pull.
 
     Attributes:
         moves: the refs that moved.
-        blocks: how many blocks were stored on the other side.
-        values: of how many values all blocks are there now.
-        size_bytes: how long those blocks are.
-        seen_blocks: how many blocks were compared with what the other side has.
-        notes: refs that are called otherwise here, and those that could not be read there.
+        blocks: the number of blocks stored on the receiving side.
+        values: the number of values whose blocks were all stored.
+        size_bytes: the total size of those blocks in bytes.
+        seen_blocks: the number of blocks compared with those of the receiving side.
+        notes: refs that have another name here, and refs that could not be read there.
     """
 
     moves: tuple[RefMove, ...]
@@ -118,8 +118,8 @@ def copy_commits(
     if source.hash.name != target.hash.name:
         raise InvalidInputError(
             f"{source.storage.url!r} names blocks with {source.hash.name} and "
-            f"{target.storage.url!r} with {target.hash.name}, so no CID could stay the same; "
-            f"make a repository with hash={source.hash.name!r}, or export and import the values"
+            f"{target.storage.url!r} with {target.hash.name}, so their CIDs would differ; "
+            f"create a repository with hash={source.hash.name!r}, or export and import the values"
         )
     known = tips(target)
     starts = [to_text(cid) for cid in wanted]
@@ -151,14 +151,14 @@ def _nearest(source: RepositoryContext, target: RepositoryContext) -> Get:
 
 def push(
     stores: RepositoryContext,
-    place: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
     force_with_lease: bool | str | None,
     progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.push`."""
-    name, target = _open(stores, place)
+    name, target = _open(stores, repository)
     wishes = [to_push(stores, text) for text in listed(refs)]
     if refs is None:
         wishes = [
@@ -197,21 +197,21 @@ def push(
 
 def fetch(
     stores: RepositoryContext,
-    place: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
     progress: OnProgress | None,
 ) -> Transfer:
     """See `Repository.fetch`."""
-    name, source = _open(stores, place)
+    name, source = _open(stores, repository)
     kinds = [(HEADS, ref) for ref in source.refs.names(HEADS)]
     kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
     if refs is not None:
         kinds = [kind_at(source, text) for text in listed(refs)]
     passed = {} if refs is not None else {k: source.refs.broken(k) for k in (HEADS, TAGS)}
-    notes = [f"left out: {error}" for kind in passed.values() for error in kind.values()]
+    notes = [f"skipped: {error}" for kind in passed.values() for error in kind.values()]
     notes += [
-        f"tag {ref} is called {word_before_cid(ref)} here, as it reads as a CID"
+        f"tag {ref} is named {word_before_cid(ref)} here, because it reads as a CID"
         for kind, ref in kinds
         if kind == TAGS and looks_like_cid(ref)
     ]
@@ -226,7 +226,8 @@ def fetch(
             wishes.append(WantedRef(TAGS, own, commit))
         elif refs is not None and standing(stores, TAGS, own) != commit:
             raise AlreadyExistsError(
-                f"tag {ref!r} is another one here than in {source.storage.url!r}; delete it first",
+                f"tag {ref!r} names another commit here than in {source.storage.url!r}; delete "
+                "it first",
                 name=ref,
             )
     with receiving(stores):
@@ -252,7 +253,7 @@ def _selected(stores: RepositoryContext, source: RepositoryContext) -> PartialCl
 
 def pull(
     stores: RepositoryContext,
-    place: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     refs: str | Sequence[str] | None,
     *,
     resolve: Resolve,
@@ -260,12 +261,12 @@ def pull(
 ) -> Transfer:
     """See `Repository.pull`."""
     pairs = [sides_of(text) for text in listed(refs)] or [(MAIN, MAIN)]
-    name, source = _open(stores, place)
+    name, source = _open(stores, repository)
     for ref, into in pairs:
         check_new_ref_name(into)
         if kind_at(source, ref)[0] != HEADS:
-            raise InvalidRefError(f"{ref!r} is a tag; fetch it, and merge it", ref=ref)
-    done = fetch(stores, place, [ref for ref, _ in pairs], progress=progress)
+            raise InvalidRefError(f"{ref!r} is a tag; fetch and merge it instead", ref=ref)
+    done = fetch(stores, repository, [ref for ref, _ in pairs], progress=progress)
     moves = list(done.moves)
     for ref, into in pairs:
         seen = f"{REMOTES}/{name or UNNAMED}/{ref.removeprefix(f'{HEADS}/')}"
@@ -290,13 +291,13 @@ def pull(
 
 
 def _open(
-    stores: RepositoryContext, place: str | os.PathLike[str]
+    stores: RepositoryContext, repository: str | os.PathLike[str]
 ) -> tuple[str | None, RepositoryContext]:
     """The name of a remote, if it has one, and the repository."""
     remotes = Remotes(stores)
-    if isinstance(place, str) and place in remotes:
-        return place, stores.open_other(remotes[place])
-    opened = stores.open_other(place)
+    if isinstance(repository, str) and repository in remotes:
+        return repository, stores.open_other(remotes[repository])
+    opened = stores.open_other(repository)
     return remotes.name_of(opened.storage.url), opened
 
 
@@ -306,8 +307,8 @@ def _check_forward(
     """Refuse to move a tag, or to take commits away from a branch."""
     if wish.kind == TAGS:
         raise AlreadyExistsError(
-            f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and tags stay "
-            "where they are; force_with_lease moves it",
+            f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and a push "
+            "does not move tags; to move it, use force_with_lease",
             name=wish.name,
         )
     try:
@@ -317,7 +318,7 @@ def _check_forward(
     if not is_forward and (target.others is None or target.commit(to_text(found)).parents):
         raise BranchMovedError(
             f"branch {wish.name!r} of {target.storage.url!r} is at {to_text(found)}, which is not "
-            f"in the past of {to_text(wish.commit)}; pull first, or replace it by "
+            f"an ancestor of {to_text(wish.commit)}; pull first, or overwrite it with "
             "force_with_lease; nothing was sent",
             branch=wish.name,
             expected=to_text(wish.commit),
@@ -348,10 +349,10 @@ def _check_lease(
     elif found is not None:
         if remote is None or wish.kind != HEADS:
             raise InvalidInputError(
-                f"where {WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} was seen last "
-                "is known of branches of remotes only: give the commit that it must be at, "
-                f"as force_with_lease={to_text(found)!r}, or add a remote and fetch; nothing was "
-                "sent"
+                f"the last seen position of {WORDS[wish.kind]} {wish.name!r} of "
+                f"{target.storage.url!r} is unknown, since only branches of remotes have one: "
+                f"give its expected commit as force_with_lease={to_text(found)!r}, or add a "
+                "remote and fetch; nothing was sent"
             )
         entry = stores.refs.read(REMOTES, f"{remote}/{wish.name}")
         expected = None if entry is None else entry.commit
@@ -360,7 +361,7 @@ def _check_lease(
         raise BranchMovedError(
             f"{WORDS[wish.kind]} {wish.name!r} of {target.storage.url!r} is at "
             f"{shown[1] or 'nothing'}, not at {shown[0] or 'nothing'} as the lease says; "
-            "fetch, and look at what came; nothing was sent",
+            "fetch, and look at the new commits; nothing was sent",
             branch=wish.name,
             expected=shown[0],
             found=shown[1],

@@ -18,8 +18,8 @@ class RefMove:
     """A ref that a transfer moved.
 
     Attributes:
-        kind: "heads" for a branch, "tags", or "remotes" for what was seen of another repository.
-        name: its name there.
+        kind: "heads" for a branch, "tags" for a tag, or "remotes" for a branch of a remote.
+        name: its name on that side.
         old: the CID of the commit that it named before; None if it is new.
         new: the CID of the commit that it names now.
     """
@@ -41,7 +41,7 @@ def move_ref(
 
     Raises:
         BranchMovedError: it is not where it was expected to be.
-        CollectedError: the place removed what it leads to; the ref went back.
+        CollectedError: the server removed what it reaches; the ref was moved back.
     """
     try:
         stores.refs.swap(kind, name, expect, new, why)

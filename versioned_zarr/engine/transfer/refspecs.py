@@ -1,4 +1,4 @@
-"""Refspecs: which refs a push, fetch or pull is asked for, as `REF` or `SOURCE:TARGET`."""
+"""Refspecs: the refs that a push, fetch or pull names, as `REF` or `SOURCE:TARGET`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from versioned_zarr.ipld.cid import Cid, from_text
 
 
 class WantedRef(NamedTuple):
-    """A ref to be moved: where it is, and to which commit."""
+    """A ref to move, and the commit to move it to."""
 
     kind: str
     name: str
@@ -23,32 +23,32 @@ class WantedRef(NamedTuple):
 
 
 def listed(refs: str | Sequence[str] | None) -> list[str]:
-    """The refspecs that a caller gave: none, one, or several."""
+    """The refspecs that a caller passed: none, one, or several."""
     if refs is None:
         return []
     return [refs] if isinstance(refs, str) else list(refs)
 
 
 def sides_of(text: str) -> tuple[str, str]:
-    """Both sides of `SOURCE:TARGET`, which are the same if there is but one.
+    """Both sides of `SOURCE:TARGET`; they are the same if only one is given.
 
     Raises:
-        InvalidRefError: it cannot be read.
+        InvalidRefError: it cannot be parsed.
     """
     source, colon, target = text.partition(":")
     if not source or (colon and not target):
         raise InvalidRefError(
-            f"cannot read {text!r}: give a ref, or SOURCE:TARGET to call it otherwise there",
+            f"cannot parse {text!r}: give a ref, or SOURCE:TARGET to use another name there",
             ref=text,
         )
     return source, target if colon else source.removeprefix(f"{HEADS}/")
 
 
 def kind_at(stores: RepositoryContext, text: str) -> tuple[str, str]:
-    """The kind and the name of a branch or tag that is there.
+    """The kind and the name of an existing branch or tag.
 
     Raises:
-        RefNotFoundError: there is neither.
+        RefNotFoundError: neither a branch nor a tag has this name.
     """
     for kind in (HEADS, TAGS):
         for name in (text, text.removeprefix(f"{kind}/")):
@@ -75,7 +75,7 @@ def standing(stores: RepositoryContext, kind: str, name: str) -> Cid:
 
 
 def to_push(stores: RepositoryContext, text: str) -> WantedRef:
-    """What `REF` or `REF:TARGET` asks for; a tag stays a tag, all else becomes a branch."""
+    """The ref that `REF` or `REF:TARGET` names: a tag stays a tag, all else becomes a branch."""
     source, target = sides_of(text)
     commit = from_text(resolve_commit(stores, source).cid)
     for kind in (HEADS, TAGS):

@@ -1,6 +1,6 @@
 """The sender: stores verified blocks in batches, children before parents.
 
-Knows nothing of refs: what was stored counts for nothing until a ref reaches it.
+Independent of refs: stored blocks have no effect until a ref reaches them.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Sender:
     def _take(self, found: MissingBlock, data: Bytes) -> None:
         if found.cid[2] != self._target.hash.code:
             raise InvalidInputError(
-                f"block {cids.to_text(found.cid)} is not named with {self._target.hash.name}, "
-                "as all blocks of this repository are"
+                f"the CID {cids.to_text(found.cid)} does not use {self._target.hash.name}, "
+                "as all blocks of this repository do"
             )
         if self._where is not None and found.data is not None:
             cids.check(found.cid, data, self._where)

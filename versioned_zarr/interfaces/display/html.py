@@ -1,7 +1,7 @@
 """HTML that is well-formed and escaped by construction, with the few styles that are used.
 
-Knows nothing of repositories. What it makes stands by itself: no scripts, no links to anything
-outside, readable on light and on dark, and still readable where styles are stripped.
+Independent of repositories. Its output is self-contained, without scripts and external links. It is
+readable in light and dark themes, and also without styles.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def html_of(shown: object) -> str:
             return log_html(shown)
         case Diff():
             return diff_html(shown)
-    raise TypeError(f"no HTML is known of {type(shown).__name__}")
+    raise TypeError(f"no HTML for {type(shown).__name__}")
 
 
 def repository_html(repository: Repository) -> str:
@@ -84,9 +84,7 @@ def repository_html(repository: Repository) -> str:
         html.heading("Repository", html.code(repository.url)),
         html.table(["name", "", "commit", "message", "time"], lines),
         html.and_more(SHOWN_NAMES, len(shown), "branches and tags"),
-        html.fold("sessions that have not been committed", html.table([], waiting))
-        if waiting
-        else "",
+        html.fold("uncommitted sessions", html.table([], waiting)) if waiting else "",
         html.and_more(SHOWN_NAMES, len(sessions), "sessions"),
         html.fold("history", _history(history, _IN_REPOSITORY)),
     )
@@ -216,7 +214,7 @@ def _differences(diff: Diff) -> Markup:
             html.and_more(LIMIT, len(diff.nodes_moved), "nodes that moved"),
             *parts,
             html.and_more(LIMIT, len(paths), "nodes"),
-            html.fold(f"keys outside of Zarr: {len(others):,}", *keys) if others else "",
+            html.fold(f"keys outside Zarr nodes: {len(others):,}", *keys) if others else "",
         ]
     )
 
@@ -288,7 +286,7 @@ def session_html(session: Session) -> str:
     if state is None:
         base = session.base
         pairs.append(("base", html.join([html.short_cid(base.cid), html.cut(base.summary)], " ")))
-        changes = html.fold("changes, not committed yet", _differences(session.status()))
+        changes = html.fold("uncommitted changes", _differences(session.status()))
     return html.block(html.heading("Session", html.code(session.id)), html.facts(pairs), changes)
 
 

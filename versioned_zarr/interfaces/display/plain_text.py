@@ -1,6 +1,6 @@
 """How repositories, snapshots and sessions look as plain text: what `print` shows of them.
 
-The twins of the HTML in `notebook`, of bounded length like that.
+The counterparts of the HTML in `notebook`, also of bounded length.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def text_of(shown: object) -> str:
             return session_text(shown)
         case Log():
             return log_text(shown)
-    raise TypeError(f"no text is known of {type(shown).__name__}")
+    raise TypeError(f"no text for {type(shown).__name__}")
 
 
 def repository_text(repository: Repository) -> str:

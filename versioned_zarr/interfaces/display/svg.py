@@ -86,12 +86,12 @@ def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Mar
     shown as well. O(chunks); a few kilobytes.
     """
     changed = list(chunks)
-    places, (down, across), depth = _flatten(changed, grid_shape)
+    cells, (down, across), depth = _flatten(changed, grid_shape)
     # In integers: documents name shapes that no float can hold.
     step_down, step_across = -(-down // CELLS_DOWN), -(-across // CELLS_ACROSS)
     rows, columns = -(-down // step_down), -(-across // step_across)
     counts: dict[tuple[int, int], dict[str, int]] = {}
-    for chunk, (row, column) in zip(changed, places, strict=True):
+    for chunk, (row, column) in zip(changed, cells, strict=True):
         cell = counts.setdefault((row // step_down, column // step_across), {})
         cell[chunk.how] = cell.get(chunk.how, 0) + 1
     height = max(3, min(_CELL_PX, _CELLS_HEIGHT_PX // rows))
@@ -121,7 +121,7 @@ def _say(changed: int, grid_shape: tuple[int, ...], in_a_cell: int) -> str:
     times = " \N{MULTIPLICATION SIGN} "
     shape = f" ({times.join(map(_number, grid_shape))})" if len(grid_shape) > 1 else ""
     said = f"{changed:,} of {_number(prod(grid_shape))} chunks{shape} differ"
-    return f"{said}; a cell stands for {_number(in_a_cell)}" if in_a_cell > 1 else said
+    return f"{said}; each cell represents {_number(in_a_cell)}" if in_a_cell > 1 else said
 
 
 def _number(count: int) -> str:
@@ -145,12 +145,12 @@ def _flatten(
     long = [at for at, length in enumerate(shape) if length > 1]
     if len(long) < 2:
         column = long[0] if long else None
-        places = [(0, 0 if column is None else chunk[column]) for chunk in coordinates]
-        return places, (1, 1 if column is None else shape[column]), 1
+        cells = [(0, 0 if column is None else chunk[column]) for chunk in coordinates]
+        return cells, (1, 1 if column is None else shape[column]), 1
     row, column = long[:2]
     depth = prod(shape[at] for at in long[2:])
-    places = [(chunk[row], chunk[column]) for chunk in coordinates]
-    return places, (shape[row], shape[column]), depth
+    cells = [(chunk[row], chunk[column]) for chunk in coordinates]
+    return cells, (shape[row], shape[column]), depth
 
 
 def _strength(share: float) -> float:

@@ -29,11 +29,11 @@ class _Nodes(dict[Cid, bytes]):
 
 
 def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> str:
-    """The CID that a snapshot holding the files of a folder has; of a file, its own.
+    """Compute the CID that a snapshot with the files of a folder has, or the CID of a file.
 
-    The same that `ipfs add -r -Q --hidden --only-hash` prints for it with the profile
-    unixfs-v1-2025, if no folder in it is empty: those are no part of a snapshot. O(bytes);
-    a file is mapped, not read into memory.
+    `ipfs add -r -Q --hidden --only-hash` with the profile unixfs-v1-2025 prints the same CID,
+    unless the folder contains empty folders, which a snapshot omits. O(bytes); files are
+    memory-mapped.
 
     Examples:
         >>> import tempfile, versioned_zarr as vz
@@ -50,9 +50,9 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
         hash_name: "sha2-256" or "blake3".
 
     Raises:
-        FileNotFoundError: there is nothing.
+        FileNotFoundError: the path does not exist.
         InvalidInputError: see `files_below`.
-        InvalidKeyError: a file's name can be no key.
+        InvalidKeyError: the name of a file is not a valid key.
     """
     function = hash_function(hash_name)
     root = Path(path)
@@ -88,7 +88,7 @@ def files_below(root: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_res
         place = state.st_dev, state.st_ino
         if place in passed:
             raise InvalidInputError(
-                f"{folder!r} leads back to a folder that it lies in; remove that symbolic link"
+                f"{folder!r} leads back to a folder that contains it; remove that symbolic link"
             )
         passed |= {place}
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""Sources of an import: keys and values of a folder, or of a URL that fsspec knows."""
+"""Sources of an import: keys and values of a folder, or of a URL that fsspec supports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Source(NamedTuple):
     Attributes:
         name: what it is called in messages, without a user or password.
         full_name: what tells it from all others.
-        place: tells where the value of a key lies.
+        path_of: returns the path of the file that holds the value of a key.
         sizes: the length of each key's value, in bytes; 0 where that is not told.
         state: another text when a file has changed; empty if that is not told.
         files: the file system of fsspec that it lies in.
@@ -56,7 +56,7 @@ class Source(NamedTuple):
 
     name: str
     full_name: str
-    place: Callable[[str], str]
+    path_of: Callable[[str], str]
     sizes: dict[str, int]
     state: str
     files: Any
@@ -80,7 +80,7 @@ class Source(NamedTuple):
             StorageError: it cannot be read.
         """
         try:
-            return bytes(self.files.cat_file(self.place(key)))
+            return bytes(self.files.cat_file(self.path_of(key)))
         except Exception as error:
             if isinstance(error, VersionedZarrError) and not isinstance(error, OSError):
                 raise
@@ -120,19 +120,19 @@ def open_source(
     has_user = name != text
     if isinstance(files, LocalFileSystem):
         sizes, state = _list_local(root, name, tell)
-        place = _beside(root)
+        path_of = _beside(root)
     else:
         found = _list(files, root, name, has_user=has_user)
-        places = {_key(path, root): path for path in found if not _is_another_page(path, root)}
-        sizes = {key: int(found[path].get("size") or 0) for key, path in places.items()}
-        state, place = _state(found), places.__getitem__
+        paths = {_key(path, root): path for path in found if not _is_another_page(path, root)}
+        sizes = {key: int(found[path].get("size") or 0) for key, path in paths.items()}
+        state, path_of = _state(found), paths.__getitem__
     tell(Progress("keys", 0, len(sizes)))
     if not any(document in sizes for document in NODE_DOCUMENTS):
         raise InvalidInputError(
             f"no Zarr at {name!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
-            "give the folder that holds one of them"
+            "give a folder that contains one of them"
         )
-    return Source(name, full_name, place, sizes, state, files, has_user)
+    return Source(name, full_name, path_of, sizes, state, files, has_user)
 
 
 def _beside(root: str) -> Callable[[str], str]:
@@ -159,7 +159,7 @@ def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any,
     except Exception as error:  # noqa: BLE001 - file systems raise what they like
         failure = error
     if isinstance(failure, FileNotFoundError):
-        raise NotFoundError(f"cannot open {name!r}: the file is not there; check its name")
+        raise NotFoundError(f"cannot open {name!r}: no such file; check its name")
     raise _failure(f"cannot open {name!r}", name, failure, "", has_user=name != text)
 
 

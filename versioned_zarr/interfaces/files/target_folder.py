@@ -1,8 +1,8 @@
 """The target folder of an export: each file appears whole, and no link is followed.
 
-Whoever can write into the folder could put a symbolic link there, to let an export write elsewhere.
-So folders and files in it are opened one by one, from the folder's own descriptor, and never
-through a link. The folder itself may be given as a link.
+Anyone who can write to the folder could place a symbolic link there to redirect an export. So
+folders and files in it are opened one by one, relative to the folder's descriptor, and never
+through a link. The folder itself may be a link.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from versioned_zarr.errors import AlreadyExistsError, StorageFullError
 
 _TEMPORARY: Final = ".vz-export-"
 """How files begin that are not whole; what tells the process that writes them follows."""
-_IS_LINK: Final = "an export writes through no symbolic link; remove it, or choose another folder"
+_IS_LINK: Final = "an export never follows symbolic links; remove it, or choose another folder"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,7 +137,7 @@ class TargetFolder:
 
     def _link_at(self, path: str) -> AlreadyExistsError:
         return AlreadyExistsError(
-            f"{self.path!r} holds the symbolic link {path!r}; {_IS_LINK}", name=self.path
+            f"{self.path!r} contains the symbolic link {path!r}; {_IS_LINK}", name=self.path
         )
 
 
@@ -155,7 +155,7 @@ def check_free(path: str, size_bytes: int) -> None:
     if state.f_blocks and size_bytes > free_bytes:  # some file systems do not tell
         raise StorageFullError(
             f"cannot write {size_bytes:,} bytes to {path!r}, where {free_bytes:,} bytes are "
-            f"free; make room, or begin all the same with max_bytes={size_bytes}",
+            f"free; free some space, or write anyway with max_bytes={size_bytes}",
             where=path,
         )
 

@@ -1,4 +1,4 @@
-"""Zarr export: writes a snapshot to a folder, and never decodes a byte."""
+"""Zarr export: writes a snapshot to a folder without decoding chunks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def to_folder(
     if max_bytes is not None and counted.size_bytes > max_bytes:
         raise InvalidInputError(
             f"the values of tree {snapshot.cid} are {_number(counted.size_bytes)} bytes long, more "
-            f"than {max_bytes:,}; to write them all the same, say "
+            f"than {max_bytes:,}; to write them anyway, pass "
             f"max_bytes={_number(counted.size_bytes, '')}"
         )
     if max_bytes is None and not os.path.exists(folder):
@@ -96,8 +96,8 @@ def check_count(snapshot: Snapshot, max_keys: int) -> Totals:
     found = counted.keys + counted.folders
     if found > max_keys:
         raise InvalidInputError(
-            f"tree {snapshot.cid} comes to {_number(found)} keys and folders, more than "
-            f"{max_keys:,}; to go through them all the same, say max_keys={_number(found, '')}"
+            f"tree {snapshot.cid} has {_number(found)} keys and folders, more than "
+            f"{max_keys:,}; to process them anyway, pass max_keys={_number(found, '')}"
         )
     return counted
 
@@ -119,7 +119,7 @@ def _size_of_what_is_there(target: TargetFolder, sizes: Mapping[str, int]) -> in
     for file, size in target.files():
         if file not in sizes:
             raise AlreadyExistsError(
-                f"{target.path!r} holds {file!r}, which the snapshot does not; "
+                f"{target.path!r} contains {file!r}, which the snapshot does not; "
                 "export to an empty folder",
                 name=target.path,
             )

@@ -1,4 +1,4 @@
-"""Zarr import: commits a folder or a URL, and never decodes a byte."""
+"""Zarr import: commits a folder or a URL without decoding chunks."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def import_zarr(
     storage_options: dict[str, Any] | None = None,
     progress: OnProgress | None = None,
 ) -> Commit:
-    """Commit a copy of a plain Zarr hierarchy, key by key.
+    """Import a plain Zarr hierarchy, key by key, and commit it.
 
-    At most `workers` values are in memory at once. An import that was interrupted, or whose
-    process died, resumes when it is called again with the same source, branch
-    and path, unless something else has come to `path` since. What was copied is copied again if a
-    file of the source has changed since, or if the source does not tell (as a web server does not).
+    At most `workers` values are in memory at a time. If an import is interrupted or its process
+    dies, call it again with the same source, branch and path to resume, unless other data has been
+    written to `path` since. Copied values are copied again if a file of the source has changed, or
+    if the source cannot tell (for example, a web server).
 
     Examples:
         >>> import tempfile, zarr, versioned_zarr as vz
@@ -60,23 +60,23 @@ def import_zarr(
         ['zarr.json']
 
     Args:
-        repository: where to.
-        source: a folder, or a URL that fsspec knows, of Zarr v2 or v3.
+        repository: the repository to import into.
+        source: a folder, or a URL that fsspec supports, with Zarr v2 or v3.
         into: the branch to commit to.
-        path: the group in the repository that it shall become; the root by default.
-        message: why; by default the source's name.
-        overwrite: replace what lies at `path`.
-        workers: how many values are copied at once; one, whatever is said, from an archive (zip,
-            tar), which fsspec reads through one file for all.
-        storage_options: for fsspec.
+        path: the group to import into; the root by default.
+        message: the commit message; by default, it names the source.
+        overwrite: replace existing data at `path`.
+        workers: the number of values copied in parallel; always one for an archive (zip, tar),
+            which fsspec reads through a single file.
+        storage_options: passed to fsspec.
         progress: called from the calling thread as the source is listed, with the number of keys
             found as the total, and then as values arrive.
 
     Raises:
-        InvalidInputError: there is no Zarr at `source`.
+        InvalidInputError: there is no Zarr hierarchy at `source`.
         AlreadyExistsError: `path` is not empty, and `overwrite` is false.
-        NothingToCommitError: `path` holds the same already.
-        NotFoundError: a file that the source's URL names is not there.
+        NothingToCommitError: `path` already holds the same data.
+        NotFoundError: a file named by the URL of the source does not exist.
         StorageError: the source cannot be read; the session is kept and can be resumed.
     """
     found = open_source(source, storage_options or {}, progress)
@@ -138,7 +138,7 @@ def _session_for(
     if not is_free:
         raise AlreadyExistsError(
             f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
-            "or say overwrite",
+            "or pass overwrite=True",
             name=path,
         )
     session = repository.session(branch, purpose=purpose + state)

@@ -1,8 +1,8 @@
 """Branch URLs, `vzarr://REF@/PATH::REPOSITORY`: parsed and written.
 
-Only what begins with `vzarr://` is a URL. Everything else is a path, and is taken as it stands.
-In a URL the ref and the path are percent-encoded. The ref ends at the first `@/`, the path at the
-first `::`; what would end one too early is written `%40` or `%3A`. Knows no repository.
+Only text that begins with `vzarr://` is a URL. Everything else is a path and is used unchanged. In
+a URL, the ref and the path are percent-encoded. The ref ends at the first `@/`, and the path at the
+first `::`; earlier occurrences are written `%40` or `%3A`. Independent of repositories.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def read(text: str) -> BranchUrl:
         if rest and not rest.endswith("@"):
             shown = START + rest
             raise InvalidUrlError(
-                f"{shown!r} does not say which branch it means: write '{START}{rest}@/' for the "
-                f"branch {rest!r}, or '{START}main@/{rest.strip('/')}' for what lies there on main",
+                f"{shown!r} does not name a branch: write '{START}{rest}@/' for the "
+                f"branch {rest!r}, or '{START}main@/{rest.strip('/')}' for that path on main",
                 url=shown,
             )
         ref = rest[:-1]
@@ -75,5 +75,5 @@ def _decoded(text: str) -> str:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:
         raise InvalidUrlError(
-            f"{text!r} in a {START} URL encodes bytes that are no UTF-8", url=text
+            f"{text!r} in a {START} URL encodes bytes that are not UTF-8", url=text
         ) from error

@@ -1,9 +1,9 @@
 """The fsspec file system of a branch, tag or commit: `vzarr://REF@/PATH::REPOSITORY`.
 
-Reading goes to a snapshot. The first write opens a session on the branch, which all file systems of
-this process on that branch read and write from then on, since fsspec makes one for each thread;
-`commit`, or the end of a `with fs.transaction:`, commits it. A file system that is pickled takes
-its session, or else its snapshot, to the process that unpickles it.
+It reads from a snapshot. The first write opens a session on the branch. From then on, all file
+systems of this process on that branch use the session, because fsspec creates one for each thread.
+`commit`, or the end of a `with fs.transaction:`, commits it. A pickled file system carries its
+session, or else its snapshot, to the process that unpickles it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PROCESS = secrets.token_hex(8)
 
 
 class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
-    """What is written within it becomes one commit, or is discarded if an exception ends it."""
+    """Writes within it become one commit, or are discarded if an exception ends it."""
 
     fs: VersionedFileSystem
 
@@ -89,7 +89,7 @@ class VersionedFileSystem(WrittenFiles):
         super().__init__(**storage_options)
         if not fo:
             raise InvalidUrlError(
-                "name the repository behind '::', as in vzarr://main@/air::file:///data/air.vz",
+                "name the repository after '::', as in vzarr://main@/air::file:///data/air.vz",
                 url=branch_urls.START,
             )
         self._place = _place_of(fo, target_protocol)
@@ -110,7 +110,7 @@ class VersionedFileSystem(WrittenFiles):
         return _unpickle, (*of, _process(), pickle.dumps(view), _name_of(view))
 
     def take_over(self, view: bytes) -> None:
-        """Read and write what another process does: its session, or its snapshot to read only."""
+        """Use the session of another process, or its snapshot, read-only."""
         found: Snapshot | Session | None = None
         with suppress(SessionNotFoundError):  # it has ended; what became of it is on the branch
             found = pickle.loads(view)  # noqa: S301 - a part of what is unpickled already
@@ -124,17 +124,17 @@ class VersionedFileSystem(WrittenFiles):
         return {"ref": ref} if ref else {}
 
     def unstrip_protocol(self, name: str) -> str:
-        """The whole URL of a path, with the ref and the repository.
+        """The full URL of a path, with the ref and the repository.
 
-        `fsspec.url_to_fs` makes of it this file system, given the same options, and the path.
+        With the same options, `fsspec.url_to_fs` turns it back into this file system and the path.
         """
         return branch_urls.write(self.ref, self._strip_protocol(name), self.repository.url)
 
     def check_is_own(self, url: branch_urls.BranchUrl) -> None:
-        """Make sure that a URL means this ref of this repository.
+        """Check that a URL names this ref of this repository.
 
         Raises:
-            InvalidUrlError: it means another.
+            InvalidUrlError: it names another.
         """
         named = url.repository
         is_here = named in ("", self.repository.url, self._place)
@@ -146,7 +146,7 @@ class VersionedFileSystem(WrittenFiles):
         where = without_user(named or self.repository.url)
         raise InvalidUrlError(
             f"{shown!r} of {where!r} is not in this file system, which has {self.ref!r} of "
-            f"{self.repository.url!r}; fsspec.url_to_fs opens what a URL names",
+            f"{self.repository.url!r}; open the URL with fsspec.url_to_fs",
             url=shown,
         )
 
@@ -154,12 +154,12 @@ class VersionedFileSystem(WrittenFiles):
 
     @property
     def view_name(self) -> str:
-        """What errors call the place that is read."""
+        """The name that errors use for the data being read."""
         return self.repository.url
 
     @property
     def view(self) -> Snapshot | Session:
-        """What is read: the session once something was written, else the snapshot."""
+        """The source of reads: the session after the first write, otherwise the snapshot."""
         session = self._shared.to_read()
         if session is not None:
             return session
@@ -170,7 +170,7 @@ class VersionedFileSystem(WrittenFiles):
 
     @property
     def session(self) -> Session:
-        """What is written to; opened when first asked for.
+        """The session for writes; opened on first access.
 
         Raises:
             ReadOnlyError: this is a copy from a process that had no session.
@@ -178,18 +178,18 @@ class VersionedFileSystem(WrittenFiles):
         return self._shared.to_write()
 
     def commit(self, message: str | None = None) -> Commit:
-        """Commit what was written on this branch, in whatever thread or process.
+        """Commit all writes on this branch, from any thread or process.
 
-        What is read and written next begins at the branch's head.
+        Later reads and writes continue from the head of the branch.
 
         Raises:
-            NothingToCommitError: nothing was.
-            ConflictError: the branch has moved on to something else.
+            NothingToCommitError: nothing was written.
+            ConflictError: the branch has moved, and the changes conflict.
         """
         return self._shared.commit(message or self.message)
 
     def end_session(self, *, commit: bool) -> None:
-        """Commit what was written, if anything was, or discard it; writing again begins anew.
+        """Commit or discard any writes; the next write opens a new session.
 
         Raises:
             InvalidInputError: another process opened the session.
@@ -201,7 +201,7 @@ class VersionedFileSystem(WrittenFiles):
         self._shared.check_is_own()
 
     def invalidate_cache(self, path: str | None = None) -> None:
-        """Look again which commit the ref names; a session that wrote goes on."""
+        """Look up the commit of the ref again; a session with writes is kept."""
         super().invalidate_cache(path)
         self._seen = None
 
@@ -222,10 +222,10 @@ def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
 
 def _of_chain(repository: str) -> tuple[str, str]:
     """What follows `::` in a URL, as fsspec hands it to `VersionedFileSystem`."""
-    scheme, place = split_protocol(repository)
+    scheme, path = split_protocol(repository)
     scheme = scheme or "file"
     return get_filesystem_class(scheme)._strip_protocol(
-        place if scheme == "file" else repository
+        path if scheme == "file" else repository
     ), scheme
 
 

@@ -1,4 +1,4 @@
-"""The lakefs alias: lakefs-spec's file system if it is installed, else an error that says so.
+"""The lakefs alias: lakefs-spec's file system if it is installed, otherwise an error that says so.
 
 `vzarr://main@/air::lakefs://repo` needs fsspec to know the scheme, not a file system behind it.
 """
@@ -17,8 +17,8 @@ except ImportError:
 
         def __init__(self, *_: object, **__: object) -> None:
             raise ImportError(
-                "lakefs:// by itself is lakefs-spec's: pip install lakefs-spec; or open a branch "
-                "of it as vzarr://main@/PATH::lakefs://REPO"
+                "lakefs:// alone belongs to lakefs-spec: pip install lakefs-spec; or open a branch "
+                "of a repository as vzarr://main@/PATH::lakefs://REPO"
             )
 
 

@@ -1,7 +1,7 @@
 """Opened files: values as file objects, for reading and for writing.
 
-A file that is written becomes a value when it is closed, and never if an exception ends the block
-that it was opened for, whatever encodes or compresses it on the way.
+A written file becomes a value when it is closed, but never if an exception ends its `with` block,
+whatever encodes or compresses it in between.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads files of a snapshot or session for fsspec: listings, sizes, times.
 
-A folder is there while something lies in it. A path is a key, taken as it stands; in a pattern, a
-part that is there by that very name is itself.
+A folder exists while it contains something. A path is used as a key unchanged. In a pattern, a part
+that exists under exactly that name means that name.
 """
 
 from __future__ import annotations

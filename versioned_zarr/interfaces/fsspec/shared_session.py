@@ -1,7 +1,7 @@
 """The shared session: all file systems of a process on one branch write to it.
 
-Forked children write into it too, and so does whoever unpickles a file system that had one. Only
-the process that opened it ends it.
+Forked children, and processes that unpickle a file system with a session, write to it too. Only the
+process that opened it ends it.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ class SharedSession:
             if not self._may_open:
                 raise ReadOnlyError(
                     f"cannot write to {self.ref!r} of {self.repository.url!r}: another process "
-                    "pickled this file system before it wrote; ask for its `session` there first, "
-                    "or make a file system from the URL here, which this process has to commit",
+                    "pickled this file system before it wrote; touch fs.session there before "
+                    "pickling, "
+                    "or create a file system from the URL here and commit it in this process",
                     url=self.repository.url,
                 )
             self._session = session = self.repository.session(self.ref)
@@ -178,7 +179,7 @@ class SharedSession:
         if session is not None and not self._is_own:
             raise InvalidInputError(
                 f"session {session.id} on {self.ref!r} belongs to the process that opened it; "
-                "end it there, and use no transaction here"
+                "end it there, and do not use a transaction here"
             )
 
     def finish(self) -> None:
@@ -194,7 +195,7 @@ class SharedSession:
             return
         warnings.warn(
             f"session {session.id} on {self.ref!r} of {self.repository.url!r} ends uncommitted; "
-            "call commit() of the file system that wrote, or repo.resume(id) to resume it",
+            "call commit() on the file system that wrote, or resume it with repo.resume(id)",
             stacklevel=2,
         )
 

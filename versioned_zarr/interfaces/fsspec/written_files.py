@@ -106,7 +106,7 @@ class WrittenFiles(ReadFiles):
         infos = [self.info(each) for each in found]
         folders = [info["name"] for info in infos if info["type"] == "directory"]
         if folders and not recursive:
-            raise IsADirectoryError(f"{folders[0]!r} is a folder; give recursive=True")
+            raise IsADirectoryError(f"{folders[0]!r} is a folder; pass recursive=True")
         with self.failures():
             for info in infos:
                 if info["type"] == "file":
@@ -172,7 +172,7 @@ class WrittenFiles(ReadFiles):
         given = [path1] if isinstance(path1, str) else list(path1)
         folders = [key for key in self._strip_protocol(given) if self.isdir(key)]
         if folders and not recursive:
-            raise IsADirectoryError(f"{folders[0]!r} is a folder; give recursive=True")
+            raise IsADirectoryError(f"{folders[0]!r} is a folder; pass recursive=True")
         _check_not_into_itself(folders, found)
         moves = [move for move in self._moves(found) if move.source != move.target]
         targets = [move.target for move in moves]
@@ -199,10 +199,10 @@ class WrittenFiles(ReadFiles):
         counts = Counter(targets)
         for target, count in counts.items():
             if count > 1:
-                raise InvalidInputError(f"{count} values would be moved to {target!r}; one can be")
+                raise InvalidInputError(f"cannot move {count} values to {target!r}; only one fits")
             check_key(target)
             if self.isdir(target):
-                raise InvalidKeyError(f"a folder lies at {target!r}", key=target)
+                raise InvalidKeyError(f"{target!r} is a folder", key=target)
             parts = target.split("/")
             for end in range(1, len(parts)):
                 above = "/".join(parts[:end])
@@ -220,5 +220,5 @@ def _check_not_into_itself(folders: list[str], found: list[tuple[str, str]]) -> 
             to = target.removesuffix(rest).strip("/")
             if to != folder and (to.startswith(start) or not folder):
                 raise InvalidInputError(
-                    f"{folder or 'the root'!r} cannot be moved to {to!r}, which lies in it"
+                    f"{folder or 'the root'!r} cannot be moved to {to!r}, which is inside it"
                 )

@@ -141,7 +141,7 @@ def _answer(request: Request, offer: Exposure) -> Response:
         return _failure(404, f"nothing at {error.key!r}")
     except NotFoundError:
         # What the engine says of it names folders of this machine.
-        return _failure(404, "not here; / lists the branches and tags")
+        return _failure(404, "not found; / lists the branches and tags")
     except InvalidInputError as error:
         return _failure(400, str(error))
     except CorruptError as error:
@@ -153,7 +153,7 @@ def _corrupt(offer: Exposure, error: CorruptError) -> Response:
     if isinstance(error, CorruptBlockError) and error.cid and offer.is_sound(error.cid):
         return _failure(501, f"not served here: {error}")
     _log.error("%s", error)
-    return _failure(500, "a block is damaged; whoever serves this should run 'vz fsck'")
+    return _failure(500, "a block is damaged; the server's operator should run 'vz fsck'")
 
 
 def _failure(status: int, text: str) -> Response:

@@ -88,7 +88,9 @@ class Exposure:
             self._fixed.add(cid)
         else:
             raise RefNotFoundError(
-                f"{ref!r} is no branch, tag, or CID of a commit or tree that is here", ref=ref
+                f"{ref!r} is not a branch, a tag, or the CID of a commit or tree in this "
+                "repository",
+                ref=ref,
             )
 
     # Blocks
@@ -152,7 +154,8 @@ class Exposure:
         }
         if len(standing) > 1:
             raise InvalidRefError(
-                f"{name!r} is a branch and a tag; say 'heads%2F{name}' or 'tags%2F{name}'", ref=name
+                f"{name!r} is both a branch and a tag; use 'heads%2F{name}' or 'tags%2F{name}'",
+                ref=name,
             )
         if standing:
             return ExposedTree(self._tree(standing.pop()), is_fixed=False)

@@ -1,7 +1,7 @@
 """Gateway routes, `/ipfs/CID/path`: values, or the blocks that prove them.
 
 Rules: the Trustless Gateway and Path Gateway specifications of IPFS. A directory is always listed,
-also where it holds an `index.html`: a repository's values are data, not pages.
+even if it contains an `index.html`: the values of a repository are data, not web pages.
 """
 
 from __future__ import annotations
@@ -53,14 +53,16 @@ def answer_ipfs(request: Request, offer: Exposure, path: UrlPath) -> Response:
     """Answer a request whose path begins with `/ipfs/`."""
     _, name, *rest = path.parts
     if any("/" in part for part in (name, *rest)):
-        raise HTTPException(400, "no name in a directory holds a slash")
+        raise HTTPException(400, "names in a directory cannot contain a slash")
     if request.headers.get("service-worker") == "script" and not (rest or path.is_folder):
         raise HTTPException(400, "no service worker for a whole CID without a trailing slash")
     wanted = wanted_form(request)
     root = read_cid(name)
     if inline(root) is None and root not in offer:
         is_only_if_cached = "only-if-cached" in request.headers.get("cache-control", "")
-        raise HTTPException(412 if is_only_if_cached else 404, f"{to_text(root)} is not here")
+        raise HTTPException(
+            412 if is_only_if_cached else 404, f"{to_text(root)} is not in this repository"
+        )
     way = resolve(offer.get, root, rest)
     headers = {
         "Cache-Control": FOR_EVER,
@@ -99,7 +101,7 @@ def _check_json(offer: Exposure, cid: Cid, name: str) -> None:
     is_value = kind_of(offer.get, cid) in VALUES
     if not is_value or not (is_document(name) or is_json(offer, cid)):
         raise HTTPException(
-            406, "what lies there is no JSON of up to 64 KiB; a gateway converts nothing"
+            406, "this is not JSON of up to 64 KiB; a gateway does not convert data"
         )
 
 
@@ -125,7 +127,7 @@ def _plain(
         title = f"Index of /{'/'.join(path.parts)}"
         return answer_list(request, title, entries(offer, way.end), headers, end)
     if path.is_folder:
-        raise HTTPException(404, "a value lies there, not a directory")
+        raise HTTPException(404, "this is a value, not a directory")
     filename = request.query_params.get("filename")
     is_download = request.query_params.get("download") == "true"
     if filename is not None or is_download:
@@ -185,7 +187,9 @@ def _check_span(offer: Exposure, cid: Cid, span: Span) -> None:
     except (InvalidInputError, ValueError):
         return
     if span.first >= size > 0:
-        raise HTTPException(400, f"entity-bytes begins at {span.first}, behind {size} bytes")
+        raise HTTPException(
+            400, f"entity-bytes begins at {span.first}, past the end at {size} bytes"
+        )
 
 
 def _car_parts(

@@ -61,7 +61,7 @@ def wanted_form(request: Request) -> RequestHeaders:
     if name is not None:
         chosen = _FORMATS.get(name)
         if chosen is None:
-            raise HTTPException(406, f"no format {name!r} here; there are raw, car, tar and json")
+            raise HTTPException(406, f"unknown format {name!r}; supported: raw, car, tar and json")
         of_type = next((each for kind, each in accepted if _TYPES.get(kind) == chosen), {})
         return RequestHeaders(chosen, _again(request, of_type), is_in_url=True)
     for kind, parameters in accepted:
@@ -73,7 +73,9 @@ def wanted_form(request: Request) -> RequestHeaders:
                 found, found == "car" and _again(request, parameters), is_in_url=False
             )
     if accepted:
-        raise HTTPException(406, "none of the accepted types is here; there are raw, car and tar")
+        raise HTTPException(
+            406, "none of the accepted types is available; supported: raw, car and tar"
+        )
     return RequestHeaders("plain", again=False, is_in_url=False)
 
 
@@ -110,7 +112,9 @@ def _again(request: Request, of_type: Mapping[str, str]) -> bool:
     said = {name: request.query_params.get(f"car-{name}") for name in _CAR_CHOICES}
     parameters = {**of_type, **{name: value for name, value in said.items() if value}}
     if not _is_car_here(parameters):
-        raise HTTPException(406, "a CAR here has version=1, order=dfs, and dups=y or dups=n")
+        raise HTTPException(
+            406, "this server sends CAR files with version=1, order=dfs, and dups=y or dups=n"
+        )
     return parameters.get("dups") == "y"
 
 
@@ -122,13 +126,13 @@ def wanted_part(request: Request) -> tuple[Scope, Span | None]:
     """
     said = request.query_params.get("dag-scope", "all")
     if said not in {scope.value for scope in Scope}:
-        raise HTTPException(400, f"no dag-scope {said!r}; there are block, entity and all")
+        raise HTTPException(400, f"unknown dag-scope {said!r}; supported: block, entity and all")
     span = request.query_params.get("entity-bytes")
     if span is None:
         return Scope(said), None
     found = re.fullmatch(r"(-?\d{1,18}):(-?\d{1,18}|\*)", span)
     if found is None:
-        raise HTTPException(400, f"cannot read entity-bytes={span!r}; write it as 0:1023 or 512:*")
+        raise HTTPException(400, f"cannot parse entity-bytes={span!r}; write it as 0:1023 or 512:*")
     last = None if found[2] == "*" else int(found[2])
     return Scope.ENTITY, Span(int(found[1]), last)
 

@@ -39,7 +39,7 @@ def _decode(segment: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InvalidKeyError("a part of the path is not UTF-8", key=repr(segment)) from error
     if part in {"", ".", ".."} or "\0" in part:
-        raise InvalidKeyError(f"no key has a part such as {part!r}", key=part)
+        raise InvalidKeyError(f"a key cannot have the part {part!r}", key=part)
     return part
 
 

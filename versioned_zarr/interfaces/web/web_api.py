@@ -23,21 +23,21 @@ def app(
     cors: Sequence[str] = (),
     hosts: Sequence[str] = ("*",),
 ) -> Starlette:
-    """The repository as an ASGI application: `/ipfs/CID/...` and `/REF/key`; see the guide.
+    """Return an ASGI application for a repository: `/ipfs/CID/...` and `/REF/key`; see the guide.
 
-    Reads run in threads; every block is verified against its CID before it leaves.
+    Reads run in threads. Every block is verified against its CID before it is sent.
 
     Args:
-        repository: what to serve.
-        refs: only these branches, tags or CIDs of commits or trees are there, and only blocks
-            that they reach, their history included; None for everything that is stored.
-        cors: the origins whose pages may read, as "https://example.org", or "*".
-        hosts: the names that a request's `Host` may say; "*" for any. Where only this machine is
-            to read, its own names keep out pages that were made to look like it (DNS rebinding).
+        repository: the repository to serve.
+        refs: serve only these branches, tags or CIDs of commits or trees, and the blocks that they
+            reach, including their history; None serves everything that is stored.
+        cors: the origins whose pages may read, such as "https://example.org", or "*".
+        hosts: the allowed values of a request's `Host`; "*" for any. If only this machine should
+            read, its own names protect against DNS rebinding.
 
     Raises:
         MissingDependencyError: starlette is not installed.
-        RefNotFoundError: one of `refs` is not there.
+        RefNotFoundError: one of `refs` does not exist.
     """
     try:
         from versioned_zarr.interfaces.web.application import make_app
@@ -58,22 +58,22 @@ def serve(
     """Serve a repository over HTTP until the process is interrupted or terminated.
 
     Examples:
-        Web pages of any origin may read the branch `main` at `http://127.0.0.1:8080/main/KEY`:
+        Let web pages of any origin read the branch `main` at `http://127.0.0.1:8080/main/KEY`:
 
             vz.serve(vz.open("climate.vz"), refs=["main"], cors=["*"])
 
     Args:
-        repository: what to serve.
+        repository: the repository to serve.
         refs: see `app`.
         cors: see `app`.
-        host: the address to listen at; by default only this machine can connect.
-        port: 0 for any that is free.
-        on_ready: called with the URL once connections are taken.
+        host: the address to listen on; by default, only this machine can connect.
+        port: the port; 0 picks a free one.
+        on_ready: called with the URL once the server accepts connections.
 
     Raises:
         MissingDependencyError: starlette or uvicorn is not installed.
-        RefNotFoundError: one of `refs` is not there.
-        OSError: the address cannot be listened at.
+        RefNotFoundError: one of `refs` does not exist.
+        OSError: the server cannot listen on the address.
     """
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     made = app(repository, refs=refs, cors=cors, hosts=hosts)

@@ -30,7 +30,9 @@ def answer_key(request: Request, offer: Exposure, path: UrlPath) -> Response:
     """Answer with the value under a key of a ref, or list a directory."""
     ref, *parts = path.parts
     if any("/" in part for part in parts):
-        raise HTTPException(400, "no part of a key holds a slash; write it as a plain one")
+        raise HTTPException(
+            400, "a part of a key cannot contain a slash; write the slash unescaped"
+        )
     version = offer.version(ref)
     link = offer.trees.subtree(version.tree, "/".join(parts))
     if link is None:
@@ -41,7 +43,7 @@ def answer_key(request: Request, offer: Exposure, path: UrlPath) -> Response:
     }
     if not offer.trees.is_directory(link):
         if path.is_folder:
-            raise HTTPException(404, "a value lies there, not a directory")
+            raise HTTPException(404, "this is a value, not a directory")
         return answer_value(request, offer, link.cid, parts[-1], headers)
     if not path.is_folder:
         return RedirectResponse(

@@ -1,4 +1,4 @@
-"""Opening what a snapshot holds with zarr or xarray."""
+"""Open the content of a snapshot with zarr or xarray."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group 
 
 
 def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.Dataset:
-    """The group as a Dataset; `options` go to `xarray.open_zarr`.
+    """Open the group as a Dataset; `options` go to `xarray.open_zarr`.
 
-    Consolidated metadata is not used unless asked for: the tree is as quick, and never stale.
-    `mode="r"` and `engine="zarr"`, which other functions of xarray take, say nothing new.
+    Consolidated metadata is used only on request: the tree is as fast and never stale. `mode="r"`
+    and `engine="zarr"`, which other functions of xarray take, have no effect.
 
     Raises:
         MissingDependencyError: xarray is not installed.
@@ -53,7 +53,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
         raise InvalidInputError(f"a snapshot is read with the engine 'zarr', not {engine!r}")
     options |= options.pop("backend_kwargs", None) or {}
     if "path" in options:
-        raise InvalidInputError("xarray calls a path in a store its group: give group=…")
+        raise InvalidInputError("xarray calls a path in a store a group: pass group=…")
     options.setdefault("consolidated", False)
     dataset: xarray.Dataset = xarray.open_zarr(VersionedStore(snapshot), group=group, **options)
     return dataset
@@ -64,8 +64,8 @@ def _take_mode(snapshot: Snapshot, options: dict[str, Any]) -> None:
     mode = options.pop("mode", "r")
     if mode not in ("r", None):
         raise ReadOnlyError(
-            f"a snapshot is opened with mode 'r', not {mode!r}: it never changes; open a session "
-            "to write: repo.session('main')",
+            f"a snapshot opens only with mode 'r', not {mode!r}, because it never changes; open a "
+            "session to write: repo.session('main')",
             url=snapshot.repository.url,
         )
 
@@ -73,5 +73,5 @@ def _take_mode(snapshot: Snapshot, options: dict[str, Any]) -> None:
 def _refuse_places(options: dict[str, Any], names: Sequence[str]) -> None:
     for name in names:
         if options.get(name) is not None:
-            raise InvalidInputError(f"{name} cannot be given: what is read is the snapshot")
+            raise InvalidInputError(f"{name} cannot be passed: the store is the snapshot")
         options.pop(name, None)

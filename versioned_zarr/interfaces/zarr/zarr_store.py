@@ -1,7 +1,7 @@
 """Snapshots and sessions as a zarr v3 `Store`.
 
-Answers inline whatever is small, since what lies in a local pack is there within microseconds and
-a thread costs forty; large values are read, hashed and written in threads.
+Small values are handled inline: reading from a local pack takes microseconds, and using a thread
+costs forty. Large values are read, hashed and written in threads.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ try:
     from zarr.core.config import config as zarr_config
 except ImportError as error:
     raise MissingDependencyError(
-        "a snapshot or session is a store for zarr >= 3.1.6 only: pip install 'zarr>=3.1.6'; its "
-        "mapping works with zarr 2, as zarr.open(snapshot.mapping)",
+        "snapshots and sessions are stores for zarr >= 3.1.6 only: pip install 'zarr>=3.1.6'; "
+        "their mapping works with zarr 2: zarr.open(snapshot.mapping)",
         package="zarr",
     ) from error
 
@@ -59,21 +59,21 @@ _LOST = (BlockNotFoundError, RepositoryNotFoundError)
 class VersionedStore(Store):
     """A zarr v3 store over a `Snapshot` or a `Session`.
 
-    Any key is taken that can be the path of a file: Zarr v2 and v3 documents, chunks of every key
-    encoding, and what other conventions put beside them. Thread-safe; pickles by reference.
+    Accepts any key that is a valid file path: Zarr v2 and v3 documents, chunks of every key
+    encoding, and files of other conventions. Thread-safe; pickled by reference.
 
-    zarr's fused pipeline calls it in one thread, except where each value would wait for a network:
-    there several at a time are sooner done.
+    zarr's fused pipeline calls it in one thread, unless each value would wait for a network; then
+    several values are requested at a time.
 
-    The first store of a process whose writes each wait for a server has zarr write 24 chunks at a
-    time, by its setting `async.concurrency`, unless that was set to anything but zarr's own 10.
+    If writes wait for a server, the first store of a process sets zarr's `async.concurrency` to 24,
+    unless it differs from zarr's default of 10.
 
-    Where a block is lost, or the origin of a partial copy is gone, the error is a `StorageError`,
-    which zarr takes for no missing key.
+    If a block is lost, or the origin of a partial clone no longer exists, the error is a
+    `StorageError`, which zarr does not interpret as a missing key.
 
     Args:
         view: the snapshot, which is read-only, or the session.
-        read_only: refuse writes into a session too.
+        read_only: refuse writes to a session too.
     """
 
     supports_writes = True
@@ -133,7 +133,7 @@ class VersionedStore(Store):
         return _unpickle, (self._view, self.read_only, self._is_open)
 
     def with_read_only(self, read_only: bool = False) -> Self:
-        """The same content in a store that refuses writes, or takes them.
+        """The same content in a store that refuses or accepts writes.
 
         Raises:
             ReadOnlyError: a snapshot cannot be written to.
@@ -185,10 +185,10 @@ class VersionedStore(Store):
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> StorageError:
-        """What zarr is told of a block, or of an origin, that is not there.
+        """The error that zarr gets for a missing block or a missing origin.
 
-        Those errors are a KeyError and a FileNotFoundError, which zarr takes for a key that was
-        never written: it would say that an array is not there, or make it anew.
+        The original errors are a KeyError and a FileNotFoundError. zarr would interpret them as a
+        key that was never written, and report that the array does not exist, or create it again.
         """
         return StorageError(str(error), where=self._view.repository.url)
 
@@ -224,7 +224,7 @@ class VersionedStore(Store):
         return await self._wait_for(self._view._find, key) is not None
 
     async def getsize(self, key: str) -> int:
-        """The length in bytes of a value, told from the tree.
+        """The size of a value in bytes, from the tree.
 
         Raises:
             FileNotFoundError: there is none.
@@ -235,7 +235,7 @@ class VersionedStore(Store):
         return size
 
     async def getsize_prefix(self, prefix: str) -> int:
-        """The length in bytes of all values in a folder and below it."""
+        """The total size in bytes of all values in a folder and below it."""
 
         def total() -> int:
             return sum(size for _, size in self._view.sizes(prefix.rstrip("/")))

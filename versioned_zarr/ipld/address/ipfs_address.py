@@ -1,7 +1,7 @@
 """IPFS addresses: CIDs in any base, `ipfs://` and `ipns://` URLs, and gateway URLs.
 
-Reads text alone; asks nobody. CIDs are read by `multiformats` where they are not spelled as this
-package spells them. Rules: the address forms of the IPFS documentation
+Parses text only, without network access. `multiformats` parses CIDs that do not have the form that
+this package writes. Rules: the address forms of the IPFS documentation
 (docs.ipfs.tech/how-to/address-ipfs-on-web).
 """
 
@@ -82,8 +82,8 @@ def read_pasted(text: str) -> IpfsAddress:
     if namespace == "ipns":
         shown = without_user(text)
         raise InvalidUrlError(
-            f"{shown!r} is an IPNS name, which can come to name something else; "
-            f"'ipfs name resolve {name}' says which CID it names now: open that",
+            f"{shown!r} is an IPNS name, whose target can change; "
+            f"open the CID that 'ipfs name resolve {name}' prints",
             url=shown,
         )
     if name.startswith(_PEER):
@@ -106,8 +106,8 @@ def read_name(text: str) -> IpnsAddress | None:
         key = None
     if key is None:
         raise InvalidUrlError(
-            f"{name!r} is no IPNS name that can be verified; a domain (DNSLink) is signed by "
-            f"nobody: 'ipfs resolve -r /ipns/{name}' says which CID it names now: open that",
+            f"{name!r} is not an IPNS name that can be verified; nobody signs a domain (DNSLink): "
+            f"open the CID that 'ipfs resolve -r /ipns/{name}' prints",
             url=without_user(text),
         )
     return IpnsAddress(key, name, path, gateway)
@@ -126,11 +126,11 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
     """The namespace, the CID or name, the path, and the gateway of an address."""
     text = text.strip()
     if not text:
-        raise InvalidUrlError(f"no address at all; give {_FORMS}", url=text)
+        raise InvalidUrlError(f"the address is empty; give {_FORMS}", url=text)
     if is_multiaddr(text):
         shown = without_user(text)
         raise InvalidUrlError(
-            f"{shown!r} says where a node is, not what to open there; give its gateway as such "
+            f"{shown!r} is the address of a node, not of data on it; pass its gateway as such "
             f"(gateways=, --gateway), and here {_FORMS}",
             url=shown,
         )
@@ -148,7 +148,7 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
     path = path.strip("/")
     if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
         shown = without_user(text)
-        raise InvalidUrlError(f"the path of {shown!r} has a part that no name can be", url=shown)
+        raise InvalidUrlError(f"the path of {shown!r} has a part that cannot be a name", url=shown)
     return namespace, name, path, gateway
 
 
@@ -186,7 +186,7 @@ def _read_url(text: str) -> tuple[str, str, str, str | None]:
 
 def _no_address(text: str) -> InvalidUrlError:
     shown = without_user(text if "//" in text else f"//{text}").removeprefix("//")
-    return InvalidUrlError(f"{shown!r} is no address on IPFS; give {_FORMS}", url=shown)
+    return InvalidUrlError(f"{shown!r} is not an IPFS address; give {_FORMS}", url=shown)
 
 
 def read_cid(text: str) -> Cid:
@@ -209,7 +209,7 @@ def read_any_cid(text: str) -> Cid:
     if codec(cid) == _KEY:
         raise _is_name(text)
     if inline(cid) is None and (multihash_of(cid) is None or codec(cid) not in {RAW, DAG_PB}):
-        raise InvalidCidError(f"{text!r} is no CID of a folder or file", text=text)
+        raise InvalidCidError(f"{text!r} is not the CID of a folder or file", text=text)
     return cid
 
 

@@ -1,8 +1,8 @@
-"""Multiaddrs of nodes, as `ipfs config Addresses.API` prints them, and the URLs that they mean.
+"""Multiaddrs of nodes, as `ipfs config Addresses.API` prints them, converted to URLs.
 
-Reads those where HTTP is spoken: a host, /tcp, and perhaps /http, /https or /tls/http. Reads text
-alone; asks nobody. `multiformats` reads IP addresses and ports and knows the protocols; names in
-the DNS it does not read. Rules: the Multiaddr specification (github.com/multiformats/multiaddr).
+Accepts HTTP addresses: a host, /tcp, and optionally /http, /https or /tls/http. Parses text only,
+without network access. `multiformats` parses IP addresses and ports and knows the protocols, but
+not DNS names. Rules: the Multiaddr specification (github.com/multiformats/multiaddr).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SCHEMES: Final = {"http": "http", "https": "https", "tls/http": "https"}
 _UNLISTED: Final = frozenset({"http-path", "ipfs", "memory"})
 """Protocols that `multiformats` does not know; none of them is the name of a repository."""
 _FORM: Final = (
-    "give one that reads /ip4, /ip6, /dns, /dns4 or /dns6 with a host, /tcp/PORT, and then /http, "
+    "give one of the form /ip4, /ip6, /dns, /dns4 or /dns6 with a host, /tcp/PORT, and then /http, "
     "/https, /tls/http or nothing, as /ip4/127.0.0.1/tcp/5001"
 )
 _WHERE: Final = (
-    "give where it speaks HTTP, not where its peers meet it, as 'ipfs config Addresses.API' and "
-    "'ipfs config Addresses.Gateway' print it"
+    "give the node's HTTP address, not its peer-to-peer address, as 'ipfs config Addresses.API' "
+    "and 'ipfs config Addresses.Gateway' print it"
 )
 
 
@@ -81,11 +81,11 @@ def _read(text: str, whole: str) -> tuple[str, str]:
     if "@" in text:
         raise _refusal(
             whole,
-            "it carries a user or password",
+            "it contains a user or password",
             "give those in a URL, as http://USER:PASSWORD@HOST:PORT",
         )
     if text[:1] != "/" or kind not in _HOSTS:
-        raise _refusal(whole, f"'/{kind}' is not how it begins", _FORM)
+        raise _refusal(whole, f"it cannot begin with '/{kind}'", _FORM)
     shown = _host(kind, host, whole)
     if transport != "tcp":
         raise _refusal(whole, f"'/{transport}' follows the host, not /tcp", _WHERE)
@@ -94,7 +94,7 @@ def _read(text: str, whole: str) -> tuple[str, str]:
     except ValueError:
         number = "0"
     if number == "0":
-        raise _refusal(whole, f"{port!r} is no port", "give a number from 1 to 65535")
+        raise _refusal(whole, f"{port!r} is not a port", "give a number from 1 to 65535")
     said = next((each for each in _SCHEMES if f"{rest}/".startswith(f"{each}/")), "")
     scheme = _SCHEMES.get(said, "http")
     return f"{scheme}://{shown}:{number}", rest[len(said) :].removeprefix("/") if said else rest
@@ -105,13 +105,13 @@ def _host(kind: str, host: str, whole: str) -> str:
     if kind in {"ip4", "ip6"}:
         try:
             if "%" in host:
-                raise ValueError(f"a zone, as {host.partition('%')[2]!r}, is not read")
+                raise ValueError(f"a zone such as {host.partition('%')[2]!r} is not supported")
             value = address_value(kind, host)
         except ValueError as error:
-            raise _refusal(whole, f"{host!r} is no host of /{kind} ({error})", _FORM) from error
+            raise _refusal(whole, f"{host!r} is not a host for /{kind} ({error})", _FORM) from error
         return value if kind == "ip4" else f"[{value}]"
     if not _DNS_NAME.fullmatch(host):
-        raise _refusal(whole, f"{host!r} is no host of /{kind}", _FORM)
+        raise _refusal(whole, f"{host!r} is not a host for /{kind}", _FORM)
     return host
 
 
@@ -122,5 +122,5 @@ def _first(rest: str) -> str:
 def _refusal(whole: str, what: str, what_to_do: str) -> InvalidUrlError:
     shown = without_user(whole).rpartition("@")[2]
     return InvalidUrlError(
-        f"{shown!r} is no address of a node's RPC or gateway: {what}; {what_to_do}", url=shown
+        f"{shown!r} is not the address of a node's RPC or gateway: {what}; {what_to_do}", url=shown
     )

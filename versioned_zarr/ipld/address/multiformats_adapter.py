@@ -1,7 +1,7 @@
 """The adapter to `multiformats`: CIDs in any base, hosts and ports of multiaddrs.
 
-They are read by the package `multiformats`, which is loaded when the first of them comes: that
-takes 0.05 s, and what this package writes itself is read without it.
+The package `multiformats` parses them. It is imported on first use, which takes 0.05 s; CIDs in the
+form that this package writes do not need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def cid_bytes(text: str) -> bytes:
         found = multiformats.CID.decode(text)
         return bytes(found if found.version else found.set(base="base32", version=1))
     except _FAILURES as error:
-        raise InvalidCidError(f"{text!r} is no CID: {_said(error)}", text=text) from error
+        raise InvalidCidError(f"{text!r} is not a CID: {_said(error)}", text=text) from error
 
 
 def peer_bytes(text: str) -> bytes:
@@ -40,7 +40,7 @@ def peer_bytes(text: str) -> bytes:
     try:
         return bytes(multiformats.multibase.get("base58btc").decode(f"z{text}"))
     except _FAILURES as error:
-        raise InvalidCidError(f"{text!r} is no peer's name: {_said(error)}", text=text) from error
+        raise InvalidCidError(f"{text!r} is not a peer ID: {_said(error)}", text=text) from error
 
 
 def address_value(protocol: str, text: str) -> str:
@@ -74,7 +74,7 @@ def _multiformats(text: str) -> ModuleType:
         import multiformats  # noqa: PLC0415 - see the module
     except ImportError as error:
         raise MissingDependencyError(
-            f"to read {text!r} needs the package multiformats; install it with "
+            f"reading {text!r} needs the package multiformats; install it with "
             "`pip install 'versioned-zarr[ipfs]'`",
             package="multiformats",
             extra="ipfs",

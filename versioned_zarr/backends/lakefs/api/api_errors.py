@@ -1,4 +1,4 @@
-"""Errors of the lakeFS API as errors of ours, with the server's own words."""
+"""Errors of the lakeFS API, mapped to the errors of this package with the server's message."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ _BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
     (
         "read-only repository",
         ReadOnlyError,
-        "; whoever made the repository made it read-only: clone it and write to the copy",
+        "; the repository was created read-only: clone it and write to the copy",
     ),
     (
         "error creating repository: not unique",
         AlreadyExistsError,
-        "; if it was deleted just now, lakeFS keeps the name for some seconds: try again",
+        "; if it was just deleted, lakeFS keeps the name for some seconds: try again",
     ),
     (
         "cannot delete repository default branch",
         RefusedError,
-        "; lakeFS never deletes or renames a repository's default branch: make another one",
+        "; lakeFS cannot delete or rename a repository's default branch: create another one",
     ),
     (
         r"(branch name|tag ID) .*: conflict found",
         AlreadyExistsError,
-        "; on lakeFS no branch and tag share a name: choose another one",
+        "; on lakeFS a branch and a tag cannot share a name: choose another one",
     ),
     (r"above maximum length \(1024\)", InvalidKeyError, "; shorten the key, or the prefix"),
 )
 """What the words of a refusal mean, whatever its status."""
 
 
-NO_ANSWER: Final = "the answer is none of lakeFS:"
-WHO_ANSWERS: Final = "; is a proxy, or another server, at this address?"
+NO_ANSWER: Final = "the answer is not from lakeFS:"
+WHO_ANSWERS: Final = "; is a proxy or another server at this address?"
 
 
 def _said(body: bytes) -> str | None:
@@ -97,12 +97,12 @@ def failure(
     if words is None:
         foreign = RefusedError if status in (401, 403) else StorageError
         return foreign(
-            f"lakeFS at {endpoint} was to {what}, and {NO_ANSWER} {body[:80]!r} (HTTP {status})"
+            f"lakeFS at {endpoint} did not {what}: {NO_ANSWER} {body[:80]!r} (HTTP {status})"
             f"{WHO_ANSWERS}"
         )
     kind, advice = _kind(status, words)
     advice = advice.format(source=source)
-    return kind(f"lakeFS at {endpoint} refuses to {what}: {words} (HTTP {status}){advice}")
+    return kind(f"lakeFS at {endpoint} refused to {what}: {words} (HTTP {status}){advice}")
 
 
 def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
@@ -119,7 +119,7 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
         404: (RefNotFoundError, ""),
         410: (RefNotFoundError, ""),
         409: (ConflictError if _tells_of_conflict(words) else AlreadyExistsError, ""),
-        412: (RefusedError, "; a hook of the repository said no"),
+        412: (RefusedError, "; a hook of the repository rejected it"),
         400: (InvalidInputError, ""),
     }
     if status == 412 and ("already exists" in words or words == "Precondition failed"):
@@ -128,7 +128,7 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
         return InvalidRefError, ""
     if status == 400 and "dirty" in words:
         return StorageError, (
-            "; commit or reset what is uncommitted on the branch, as with lakectl"
+            "; commit or reset the uncommitted changes on the branch, for example with lakectl"
         )
     return plain.get(status, (StorageError, ""))
 

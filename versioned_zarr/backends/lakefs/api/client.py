@@ -85,8 +85,8 @@ class LakefsClient(Objects):
         if not self.exists():
             url = f"lakefs://{self.repository}"
             raise RepositoryNotFoundError(
-                f"no repository {self.repository!r} on lakeFS at {self.endpoint}: it was deleted, "
-                f"or never there; vz.create({url!r}) makes one",
+                f"no repository {self.repository!r} on lakeFS at {self.endpoint}: it was deleted "
+                f"or never existed; vz.create({url!r}) creates one",
                 url=url,
             )
 
@@ -150,7 +150,7 @@ class LakefsClient(Objects):
         self.ask("DELETE", path, f"delete branch {name!r}")
 
     def hard_reset(self, branch: str, to: str) -> None:
-        """Let a branch of ours alone name another commit; what is uncommitted on it stays.
+        """Reset one of our hidden branches to another commit; uncommitted changes on it are kept.
 
         Never one that others may move: lakeFS does not compare where it stands.
         """
@@ -161,7 +161,7 @@ class LakefsClient(Objects):
     def merge_base(self, source: str, into: str) -> str:
         """The commit from which lakeFS would merge a ref into a branch."""
         path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
-        what = f"find the base of {source!r} and {into!r}"
+        what = f"find the merge base of {source!r} and {into!r}"
         return self.get("GET", path, what, lambda found: str(found["base_commit_id"]))
 
     def is_protected(self, branch: str) -> bool:
@@ -242,7 +242,7 @@ class LakefsClient(Objects):
         metadata: Mapping[str, str],
         is_ours: Callable[[LakefsCommit], bool],
     ) -> LakefsCommit:
-        """Commit on a branch of ours, once, also if the answer is lost.
+        """Commit on one of our hidden branches exactly once, even if the answer is lost.
 
         Args:
             branch: see `commit`, as what follows.
@@ -303,7 +303,7 @@ class LakefsClient(Objects):
     def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[PathChange]:
         """What is uncommitted on a branch, path by path."""
         path = self.within(f"/branches/{quote(branch, safe='')}/diff")
-        what = f"list what is uncommitted on {branch!r}"
+        what = f"list uncommitted changes on {branch!r}"
         return self.pages(path, what, _change, {"prefix": prefix})
 
 

@@ -108,7 +108,7 @@ def connection(
     missing = [name for name in passed if name not in found]
     if missing:
         raise InvalidInputError(
-            f"lakeFS: no {' and no '.join(missing)} given; pass them, set "
+            f"lakeFS: missing {' and '.join(missing)}; pass them, set "
             f"{', '.join(_VARIABLES[name][0] for name in missing)}, or run 'lakectl config', "
             f"which writes {_config_file()}"
         )

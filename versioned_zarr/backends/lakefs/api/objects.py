@@ -66,7 +66,7 @@ class Objects(Transport):
         where = self.within(f"/refs/{quote(ref, safe='')}/objects/stat")
         query: Query = {"path": path, "user_metadata": True, "presign": False}
         try:
-            what = f"look at {path!r} at {ref!r}"
+            what = f"stat {path!r} at {ref!r}"
             return self.get("GET", where, what, _stat, query=query, is_small=True)
         except RefNotFoundError:
             return None
@@ -247,7 +247,7 @@ class Objects(Transport):
             "user_metadata": dict(metadata),
         }
         where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
-        what = f"link {path!r} on branch {branch!r} to what {stat.path!r} holds"
+        what = f"link {path!r} on branch {branch!r} to the content of {stat.path!r}"
         self.ask("PUT", where, what, query={"path": path}, document=document, is_small=True)
 
 

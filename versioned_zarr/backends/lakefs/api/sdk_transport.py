@@ -329,7 +329,7 @@ class Transport:
     def _foreign(self, data: bytes, what: str, **options: Any) -> StorageError:
         kind = ForeignAnswerError if options.get("is_repeatable", True) else AnswerLostError
         return kind(
-            f"lakeFS at {self.endpoint} was to {what}, and {NO_ANSWER} {data[:80]!r}{WHO_ANSWERS}"
+            f"lakeFS at {self.endpoint} did not {what}: {NO_ANSWER} {data[:80]!r}{WHO_ANSWERS}"
         )
 
     def within(self, path: str) -> str:

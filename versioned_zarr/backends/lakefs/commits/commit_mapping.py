@@ -1,7 +1,7 @@
-"""The commit mapping: lakeFS commits as commits of ours, whoever made them.
+"""The commit mapping: maps every lakeFS commit to a commit object.
 
-Ours are read from their metadata; others' are named by the lakeFS commit id, and the CID of their
-tree is found out when it is asked for.
+Commits made by this package are decoded from their metadata. Commits made by other tools are named
+by their lakeFS commit ID, and the CID of their tree is computed on demand.
 """
 
 from __future__ import annotations
@@ -59,12 +59,16 @@ class CommitMapping:
     """See the module; also a `ForeignCommits`. Thread-safe.
 
     Args:
-        lake: where they are.
+        lakefs_folder: the folder that contains them.
         tree_of: finds the tree of a lakeFS commit.
     """
 
-    def __init__(self, lake: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
-        self._lake, self._client, self._knowledge = lake, lake.client, lake.knowledge
+    def __init__(self, lakefs_folder: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
+        self._lakefs_folder, self._client, self._metadata_cache = (
+            lakefs_folder,
+            lakefs_folder.client,
+            lakefs_folder.metadata_cache,
+        )
         self._tree_of = tree_of
         self._seen: LruCache[str, LakefsCommit] = LruCache(_REMEMBERED)
 
@@ -78,27 +82,33 @@ class CommitMapping:
 
     def _meant(self, found: LakefsCommit) -> LakefsCommit:
         """The lakeFS commit that one stands for: itself, as a rule."""
-        same = commit_metadata.same_as(found, self._lake.prefix)
+        same = commit_metadata.same_as(found, self._lakefs_folder.prefix)
         while same is not None:
             found = self.find(same)
-            same = commit_metadata.same_as(found, self._lake.prefix)
+            same = commit_metadata.same_as(found, self._lakefs_folder.prefix)
         return found
 
     def _read(self, found: LakefsCommit) -> CommitMetadata | None:
         parent = found.parents[0] if found.parents else None
-        lake = self._lake
-        ours = commit_metadata.decode(found.message, found.metadata, parent, lake.prefix, lake.hash)
-        return commit_metadata.first(found, lake.hash) if ours is None and parent is None else ours
+        lakefs_folder = self._lakefs_folder
+        ours = commit_metadata.decode(
+            found.message, found.metadata, parent, lakefs_folder.prefix, lakefs_folder.hash
+        )
+        return (
+            commit_metadata.first(found, lakefs_folder.hash)
+            if ours is None and parent is None
+            else ours
+        )
 
     def learn(self, ours: CommitMetadata, commit: str) -> None:
         """Remember that a lakeFS commit stands for one of ours."""
-        knowledge = self._knowledge
-        knowledge.add_nodes(ours.blocks)
-        knowledge.add_commit(from_text(ours.commit.cid), commit)
-        knowledge.add_tree(commit, ours.tree)
+        metadata_cache = self._metadata_cache
+        metadata_cache.add_nodes(ours.blocks)
+        metadata_cache.add_commit(from_text(ours.commit.cid), commit)
+        metadata_cache.add_tree(commit, ours.tree)
         for parent in ours.parents:
             if parent.id:
-                knowledge.add_commit(from_text(parent.cid), parent.id)
+                metadata_cache.add_commit(from_text(parent.cid), parent.id)
 
     def find(self, commit: str) -> LakefsCommit:
         """The lakeFS commit of this id; a request brings those before it, too.
@@ -111,7 +121,7 @@ class CommitMapping:
             self.take(each)
             found = each if each.id == commit else found
         if found is None:
-            raise RefNotFoundError(f"no commit {commit!r} in its own history", ref=commit)
+            raise RefNotFoundError(f"commit {commit!r} is not in its own history", ref=commit)
         return found
 
     def _page(self, commit: str) -> Iterator[LakefsCommit]:
@@ -165,7 +175,7 @@ class CommitMapping:
 
     def id_of(self, cid: Cid) -> str | None:
         """The lakeFS commit that stands for a commit; None if there is none that is known of."""
-        return to_id(cid) or self._knowledge.id_of(cid)
+        return to_id(cid) or self._metadata_cache.id_of(cid)
 
     def has(self, cid: Cid) -> bool:
         """Whether a CID is the name of a lakeFS commit that is there."""

@@ -1,8 +1,8 @@
-"""Commit metadata on lakeFS: what is stored there to restore our commit from it.
+"""Commit metadata on lakeFS: the fields from which our commit is restored.
 
-A commit of ours is read from the fields, encoded again, and believed only if its CID is the one
-that stands there, and if lakeFS made it on the commit that it was prepared for: what came in
-between would make its tree another one.
+A commit is decoded from the fields and encoded again. It is trusted only if its CID matches the
+stored one, and if lakeFS made it on the commit for which it was prepared: a commit in between would
+change its tree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VALUE_SEAL = "vz-seal"
 VALUE_RIVAL = "vz-rival"
 PURPOSE = "vz-purpose"
 WORK = "vz-work"
-"""In the metadata of what is committed on a hidden branch of ours."""
+"""Metadata of commits on our hidden branches."""
 
 SAME = "vz-same-as"
 """The lakeFS commit whose place another one takes on a branch: it holds the same tree."""

@@ -1,8 +1,8 @@
 """The commit writer: stages a commit on a hidden branch of lakeFS, then merges it.
 
-lakeFS has no compare-and-swap for branches. Of our own writers one at a time holds the claim on a
-branch's head, a hidden branch that only one can make; what others do to the branch in between shows
-in the merge's parent.
+lakeFS has no compare-and-swap for branches. Among writers of this package, one at a time holds the
+claim on the head of a branch, a hidden branch that only one can create. If another tool changes the
+branch in between, the parent of the merge shows it.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class CommitWriter:
     """See the module. Thread-safe."""
 
     def __init__(self, parts: LakefsContext) -> None:
-        self._lake = parts.lake
-        self._client, self._prefix = parts.lake.client, parts.lake.prefix
+        self._lakefs_folder = parts.lakefs_folder
+        self._client, self._prefix = parts.lakefs_folder.client, parts.lakefs_folder.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
-        self._survey, self._workers = parts.survey, parts.lake.workers
+        self._survey, self._workers = parts.survey, parts.lakefs_folder.workers
         self._hidden = HiddenBranches(self._client, self._workers)
         # What sessions that are about to commit have staged.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
@@ -84,12 +84,14 @@ class CommitWriter:
                     return branch.name, offer
         return None
 
-    def _place(self, cid: Cid) -> ObjectLocation | None:
+    def _location(self, cid: Cid) -> ObjectLocation | None:
         """Where a value lies, in a commit or on the branch of a session that is committing."""
         with self._guard:
             branches = list(self._offers)
-        found = (branch.place(cid) for branch in branches)
-        return next((place for place in found if place), None) or self._blocks.knowledge.place(cid)
+        found = (branch.location(cid) for branch in branches)
+        return next(
+            (location for location in found if location), None
+        ) or self._blocks.metadata_cache.location(cid)
 
     # Commits
 
@@ -146,7 +148,7 @@ class CommitWriter:
                 untold.append(path)
             elif said != value:
                 return False
-        for path, stat in self._lake.stats(commit, untold):
+        for path, stat in self._lakefs_folder.stats(commit, untold):
             if (None if stat is None else self._survey.value(commit, stat).cid) != wanted[path]:
                 return False
         return True
@@ -178,8 +180,8 @@ class CommitWriter:
 
     def _remember(self, commit: str, sent: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Values that were staged on a branch of ours lie in a commit now."""
-        places = ((cid, place._replace(ref=commit)) for cid, place in sent)
-        self._blocks.knowledge.add_places(places)
+        locations = ((cid, location._replace(ref=commit)) for cid, location in sent)
+        self._blocks.metadata_cache.add_locations(locations)
 
     def make(self, cid: Cid) -> str:
         """A lakeFS commit for a commit of ours, and for those before it, on no branch."""
@@ -269,9 +271,9 @@ class CommitWriter:
         link = change.new
         assert link is not None
         path = self._prefix + change.key
-        place = self._place(link.cid)
-        if place is not None and self._linked(work, path, place, link):
-            return link.cid, ObjectLocation(work, path, place.size)
+        location = self._location(link.cid)
+        if location is not None and self._linked(work, path, location, link):
+            return link.cid, ObjectLocation(work, path, location.size)
         data = read_value(self._blocks.get, link.cid)
         size, text = len(data), to_text(link.cid)
         self._client.upload(
@@ -283,9 +285,9 @@ class CommitWriter:
         )
         return link.cid, ObjectLocation(work, path, len(data))
 
-    def _linked(self, work: str, path: str, place: ObjectLocation, link: Link) -> bool:
+    def _linked(self, work: str, path: str, location: ObjectLocation, link: Link) -> bool:
         """Link a value that lakeFS has already; says whether it was still there."""
-        stat = self._client.stat(place.ref, place.path)
+        stat = self._client.stat(location.ref, location.path)
         if stat is None:
             return False
         metadata = value_metadata(to_text(link.cid), stat.size, link.tsize, stat.checksum)
@@ -332,7 +334,7 @@ class CommitWriter:
             return
         if self._client.is_protected(branch):
             raise RefusedError(
-                f"{branch!r} is a protected branch of lakeFS: it goes forward by merges alone"
+                f"{branch!r} is a protected branch of lakeFS: only merges can update it"
             )
         with self._hidden.own(head) as work:
             self._stage(work, head, self._survey.tree_of(to).cid)

@@ -1,7 +1,7 @@
-"""Hidden branches of lakeFS that last as long as an act: work branches, and claims on a head.
+"""Temporary hidden branches on lakeFS: work branches, and claims on a head.
 
-What an interrupt, a lost answer or a killed process leaves behind is removed by the next act of the
-process, and by other processes once they know that nobody needs it.
+Branches left by an interrupt, a lost answer or a killed process are removed by the next operation
+of the process, or by other processes once they know that nobody needs them.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class HiddenBranches:
 def moved_on(branch: str, head: str) -> BranchMovedError:
     """The error for a branch that is not at a lakeFS commit any more."""
     return BranchMovedError(
-        f"branch {branch!r} has moved on from lakeFS commit {head}",
+        f"branch {branch!r} is no longer at lakeFS commit {head}",
         branch=branch,
         expected=to_text(to_cid(head)),
     )

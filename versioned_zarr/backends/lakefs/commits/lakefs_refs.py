@@ -1,7 +1,7 @@
 """Refs on lakeFS: branches and tags of the server as a ref store.
 
-lakeFS keeps no log of where a branch stood. This machine keeps one of what it did and saw, as git
-does; behind that, the history of the branch itself answers.
+lakeFS has no reflog. This machine keeps one of its own actions and observations, as git does;
+beyond its start, the history of the branch is used.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ class LakefsRefs:
     def _unknown(self, name: str, new: Cid | None, error: Exception) -> OutcomeUnknownError:
         text = None if new is None else to_text(new)
         return OutcomeUnknownError(
-            f"whether {name!r} has moved to {text} is not known: {error}; look with "
-            f"'vz log {name}' in some minutes, or commit again: what was made is not made twice",
+            f"{name!r} may or may not have moved to {text}: {error}; check with "
+            f"'vz log {name}' in a few minutes, or commit again: no commit is made twice",
             where=self._client.endpoint,
             ref=name,
             commit=text,

@@ -1,8 +1,8 @@
 """A session on lakeFS: each write is an object on a hidden branch when it returns.
 
-The branch is the journal: what differs on it from the commit it was made on is what the session
-wrote. Every object carries the CID of its value and who wrote it, so that the processes that share
-a session find out what the others did, and whether two of them wrote to one key unaware.
+The branch is the journal: its differences from its base commit are the writes of the session. Every
+object stores the CID of its value and its writer, so that processes that share a session see each
+other's writes and detect independent writes to the same key.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class LakefsSession(SessionReader):
             yield
 
     def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[PendingWrite, ...]:
-        """Send a value; gives what others wrote there, unaware, and different."""
+        """Send a value; returns the different values that others wrote there independently."""
         if not self._is_shared:
             self._put(key, file)
             return ()
@@ -336,7 +336,7 @@ class LakefsSession(SessionReader):
             shown = ", ".join(map(repr, lost[:8]))
             raise StorageError(
                 f"{len(lost)} values that session {self.head.id} wrote are gone from its branch "
-                f"{self.branch.name!r} on lakeFS, which somebody else has changed: {shown}; "
+                f"{self.branch.name!r} on lakeFS, which someone else changed: {shown}; "
                 "nothing was committed: write them again",
                 where=str(self.branch.name),
             )

@@ -1,4 +1,4 @@
-"""The session store on lakeFS: sessions are hidden branches whose names say whose they are."""
+"""The session store on lakeFS: sessions are hidden branches whose names identify the owner."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LakefsSessionStore:
 
     def __init__(self, parts: LakefsContext, landing: CommitWriter) -> None:
         self._parts, self._landing = parts, landing
-        self._client, self._commits = parts.lake.client, parts.commits
+        self._client, self._commits = parts.lakefs_folder.client, parts.commits
 
     def begin(self, head: SessionHead, root: Cid) -> LakefsSession:
         """See `SessionStore.begin`."""
@@ -90,7 +90,7 @@ class LakefsSessionStore:
         return [self._info(branch, head) for branch, head, _ in self._all()]
 
     def _info(self, branch: str, head: SessionHead) -> SessionInfo:
-        changes = list(self._client.uncommitted(branch, prefix=self._parts.lake.prefix))
+        changes = list(self._client.uncommitted(branch, prefix=self._parts.lakefs_folder.prefix))
         return SessionInfo(
             id=head.id,
             branch=head.branch,

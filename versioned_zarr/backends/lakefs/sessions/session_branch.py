@@ -1,4 +1,4 @@
-"""The session branch: what a hidden branch holds, who wrote it, and where it is read."""
+"""The session branch: the hidden branch of a session, its content and its writers."""
 
 from __future__ import annotations
 
@@ -51,9 +51,13 @@ class SessionBranch:
     """
 
     def __init__(self, parts: LakefsContext, head: SessionHead, name: str | None = None) -> None:
-        self._parts, self._lake, self._client = parts, parts.lake, parts.lake.client
+        self._parts, self._lakefs_folder, self._client = (
+            parts,
+            parts.lakefs_folder,
+            parts.lakefs_folder.client,
+        )
         self._head = head
-        self._places: dict[Cid, ObjectLocation] = {}
+        self._locations: dict[Cid, ObjectLocation] = {}
         self._guard = threading.Lock()
         self.name = name
 
@@ -76,7 +80,7 @@ class SessionBranch:
     def _id_of(self, commit: str) -> str:
         found = self._parts.commits.id_of(from_text(commit))
         if found is None:
-            raise RefNotFoundError(f"lakeFS has no commit that stands for {commit}", ref=commit)
+            raise RefNotFoundError(f"lakeFS has no commit that corresponds to {commit}", ref=commit)
         return found
 
     # Writing
@@ -134,7 +138,7 @@ class SessionBranch:
 
         leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
         data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
-        path = self._lake.path(key)
+        path = self._lakefs_folder.path(key)
         self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
 
     def _has(self, key: str, by: SessionWrite) -> bool:
@@ -148,16 +152,16 @@ class SessionBranch:
     def _sent(self, key: str, file: unixfs.File) -> None:
         """Remember a value that is on the branch now."""
         assert self.name is not None
-        self._note(file.cid, ObjectLocation(self.name, self._lake.path(key), file.size))
+        self._note(file.cid, ObjectLocation(self.name, self._lakefs_folder.path(key), file.size))
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
-            self._lake.knowledge.add_nodes(nodes)
+            self._lakefs_folder.metadata_cache.add_nodes(nodes)
         else:
             self._parts.blocks.cache.add(*file.blocks[0])
 
-    def _note(self, cid: Cid, place: ObjectLocation) -> None:
+    def _note(self, cid: Cid, location: ObjectLocation) -> None:
         with self._guard:
-            self._places[cid] = place
+            self._locations[cid] = location
 
     def check_length(self, key: str) -> None:
         """Make sure that lakeFS takes an object at a key.
@@ -165,10 +169,10 @@ class SessionBranch:
         Raises:
             InvalidKeyError: its path is longer than 1024 characters there.
         """
-        path = self._lake.path(key)
+        path = self._lakefs_folder.path(key)
         if len(path.encode()) > _PATH_LIMIT_BYTES:
             raise InvalidKeyError(
-                f"key {key[:60]!r}… is too long for lakeFS, which takes paths of up to "
+                f"key {key[:60]!r}… is too long for lakeFS, which allows paths of up to "
                 f"{_PATH_LIMIT_BYTES} bytes; this one has {len(path.encode())}",
                 key=key,
             )
@@ -184,7 +188,7 @@ class SessionBranch:
             return
         self._client.check_exists()
         raise SessionClosedError(
-            f"session {self._head.id} has ended: its branch {self.name!r} on lakeFS was removed; "
+            f"session {self._head.id} has ended: its branch {self.name!r} on lakeFS was deleted; "
             "open a new one with repo.session()",
             session=self._head.id,
         ) from error
@@ -192,14 +196,14 @@ class SessionBranch:
     def delete(self, keys: Iterable[str]) -> None:
         """Take keys away: a request for each thousand."""
         assert self.name is not None
-        self._client.delete_many(self.name, [self._lake.path(key) for key in keys])
+        self._client.delete_many(self.name, [self._lakefs_folder.path(key) for key in keys])
 
     # Reading
 
-    def place(self, cid: Cid) -> ObjectLocation | None:
+    def location(self, cid: Cid) -> ObjectLocation | None:
         """Where a value lies that this process wrote or saw there."""
         with self._guard:
-            return self._places.get(cid)
+            return self._locations.get(cid)
 
     def read(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
         """The bytes of a value that lies on the branch, or a range of them; None if it does not.
@@ -207,8 +211,8 @@ class SessionBranch:
         Raises:
             CorruptBlockError: all of it was read, and is not what was written.
         """
-        place = self.place(found.cid)
-        if place is None:
+        location = self.location(found.cid)
+        if location is None:
             return None
         blocks = self._parts.blocks
         near = blocks.cache.get(found.cid) if cids.is_raw(found.cid) else None
@@ -218,24 +222,25 @@ class SessionBranch:
         stop = found.size if end is None else min(end, found.size)
         if (start, stop) != (0, found.size):
             part = self._client.read(
-                place.ref, place.path, start, stop, expected_bytes=stop - start
+                location.ref, location.path, start, stop, expected_bytes=stop - start
             )
             return memoryview(part)
-        data = self._client.read(place.ref, place.path, expected_bytes=found.size)
+        data = self._client.read(location.ref, location.path, expected_bytes=found.size)
         if unixfs.build_file(data, blocks.hash).cid != found.cid:
             text = to_text(found.cid)
             raise CorruptBlockError(
-                f"{place.path!r} on lakeFS branch {place.ref!r} is not {text}, which the session "
-                "wrote there: others changed it since",
+                f"{location.path!r} on lakeFS branch {location.ref!r} is not {text}, which the "
+                f"session "
+                "wrote there: someone else has changed it since",
                 cid=text,
-                where=place.path,
+                where=location.path,
             )
         return memoryview(data)
 
     def stat(self, key: str) -> Stat | None:
         """What lies under a key."""
         assert self.name is not None
-        return self._client.stat(self.name, self._lake.path(key))
+        return self._client.stat(self.name, self._lakefs_folder.path(key))
 
     def record(self, key: str, stat: Stat) -> JournalRecord:
         """An object as the write that put it there."""
@@ -258,16 +263,16 @@ class SessionBranch:
         Costs what `LakefsFolder.stats` costs, and a request for each thousand.
         """
         assert self.name is not None
-        name, lake = self.name, self._lake
-        paths = {lake.path(key): None for key in known}
+        name, lakefs_folder = self.name, self._lakefs_folder
+        paths = {lakefs_folder.path(key): None for key in known}
         on, head = self._id_of(base), self._client.head(name)
         if head != on:
-            for change in self._client.diff(on, head, prefix=lake.prefix):
+            for change in self._client.diff(on, head, prefix=lakefs_folder.prefix):
                 paths[change.path] = None
-        for change in self._client.uncommitted(name, prefix=lake.prefix):
+        for change in self._client.uncommitted(name, prefix=lakefs_folder.prefix):
             paths[change.path] = None
         wanted = [path for path in paths if not path.endswith("/")]
-        return ((lake.key(path), stat) for path, stat in lake.stats(name, wanted))
+        return ((lakefs_folder.key(path), stat) for path, stat in lakefs_folder.stats(name, wanted))
 
     def intended(self) -> Cid | None:
         """The commit of ours that all committed on the branch was for, if that was begun."""
@@ -285,13 +290,13 @@ class SessionBranch:
     def landed(self, commit: str) -> None:
         """All that lies on the branch lies in a lakeFS commit now."""
         with self._guard:
-            places = list(self._places.items())
-            self._places.clear()
-        moved = ((cid, place._replace(ref=commit)) for cid, place in places)
-        self._lake.knowledge.add_places(moved)
+            locations = list(self._locations.items())
+            self._locations.clear()
+        moved = ((cid, location._replace(ref=commit)) for cid, location in locations)
+        self._lakefs_folder.metadata_cache.add_locations(moved)
 
     def begin_again(self, base: str) -> None:
-        """Go on from a commit of ours; what other processes wrote since stays on the branch."""
+        """Continue from one of our commits; later writes of other processes stay on the branch."""
         assert self.name is not None
         with suppress(StorageError):  # what is on it is in the commit all the same
             self._client.hard_reset(self.name, self._id_of(base))
@@ -303,7 +308,7 @@ class SessionBranch:
                 self._client.delete_branch(self.name)
             self.name = None
             with self._guard:
-                self._places.clear()
+                self._locations.clear()
 
 
 def write_in(stat: Stat) -> SessionWrite:

@@ -1,4 +1,4 @@
-"""The write gate of a session: which threads of a process write, and who waits for them."""
+"""The write gate of a session: coordinates the threads of a process that write."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ _STRIPES = 1024
 
 
 class WriteGate:
-    """Different keys are written at once, one key by one thread. A forked child renews it.
+    """Allows concurrent writes of different keys, and one write per key. A forked child renews it.
 
     Attributes:
-        lock: the lock of the session. Held for moments, and through a commit.
+        lock: the lock of the session, held briefly, and throughout a commit.
     """
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """In a forked child: none of the parent's threads writes here."""
+        """Reset the gate, as in a forked child, where no thread of the parent writes."""
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self._under_way = 0
         self._stripes = [threading.RLock() for _ in range(_STRIPES)]
 
     def enter(self) -> None:
-        """Told of a write that begins; with `lock` held."""
+        """Register a write that begins; the caller holds `lock`."""
         self._under_way += 1
 
     @contextmanager
     def at(self, key: str) -> Iterator[None]:
-        """While a key is written, after `enter`."""
+        """The context of the write of a key, after `enter`."""
         try:
             with self._stripes[hash(key) % _STRIPES]:
                 yield
@@ -42,5 +42,5 @@ class WriteGate:
                 self._changed.notify_all()
 
     def wait(self) -> None:
-        """Wait until no write is under way; with `lock` held, so that none begins."""
+        """Wait until no write is in progress; the caller holds `lock`, so that none begins."""
         self._changed.wait_for(lambda: not self._under_way)

@@ -1,7 +1,7 @@
-"""The write numbers of a session: which writes of each process this one knows of.
+"""The write numbers of a session: the writes of each process that this one has seen.
 
-A process numbers its writes, and each object on the session's branch tells the write that put it
-there. So who writes over another's value can be told whether it knew of that; no clock is asked.
+A process numbers its writes, and each object on the session's branch has the number of its write.
+This shows whether a process that overwrites a value had seen it, without a clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class WriteNumbers:
         self._seen: dict[int, int] = {}
 
     def after_fork(self) -> None:
-        """In a forked child: be a process of its own, that knows what its parent knew."""
+        """In a forked child: become another process, which has seen what its parent had seen."""
         self._seen[self.writer] = self._last
         self.writer, self._last = secrets.randbits(32), 0
 
@@ -35,9 +35,9 @@ class WriteNumbers:
         return SessionWrite(self.writer, self._last)
 
     def saw(self, write: SessionWrite) -> None:
-        """Told of a write that this process has looked at."""
+        """Record a write that this process has seen."""
         self._seen[write.writer] = max(write.number, self._seen.get(write.writer, 0))
 
     def known(self) -> Mapping[int, int]:
-        """Up to which write of each process this one knows all."""
+        """The last write of each process up to which this one has seen all."""
         return {**self._seen, self.writer: self._last}

@@ -1,8 +1,8 @@
 """The block store on lakeFS: values are objects, nodes are computed from listings.
 
-lakeFS keeps keys and values. The nodes of trees and commits are a function of those, so this
-machine computes them and remembers them; the block of a value is read from an object that holds
-it, and compared with its CID.
+lakeFS stores keys and values. The nodes of trees and commits are a function of them, so this
+machine computes and caches them. The block of a value is read from an object that contains it, and
+verified against its CID.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LakefsBlocks:
     """A `BlockStore` on a lakeFS repository. Thread-safe.
 
     Args:
-        lake: where they are.
+        lakefs_folder: the folder that contains them.
         cache: blocks of values that were read or written lately.
         outgoing: a folder for blocks that are stored here but are not on lakeFS yet.
         survey: computes trees.
@@ -56,15 +56,19 @@ class LakefsBlocks:
 
     def __init__(
         self,
-        lake: LakefsFolder,
+        lakefs_folder: LakefsFolder,
         cache: BlockCache,
         outgoing: LocalStorage,
         survey: TreeReader,
         commits: CommitMapping,
     ) -> None:
-        self._client, self.knowledge, self.cache = lake.client, lake.knowledge, cache
-        self._survey, self._commits, self._workers = survey, commits, lake.workers
-        self.hash: HashFunction = lake.hash
+        self._client, self.metadata_cache, self.cache = (
+            lakefs_folder.client,
+            lakefs_folder.metadata_cache,
+            cache,
+        )
+        self._survey, self._commits, self._workers = survey, commits, lakefs_folder.workers
+        self.hash: HashFunction = lakefs_folder.hash
         self._outgoing = PackStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearness = NonBlocking()
@@ -107,36 +111,36 @@ class LakefsBlocks:
         if found is None:
             found = self._outgoing.find_known(cid)  # nobody else writes there
         if found is None and not self._is_value(cid):  # what a commit says is a raw leaf, too
-            node = self.knowledge.node(cid)
+            node = self.metadata_cache.node(cid)
             found = None if node is None else memoryview(node)
         return found
 
     def _work_out(self, cid: Cid) -> memoryview:
         """A node that this machine does not know: of a tree, a commit, or a large value."""
-        place = self.knowledge.place(cid)
-        if place is not None:
-            self._read_whole(cid, place)
+        location = self.metadata_cache.location(cid)
+        if location is not None:
+            self._read_whole(cid, location)
         else:
-            commit = self.knowledge.commit_with(cid)
+            commit = self.metadata_cache.commit_with(cid)
             if commit is None:
                 self._commits.search(lambda: self._is_told(cid))
-                commit = self.knowledge.commit_with(cid)
+                commit = self.metadata_cache.commit_with(cid)
             if commit is not None:
                 self._survey.tree_of(commit)
-        node = self.knowledge.node(cid)
+        node = self.metadata_cache.node(cid)
         if node is None:
             raise self._absent(cid)
         return memoryview(node)
 
     def _is_told(self, cid: Cid) -> bool:
-        knowledge = self.knowledge
-        return knowledge.node(cid) is not None or knowledge.commit_with(cid) is not None
+        metadata_cache = self.metadata_cache
+        return metadata_cache.node(cid) is not None or metadata_cache.commit_with(cid) is not None
 
     def _absent(self, cid: Cid) -> BlockNotFoundError:
         text = to_text(cid)
         return BlockNotFoundError(
             f"block {text} is not in {self._client.repository!r} on lakeFS, as far as this machine "
-            "knows; check out the commit that has it first",
+            "knows; first check out the commit that contains it",
             cid=text,
         )
 
@@ -148,58 +152,59 @@ class LakefsBlocks:
         leaf = self._leaves.get(cid)
         if leaf is not None:
             value, start, end = leaf
-            place = self.knowledge.place(value)
+            location = self.metadata_cache.location(value)
         else:
-            place, start, end = self.knowledge.place(cid), 0, None
-        if place is None:
+            location, start, end = self.metadata_cache.location(cid), 0, None
+        if location is None:
             raise self._absent(cid)
-        data = self._read(place, leaf[0] if leaf else cid, start, end)
-        cids.check(cid, data, f"{self._client.repository}/{place.ref}/{place.path}")
+        data = self._read(location, leaf[0] if leaf else cid, start, end)
+        cids.check(cid, data, f"{self._client.repository}/{location.ref}/{location.path}")
         self.cache.add(cid, data)
         return memoryview(data)
 
-    def _read(self, place: ObjectLocation, value: Cid, start: int, end: int | None) -> bytes:
+    def _read(self, location: ObjectLocation, value: Cid, start: int, end: int | None) -> bytes:
         try:
-            length = (place.size if end is None else end) - start
-            return self._client.read(place.ref, place.path, start, end, expected_bytes=length)
+            length = (location.size if end is None else end) - start
+            return self._client.read(location.ref, location.path, start, end, expected_bytes=length)
         except KeyNotFoundError:
-            self.knowledge.forget_place(value)
+            self.metadata_cache.forget_location(value)
             raise self._absent(value) from None
 
-    def _read_whole(self, cid: Cid, place: ObjectLocation) -> unixfs.File:
+    def _read_whole(self, cid: Cid, location: ObjectLocation) -> unixfs.File:
         """A large value, whose nodes are then known, read and compared with its CID."""
-        file = unixfs.build_file(self._read(place, cid, 0, None), self.hash)
+        file = unixfs.build_file(self._read(location, cid, 0, None), self.hash)
         if file.cid != cid:
             text = to_text(cid)
             raise CorruptBlockError(
-                f"{place.path!r} at {place.ref} in {self._client.repository!r} on lakeFS hashes to "
+                f"{location.path!r} at {location.ref} in {self._client.repository!r} on lakeFS "
+                f"hashes to "
                 f"{to_text(file.cid)}, not to {text}",
                 cid=text,
-                where=place.path,
+                where=location.path,
             )
-        self.knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        self.metadata_cache.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
         return file
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
         """See `FileReader.read_value`: one request for the leaves that the range touches."""
-        place = self.knowledge.place(cid)
+        location = self.metadata_cache.location(cid)
         root = self._at_hand(cid)
-        if place is None or cids.is_raw(cid) or cid in self._outgoing:
+        if location is None or cids.is_raw(cid) or cid in self._outgoing:
             return read_value(self.get, cid, start, end)
         self.check_may_wait()
         if root is None:
-            file = self._read_whole(cid, place)
+            file = self._read_whole(cid, location)
             leaves = [data for leaf, data in file.blocks if cids.is_raw(leaf)]
             return memoryview(b"".join(leaves)).toreadonly()[start:end]
-        stop = place.size if end is None else min(end, place.size)
+        stop = location.size if end is None else min(end, location.size)
         if start >= stop:
             return memoryview(b"")
         first = start // unixfs.LEAF_SIZE * unixfs.LEAF_SIZE
-        last = min(place.size, -(-stop // unixfs.LEAF_SIZE) * unixfs.LEAF_SIZE)
-        data = memoryview(self._read(place, cid, first, last))
+        last = min(location.size, -(-stop // unixfs.LEAF_SIZE) * unixfs.LEAF_SIZE)
+        data = memoryview(self._read(location, cid, first, last))
         for leaf, low, high in self.leaves_of(cid):
             if low >= first and high <= last:
-                cids.check(leaf, data[low - first : high - first], place.path)
+                cids.check(leaf, data[low - first : high - first], location.path)
         return data[start - first : stop - first]
 
     def leaves_of(self, cid: Cid) -> Iterator[tuple[Cid, int, int]]:
@@ -225,13 +230,13 @@ class LakefsBlocks:
         node = unixfs.decode(block)
         if node.kind is not unixfs.UnixFsType.FILE:
             self._ahead.saw(cid, node.links)
-        elif self.knowledge.place(cid) is not None:
+        elif self.metadata_cache.location(cid) is not None:
             for leaf, low, high in list(self.leaves_of(cid)):
                 self._leaves.put(leaf, (cid, low, high))
 
     def _links(self, cid: Cid) -> Sequence[Link]:
         """What a node of a tree links to, if this machine knows it."""
-        node = self.knowledge.node(cid)
+        node = self.metadata_cache.node(cid)
         return () if node is None else unixfs.decode(node).links
 
     def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
@@ -243,11 +248,17 @@ class LakefsBlocks:
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        return self._is_value(cid) or self.knowledge.node(cid) is not None or cid in self._outgoing
+        return (
+            self._is_value(cid)
+            or self.metadata_cache.node(cid) is not None
+            or cid in self._outgoing
+        )
 
     def _is_value(self, cid: Cid) -> bool:
         """Whether a block is a value, or a leaf of one, that lakeFS is known to have."""
-        return cids.is_raw(cid) and (cid in self._leaves or self.knowledge.place(cid) is not None)
+        return cids.is_raw(cid) and (
+            cid in self._leaves or self.metadata_cache.location(cid) is not None
+        )
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`; of commits and trees, the branches' histories are asked."""
@@ -258,7 +269,7 @@ class LakefsBlocks:
         for _, head in (*self._client.branches(), *self._client.tags()):
             with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # none that is served
                 self._survey.tree_of(head)
-            if cid in self or self.knowledge.place(cid) is not None:
+            if cid in self or self.metadata_cache.location(cid) is not None:
                 return True
         return False
 
@@ -274,7 +285,7 @@ class LakefsBlocks:
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes go apart
         """See `BlockStore.put`: kept here until a ref names what needs them."""
-        self.knowledge.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
+        self.metadata_cache.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
         values = [block for block in blocks if cids.is_raw(block[0])]
         if values:
             self._outgoing.put(values, values[0][0], durable=False)

@@ -1,8 +1,8 @@
 """The metadata cache: what this machine has learned about a lakeFS repository.
 
-One SQLite file, shared by processes. All of it can be found out anew: it may be removed at any
-time. What it holds never changes, since lakeFS commits and objects do not. A damaged file is
-replaced, and one that cannot be written is done without.
+One SQLite file, shared by processes. All its content can be recomputed, so it can be deleted at any
+time. Its entries never change, because lakeFS commits and objects do not. A damaged file is
+replaced. If the file cannot be written, the cache is kept in memory.
 """
 
 from __future__ import annotations
@@ -95,18 +95,18 @@ class MetadataCache:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StorageError(
-                f"{self._path} has been held by another process for {_WAIT_S:g} s: try again",
+                f"{self._path} has been held by another process for {_WAIT_S:g} s; try again",
                 where=str(self._path),
             ) from error
         if code in _DAMAGED:
-            _LOG.warning("%s is damaged (%s) and is made again", self._path, error)
+            _LOG.warning("%s is damaged (%s) and will be recreated", self._path, error)
             with contextlib.suppress(OSError, sqlite3.DatabaseError):
                 for end in ("", "-wal", "-shm"):
                     Path(f"{self._path}{end}").unlink(missing_ok=True)
                 self._database = self._opened(self._path)
                 return
         _LOG.warning(
-            "%s cannot be used (%s): what is found out is kept in memory", self._path, error
+            "%s cannot be used (%s); the metadata cache stays in memory", self._path, error
         )
         before, self._database = self._database, self._opened(_IN_MEMORY)
         with contextlib.suppress(sqlite3.DatabaseError):
@@ -157,7 +157,7 @@ class MetadataCache:
         if matches(cid, data):
             return data
         with self._ready():
-            self._replace(sqlite3.DatabaseError("a node is not what its CID says"))
+            self._replace(sqlite3.DatabaseError("a node does not match its CID"))
         return None
 
     def add_nodes(self, nodes: Iterable[tuple[Cid, Bytes]]) -> None:
@@ -166,7 +166,7 @@ class MetadataCache:
             "INSERT OR IGNORE INTO nodes VALUES (?, ?)", ((cid, bytes(data)) for cid, data in nodes)
         )
 
-    def place(self, cid: Cid) -> ObjectLocation | None:
+    def location(self, cid: Cid) -> ObjectLocation | None:
         """Where a value of this CID lies."""
         near = self._near.get(cid)
         if near is not None:
@@ -174,27 +174,27 @@ class MetadataCache:
         row = self._row("SELECT ref, path, size FROM places WHERE cid = ?", cid)
         if row is None:
             return None
-        place = ObjectLocation(*row)
-        self._keep_near([(cid, place)])
-        return place
+        location = ObjectLocation(*row)
+        self._keep_near([(cid, location)])
+        return location
 
-    def _keep_near(self, places: Iterable[tuple[Cid, ObjectLocation]]) -> None:
+    def _keep_near(self, locations: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Spare the database what was asked or said lately."""
-        for cid, place in places:
+        for cid, location in locations:
             if len(self._near) >= _NEAR_PLACES:
                 self._near.clear()
-            self._near[cid] = place
+            self._near[cid] = location
 
-    def add_places(self, places: Iterable[tuple[Cid, ObjectLocation]]) -> None:
+    def add_locations(self, locations: Iterable[tuple[Cid, ObjectLocation]]) -> None:
         """Remember where values lie; the newest place counts."""
-        told = list(places)
+        told = list(locations)
         self._add(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
-            ((cid, *place) for cid, place in told),
+            ((cid, *location) for cid, location in told),
         )
         self._keep_near(told)
 
-    def forget_place(self, cid: Cid) -> None:
+    def forget_location(self, cid: Cid) -> None:
         """A value is not where it was."""
         self._near.pop(cid, None)
         self._add("DELETE FROM places WHERE cid = ?", [(cid,)])

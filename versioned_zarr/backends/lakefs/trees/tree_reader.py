@@ -1,7 +1,7 @@
 """The tree reader: builds the tree of a lakeFS commit from a listing or from a diff.
 
-A value's CID is in its object's user metadata where we wrote it. What others wrote is read and
-hashed, once for each object.
+If this package wrote a value, its CID is in the user metadata of its object. Values written by
+other tools are read and hashed, once per object.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TreeReader:
     """Finds the trees of lakeFS commits. Thread-safe.
 
     Args:
-        lake: where they are.
+        lakefs_folder: the folder that contains them.
         tell: called while what others wrote is hashed; None for nobody.
 
     Attributes:
@@ -48,9 +48,9 @@ class TreeReader:
 
     trees: Trees
 
-    def __init__(self, lake: LakefsFolder, tell: OnProgress | None = None) -> None:
-        self._lake, self._tell = lake, tell or (lambda progress: None)
-        self._client, self._knowledge = lake.client, lake.knowledge
+    def __init__(self, lakefs_folder: LakefsFolder, tell: OnProgress | None = None) -> None:
+        self._lakefs_folder, self._tell = lakefs_folder, tell or (lambda progress: None)
+        self._client, self._metadata_cache = lakefs_folder.client, lakefs_folder.metadata_cache
         self._lock = threading.RLock()
 
     def tree_of(self, commit: str) -> Link:
@@ -64,56 +64,56 @@ class TreeReader:
             InvalidKeyError: there are keys that no tree can hold.
         """
         with self._lock:
-            said = self._knowledge.tree(commit)
+            said = self._metadata_cache.tree(commit)
             if said is not None and self._is_known(said.cid):
                 return said
             root = self._compute(commit)
             if said is not None and said.cid != root.cid:
                 found, claimed = cids.to_text(root.cid), cids.to_text(said.cid)
                 raise CorruptBlockError(
-                    f"lakeFS commit {commit} says that its tree is {claimed}, but what it holds "
+                    f"lakeFS commit {commit} claims that its tree is {claimed}, but its content "
                     f"hashes to {found}",
                     cid=claimed,
                     where=commit,
                 )
-            self._knowledge.add_tree(commit, root)
+            self._metadata_cache.add_tree(commit, root)
             return root
 
     def _is_known(self, root: Cid) -> bool:
-        return root == self.trees.empty or self._knowledge.node(root) is not None
+        return root == self.trees.empty or self._metadata_cache.node(root) is not None
 
     def _compute(self, commit: str) -> Link:
         near = self._nearest(commit)
         if near is None:
             work: TreeBuilder[ListedValue] = TreeBuilder(self.trees)
-            stats: Iterable[Stat | None] = self._client.list(commit, self._lake.prefix)
+            stats: Iterable[Stat | None] = self._client.list(commit, self._lakefs_folder.prefix)
         else:
             work = TreeBuilder(self.trees, near[1])
-            changes = list(self._client.diff(near[0], commit, prefix=self._lake.prefix))
+            changes = list(self._client.diff(near[0], commit, prefix=self._lakefs_folder.prefix))
             for change in changes:
                 if change.kind == "removed":
-                    work.delete(self._lake.key(change.path))
+                    work.delete(self._lakefs_folder.key(change.path))
             paths = [change.path for change in changes if change.kind != "removed"]
-            stats = (stat for _, stat in self._lake.stats(commit, paths))
+            stats = (stat for _, stat in self._lakefs_folder.stats(commit, paths))
         for key, value in self.values(commit, (stat for stat in stats if stat is not None)):
             try:
                 work.set(key, value)
             except InvalidKeyError as error:
                 raise InvalidKeyError(
-                    f"lakeFS commit {commit} has an object that no tree can hold: {error}; open "
+                    f"lakeFS commit {commit} has an object that a tree cannot hold: {error}; open "
                     "the repository at a prefix without it",
                     key=key,
                 ) from error
         nodes: list[tuple[Cid, bytes]] = []
         root = work.flush(lambda cid, data: nodes.append((cid, bytes(data))))
-        self._knowledge.add_nodes(nodes)
+        self._metadata_cache.add_nodes(nodes)
         return root
 
     def _nearest(self, commit: str) -> tuple[str, Cid] | None:
         """The nearest of the last first parents whose tree is known, and holds anything."""
         history = self._client.log(commit, amount=_NEAR, first_parent=True)
         for _, found in zip(range(_NEAR), history, strict=False):
-            root = self._knowledge.tree(found.id)
+            root = self._metadata_cache.tree(found.id)
             if root is not None and root.cid == self.trees.empty:
                 return None  # a listing costs less than what differs from nothing
             if found.id != commit and root is not None and self._is_known(root.cid):
@@ -127,7 +127,7 @@ class TreeReader:
             ref: where they are read: an immutable one, so that they can be found there again.
             stats: the objects.
         """
-        places: list[tuple[Cid, ObjectLocation]] = []
+        locations: list[tuple[Cid, ObjectLocation]] = []
         done = total = 0
         left = (stat for stat in stats if not _is_marker(stat))
         while batch := list(islice(left, _LOOKED_AT)):
@@ -136,14 +136,14 @@ class TreeReader:
             if unknown:
                 total += unknown
                 self._tell(of_bytes(done, total))
-            found = self._lake.workers.stream(lambda each: self._value(ref, *each), told)
+            found = self._lakefs_folder.workers.stream(lambda each: self._value(ref, *each), told)
             for (stat, said), value in zip(told, found, strict=True):
                 if said is None:
                     done += stat.size
                     self._tell(of_bytes(done, total))
-                places.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
-                yield self._lake.key(stat.path), value
-        self._knowledge.add_places(places)
+                locations.append((value.cid, ObjectLocation(ref, stat.path, stat.size)))
+                yield self._lakefs_folder.key(stat.path), value
+        self._metadata_cache.add_locations(locations)
 
     def value(self, ref: str, stat: Stat) -> ListedValue:
         """The CID of what an object holds, which is read if it was never hashed."""
@@ -153,7 +153,7 @@ class TreeReader:
         """What an object's metadata or this machine say that it holds."""
         said = value_in(stat.metadata, stat.size, stat.checksum)
         if said is None:
-            said = self._knowledge.object(stat.physical_address, stat.checksum)
+            said = self._metadata_cache.object(stat.physical_address, stat.checksum)
         return None if said is None else ListedValue(*said)
 
     def _value(self, ref: str, stat: Stat, said: ListedValue | None) -> ListedValue:
@@ -162,12 +162,12 @@ class TreeReader:
         data = self._client.read(ref, stat.path, expected_bytes=stat.size)
         if len(data) != stat.size:
             raise StorageError(
-                f"lakeFS at {self._client.endpoint} gave {len(data)} bytes of {stat.path!r} at "
+                f"lakeFS at {self._client.endpoint} sent {len(data)} bytes of {stat.path!r} at "
                 f"{ref!r}, which has {stat.size}; try again"
             )
-        file = unixfs.build_file(data, self._lake.hash)
-        self._knowledge.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
-        self._knowledge.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
+        file = unixfs.build_file(data, self._lakefs_folder.hash)
+        self._metadata_cache.add_nodes(block for block in file.blocks if not cids.is_raw(block[0]))
+        self._metadata_cache.add_object(stat.physical_address, stat.checksum, file.cid, file.tsize)
         return ListedValue(file.cid, file.tsize)
 
 
@@ -181,7 +181,8 @@ def _is_marker(stat: Stat) -> bool:
         return False
     if stat.size:
         raise InvalidKeyError(
-            f"lakeFS has an object {stat.path!r} of {stat.size} bytes, which no key can name as it "
+            f"lakeFS has an object {stat.path!r} of {stat.size} bytes, which no key can name "
+            "because it "
             "ends in '/'; remove it there, or open the repository at a prefix without it",
             key=stat.path,
         )

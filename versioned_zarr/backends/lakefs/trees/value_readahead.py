@@ -1,8 +1,8 @@
 """Read-ahead of values: fetches the values that follow the last one read in a tree.
 
-zarr asks for some chunks at a time, ten as it comes, and waits for them; a server that is some
-milliseconds away could answer more. The bytes that came unasked and were not read yet, with those
-under way, are never more than the bytes that were asked for so far.
+zarr requests a few chunks at a time, ten by default, and waits for them; a server some milliseconds
+away could answer more. The bytes that were read ahead but not yet used, including those in flight,
+never exceed the bytes requested so far.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ValueReadAhead:
 
     def _forget(self) -> None:
         self._rows: dict[Cid | None, list[Link]] = {}
-        self._places: dict[Cid, tuple[Cid, int]] = {}
+        self._locations: dict[Cid, tuple[Cid, int]] = {}
         self._following: dict[Cid, Cid] = {}
         self._given: dict[Cid | None, int] = {}
 
@@ -75,7 +75,7 @@ class ValueReadAhead:
     def _note(self, cid: Cid, links: Sequence[Link]) -> None:
         if cid in self._rows:
             return
-        if len(self._places) + len(self._following) > _REMEMBERED:
+        if len(self._locations) + len(self._following) > _REMEMBERED:
             self._forget()
         # So that numbers, as the names of chunks are, come in their order.
         links = sorted(links, key=lambda link: (len(link.name), link.name))
@@ -83,7 +83,7 @@ class ValueReadAhead:
         self._following.update(pairwise(folders))
         self._rows[cid] = [link for link in links if cids.is_raw(link.cid)]
         for number, link in enumerate(self._rows[cid], 1):
-            self._places[link.cid] = (cid, number)
+            self._locations[link.cid] = (cid, number)
 
     def want(self, cid: Cid) -> None:
         """Take note that a value is about to be asked for by another thread."""
@@ -144,7 +144,7 @@ class ValueReadAhead:
 
     def _next(self, cid: Cid) -> Iterator[Link]:
         """The values behind one, in its directory and in the next, that were not given before."""
-        at = self._places.get(cid)
+        at = self._locations.get(cid)
         if at is None:
             return
         following = self._following.get(at[0])

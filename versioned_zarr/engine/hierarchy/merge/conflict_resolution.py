@@ -18,13 +18,13 @@ _SIDES: tuple[Choice, ...] = ("ours", "theirs", "base")
 
 @dataclass(frozen=True)
 class FieldValue:
-    """The value that a field in conflict is to have; what a function for `resolve` may return.
+    """The value for a field in conflict. A `resolve` function can return it.
 
     Attributes:
-        value: what JSON can say. A tuple becomes a list.
+        value: a JSON value. A tuple becomes a list.
 
     Raises:
-        InvalidInputError: it is nothing that JSON can say.
+        InvalidInputError: the value is not JSON.
     """
 
     value: Any
@@ -33,10 +33,10 @@ class FieldValue:
         try:
             text = json.dumps({"value": self.value})
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidInputError(f"a field's value must be JSON: {error}") from error
+            raise InvalidInputError(f"the value of a field must be JSON: {error}") from error
         document = parse(text.encode())
         if document is None:
-            raise InvalidInputError("a field's value must not be nested so deeply")
+            raise InvalidInputError("the value of a field is nested too deeply")
         object.__setattr__(self, "value", document["value"])
 
 
@@ -80,7 +80,7 @@ class Decider:
             self._decide = resolve
         elif resolve is not None:
             raise InvalidInputError(
-                "resolve must be 'ours', 'theirs', a mapping of path patterns to those, or a "
+                "resolve must be 'ours', 'theirs', a mapping from path patterns to those, or a "
                 f"function, not {type(resolve).__name__}"
             )
 
@@ -91,7 +91,8 @@ class Decider:
         decision = self._decide(conflict)
         if isinstance(decision, FieldValue) and conflict.field is None:
             raise InvalidInputError(
-                f"a FieldValue settles a field, and {conflict.path!r} is in conflict as a whole"
+                f"a FieldValue resolves only a field, and {conflict.path!r} is in conflict as a "
+                "whole"
             )
         return _checked(decision)
 
@@ -106,12 +107,12 @@ class Decider:
         decision = _checked(decision)
         if isinstance(decision, FieldValue):
             raise InvalidInputError(
-                f"a FieldValue settles a field, not the chunks of {conflict.path!r}"
+                f"a FieldValue resolves only a field, not the chunks of {conflict.path!r}"
             )
         if isinstance(decision, bytes) and len(chunks) > 1:
             raise InvalidInputError(
-                f"{len(chunks)} chunks of {conflict.path!r} are in conflict: give a mapping of "
-                "their keys to the bytes of each"
+                f"{len(chunks)} chunks of {conflict.path!r} are in conflict: give a mapping from "
+                "their keys to their bytes"
             )
         return [decision] * len(chunks)
 
@@ -133,7 +134,7 @@ def _checked_patterns(
 ) -> dict[str, Decision]:
     for pattern in decisions:
         if not isinstance(pattern, str):
-            raise InvalidInputError(f"a path pattern in resolve is text, not {pattern!r}")
+            raise InvalidInputError(f"a path pattern in resolve must be a string, not {pattern!r}")
     return {pattern: check(decision) for pattern, decision in decisions.items()}
 
 
@@ -148,5 +149,5 @@ def _checked_side(side: Any) -> Choice:
         if isinstance(side, str) and side == known:
             return known
     raise InvalidInputError(
-        f"a conflict is settled by 'ours' or 'theirs', or a field by a FieldValue, not {side!r}"
+        f"resolve a conflict with 'ours' or 'theirs', or a field with a FieldValue, not {side!r}"
     )

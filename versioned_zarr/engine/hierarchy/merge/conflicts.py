@@ -1,4 +1,4 @@
-"""Merge conflicts: their kinds, their facts and their texts."""
+"""Merge conflicts: their kinds, attributes and messages."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SIDES = ("base", "ours", "theirs")
 
 
 class ConflictKind(StrEnum):
-    """What happened; each is also the text that says so, in JSON too."""
+    """The kind of a conflict. Each value is its description, also in JSON."""
 
     CHANGED = "changed on both sides"
     ADDED = "added on both sides"
     REMOVED = "removed on one side, changed on the other"
-    ALIKE = "changed alike on both sides, unaware of each other"
+    ALIKE = "written with the same bytes on both sides independently"
     FIELD = "field changed on both sides"
     STRUCTURE = "structure changed differently on both sides"
     STRUCTURE_AND_CHUNKS = "structure changed on one side, chunks written on the other"
-    ADDED_DIFFERENTLY = "added on both sides, not alike"
+    ADDED_DIFFERENTLY = "added differently on both sides"
     NODES_IN_ARRAY = "an array on one side, nodes below it on the other"
     FORMATS = "its documents of two Zarr formats changed on different sides"
     WRITTEN_TWICE = "written twice"
@@ -36,17 +36,17 @@ class ConflictKind(StrEnum):
 
 @dataclass(frozen=True)
 class ChunkConflict:
-    """One stored chunk of an array that both sides changed.
+    """A stored chunk of an array that both sides changed.
 
     Attributes:
         key: its key.
         coordinates: its position in the grid of stored chunks (shards, if sharded).
-        kind: what happened, a `ConflictKind`.
-        base: the CID of what it was, in text; None if it was not there.
-        ours: the CID of it on the side that is merged into; None if it is not there.
-        theirs: likewise on the other side.
-        inner: in a shard whose index could be read, the positions of the inner chunks that are in
-            conflict, in the array's grid of inner chunks. The others of the shard merge.
+        kind: the kind of conflict, a `ConflictKind`.
+        base: the CID of the chunk in the base, as text; None if absent.
+        ours: the CID of the chunk on the side merged into; None if absent.
+        theirs: the same on the other side.
+        inner: the positions of the conflicting inner chunks in the grid of inner chunks, if it is a
+            shard whose index could be read. The other inner chunks merge.
     """
 
     key: str
@@ -69,20 +69,20 @@ class ChunkConflict:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Something that both sides changed, in ways that do not go together.
+    """Incompatible changes by both sides to the same key, field, node or chunks.
 
     Attributes:
-        path: the key, or the path of the node; of an array for its chunks.
-        kind: what happened, a `ConflictKind`; compares equal to its text.
-        base: what it was: the CID of the value in text, or the value of the field; None if it
-            was not there. Of several chunks a tuple, in the order of `chunks`.
-        ours: what it is on the side that is merged into.
-        theirs: what it is on the other side.
-        field: the field of the metadata document, for a conflict within one: the names that lead
-            to it, with dots between; `[name=x]` stands for that item of a list.
-        fields: for a conflict of a node, the fields (or the documents) that it is about.
-        chunks: for a conflict of an array's chunks, each of them.
-        missing: for a conflict of a field, the sides that do not have it; tells from null.
+        path: the key, or the path of the node; for chunks, the path of their array.
+        kind: the kind of conflict, a `ConflictKind`; compares equal to its text.
+        base: the value in the base: its CID as text, or the value of the field; None if absent.
+            For several chunks, a tuple in the order of `chunks`.
+        ours: the value on the side merged into.
+        theirs: the value on the other side.
+        field: for a conflict within a metadata document, the field: its names joined by dots, with
+            `[name=x]` for an item of a list.
+        fields: for a conflict of a node, the fields (or documents) involved.
+        chunks: for a conflict of chunks, each of them.
+        missing: for a conflict of a field, the sides that lack it, as opposed to null.
     """
 
     path: str
@@ -101,7 +101,7 @@ class Conflict:
 
     @property
     def reason(self) -> str:
-        """What happened, with the names of what it happened to."""
+        """The description of the conflict, with the names of the fields involved."""
         names = " and ".join(self.fields)
         if not names:
             return str(self.kind)
@@ -111,12 +111,12 @@ class Conflict:
 
     @property
     def hint(self) -> str:
-        """What to type to settle it, where that is not plain; empty otherwise."""
+        """How to resolve the conflict, if that is not obvious; empty otherwise."""
         if self.kind == ConflictKind.ALIKE:
             alike, what = [self.path], "the value that both wrote"
         else:
             alike = [chunk.key for chunk in self.chunks if chunk.kind == ConflictKind.ALIKE]
-            what = f"what both wrote alike ({len(alike)} of them)"
+            what = f"the value that both wrote in each chunk ({len(alike)} of them)"
         if not alike:
             return ""
         patterns = ", ".join(f"{path!r}: 'ours'" for path in alike[:_SHOWN_CHUNKS])

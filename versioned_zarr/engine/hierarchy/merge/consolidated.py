@@ -1,6 +1,6 @@
 """Consolidated metadata: copies of nodes' documents in a document of a group above them.
 
-They say nothing of their own, so after a merge they are made to say what the nodes' documents do.
+They hold only copies, so after a merge they are updated from the nodes' documents.
 Sources: zarr-python's `consolidated_metadata` in `zarr.json`, and the `.zmetadata` of Zarr v2.
 """
 

@@ -1,6 +1,6 @@
 """Named lists: merges lists in attributes item by item, by name or by value.
 
-OME-Zarr keeps its labels, multiscales and channels in such lists, and other conventions theirs.
+OME-Zarr keeps its labels, multiscales and channels in such lists, as do other conventions.
 """
 
 from __future__ import annotations

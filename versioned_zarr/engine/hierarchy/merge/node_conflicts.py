@@ -1,6 +1,6 @@
-"""Node conflicts: nodes that cannot be merged key by key, and what each side made of them.
+"""Node conflicts: nodes that cannot be merged key by key.
 
-Its chunks mean something only with its document, so such a node is taken from one side as a whole.
+The chunks of a node have meaning only with its document, so the whole node is taken from one side.
 """
 
 from __future__ import annotations

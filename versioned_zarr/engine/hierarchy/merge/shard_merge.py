@@ -1,4 +1,4 @@
-"""Three-way merge of shards: inner chunk by inner chunk, byte for byte as they are stored."""
+"""Three-way merge of shards: per inner chunk, on the stored bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MergedShard:
 
     @property
     def is_alike(self) -> bool:
-        """Whether both sides changed alike what is in conflict."""
+        """Whether both sides made the same change to everything in conflict."""
         _, ours, theirs = self.sides
         return bool(self.conflicts) and all(ours[at] == theirs[at] for at in self.conflicts)
 
@@ -60,7 +60,7 @@ def merge_shards(
         base: what both sides started from; None if it was not stored.
         ours: our side; None if it is not stored.
         theirs: the other side; likewise.
-        may_agree: whether an inner chunk that both sides changed alike is no conflict.
+        may_agree: whether the same change of an inner chunk by both sides is allowed.
 
     Returns:
         None if one of their indexes cannot be read.

@@ -1,10 +1,10 @@
-"""The three-way merge of trees, with what Zarr keys mean.
+"""The three-way merge of trees that contain Zarr hierarchies.
 
-Keys merge by CID. Metadata documents merge field by field, attributes to any depth. Chunks merge
-with chunks, and inner chunks within a shard; a chunk written on one side and a change of the
-array's structure or its removal on the other are a conflict, since each would be right only
-without the other. Such a node is taken from one side as a whole. Consolidated metadata is made to
-say what the nodes' documents do.
+Keys merge by CID. Metadata documents merge field by field, and attributes to any depth. Chunks
+merge individually, and so do inner chunks within a shard. If one side wrote a chunk, and the other
+changed the structure of the array or removed it, the two conflict, because each is valid only
+without the other. Such a node is taken from one side as a whole. Consolidated metadata is updated
+from the nodes' documents.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _TreeMerge:
         self._conflicts: list[Conflict] = []
         self._nodes = tuple(ZarrNodes(self._bytes_in(root)) for root in roots)
         self._copied = changed_nodes(self._ours, self._theirs, names=zarr_nodes.DOCUMENTS)
-        """The nodes whose copies in consolidated metadata are to be made again."""
+        """The nodes whose copies in consolidated metadata must be updated."""
 
     def run(self) -> Merged:
         merged = merge_keys(self.trees, *self.roots)
@@ -129,7 +129,7 @@ class _TreeMerge:
         return Merged(list(self._take.items()), self._conflicts)
 
     def _agreements(self) -> Iterator[KeyConflict]:
-        """The values that both sides changed alike, and may not have."""
+        """The values to which both sides made the same change although that is not allowed."""
         if self._unaware is None:
             return
         for key in sorted(self._ours.changes.keys() & self._theirs.changes.keys()):

@@ -26,9 +26,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "knowledge.sqlite"
 
 
-def works(knowledge: MetadataCache) -> None:
-    knowledge.add_nodes([NODE])
-    assert knowledge.node(NODE[0]) == NODE[1]
+def works(metadata_cache: MetadataCache) -> None:
+    metadata_cache.add_nodes([NODE])
+    assert metadata_cache.node(NODE[0]) == NODE[1]
 
 
 def write_zeros(path: Path) -> None:
@@ -60,19 +60,19 @@ def test_a_damaged_file_is_made_again(damage, path: Path, caplog: pytest.LogCapt
         Path(f"{path}{end}").unlink(missing_ok=True)
     damage(path)
     works(MetadataCache(path))
-    assert "made again" in caplog.text
+    assert "recreated" in caplog.text
     caplog.clear()
     works(MetadataCache(path))
     assert not caplog.text
 
 
 def test_a_node_that_is_not_what_its_cid_says_is_not_given(path: Path) -> None:
-    knowledge = MetadataCache(path)
-    works(knowledge)
+    metadata_cache = MetadataCache(path)
+    works(metadata_cache)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("UPDATE nodes SET data = x'00'")
-    assert knowledge.node(NODE[0]) is None
-    works(knowledge)
+    assert metadata_cache.node(NODE[0]) is None
+    works(metadata_cache)
     works(MetadataCache(path))
 
 
@@ -81,29 +81,29 @@ def test_a_file_that_cannot_be_opened_is_done_without(
 ) -> None:
     path.mkdir()
     works(MetadataCache(path))
-    assert "kept in memory" in caplog.text
+    assert "stays in memory" in caplog.text
 
 
 def test_a_file_that_cannot_be_written_any_more_is_read_on(path: Path) -> None:
-    knowledge = MetadataCache(path)
-    works(knowledge)
-    knowledge._database.execute("PRAGMA query_only = ON")
+    metadata_cache = MetadataCache(path)
+    works(metadata_cache)
+    metadata_cache._database.execute("PRAGMA query_only = ON")
     other = HASH.dag_pb(b"\x0a\x00"), b"\x0a\x00"
-    knowledge.add_nodes([other])
-    assert knowledge.node(other[0]) == other[1]
-    assert knowledge.node(NODE[0]) == NODE[1]
+    metadata_cache.add_nodes([other])
+    assert metadata_cache.node(other[0]) == other[1]
+    assert metadata_cache.node(NODE[0]) == NODE[1]
 
 
 def test_a_file_that_is_held_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_S", 0.1)
-    knowledge = MetadataCache(path)
-    works(knowledge)
+    metadata_cache = MetadataCache(path)
+    works(metadata_cache)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(vz.StorageError, match="held by another process"):
-        knowledge.add_nodes([NODE])
+        metadata_cache.add_nodes([NODE])
     holder.close()
-    works(knowledge)
+    works(metadata_cache)
 
 
 @pytest.fixture
