@@ -12,6 +12,7 @@ import pytest
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
+from versioned_zarr.ipld.cid import to_text
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 pytestmark = pytest.mark.slow
@@ -65,7 +66,9 @@ def test_packs_are_read_by_the_standard_library(tmp_path: Path) -> None:
     assert len(listed) == repository.fsck().checked_blocks
     assert f"{hashlib.sha256(b'12345').hexdigest()} value 5" in listed
     for key, data in (("small", b"12345"), ("large", large)):
-        cid = repository.checkout().path(key).cid
+        link = repository.checkout()._find(key)
+        assert link is not None
+        cid = to_text(link.cid)
         assert subprocess.check_output([*script, "--cat", cid, *packs]) == data
 
 
