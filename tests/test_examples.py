@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import versioned_zarr as vz
 from tests.servers.daemon import Daemon
+from versioned_zarr.ipld.cid import to_text
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 pytestmark = pytest.mark.slow
@@ -24,6 +27,7 @@ nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 
 NEEDS_NODE = {"share_over_ipfs.py"}
 NEEDS_LAKEFS = {"lakefs_branches.py"}
+NEEDS_PACKS = {"read_pack.py"}
 
 
 def run(command: list[str], folder: Path, **variables: str) -> None:
@@ -40,15 +44,32 @@ def run(command: list[str], folder: Path, **variables: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-ALONE = [
-    path for path in sorted(EXAMPLES.glob("*.py")) if path.name not in NEEDS_NODE | NEEDS_LAKEFS
-]
+SET_UP = NEEDS_NODE | NEEDS_LAKEFS | NEEDS_PACKS
+ALONE = [path for path in sorted(EXAMPLES.glob("*.py")) if path.name not in SET_UP]
 
 
 @pytest.mark.parametrize("script", ALONE, ids=lambda path: path.name)
 def test_script_runs(script: Path, tmp_path: Path) -> None:
     pytest.importorskip("iris_sample_data")
     run([sys.executable, str(script)], tmp_path)
+
+
+def test_packs_are_read_by_the_standard_library(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    large = os.urandom(3 << 20)
+    with repository.session(message="values") as session:
+        session.write("small", b"12345")
+        session.write("large", large)
+    packs = [str(path) for path in (tmp_path / "r.vz" / "packs").iterdir()]
+    script = [sys.executable, "-I", str(EXAMPLES / "read_pack.py")]
+    listed = subprocess.check_output([*script, *packs], text=True).splitlines()
+    assert len(listed) == repository.fsck().checked_blocks
+    assert f"{hashlib.sha256(b'12345').hexdigest()} value 5" in listed
+    for key, data in (("small", b"12345"), ("large", large)):
+        link = repository.checkout()._find(key)
+        assert link is not None
+        cid = to_text(link.cid)
+        assert subprocess.check_output([*script, "--cat", cid, *packs]) == data
 
 
 @pytest.mark.compat

@@ -224,12 +224,12 @@ def test_the_cache_can_be_off_and_bounded(url: str, home: Path) -> None:
     with off.session(message="x") as session:
         session.write("a", b"1" * MIB)
     assert off.checkout().mapping["a"] == b"1" * MIB
-    assert not list(home.rglob("packs/*.car"))
+    assert not list(home.rglob("packs/*.pack"))
     small = vz.open(url, cache_bytes=4 * MIB)
     for number in range(12):
         with small.session(message="x") as session:
             session.write("a", bytes([number]) * MIB)
-    assert sum(path.stat().st_size for path in home.rglob("packs/*.car")) <= 5 * MIB
+    assert sum(path.stat().st_size for path in home.rglob("packs/*.pack")) <= 5 * MIB
     assert small.checkout("main~11").mapping["a"] == bytes([0]) * MIB
     assert small.fsck().is_clean
 
@@ -237,7 +237,7 @@ def test_the_cache_can_be_off_and_bounded(url: str, home: Path) -> None:
 def test_a_damaged_cache_gives_no_wrong_byte(url: str, home: Path) -> None:
     with vz.create(url).session(message="x") as session:
         session.write("a", b"value" * 100_000)
-    for path in home.rglob("packs/*.car"):
+    for path in home.rglob("packs/*.pack"):
         data = path.read_bytes().replace(b"value", b"wrong")
         path.write_bytes(data)
     gc.collect()

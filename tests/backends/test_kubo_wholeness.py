@@ -169,7 +169,7 @@ def test_a_cache_that_was_cut_short_is_a_miss(url: str) -> None:
             session.write(key, value)
     assert dict(repository.checkout().mapping) == values
     folder = repository._stores.blocks.cache.packed.storage.folder
-    for path in [*folder.rglob("*.car"), *folder.rglob("*.idx")]:
+    for path in [*folder.rglob("*.pack"), *folder.rglob("*.idx")]:
         os.truncate(path, path.stat().st_size // 3)
     assert dict(repository.checkout().mapping) == values
     shutil.rmtree(folder / "packs")

@@ -14,7 +14,6 @@ from versioned_zarr.errors import StorageError, VersionedZarrError
 READ: dict[str, Callable[[LocalStorage, str], object]] = {
     "view": lambda storage, path: storage.view(path),
     "read": lambda storage, path: storage.read(path),
-    "read_into": lambda storage, path: storage.read_into(path, 0, [memoryview(bytearray(1))]),
     "open_log": lambda storage, path: storage.open_log(path),
     "adopt_draft": lambda storage, path: storage.adopt_draft(path),
     "is_claimed": lambda storage, path: storage.is_claimed(path),
@@ -62,11 +61,10 @@ def test_below_a_file_nothing_can_be_made(storage: LocalStorage, act: str) -> No
     assert storage.read("there") == b"there"
 
 
-@pytest.mark.parametrize("act", ["read", "read_into"])
-def test_a_folder_is_no_file(storage: LocalStorage, tmp_path: Path, act: str) -> None:
+def test_a_folder_is_no_file(storage: LocalStorage, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder"):
-        READ[act](storage, "folder")
+        storage.read("folder")
 
 
 def test_a_file_is_mapped_once_and_no_more_are_than_a_process_may_have(

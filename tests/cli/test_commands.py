@@ -153,7 +153,7 @@ def test_housekeeping(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_fsck_leaves_with_one_on_damage(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    pack = next((place / "packs").glob("*.car"))
+    pack = next((place / "packs").glob("*.pack"))
     data = bytearray(pack.read_bytes())
     data[200] ^= 1
     pack.write_bytes(data)

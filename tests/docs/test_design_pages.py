@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from versioned_zarr.blocks.packs.index import merge_runs, run_of_pack
-from versioned_zarr.blocks.packs.pack import pack_of, read_entries
+from versioned_zarr.blocks.packs.pack import pack_of
+from versioned_zarr.blocks.packs.pack_format import decode_tail
 from versioned_zarr.engine.marker import encode_marker
 from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
@@ -46,7 +47,8 @@ def pack() -> bytes:
 
 
 def index_file() -> bytes:
-    run = run_of_pack(PACK_NAME, *read_entries(memoryview(pack()), HASH, PACK_NAME))
+    tail = decode_tail(memoryview(pack()), HASH.code, PACK_NAME)
+    run = run_of_pack(PACK_NAME, tail.entries, tail.data_end)
     return b"".join(merge_runs([run], {PACK_NAME}).to_bytes(HASH.code))
 
 
@@ -113,7 +115,7 @@ def record_set() -> bytes:
         writer=0x11223344,
         seen=0,
         draft=0x01020304,
-        offset=110,
+        offset=0,
         size=len(VALUE),
         tsize=len(VALUE),
         cid=LEAF,

@@ -35,11 +35,11 @@ def test_a_value_reads_back_from_its_blocks(size):
     assert read(dict(file.blocks), file.cid) == data
 
 
-def test_a_value_of_more_than_1024_leaves_has_its_blocks_depth_first():
+def test_a_value_of_more_than_1024_leaves_has_its_leaves_side_by_side():
     data = memoryview(bytes(1025 * LEAF_SIZE))
     file = unixfs.build_file(data, SHA2)
     kinds = ["leaf" if cid[1] == 0x55 else "node" for cid, _ in file.blocks]
-    assert kinds == ["node", "node", *["leaf"] * 1024, "node", "leaf"]
+    assert kinds == ["node", "node", "node", *["leaf"] * 1025]
     assert unixfs.decode(file.blocks[0][1]).blocksizes == (1024 * LEAF_SIZE, LEAF_SIZE)
     assert file.tsize == sum(len(block) for _, block in file.blocks)
 

@@ -508,19 +508,20 @@ def marker(document: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (marker({"format": 2, "hash": "sha2-256"}), "upgrade"),
-        (marker({"format": 2, "hash": "sha3", "more": [1]}), "upgrade"),
+        (marker({"format": 3, "hash": "sha2-256"}), "upgrade"),
+        (marker({"format": 3, "hash": "sha3", "more": [1]}), "upgrade"),
+        (marker({"format": 1, "hash": "sha2-256"}), "before the first release"),
         (marker({"format": 0, "hash": "sha2-256"}), "damaged"),
-        (marker({"format": "1", "hash": "sha2-256"}), "damaged"),
-        (marker({"format": 1, "hash": "sha2-256"})[:-3], "damaged"),
-        (marker({"format": 1, "hash": "sha2-256"}).replace(b"sha2", b"sha3"), "damaged"),
-        (marker({"format": 1}), "damaged"),
+        (marker({"format": "2", "hash": "sha2-256"}), "damaged"),
+        (marker({"format": 2, "hash": "sha2-256"})[:-3], "damaged"),
+        (marker({"format": 2, "hash": "sha2-256"}).replace(b"sha2", b"sha3"), "damaged"),
+        (marker({"format": 2}), "damaged"),
         (b"[1]", "damaged"),
         (b"\xff\xfe", "damaged"),
         (b"", "damaged"),
     ],
 )
-def test_a_newer_format_and_a_damaged_marker_are_told_apart(
+def test_other_formats_and_a_damaged_marker_are_told_apart(
     tmp_path: Path, data: bytes, says: str
 ) -> None:
     vz.create(tmp_path / "r")

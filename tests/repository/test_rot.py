@@ -133,7 +133,7 @@ def test_reads_are_verified_only_where_asked(template: Path, tmp_path: Path) -> 
     folder = tmp_path / "r.vz"
     shutil.copytree(template, folder)
     value = bytes(vz.open(template).checkout().read("a/c/0", 0, 50))
-    (pack,) = [path for path in folder.glob("packs/*.car") if value in path.read_bytes()]
+    (pack,) = [path for path in folder.glob("packs/*.pack") if value in path.read_bytes()]
     data = bytearray(pack.read_bytes())
     data[data.index(value)] ^= 1
     pack.write_bytes(data)
@@ -168,7 +168,7 @@ def test_a_pack_that_was_cut_off_is_named_and_left_alone(
 def test_a_pack_that_holds_nothing_stops_nothing(template: Path, tmp_path: Path) -> None:
     folder = tmp_path / "r.vz"
     shutil.copytree(template, folder)
-    (folder / "packs" / f"{'0' * 24}.car").touch()
+    (folder / "packs" / f"{'0' * 24}.pack").touch()
     repository = vz.open(folder)
     truth = read_everything(repository)
     with repository.session(message="goes on") as session:

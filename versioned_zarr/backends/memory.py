@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from versioned_zarr.errors import StorageError
 from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 
 
@@ -59,15 +58,6 @@ class MemoryStorage:
         """See `Storage.read`."""
         with self._guard:
             return memoryview(bytes(self._item(path).data[start:end]))
-
-    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
-        """See `Storage.read_into`."""
-        data = memoryview(self._item(path).data)
-        if start + sum(map(len, buffers)) > len(data):
-            raise StorageError(f"{path} ends early", where=path)
-        for buffer in buffers:
-            buffer[:] = data[start : start + len(buffer)]
-            start += len(buffer)
 
     def put(
         self,

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.blocks.protocol import BlockStore, ByteRange, LocatedBlocks
 from versioned_zarr.errors import CorruptBlockError, InvalidInputError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
@@ -132,6 +132,35 @@ def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = 
         if whole is not None:
             return whole
     return read_value(blocks.get, cid, start, end)
+
+
+def locate(blocks: BlockStore, cid: Cid) -> ByteRange | None:
+    """Where the bytes of a value lie as one range; None if they do not. O(its leaves).
+
+    Raises:
+        BlockNotFoundError: a block of it is not here.
+    """
+    if not isinstance(blocks, LocatedBlocks):
+        return None
+    block = blocks.get(cid)
+    if cids.is_raw(cid):
+        return blocks.locate([cid], [len(block)])
+    leaves: list[tuple[Cid, int]] = []
+    root = _decoded(cid, block)
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        # Leaves of less than 1 KiB are of no layout of ours, and there may be any number of them.
+        if node.data or len(leaves) > root.size >> 10:
+            return None
+        if all(cids.is_raw(link.cid) for link in node.links):
+            sizes = zip(node.links, node.blocksizes, strict=True)
+            leaves += [(link.cid, size) for link, size in sizes]
+        elif any(cids.is_raw(link.cid) for link in node.links):
+            return None
+        else:
+            waiting += [_decoded(link.cid, blocks.get(link.cid)) for link in node.links[::-1]]
+    return blocks.locate(*zip(*leaves, strict=True)) if leaves else None
 
 
 def check_room(size_bytes: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.ipld.cid import Cid, HashFunction
@@ -45,8 +45,8 @@ class Followable(Publishable, Protocol):
     follower: Follower | None
     """Who is told while it grows."""
 
-    def finished(self, start: int) -> Iterator[tuple[Cid, int, int]]:
-        """The blocks from `start` on that are written: their CIDs, where they begin and end."""
+    def finished(self, number: int = 0) -> Iterator[tuple[Cid, int, int]]:
+        """The blocks that are written, without the first `number`: CIDs, first byte, and end."""
         ...
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
@@ -56,6 +56,20 @@ class Followable(Publishable, Protocol):
     def read(self, start: int, end: int) -> memoryview:
         """Bytes of the draft."""
         ...
+
+
+class ByteRange(NamedTuple):
+    """Bytes in a file or an object.
+
+    Attributes:
+        url: where.
+        offset: the first byte.
+        size: how many bytes.
+    """
+
+    url: str
+    offset: int
+    size: int
 
 
 class BlockStore(Protocol):
@@ -145,6 +159,15 @@ class PackedBlocks(BlockStore, Protocol):
 
     def merge_index(self, *, everything: bool = False) -> None:
         """Join the files of the index: the small ones, or all into one."""
+        ...
+
+
+@runtime_checkable
+class LocatedBlocks(BlockStore, Protocol):
+    """Blocks in files or objects that other programs can read."""
+
+    def locate(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> ByteRange | None:
+        """Where blocks lie one behind the other, at least one; None if they do not."""
         ...
 
 

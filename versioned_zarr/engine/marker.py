@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from versioned_zarr.errors import FormatError, RepositoryNotFoundError, StorageError
 
-FORMAT = 1
+FORMAT = 2
 MARKER = "versioned-zarr.json"
 
 
@@ -68,6 +68,13 @@ def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
         raise FormatError(
             f"{url!r} has format {found}, but this version reads formats up to {FORMAT}; "
             "upgrade versioned-zarr to open it",
+            url=url,
+            found=found,
+        )
+    if found == 1:
+        raise FormatError(
+            f"{url!r} has format 1, of versions before the first release, and this version reads "
+            f"format {FORMAT}; export its data with the version that wrote it, then import them",
             url=url,
             found=found,
         )

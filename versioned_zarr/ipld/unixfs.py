@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from versioned_zarr.errors import CorruptBlockError
 from versioned_zarr.ipld import dag_pb, varint
-from versioned_zarr.ipld.cid import Buffer, Cid, HashFunction
+from versioned_zarr.ipld.cid import Buffer, Cid, HashFunction, is_raw
 from versioned_zarr.ipld.dag_pb import Link
 
 LEAF_SIZE: Final = 1 << 20
@@ -139,9 +139,9 @@ def _join(parts: list[_Part], hash_function: HashFunction) -> _Part:
     )
     block = dag_pb.encode([("", part.cid, part.tsize) for part in parts], data)
     cid = hash_function.dag_pb(block)
-    blocks: list[tuple[Cid, Buffer]] = [(cid, block)]
-    for part in parts:
-        blocks.extend(part.blocks)
+    nodes = (found for part in parts for found in part.blocks if not is_raw(found[0]))
+    leaves = (found for part in parts for found in part.blocks if is_raw(found[0]))
+    blocks: list[tuple[Cid, Buffer]] = [(cid, block), *nodes, *leaves]
     return _Part(cid, size, len(block) + sum(part.tsize for part in parts), blocks)
 
 

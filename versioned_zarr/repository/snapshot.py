@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from versioned_zarr import _hooks
-from versioned_zarr.blocks.file_reader import check_room, read_stored
-from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.blocks.file_reader import check_room, locate, read_stored
+from versioned_zarr.blocks.protocol import BlockStore, ByteRange
 from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
@@ -220,6 +220,32 @@ class Snapshot(_hooks.Shown):
         """The size of a value in bytes, without reading it; None if the key is missing."""
         link = self._find(key)
         return None if link is None else self._stores.trees.size(link)
+
+    def place(self, key: str) -> ByteRange | None:
+        """Where the bytes of a value lie, for programs that read files or objects by ranges.
+
+        The place holds until the next `gc` or `repack`.
+
+        Returns:
+            The URL of a pack, the offset of the first byte and the number of bytes; None if the
+            value is not one range of one pack, as on a node or a lakeFS server.
+
+        Raises:
+            KeyNotFoundError: there is no value under this key.
+
+        Example:
+            >>> import versioned_zarr as vz
+            >>> repo = vz.create("memory://places")
+            >>> with repo.session(message="a value") as session:
+            ...     session.write("a", b"12345")
+            >>> url, offset, size = repo.checkout().place("a")
+            >>> size
+            5
+        """
+        link = self._find(key)
+        if link is None:
+            raise KeyNotFoundError(f"no value under {key!r} in tree {self.cid}", key=key)
+        return locate(self._stores.blocks, link.cid)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Iterate over the keys in a folder and below it, sorted within each folder. Lazy."""

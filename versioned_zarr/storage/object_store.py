@@ -1,6 +1,6 @@
 """The object store protocol: bytes by path, written whole, read by ranges, listed and deleted.
 
-Paths are relative, with `/` between the parts. These seven methods are all that packs, index files
+Paths are relative, with `/` between the parts. These six methods are all that packs, index files
 and small documents need of a place.
 """
 
@@ -61,17 +61,13 @@ class ObjectStore(Protocol):
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
         """The bytes at `path` from `start` to `end`; one round trip.
 
-        Raises:
-            FileNotFoundError: nothing is there.
-        """
-        ...
-
-    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
-        """Fill the buffers, one behind the other, with the bytes at `path` from `start` on.
+        Args:
+            path: where.
+            start: the first byte; if negative, so many bytes before the last are read, or all.
+            end: the byte behind the last; None for all.
 
         Raises:
             FileNotFoundError: nothing is there.
-            StorageError: there are not so many bytes.
         """
         ...
 

@@ -29,7 +29,7 @@ def moves(refs: RefStore, name: str) -> list[RefEntry]:
 
 
 class RefStoreContract:
-    """Subclass it with a fixture `refs` that returns a ref store with no refs but its backend's own.
+    """Subclass it with a fixture `refs` that returns a ref store, empty of refs of ours.
 
     Attributes:
         reads_log: whether `read` tells which move it was, and why; else what the commit says.

@@ -21,6 +21,8 @@ class StorageContract:
         assert bytes(storage.read("a/b")) == b"12345"
         assert bytes(storage.read("a/b", 1, 3)) == b"23"
         assert bytes(storage.read("a/b", 3)) == b"45"
+        assert bytes(storage.read("a/b", -2)) == b"45"
+        assert bytes(storage.read("a/b", -9)) == b"12345"
 
     def test_put_replaces_the_whole(self, storage: Storage) -> None:
         storage.put("a", [b"a longer one"])
@@ -113,9 +115,9 @@ class StorageContract:
         assert bytes(draft.read(1, 5)) == b"2345"
         assert draft.size() >= 14
         draft.start_writeback()
-        draft.publish("packs/x.car", 6)
+        draft.publish("packs/x.pack", 6)
         draft.close()
-        assert bytes(storage.read("packs/x.car")) == b"123456"
+        assert bytes(storage.read("packs/x.pack")) == b"123456"
         assert [item.path for item in storage.list("s")] == []
 
     @pytest.mark.parametrize("durable", [True, False])
@@ -123,9 +125,9 @@ class StorageContract:
         draft = storage.open_draft("s/1.draft")
         draft.write(0, [b"1234567"])
         part = draft.part(2, 6)
-        draft.publish("packs/x.car", 7, durable=durable)
+        draft.publish("packs/x.pack", 7, durable=durable)
         draft.close()
-        storage.delete("packs/x.car")
+        storage.delete("packs/x.pack")
         assert len(part) == 4
         if isinstance(part, FilePart):
             assert os.pread(part.fd, len(part), part.start) == b"3456"
@@ -146,9 +148,9 @@ class StorageContract:
             thread.start()
         for thread in threads:
             thread.join()
-        draft.publish("packs/x.car", ends[-1])
+        draft.publish("packs/x.pack", ends[-1])
         draft.close()
-        found = bytes(storage.read("packs/x.car"))
+        found = bytes(storage.read("packs/x.pack"))
         assert found == b"".join(bytes([n]) * size for n, size in enumerate(sizes))
 
     def test_a_draft_belongs_to_its_living_writer(self, storage: Storage) -> None:

@@ -12,8 +12,9 @@ import pytest
 import versioned_zarr as vz
 from tests.interfaces.web.conftest import BIG, VALUES
 from tests.interfaces.web.served import client_of, request, serving
-from versioned_zarr.ipld import car, dag_pb
 from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import dag_pb
+from versioned_zarr.ipld.car_v1 import Car
 from versioned_zarr.tree.dag import resolve
 from versioned_zarr.tree.dag_nodes import pieces
 
@@ -24,18 +25,13 @@ RAW, CAR = "application/vnd.ipld.raw", "application/vnd.ipld.car"
 
 def read_car(data: bytes) -> tuple[list[str], list[tuple[cids.Cid, bytes]]]:
     """The roots and blocks of a CARv1, every block checked."""
-    view = memoryview(data)
-    size, at = car.decode_varint(view, 0, "a CAR")
-    header = data[at : at + size]
-    assert header.startswith(bytes.fromhex("a265726f6f747381d82a"))
-    assert header.endswith(b"gversion\x01")
-    root = header[header.index(b"\x00\x01") + 1 : -len(b"gversion\x01")]
+    stream = Car(io.BytesIO(data), "a CAR")
+    assert stream.version == 1
     blocks = []
-    for section in car.sections(view, at + size, len(data), "a CAR"):
-        block = data[section.start : section.end]
-        cids.check(section.cid, block, "a CAR")
-        blocks.append((section.cid, block))
-    return [cids.to_text(cids.Cid(root))], blocks
+    for section in stream.sections():
+        cids.check(section.cid, section.data, "a CAR")
+        blocks.append((section.cid, section.data))
+    return [cids.to_text(root) for root in stream.roots], blocks
 
 
 def names(*found) -> list[str]:

@@ -12,7 +12,6 @@ from versioned_zarr.backends.kubo.gc_guard import GcGuard
 from versioned_zarr.blocks.protocol import Block, Followable
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.car import FIRST_SECTION
 from versioned_zarr.ipld.car_v1 import header, section_head
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import Bytes, FilePart
@@ -21,6 +20,8 @@ ASK_BYTES = 64 << 10
 """From this length on it is cheaper to ask whether the node has a block than to send it."""
 BATCH_BYTES = 16 << 20
 LANES = 3
+_UNCOPIED_BYTES = 256 << 10
+_PIECE_BYTES = 1 << 20
 
 _Location = tuple[Cid, int, int]
 
@@ -42,14 +43,14 @@ class CarUpload:
 
     Attributes:
         draft: what is sent.
-        sent: up to where it is on the node.
+        sent: how many of its bytes are on the node.
         watch: counts on all that was sent, or found there.
     """
 
     def __init__(self, client: KuboClient, draft: Followable) -> None:
-        self.draft, self.sent = draft, FIRST_SECTION
+        self.draft, self.sent = draft, 0
         self.watch = GcGuard(client)
-        self._begun = FIRST_SECTION
+        self._begun = self._sent_blocks = 0
         self._client = client
         self._sent_unasked: set[Cid] = set()
         self._has_failed = self._is_finished = False
@@ -79,27 +80,27 @@ class CarUpload:
 
     def _send(self) -> None:
         """Send what there is; as soon as the node has stored a batch, the next one goes."""
-        self._begun = self.sent
-        under_way: deque[tuple[Future[None], int]] = deque()
+        self._begun = self._sent_blocks
+        under_way: deque[tuple[Future[None], int, int]] = deque()
         with ThreadPoolExecutor(LANES, "kubo-send") as lanes:
             while (batch := self._next_batch()) or under_way:
                 if batch:
                     sending = lanes.submit(self._send_batch, self._wanted(batch))
-                    self._begun = batch[-1][2]
-                    under_way.append((sending, self._begun))
-                left = [each for each, _ in under_way if not each.done()]
+                    self._begun += len(batch)
+                    under_way.append((sending, self._begun, batch[-1][2]))
+                left = [each for each, *_ in under_way if not each.done()]
                 if left and (not batch or len(left) == LANES):
                     wait(left, return_when=FIRST_COMPLETED)
                 while under_way and under_way[0][0].done():
-                    sending, end = under_way.popleft()
+                    sending, blocks, end = under_way.popleft()
                     sending.result()
-                    self.sent = end
+                    self._sent_blocks, self.sent = blocks, end
 
     def _next_batch(self) -> list[_Location]:
         batch: list[_Location] = []
         for cid, start, end in self.draft.finished(self._begun):
             batch.append((cid, start, end))
-            if end - self._begun >= BATCH_BYTES:
+            if end - batch[0][1] >= BATCH_BYTES:
                 break
         return batch
 
@@ -134,23 +135,31 @@ class CarUpload:
         return [location for location in batch if location[0] not in there]
 
     def _send_batch(self, batch: list[_Location]) -> None:
-        """Send blocks as they lie in the draft, sections and all, where they lie side by side."""
+        """Send blocks as a CAR, framed as they are sent; long ones directly from the draft."""
         if not batch:
             return
-        runs: list[list[int]] = []
-        for cid, start, end in batch:
-            first = start - len(section_head(cid, end - start))
-            if runs and runs[-1][1] == first:
-                runs[-1][1] = end
-            else:
-                runs.append([first, end])
-
         head = header([batch[0][0]])
+        size_bytes = len(head) + sum(
+            len(section_head(cid, end - start)) + end - start for cid, start, end in batch
+        )
+        upload = MultipartUpload(size_bytes, lambda: self._framed(head, batch))
+        self._client.import_car(upload, len(batch))
 
-        def parts() -> Iterator[Bytes | FilePart]:
-            yield head
-            for first, end in runs:
-                yield self.draft.part(first, end)
-
-        size_bytes = len(head) + sum(end - first for first, end in runs)
-        self._client.import_car(MultipartUpload(size_bytes, parts), len(batch))
+    def _framed(self, head: bytes, batch: list[_Location]) -> Iterator[Bytes | FilePart]:
+        """The parts of a CAR; small ones are joined, because each part costs a system call."""
+        held: list[Bytes] = [head]
+        held_bytes = 0
+        for cid, start, end in batch:
+            held.append(section_head(cid, end - start))
+            if end - start >= _UNCOPIED_BYTES:
+                yield b"".join(held)
+                yield self.draft.part(start, end)
+                held, held_bytes = [], 0
+                continue
+            held.append(self.draft.read(start, end))
+            held_bytes += end - start
+            if held_bytes >= _PIECE_BYTES:
+                yield b"".join(held)
+                held, held_bytes = [], 0
+        if held:
+            yield b"".join(held)

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 
 from versioned_zarr.backends.kubo.client import KuboClient
 from versioned_zarr.blocks.protocol import Block, Followable
-from versioned_zarr.ipld.car import FIRST_SECTION
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.storage.protocol import Bytes
 
@@ -91,9 +90,7 @@ class GcGuard(ExitStack):
             return found
         while self._drafts:
             draft = self._drafts[-1]
-            locations = {
-                each: (draft, start, end) for each, start, end in draft.finished(FIRST_SECTION)
-            }
+            locations = {each: (draft, start, end) for each, start, end in draft.finished()}
             self._locations.update(locations)
             self._drafts.remove(draft)
         location = self._locations.get(cid)

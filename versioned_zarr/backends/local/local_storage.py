@@ -9,7 +9,6 @@ them.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import itertools
 import os
@@ -24,7 +23,6 @@ from pathlib import Path
 
 from versioned_zarr.backends.local.append_log import LocalAppendLog
 from versioned_zarr.backends.local.file_io import (
-    MAX_PARTS,
     cannot_map,
     lock_file,
     make_folder,
@@ -96,22 +94,9 @@ class LocalStorage:
         with naming_failures(full_path):
             fd = os.open(full_path, os.O_RDONLY)
             try:
-                stop = os.fstat(fd).st_size if end is None else end
-                return memoryview(os.pread(fd, max(0, stop - start), start))
-            finally:
-                os.close(fd)
-
-    def read_into(self, path: str, start: int, buffers: Sequence[memoryview]) -> None:
-        """See `Storage.read_into`: faster than the map for what is copied anyhow."""
-        with naming_failures(self._path(path)):
-            fd = os.open(self._path(path), os.O_RDONLY)
-            try:
-                for first in range(0, len(buffers), MAX_PARTS):
-                    batch = buffers[first : first + MAX_PARTS]
-                    wanted = sum(map(len, batch))
-                    if os.preadv(fd, batch, start) != wanted:
-                        raise OSError(errno.EIO, f"no {wanted} bytes at {start}")
-                    start += wanted
+                size = os.fstat(fd).st_size if end is None else end
+                start = max(0, size + start) if start < 0 else start
+                return memoryview(os.pread(fd, max(0, size - start), start))
             finally:
                 os.close(fd)
 

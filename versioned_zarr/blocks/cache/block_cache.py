@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from versioned_zarr.blocks.cache.write_buffer import WriteBuffer
-from versioned_zarr.blocks.packs.pack_registry import PACKS
+from versioned_zarr.blocks.packs.pack_registry import ENDING, PACKS
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import Block, Publishable
 from versioned_zarr.errors import ReadOnlyError, StorageError
@@ -165,7 +165,7 @@ class BlockCache:
         for stored in packs:
             if size <= limit_bytes:
                 break
-            if stored.path.endswith(".car"):
+            if stored.path.endswith(ENDING):
                 self.packed.storage.delete(stored.path)
                 size -= stored.size
         self.packed.refresh()

@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from versioned_zarr.blocks.packs.pack_format import INDEX_ENTRY, Entries, digest_prefixes
 from versioned_zarr.errors import CorruptError
-from versioned_zarr.ipld.car import DATA_OFFSET, INDEX_ENTRY, digest_prefixes
-from versioned_zarr.ipld.cid import CID_SIZE
 
-_MAGIC = b"vzindex1"
+_MAGIC = b"vzindex2"
 _HEAD = struct.Struct("<8sIIQI4x")  # magic, hash code, packs, entries, crc32 of what follows
 HEAD_SIZE = _HEAD.size
 NAME_SIZE = 24
@@ -31,8 +30,10 @@ _COLUMNS = (  # in the order of the file and of `Run`
     np.dtype("<u8"),  # starts
     np.dtype("<u4"),  # numbers
     np.dtype("<u4"),  # sizes
+    np.dtype("<u4"),  # checks
     _TAIL,  # tails
 )
+_FACTORS = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _ENTRY_SIZE = sum(dtype.itemsize for dtype in _COLUMNS)
 
 
@@ -47,40 +48,41 @@ class BlockLocation(NamedTuple):
 _place = partial(tuple.__new__, BlockLocation)  # half the time of a call into Python
 
 
-class Run:
-    """The places of the blocks of some packs, sorted by digest."""
+def checks_of(
+    starts: npt.NDArray[np.uint64], numbers: npt.NDArray[np.uint32], sizes: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.uint32]:
+    """The check of each entry: any flipped bit in where it says that a block lies changes it."""
+    wide = (starts, numbers.astype("<u8"), sizes.astype("<u8"))
+    mixed = np.zeros(len(starts), "<u8")
+    for column, factor in zip(wide, _FACTORS, strict=True):
+        mixed += column * np.uint64(factor)
+    return mixed.view("<u4")[1::2].copy()
 
-    def __init__(
-        self,
-        packs: Sequence[str],
-        prefixes: npt.NDArray[np.uint64],
-        starts: npt.NDArray[np.uint64],
-        numbers: npt.NDArray[np.uint32],
-        sizes: npt.NDArray[np.uint32],
-        tails: npt.NDArray[np.void],
-    ) -> None:
+
+def is_sound(start: int, number: int, size: int, check: int) -> bool:
+    """Whether an entry says where a block lies as it was written."""
+    a, b, c = _FACTORS
+    return (start * a + number * b + size * c >> 32) & 0xFFFFFFFF == check
+
+
+class Run:
+    """The places of the blocks of some packs, sorted by digest.
+
+    Args:
+        packs: their names.
+        columns: as in an index file, n items each.
+    """
+
+    def __init__(self, packs: Sequence[str], columns: Sequence[npt.NDArray[Any]]) -> None:
         self.packs = tuple(packs)
-        self.prefixes, self.starts, self.numbers = prefixes, starts, numbers
-        self.sizes, self.tails = sizes, tails
-        self._prefixes, self._starts = _numbers_of(prefixes), _numbers_of(starts)
-        self._numbers, self._sizes = _numbers_of(numbers), _numbers_of(sizes)
-        self._tails = np.ascontiguousarray(tails).view("u1").data.cast("B")
+        self.prefixes, self.starts, self.numbers, self.sizes, self.checks, self.tails = columns
+        self._prefixes, self._starts = _numbers_of(self.prefixes), _numbers_of(self.starts)
+        self._numbers, self._sizes = _numbers_of(self.numbers), _numbers_of(self.sizes)
+        self._checks = _numbers_of(self.checks)
+        self._tails = np.ascontiguousarray(self.tails).view("u1").data.cast("B")
 
     def __len__(self) -> int:
         return len(self.prefixes)
-
-    def is_same(self, other: Run) -> bool:
-        """Whether both say the same of the same packs."""
-        return self.packs == other.packs and all(
-            np.array_equal(mine, theirs)
-            for mine, theirs in (
-                (self.prefixes, other.prefixes),
-                (self.starts, other.starts),
-                (self.numbers, other.numbers),
-                (self.sizes, other.sizes),
-                (self.tails, other.tails),
-            )
-        )
 
     def first(self, digest: bytes) -> BlockLocation | None:
         """One place of a block; as `find`, in half the time."""
@@ -89,10 +91,11 @@ class Run:
         at = bisect_left(prefixes, prefix)
         if at == len(prefixes) or prefixes[at] != prefix:
             return None
-        number = self._numbers[at]
-        # A file that nobody has checked may name a pack that it does not have.
-        if self._tails[24 * at : 24 * at + 24] == digest[8:] and number < len(self.packs):
-            return _place((self.packs[number], self._starts[at], self._sizes[at]))
+        if self._tails[24 * at : 24 * at + 24] == digest[8:]:
+            number, start, size = self._numbers[at], self._starts[at], self._sizes[at]
+            # Nobody has compared the whole file with its checksum.
+            if is_sound(start, number, size, self._checks[at]):
+                return _place((self.packs[number], start, size))
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[BlockLocation]:
@@ -100,9 +103,10 @@ class Run:
         prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
         at = bisect_left(self._prefixes, prefix)
         while at < len(self._prefixes) and self._prefixes[at] == prefix:
-            number = self._numbers[at]
-            if self._tails[24 * at : 24 * at + 24] == tail and number < len(self.packs):
-                yield BlockLocation(self.packs[number], self._starts[at], self._sizes[at])
+            number, start, size = self._numbers[at], self._starts[at], self._sizes[at]
+            is_it = self._tails[24 * at : 24 * at + 24] == tail
+            if is_it and is_sound(start, number, size, self._checks[at]):
+                yield BlockLocation(self.packs[number], start, size)
             at += 1
 
     def digests(self) -> npt.NDArray[np.void]:
@@ -115,7 +119,14 @@ class Run:
     def to_bytes(self, hash_code: int) -> list[bytes]:
         """The run as the parts of an index file."""
         names = b"".join(name.encode("ascii") for name in self.packs)
-        columns = (self.prefixes, self.starts, self.numbers, self.sizes, self.tails)
+        columns = (
+            self.prefixes,
+            self.starts,
+            self.numbers,
+            self.sizes,
+            self.checks,
+            self.tails,
+        )
         parts = [names, *(column.tobytes() for column in columns)]
         checksum = 0
         for part in parts:
@@ -157,7 +168,7 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
                 at += entries * dtype.itemsize
             numbers = columns[2]
             if not entries or not check or int(numbers.max()) < packs:
-                return Run(names, *columns)
+                return Run(names, columns)
     raise CorruptError(f"{where} is not an index", where=where)
 
 
@@ -188,39 +199,29 @@ def column_starts(names_end: int, entries: int) -> list[tuple[int, int]]:
     return found
 
 
-def run_of_pack(pack: str, entries: npt.NDArray[np.void], data_end: int) -> Run:
-    """The run of one pack, from the entries of its own index (offsets from DATA_OFFSET)."""
-    offsets = entries["offset"].astype("<i8") + DATA_OFFSET
-    order = np.argsort(offsets, kind="stable")
-    ends = np.empty_like(offsets)
-    ends[order[:-1]] = offsets[order[1:]]
-    if len(order):
-        ends[order[-1]] = data_end
-    lengths = ends - offsets
-    varints = np.ones_like(lengths)
-    for size in (1, 2, 3, 4):
-        varints += lengths - size >= 1 << (7 * size)
-    sizes = lengths - varints - CID_SIZE
-    if len(sizes) and (int(sizes.min()) < 0 or int(offsets.min()) < DATA_OFFSET):
+def run_of_pack(pack: str, entries: Entries, data_end: int) -> Run:
+    """The run of one pack, from the entries of its own index.
+
+    Raises:
+        CorruptError: they name bytes that are not there.
+    """
+    starts, sizes = entries["offset"].astype("<u8"), entries["size"].astype("<u4")
+    if len(starts) and int((starts + sizes).max()) > data_end:
         raise CorruptError(f"the index of pack {pack} is damaged", where=pack)
-    return _sorted_run(
-        [pack],
-        digest_prefixes(entries),
-        (offsets + varints + CID_SIZE).astype("<u8"),
-        np.zeros(len(entries), "<u4"),
-        sizes.astype("<u4"),
-        _tails_of(entries),
-    )
+    numbers = np.zeros(len(entries), "<u4")
+    checks = checks_of(starts, numbers, sizes)
+    columns = (digest_prefixes(entries), starts, numbers, sizes, checks, _tails_of(entries))
+    return _sorted_run([pack], *columns)
 
 
-def _tails_of(entries: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+def _tails_of(entries: Entries) -> npt.NDArray[np.void]:
     raw = np.ascontiguousarray(entries).view("u1").reshape(len(entries), INDEX_ENTRY.itemsize)
     return np.ascontiguousarray(raw[:, 8:32]).view(_TAIL).ravel()
 
 
 def _sorted_run(packs: Sequence[str], *columns: npt.NDArray[Any]) -> Run:
     order = np.argsort(columns[0], kind="stable")
-    return Run(packs, *(column[order] for column in columns))
+    return Run(packs, [column[order] for column in columns])
 
 
 def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
@@ -238,11 +239,14 @@ def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
         seen.update(run.packs)
         numbers = mapping[np.minimum(run.numbers, len(run.packs))]
         kept = numbers < gone
+        kept &= checks_of(run.starts, run.numbers, run.sizes) == run.checks
+        checks = checks_of(run.starts, numbers, run.sizes)
         parts: tuple[npt.NDArray[Any], ...] = (
             run.prefixes,
             run.starts,
             numbers,
             run.sizes,
+            checks,
             run.tails,
         )
         for column, part in zip(columns, parts, strict=True):

@@ -1,6 +1,6 @@
 """The pack registry: which packs a store has, and where in them each block lies.
 
-Layout: `packs/NAME.car`, written once; `index/NAME.idx`, merged runs over many packs. A pack that
+Layout: `packs/NAME.pack`, written once; `index/NAME.idx`, merged runs over many packs. A pack that
 no run covers yet is looked up through the index at its own tail. Reads no block.
 """
 
@@ -22,13 +22,15 @@ from versioned_zarr.blocks.packs.index import (
     run_from_file,
     run_of_pack,
 )
-from versioned_zarr.blocks.packs.pack import entries_at, recover_entries
+from versioned_zarr.blocks.packs.pack_format import read_tail
+from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
 
 PACKS, INDEX = "packs", "index"
+ENDING = ".pack"
 _NAME = re.compile(f"[0-9a-f]{{{NAME_SIZE}}}")
 _UNCOVERED_PACKS = 16
 _UNCOVERED_ENTRIES = 4096
@@ -36,7 +38,7 @@ _UNCOVERED_ENTRIES = 4096
 
 def pack_path(name: str) -> str:
     """Where the pack of this name lies."""
-    return f"{PACKS}/{name}.car"
+    return f"{PACKS}/{name}{ENDING}"
 
 
 def new_name() -> str:
@@ -100,7 +102,7 @@ class PackRegistry:
         self._guard = threading.RLock()
         self._stored = 0
         self._checked: set[str] = set()
-        """The packs and index files whose index was looked at closely."""
+        """The index files that were compared with their checksums."""
         self._damaged: set[str] = set()
         """The index files that were found to be damaged; the next that is written replaces them."""
         self.refresh()
@@ -115,7 +117,7 @@ class PackRegistry:
             known = self.known
             if stamp == known.stamp:
                 return True
-            packs = frozenset(_names(self._storage, PACKS, ".car"))
+            packs = frozenset(_names(self._storage, PACKS, ENDING))
             merged = self._load_merged(dict(known.merged))
             covered = {pack for _, run in merged for pack in run.packs}
             have = {run.packs[0]: run for run in known.single}
@@ -155,11 +157,12 @@ class PackRegistry:
     def _load_single(self, name: str) -> Run | None:
         path = pack_path(name)
         try:
-            return run_of_pack(name, *entries_at(self._storage, path, self._hash))
+            tail = read_tail(self._storage, path, self._hash.code)
+            return run_of_pack(name, tail.entries, tail.data_end)
         except FileNotFoundError:
             return None
         except CorruptError:
-            return self._scan(name)
+            return self._recovered(name)
 
     def find(self, cid: Cid) -> BlockLocation | None:
         """One place of a block, as far as this process knows."""
@@ -224,8 +227,8 @@ class PackRegistry:
         """Look closer, as a block was not found; says whether more is known now. Writes nothing.
 
         Lists the folders although nothing seems to have changed: a clock that counts coarsely
-        gives a folder the same time before and after. Compares what each index says with its
-        checksum, or with the pack, once.
+        gives a folder the same time before and after. Compares each index file with its checksum,
+        once; the packs of one that is damaged are looked up by their own tails.
         """
         if frozenset(pack_names(self._storage)) != self.known.packs:
             self.known = replace(self.known, stamp=None)
@@ -234,13 +237,13 @@ class PackRegistry:
         with self._guard:
             known = self.known
             merged = [(name, run) for name, run in known.merged if self._is_sound(name)]
-            covered = {pack for _, run in merged for pack in run.packs}
-            single = {run.packs[0]: run for run in known.single}
-            found = [self._from_sections(name, single) for name in known.packs - covered]
-            single_now = tuple(run for run in found if run is not None)
-            if len(merged) == len(known.merged) and {*single_now} == {*known.single}:
+            if len(merged) == len(known.merged):
                 return False
-            self.known = replace(known, merged=tuple(merged), single=single_now)
+            covered = {pack for _, run in merged for pack in run.packs}
+            have = {run.packs[0]: run for run in known.single}
+            runs = (have.get(name) or self._load_single(name) for name in known.packs - covered)
+            single = tuple(run for run in runs if run is not None)
+            self.known = replace(known, merged=tuple(merged), single=single)
         return True
 
     def _is_sound(self, name: str) -> bool:
@@ -255,21 +258,12 @@ class PackRegistry:
             self._checked.add(name)
         return True
 
-    def _from_sections(self, name: str, known: dict[str, Run]) -> Run | None:
-        """The run of a pack from its sections, or the one that is known if it says the same."""
-        run = known.get(name)
-        if run is not None and name in self._checked:
-            return run
-        found = self._scan(name)
-        self._checked.add(name)
-        return run if run is not None and found is not None and run.is_same(found) else found
-
     def rebuild(self) -> None:
-        """Replace every index file by one made from the packs' sections alone. O(all blocks)."""
+        """Replace every index file by one made from the packs' own tails. O(all blocks)."""
         with self._guard:
-            packs = _names(self._storage, PACKS, ".car")
+            packs = _names(self._storage, PACKS, ENDING)
             stale = _names(self._storage, INDEX, ".idx")
-            runs = [run for run in map(self._scan, packs) if run is not None]
+            runs = [run for run in map(self._load_single, packs) if run is not None]
             self.known = KnownPacks(self._stamp(), frozenset(packs), (), tuple(runs))
         if runs:
             self._write_index(merge_runs(runs, set(packs)), replacing=stale)
@@ -284,18 +278,26 @@ class PackRegistry:
                 self._storage.delete(f"{INDEX}/{name}.idx")
         self.refresh()
 
-    def _scan(self, name: str) -> Run | None:
+    def _recovered(self, name: str) -> Run | None:
+        """The run of a pack whose tail is damaged; hashes all of it.
+
+        Of one that is cut off, what an index file says of it.
+        """
         path = pack_path(name)
         try:
-            data = look_at(self._storage, path)
+            found = recover(look_at(self._storage, path), self._hash, path)
         except FileNotFoundError:
             return None
-        return run_of_pack(name, *recover_entries(data, self._hash, path))
+        run = run_of_pack(name, found.entries, found.data_end)
+        if found.is_whole:
+            return run
+        told = (merge_runs([each], {name}) for _, each in self.known.merged if name in each.packs)
+        return max([run, *told], key=len)
 
 
 def pack_names(storage: ObjectStore) -> dict[str, int]:
     """The packs that there are by name, with their sizes in bytes."""
-    return _sizes(storage, PACKS, ".car")
+    return _sizes(storage, PACKS, ENDING)
 
 
 def _names(storage: ObjectStore, folder: str, ending: str) -> list[str]:

@@ -11,13 +11,13 @@ from itertools import accumulate
 
 from versioned_zarr.blocks.buffer_pool import BufferPool
 from versioned_zarr.blocks.file_reader import check_size
+from versioned_zarr.blocks.packs.index import BlockLocation
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_registry import PackRegistry, new_name, pack_names, pack_path
-from versioned_zarr.blocks.protocol import Block, Followable, Publishable
-from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError, StorageError
+from versioned_zarr.blocks.protocol import Block, ByteRange, Followable, Publishable
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld.car import block_at, section_header
-from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, HashFunction, matches
+from versioned_zarr.ipld.cid import Cid, HashFunction, matches
 from versioned_zarr.storage.protocol import PackStorage, look_at
 
 GC_LOCK = "gc"
@@ -26,7 +26,6 @@ HOUSE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that no other's plans are upset."""
 _NEAR = contextlib.nullcontext()
 _BUFFERS = BufferPool()
-_NOTHING_READ = memoryview(b""), 0, None
 
 
 class PackStore:
@@ -39,7 +38,6 @@ class PackStore:
         self.hash = hash_function
         self.verify = verify
         self.catalogue = PackRegistry(storage, hash_function)
-        self._read_last: tuple[memoryview, int, object] = _NOTHING_READ
 
     # Reading
 
@@ -60,83 +58,56 @@ class PackStore:
         return self.find_known(cid) if data is None and self.refresh() else data
 
     def find_known(self, cid: Cid) -> memoryview | None:
-        """As `find`, in the packs that this process knows; looks for no new ones.
-
-        Values are read in the order in which they were written, as a rule: what lies behind the
-        block read last is looked at first. Else the index must name a place, and a section of
-        that digest must be there.
-        """
-        known = self.catalogue.known
-        pack, end, stamp = self._read_last
-        # Where packs have changed since then, that one may have gone.
-        span = block_at(pack, end, cid) if stamp is known.stamp else None
-        if span is not None:
-            self._read_last = pack, span[1], stamp
-            return pack[span[0] : span[1]]
+        """As `find`, in the packs that this process knows; looks for no new ones."""
         place = self.catalogue.find(cid)
-        if place is None:
-            return None
-        header = section_header(cid, place.size)
-        before = len(header)
-        path, start, end = pack_path(place.pack), place.start - before, place.start + place.size
+        return None if place is None else self._read(place.pack, place.start, place.size)
+
+    def _read(self, pack: str, start: int, size: int) -> memoryview | None:
+        """The bytes of a pack from `start` on; None if it is gone or ends before."""
         try:
-            view = self.storage.view(path)
-            section = self.storage.read(path, start, end) if view is None else view[start:end]
+            data = look_at(self.storage, pack_path(pack), start, start + size)
         except FileNotFoundError:
             return None
-        found = section[:before]
-        # A raw block and a node of the same bytes share their digest, and so their place.
-        if found != header and (len(found) < CID_SIZE or _other_codec(found) != header):
-            return None
-        if view is not None:
-            self._read_last = view, end, known.stamp
-        return section[before:]
+        return data if len(data) == size else None
 
     def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
-        """See `BlockStore.get_joined`; one system call where the blocks lie side by side."""
-        for cid, size in zip(cids, sizes_bytes, strict=True):  # before room is made for them
-            place = self.catalogue.find(cid)
-            if place is None or place.size != size:
-                self._get_sized(cid, size)
-        if not any(sizes_bytes):
-            return memoryview(b"")
+        """See `BlockStore.get_joined`; without a copy where the blocks lie side by side."""
+        place = self._side_by_side(cids, sizes_bytes)
+        found = None if place is None else self._read(*place)
+        if found is not None and (not self.verify or _is_sound(cids, sizes_bytes, found)):
+            return found
+        blocks = [self.get(cid) for cid in cids]
+        for cid, size, block in zip(cids, sizes_bytes, blocks, strict=True):
+            check_size(cid, len(block), size)
         joined = _BUFFERS.take(sum(sizes_bytes))
-        ends = accumulate(sizes_bytes)
-        leaves = [joined[end - size : end] for end, size in zip(ends, sizes_bytes, strict=True)]
-        if not self._read_side_by_side(cids, leaves):
-            for cid, leaf in zip(cids, leaves, strict=True):
-                leaf[:] = self._get_sized(cid, len(leaf))
+        at = 0
+        for block in blocks:
+            joined[at : at + len(block)] = block
+            at += len(block)
         return joined.toreadonly()
 
-    def _get_sized(self, cid: Cid, size_bytes: int) -> memoryview:
-        block = self.get(cid)
-        check_size(cid, len(block), size_bytes)
-        return block
+    def locate(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> ByteRange | None:
+        """See `LocatedBlocks.locate`."""
+        place = self._side_by_side(cids, sizes_bytes)
+        if place is None:
+            return None
+        return ByteRange(f"{self.storage.url}/{pack_path(place.pack)}", place.start, place.size)
 
-    def _read_side_by_side(self, cids: Sequence[Cid], leaves: Sequence[memoryview]) -> bool:
-        """Read blocks that lie in one pack, each behind the last; says whether they do.
-
-        What stands in the pack before each of them says whether it is that block, and so long.
-        """
+    def _side_by_side(
+        self, cids: Sequence[Cid], sizes_bytes: Sequence[int]
+    ) -> BlockLocation | None:
+        """Where blocks of these sizes lie one behind the other, if they do."""
         first = self.catalogue.find(cids[0])
-        if first is None or first.size != len(leaves[0]):
-            return False
-        headers: list[bytes] = []
-        found: list[bytearray] = []
-        buffers: list[memoryview] = []
-        for cid, leaf in zip(cids, leaves, strict=True):
-            header = section_header(cid, len(leaf))
-            headers.append(header)
-            found.append(bytearray(len(header)))
-            buffers += (memoryview(found[-1]), leaf)
-        try:
-            start = first.start - len(headers[0])
-            self.storage.read_into(pack_path(first.pack), start, buffers)
-        except (FileNotFoundError, StorageError):
-            return False
-        if headers != found:
-            return False
-        return not self.verify or all(map(matches, cids, buffers[1::2]))
+        if first is None or first.size != sizes_bytes[0]:
+            return None
+        end = first.start + first.size
+        for cid, size in zip(cids[1:], sizes_bytes[1:], strict=True):
+            wanted = BlockLocation(first.pack, end, size)
+            # Another pack may hold it, too.
+            if self.catalogue.find(cid) != wanted and wanted not in self.catalogue.find_all(cid):
+                return None
+            end += size
+        return BlockLocation(first.pack, first.start, end - first.start)
 
     def _find_sound(self, cid: Cid) -> memoryview:
         """The block from whatever place holds it whole; says what is wrong if none does."""
@@ -229,8 +200,8 @@ class PackStore:
         self.catalogue.merge(everything=everything)
 
 
-def _other_codec(header: memoryview) -> bytes:
-    """A section's header with the codec raw for dag-pb and the other way round."""
-    changed = bytearray(header)
-    changed[-CID_SIZE + 1] ^= RAW ^ DAG_PB
-    return bytes(changed)
+def _is_sound(cids: Sequence[Cid], sizes_bytes: Sequence[int], joined: memoryview) -> bool:
+    """Whether each of several blocks that lie one behind the other hashes to its CID."""
+    ends = accumulate(sizes_bytes)
+    leaves = (joined[end - size : end] for end, size in zip(ends, sizes_bytes, strict=True))
+    return all(map(matches, cids, leaves))

@@ -21,6 +21,7 @@ from versioned_zarr.blocks.packs.index import (
     Run,
     column_starts,
     head_of,
+    is_sound,
     run_from_file,
 )
 from versioned_zarr.storage.object_store import ObjectStore
@@ -68,6 +69,7 @@ class RangedRun(Run):
     starts = property(lambda self: self._whole.starts)
     numbers = property(lambda self: self._whole.numbers)
     sizes = property(lambda self: self._whole.sizes)
+    checks = property(lambda self: self._whole.checks)
     tails = property(lambda self: self._whole.tails)
 
     def first(self, digest: bytes) -> BlockLocation | None:
@@ -75,7 +77,7 @@ class RangedRun(Run):
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[BlockLocation]:
-        """See `Run.find`: a read of some kilobytes for the position, and four of a few bytes.
+        """See `Run.find`: a read of some kilobytes for the position, and five of a few bytes.
 
         Raises:
             FileNotFoundError: the file was replaced.
@@ -85,12 +87,12 @@ class RangedRun(Run):
         at = bisect_left(window, prefix)
         while at < len(window) and int(window[at]) == prefix:
             row = start + at
-            if bytes(self._cell(4, row)) == tail:
-                starts, numbers, sizes = (
-                    int.from_bytes(self._cell(column, row), "little") for column in (1, 2, 3)
+            if bytes(self._cell(5, row)) == tail:
+                start_of, number, size, check = (
+                    int.from_bytes(self._cell(column, row), "little") for column in (1, 2, 3, 4)
                 )
-                if numbers < len(self.packs):
-                    yield BlockLocation(self.packs[numbers], starts, sizes)
+                if is_sound(start_of, number, size, check):
+                    yield BlockLocation(self.packs[number], start_of, size)
             at += 1
 
     def _around(self, prefix: int) -> tuple[int, npt.NDArray[np.uint64]]:

@@ -1,7 +1,7 @@
 """Fsck: verifies all stored data, and reports the keys and commits affected by damage.
 
-It reads the packs directly, by their sections and their own index, so that a damaged index hides
-nothing. It changes nothing.
+It reads the packs directly, by their own tails, so that a damaged index file hides nothing. It
+changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from versioned_zarr.blocks.packs.index import run_from_file
-from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS
+from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
 from versioned_zarr.blocks.packs.pack_store import HOUSE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import check_pack
 from versioned_zarr.blocks.protocol import ServedBlocks
@@ -30,7 +30,7 @@ from versioned_zarr.engine.sessions.journal import (
     session_ids,
 )
 from versioned_zarr.engine.sessions.listing import session_info, sound_records, writes_since_commit
-from versioned_zarr.engine.sessions.pack_staging import places_in
+from versioned_zarr.engine.sessions.pack_staging import value_in
 from versioned_zarr.errors import (
     BlockNotFoundError,
     CorruptError,
@@ -45,7 +45,6 @@ from versioned_zarr.history.ref_names import to_file_path
 from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.car import FIRST_SECTION, read_pack_head
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage.protocol import StagedPack, look_at
 
@@ -86,7 +85,7 @@ def _fsck(stores: RepositoryContext, *, read_all: bool, progress: OnProgress | N
     sound = _Sound(stores)
     _check_marker(stores, report)
     roots = _check_refs(stores, report)
-    packs = [stored for stored in stores.storage.list(PACKS) if stored.path.endswith(".car")]
+    packs = [stored for stored in stores.storage.list(PACKS) if stored.path.endswith(ENDING)]
     steps = Steps(sum(stored.size for stored in packs), progress)
     for stored in packs:
         _check_pack(stores, stored.path, sound, report, read_all=read_all)
@@ -231,10 +230,10 @@ def _check_pack(
         report.damaged.append(Damage(path, fault.problem, cid))
         if fault.cid is not None and fault.is_lost:
             sound.lost.add(fault.cid[-32:])
-    report.checked_blocks += len(checked.sections)
-    for section in checked.sections:
-        location = (path, section.start, section.end)
-        sound.locations.setdefault(section.cid[-32:], (section.cid, location))
+    report.checked_blocks += len(checked.blocks)
+    for block in checked.blocks:
+        location = (path, block.start, block.end)
+        sound.locations.setdefault(block.cid[-32:], (block.cid, location))
 
 
 def _check_index(stores: RepositoryContext, report: Report) -> None:
@@ -294,8 +293,6 @@ def _check_drafts(
                 report.missing.append(damage)
             continue
         try:
-            if not _is_head(draft.read(0, FIRST_SECTION), path):
-                report.damaged.append(Damage(path, "its header is damaged"))
             for record in group:
                 found = _problem_in(stores, draft, record)
                 if found:
@@ -305,28 +302,13 @@ def _check_drafts(
             draft.close()
 
 
-def _is_head(head: memoryview, path: str) -> bool:
-    """Whether a draft's head is not written yet, or is that of the pack it was to become."""
-    if not any(head):
-        return True
-    try:
-        read_pack_head(head, path)
-    except CorruptError:
-        return False
-    return True
-
-
 def _problem_in(stores: RepositoryContext, draft: StagedPack, record: JournalRecord) -> str | None:
     """What is wrong with a value in a draft, if anything."""
-    first = None
     try:
-        for cid, low, high in places_in(draft, record.offset, record.tsize):
-            first = first or cid
-            if stores.hash.digest(draft.read(low, high)) != cid[-32:]:
-                return f"the block at byte {low} does not match its CID"
-    except CorruptError as error:
-        return str(error)
-    return None if first == record.cid else f"no such value at byte {record.offset}"
+        value_in(draft, record, stores.hash)
+    except CorruptError:
+        return f"the value at byte {record.offset} does not match its CID"
+    return None
 
 
 def _name_impact(sound: _Sound, impact: dict[Cid, DamageTrace], report: Report) -> None:

@@ -14,19 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from versioned_zarr import process_identity
+from versioned_zarr.blocks.packs.pack_format import PackBlock
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
 from versioned_zarr.blocks.protocol import PackedBlocks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.maintenance.reachability import reach, roots_of
-from versioned_zarr.engine.maintenance.repack import (
-    Collected,
-    PackBlock,
-    blocks_in,
-    may_go,
-    rewrite,
-)
+from versioned_zarr.engine.maintenance.repack import Collected, blocks_in, may_go, rewrite
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.engine.sessions.journal import (
     SESSIONS,

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from versioned_zarr.blocks.packs.pack import PackWriter, read_entries, recover_entries
+from versioned_zarr.blocks.packs.pack import PackWriter
+from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of
+from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_path
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block, PackedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
 from versioned_zarr.engine.progress import OnProgress, Steps
-from versioned_zarr.errors import CorruptBlockError, CorruptError, VersionedZarrError
+from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld.car import DATA_OFFSET, decode_varint
-from versioned_zarr.ipld.cid import CID_SIZE, Cid
+from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import look_at
 
 PACK_LIMIT_BYTES = 512 << 20
@@ -57,31 +58,11 @@ class Collected:
         return {**self.__dict__, "problems": list(self.problems)}
 
 
-class PackBlock(NamedTuple):
-    """A block in a pack."""
-
-    cid: Cid
-    start: int
-    end: int
-
-
 def blocks_in(stores: RepositoryContext, pack: str) -> list[PackBlock]:
     """The blocks of a pack, in the order of their places."""
     path = pack_path(pack)
-    data = look_at(stores.storage, path)
-    try:
-        entries, data_end = read_entries(data, stores.hash, path)
-    except CorruptError:
-        entries, data_end = recover_entries(data, stores.hash, path)
-    found = []
-    for offset in sorted(int(offset) + DATA_OFFSET for offset in entries["offset"]):
-        length, at = decode_varint(data, offset, path)
-        if offset + length > data_end:
-            raise CorruptBlockError(
-                f"{path} is damaged at byte {offset}; run 'vz fsck'", where=path
-            )
-        found.append(PackBlock(Cid(bytes(data[at : at + CID_SIZE])), at + CID_SIZE, at + length))
-    return found
+    found = recover(look_at(stores.storage, path), stores.hash, path)
+    return blocks_of(found.entries, stores.hash.code)
 
 
 def may_go(stores: RepositoryContext, pack: str) -> bool:

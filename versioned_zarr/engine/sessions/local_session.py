@@ -332,7 +332,7 @@ class LocalSession(SessionReader):
         """
         self._journal.written = {}
         self.drafts.close_current()
-        self.drafts.adopt({entry.draft for entry in self.state.entries.values()})
+        self.drafts.adopt(self.state.entries.values())
 
     def drop_damaged(self) -> list[str]:
         """Take back what other processes wrote and did not survive; gives its keys.

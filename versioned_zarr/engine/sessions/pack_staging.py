@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from versioned_zarr.blocks.file_reader import leaves_of, read_value
 from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import PendingWrite
-from versioned_zarr.engine.sessions.journal import IN_STORE, draft_path
-from versioned_zarr.errors import CorruptBlockError, CorruptError
-from versioned_zarr.ipld.car import decode_varint, header_size
-from versioned_zarr.ipld.cid import CID_SIZE, Cid, HashFunction, to_text
+from versioned_zarr.engine.sessions.journal import IN_STORE, JournalRecord, draft_path
+from versioned_zarr.errors import CorruptBlockError
+from versioned_zarr.ipld import unixfs
+from versioned_zarr.ipld.cid import Cid, HashFunction, is_raw, to_text
 from versioned_zarr.storage.protocol import StagedPack, Storage
 
 DRAFT_LIMIT_BYTES = 1 << 30
-_HEADER_LIMIT = CID_SIZE + 10
 
 
 def new_number() -> int:
@@ -57,15 +55,9 @@ class PackStaging:
         Raises:
             FileNotFoundError: its draft has become a pack since.
         """
-        draft = self._reader(pending.draft)
         start, end, _ = slice(start, end).indices(pending.size)
-        if pending.size == pending.tsize:
-            first = pending.offset + header_size(pending.size)
-            return draft.read(first + start, first + max(start, end))
-        places = {
-            cid: (low, high) for cid, low, high in places_in(draft, pending.offset, pending.tsize)
-        }
-        return read_value(lambda cid: draft.read(*places[cid]), pending.cid, start, end)
+        first = pending.offset + pending.tsize - pending.size  # behind the nodes
+        return self._reader(pending.draft).read(first + start, first + max(start, end))
 
     def blocks_of(self, pending: PendingWrite) -> list[Block]:
         """The blocks of a pending value, the root first; hashed unless this process wrote them.
@@ -75,24 +67,12 @@ class PackStaging:
             FileNotFoundError: its draft has become a pack since, or is gone.
         """
         own = self._own.get(pending.draft)
-        draft = self._reader(pending.draft)
-        try:
-            found: list[Block] = [
-                (cid, draft.read(low, high))
-                for cid, low, high in places_in(draft, pending.offset, pending.tsize)
-            ]
-            if own is None or own.is_recovered:
-                is_hashed = own is not None and own.is_sound  # when it was taken over
-                check_value(pending.cid, found, None if is_hashed else self._blocks.hash)
-        except CorruptBlockError:
-            raise
-        except (CorruptError, ValueError) as error:
-            raise CorruptBlockError(
-                f"no value {to_text(pending.cid)} at byte {pending.offset} of {draft.path}",
-                cid=to_text(pending.cid),
-                where=draft.path,
-            ) from error
-        return found
+        if own is not None and not own.is_recovered:
+            end = pending.offset + pending.tsize
+            locations = own.blocks_at(pending.offset, end)
+            found: list[Block] = [(cid, own.read(low, high)) for cid, low, high in locations]
+            return found or [(pending.cid, b"")]
+        return value_in(self._reader(pending.draft), pending, self._blocks.hash)
 
     def is_sound(self, pending: PendingWrite) -> bool:
         """Whether a pending value that another process wrote is what the journal says of it."""
@@ -137,10 +117,14 @@ class PackStaging:
         """Let equal values and new ones go to another draft from now on."""
         self._number = IN_STORE
 
-    def adopt(self, wanted: Iterable[int]) -> None:
-        """Take over the drafts of these numbers whose writers are gone; reads and hashes them."""
-        for number in wanted:
-            if number == IN_STORE or number in self._own:
+    def adopt(self, wanted: Iterable[PendingWrite]) -> None:
+        """Take over the drafts of these values whose writers are gone; reads and hashes them."""
+        by_draft: dict[int, dict[int, PendingWrite]] = {}
+        for pending in wanted:
+            if not pending.is_gone and pending.draft != IN_STORE:
+                by_draft.setdefault(pending.draft, {})[pending.offset] = pending
+        for number, values in by_draft.items():
+            if number in self._own:
                 continue
             try:
                 adopted = self._storage.adopt_draft(draft_path(self._session, number))
@@ -148,8 +132,17 @@ class PackStaging:
                 continue
             if adopted is not None:
                 draft = PackWriter(adopted, self._blocks.hash)
-                draft.recover()
+                draft.recover(self._sound(adopted, values))
                 self._own[number] = draft
+
+    def _sound(
+        self, draft: StagedPack, values: Mapping[int, PendingWrite]
+    ) -> Iterator[tuple[int, list[Block]]]:
+        """Those of the values that are what the journal says, and their blocks, in their order."""
+        for offset in sorted(values):
+            with suppress(CorruptBlockError):
+                yield offset, value_in(draft, values[offset], self._blocks.hash)
+                values[offset].is_checked = True
 
     def taken(self, number: int) -> PackWriter | None:
         """The draft of this number, if it is this process's or was taken over."""
@@ -208,56 +201,22 @@ class PackStaging:
             self.published(number)
 
 
-def check_value(
-    value: Cid, blocks: Sequence[Block], hash_function: HashFunction | None = None
-) -> None:
-    """Make sure that blocks are those of a value, the root first, and hash to their names.
-
-    Args:
-        value: the value.
-        blocks: its blocks.
-        hash_function: hashes them; None if they were hashed before.
+def value_in(
+    draft: StagedPack, staged: PendingWrite | JournalRecord, hash_function: HashFunction
+) -> list[Block]:
+    """The blocks of a value in a draft, the root first; made again from its bytes.
 
     Raises:
-        CorruptBlockError: they are not.
+        CorruptBlockError: what lies there is not what the journal says.
     """
-    known = dict(blocks)
-    digest = None if hash_function is None else hash_function.digest
-    try:
-        is_whole = (
-            bool(blocks)
-            and blocks[0][0] == value
-            and (digest is None or all(digest(data) == cid[-32:] for cid, data in blocks))
-            and {value, *leaves_of(lambda cid: memoryview(known[cid]), value)} <= {*known}
-        )
-    except (KeyError, CorruptError):
-        is_whole = False
-    if not is_whole:
-        text = to_text(value)
+    start, end = staged.offset, staged.offset + staged.tsize
+    data = draft.read(start, end)
+    nodes_size = staged.tsize - staged.size
+    file = unixfs.build_file(data[nodes_size:], hash_function)
+    nodes = b"".join(block for cid, block in file.blocks if not is_raw(cid))
+    if file.cid != staged.cid or nodes != data[:nodes_size] or len(data) != staged.tsize:
+        text = to_text(staged.cid)
         raise CorruptBlockError(
-            f"the stored bytes of value {text} do not match its CID", cid=text, where=text
+            f"no value {text} at byte {start} of {draft.path}", cid=text, where=draft.path
         )
-
-
-def places_in(draft: StagedPack, offset: int, tsize: int) -> Iterator[tuple[Cid, int, int]]:
-    """The blocks of a value and where they lie in its draft, the root first.
-
-    Args:
-        draft: where it was written.
-        offset: where its first section begins.
-        tsize: the cumulative size of its blocks.
-
-    Raises:
-        CorruptError: no sections lie there.
-    """
-    left, at = tsize, offset
-    while True:
-        header = draft.read(at, at + _HEADER_LIMIT)
-        length, start = decode_varint(header, 0, draft.path)
-        low, high = at + start + CID_SIZE, at + start + length
-        if not 0 <= high - low <= left:
-            raise CorruptError(f"no section at byte {at} of {draft.path}", where=draft.path)
-        yield Cid(bytes(header[start : start + CID_SIZE])), low, high
-        left, at = left - (high - low), high
-        if left <= 0:
-            return
+    return list(file.blocks)
