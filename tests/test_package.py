@@ -25,7 +25,7 @@ SESSION = """
     read read_only repository size sizes status store write write_new
 """
 SNAPSHOT = """
-    cid commit get is_empty keys list_dir mapping open path read read_only repository size sizes
+    cid commit get is_empty keys list_dir mapping open path place read read_only repository size sizes
     store to_folder to_xarray
 """
 

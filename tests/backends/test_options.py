@@ -58,7 +58,9 @@ def test_an_option_of_another_place_is_unknown() -> None:
 def test_a_place_on_no_server_takes_none(call: Callable[..., object], tmp_path: Path) -> None:
     path = tmp_path / "r.vz"
     for url in (path, path.as_uri(), "memory://options"):
-        with pytest.raises(vz.InvalidInputError, match="does not accept token; it accepts no options"):
+        with pytest.raises(
+            vz.InvalidInputError, match="does not accept token; it accepts no options"
+        ):
             call(url, token="t")
     assert not path.exists()
 

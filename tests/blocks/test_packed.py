@@ -120,7 +120,7 @@ def test_a_pack_that_is_cut_off_is_told_and_read_by_an_index_file(store: PackSto
     store.storage.put(pack.path, [cut])
     checked = check_pack(memoryview(cut), HASH, pack.path, read_all=True)
     assert [fault.problem for fault in checked.faults] == [
-        "it is cut off, or its tail is damaged: not all of its blocks are found"
+        "it is truncated, or its tail is damaged: not all of its blocks can be found"
     ]
     for again in (PackStore(store.storage, HASH, verify=False), store):
         assert [again.get(cid) for cid, _ in blocks[:2]] == [data for _, data in blocks[:2]]
