@@ -25,8 +25,8 @@ SESSION = """
     read read_only repository size sizes status store write write_new
 """
 SNAPSHOT = """
-    cid commit get is_empty keys list_dir mapping open path place read read_only repository size sizes
-    store to_folder to_xarray
+    cid commit get is_empty keys list_dir mapping open path place read read_only repository size
+    sizes store to_folder to_xarray
 """
 
 
