@@ -1,8 +1,9 @@
-"""Fork-local state: connections and threads that a forked child recreates."""
+"""Fork-local state: connections, threads and locks that a forked child recreates."""
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,35 @@ def renewed_after_fork(renew: Callable[[T], object]) -> weakref.WeakSet[T]:
 
     os.register_at_fork(after_in_child=renew_all)
     return known
+
+
+class ForkSafeLock:
+    """A reentrant lock that is never held by a thread that a fork left behind.
+
+    If the thread that forks holds the lock, it keeps it in the child. If another thread holds it,
+    the lock is free in the child; so the state that it guards must be valid after each assignment.
+    """
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _renew(self) -> None:
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
+
+
+_LOCKS = renewed_after_fork(ForkSafeLock._renew)
 
 
 def threads(count: int, name: str) -> ForkLocal[ThreadPoolExecutor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ from versioned_zarr.errors import (
     InvalidInputError,
     RepositoryNotFoundError,
 )
-from versioned_zarr.fork_local import ForkLocal
+from versioned_zarr.fork_local import ForkLocal, ForkSafeLock
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
@@ -44,7 +43,7 @@ from versioned_zarr.repository.repository import Repository
 _OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], Repository]] = ForkLocal(
     weakref.WeakValueDictionary
 )
-_GUARD = threading.RLock()
+_GUARD = ForkSafeLock()
 
 
 def create(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
-from versioned_zarr.fork_local import ForkLocal, renewed_after_fork, threads
+import versioned_zarr
+from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, renewed_after_fork, threads
 
 
 def test_it_is_made_when_it_is_asked_for_and_once() -> None:
@@ -78,3 +83,73 @@ def test_in_a_forked_child_all_that_are_alive_are_made_anew() -> None:
         os._exit(0 if alive.is_new and len(known) == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not alive.is_new
+
+
+def in_a_child(check: Callable[[], bool]) -> bool:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a child that waits forever is ended
+        os._exit(0 if check() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_lock_that_another_thread_held_is_free_in_a_forked_child() -> None:
+    lock = ForkSafeLock()
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            may_go.wait(60)
+
+    def is_free() -> bool:
+        with lock, lock:
+            return True
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_held.wait(60)
+    assert in_a_child(is_free)
+    may_go.set()
+    thread.join(60)
+    assert is_free()
+
+
+def test_a_lock_that_the_forking_thread_holds_is_held_in_the_child_too() -> None:
+    lock = ForkSafeLock()
+
+    def is_taken() -> bool:
+        got: list[bool] = []
+
+        def enter() -> None:
+            with lock:
+                got.append(True)
+
+        thread = threading.Thread(target=enter, daemon=True)
+        thread.start()
+        thread.join(0.2)
+        was_free = bool(got)
+        lock.__exit__()
+        thread.join(60)
+        return not was_free and got == [True]
+
+    with lock:
+        assert in_a_child(is_taken)
+
+
+def test_no_lock_of_the_package_is_left_held_in_a_forked_child() -> None:
+    renewed = {
+        "fork_local.py",
+        "blocks/remote/daemon_pool.py",  # with the read-ahead that owns it
+        "backends/lakefs/trees/metadata_cache.py",  # opens its database again
+        "backends/lakefs/trees/value_readahead.py",
+        "backends/lakefs/sessions/write_gate.py",  # with the session
+        "engine/sessions/local_session.py",
+    }
+    package = Path(versioned_zarr.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"threading\.R?Lock\(", path.read_text())
+    }
+    assert found == renewed

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 
 
@@ -26,13 +27,13 @@ class MemoryStorage:
     """A dict of byte strings that behaves as a folder does."""
 
     _storages: dict[str, MemoryStorage] = {}
-    _storages_guard = threading.RLock()
+    _storages_guard = ForkSafeLock()
 
     def __init__(self, name: str) -> None:
         self.url = f"memory://{name}"
         self._items: dict[str, _Item] = {}
         self._locks: dict[str, _SharedLock] = {}
-        self._guard = threading.RLock()
+        self._guard = ForkSafeLock()
         self._changes = 0
 
     @classmethod

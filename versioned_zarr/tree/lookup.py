@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from versioned_zarr.errors import CorruptBlockError, InvalidCidError, InvalidInputError
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
@@ -214,7 +214,7 @@ class _Recent:
     """
 
     def __init__(self, max_weight: int) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._max_young = max_weight // 2
         self._young: dict[Cid, tuple[Directory | int, int]] = {}
         self._old: dict[Cid, tuple[Directory | int, int]] = {}

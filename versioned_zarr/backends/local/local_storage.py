@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
@@ -33,7 +32,7 @@ from versioned_zarr.backends.local.file_io import (
     write_all,
 )
 from versioned_zarr.backends.local.staged_pack import LocalStagedPack
-from versioned_zarr.fork_local import renewed_after_fork
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 
 _MAPPED_FILES = 512
@@ -55,8 +54,7 @@ class LocalStorage:
         self.url = self.folder.as_uri() if url is None else url
         self._root = os.path.join(self.folder, "")
         self._maps: dict[str, memoryview] = {}
-        self._guard = threading.RLock()
-        _STORAGES.add(self)
+        self._guard = ForkSafeLock()
 
     def __repr__(self) -> str:
         return f"LocalStorage({str(self.folder)!r})"
@@ -253,11 +251,3 @@ class LocalStorage:
     def _forget(self, path: str) -> None:
         with self._guard:
             self._maps.pop(path, None)
-
-
-def _free_guard(storage: LocalStorage) -> None:
-    storage._guard = threading.RLock()
-
-
-# A thread of the parent may have held a guard at the fork.
-_STORAGES = renewed_after_fork(_free_guard)

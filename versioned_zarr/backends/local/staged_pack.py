@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from versioned_zarr.backends.local.file_io import (
     write_all,
     write_rest,
 )
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.storage.protocol import Bytes, FilePart
 
 _ALLOCATION_SIZE = 64 << 20
@@ -48,7 +48,7 @@ class LocalStagedPack:
         self._keep = keep
         self._allocated = 0
         self._zeroed = _ZEROS_FROM
-        self._zeroing = threading.RLock()
+        self._zeroing = ForkSafeLock()
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
         """See `StagedPack.write`; it is in the page cache then, and survives the process."""

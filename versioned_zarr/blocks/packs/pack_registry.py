@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from versioned_zarr.blocks.packs.pack_format import read_tail
 from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
 
@@ -99,7 +99,7 @@ class PackRegistry:
     def __init__(self, storage: PackStorage, hash_function: HashFunction) -> None:
         self._storage, self._hash = storage, hash_function
         self.known = KnownPacks(None, frozenset(), (), ())
-        self._guard = threading.RLock()
+        self._guard = ForkSafeLock()
         self._stored = 0
         self._checked: set[str] = set()
         """The index files that were compared with their checksums."""

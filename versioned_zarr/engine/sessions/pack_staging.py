@@ -7,7 +7,6 @@ the values are for is the journal's to say.
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
@@ -16,6 +15,7 @@ from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, JournalRecord, draft_path
 from versioned_zarr.errors import CorruptBlockError
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, is_raw, to_text
 from versioned_zarr.storage.protocol import StagedPack, Storage
@@ -45,7 +45,7 @@ class PackStaging:
         self._number = IN_STORE
         self._readers: dict[int, StagedPack] = {}
         self._sent: dict[int, Cid] = {}
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
 
     # Reading
 
@@ -193,7 +193,6 @@ class PackStaging:
     def after_fork(self) -> None:
         """In a forked child: forget the parent's drafts, which only the parent may write."""
         self._close_own()
-        self._lock = threading.RLock()
 
     def _close_own(self) -> None:
         self._number = IN_STORE

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import warnings
 import weakref
 from contextlib import suppress
@@ -18,11 +17,12 @@ from versioned_zarr.errors import (
     NothingToCommitError,
     ReadOnlyError,
 )
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
-_GUARD = threading.RLock()
+_GUARD = ForkSafeLock()
 
 
 class SharedSession:
@@ -227,10 +227,4 @@ def _at_exit() -> None:
         shared.finish()
 
 
-def _after_fork() -> None:
-    """A thread of the parent may have held the lock at the fork."""
-    global _GUARD  # noqa: PLW0603
-    _GUARD = threading.RLock()
-
-
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork)

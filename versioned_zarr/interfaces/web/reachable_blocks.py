@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
@@ -32,7 +32,7 @@ class ReachableBlocks:
         self._below = below
         self._roots = roots
         self._is_past = is_past
-        self._guard = threading.RLock()
+        self._guard = ForkSafeLock()
         self._from: frozenset[Cid] = frozenset()
         self._reached: set[bytes] = set()
         self._stack: list[Cid] = []

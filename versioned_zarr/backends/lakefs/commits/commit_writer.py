@@ -8,7 +8,6 @@ branch in between, the parent of the merge shows it.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -31,6 +30,7 @@ from versioned_zarr.errors import (
     ConflictError,
     RefNotFoundError,
 )
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld import unixfs
@@ -66,7 +66,7 @@ class CommitWriter:
         self._hidden = HiddenBranches(self._client, self._workers)
         # What sessions that are about to commit have staged.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
-        self._guard = threading.Lock()
+        self._guard = ForkSafeLock()
 
     def offer(self, branch: SessionBranch, offer: StagedSession) -> None:
         """Told of a session that is about to commit, and has staged all that it wrote."""

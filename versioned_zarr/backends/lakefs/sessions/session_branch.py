@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from versioned_zarr.errors import (
     StorageError,
     VersionedZarrError,
 )
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
@@ -58,7 +58,7 @@ class SessionBranch:
         )
         self._head = head
         self._locations: dict[Cid, ObjectLocation] = {}
-        self._guard = threading.Lock()
+        self._guard = ForkSafeLock()
         self.name = name
 
     def make(self, base: str) -> str:

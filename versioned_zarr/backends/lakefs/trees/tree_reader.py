@@ -6,7 +6,6 @@ other tools are read and hashed, once per object.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from versioned_zarr.backends.lakefs.lakefs_folder import LakefsFolder
 from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.engine.progress import OnProgress, of_bytes
 from versioned_zarr.errors import CorruptBlockError, InvalidKeyError, StorageError
+from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
@@ -51,7 +51,7 @@ class TreeReader:
     def __init__(self, lakefs_folder: LakefsFolder, tell: OnProgress | None = None) -> None:
         self._lakefs_folder, self._tell = lakefs_folder, tell or (lambda progress: None)
         self._client, self._metadata_cache = lakefs_folder.client, lakefs_folder.metadata_cache
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
 
     def tree_of(self, commit: str) -> Link:
         """The root of the tree of a lakeFS commit, whose nodes are then known.
