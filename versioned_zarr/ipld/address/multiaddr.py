@@ -84,7 +84,9 @@ def _read(text: str, whole: str) -> tuple[str, str]:
             "it contains a user or password",
             "give those in a URL, as http://USER:PASSWORD@HOST:PORT",
         )
-    if text[:1] != "/" or kind not in _HOSTS:
+    if text[:1] != "/":
+        raise _refusal(whole, "it does not begin with '/'", _FORM)
+    if kind not in _HOSTS:
         raise _refusal(whole, f"it cannot begin with '/{kind}'", _FORM)
     shown = _host(kind, host, whole)
     if transport != "tcp":
