@@ -45,6 +45,10 @@ class Options(TypedDict, total=False):
             `s3://bucket/path`.
         progress: called while what others wrote to lakeFS is read and hashed, with the bytes that
             are done and all that were found so far, on the thread that waits for it.
+        storage_options: the options of an object store, as `obstore.store.from_url` accepts them,
+            such as `region`, `endpoint`, `access_key_id` or `skip_signature`; by default what
+            obstore finds in the environment. Never shown.
+        store: a store of obstore to use for the URL, with the prefix.
     """
 
     headers: Mapping[str, str]
@@ -57,6 +61,8 @@ class Options(TypedDict, total=False):
     secret_access_key: str
     storage_namespace: str
     progress: OnProgress
+    storage_options: Mapping[str, Any]
+    store: Any
 
 
 Made: TypeAlias = tuple[Backend, Options]
@@ -69,8 +75,6 @@ Entry: TypeAlias = Callable[[str, Options], Made]
 The keyword arguments of the backend are the options that it accepts; an error for any other option
 lists them.
 """
-
-_OBJECT_STORES = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure", "abfs": "Azure"}
 
 
 def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
@@ -137,6 +141,18 @@ def _lakefs(url: str, options: Options) -> Made:
     return _reached(LakefsBackend, url, options)
 
 
+def _object_store(url: str, options: Options) -> Made:
+    try:
+        from versioned_zarr.backends.objectstore.object_store_backend import (  # noqa: PLC0415
+            ObjectStoreBackend,
+        )
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"{url!r} needs the package {error.name}: pip install 'versioned-zarr[objectstore]'"
+        ) from error
+    return _reached(ObjectStoreBackend, url, options)
+
+
 def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Made:
     """A backend that accepts options, each as a keyword argument of that name.
 
@@ -174,8 +190,12 @@ _ENTRIES: Mapping[str, Entry] = {
     "ipfs+http": _kubo,
     "ipfs+https": _kubo,
     "lakefs": _lakefs,
+    "s3": _object_store,
+    "gs": _object_store,
+    "az": _object_store,
+    "abfs": _object_store,
 }
-_KNOWN = "a path, file://, memory://, ipfs+http:// and lakefs://"
+_KNOWN = "a path, file://, memory://, ipfs+http://, lakefs://, s3://, gs://, az:// and abfs://"
 
 
 def _unknown(scheme: str, shown: str) -> InvalidUrlError:
@@ -183,11 +203,6 @@ def _unknown(scheme: str, shown: str) -> InvalidUrlError:
     if scheme in ("ipfs", "ipns"):
         return InvalidUrlError(
             f"{shown!r} is a snapshot, not a repository; open it with vz.open_snapshot",
-            url=shown,
-        )
-    if scheme in _OBJECT_STORES:
-        return InvalidUrlError(
-            f"{_OBJECT_STORES[scheme]} is not supported yet: {shown!r}; supported: {_KNOWN}",
             url=shown,
         )
     if scheme in ("http", "https"):

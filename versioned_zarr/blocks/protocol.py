@@ -45,6 +45,10 @@ class Followable(Publishable, Protocol):
     follower: Follower | None
     """Who is told while it grows."""
 
+    def sealed(self, root: Cid) -> Sequence[Bytes]:
+        """The bytes of the pack that the draft becomes; the last part is its tail."""
+        ...
+
     def finished(self, number: int = 0) -> Iterator[tuple[Cid, int, int]]:
         """The blocks that are written, without the first `number`: CIDs, first byte, and end."""
         ...
@@ -213,7 +217,12 @@ class ServedBlocks(BlockStore, Protocol):
     """Blocks that a server keeps, which also removes what nothing names.
 
     A draft that is published here stays where it is, as nothing names yet what was sent of it.
+
+    Attributes:
+        pack_bytes: the size in bytes from which on a session begins another draft.
     """
+
+    pack_bytes: int
 
     def let_go(self, draft: Followable, root: Cid) -> None:
         """Take over a draft that was published, once it is committed."""

@@ -30,6 +30,11 @@ def encode_marker(hash_name: str, identity: str | None = None) -> bytes:
     return b"%s %08x\n" % (text, zlib.crc32(text))
 
 
+def hash_name_in(marker: bytes) -> str:
+    """The name of the hash function in a marker that this version wrote."""
+    return str(json.loads(marker[: marker.rindex(b"}") + 1])["hash"])
+
+
 def identity_in(marker: bytes) -> str | None:
     """The identity that a marker tells; None where it tells none, or cannot be read."""
     try:

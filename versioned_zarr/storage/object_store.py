@@ -1,6 +1,6 @@
 """The object store protocol: bytes by path, written whole, read by ranges, listed and deleted.
 
-Paths are relative, with `/` between the parts. These six methods are all that packs, index files
+Paths are relative, with `/` between the parts. These five methods are all that packs, index files
 and small documents need of a place.
 """
 
@@ -92,14 +92,6 @@ class ObjectStore(Protocol):
         Args:
             path: where.
             durable: whether it must stay away after a loss of power once this returns.
-        """
-        ...
-
-    def move(self, path: str, to: str) -> None:
-        """Let what is at `path` lie at `to` instead, durably and at once, where nothing is yet.
-
-        Raises:
-            FileNotFoundError: nothing is there.
         """
         ...
 

@@ -66,6 +66,14 @@ class PackStorage(ObjectStore, Locks, Protocol):
 class Storage(PackStorage, SessionStorage, Protocol):
     """A place for a whole repository: packs, refs, sessions."""
 
+    def move(self, path: str, to: str) -> None:
+        """Let what is at `path` lie at `to` instead, durably and at once, where nothing is yet.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        ...
+
     def delete_folder(self, prefix: str) -> None:
         """Remove all that lies in the folder `prefix` and below it."""
         ...

@@ -7,7 +7,6 @@ $VERSIONED_ZARR_HOME.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,7 +30,7 @@ from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
-from versioned_zarr.engine.marker import MARKER, encode_marker, identity_in
+from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
 from versioned_zarr.engine.partial_clone import origin_of
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -130,7 +129,7 @@ class KuboBackend:
 
     def write_marker(self, marker: bytes) -> None:
         """See `Backend.write_marker`; a repository that was made before keeps the marker it has."""
-        hash_name = json.loads(marker[: marker.rindex(b"}") + 1])["hash"]
+        hash_name = hash_name_in(marker)
         try:
             self.read_marker()
         except FileNotFoundError:

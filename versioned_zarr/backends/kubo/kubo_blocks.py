@@ -50,6 +50,7 @@ class KuboBlocks:
     """
 
     is_remote = True
+    pack_bytes = 1 << 30
 
     def __init__(
         self, client: KuboClient, cache: BlockCache, completion: LazyOrigin | None = None

@@ -18,6 +18,7 @@ from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
 
 _TOLD_BYTES: Final = 16 << 20
+_PIECE_BYTES: Final = 16 << 20
 
 
 class PackEntries:
@@ -212,13 +213,22 @@ class PackWriter:
                 offset += len(data)
             self._reserved = offset, count + len(blocks)
 
+    def sealed(self, root: Cid) -> list[Bytes]:
+        """The bytes of the whole pack; the last part is the tail."""
+        end, tail = self._tail(root)
+        pieces = range(0, end, _PIECE_BYTES)
+        return [*(self.read(at, min(end, at + _PIECE_BYTES)) for at in pieces), tail]
+
+    def _tail(self, root: Cid) -> tuple[int, bytes]:
+        end, count = self._reserved
+        self.entries.cut(count)
+        return end, encode_tail(self.entries.to_array(end), root, self.hash.code, end)
+
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
         """Add the tail, and let the pack appear at `path`."""
         if self._writeback is not None:
             self._writeback.join()
-        end, count = self._reserved
-        self.entries.cut(count)
-        tail = encode_tail(self.entries.to_array(end), root, self.hash.code, end)
+        end, tail = self._tail(root)
         self.draft.write(end, [tail])
         self.draft.publish(path, end + len(tail), durable=durable)
 

@@ -45,6 +45,9 @@ class PackStaging:
         self._number = IN_STORE
         self._readers: dict[int, StagedPack] = {}
         self._sent: dict[int, Cid] = {}
+        self._limit_bytes = DRAFT_LIMIT_BYTES
+        if isinstance(blocks, ServedBlocks):
+            self._limit_bytes = blocks.pack_bytes
         self._lock = ForkSafeLock()
 
     # Reading
@@ -102,7 +105,7 @@ class PackStaging:
     def own(self) -> tuple[int, PackWriter]:
         """The draft that this process writes its next value to, and its number."""
         draft = self._own.get(self._number)
-        if draft is None or draft.end > DRAFT_LIMIT_BYTES or draft.has_failed:
+        if draft is None or draft.end > self._limit_bytes or draft.has_failed:
             number = new_number()
             path = draft_path(self._session, number)
             draft = PackWriter(self._storage.open_draft(path), self._blocks.hash)

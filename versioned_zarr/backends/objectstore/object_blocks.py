@@ -1,0 +1,183 @@
+"""The block store on an object store: packs that are written by one request each.
+
+Reads go through a cache on this machine, and are verified against their CIDs when they arrive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.blocks.cache.block_cache import BlockCache
+from versioned_zarr.blocks.cache.memory_cache import MemoryCache
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, new_name, pack_path
+from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.blocks.protocol import Block, ByteRange, Followable
+from versioned_zarr.blocks.remote.nonblocking import NonBlocking
+from versioned_zarr.blocks.remote.singleflight import SingleFlight
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
+from versioned_zarr.fork_local import ForkLocal
+from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
+
+MEMORY_BYTES: Final = 64 << 20
+PACK_BYTES: Final = 32 << 20
+"""A session begins another pack after this many bytes, so that packs are sent while it writes."""
+_CACHED_BYTES: Final = 4 << 20
+"""Longer values are not cached: reading them again costs one request for many bytes."""
+
+
+class ObjectBlocks:
+    """A `BlockStore` on an object store. Thread-safe; many machines may share the store.
+
+    Args:
+        catalogue: the packs.
+        cache: the blocks that were written or read on this machine.
+    """
+
+    is_remote = True
+    pack_bytes = PACK_BYTES
+
+    def __init__(self, catalogue: PackCatalogue, cache: BlockCache) -> None:
+        self.catalogue, self.cache = catalogue, cache
+        self.hash: HashFunction = cache.hash
+        self._packed = PackStore(catalogue, cache.hash, verify=True)
+        self._nearness = NonBlocking()
+        self._recent = MemoryCache(MEMORY_BYTES)
+        self._flights: ForkLocal[SingleFlight[memoryview]] = ForkLocal(SingleFlight[memoryview])
+
+    # Reading
+
+    def near(self) -> contextlib.AbstractContextManager[None]:
+        """See `BlockStore.near`."""
+        return self._nearness.asked()
+
+    def get(self, cid: Cid) -> memoryview:
+        """See `BlockStore.get`: from the cache, or with one request for it and its neighbors."""
+        found = self._find(cid)
+        if found is not None:
+            return found
+        self._nearness.check()
+        return self._flights().take(cid, partial(self._fetched, cid))
+
+    def get_verified(self, cid: Cid) -> memoryview:
+        """See `HasCache.get_verified`."""
+        found = self.get(cid)
+        return found if cids.matches(cid, found) else self._packed.get(cid)
+
+    def _find(self, cid: Cid) -> memoryview | None:
+        found = self._recent.get(cid)
+        return self.cache.get(cid) if found is None else found
+
+    def _fetched(self, cid: Cid) -> memoryview:
+        try:
+            found = self._packed.get(cid)
+        except BlockNotFoundError:
+            if not self.catalogue.scan():
+                raise
+            found = self._packed.get(cid)
+        self._keep(cid, found)
+        return found
+
+    def _keep(self, cid: Cid, data: memoryview) -> None:
+        if len(data) <= _CACHED_BYTES:
+            self._recent.add(cid, data)
+            self.cache.add(cid, data)
+
+    def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
+        """See `BlockStore.get_joined`: one request if the blocks are contiguous."""
+        joined = self.cache.get_joined(wanted, sizes_bytes)
+        if joined is None:
+            self._nearness.check()
+            try:
+                joined = self._packed.get_joined(wanted, sizes_bytes)
+            except BlockNotFoundError:
+                if not self.catalogue.scan():
+                    raise
+                joined = self._packed.get_joined(wanted, sizes_bytes)
+            if len(joined) <= _CACHED_BYTES:
+                at = 0
+                for cid, size in zip(wanted, sizes_bytes, strict=True):
+                    self._keep(cid, joined[at : at + size])
+                    at += size
+        return joined
+
+    def locate(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> ByteRange | None:
+        """See `LocatedBlocks.locate`."""
+        return self._packed.locate(wanted, sizes_bytes)
+
+    def __contains__(self, cid: Cid) -> bool:
+        """See `BlockStore.__contains__`."""
+        return cid in self._packed
+
+    def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
+        """See `BlockStore.missing`: lists the store if one of them is in no known pack."""
+        absent = self._packed.missing(wanted)
+        return self._packed.missing(absent) if absent and self.catalogue.scan() else absent
+
+    def problems(
+        self, wanted: Sequence[Cid], *, read_all: bool
+    ) -> dict[Cid, BlockNotFoundError | CorruptBlockError]:
+        """See `ServedBlocks.problems`."""
+        found: dict[Cid, BlockNotFoundError | CorruptBlockError] = {}
+        for cid in self.missing(wanted):
+            text = to_text(cid)
+            found[cid] = BlockNotFoundError(
+                f"block {text} is not in {self.catalogue.url}", cid=text
+            )
+        for cid in wanted if read_all else ():
+            try:
+                self._packed.get(cid)
+            except (BlockNotFoundError, CorruptBlockError) as error:
+                found[cid] = error
+        return found
+
+    # Writing
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """See `BlockStore.expect`: they are sent with the commit, in one pack."""
+
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:
+        """See `BlockStore.put`: one request."""
+        self._packed.put(blocks, root)
+        for cid, data in blocks:
+            self._recent.add(cid, memoryview(data).toreadonly())
+
+    def follow(self, draft: Followable) -> None:
+        """See `BlockStore.follow`: a draft is sent when it is finished."""
+
+    def publish(self, draft: Followable, root: Cid) -> None:
+        """See `BlockStore.publish`: one request, or one for every 64 MiB of a longer draft."""
+        name = new_name()
+        self.catalogue.put(pack_path(name), draft.sealed(root))
+        self._packed.catalogue.learn(name)
+
+    def let_go(self, draft: Followable, root: Cid) -> None:
+        """See `ServedBlocks.let_go`: it fills the cache."""
+        self.cache.publish(draft, root, 0)
+
+    @contextlib.contextmanager
+    def keep(self, wanted: Iterable[Cid]) -> Iterator[bool]:
+        """See `BlockStore.keep`: nothing is deleted from an object store."""
+        listed = list(wanted)
+        if listed:
+            self._nearness.check()
+        yield not listed or not self.missing(listed)
+
+    def refresh(self) -> bool:
+        """See `BlockStore.refresh`: takes in what records said."""
+        return self._packed.refresh()
+
+    # Records
+
+    def to_record(self) -> Mapping[str, Any]:
+        """What a ref record says of packs: the index files, and the packs that these lack."""
+        self._packed.refresh()
+        known = self._packed.catalogue.known
+        return {
+            INDEX: [name for name, _ in known.merged],
+            PACKS: [run.packs[0] for run in known.single],
+        }

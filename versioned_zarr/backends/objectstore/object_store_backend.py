@@ -1,0 +1,187 @@
+"""The object store backend: a repository at `s3://BUCKET/PREFIX`, `gs://…`, `az://…` or `abfs://…`.
+
+Packs, index files, refs and the marker are objects. Uncommitted sessions and the cache are local to
+this machine, in a folder under $VERSIONED_ZARR_HOME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from obstore.store import from_url
+
+from versioned_zarr.backends.local import LocalStorage
+from versioned_zarr.backends.local.cache_storage import CacheStorage
+from versioned_zarr.backends.local.state_dir import home
+from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
+from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.objectstore.record_refs import RecordRefs
+from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.engine.backend import Verify
+from versioned_zarr.engine.context import OpenOther, RepositoryContext
+from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidUrlError,
+    StorageError,
+)
+from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.storage.protocol import Storage
+from versioned_zarr.tree.lookup import Trees
+from versioned_zarr.urls import split_url, without_user
+
+_IDENTITY: Final = "identity"
+
+
+class ObjectStoreBackend:
+    """A prefix in a bucket; see `versioned_zarr.engine.backend.Backend`.
+
+    Args:
+        url: `SCHEME://BUCKET/PREFIX`; the prefix may be empty.
+        storage_options: see `versioned_zarr.backends.registry.Options`, as all that follow.
+        store: see there.
+        cache_bytes: see there.
+
+    Raises:
+        InvalidUrlError: the URL is not of that form.
+        InvalidInputError: obstore does not accept the options.
+    """
+
+    has_history = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        store: Any = None,
+        cache_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        parts = split_url(url)
+        if parts.query or parts.fragment or not parts.netloc or "@" in parts.netloc:
+            shown = without_user(url).partition("?")[0]
+            raise InvalidUrlError(
+                f"{shown!r} must have the form {parts.scheme}://BUCKET/PREFIX; pass credentials "
+                "and other options as storage_options=",
+                url=shown,
+            )
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+        if store is None:
+            store = _store_at(self.url, storage_options or {})
+        elif storage_options:
+            raise InvalidInputError("pass store= or storage_options=, not both")
+        self._objects = ObstoreStorage(store, self.url)
+        self._cache_bytes = cache_bytes
+        self._homes = home() / "objects"
+        digest = hashlib.sha256(self.url.encode()).hexdigest()[:32]
+        # What is known before the repository exists, by the only name that it has then.
+        self.storage: Storage = LocalStorage(self._homes / "urls" / digest, url=self.url)
+
+    def check_free(self) -> None:
+        """See `Backend.check_free`; one request."""
+        found = self._objects.first("")
+        if found is not None:
+            raise AlreadyExistsError(
+                f"{self.url!r} is not empty ({found.path!r} is there); open it with vz.open, or "
+                "choose another prefix",
+                name=self.url,
+            )
+
+    def read_marker(self) -> bytes:
+        """See `Backend.read_marker`; one request."""
+        return bytes(self._objects.read(MARKER))
+
+    def write_marker(self, marker: bytes) -> None:
+        """See `Backend.write_marker`; two requests, of which the second must fail.
+
+        Raises:
+            AlreadyExistsError: another process created a repository here with another hash.
+            StorageError: the store overwrites objects that must be new.
+        """
+        hash_name = hash_name_in(marker)
+        marker = encode_marker(hash_name, self._identity())
+        try:
+            self._objects.create(MARKER, marker)
+        except FileExistsError:
+            if hash_name_in(self.read_marker()) != hash_name:
+                raise AlreadyExistsError(
+                    f"another process created a repository at {self.url!r} with another hash "
+                    "function; open it with vz.open",
+                    name=self.url,
+                ) from None
+        self._check_conditional(marker)
+        self.storage.delete(_IDENTITY)
+
+    def _check_conditional(self, marker: bytes) -> None:
+        """Check that the store creates an object only if it does not exist."""
+        try:
+            self._objects.create(MARKER, marker)
+        except FileExistsError:
+            return
+        raise StorageError(
+            f"{self.url!r} does not support conditional writes: it overwrote an object that was to "
+            "be created only if absent, so concurrent commits could be lost; use a store that "
+            "honors If-None-Match: *",
+            where=self.url,
+        )
+
+    def _identity(self) -> str:
+        """The identity of this repository, which distinguishes it from later ones at its URL."""
+        with suppress(FileNotFoundError):
+            return identity_in(self.read_marker()) or ""
+        with suppress(FileNotFoundError):
+            return bytes(self.storage.read(_IDENTITY)).decode()
+        made = secrets.token_hex(16)
+        self.storage.put(_IDENTITY, [made.encode()])
+        return made
+
+    def _folder(self) -> Path:
+        """The folder of this machine for the repository."""
+        digest = hashlib.sha256(f"{self.url}\n{self._identity()}".encode()).hexdigest()[:32]
+        name = self.url.rpartition("://")[2]
+        return self._homes / f"{quote(name, safe='')[:64]}-{digest}"
+
+    def stores(
+        self, hash_function: HashFunction, verify: Verify, open_other: OpenOther
+    ) -> RepositoryContext:
+        """See `Backend.stores`; no request but for the marker."""
+        storage = CacheStorage(self._folder() / hash_function.name, url=self.url)
+        cache = BlockCache(
+            storage, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
+        )
+        catalogue = PackCatalogue(self._objects)
+        blocks = ObjectBlocks(catalogue, cache)
+        refs = RecordRefs(self._objects, storage, blocks.to_record, catalogue.learn)
+        return RepositoryContext(
+            storage,
+            blocks,
+            refs,
+            Trees(blocks, hash_function),
+            self.read_marker,
+            open_other,
+            self._objects,
+        )
+
+
+def _store_at(url: str, options: Mapping[str, Any]) -> Any:
+    """The store of obstore at a URL, by options, the environment and configuration files.
+
+    Raises:
+        InvalidInputError: obstore does not accept the options.
+    """
+    try:
+        return from_url(url, **options)
+    except Exception as error:  # noqa: BLE001 - errors of obstore have no common class here
+        names = ", ".join(sorted(options)) or "none"
+        said = str(error).partition("\n")[0]
+        raise InvalidInputError(
+            f"{url!r} cannot be opened with the storage options {names}: {said}"
+        ) from None

@@ -1,0 +1,188 @@
+"""The pack catalogue: which packs and index files an object store has, without listing it.
+
+Ref records name the index files and the packs that these do not cover. A process therefore knows
+them from the records that it reads and from what it writes; it lists the store only to find a block
+that none of them has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+
+from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.range_reader import RangeReader
+from versioned_zarr.blocks.packs.pack_format import FOOTER_SIZE, INDEX_ENTRY, decode_footer
+from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
+from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
+from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, threads
+from versioned_zarr.storage.object_store import Bytes, Stored
+
+_INDEX_ENDING: Final = ".idx"
+_TAIL_BYTES: Final = 64 << 10
+_AT_ONCE: Final = 16
+_SMALL_INDEX_BYTES: Final = 4 << 20
+"""Index files up to this size are read as a whole."""
+
+
+class PackCatalogue:
+    """A `PackStorage` for a `PackRegistry`. Thread-safe.
+
+    It lists what is known, reads the tails of new packs in parallel, and keeps what this process
+    wrote in memory, so that a pack that was just stored is not read back.
+
+    Args:
+        storage: the objects.
+    """
+
+    def __init__(self, storage: ObstoreStorage) -> None:
+        self._storage, self.url = storage, storage.url
+        self.reader = RangeReader(storage)
+        self._known: dict[str, int] = {}
+        """Size in bytes by path, -1 if it is not known."""
+        self._version = 0
+        self._ends: dict[str, _End] = {}
+        self._whole: dict[str, memoryview] = {}
+        self._coming: dict[str, Future[_End | None]] = {}
+        self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-tails")
+        self._guard = ForkSafeLock()
+
+    # What is known
+
+    def learn(self, said: Mapping[str, Any]) -> None:
+        """Add what a record says, and fetch the tails of new packs in the background."""
+        with self._guard:
+            for folder, ending in ((PACKS, ENDING), (INDEX, _INDEX_ENDING)):
+                for name in said.get(folder, ()):
+                    path = f"{folder}/{name}{ending}"
+                    if path not in self._known:
+                        self._add(path, -1)
+                        self._coming[path] = self._workers().submit(self._fetched, path)
+
+    def _add(self, path: str, size: int) -> None:
+        self._known[path] = size
+        self._version += 1
+
+    def scan(self) -> bool:
+        """List the store; says whether that found anything new."""
+        found = [*self._storage.list(PACKS), *self._storage.list(INDEX)]
+        with self._guard:
+            new = [stored for stored in found if stored.path not in self._known]
+            for stored in new:
+                self._add(stored.path, stored.size)
+        return bool(new)
+
+    def _fetched(self, path: str) -> _End | None:
+        """The end of a pack, or an index file if it is small."""
+        try:
+            if path.startswith(PACKS):
+                return self._end_of_pack(path)
+            data = self._storage.read(path, -_SMALL_INDEX_BYTES)
+            if len(data) < _SMALL_INDEX_BYTES:
+                self._whole[path] = data
+        except (FileNotFoundError, StorageError, ReadOnlyError, CorruptError):
+            pass  # whoever needs it is told
+        return None
+
+    def _end_of_pack(self, path: str) -> _End | None:
+        data = self._storage.read(path, -_TAIL_BYTES)
+        footer = decode_footer(data, path)
+        size = footer.data_end + footer.blocks * INDEX_ENTRY.itemsize + FOOTER_SIZE
+        first = min(size - len(data), footer.data_end)
+        if first < size - len(data):
+            data = self._storage.read(path, first, size)
+        return _End(size, data)
+
+    # See `PackStorage`
+
+    def stamp(self, prefix: str) -> object:
+        """See `PackStorage.stamp`."""
+        del prefix
+        return self._version
+
+    def list(self, prefix: str) -> list[Stored]:
+        """See `ObjectStore.list`: what is known; no request."""
+        with self._guard:
+            return [
+                Stored(path, size, 0.0)
+                for path, size in sorted(self._known.items())
+                if path.startswith(f"{prefix}/")
+            ]
+
+    def view(self, path: str) -> memoryview | None:
+        """See `ObjectStore.view`: small index files, and what was just written."""
+        self._wait(path)
+        return self._whole.get(path)
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
+        """See `ObjectStore.read`."""
+        self._wait(path)
+        found = self._ends.get(path)
+        if found is not None:
+            at = found.size + start if start < 0 else start
+            stop = found.size if end is None else min(end, found.size)
+            first = found.size - len(found.data)
+            if max(at, 0) >= first:
+                return found.data[max(at, 0) - first : max(stop, first) - first]
+        if end is None or start < 0 or path.startswith(INDEX):
+            return self._storage.read(path, start, end)
+        return self.reader.read(path, start, end)
+
+    def _wait(self, path: str) -> None:
+        coming = self._coming.get(path)
+        if coming is None:
+            return
+        found = coming.result()
+        if found is not None:
+            self._ends[path] = found
+        self._coming.pop(path, None)
+
+    def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
+        """See `ObjectStore.put`; the end of it stays in memory."""
+        self._storage.put(path, parts, durable=durable)
+        self.wrote(path, parts)
+
+    def wrote(self, path: str, parts: Sequence[Bytes]) -> None:
+        """Note an object that this process has just written.
+
+        Args:
+            path: its path.
+            parts: its bytes; the last part is the tail, if it is a pack.
+        """
+        size = sum(map(len, parts))
+        with self._guard:
+            if path.startswith(INDEX):
+                self._whole[path] = memoryview(b"".join(parts))
+            else:
+                tail = memoryview(parts[-1])
+                is_short = size <= _TAIL_BYTES
+                self._ends[path] = _End(size, memoryview(b"".join(parts)) if is_short else tail)
+            self._add(path, size)
+
+    def delete(self, path: str, *, durable: bool = False) -> None:
+        """Forget an index file that another replaces; only `gc` deletes objects.
+
+        Processes on other machines may be reading it.
+        """
+        del durable
+        with self._guard:
+            self._known.pop(path, None)
+            self._whole.pop(path, None)
+            self._version += 1
+
+    @contextmanager
+    def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+        """See `Locks.lock`: nothing to lock, because nothing is deleted while it is used."""
+        del name, shared, wait
+        yield True
+
+
+class _End:
+    """The last bytes of an object: the tail of a pack, and more."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, size: int, data: memoryview) -> None:
+        self.size, self.data = size, data

@@ -1,0 +1,397 @@
+"""Record refs: each update of a branch or tag is a numbered object that is created once.
+
+`refs/heads/NAME/9223372036854775807` is the first record of a branch, and each later one has the
+next smaller number, so that the newest is listed first. A store creates a name only if it does not
+exist; therefore exactly one of many writers gets the next number. A record is never overwritten
+while it is the newest, and its number is never used again. docs/design/object-stores.md shows the
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.errors import (
+    BranchMovedError,
+    CorruptRefError,
+    OutcomeUnknownError,
+    RefNotFoundError,
+    StorageError,
+)
+from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.history.log_refs import may_be_ref
+from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_file_name
+from versioned_zarr.history.refs import RefEntry, rename_by_moves, times_left
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.storage.locks import Locks
+
+_LAST: Final = 2**63 - 1
+_ATTEMPTS: Final = 5
+_FIRST_PAUSE_S: Final = 0.1
+_AT_ONCE: Final = 16
+FORGOTTEN: Final = b"forgotten\n"
+"""What stands in place of a record whose move was forgotten; its number stays taken."""
+
+
+class _Record(NamedTuple):
+    """A record: the move that it tells of, and who made it.
+
+    Attributes:
+        number: how many records came before it.
+        entry: the move.
+        nonce: random; whoever reads it back knows their own record by it.
+        packs: where to find the blocks of the commit; see `PackCatalogue.to_record`.
+    """
+
+    number: int
+    entry: RefEntry
+    nonce: str
+    packs: Mapping[str, Any]
+
+
+class RecordRefs:
+    """See the module, and `RefStore`. Thread-safe; many processes and machines may share a store.
+
+    Args:
+        storage: the objects.
+        locks: keep the processes of this machine from competing for the same number.
+        packs: returns what to say of packs in a new record.
+        learn: is passed what records say of packs.
+    """
+
+    def __init__(
+        self,
+        storage: ObstoreStorage,
+        locks: Locks,
+        packs: Callable[[], Mapping[str, Any]],
+        learn: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._storage, self._locks, self._packs, self._learn = storage, locks, packs, learn
+        self._newest: dict[str, _Record] = {}
+        """The newest record known of each ref; a newer one may exist."""
+        self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-refs")
+        self._here = threading.local()
+
+    # Reading
+
+    def read(self, kind: str, name: str) -> RefEntry | None:
+        """See `RefStore.read`: one request if the newest record is known, otherwise two.
+
+        No request while this thread holds `lock`: a record that is not the newest is found out when
+        the next one is created.
+        """
+        record = self._current(_folder(kind, name), name)
+        return None if record is None or record.entry.commit is None else record.entry
+
+    def _current(self, folder: str, name: str) -> _Record | None:
+        if folder in getattr(self._here, "locked", ()) and folder in self._newest:
+            return self._newest[folder]
+        return self._latest(folder, name)
+
+    def _latest(self, folder: str, name: str) -> _Record | None:
+        """The newest record of a ref; None if there was never one."""
+        known = self._newest.get(folder)
+        if known is not None and self._bytes_at(folder, known.number + 1) is None:
+            return known
+        first = self._storage.first(folder)
+        if first is None:
+            self._newest.pop(folder, None)
+            return None
+        number = _number_in(first.path)
+        if number is None:
+            raise _damaged(first.path, name)
+        record = self._at(folder, number, name)
+        if record is None:
+            raise _damaged(first.path, name)
+        return self._remember(folder, record)
+
+    def _remember(self, folder: str, record: _Record) -> _Record:
+        known = self._newest.get(folder)
+        if known is None or known.number < record.number:
+            self._newest[folder] = record
+            self._learn(record.packs)
+        return record
+
+    def _bytes_at(self, folder: str, number: int) -> bytes | None:
+        try:
+            return bytes(self._storage.read(_path(folder, number)))
+        except FileNotFoundError:
+            return None
+
+    def _at(self, folder: str, number: int, name: str) -> _Record | None:
+        """The record of a number; None if it does not exist, or was forgotten."""
+        data = self._bytes_at(folder, number)
+        if data is None or data == FORGOTTEN:
+            return None
+        return _decoded(data, _path(folder, number), name)
+
+    def names(self, kind: str, *, deleted: bool = False) -> list[str]:
+        """See `RefStore.names`: a request for the list, and up to two for each ref, in parallel."""
+        found = self._standing(kind)
+        return sorted(
+            name
+            for name, entry in found.items()
+            if deleted or (isinstance(entry, RefEntry) and entry.commit is not None)
+        )
+
+    def broken(self, kind: str) -> dict[str, CorruptRefError]:
+        """See `RefStore.broken`."""
+        return {
+            name: entry
+            for name, entry in self._standing(kind).items()
+            if isinstance(entry, CorruptRefError)
+        }
+
+    def _standing(self, kind: str) -> dict[str, RefEntry | CorruptRefError | None]:
+        names = []
+        for folder in self._storage.folders(f"refs/{kind}"):
+            name = from_file_name(folder)
+            if to_file_name(name) == folder and may_be_ref(kind, name):
+                names.append(name)
+
+        def entry(name: str) -> RefEntry | CorruptRefError | None:
+            try:
+                found = self._latest(_folder(kind, name), name)
+            except CorruptRefError as error:
+                return error
+            return None if found is None else found.entry
+
+        return dict(zip(names, self._workers().map(entry, names), strict=True))
+
+    def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
+        """See `RefStore.history`; a request for each move, 16 in parallel."""
+        folder = _folder(kind, name)
+        try:
+            newest = self._latest(folder, name)
+        except CorruptRefError:
+            if not readable:
+                raise
+            first = self._storage.first(folder)
+            number = None if first is None else _number_in(first.path)
+        else:
+            number = None if newest is None else newest.number
+
+        def read(number: int) -> RefEntry | CorruptRefError | None:
+            try:
+                record = self._at(folder, number, name)
+            except CorruptRefError as error:
+                return error
+            return None if record is None else record.entry
+
+        while number is not None and number >= 0:
+            batch = range(number, max(-1, number - _AT_ONCE), -1)
+            for found in self._workers().map(read, batch):
+                if found is None:
+                    return
+                if isinstance(found, RefEntry):
+                    yield found
+                elif not readable:
+                    raise found
+            number -= _AT_ONCE
+
+    # Moving
+
+    def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
+        """See `RefStore.swap`: one request, and one more if this process knows no newest record.
+
+        Raises:
+            OutcomeUnknownError: the store did not answer; the error names the commit.
+        """
+        folder = _folder(kind, name)
+        last = self._newest.get(folder) or self._latest(folder, name)
+        if _commit_of(last) != expect:
+            last = self._latest(folder, name)
+        if _commit_of(last) != expect:
+            raise _moved(name, expect, _commit_of(last))
+        return self._add(folder, name, last, new, why).entry
+
+    def _add(
+        self, folder: str, name: str, last: _Record | None, new: Cid | None, why: str
+    ) -> _Record:
+        """Create the record after the last one.
+
+        Raises:
+            BranchMovedError: another writer created it.
+        """
+        record = _next(last, new, why, self._packs())
+        path, data = _path(folder, record.number), _encoded(record)
+        pause_s, failure = _FIRST_PAUSE_S, None
+        for _ in range(_ATTEMPTS):
+            try:
+                self._storage.create(path, data)
+            except FileExistsError:
+                there = self._bytes_at(folder, record.number)
+                if there is None:  # "conflict" can also mean that several are being created
+                    time.sleep(pause_s)
+                    pause_s *= 2
+                    continue
+                # It is ours if an answer was lost, and the request was repeated.
+                if there != data:
+                    self._newest.pop(folder, None)
+                    now = self._latest(folder, name)
+                    raise _moved(name, _commit_of(last), _commit_of(now)) from None
+            except StorageError as error:
+                failure = error
+                time.sleep(pause_s)
+                pause_s *= 2
+                continue
+            return self._remember(folder, record)
+        raise self._unknown(name, new, failure)
+
+    def _unknown(
+        self, name: str, new: Cid | None, failure: StorageError | None
+    ) -> OutcomeUnknownError:
+        where = "deleted" if new is None else f"moved to {to_text(new)}"
+        return OutcomeUnknownError(
+            f"{name!r} of {self._storage.url!r} may have been {where}: the store did not confirm "
+            f"it ({failure}). No earlier commit is lost. Once it answers again, check with 'vz log "
+            f"{name}', or commit again: no commit is made twice",
+            where=self._storage.url,
+            ref=name,
+            commit=None if new is None else to_text(new),
+        )
+
+    def rename(self, kind: str, old: str, new: str, why: str) -> None:
+        """See `RefStore.rename`: two moves."""
+        rename_by_moves(self, kind, old, new, why)
+
+    def remove(self, kind: str, name: str, why: str) -> None:
+        """See `RefStore.remove`."""
+        folder = _folder(kind, name)
+        while True:
+            try:
+                last = self._latest(folder, name)
+            except CorruptRefError:
+                last = self._unreadable(folder)
+            if last is None:
+                raise RefNotFoundError(f"{name!r} not found in {self._storage.url!r}", ref=name)
+            with suppress(BranchMovedError):
+                self._add(folder, name, last, None, why)
+                return
+
+    def _unreadable(self, folder: str) -> _Record | None:
+        """In place of the newest record, which is damaged: only its number is known."""
+        first = self._storage.first(folder)
+        number = None if first is None else _number_in(first.path)
+        if number is None:
+            return None
+        return _Record(number, RefEntry(number, None, datetime.min.replace(tzinfo=UTC), ""), "", {})
+
+    def settle(self, kind: str, name: str) -> None:
+        """See `RefStore.settle`: a record that can be read is durable."""
+
+    def forget(self, kind: str, name: str, before: datetime) -> None:
+        """See `RefStore.forget`: a request for each move.
+
+        The objects stay, without their content. If a number became free, a writer that has not
+        looked at the ref since could take it, and would not notice that it is not the newest.
+        """
+        folder = _folder(kind, name)
+        for entry, left_at in times_left(self.history(kind, name)):
+            if left_at is not None and left_at < before:
+                self._storage.put(_path(folder, entry.number), [FORGOTTEN])
+
+    @contextmanager
+    def lock(self, kind: str, name: str) -> Iterator[bool]:
+        """See `RefStore.lock`: among the processes of this machine."""
+        folder = _folder(kind, check_ref_name(name))
+        with self._locks.lock(f"{kind}-{to_file_name(name)}") as is_held:
+            outer = getattr(self._here, "locked", frozenset[str]())
+            self._here.locked = outer | {folder}
+            try:
+                yield is_held
+            finally:
+                self._here.locked = outer
+
+
+def _folder(kind: str, name: str) -> str:
+    return f"refs/{kind}/{to_file_name(name)}"
+
+
+def _path(folder: str, number: int) -> str:
+    return f"{folder}/{_LAST - number:019}"
+
+
+def _number_in(path: str) -> int | None:
+    text = path.rpartition("/")[2]
+    return _LAST - int(text) if len(text) == 19 and text.isdecimal() else None
+
+
+def _commit_of(record: _Record | None) -> Cid | None:
+    return None if record is None else record.entry.commit
+
+
+def _next(last: _Record | None, commit: Cid | None, why: str, packs: Mapping[str, Any]) -> _Record:
+    """The record after the last one; its time is never earlier."""
+    now, nonce = datetime.now(UTC), secrets.token_hex(8)
+    number = 0 if last is None else last.number + 1
+    when = now if last is None else max(now, last.entry.time)
+    return _Record(number, RefEntry(number, commit, when, why), nonce, packs)
+
+
+def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError:
+    texts = [None if each is None else to_text(each) for each in (expect, found)]
+    expected, there = (text or "nothing" for text in texts)
+    return BranchMovedError(
+        f"{name!r} is at {there}, not at {expected} as expected",
+        branch=name,
+        expected=texts[0],
+        found=texts[1],
+    )
+
+
+def _encoded(record: _Record) -> bytes:
+    """A record as a line of JSON, with its checksum."""
+    commit = record.entry.commit
+    document = {
+        "commit": None if commit is None else to_text(commit),
+        "nonce": record.nonce,
+        "number": record.number,
+        "packs": record.packs,
+        "time": format_time(record.entry.time),
+        "why": record.entry.why,
+    }
+    text = json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
+    return b"%s %08x\n" % (text, zlib.crc32(text))
+
+
+def _decoded(data: bytes, path: str, name: str) -> _Record:
+    """The record in an object.
+
+    Raises:
+        CorruptRefError: it is damaged.
+    """
+    text, checksum = data[:-10], data[-10:]
+    if checksum != b" %08x\n" % zlib.crc32(text):
+        raise _damaged(path, name)
+    document = json.loads(text)
+    commit, number = document["commit"], document["number"]
+    if number != _number_in(path):
+        raise _damaged(path, name)
+    entry = RefEntry(
+        number=number,
+        commit=None if commit is None else from_text(commit),
+        time=parse_time(document["time"]),
+        why=document["why"],
+    )
+    return _Record(number, entry, document["nonce"], document["packs"])
+
+
+def _damaged(path: str, name: str) -> CorruptRefError:
+    return CorruptRefError(
+        f"the record {path!r} of {name!r} is damaged; the records with larger numbers in their "
+        "names are the earlier positions of the ref: restore or delete the damaged object",
+        ref=name,
+        where=path,
+    )
