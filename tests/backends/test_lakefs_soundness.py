@@ -23,6 +23,7 @@ from tests.servers.fickle import KINDS, at, fickle, nothing
 from tests.servers.lakefs import LakefsServer
 from tests.servers.proxy import proxy
 from tests.torture import SEED, TIMES
+from versioned_zarr.backends.lakefs.api.api_errors import AnswerLostError
 from versioned_zarr.backends.lakefs.api.client import LakefsClient
 from versioned_zarr.repository.repository import Repository
 
@@ -380,3 +381,32 @@ def test_the_default_branch_is_renamed_or_not_renamed(repository: Repository) ->
     repository.branches.create("dev")
     repository.branches.rename("dev", "next")
     assert sorted(repository.branches) == ["main", "next"]
+
+
+def test_a_commit_whose_answer_is_lost_is_not_taken_for_the_one_after_it(
+    repository: Repository,
+    lakefs: LakefsServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    colleague = elsewhere(lakefs, repository.url, monkeypatch, tmp_path)
+    merge = LakefsClient.merge
+    client = repository._stores.refs._client  # type: ignore[attr-defined] # of lakeFS
+    theirs: list[vz.Commit] = []
+
+    def merge_and_lose(self: LakefsClient, *arguments: object, **keywords: object) -> str:
+        made = merge(self, *arguments, **keywords)  # type: ignore[arg-type]
+        if self is client and not theirs:
+            session = colleague.session()
+            session.write("b", b"theirs")
+            theirs.append(session.commit("theirs"))
+            raise AnswerLostError("the answer was lost")
+        return made
+
+    monkeypatch.setattr(LakefsClient, "merge", merge_and_lose)
+    session = repository.session()
+    session.write("c", b"ours")
+    ours = session.commit("ours")
+    assert ours.message == "ours"
+    assert ours.cid != theirs[0].cid
+    assert [commit.message for commit in repository.log()][:2] == ["theirs", "ours"]

@@ -227,10 +227,18 @@ class CommitWriter:
             work, message, metadata, lambda found: commit_metadata.named_in(found.metadata) == name
         )
 
-    def has_landed(self, branch: str, cid: Cid) -> bool:
-        """Whether one of the last commits of a branch was made for a commit of ours."""
+    def landed(self, branch: str, cid: Cid) -> str | None:
+        """The lakeFS commit, among the last of a branch, that was made for a commit of ours.
+
+        Others may have committed after it, so it need not be the head. None if there is none.
+        """
         last = zip(range(_LOOKED_AT), self._client.log(branch, amount=_LOOKED_AT), strict=False)
-        return any(commit_metadata.named_in(found.metadata) == to_text(cid) for _, found in last)
+        made = (
+            found.id
+            for _, found in last
+            if commit_metadata.named_in(found.metadata) == to_text(cid)
+        )
+        return next(made, None)
 
     def _first_commit(self) -> str:
         """Where every lakeFS repository begins. O(history) requests of 1000."""

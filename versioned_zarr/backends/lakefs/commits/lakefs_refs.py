@@ -188,9 +188,10 @@ class LakefsRefs:
             raise
         except Exception:
             # The answer may have been lost after the merge was made.
-            if not self._landing.has_landed(branch, new):
+            found = self._landing.landed(branch, new)
+            if found is None:
                 raise
-            there = self._client.head(branch)
+            there = found
         return self._commits.cid_of(self._commits.find(there))
 
     def _observe(self, kind: str, name: str, commit: Cid | None, why: str) -> RefEntry:
