@@ -476,7 +476,7 @@ def test_a_move_under_another_number_is_not_believed(node: Daemon, url: str) -> 
         session.write("a", b"1")
     folder = f"/versioned-zarr/{url.rpartition('/')[2]}/refs/heads/main"
     node.ipfs("files", "cp", f"{folder}/000000000", f"{folder}/000000002")
-    with pytest.raises(vz.CorruptRefError, match="made as number 0, and stands as 2"):
+    with pytest.raises(vz.CorruptRefError, match="made as number 0, and stored as 2"):
         vz.open(url).branches["main"]
 
 

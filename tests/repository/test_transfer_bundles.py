@@ -319,16 +319,6 @@ def test_a_folder_that_kubo_added_can_be_checked_out(tmp_path: Path, car: Path, 
     assert repository.checkout(root).read("x/0") == b"chunk" * 500_000
 
 
-@pytest.mark.compat
-def test_kubo_imports_a_pack_as_it_is(tmp_path: Path, kubo: Kubo) -> None:
-    repository = vz.create(tmp_path / "r.vz")
-    commit(repository, {"x/0": os.urandom(2_000_000), "y": b"1"})
-    for pack in (tmp_path / "r.vz" / "packs").iterdir():
-        kubo.dag_import(pack, pin_roots=False)
-    assert kubo.cat(f"{repository.checkout().cid}/y") == b"1"
-    assert kubo.cat(f"{repository.checkout().cid}/x/0") == repository.checkout().read("x/0")
-
-
 def test_a_file_that_is_written_anew_keeps_its_mode_and_its_link(
     ours: Repository, tmp_path: Path
 ) -> None:
