@@ -6,6 +6,7 @@ what is safe to repeat.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -17,6 +18,8 @@ from versioned_zarr.errors import ReadOnlyError, StorageError
 from versioned_zarr.storage.object_store import Bytes, Stored
 
 _T = TypeVar("_T")
+_PROCESSES: Final[dict[str, int]] = {}
+"""The first process that used obstore, among this one and its parents."""
 _MULTIPART_BYTES: Final = 64 << 20
 """Objects up to this size are written by one request."""
 
@@ -123,6 +126,7 @@ class ObstoreStorage:
             ReadOnlyError: the credentials do not allow the request.
             StorageError: the store failed, or cannot be reached.
         """
+        _check_not_forked(self.url)
         try:
             yield
         except (FileNotFoundError, exceptions.AlreadyExistsError):
@@ -137,6 +141,21 @@ class ObstoreStorage:
             raise StorageError(
                 f"{self.url!r} failed at {path!r}: {_first_line(error)}", where=self.url
             ) from None
+
+
+def _check_not_forked(url: str) -> None:
+    """Refuse what would never return: obstore's threads do not exist in a forked child.
+
+    Raises:
+        StorageError: a parent of this process used obstore.
+    """
+    process = os.getpid()
+    if _PROCESSES.setdefault("first", process) != process:
+        raise StorageError(
+            f"{url!r} cannot be used in a process that was forked after its parent had used an "
+            "object store; start processes with multiprocessing's 'spawn' or 'forkserver'",
+            where=url,
+        )
 
 
 def _first_line(error: BaseException) -> str:

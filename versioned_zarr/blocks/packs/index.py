@@ -135,7 +135,8 @@ class Run:
 
 
 def _numbers_of(column: npt.NDArray[np.unsignedinteger]) -> memoryview:
-    return column.data
+    # Bytes that came from a network can begin at any address; memoryview reads aligned ones alone.
+    return np.require(column, requirements="A").data
 
 
 def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) -> Run:
