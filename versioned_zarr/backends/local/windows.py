@@ -1,4 +1,4 @@
-"""What a folder asks of Windows, by its C runtime; `posix` documents what each function does.
+"""What a folder asks of Windows; `posix` documents each function, and `plain` has the rest.
 
 Three things differ from Linux and macOS:
 
@@ -17,12 +17,36 @@ import errno
 import msvcrt
 import os
 import secrets
-import threading
 import time
-from collections.abc import Sequence
 from typing import Final
 
-from versioned_zarr.storage.protocol import Bytes, FilePart
+from versioned_zarr.backends.local.plain import (
+    map_file,
+    part_of,
+    read_at,
+    reserve,
+    sync_data,
+    sync_names,
+    write_at,
+    write_parts_at,
+)
+from versioned_zarr.storage.protocol import Bytes
+
+__all__ = [
+    "append",
+    "lock",
+    "map_file",
+    "open_file",
+    "part_of",
+    "read_at",
+    "rename",
+    "replace",
+    "reserve",
+    "sync_data",
+    "sync_names",
+    "write_at",
+    "write_parts_at",
+]
 
 # See https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
 _GENERIC_READ: Final = 0x80000000
@@ -41,9 +65,6 @@ _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.05
 _REPLACED_WITHIN_S: Final = 2.0
 
-_POSITIONS: Final = [threading.Lock() for _ in range(64)]
-"""Who moves the position of a file holds the lock of its number."""
-
 
 def open_file(path: str | os.PathLike[str], flags: int) -> int:
     """See `posix.open_file`."""
@@ -54,33 +75,19 @@ def open_file(path: str | os.PathLike[str], flags: int) -> int:
     how = _OPEN_EXISTING
     if flags & os.O_CREAT:
         how = _CREATE_NEW if flags & os.O_EXCL else _OPEN_ALWAYS
-    handle = _winapi.CreateFile(  # type: ignore[attr-defined]  # on Windows
-        os.fspath(path), access, _SHARE_ALL, 0, how, _ATTRIBUTE_NORMAL, 0
-    )
+    try:
+        handle = _winapi.CreateFile(  # type: ignore[attr-defined]  # on Windows
+            os.fspath(path), access, _SHARE_ALL, 0, how, _ATTRIBUTE_NORMAL, 0
+        )
+    except PermissionError:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
+        raise
     try:
         return msvcrt.open_osfhandle(handle, 0)  # type: ignore[attr-defined,no-any-return]
     except BaseException:
         _winapi.CloseHandle(handle)  # type: ignore[attr-defined]
         raise
-
-
-def read_at(fd: int, size: int, offset: int) -> bytes:
-    """See `posix.read_at`."""
-    with _POSITIONS[fd % len(_POSITIONS)]:
-        os.lseek(fd, offset, os.SEEK_SET)
-        return os.read(fd, size)
-
-
-def write_at(fd: int, data: Bytes, offset: int) -> int:
-    """See `posix.write_at`."""
-    with _POSITIONS[fd % len(_POSITIONS)]:
-        os.lseek(fd, offset, os.SEEK_SET)
-        return os.write(fd, data)
-
-
-def write_parts_at(fd: int, parts: Sequence[Bytes], offset: int) -> int:
-    """See `posix.write_parts_at`."""
-    return write_at(fd, parts[0] if len(parts) == 1 else b"".join(parts), offset)
 
 
 def append(fd: int, data: Bytes) -> tuple[int, int]:
@@ -93,21 +100,6 @@ def append(fd: int, data: Bytes) -> tuple[int, int]:
     finally:
         os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, _LOCKED_BYTES)  # type: ignore[attr-defined]
-
-
-def reserve(fd: int, offset: int, size: int) -> None:
-    """See `posix.reserve`: Windows needs the right to manage the volume."""
-    del fd, offset, size
-
-
-def sync_data(fd: int) -> None:
-    """See `posix.sync_data`."""
-    os.fsync(fd)
-
-
-def sync_names(folder: str | os.PathLike[str]) -> None:
-    """See `posix.sync_names`: NTFS writes names to its journal, in order and by itself."""
-    del folder
 
 
 def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -154,14 +146,3 @@ def _lock_bytes(fd: int, offset: int, size: int) -> bool:
     except PermissionError:
         return False
     return True
-
-
-def map_file(fd: int, size: int, *, is_at_hand: bool, is_private: bool) -> memoryview:
-    """See `posix.map_file`: there are no maps that outlive a file's name."""
-    del fd, size, is_at_hand, is_private
-    raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-
-
-def part_of(fd: int, start: int, end: int) -> Bytes | FilePart:
-    """See `posix.part_of`: a copy, as the system sends none from a position of its own."""
-    return read_at(fd, end - start, start)
