@@ -187,7 +187,8 @@ def memory_bytes() -> int:
     """
     if not hasattr(os, "sysconf"):
         return sys.maxsize
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size_bytes: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return size_bytes
 
 
 def _whole(blocks: BlockStore, node: UnixFsNode) -> memoryview | None:

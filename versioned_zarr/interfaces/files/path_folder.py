@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Generator
 from contextlib import suppress
 from typing import BinaryIO, Final
@@ -49,15 +50,14 @@ class OpenFolder:
         if make:
             with suppress(FileExistsError):
                 os.mkdir(path)
-        if not os.path.isdir(path):
-            code = errno.ENOTDIR if os.path.lexists(path) else errno.ENOENT
-            raise OSError(code, os.strerror(code), path)
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return OpenFolder(path)
 
     def open_file(self, name: str) -> BinaryIO:
         """See `descriptor_folder.OpenFolder.open_file`."""
         path = self._unlinked(name)
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait for a writer
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for a writer
             raise OSError(errno.EINVAL, "no regular file", path)
         return open(path, "rb")
 

@@ -18,7 +18,7 @@ from typing import Final, Self
 from versioned_zarr import process_identity
 from versioned_zarr.errors import AlreadyExistsError, StorageFullError
 
-if os.open in os.supports_dir_fd:
+if os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW"):
     from versioned_zarr.interfaces.files.descriptor_folder import (
         OpenFolder,
         is_no_process,
