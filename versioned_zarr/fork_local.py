@@ -1,4 +1,7 @@
-"""Fork-local state: connections, threads and locks that a forked child recreates."""
+"""Fork-local state: connections, threads and locks that a forked child recreates.
+
+Windows has no forks, and nothing is recreated there.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,22 @@ class ForkLocal(Generic[T]):
         return found
 
 
+def at_fork(
+    *,
+    before: Callable[[], object] | None = None,
+    after_in_child: Callable[[], object] | None = None,
+) -> None:
+    """Call functions at every fork from now on, where the system has forks.
+
+    Args:
+        before: called in the parent.
+        after_in_child: called in the child.
+    """
+    if hasattr(os, "register_at_fork"):
+        hooks = {"before": before, "after_in_child": after_in_child}
+        os.register_at_fork(**{name: hook for name, hook in hooks.items() if hook is not None})
+
+
 def renewed_after_fork(renew: Callable[[T], object]) -> weakref.WeakSet[T]:
     """A set of objects, each of which is recreated in a forked child.
 
@@ -56,7 +75,7 @@ def renewed_after_fork(renew: Callable[[T], object]) -> weakref.WeakSet[T]:
         for each in list(known):
             renew(each)
 
-    os.register_at_fork(after_in_child=renew_all)
+    at_fork(after_in_child=renew_all)
     return known
 
 

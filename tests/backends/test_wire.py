@@ -25,9 +25,9 @@ from tests.servers.scripted import server as scripted
 from versioned_zarr.backends.gateway.client import Gateway, GatewayError
 from versioned_zarr.backends.http.http_transport import HttpTransport
 from versioned_zarr.backends.kubo.client import KuboClient, MultipartUpload
+from versioned_zarr.backends.local.posix import PosixFilePart
 from versioned_zarr.errors import StorageError
 from versioned_zarr.ipld.cid import from_text
-from versioned_zarr.storage.protocol import FilePart
 
 CONTENT = bytes(range(256)) * 20_000
 
@@ -85,7 +85,7 @@ def file(tmp_path: Path) -> Iterator[int]:
 
 
 def test_parts_of_files_come_whole_and_in_order(server: Server, file: int) -> None:
-    first, last = FilePart(os.dup(file), 5, 4_000_000), FilePart(os.dup(file), 0, 3)
+    first, last = PosixFilePart(os.dup(file), 5, 4_000_000), PosixFilePart(os.dup(file), 0, 3)
     parts = [b"before", first, memoryview(b"between"), last]
     upload = MultipartUpload(sum(map(len, parts)), lambda: parts)
     client = KuboClient(server.url)
@@ -97,7 +97,7 @@ def test_parts_of_files_come_whole_and_in_order(server: Server, file: int) -> No
 
 
 def test_a_file_that_is_too_short_is_an_error(server: Server, file: int) -> None:
-    part = FilePart(os.dup(file), len(CONTENT) - 10, len(CONTENT) + 10)
+    part = PosixFilePart(os.dup(file), len(CONTENT) - 10, len(CONTENT) + 10)
     client = KuboClient(server.url)
     with pytest.raises(StorageError, match="10 of 20 bytes"):
         client.call("dag/import", body=MultipartUpload(20, lambda: [part]), is_repeatable=False)

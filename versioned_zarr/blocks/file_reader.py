@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Protocol, runtime_checkable
@@ -179,8 +180,15 @@ def check_room(size_bytes: int) -> None:
 
 @cache
 def memory_bytes() -> int:
-    """How many bytes of memory this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """How many bytes of memory this machine has; `sys.maxsize` where the system does not tell.
+
+    Windows does not tell. It also promises no more memory than it has, so that too much is a
+    `MemoryError` there at once.
+    """
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
+    size_bytes: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return size_bytes
 
 
 def _whole(blocks: BlockStore, node: UnixFsNode) -> memoryview | None:

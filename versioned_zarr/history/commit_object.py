@@ -7,9 +7,10 @@ bytes.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
-import pwd
+import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,13 +111,15 @@ def default_author() -> str:
     named = os.environ.get("VERSIONED_ZARR_AUTHOR")
     if named:
         return named
-    user = os.environ.get("LOGNAME") or os.environ.get("USER")
-    if not user:
-        try:
-            user = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            user = f"uid{os.getuid()}"
-    return f"{user}@{os.uname().nodename}"
+    return f"{_user()}@{platform.node()}"
+
+
+def _user() -> str:
+    """The name of the user, or else the number, or what stands for both."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # the first two before Python 3.13
+        return f"uid{os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 def encode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from versioned_zarr.errors import (
     NothingToCommitError,
     VersionedZarrError,
 )
+from versioned_zarr.fork_local import at_fork
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.mapping import SessionMapping
@@ -362,7 +362,7 @@ def _after_fork() -> None:
             session._working.after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _unpickle(repository: SessionOrigin, session: str, known: Known) -> Session:

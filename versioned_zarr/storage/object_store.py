@@ -6,7 +6,8 @@ and small documents need of a place.
 
 from __future__ import annotations
 
-import os
+import socket
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -14,25 +15,34 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 """Anything that holds bytes one after the other and can be written without a copy."""
 
 
-class FilePart:
-    """Bytes of an open file, for who can let the system send them without a copy.
+class FilePart(ABC):
+    """Bytes of an open file, for who can let the system send them without a copy."""
 
-    Args:
-        fd: the file; belongs to this part, which closes it when nobody needs it any more.
-        start: the first byte.
-        end: the byte behind the last.
-    """
+    __slots__ = ()
 
-    __slots__ = ("end", "fd", "start")
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __init__(self, fd: int, start: int, end: int) -> None:
-        self.fd, self.start, self.end = fd, start, end
+    @abstractmethod
+    def read(self, offset: int, size: int) -> bytes:
+        """So many bytes from `offset` of the part on; fewer at its end, or at that of the file."""
 
-    def __len__(self) -> int:
-        return self.end - self.start
+    @abstractmethod
+    def send(self, sock: socket.socket, offset: int, timeout_s: float | None) -> int:
+        """Let the system send some bytes from `offset` of the part on.
 
-    def __del__(self) -> None:
-        os.close(self.fd)
+        Args:
+            sock: takes them.
+            offset: the first of them.
+            timeout_s: how long to wait until some can be sent; None for ever.
+
+        Returns:
+            How many were sent; 0 at the end of the file.
+
+        Raises:
+            BlockingIOError: none can be sent after all; to be tried again.
+            TimeoutError: it took too long.
+        """
 
 
 class Stored(NamedTuple):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
-import select
 import socket
 import ssl
 import time
@@ -186,32 +184,19 @@ def send_file(sock: socket.socket, part: FilePart, clock: Deadline) -> None:
         TimeoutError: it took too long.
         OSError: the file is too short.
     """
-    at, end = part.start, part.start + len(part)
+    at, size = 0, len(part)
     is_copied = isinstance(sock, ssl.SSLSocket)
-    while at < end:
+    while at < size:
         if is_copied:
-            data = os.pread(part.fd, min(_PIECE_BYTES, end - at), at)
+            data = part.read(at, _PIECE_BYTES)
             send_bytes(sock, data, clock)
             sent = len(data)
         else:
-            sent = _send_some(sock, part.fd, at, end - at, clock)
+            try:
+                sent = part.send(sock, at, clock.left_s())
+            except BlockingIOError:
+                continue
+            clock.moved(sent)
         if not sent:
-            size = at - part.start
-            raise OSError(errno.EIO, f"only {size} of {len(part)} bytes could be read")
+            raise OSError(errno.EIO, f"only {at} of {size} bytes could be read")
         at += sent
-
-
-def _send_some(sock: socket.socket, fd: int, at: int, size: int, clock: Deadline) -> int:
-    """Let the system send some bytes of a file; how many, 0 at the file's end."""
-    left_s = clock.left_s()
-    sock.settimeout(left_s)  # and so it does not block
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    if left_s is not None and not poll.poll(left_s * 1000):
-        raise TimeoutError("timed out")
-    try:
-        sent = os.sendfile(sock.fileno(), fd, at, size)
-    except BlockingIOError:
-        return _send_some(sock, fd, at, size, clock)
-    clock.moved(sent)
-    return sent

@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+from versioned_zarr.backends.local import system
 from versioned_zarr.backends.local.file_io import (
     FORBIDDEN,
     make_folder,
@@ -27,18 +28,17 @@ class LocalAppendLog:
                 make_folder(path.parent)
             flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
             try:
-                self._fd = os.open(path, flags, 0o666)
+                self._fd = system.open_file(path, flags)
             except OSError as error:
                 if create or error.errno not in FORBIDDEN:
                     raise
-                self._fd = os.open(path, os.O_RDONLY)
+                self._fd = system.open_file(path, os.O_RDONLY)
             self._is_new = create and not os.fstat(self._fd).st_size
 
     def append(self, record: bytes) -> int:
         """See `AppendLog.append`."""
         try:
-            written = os.write(self._fd, record)
-            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            written, end = system.append(self._fd, record)
             if written != len(record):
                 if self.end() == end:
                     os.ftruncate(self._fd, end - written)
@@ -57,7 +57,7 @@ class LocalAppendLog:
     def read(self, start: int, end: int) -> bytes:
         """See `AppendLog.read`."""
         with naming_failures(self._path):
-            return os.pread(self._fd, end - start, start)
+            return system.read_at(self._fd, end - start, start)
 
     def is_removed(self) -> bool:
         """See `AppendLog.is_removed`: no folder names the file any more."""
@@ -67,7 +67,7 @@ class LocalAppendLog:
     def sync(self) -> None:
         """See `AppendLog.sync`; the first time, the folder is made durable too."""
         with naming_failures(self._path):
-            os.fdatasync(self._fd)
+            system.sync_data(self._fd)
             if self._is_new:
                 sync_folder(self._path.parent)
                 self._is_new = False

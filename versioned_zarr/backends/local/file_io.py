@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from versioned_zarr.backends.local import system
 from versioned_zarr.errors import ReadOnlyError, StorageError, StorageFullError
 from versioned_zarr.storage.protocol import Bytes
 
@@ -17,7 +16,6 @@ NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, er
 """How a file system says that it lacks what it was asked for."""
 _MAPS_REFUSED = (*NOT_SUPPORTED, errno.EACCES, errno.EPERM, errno.ENOMEM)
 _LOCKS_REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-_POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux has it
 MAX_PARTS = 512
 """So many buffers at a time: fewer than IOV_MAX of every system."""
 
@@ -82,14 +80,11 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
     Where a file system cannot do that for folders (CIFS, some FUSE), it is as durable as that
     file system makes names by itself.
     """
-    fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        system.sync_names(folder)
     except OSError as error:
         if error.errno not in (*NOT_SUPPORTED, errno.EBADF):
             raise
-    finally:
-        os.close(fd)
 
 
 def make_folder(folder: Path) -> None:
@@ -103,16 +98,14 @@ def make_folder(folder: Path) -> None:
         sync_folder(each.parent)
 
 
-def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
-    """Lock an open file by `flock`; says whether it is held, where `how` has LOCK_NB.
+def lock_file(fd: int, path: str | os.PathLike[str], *, shared: bool, wait: bool) -> bool:
+    """Lock an open file until it is closed; says whether it is held, as it always is if `wait`.
 
     Raises:
         StorageError: the file system has no such locks, so that nothing can be written safely.
     """
     try:
-        fcntl.flock(fd, how)
-    except BlockingIOError:
-        return False
+        return system.lock(fd, shared=shared, wait=wait)
     except OSError as error:
         if error.errno not in _LOCKS_REFUSED:
             raise
@@ -123,7 +116,6 @@ def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
             "a local disk and push it here, or mount with locks (Lustre: -o flock)",
             where=where,
         ) from error
-    return True
 
 
 def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
@@ -131,7 +123,7 @@ def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
     for first in range(0, len(parts), MAX_PARTS):
         batch = parts[first : first + MAX_PARTS]
         size = sum(map(len, batch))
-        done = os.pwritev(fd, batch, offset)
+        done = system.write_parts_at(fd, batch, offset)
         offset += size
         if done < size:
             write_rest(fd, b"".join(batch)[done:], offset - size + done)
@@ -141,7 +133,7 @@ def write_rest(fd: int, data: bytes, offset: int) -> None:
     """Go on after the system wrote less than it was given; a full disk says so now."""
     rest = memoryview(data)
     while rest:
-        done = os.pwrite(fd, rest, offset)
+        done = system.write_at(fd, rest, offset)
         rest, offset = rest[done:], offset + done
 
 
@@ -155,18 +147,17 @@ def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
             rather than a few pages each time they are read.
 
     Raises:
-        OSError: the file system has no maps, or there is no memory for them; `cannot_map` tells.
+        OSError: there are no maps here, or there is no memory for them; `cannot_map` tells.
     """
     if not size:
         return memoryview(b"")
-    more = _POPULATE if is_at_hand else 0
     try:
-        return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED | more, prot=mmap.PROT_READ))
+        return system.map_file(fd, size, is_at_hand=is_at_hand, is_private=False)
     except OSError as error:
         if error.errno not in _MAPS_REFUSED:
             raise
     # GPFS, 9p and FUSE may refuse shared maps and grant private ones, which read the same.
-    return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE | more, prot=mmap.PROT_READ))
+    return system.map_file(fd, size, is_at_hand=is_at_hand, is_private=True)
 
 
 def cannot_map(error: OSError) -> bool:

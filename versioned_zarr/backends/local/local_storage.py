@@ -1,15 +1,14 @@
-"""Local storage: a folder as a `Storage`, by `flock`, `O_APPEND` and atomic renames.
+"""Local storage: a folder as a `Storage`, by file locks, appends and atomic renames.
 
 It relies on these properties of local file systems on Linux and macOS: appends to a file opened
 with O_APPEND do not interleave; a rename is atomic; `flock` ends with the process that holds it; a
 mapped file remains readable after its name is removed. Network file systems do not guarantee all of
-them.
+them. `system` is all that it asks of the operating system; `windows` says what differs there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 import re
@@ -20,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
+from versioned_zarr.backends.local import system
 from versioned_zarr.backends.local.append_log import LocalAppendLog
 from versioned_zarr.backends.local.file_io import (
     cannot_map,
@@ -68,7 +68,7 @@ class LocalStorage:
         if found is not None:
             return found
         with naming_failures(self._path(path)):
-            fd = os.open(self._path(path), os.O_RDONLY)
+            fd = system.open_file(self._path(path), os.O_RDONLY)
             try:
                 mapped = map_file(fd, os.fstat(fd).st_size)
             except OSError as error:
@@ -90,11 +90,11 @@ class LocalStorage:
         """See `Storage.read`; never from the map, since logs and refs grow."""
         full_path = f"{self._root}{path}"
         with naming_failures(full_path):
-            fd = os.open(full_path, os.O_RDONLY)
+            fd = system.open_file(full_path, os.O_RDONLY)
             try:
                 size = os.fstat(fd).st_size if end is None else end
                 start = max(0, size + start) if start < 0 else start
-                return memoryview(os.pread(fd, max(0, size - start), start))
+                return memoryview(system.read_at(fd, max(0, size - start), start))
             finally:
                 os.close(fd)
 
@@ -105,14 +105,14 @@ class LocalStorage:
         with naming_failures(target, is_made=True):
             make_folder(target.parent)
             try:
-                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                fd = system.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
                 try:
                     write_all(fd, parts, 0)
                     if durable:
                         os.fsync(fd)
                 finally:
                     os.close(fd)
-                os.replace(temporary, target)
+                system.replace(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -157,7 +157,7 @@ class LocalStorage:
         source, target = self._path(path), self._path(to)
         with naming_failures(source):
             make_folder(target.parent)
-            os.rename(source, target)
+            system.rename(source, target)
             for folder in {source.parent, target.parent}:
                 sync_folder(folder)
         self._forget(path)
@@ -197,14 +197,14 @@ class LocalStorage:
         return LocalAppendLog(self._path(path), create)
 
     def open_draft(self, path: str) -> StagedPack:
-        """See `Storage.open_draft`: the claim is an exclusive `flock` on the file."""
+        """See `Storage.open_draft`: the claim is an exclusive lock on the file."""
         target = self._path(path)
         with naming_failures(target, is_made=True):
             make_folder(target.parent)
-            fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            fd = system.open_file(target, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             draft = LocalStagedPack(self.folder, path, fd, self._keep)
             try:
-                lock_file(fd, target, fcntl.LOCK_EX)
+                lock_file(fd, target, shared=False, wait=True)
             except BaseException:
                 target.unlink(missing_ok=True)
                 raise
@@ -214,38 +214,37 @@ class LocalStorage:
         """See `Storage.adopt_draft`."""
         target = self._path(path)
         with naming_failures(target):
-            fd = os.open(target, os.O_RDWR)
+            fd = system.open_file(target, os.O_RDWR)
             draft = LocalStagedPack(self.folder, path, fd, self._keep)
-            return draft if lock_file(fd, target, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
+            return draft if lock_file(fd, target, shared=False, wait=False) else None
 
     def is_claimed(self, path: str) -> bool:
-        """See `Storage.is_claimed`: by a shared `flock`, which needs no permission to write."""
+        """See `Storage.is_claimed`: by a shared lock, which needs no permission to write."""
         target = self._path(path)
-        with naming_failures(target), FileIO(os.open(target, os.O_RDONLY)) as file:
-            return not lock_file(file.fileno(), target, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with naming_failures(target), FileIO(system.open_file(target, os.O_RDONLY)) as file:
+            return not lock_file(file.fileno(), target, shared=True, wait=False)
 
     def read_draft(self, path: str) -> StagedPack:
         """See `Storage.read_draft`."""
         with naming_failures(self._path(path)):
             return LocalStagedPack(
-                self.folder, path, os.open(self._path(path), os.O_RDONLY), self._keep
+                self.folder, path, system.open_file(self._path(path), os.O_RDONLY), self._keep
             )
 
     @contextlib.contextmanager
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
-        """See `Storage.lock`: `flock` on a file of its own, so it also holds between threads."""
+        """See `Storage.lock`: a lock on a file of its own, so it also holds between threads."""
         path = self.folder / "locks" / name
-        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         # A FileIO is closed when nobody holds it any more, wherever an interrupt may come.
         with naming_failures(path, is_made=True):
             try:
-                file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+                file = FileIO(system.open_file(path, os.O_RDWR | os.O_CREAT))
             except FileNotFoundError:
                 make_folder(path.parent)
-                file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+                file = FileIO(system.open_file(path, os.O_RDWR | os.O_CREAT))
         with file:
             with naming_failures(path, is_made=True):
-                is_held = lock_file(file.fileno(), path, how if wait else how | fcntl.LOCK_NB)
+                is_held = lock_file(file.fileno(), path, shared=shared, wait=wait)
             yield is_held
 
     def _forget(self, path: str) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from versioned_zarr.backends.local import system
 from versioned_zarr.backends.local.file_io import (
     MAX_PARTS,
     make_folder,
@@ -33,7 +34,7 @@ class LocalStagedPack:
     Args:
         folder: the storage's.
         path: where in it the draft lies.
-        fd: the open file, which this process holds an exclusive `flock` on, or only reads.
+        fd: the open file, which this process holds an exclusive lock on, or only reads.
         keep: takes the view of a pack that was published.
     """
 
@@ -61,7 +62,7 @@ class LocalStagedPack:
             if len(parts) > MAX_PARTS:
                 write_all(self._fd, parts, offset)
                 return
-            done = os.pwritev(self._fd, parts, offset)
+            done = system.write_parts_at(self._fd, parts, offset)
             if done != end - offset:
                 write_rest(self._fd, b"".join(parts)[done:], offset + done)
         except OSError as error:
@@ -71,7 +72,7 @@ class LocalStagedPack:
         """Reserve room ahead: a large file then grows in few pieces, and writes go faster."""
         wanted = -(-end // _ALLOCATION_SIZE) * _ALLOCATION_SIZE
         with contextlib.suppress(OSError):
-            os.posix_fallocate(self._fd, self._allocated, wanted - self._allocated)
+            system.reserve(self._fd, self._allocated, wanted - self._allocated)
         self._allocated = wanted
 
     def _write_ahead(self, offset: int, end: int) -> None:
@@ -85,17 +86,17 @@ class LocalStagedPack:
             self._zeroed = max(self._zeroed, end)
             if end > start and end - offset < len(_ZEROS) >> 1:
                 with contextlib.suppress(OSError):
-                    self._zeroed = max(end, start + os.pwrite(self._fd, _ZEROS, start))
+                    self._zeroed = max(end, start + system.write_at(self._fd, _ZEROS, start))
 
     def read(self, start: int, end: int) -> memoryview:
         """See `StagedPack.read`."""
         with naming_failures(self.path):
-            return memoryview(os.pread(self._fd, end - start, start))
+            return memoryview(system.read_at(self._fd, end - start, start))
 
-    def part(self, start: int, end: int) -> FilePart:
-        """See `StagedPack.part`: with a descriptor of its own, as the draft may be closed."""
+    def part(self, start: int, end: int) -> Bytes | FilePart:
+        """See `StagedPack.part`: the draft may be closed."""
         with naming_failures(self.path):
-            return FilePart(os.dup(self._fd), start, end)
+            return system.part_of(self._fd, start, end)
 
     def size(self) -> int:
         """See `StagedPack.size`."""
@@ -105,7 +106,7 @@ class LocalStagedPack:
     def start_writeback(self) -> None:
         """See `StagedPack.start_writeback`; it makes its caller wait, so a thread calls it."""
         with naming_failures(self.path):
-            os.fdatasync(self._fd)
+            system.sync_data(self._fd)
 
     def publish(self, path: str, size: int, *, durable: bool = True) -> None:
         """See `StagedPack.publish`: cut, fsync, rename, fsync of the folder."""
@@ -115,7 +116,7 @@ class LocalStagedPack:
             os.ftruncate(self._fd, size)
             if durable:
                 os.fsync(self._fd)
-            os.rename(self._folder / self.path, target)
+            system.rename(self._folder / self.path, target)
             if durable:
                 sync_folder(target.parent)
         if size <= _MAPPED_BYTES:

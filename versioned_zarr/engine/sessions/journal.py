@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import struct
 import zlib
@@ -223,7 +224,7 @@ class SessionHead:
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         here = process_identity.current()
-        host = os.uname().nodename
+        host = platform.node()
         return cls(name, branch, base, now, host, os.getpid(), author, purpose, here)
 
     def to_bytes(self) -> bytes:

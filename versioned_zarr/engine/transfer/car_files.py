@@ -118,7 +118,7 @@ def _appearing(path: str) -> Iterator[BinaryIO]:
             return
         with open(part, "xb") as file:
             if there is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(there))
+                os.chmod(file.fileno() if os.chmod in os.supports_fd else part, stat.S_IMODE(there))
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 """The target folder of an export: each file appears whole, and no link is followed.
 
 Anyone who can write to the folder could place a symbolic link there to redirect an export. So
-folders and files in it are opened one by one, relative to the folder's descriptor, and never
+folders and files in it are opened one by one, relative to the folder that they lie in, and never
 through a link. The folder itself may be a link.
 """
 
@@ -9,20 +9,31 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
 
 from versioned_zarr import process_identity
 from versioned_zarr.errors import AlreadyExistsError, StorageFullError
 
+if os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW"):
+    from versioned_zarr.interfaces.files.descriptor_folder import (
+        OpenFolder,
+        is_no_process,
+        open_folder,
+    )
+else:
+    from versioned_zarr.interfaces.files.path_folder import (  # type: ignore[assignment]
+        OpenFolder,
+        is_no_process,
+        open_folder,
+    )
+
 _TEMPORARY: Final = ".vz-export-"
 """How files begin that are not whole; what tells the process that writes them follows."""
 _IS_LINK: Final = "an export never follows symbolic links; remove it, or choose another folder"
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class TargetFolder:
@@ -38,13 +49,13 @@ class TargetFolder:
     def __init__(self, path: str) -> None:
         self.path = path
         os.makedirs(path, exist_ok=True)
-        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._folder = open_folder(path)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._folder)
+        self._folder.close()
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yield the files in it by their paths, with their sizes in bytes.
@@ -54,37 +65,33 @@ class TargetFolder:
         Raises:
             AlreadyExistsError: a symbolic link is among them.
         """
-        return self._files(os.dup(self._folder), "")
+        return self._files(self._folder.again(), "")
 
-    def _files(self, folder: int, start: str) -> Iterator[tuple[str, int]]:
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    path = start + entry.name
-                    if entry.is_symlink():
-                        raise self._link_at(path)
-                    if entry.is_dir(follow_symlinks=False):
-                        below = os.open(entry.name, _FOLDER, dir_fd=folder)
-                        yield from self._files(below, f"{path}/")
-                    elif entry.name.startswith(_TEMPORARY):
-                        _remove_if_left(entry.name, folder)
-                    else:
-                        yield path, entry.stat(follow_symlinks=False).st_size
-        finally:
-            os.close(folder)
+    def _files(self, folder: OpenFolder, start: str) -> Iterator[tuple[str, int]]:
+        with closing(folder), closing(folder.entries()) as entries:
+            for entry in entries:
+                path = start + entry.name
+                if entry.is_symlink():
+                    raise self._link_at(path)
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._files(folder.folder(entry.name), f"{path}/")
+                elif entry.name.startswith(_TEMPORARY):
+                    _remove_if_left(entry.name, folder)
+                else:
+                    yield path, entry.stat(follow_symlinks=False).st_size
 
     def read(self, path: str, size_bytes: int) -> bytes | None:
         """The content of a file if it is there and has this size."""
         try:
             with self._above(path, make=False) as (folder, name):
-                file = os.open(name, _READ, dir_fd=folder)
+                opened = folder.open_file(name)
         except FileNotFoundError:
             return None
         except OSError:
             self._refuse_links(path)
             raise
-        with os.fdopen(file, "rb") as opened:
-            state = os.fstat(file)
+        with opened:
+            state = os.fstat(opened.fileno())
             if not stat.S_ISREG(state.st_mode) or state.st_size != size_bytes:
                 return None
             return opened.read()
@@ -100,32 +107,31 @@ class TargetFolder:
         temporary = f"{_TEMPORARY}{writer}-{secrets.token_hex(8)}"
         with self._above(path, make=True) as (folder, name):
             try:
-                file = os.open(temporary, _WRITE, 0o666, dir_fd=folder)
-                with os.fdopen(file, "wb") as opened:
+                with folder.new_file(temporary) as opened:
                     opened.writelines(pieces)
-                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                folder.replace(temporary, name)
             except BaseException:
                 with suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=folder)
+                    folder.remove(temporary)
                 raise
 
     @contextmanager
-    def _above(self, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
+    def _above(self, path: str, *, make: bool) -> Iterator[tuple[OpenFolder, str]]:
         """Open the folder that a path lies in, and give the last part of the path."""
         *folders, name = path.split("/")
-        folder = os.dup(self._folder)
+        folder = self._folder.again()
         try:
             for part in folders:
                 try:
-                    below = _open_folder(part, folder, make=make)
+                    below = folder.folder(part, make=make)
                 except OSError:
                     self._refuse_links(path)
                     raise
-                os.close(folder)
+                folder.close()
                 folder = below
             yield folder, name
         finally:
-            os.close(folder)
+            folder.close()
 
     def _refuse_links(self, path: str) -> None:
         """Raise the error that says so if a symbolic link lies on the way to a path."""
@@ -150,38 +156,25 @@ def check_free(path: str, size_bytes: int) -> None:
     there = os.path.abspath(path)
     while not os.path.exists(there) and there != os.path.dirname(there):
         there = os.path.dirname(there)
-    state = os.statvfs(there)
-    free_bytes = state.f_bavail * state.f_frsize
-    if state.f_blocks and size_bytes > free_bytes:  # some file systems do not tell
+    disk = shutil.disk_usage(there)
+    if disk.total and size_bytes > disk.free:  # some file systems do not tell
         raise StorageFullError(
-            f"cannot write {size_bytes:,} bytes to {path!r}, where {free_bytes:,} bytes are "
+            f"cannot write {size_bytes:,} bytes to {path!r}, where {disk.free:,} bytes are "
             f"free; free some space, or write anyway with max_bytes={size_bytes}",
             where=path,
         )
 
 
-def _open_folder(name: str, above: int, *, make: bool) -> int:
-    with suppress(FileNotFoundError):
-        return os.open(name, _FOLDER, dir_fd=above)
-    if make:
-        with suppress(FileExistsError):  # another thread made it
-            os.mkdir(name, dir_fd=above)
-    return os.open(name, _FOLDER, dir_fd=above)
-
-
-def _remove_if_left(name: str, folder: int) -> None:
+def _remove_if_left(name: str, folder: OpenFolder) -> None:
     """Remove a file that an export was writing when it was killed."""
     writer = name.removeprefix(_TEMPORARY).rpartition("-")[0]
     if process_identity.is_known_dead(writer.replace("-", ":")) or _has_no_process(writer):
-        os.unlink(name, dir_fd=folder)
+        folder.remove(name)
 
 
 def _has_no_process(number: str) -> bool:
     """Whether a number, which is all that early versions wrote, is that of no process."""
     try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, OverflowError, OSError):
+        return is_no_process(int(number))
+    except ValueError:
         return False
-    return False

@@ -17,7 +17,7 @@ from versioned_zarr.errors import (
     NothingToCommitError,
     ReadOnlyError,
 )
-from versioned_zarr.fork_local import ForkSafeLock
+from versioned_zarr.fork_local import ForkSafeLock, at_fork
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
@@ -227,4 +227,4 @@ def _at_exit() -> None:
         shared.finish()
 
 
-os.register_at_fork(before=_before_fork)
+at_fork(before=_before_fork)
