@@ -1,6 +1,6 @@
 """The pack store: a block store that keeps blocks in packs on a `Storage`.
 
-Where each block lies is known to its `PackRegistry`.
+Its `PackRegistry` knows the location of each block.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class PackStore:
         return data
 
     def find(self, cid: Cid) -> memoryview | None:
-        """The bytes of a block, or None if it is not here; not compared with its CID."""
+        """The bytes of a block, or None if it is missing; not verified."""
         data = self.find_known(cid)
         return self.find_known(cid) if data is None and self.refresh() else data
 
     def find_known(self, cid: Cid) -> memoryview | None:
-        """As `find`, in the packs that this process knows; looks for no new ones."""
+        """Like `find`, in the packs that this process knows; does not look for new ones."""
         place = self.catalogue.find(cid)
         return None if place is None else self._read(place.pack, place.start, place.size)
 
     def _read(self, pack: str, start: int, size: int) -> memoryview | None:
-        """The bytes of a pack from `start` on; None if it is gone or ends before."""
+        """The bytes of a pack from `start` on; None if it is gone or ends before that."""
         try:
             data = look_at(self.storage, pack_path(pack), start, start + size)
         except FileNotFoundError:
@@ -71,7 +71,7 @@ class PackStore:
         return data if len(data) == size else None
 
     def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
-        """See `BlockStore.get_joined`; without a copy where the blocks lie side by side."""
+        """See `BlockStore.get_joined`; without a copy if the blocks are contiguous."""
         place = self._side_by_side(cids, sizes_bytes)
         found = None if place is None else self._read(*place)
         if found is not None and (not self.verify or _is_sound(cids, sizes_bytes, found)):
@@ -96,21 +96,21 @@ class PackStore:
     def _side_by_side(
         self, cids: Sequence[Cid], sizes_bytes: Sequence[int]
     ) -> BlockLocation | None:
-        """Where blocks of these sizes lie one behind the other, if they do."""
+        """The location of blocks of these sizes, if they are contiguous."""
         first = self.catalogue.find(cids[0])
         if first is None or first.size != sizes_bytes[0]:
             return None
         end = first.start + first.size
         for cid, size in zip(cids[1:], sizes_bytes[1:], strict=True):
             wanted = BlockLocation(first.pack, end, size)
-            # Another pack may hold it, too.
+            # Another pack may contain it, too.
             if self.catalogue.find(cid) != wanted and wanted not in self.catalogue.find_all(cid):
                 return None
             end += size
         return BlockLocation(first.pack, first.start, end - first.start)
 
     def _find_sound(self, cid: Cid) -> memoryview:
-        """The block from whatever place holds it whole; says what is wrong if none does."""
+        """The block from any location where it is intact; otherwise an error says what is wrong."""
         text, damaged = cids.to_text(cid), None
         for place in self.catalogue.find_all(cid):
             try:
@@ -120,7 +120,7 @@ class PackStore:
                 continue
             if cids.matches(cid, data):
                 return data
-            if len(data) == place.size:  # else the pack was cut off
+            if len(data) == place.size:  # else the pack was truncated
                 damaged = path
         if damaged is not None:
             raise CorruptBlockError(
@@ -140,18 +140,18 @@ class PackStore:
         return self.catalogue.find(cid) is not None
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """See `BlockStore.missing`: looks at the folder of packs once, then at the index."""
+        """See `BlockStore.missing`: checks the folder of packs once, then the index."""
         self.refresh()
         return [cid for cid in wanted if cid not in self]
 
     def refresh(self) -> bool:
-        """Look for new packs and indexes; says whether there were changes."""
+        """Look for new packs and index files; returns whether there were changes."""
         return self.catalogue.refresh()
 
     # Writing
 
     def follow(self, draft: Followable) -> None:
-        """See `BlockStore.follow`: nothing to do, the draft lies here already."""
+        """See `BlockStore.follow`: nothing to do, the draft is already in the storage."""
 
     def expect(self, blocks: Sequence[Block]) -> None:
         """See `BlockStore.expect`: nothing to do."""
@@ -170,7 +170,7 @@ class PackStore:
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
-        """See `BlockStore.keep`: holds off the last step of `gc` and `repack`."""
+        """See `BlockStore.keep`: delays the last step of `gc` and `repack`."""
         with self.storage.lock(GC_LOCK, shared=True):
             wanted = list(cids_)
             if wanted:
@@ -178,7 +178,7 @@ class PackStore:
             yield all(cid in self for cid in wanted)
 
     def near(self) -> contextlib.AbstractContextManager[None]:
-        """See `BlockStore.near`: everything is near."""
+        """See `BlockStore.near`: every block is local."""
         return _NEAR
 
     # Maintenance
@@ -201,7 +201,7 @@ class PackStore:
 
 
 def _is_sound(cids: Sequence[Cid], sizes_bytes: Sequence[int], joined: memoryview) -> bool:
-    """Whether each of several blocks that lie one behind the other hashes to its CID."""
+    """Whether the hash of each of several contiguous blocks matches its CID."""
     ends = accumulate(sizes_bytes)
     leaves = (joined[end - size : end] for end, size in zip(ends, sizes_bytes, strict=True))
     return all(map(matches, cids, leaves))
