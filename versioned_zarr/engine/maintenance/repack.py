@@ -59,14 +59,14 @@ class Collected:
 
 
 def blocks_in(stores: RepositoryContext, pack: str) -> list[PackBlock]:
-    """The blocks of a pack, in the order of their places."""
+    """The blocks of a pack, in the order of their offsets."""
     path = pack_path(pack)
     found = recover(look_at(stores.storage, path), stores.hash, path)
     return blocks_of(found.entries, stores.hash.code)
 
 
 def may_go(stores: RepositoryContext, pack: str) -> bool:
-    """Whether a pack may go once its blocks are copied; else it is left to be looked at."""
+    """Whether a pack may be removed once its blocks are copied; if not, it is kept as it is."""
     path = pack_path(pack)
     return finds_all(look_at(stores.storage, path), stores.hash, path)
 
@@ -78,10 +78,10 @@ def rewrite(
     keep: Callable[[Cid], bool],
     steps: Steps,
 ) -> int:
-    """Copy the blocks to keep into new packs, nodes apart from values; says how many packs.
+    """Copy live blocks into new packs, nodes separate from values; returns the number of packs.
 
     Raises:
-        CorruptBlockError: a block is damaged; the packs are left as they are.
+        CorruptBlockError: a block is damaged; the packs are unchanged.
     """
     writers = {True: _Rewriter(stores, store), False: _Rewriter(stores, store)}
     try:
@@ -119,7 +119,7 @@ def _rewrite(
 
 
 class _Rewriter:
-    """Blocks going into new packs, a batch at a time."""
+    """Writes blocks into new packs, one batch at a time."""
 
     def __init__(self, stores: RepositoryContext, store: PackedBlocks) -> None:
         self._stores, self._store = stores, store
@@ -147,7 +147,7 @@ class _Rewriter:
         self._batch, self._batch_bytes = [], 0
 
     def give_up(self) -> None:
-        """Remove what was copied and not published."""
+        """Remove the copies that are not published."""
         draft, self._draft = self._draft, None
         if draft is not None:
             draft.draft.close()
@@ -155,7 +155,7 @@ class _Rewriter:
                 self._stores.storage.delete(draft.path)
 
     def finish(self) -> None:
-        """Publish what was copied, if anything."""
+        """Publish the copies, if there are any."""
         if self._batch:
             self._write()
         if self._draft is not None and self._root is not None:
@@ -166,7 +166,7 @@ class _Rewriter:
 
 
 def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
-    """See `Repository.repack`; nothing to do where no packs of ours are."""
+    """See `Repository.repack`; does nothing if the repository has no packs."""
     if not isinstance(stores.blocks, PackedBlocks):
         Steps(0, progress)
         return Collected()
@@ -177,10 +177,10 @@ def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Col
 
 
 def tidy(stores: RepositoryContext) -> None:
-    """Join the packs of small commits once there are many of them.
+    """Merge the packs of small commits once there are many.
 
-    Packs are joined with others of their size, so that each block is copied a few times at most
-    however many commits come. Not beside a transfer, which may take long.
+    Packs are merged with others of similar size, so that each block is copied only a few times,
+    however many commits there are. Not during a transfer, which may take long.
     """
     store = stores.blocks
     if not isinstance(store, PackedBlocks) or not store.is_scattered(_TIDY_PACKS):

@@ -1,4 +1,4 @@
-"""The report of fsck: what it found."""
+"""The report of fsck."""
 
 from __future__ import annotations
 

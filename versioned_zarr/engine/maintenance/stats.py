@@ -1,4 +1,4 @@
-"""Stats: how much a repository holds, and how much its branches and tags share."""
+"""Stats: the size of a repository, and how much its branches and tags share."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 @dataclass(frozen=True)
 class RefStats:
-    """One branch's or tag's snapshot.
+    """The snapshot of one branch or tag.
 
     Attributes:
         name: the branch or tag.
-        values: how many keys its tree holds.
-        size_bytes: the length of all its values.
-        own_bytes: the length of the values that no other branch or tag holds.
+        values: the number of keys in its tree.
+        size_bytes: the total size of its values.
+        own_bytes: the total size of the values that no other branch or tag has.
     """
 
     name: str
@@ -118,7 +118,7 @@ def measure(stores: RepositoryContext) -> Stats:
 def _values_of(
     stores: RepositoryContext, kind: str, name: str, sizes: dict[Cid, int]
 ) -> Counter[Cid] | None:
-    """How often each value is in the tree of a ref; notes their sizes. None if the ref is gone."""
+    """The count of each value in the tree of a ref, or None if it is gone; records value sizes."""
     entry = stores.refs.read(kind, name)
     if entry is None or entry.commit is None:
         return None
