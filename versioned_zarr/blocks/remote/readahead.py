@@ -24,30 +24,30 @@ _AT_ONCE: Final = 4
 
 
 class FetchBlocks(Protocol):
-    """How blocks are asked for."""
+    """Fetches blocks."""
 
     def __call__(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview], /) -> None:
-        """Fetch a block, or a node with all below it, and let all that comes be near.
+        """Fetch a block, or a node with everything below it, and make all received blocks local.
 
         Args:
-            cid: what is wanted.
-            size_bytes: how long it is with all below it, if that is known.
-            came: takes all blocks that came, also where it fails then.
+            cid: the block or node.
+            size_bytes: its size including everything below it, if known.
+            came: receives all blocks, even if the request then fails.
         """
         ...
 
 
 class ReadAhead:
-    """Reads blocks through what is near. Thread-safe.
+    """Reads blocks, and fetches those that are not local. Thread-safe.
 
     Args:
-        find: gives a block that is near, or None.
+        find: returns a block if it is local, or None.
         fetch: fetches a block.
-        fetch_all: fetches a node and all below it.
-        can_fetch_all: whether that is of use.
-        sizes_below: what a node links to, in the order in which it is read as a rule, and how long
-            each is with all below it.
-        nearness: whether who reads is willing to wait.
+        fetch_all: fetches a node and everything below it.
+        can_fetch_all: whether that is useful.
+        sizes_below: the links of a node, in the usual order of reading, with their sizes including
+            everything below them.
+        nearness: whether the reader may wait.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ReadAhead:
         _ALL.add(self)
 
     def forget(self) -> None:
-        """Know nothing of what was read, nor of what is under way."""
+        """Forget all reads, and all requests in flight."""
         self._flights = SingleFlight[None]()
         self._foresight = ReadAheadPolicy()
         self._background = DaemonPool(_AT_ONCE)
@@ -76,7 +76,7 @@ class ReadAhead:
         """The bytes of a block.
 
         Raises:
-            WouldBlockError: it would have to be fetched, and who reads does not want to wait.
+            WouldBlockError: it would have to be fetched, and the reader must not wait.
         """
         near = self._find(cid)
         if near is None:
@@ -91,7 +91,7 @@ class ReadAhead:
         return found
 
     def _bring(self, cid: Cid) -> memoryview:
-        """A block that is not near, by one request or with what lies around it."""
+        """Fetch a block that is not local, alone or with its neighbors."""
         whole = self._foresight.around(cid) if self._can_fetch_all() else None
         if whole is not None:
             self._bring_whole(whole, cid)
@@ -105,7 +105,7 @@ class ReadAhead:
         found = came.get(cid)
         if found is None:
             found = self._find(cid)
-        if found is None:  # who fetched it has let go of it already
+        if found is None:  # the fetching thread has already dropped it
             self._fetch(cid, came)
             found = came[cid]
         return found
@@ -124,7 +124,7 @@ class ReadAhead:
             self._fetch_one(cid, size_bytes, came)
 
     def _bring_whole(self, whole: Cid, wanted: Cid) -> None:
-        """Ask for a node and all below it, for the sake of one of these blocks."""
+        """Request a node and everything below it, because one of these blocks is needed."""
         came: dict[Cid, memoryview] = {}
 
         def fetch() -> None:
@@ -134,11 +134,11 @@ class ReadAhead:
         try:
             self._flights.take(whole, fetch)
         except (StorageError, BlockNotFoundError, CorruptError):
-            # What is wanted will be asked for alone.
+            # The required block will be requested separately.
             self._foresight.disappointed()
         finally:
             self._foresight.came(whole, came)
 
 
-# What is under way in the parent never comes here.
+# Requests in flight in the parent never complete here.
 _ALL = renewed_after_fork(ReadAhead.forget)
