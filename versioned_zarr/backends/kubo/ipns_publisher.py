@@ -27,11 +27,11 @@ class IpnsPublisher:
         try:
             self._client.make_key(key)
         except StorageError:
-            if key not in self._client.key_ids():  # or only the answer was lost, or others made it
+            if key not in self._client.key_ids():  # response lost, or created by others
                 raise
 
     def resolve(self, name: str) -> tuple[Cid, str]:
-        """See `Publisher.resolve`; takes `ipns://NAME`, `/ipns/NAME` or the bare name."""
+        """See `Publisher.resolve`; accepts `ipns://NAME`, `/ipns/NAME` or the bare name."""
         bare = name.removeprefix("ipns://").removeprefix("/ipns/").strip("/")
         try:
             path = self._client.resolve(f"/ipns/{bare}")

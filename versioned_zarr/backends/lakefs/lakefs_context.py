@@ -19,8 +19,8 @@ class LakefsContext:
         lakefs_folder: the folder.
         survey: computes the trees of its commits.
         commits: reads its commits.
-        blocks: its blocks.
-        trees: reads trees from them.
+        blocks: its block store.
+        trees: reads its trees.
     """
 
     lakefs_folder: LakefsFolder

@@ -1,4 +1,4 @@
-"""File I/O: writes to the file system, and what its errors mean."""
+"""File I/O: writes to the file system, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MAX_PARTS = 512
 
 
 class naming_failures:  # noqa: N801 - used as a statement, on every write
-    """Turn what the system says into errors that say what, where and what to do.
+    """Convert errors of the system to errors that say what, where and what to do.
 
-    That nothing is at the path stays a `FileNotFoundError`, also where nothing can be.
+    A missing path remains a `FileNotFoundError`, also if it cannot exist.
 
     Args:
-        path: where.
-        is_made: whether something is made there, so that it is no answer that nothing is.
+        path: the path.
+        is_made: whether something is created there, so that a missing path is a failure.
     """
 
     __slots__ = ("_is_made", "_path")
@@ -52,7 +52,7 @@ class naming_failures:  # noqa: N801 - used as a statement, on every write
 
 
 def _is_path(path: str | os.PathLike[str]) -> bool:
-    """Whether a file can be called so."""
+    """Whether a text is a valid path."""
     try:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -77,10 +77,10 @@ def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make durable which names there are in a folder.
+    """Sync a folder, which makes the names in it durable.
 
-    Where a file system cannot do that for folders (CIFS, some FUSE), it is as durable as that
-    file system makes names by itself.
+    If a file system cannot sync folders (CIFS, some FUSE), names are as durable as that file system
+    makes them by itself.
     """
     fd = os.open(folder, os.O_RDONLY)
     try:
@@ -93,7 +93,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they are there after a loss of power too."""
+    """Create a folder and its parents, durably."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -104,10 +104,10 @@ def make_folder(folder: Path) -> None:
 
 
 def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
-    """Lock an open file by `flock`; says whether it is held, where `how` has LOCK_NB.
+    """Lock an open file by `flock`; returns whether it is locked, if `how` includes LOCK_NB.
 
     Raises:
-        StorageError: the file system has no such locks, so that nothing can be written safely.
+        StorageError: the file system does not support `flock`, so writing would not be safe.
     """
     try:
         fcntl.flock(fd, how)
@@ -127,7 +127,7 @@ def lock_file(fd: int, path: str | os.PathLike[str], how: int) -> bool:
 
 
 def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
-    """Write every byte of the parts, one behind the other, the first at `offset`."""
+    """Write every byte of the parts, in order, beginning at `offset`."""
     for first in range(0, len(parts), MAX_PARTS):
         batch = parts[first : first + MAX_PARTS]
         size = sum(map(len, batch))
@@ -138,7 +138,7 @@ def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
 
 
 def write_rest(fd: int, data: bytes, offset: int) -> None:
-    """Go on after the system wrote less than it was given; a full disk says so now."""
+    """Continue after a partial write; a full disk raises an error now."""
     rest = memoryview(data)
     while rest:
         done = os.pwrite(fd, rest, offset)
@@ -149,13 +149,13 @@ def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
     """The first bytes of an open file, mapped read-only.
 
     Args:
-        fd: the file; may be closed afterwards.
-        size: how many bytes.
-        is_at_hand: whether they lie in the page cache, so that they can be mapped all at once,
-            rather than a few pages each time they are read.
+        fd: the file; may be closed afterward.
+        size: the number of bytes.
+        is_at_hand: whether they are in the page cache, so that all pages can be mapped at once
+            instead of on access.
 
     Raises:
-        OSError: the file system has no maps, or there is no memory for them; `cannot_map` tells.
+        OSError: maps are not supported, or there is not enough memory; see `cannot_map`.
     """
     if not size:
         return memoryview(b"")
@@ -165,10 +165,10 @@ def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
     except OSError as error:
         if error.errno not in _MAPS_REFUSED:
             raise
-    # GPFS, 9p and FUSE may refuse shared maps and grant private ones, which read the same.
+    # GPFS, 9p and FUSE may refuse shared maps and allow private ones, which read the same.
     return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE | more, prot=mmap.PROT_READ))
 
 
 def cannot_map(error: OSError) -> bool:
-    """Whether a file may be read though it cannot be mapped."""
+    """Whether an error means that the file can be read but not mapped."""
     return error.errno in _MAPS_REFUSED
