@@ -85,7 +85,7 @@ def serve(
 
 
 def _missing(error: ImportError, package: str) -> ImportError:
-    """What to raise for a failed import: our own error, if it is for a package of the extra."""
+    """The error for a failed import: our own, if it is for a package of the extra."""
     if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
         return error
     return MissingDependencyError(
