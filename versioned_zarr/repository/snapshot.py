@@ -230,7 +230,7 @@ class Snapshot(_hooks.Shown):
             The URL of a pack, the offset of the first byte and the number of bytes; None if the
             value is not one range of one pack, as on a node or a lakeFS server.
 
-        KeyNotFoundError: there is no value under this key.
+        Raises:
             KeyNotFoundError: there is no value under this key.
 
         Example:

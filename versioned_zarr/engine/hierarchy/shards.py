@@ -180,11 +180,11 @@ def empty_index(layout: ShardLayout) -> Index:
 
 
 def read_index(layout: ShardLayout, size: int, read: Read) -> Index | None:
-    """The index of a shard; None if it cannot be one: too short, damaged, leading out of it.
+    """The index of a shard; None if it is not valid: too short, damaged, or pointing outside.
 
-    layout: the layout of the shard.
+    Args:
+        layout: the layout of the shard.
         size: the size of the shard in bytes.
-        size: how many bytes the shard has.
         read: returns a range of it; used only for the index.
     """
     length = layout.index_bytes
