@@ -59,7 +59,7 @@ class Options(TypedDict, total=False):
 
 
 Made: TypeAlias = tuple[Backend, Options]
-"""A backend, and the options that it is reached with: those given, and the user in its URL."""
+"""A backend and its options: those of the caller, and the user in its URL."""
 
 
 Entry: TypeAlias = Callable[[str, Options], Made]

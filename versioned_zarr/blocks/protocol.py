@@ -41,9 +41,9 @@ class Followable(Publishable, Protocol):
     """A draft that a store may read while it is being written, to finish sooner."""
 
     is_recovered: bool
-    """Whether another process wrote it, so that nobody knows how much of it was stored."""
+    """Whether another process wrote it, so that it is unknown how much of it was stored."""
     follower: Follower | None
-    """Who is told while it grows."""
+    """Notified when the draft grows."""
 
     def finished(self, number: int = 0) -> Iterator[tuple[Cid, int, int]]:
         """The written blocks after the first `number`: CIDs, first byte, and end."""

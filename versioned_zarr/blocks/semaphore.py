@@ -18,9 +18,9 @@ from typing import Final
 from versioned_zarr.fork_local import renewed_after_fork
 
 _LOOK_S: Final = 0.1
-"""So often who waits looks whether a turn has gone without a word."""
+"""How often a waiting thread checks whether a permit has disappeared."""
 _COLLECT_AFTER_S: Final = 1.0
-"""After so long it also lets go of what only a cycle of references keeps alive."""
+"""After this time, it also runs the garbage collector, for permits in reference cycles."""
 
 
 class Permit:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from versioned_zarr.engine.sessions.protocol import SessionStore
 
 TRANSFER_LOCK = "transfer"
-"""Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
+"""Shared by transfers, which rely on existing blocks for longer than a commit should wait."""
 _REMEMBERED_COMMITS = 4096
 
 

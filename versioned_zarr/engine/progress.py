@@ -27,7 +27,7 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
-"""What every argument `progress` takes: called now and then as an operation goes forward."""
+"""The type of all `progress` arguments: a function that is called as an operation proceeds."""
 
 
 def of_bytes(done: int, total: int) -> Progress:

@@ -26,9 +26,9 @@ from versioned_zarr.urls import check_characters, has_scheme, tidied, without_us
 
 FILE = "remotes.json"
 ORIGIN = "origin"
-"""What a clone calls the repository that it was made from."""
+"""The name of the remote from which a clone was made."""
 UNNAMED = "fetched"
-"""What is fetched from a URL that has no name is kept under this one, until the next time."""
+"""The name for branches fetched from a URL without a name, until the next such fetch."""
 
 
 class Remotes(Mapping[str, str]):

@@ -29,7 +29,7 @@ from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
 
 _QUOTED_CHARACTERS = 200
-"""So much of a message's first line is quoted by the message of its revert."""
+"""The maximum length of the summary that the message of a revert quotes."""
 
 
 def merge(

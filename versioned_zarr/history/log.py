@@ -8,7 +8,7 @@ from versioned_zarr import _hooks
 from versioned_zarr.history.commit_object import Commit
 
 Names = Mapping[str, Sequence[str]]
-"""The branches and tags that stand at commits, by the commits' CIDs."""
+"""The branches and tags at commits, by the commits' CIDs."""
 
 
 class Log(_hooks.Shown, Iterator[Commit]):

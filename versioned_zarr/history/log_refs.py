@@ -42,7 +42,7 @@ from versioned_zarr.storage.protocol import Storage, Stored
 
 _TAIL_BYTES = 4096
 _DELETED = b'{"commit":null,'
-"""How the line of a move to nothing begins."""
+"""The beginning of the line of a deletion."""
 _CRC_SIZE = 9  # a space and eight hexadecimal digits
 
 
@@ -52,7 +52,7 @@ class LogRefs:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._unsettled: set[str] = set()
-        """The logs of which a sync has failed: what lies on the disk of them is not known."""
+        """The logs for which a sync has failed, so that their state on the disk is unknown."""
 
     def read(self, kind: str, name: str) -> RefEntry | None:
         """See `RefStore.read`; one small read whatever the length of the log."""

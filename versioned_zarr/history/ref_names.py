@@ -10,7 +10,7 @@ from versioned_zarr.ipld.cid import from_text
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 _UNSEEN = re.compile(r"[\x80-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
-"""Controls, and what turns the direction of text or is not seen: two names could look the same."""
+"""Control, bidirectional and invisible characters, with which two names could look the same."""
 _LIKE_A_CID = re.compile(
     r"bafy(?:bei|b4i)[a-z2-7]+|bafk(?:rei|r4i|qai)[a-z2-7]+"  # base32, and prefixes of it
     r"|qm[1-9a-z]{44}|z[1-9a-z]{45,}|k[0-9a-z]{50,}|f01[0-9a-f]{60,}",  # version 0, and other bases

@@ -20,7 +20,7 @@ from versioned_zarr.ipld.cid import Cid
 HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
 KINDS = (HEADS, TAGS, REMOTES)
 TAKEN_BACK = "taken back"
-"""How the log begins to say of a move that it undoes the one before, which came to nothing."""
+"""The beginning of the reason of a move that undoes the preceding one, which failed."""
 
 
 @dataclass(frozen=True)

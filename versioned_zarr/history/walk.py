@@ -17,11 +17,11 @@ from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history.commit_object import Commit
 
 Reader = Callable[[str], Commit]
-"""Gives the commit of a CID in text."""
+"""Returns the commit of a CID in text."""
 
 _OURS, _THEIRS, _STALE = 1, 2, 4
 _UNKNOWN = -math.inf
-"""The rank of a commit whose depth nobody knows: before all others."""
+"""The rank of a commit of unknown depth: before all others."""
 
 
 def log(starts: Iterable[str], read: Reader) -> Iterator[Commit]:
@@ -197,7 +197,7 @@ class _Painted:
         self._queue: list[tuple[float, str]] = []
         self._queued: dict[str, float] = {}
         self._open: set[str] = set()
-        """Those in the queue for which the walk goes on."""
+        """The queued commits for which the walk continues."""
 
     def add(self, cid: str, colours: int) -> None:
         before = self._colours.get(cid, 0)

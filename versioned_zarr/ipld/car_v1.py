@@ -16,7 +16,7 @@ from versioned_zarr.ipld import varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_ours
 
 SECTION_LIMIT_BYTES = 8 << 20
-"""A longer section is refused, as go-car does: no reader should take memory on a file's word."""
+"""Longer sections are rejected, as in go-car, so that a file cannot exhaust memory."""
 _HEADER_LIMIT_BYTES = 1 << 20
 
 _ROOTS = bytes.fromhex("a265726f6f7473")  # a map of two: "roots", ...

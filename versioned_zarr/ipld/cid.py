@@ -30,7 +30,7 @@ RAW: Final = 0x55
 DAG_PB: Final = 0x70
 CID_SIZE: Final = 36
 FOREIGN: Final = b"\x01\x55\x00\x20"
-"""How the name of a commit of another system begins; see `is_foreign`."""
+"""The prefix of a CID that contains the id of a foreign commit; see `is_foreign`."""
 
 _SHA2_256: Final = 0x12
 _BLAKE3: Final = 0x1E

@@ -22,10 +22,10 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.unixfs import HAMT_FANOUT, HAMT_HASH_TYPE, UnixFsNode, UnixFsType
 
 MAX_DEPTH: Final = 8
-"""A hash has so many bytes; names that share all of them fit no HAMT."""
+"""The size of a hash in bytes; a HAMT cannot contain two names with the same hash."""
 
 SLOTS: Final = tuple(f"{slot:02X}" for slot in range(HAMT_FANOUT))
-"""What each slot is called in the names of links."""
+"""The name of each slot in the names of links."""
 
 _SLOT_NUMBERS: Final = {name: slot for slot, name in enumerate(SLOTS)}
 _SLOT_DIGITS: Final = 2

@@ -24,7 +24,7 @@ _DEEPEST: Final = 8
 _SIMPLE: Final = {20: False, 21: True, 22: None}
 
 Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
-"""Tells of a public Ed25519 key, a signature and a message whether they fit."""
+"""Whether a signature of a message by a public Ed25519 key is valid."""
 _Cbor: TypeAlias = "int | bytes | str | bool | list[_Cbor] | dict[str, _Cbor] | None"
 
 

@@ -25,7 +25,7 @@ _FUNCTIONS: Final[dict[int, Callable[[bytes | bytearray | memoryview], bytes]]] 
     0xB260: lambda data: hashlib.blake2s(data).digest(),
 }
 _SHORTEST_BYTES: Final = 20
-"""A digest that was cut shorter than this proves nothing; IPFS refuses it, too."""
+"""Shorter truncated digests prove nothing; IPFS rejects them, too."""
 
 
 def multihash_of(cid: bytes) -> bytes | None:

@@ -19,7 +19,7 @@ from versioned_zarr.ipld.dag_pb import Link
 LEAF_SIZE: Final = 1 << 20
 LINKS_PER_NODE: Final = 1024
 HAMT_THRESHOLD: Final = 256 << 10
-"""A directory's block has at most so many bytes; a HAMT takes over above."""
+"""The maximum size of a directory's block; larger directories are HAMTs."""
 
 # The last fields of the profile's HAMT shards: hash function murmur3-x64-64, fanout 256.
 HAMT_FANOUT: Final = 256
@@ -28,7 +28,7 @@ _HAMT_TAIL: Final = b"\x28" + varint.encode(HAMT_HASH_TYPE) + b"\x30" + varint.e
 
 DIRECTORY_DATA: Final = b"\x08\x01"
 EMPTY_DIRECTORY: Final = dag_pb.encode((), DIRECTORY_DATA)
-"""The block of the directory that holds nothing."""
+"""The block of the empty directory."""
 
 
 class UnixFsType(IntEnum):
@@ -43,7 +43,7 @@ class UnixFsType(IntEnum):
 
 
 VALUES: Final = frozenset({UnixFsType.FILE, UnixFsType.RAW, UnixFsType.SYMLINK})
-"""What is read as bytes; of a symbolic link those are the path that it names, as from gateways."""
+"""The types that can be read as bytes; those of a symbolic link are its target."""
 
 
 class UnixFsNode(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
-"""Anything that holds bytes one after the other and can be written without a copy."""
+"""Any contiguous bytes-like object that can be written without a copy."""
 
 
 class FilePart:

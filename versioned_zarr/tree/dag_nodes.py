@@ -18,7 +18,7 @@ from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.unixfs import VALUES, UnixFsNode, UnixFsType
 
 Get: TypeAlias = Callable[[Cid], bytes | memoryview]
-"""Gives the block that a CID names, or raises BlockNotFoundError."""
+"""Returns the block with a CID, or raises BlockNotFoundError."""
 
 DIRECTORIES = frozenset([UnixFsType.DIRECTORY, UnixFsType.HAMT])
 

@@ -52,7 +52,7 @@ class Trees:
         self.blocks = blocks
         self.hash_function = hash_function
         self.empty = hash_function.dag_pb(unixfs.EMPTY_DIRECTORY)
-        """The CID of the tree that holds nothing; readable though no block is stored."""
+        """The CID of the empty tree; readable even if no block is stored."""
         self._recent = _Recent(max_links)
         self._sizes = sizes or {}
         self._paths: dict[tuple[Cid, str], Cid] = {}

@@ -52,7 +52,7 @@ class _Overlay(Generic[T]):
         self.base = base
         self.changes: dict[str, _Change[T]] = {}
         self.removed: dict[str, Cid | None] = {}
-        """Names that a directory of the base (its CID) or a value (None) had to leave."""
+        """Names from which a directory of the base (its CID) or a value (None) was removed."""
 
 
 class TreeBuilder(Generic[T]):

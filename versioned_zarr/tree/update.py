@@ -19,7 +19,7 @@ from versioned_zarr.tree.directory import Directory, ShardedDirectory
 from versioned_zarr.tree.lookup import Trees
 
 Change: TypeAlias = tuple[str, Cid | None, int]
-"""A name in a directory with the CID and tsize that it is to have; no CID: the name goes."""
+"""A name in a directory with its new CID and tsize; without a CID, the name is removed."""
 
 _SMALLEST_LINK: Final = link_size(("x", Cid(bytes(CID_SIZE)), 0))
 _MOST_LINKS: Final = HAMT_THRESHOLD // _SMALLEST_LINK

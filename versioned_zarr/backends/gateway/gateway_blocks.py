@@ -40,12 +40,12 @@ from versioned_zarr.tree.dag_nodes import (
 )
 
 AHEAD_BYTES: Final = 4 << 20
-"""So much of a value comes with its root: all of it, as a rule, where it is a chunk."""
+"""This much of a value is fetched with its root: usually all of it, if it is a chunk."""
 MEMORY_BYTES: Final = 64 << 20
 _SLACK_BYTES: Final = 16 << 20
-"""What the nodes above the leaves of an answer may add to it."""
+"""The maximum size of the nodes above the leaves in a response."""
 _HEADS_BYTES: Final = 64 << 10
-"""What the CIDs between blocks may add to twice the length that a link tells."""
+"""The maximum size of the CIDs between blocks, in addition to twice the size in a link."""
 _CAR_TRIES: Final = 3
 _WORKERS: Final = 8
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LEAST_BYTES_A_SECOND: Final = 4096
-"""On average: what is slower ends, once the time for silence has passed as well."""
+"""The minimum average rate: a slower exchange ends once the timeout has passed as well."""
 _LONGEST_TIMEOUT_S: Final = 1_000_000
-"""What the system's own clocks for waiting can hold."""
+"""The maximum timeout that the operating system supports."""
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PIECE_BYTES: Final = 256 << 10
 

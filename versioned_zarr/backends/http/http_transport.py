@@ -28,7 +28,7 @@ from versioned_zarr.blocks.semaphore import Permit, Semaphore
 
 _LONGEST_LABEL = 63
 _OF_CODED: Final = ("content-encoding", "content-length")
-"""What is no longer true of a body once its coding is taken off."""
+"""Headers that are no longer true once the content coding is removed."""
 
 
 class HttpTransport(httpx.BaseTransport):

@@ -7,12 +7,12 @@ from http.client import HTTPException
 from typing import Final, TypeAlias
 
 PIECE_BYTES: Final = 256 << 10
-"""So much is asked for at once; a system gives what has come."""
+"""The size of a read; the system returns the available bytes."""
 _LINES_BYTES: Final = 64 << 10
 _END_OF_LINE: Final = b"\r\n"
 
 Receive: TypeAlias = Callable[[int], bytes]
-"""Waits for bytes, and returns up to so many; none at the end."""
+"""Waits for bytes and returns up to this many; none at the end."""
 
 
 def without_coding(receive: Receive) -> Iterator[bytes]:

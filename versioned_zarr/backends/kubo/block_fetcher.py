@@ -20,7 +20,7 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 
 SMALL_BYTES = 256 << 10
-"""Leaves up to this length come by the dozen."""
+"""Leaves up to this size are fetched in batches."""
 WINDOW_BLOCKS = 64
 WINDOW_BYTES = 4 << 20
 _REMEMBERED_LEAVES = 1 << 17

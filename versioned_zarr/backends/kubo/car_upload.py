@@ -17,7 +17,7 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import Bytes, FilePart
 
 ASK_BYTES = 64 << 10
-"""From this length on it is cheaper to ask whether the node has a block than to send it."""
+"""From this size on, checking whether the node has a block costs less than sending it."""
 BATCH_BYTES = 16 << 20
 LANES = 3
 _UNCOPIED_BYTES = 256 << 10

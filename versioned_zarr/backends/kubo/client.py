@@ -42,7 +42,7 @@ except ImportError as error:
     ) from error
 
 AUTH_VARIABLE = "VERSIONED_ZARR_IPFS_AUTH"
-"""Holds what goes into the header Authorization, or a token that is sent as `Bearer`."""
+"""The value of the header Authorization, or a token that is sent as `Bearer`."""
 CONNECTIONS = 16
 _Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 _T = TypeVar("_T")
@@ -50,9 +50,9 @@ _R = TypeVar("_R")
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
 _LONGEST_WISH_S = 5.0
-"""How long a Retry-After is honoured; who wants more is asked earlier."""
+"""The maximum Retry-After that is respected; requests are repeated no later than this."""
 _LATER = (429, 502, 503, 504)
-"""What a busy node, or a proxy before one that starts, answers."""
+"""The status codes of a busy node, or of a proxy in front of a starting one."""
 _MISSING = ("not found locally", "could not find", "block not found")
 
 

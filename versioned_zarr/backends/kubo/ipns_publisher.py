@@ -7,7 +7,7 @@ from versioned_zarr.errors import InvalidCidError, RefNotFoundError, StorageErro
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 LIFETIME = "8760h"
-"""How long a signature holds: a year, since a dataset is published once and read for long."""
+"""The validity of a signature: a year, because a dataset is published once and read for long."""
 
 
 class IpnsPublisher:

@@ -36,9 +36,9 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Storage
 
 KEPT_MOVES = 1000
-"""How many moves a ref's log holds; older ones go as new ones come, after a day at the least."""
+"""The maximum length of a ref's log; older moves are removed, but not within a day."""
 KEPT_FOR = timedelta(days=1)
-"""No move goes before, so that no writer takes a number that was used, and no reader misses any."""
+"""No move is removed earlier, so that no writer reuses a number and no reader misses a move."""
 _LOOK_AGAIN_S = 60.0
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.02

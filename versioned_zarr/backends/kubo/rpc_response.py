@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import httpx
 
 ANSWER_LIMIT_BYTES: Final = 256 << 20
-"""No answer is longer: not the list of all refs, nor of all moves of one."""
+"""The maximum size of a response: more than a list of all refs, or of all moves of a ref."""
 
 
 class RpcResponse(NamedTuple):

@@ -20,7 +20,7 @@ SESSION_PREFIX = f"{HIDDEN_PREFIX}session-"
 WORK_PREFIX = f"{HIDDEN_PREFIX}work-"
 CLAIM_PREFIX = f"{HIDDEN_PREFIX}claim-"
 BRANCH_LIMIT = 256
-"""The most characters that lakeFS takes for the name of a branch."""
+"""The maximum length of a branch name in lakeFS."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _DOT = "_dot_"

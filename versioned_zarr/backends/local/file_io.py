@@ -14,12 +14,12 @@ from versioned_zarr.storage.protocol import Bytes
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
-"""How a file system says that it lacks what it was asked for."""
+"""The errors by which a file system reports that an operation is not supported."""
 _MAPS_REFUSED = (*NOT_SUPPORTED, errno.EACCES, errno.EPERM, errno.ENOMEM)
 _LOCKS_REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux has it
 MAX_PARTS = 512
-"""So many buffers at a time: fewer than IOV_MAX of every system."""
+"""The number of buffers per call: fewer than IOV_MAX of every system."""
 
 
 class naming_failures:  # noqa: N801 - used as a statement, on every write

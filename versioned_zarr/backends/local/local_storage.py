@@ -38,7 +38,7 @@ from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
-"""How `put` calls a file that is not whole yet."""
+"""The suffix of incomplete files of `put`."""
 
 
 class LocalStorage:

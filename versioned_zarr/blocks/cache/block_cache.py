@@ -29,7 +29,7 @@ _LOOKED_EVERY_S = 0.1
 _BOOT = "boot"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _WRITTEN_BACK_S = 300
-"""What is older has long reached the disk: Linux leaves nothing for longer than half a minute."""
+"""Older packs are on the disk: Linux writes all data within half a minute."""
 
 
 class _Holder:

@@ -25,7 +25,7 @@ _BODY: Final = struct.Struct(f"<{CID_SIZE}sIQQI")  # root, hash code, end of blo
 _CHECK: Final = struct.Struct("<I8s")  # CRC of the body, magic
 FOOTER_SIZE: Final = _BODY.size + _CHECK.size
 _GUESS_BYTES: Final = 64 << 10
-"""So much is read first of a pack that is elsewhere: the tail of one of 1,300 blocks."""
+"""The first read of a remote pack: the tail of up to 1,300 blocks."""
 
 Entries = npt.NDArray[np.void]
 """Rows of dtype INDEX_ENTRY."""

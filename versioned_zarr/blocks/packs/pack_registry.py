@@ -102,9 +102,9 @@ class PackRegistry:
         self._guard = ForkSafeLock()
         self._stored = 0
         self._checked: set[str] = set()
-        """The index files that were compared with their checksums."""
+        """The index files whose checksums were verified."""
         self._damaged: set[str] = set()
-        """The index files that were found to be damaged; the next that is written replaces them."""
+        """The damaged index files; the next one that is written replaces them."""
         self.refresh()
 
     def refresh(self) -> bool:

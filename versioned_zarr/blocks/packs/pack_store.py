@@ -21,9 +21,9 @@ from versioned_zarr.ipld.cid import Cid, HashFunction, matches
 from versioned_zarr.storage.protocol import PackStorage, look_at
 
 GC_LOCK = "gc"
-"""Shared by those who count on blocks to stay; alone for the moment in which packs go."""
+"""Shared by operations that rely on existing blocks; exclusive while packs are removed."""
 HOUSE_LOCK = "housekeeping"
-"""Only one process removes packs at a time, so that no other's plans are upset."""
+"""Only one process removes packs at a time, so that the packs do not change in between."""
 _NEAR = contextlib.nullcontext()
 _BUFFERS = BufferPool()
 

@@ -29,7 +29,7 @@ from versioned_zarr.storage.object_store import ObjectStore
 _PREFIXES = 1 << 64
 _LEAST_WINDOW = 128
 _SPREAD = 4
-"""A window of so many standard deviations, to either side, holds nearly every digest."""
+"""A window of this many standard deviations on either side contains nearly every digest."""
 
 
 class RangedRun(Run):

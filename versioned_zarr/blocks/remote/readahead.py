@@ -19,7 +19,7 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 WHOLE_BYTES: Final = 1 << 20
-"""A node that is no longer than this in all comes with all below it."""
+"""A node of at most this total size is fetched with everything below it."""
 _AT_ONCE: Final = 4
 
 

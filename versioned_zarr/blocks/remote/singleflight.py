@@ -15,7 +15,7 @@ from versioned_zarr.ipld.cid import Cid
 
 _T = TypeVar("_T")
 _LOOK_S: Final = 0.2
-"""So often who waits looks whether the one that fetches is still there."""
+"""How often a waiting thread checks whether the fetching one is still there."""
 
 
 class FlightOwner:

@@ -22,7 +22,7 @@ from versioned_zarr.tree.diff_tree import KeyChange
 How = Literal["added", "removed", "changed"]
 _Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
 ReadRange: TypeAlias = Callable[[Link, int, int], "bytes | memoryview"]
-"""Gives bytes of the value that a link names, from a first one to one behind the last."""
+"""Returns the bytes of a linked value from a start to a stop."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""What a field is on a side that does not have it."""
+"""The value of a field on a side that does not have it."""
 
 
 def dump(document: dict[str, Any]) -> bytes:

@@ -18,22 +18,22 @@ from numpy.typing import NDArray
 from versioned_zarr.engine.hierarchy.crc32c import crc32c
 
 EMPTY: Final = 2**64 - 1
-"""The offset and the length of an inner chunk that is not stored."""
+"""The offset and the length in the index of an inner chunk that is not stored."""
 
 Index: TypeAlias = "NDArray[np.uint64]"
 """Offset and length of each inner chunk, in row-major order."""
 Order: TypeAlias = "NDArray[np.intp]"
-"""The numbers of inner chunks, in the order in which they lie in a shard."""
+"""The numbers of inner chunks, in the order in which a shard stores them."""
 Part: TypeAlias = "bytes | memoryview | None"
 Read: TypeAlias = Callable[[int, int], "bytes | memoryview"]
-"""Gives the bytes of a shard from a first byte to one behind the last."""
+"""Returns the bytes of a shard from a start to a stop."""
 
 _CHECKSUM_BYTES = 4
 _ENTRY_BYTES = 16
 _MAX_CHUNKS = 1 << 20
 _READ_BYTES = 8 << 20
 _KEEP_SHAPE = ("numcodecs.", "scale_offset", "cast_value")
-"""Codecs before the sharding that leave the shape of a chunk as it is begin so."""
+"""Prefixes of the codecs before the sharding codec that do not change the shape of a chunk."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _READ_LIMIT = 1 << 18
-"""So many keys are remembered as read; from then on every key may have been."""
+"""The maximum number of recorded reads; above it, every key counts as read."""
 
 
 class PendingWrite:

@@ -27,7 +27,7 @@ from versioned_zarr.storage.protocol import AppendLog, Storage
 SESSIONS = "sessions"
 _FILES = ("session.json", "journal")
 IN_STORE = 0xFFFFFFFF
-"""Instead of a draft's number: the value was in the block store already."""
+"""In place of a draft's number: the value was already in the block store."""
 
 _MAGIC = b"\xa7J"
 # magic, kind, flags, key size, writer, draft, seen, offset, size, cumulative size, CID; key; crc32

@@ -22,8 +22,8 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 
 Known: TypeAlias = int | Mapping[int, int]
-"""What a process knows of the writes into a session: up to a position in its journal, or up to
-which write of each process."""
+"""What a process knows of the writes to a session: all up to a position in its journal, or up to
+a write of each process."""
 
 
 class StagingChangedError(Exception):

@@ -16,7 +16,7 @@ from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlo
 from versioned_zarr.ipld.cid import Cid, to_text
 
 INLINE_LIMIT_BYTES = 256 << 10
-"""Up to this much, a commit's values go into the pack of the commit itself."""
+"""The maximum total size of values that go into the pack of the commit itself."""
 
 
 def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Block]:

@@ -21,9 +21,9 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import Bytes
 
 BATCH_BYTES = 32 << 20
-"""How much is stored at once, and so about how much of it is held in memory."""
+"""The size of a batch, and so about the number of bytes in memory."""
 ONE_PACK_BYTES = 256 << 10
-"""Up to this much, values and the nodes above them are stored as one."""
+"""Up to this size, values and the nodes above them are stored as one batch."""
 _ASKED_BLOCKS = 1024
 _HELD_BYTES = 8 << 20
 _AT_ONCE = 16

@@ -11,7 +11,7 @@ from versioned_zarr.history.log import Log, Names
 from versioned_zarr.terminal_text import escaped_line
 
 SHOWN_COMMITS = 100
-"""How many commits a log shows of itself; whoever iterates gets all."""
+"""The number of commits that a log displays; iteration is not limited."""
 
 
 @dataclass(frozen=True)

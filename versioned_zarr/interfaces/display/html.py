@@ -14,7 +14,7 @@ from typing import Any
 from versioned_zarr.terminal_text import escaped
 
 TEXT_LIMIT = 160
-"""How many characters of a metadata value are shown."""
+"""The maximum length of a displayed metadata value."""
 
 # Mid-tones that are visible on white and on black.
 GREEN, AMBER, RED, BLUE = "#2f9e5f", "#cf8a1c", "#d1495b", "#3f88c5"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.snapshot import Snapshot
 
 LIMIT = 40
-"""How many nodes are shown."""
+"""The maximum number of displayed nodes."""
 _LOOKED_AT = 1000
 _DOCUMENT_BYTES = 64 << 20
 _DIMENSIONS, _DIGITS = 32, 40

@@ -25,7 +25,7 @@ _LANE_WIDTH_PX = 16
 _LANES_LIMIT = 24
 
 CELLS_DOWN, CELLS_ACROSS = 24, 48
-"""How many cells a map of chunks has at most."""
+"""The maximum number of cells of a chunk map."""
 _CELL_PX, _CELLS_WIDTH_PX, _CELLS_HEIGHT_PX = 14, 336, 168
 _LARGEST_WRITTEN = 10**18
 _STRENGTHS = (0.35, 0.55, 0.8, 1.0)

@@ -10,7 +10,7 @@ from threading import Thread
 from versioned_zarr.engine.progress import OnProgress, Progress
 
 WORKERS = 8
-"""How many values are copied at once if nobody says."""
+"""The default number of values copied in parallel."""
 
 
 def run_all(

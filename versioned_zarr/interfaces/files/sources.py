@@ -29,16 +29,16 @@ CHANGES: tuple[str, ...] = (
     "mtime", "created", "ino", "modified", "last_modified", "LastModified", "ETag", "etag",
     "md5", "md5Hash", "contentHash", "generation", "checksum", "version_id", "VersionId",
 )  # fmt: skip
-"""What file systems of fsspec tell of a file that changes with it."""
+"""The fields of fsspec file info that change when a file changes."""
 LISTED_AT_ONCE = 1000
-"""After how many files it is told again how many there are."""
+"""The number of files between two progress reports."""
 _ONE_CONNECTION = frozenset({"ftp", "ftps", "git"})
 _WEB = ("http://", "https://")
 _WITHOUT_USER = re.compile(
     r"(?:(?:zip|tar|libarchive|simplecache|filecache|blockcache)(?:://[^:@]*)?::|vzarr://.*?::)*",
     re.DOTALL,
 )
-"""The parts of a chain of URLs that can name no user; what stands before an `@` in one is a ref."""
+"""Links of a URL chain that cannot contain a user; text before an `@` in them is a ref."""
 
 
 class Source(NamedTuple):

@@ -18,7 +18,7 @@ from versioned_zarr import process_identity
 from versioned_zarr.errors import AlreadyExistsError, StorageFullError
 
 _TEMPORARY: Final = ".vz-export-"
-"""How files begin that are not whole; what tells the process that writes them follows."""
+"""The prefix of incomplete files; the identity of the writing process follows."""
 _IS_LINK: Final = "an export never follows symbolic links; remove it, or choose another folder"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

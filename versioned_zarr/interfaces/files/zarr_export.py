@@ -26,7 +26,7 @@ from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.totals import Totals, totals
 
 MAX_KEYS = 10_000_000
-"""How many keys and folders an export writes if nobody says."""
+"""The default maximum number of keys and folders of an export."""
 
 
 def to_folder(

@@ -33,7 +33,7 @@ from versioned_zarr.urls import without_user
 
 _OF_LAKEFS = {"host": "endpoint", "username": "access_key_id", "password": "secret_access_key"}
 _PROCESS = secrets.token_hex(8)
-"""With the process's number, what tells it from all others."""
+"""Identifies this process, together with its process ID."""
 
 
 class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types

@@ -21,7 +21,7 @@ _LINE_BYTES: Final = 8192
 _FRAMES: Final = 8
 
 Fetch = Callable[[int, int], bytes]
-"""Gives a range of the bytes of a value: from, and up to."""
+"""Returns a range of the bytes of a value, from a start to a stop."""
 
 
 class OpenedValue(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types

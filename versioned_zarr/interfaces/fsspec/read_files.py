@@ -28,7 +28,7 @@ from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import FoundValue, Snapshot
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-"""When what lies in a tree without a commit was made and changed: nobody knows, and never since."""
+"""The time of a tree without a commit: unknown, and constant."""
 
 
 class _PathOf:

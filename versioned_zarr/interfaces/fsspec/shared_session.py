@@ -214,7 +214,7 @@ def _has_changes(session: Session) -> bool:
 
 _KNOWN: weakref.WeakValueDictionary[tuple[str, str], SharedSession] = weakref.WeakValueDictionary()
 _OPEN: set[SharedSession] = set()
-"""Those with a session, which outlive their file systems: fsspec forgets them in a forked child."""
+"""Instances with a session, kept alive because a forked child loses fsspec's cache."""
 
 
 def _before_fork() -> None:

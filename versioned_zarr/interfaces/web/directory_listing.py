@@ -16,7 +16,7 @@ from versioned_zarr.interfaces.web.responses import answer_stream
 from versioned_zarr.ipld.cid import Cid, to_text
 
 _VERSION: Final = "2"
-"""Changes when what the pages say changes, so that caches ask again."""
+"""Changed when the format of the pages changes, so that caches ask again."""
 # These pages run no scripts and load nothing.
 _POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 _STYLE: Final = (

@@ -12,11 +12,11 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_TIMEOUT_S: Final = 20.0
-"""How long a client may take to send a request, from when it connected or was last answered."""
+"""How long a client may take to send a request, after it connected or received a response."""
 BODY_TIMEOUT_S: Final = 30.0
-"""How long a client may leave what was sent to it unread."""
+"""How long a client may leave data unread."""
 SLOWEST_BYTES: Final = 32 << 10
-"""How much a client must read in that time."""
+"""The minimum number of bytes that a client must read in that time."""
 HEAD_LIMIT_BYTES: Final = 32 << 10
 CONNECTION_LIMIT: Final = 512
 

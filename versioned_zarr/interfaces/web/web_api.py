@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.repository import Repository
 
 LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
-"""Names of this machine that no other machine reaches, as addresses and as `Host` has them."""
+"""Names of this machine that no other machine can reach, as addresses and as in `Host`."""
 
 
 def app(

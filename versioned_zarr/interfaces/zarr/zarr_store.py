@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from versioned_zarr.ipld.dag_pb import Link
 
 INLINE_BYTES = 256 << 10
-"""Values up to this length are read and written on the caller's thread."""
+"""Values up to this size are read and written on the caller's thread."""
 _LISTED_AT_ONCE = 1000
 _NETWORK_THREADS = 32
 _WRITTEN_AT_ONCE = 24

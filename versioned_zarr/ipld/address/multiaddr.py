@@ -19,7 +19,7 @@ _HOSTS: Final = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
 _DNS_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 _SCHEMES: Final = {"http": "http", "https": "https", "tls/http": "https"}
 _UNLISTED: Final = frozenset({"http-path", "ipfs", "memory"})
-"""Protocols that `multiformats` does not know; none of them is the name of a repository."""
+"""Protocols that `multiformats` does not know; a repository cannot have these names."""
 _FORM: Final = (
     "give one of the form /ip4, /ip6, /dns, /dns4 or /dns6 with a host, /tcp/PORT, and then /http, "
     "/https, /tls/http or nothing, as /ip4/127.0.0.1/tcp/5001"

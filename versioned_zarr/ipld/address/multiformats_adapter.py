@@ -11,7 +11,7 @@ from types import ModuleType
 from versioned_zarr.errors import InvalidCidError, MissingDependencyError
 
 _FAILURES = (ValueError, LookupError, TypeError)
-"""What `multiformats` raises of texts that it cannot read."""
+"""The errors of `multiformats` for texts that it cannot parse."""
 
 
 def cid_bytes(text: str) -> bytes:

@@ -62,7 +62,7 @@ _BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
     ),
     (r"above maximum length \(1024\)", InvalidKeyError, "; shorten the key, or the prefix"),
 )
-"""What the words of a refusal mean, whatever its status."""
+"""The meaning of phrases in an error message, whatever its status."""
 
 
 NO_ANSWER: Final = "the answer is not from lakeFS:"

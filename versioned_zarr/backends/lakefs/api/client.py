@@ -18,7 +18,7 @@ from versioned_zarr.backends.lakefs.api.sdk_transport import PAGE, Query
 from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError, RepositoryNotFoundError
 
 ATTEMPTS = 6
-"""How often something is tried whose answer is lost."""
+"""The number of attempts if responses are lost."""
 
 
 def pauses(error: AnswerLostError) -> tuple[float, ...]:

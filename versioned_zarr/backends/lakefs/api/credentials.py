@@ -24,7 +24,7 @@ except ImportError as error:
     ) from error
 
 TIMEOUT_S = 300.0
-"""A merge of many objects takes lakeFS minutes."""
+"""lakeFS takes minutes to merge many objects."""
 CONFIG_VARIABLE = "LAKECTL_CONFIG_FILE"
 _VARIABLES = {
     "endpoint": ("LAKECTL_SERVER_ENDPOINT_URL", "LAKEFS_ENDPOINT", "LAKEFS_SERVER_ENDPOINT_URL"),

@@ -13,13 +13,13 @@ from versioned_zarr.errors import KeyNotFoundError, RefNotFoundError, StorageErr
 from versioned_zarr.storage.protocol import Bytes
 
 DIRECT_BYTES = 1 << 20
-"""Values of this length and more go straight to and from the object store, where lakeFS signs URLs
-for that: three requests instead of one to write, two to read."""
+"""Values of at least this size are transferred directly to and from the object store, if lakeFS
+presigns URLs: three requests instead of one to write, two to read."""
 _META = "x-lakefs-meta-"
 
 
 Seal: TypeAlias = Callable[[str], Mapping[str, str]]
-"""Gives what of an object's user metadata is tied to its content, by the content's checksum."""
+"""Returns the user metadata of an object that depend on its content, from its checksum."""
 
 
 def _unsealed(_: str) -> Mapping[str, str]:

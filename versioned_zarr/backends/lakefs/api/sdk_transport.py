@@ -49,12 +49,12 @@ _T = TypeVar("_T")
 Query: TypeAlias = Mapping[str, str | int | bool]
 
 PAGE = 1000
-"""The most entries that lakeFS gives, or takes, at a time."""
+"""The maximum number of entries per lakeFS request."""
 CONNECTIONS = 32
 _RETRY_STATUS = (423, 429, 503)
 _GATEWAY_TIMEOUT = 504
 _FINAL = frozenset({200, 201, 204, 206, 400, 401, 403, 404, 409, 410, 412, 416})
-"""Neither a redirection nor a failure that may pass."""
+"""Status codes that are neither a redirect nor a temporary failure."""
 
 
 def _is_late(error: Exception) -> bool:

@@ -24,20 +24,20 @@ from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
 from versioned_zarr.ipld.dag_pb import Link
 
 VALUE_CID = "vz-cid"
-"""The key of an object's user metadata that holds the CID of its value."""
+"""The key of an object's user metadata with the CID of its value."""
 VALUE_TSIZE = "vz-tsize"
 VALUE_WRITER = "vz-writer"
 VALUE_NUMBER = "vz-number"
-"""How many writes of its writer were before it."""
+"""The number of earlier writes of its writer."""
 VALUE_SEAL = "vz-seal"
-"""Ties the CID to the bytes that it was computed of."""
+"""Binds the CID to the bytes for which it was computed."""
 VALUE_RIVAL = "vz-rival"
 PURPOSE = "vz-purpose"
 WORK = "vz-work"
 """Metadata of commits on our hidden branches."""
 
 SAME = "vz-same-as"
-"""The lakeFS commit whose place another one takes on a branch: it holds the same tree."""
+"""The lakeFS commit that another one replaces on a branch, with the same tree."""
 
 _COMMIT = "vz-commit"
 _ON = "vz-on"

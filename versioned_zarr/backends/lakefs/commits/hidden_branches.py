@@ -44,7 +44,7 @@ _LOG = logging.getLogger("versioned_zarr")
 LEASE_S: Final = 30.0
 """How long a claim is respected while the branch does not move."""
 KEPT_H: Final = 48
-"""How long a branch to work on is left alone, of which nobody knows whether its process lives."""
+"""How long a work branch is kept if it is unknown whether its process is alive."""
 _POLL_S = 0.02
 
 

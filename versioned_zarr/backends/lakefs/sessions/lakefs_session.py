@@ -67,7 +67,7 @@ class LakefsSession(SessionReader):
         self._gate, self._numbers = WriteGate(), WriteNumbers()
         self._is_shared = branch is not None
         self._doubted: set[str] = set()
-        """Keys of which nobody knows whether a write of this process was done."""
+        """Keys for which it is unknown whether a write of this process succeeded."""
         self._process = os.getpid()
         if branch is not None:
             self.refresh()

@@ -22,11 +22,11 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 
 SMALL_BYTES: Final = 256 << 10
-"""Longer values come when they are asked for."""
+"""Larger values are not prefetched."""
 LIMIT_BYTES: Final = 4 << 20
-"""No more than this is there unread, whatever was asked for before."""
+"""The maximum number of unread bytes, whatever was requested before."""
 _WINDOW: Final = 2 * AT_ONCE
-"""So many requests may be under way, asked for or not."""
+"""The maximum number of requests in flight, including prefetches."""
 _REMEMBERED: Final = 1 << 16
 
 Fetch = Callable[[Cid], memoryview]

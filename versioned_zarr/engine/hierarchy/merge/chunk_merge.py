@@ -22,7 +22,7 @@ from versioned_zarr.tree.merge_tree import KeyConflict
 SIDES: Final = ("base", "ours", "theirs")
 Read: TypeAlias = Callable[[Link], bytes]
 Taken: TypeAlias = "Link | bytes | Callable[[], bytes] | None"
-"""What to take under a key: a link to its value, its bytes, what makes these, or nothing."""
+"""The new value of a key: a link, bytes, a function that returns bytes, or None."""
 
 
 @dataclass

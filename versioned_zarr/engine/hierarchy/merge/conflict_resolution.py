@@ -43,10 +43,10 @@ class FieldValue:
 Decision: TypeAlias = "Choice | bytes | FieldValue | None"
 _Decide: TypeAlias = "Callable[[Conflict], Decision | Mapping[str, Decision]]"
 Resolve: TypeAlias = "Choice | Mapping[str, Choice] | _Decide | None"
-"""How conflicts are settled: one side for all; a side for each path pattern (as in `fnmatch`), of
-which the first that matches counts, and for a chunk also one that matches its array; or a function
-that gives a side, the bytes of the value for a key, a `FieldValue` for a field, or None to leave
-the conflict. Of an array's chunks it may give a mapping of patterns of their keys to those."""
+"""How to resolve conflicts: a side for all of them; a mapping of path patterns (as in `fnmatch`) to
+sides, of which the first match counts, and for a chunk also a match of its array; or a function
+that returns a side, the bytes of the value for a key, a `FieldValue` for a field, or None to leave
+the conflict. For the chunks of an array, it may return a mapping of key patterns to these."""
 
 
 def check_resolve(resolve: Resolve) -> None:

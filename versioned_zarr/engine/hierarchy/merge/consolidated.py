@@ -20,7 +20,7 @@ _OF_NODE = {V3: (V3,), V2: (".zarray", ".zgroup", ".zattrs")}
 
 Document: TypeAlias = dict[str, Any]
 Read: TypeAlias = Callable[[str], Document | None]
-"""Gives a document by its key, in one state of the tree."""
+"""Returns a document by its key, in one state of the tree."""
 
 
 def node_of(name: str, field: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from versioned_zarr.engine.hierarchy.merge.named_lists import merge_lists
 from versioned_zarr.engine.hierarchy.zarr_nodes import DOCUMENTS
 
 _POSITIONAL = "_ARRAY_DIMENSIONS"
-"""xarray's names of an array's dimensions in Zarr v2: a name for each, not a set of names."""
+"""xarray's names of the dimensions in Zarr v2: one name per dimension, not a set of names."""
 
 
 class FieldClash(NamedTuple):

@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 from versioned_zarr.engine.hierarchy.json_values import MISSING
 
 IDENTITIES: Final = ("name", "id", "label")
-"""The keys that tell an object in a list from the others: the first that all have."""
+"""The keys that identify an object in a list: the first one that all objects have."""
 
 _Items: TypeAlias = dict[str, Any]
 MergeItem: TypeAlias = Callable[[str, Any, Any, Any], Any]
-"""Merges an item: given what it is called in paths, and what it is in the base and on each side;
-MISSING for one that is to be left out."""
+"""Merges an item, given its name in paths, and its values in the base and on each side; MISSING
+to leave it out."""
 
 
 def merge_lists(base: Any, ours: Any, theirs: Any, merge_item: MergeItem) -> list[Any] | None:

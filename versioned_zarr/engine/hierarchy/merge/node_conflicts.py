@@ -21,7 +21,7 @@ from versioned_zarr.tree.lookup import Trees
 
 _Fields: TypeAlias = "dict[str, Any] | None"
 _FORMATS = ((V3,), (".zarray", ".zgroup"))
-"""The names of the documents that make a node, by Zarr format."""
+"""The names of a node's documents, by Zarr format."""
 _OWN = (V3, *V2_DOCUMENTS)
 
 
