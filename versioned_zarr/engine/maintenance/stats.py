@@ -12,6 +12,7 @@ from versioned_zarr.engine.revisions import reached_commits
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.terminal_text import counted
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,18 @@ class Stats:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.packs} packs, {self.stored_bytes:,} bytes stored; {self.commits} commits",
             (
-                f"{self.values} values, {self.size_bytes:,} bytes; "
-                f"{self.shared_bytes:,} bytes saved by sharing"
+                f"{counted(self.packs, 'pack')}, {counted(self.stored_bytes, 'byte')} stored; "
+                f"{counted(self.commits, 'commit')}"
+            ),
+            (
+                f"{counted(self.values, 'value')}, {counted(self.size_bytes, 'byte')}; "
+                f"{counted(self.shared_bytes, 'byte')} saved by sharing"
             ),
         ]
         for ref in self.refs:
             lines.append(
-                f"  {ref.name}: {ref.values} keys, {ref.size_bytes:,} bytes, "
+                f"  {ref.name}: {counted(ref.values, 'key')}, {counted(ref.size_bytes, 'byte')}, "
                 f"{ref.own_bytes:,} of them unshared"
             )
         return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])

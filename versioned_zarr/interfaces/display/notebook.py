@@ -19,6 +19,7 @@ from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.terminal_text import counted
 
 SHOWN_COMMITS = 50
 SHOWN_MAPS = 12
@@ -75,7 +76,7 @@ def repository_html(repository: Repository) -> str:
         [
             html.code(info.id),
             info.branch,
-            f"{info.keys:,} keys",
+            counted(info.keys, "key"),
             "open" if info.is_alive else "left behind",
         ]
         for info in sessions[:SHOWN_NAMES]

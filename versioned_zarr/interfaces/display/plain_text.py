@@ -14,7 +14,7 @@ from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.terminal_text import escaped_line
+from versioned_zarr.terminal_text import counted, escaped_line
 
 _NAMES = 20
 
@@ -45,7 +45,7 @@ def repository_text(repository: Repository) -> str:
         for name, commit in refs.items()
     ]
     lines += [
-        ("session", info.id, f"on {info.branch}, {info.keys} keys", info.purpose)
+        ("session", info.id, f"on {info.branch}, {counted(info.keys, 'key')}", info.purpose)
         for info in repository.sessions.values()
     ]
     head = escaped_line(f"Repository {repository.url}")
