@@ -22,7 +22,7 @@ from versioned_zarr.storage.protocol import PackStorage, look_at
 
 GC_LOCK = "gc"
 """Shared by operations that rely on existing blocks; exclusive while packs are removed."""
-HOUSE_LOCK = "housekeeping"
+MAINTENANCE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that the packs do not change in between."""
 _NEAR = contextlib.nullcontext()
 _BUFFERS = BufferPool()

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from versioned_zarr.blocks.packs.index import run_from_file
 from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
-from versioned_zarr.blocks.packs.pack_store import HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import check_pack
 from versioned_zarr.blocks.protocol import ServedBlocks
 from versioned_zarr.engine.context import RepositoryContext
@@ -72,7 +72,7 @@ def fsck(
     with ExitStack() as held:
         # On read-only storage, nobody removes packs either.
         with suppress(ReadOnlyError, StorageError):
-            held.enter_context(stores.storage.lock(HOUSE_LOCK))
+            held.enter_context(stores.storage.lock(MAINTENANCE_LOCK))
         return _fsck(stores, read_all=read_all, progress=progress)
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from versioned_zarr import process_identity
 from versioned_zarr.blocks.packs.pack_format import PackBlock
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
 from versioned_zarr.blocks.protocol import PackedBlocks
 from versioned_zarr.engine.context import RepositoryContext
@@ -56,7 +56,7 @@ def collect(
 ) -> Collected:
     """See `Repository.gc`."""
     cutoff = _before_now(keep_reflog)
-    with stores.storage.lock(HOUSE_LOCK):
+    with stores.storage.lock(MAINTENANCE_LOCK):
         if not isinstance(stores.blocks, PackedBlocks):
             return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
         if not dry_run and drop_damaged_indexes(stores.storage, stores.hash):

@@ -14,7 +14,7 @@ from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of
 from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block, PackedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
@@ -170,7 +170,7 @@ def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Col
     if not isinstance(stores.blocks, PackedBlocks):
         Steps(0, progress)
         return Collected()
-    with stores.storage.lock(HOUSE_LOCK):
+    with stores.storage.lock(MAINTENANCE_LOCK):
         if drop_damaged_indexes(stores.storage, stores.hash):
             stores.blocks.rebuild_index()
         return _join(stores, stores.blocks, 0, SMALL_PACK_BYTES, least=2, progress=progress)
@@ -186,7 +186,7 @@ def tidy(stores: RepositoryContext) -> None:
     if not isinstance(store, PackedBlocks) or not store.is_scattered(_TIDY_PACKS):
         return
     lock = stores.storage.lock
-    with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
+    with lock(MAINTENANCE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
         lower = 0
         for upper in _TIERS_BYTES if is_held and is_free else ():
             _join(stores, store, lower, upper, least=_TIDY_PACKS)
