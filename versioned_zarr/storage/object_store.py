@@ -104,7 +104,9 @@ class ObjectStore(Protocol):
         ...
 
 
-def look_at(storage: ObjectStore, path: str, start: int = 0, end: int | None = None) -> memoryview:
+def view_or_read(
+    storage: ObjectStore, path: str, start: int = 0, end: int | None = None
+) -> memoryview:
     """The bytes at `path` from `start` to `end`, without a copy if the storage supports that.
 
     Raises:

@@ -16,7 +16,7 @@ from versioned_zarr.storage.object_store import (
     FilePart,
     ObjectStore,
     Stored,
-    look_at,
+    view_or_read,
 )
 from versioned_zarr.storage.session_storage import AppendLog, SessionStorage, StagedPack
 
@@ -32,7 +32,7 @@ __all__ = [
     "StagedPack",
     "Storage",
     "Stored",
-    "look_at",
+    "view_or_read",
 ]
 
 

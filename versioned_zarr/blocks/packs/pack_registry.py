@@ -27,7 +27,7 @@ from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
+from versioned_zarr.storage.protocol import ObjectStore, PackStorage, view_or_read
 
 PACKS, INDEX = "packs", "index"
 ENDING = ".pack"
@@ -251,7 +251,7 @@ class PackRegistry:
         if name not in self._checked:
             path = f"{INDEX}/{name}.idx"
             try:
-                run_from_file(look_at(self._storage, path), self._hash.code, path, check=True)
+                run_from_file(view_or_read(self._storage, path), self._hash.code, path, check=True)
             except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
                 self._damaged.add(name)
                 return False
@@ -285,7 +285,7 @@ class PackRegistry:
         """
         path = pack_path(name)
         try:
-            found = recover(look_at(self._storage, path), self._hash, path)
+            found = recover(view_or_read(self._storage, path), self._hash, path)
         except FileNotFoundError:
             return None
         run = run_of_pack(name, found.entries, found.data_end)

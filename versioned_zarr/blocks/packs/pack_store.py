@@ -18,7 +18,7 @@ from versioned_zarr.blocks.protocol import Block, ByteRange, Followable, Publish
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction, matches
-from versioned_zarr.storage.protocol import PackStorage, look_at
+from versioned_zarr.storage.protocol import PackStorage, view_or_read
 
 GC_LOCK = "gc"
 """Shared by operations that rely on existing blocks; exclusive while packs are removed."""
@@ -65,7 +65,7 @@ class PackStore:
     def _read(self, pack: str, start: int, size: int) -> memoryview | None:
         """The bytes of a pack from `start` on; None if it is gone or ends before that."""
         try:
-            data = look_at(self.storage, pack_path(pack), start, start + size)
+            data = view_or_read(self.storage, pack_path(pack), start, start + size)
         except FileNotFoundError:
             return None
         return data if len(data) == size else None
@@ -115,7 +115,7 @@ class PackStore:
         for place in self.catalogue.find_all(cid):
             try:
                 path, start = pack_path(place.pack), place.start
-                data = look_at(self.storage, path, start, start + place.size)
+                data = view_or_read(self.storage, path, start, start + place.size)
             except FileNotFoundError:
                 continue
             if cids.matches(cid, data):

@@ -10,7 +10,7 @@ from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.pack_registry import INDEX
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import Storage, look_at
+from versioned_zarr.storage.protocol import Storage, view_or_read
 
 
 class PackFault(NamedTuple):
@@ -88,7 +88,7 @@ def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> bool:
             continue
         try:
             run_from_file(
-                look_at(storage, stored.path), hash_function.code, stored.path, check=True
+                view_or_read(storage, stored.path), hash_function.code, stored.path, check=True
             )
         except CorruptError:
             storage.delete(stored.path)

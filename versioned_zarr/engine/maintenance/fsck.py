@@ -46,7 +46,7 @@ from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid, to_text
-from versioned_zarr.storage.protocol import StagedPack, look_at
+from versioned_zarr.storage.protocol import StagedPack, view_or_read
 
 
 class _Sound:
@@ -62,7 +62,7 @@ class _Sound:
         if found is None:
             raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
         path, start, end = found[1]
-        return look_at(self._storage, path, start, end)
+        return view_or_read(self._storage, path, start, end)
 
 
 def fsck(
@@ -223,7 +223,7 @@ def _check_log(
 def _check_pack(
     stores: RepositoryContext, path: str, sound: _Sound, report: Report, *, read_all: bool
 ) -> None:
-    data = look_at(stores.storage, path)
+    data = view_or_read(stores.storage, path)
     checked = check_pack(data, stores.hash, path, read_all=read_all)
     for fault in checked.faults:
         cid = None if fault.cid is None else to_text(fault.cid)
@@ -240,7 +240,7 @@ def _check_index(stores: RepositoryContext, report: Report) -> None:
     for stored in stores.storage.list(INDEX):
         if not stored.path.endswith(".idx"):
             continue
-        data = look_at(stores.storage, stored.path)
+        data = view_or_read(stores.storage, stored.path)
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)
         except CorruptError as error:

@@ -22,7 +22,7 @@ from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.storage.protocol import look_at
+from versioned_zarr.storage.protocol import view_or_read
 
 PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
@@ -61,14 +61,14 @@ class Collected:
 def blocks_in(stores: RepositoryContext, pack: str) -> list[PackBlock]:
     """The blocks of a pack, in the order of their offsets."""
     path = pack_path(pack)
-    found = recover(look_at(stores.storage, path), stores.hash, path)
+    found = recover(view_or_read(stores.storage, path), stores.hash, path)
     return blocks_of(found.entries, stores.hash.code)
 
 
 def may_go(stores: RepositoryContext, pack: str) -> bool:
     """Whether a pack may be removed once its blocks are copied; if not, it is kept as it is."""
     path = pack_path(pack)
-    return finds_all(look_at(stores.storage, path), stores.hash, path)
+    return finds_all(view_or_read(stores.storage, path), stores.hash, path)
 
 
 def rewrite(
@@ -103,7 +103,7 @@ def _rewrite(
     digest_of = stores.hash.digest
     for pack, size in sorted(packs.items()):
         path = pack_path(pack)
-        data = look_at(stores.storage, path)
+        data = view_or_read(stores.storage, path)
         for cid, start, end in blocks_in(stores, pack):
             if cid in seen or not keep(cid):
                 continue
