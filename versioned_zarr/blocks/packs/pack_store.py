@@ -37,7 +37,7 @@ class PackStore:
         self.storage = storage
         self.hash = hash_function
         self.verify = verify
-        self.catalogue = PackRegistry(storage, hash_function)
+        self.registry = PackRegistry(storage, hash_function)
 
     # Reading
 
@@ -46,7 +46,7 @@ class PackStore:
         data = self.find_known(cid)
         if data is None and self.refresh():
             data = self.find_known(cid)
-        if data is None and self.catalogue.look_again():
+        if data is None and self.registry.look_again():
             data = self.find_known(cid)
         if data is None or (self.verify and not cids.matches(cid, data)):
             data = self._find_sound(cid)
@@ -59,7 +59,7 @@ class PackStore:
 
     def find_known(self, cid: Cid) -> memoryview | None:
         """Like `find`, in the packs that this process knows; does not look for new ones."""
-        place = self.catalogue.find(cid)
+        place = self.registry.find(cid)
         return None if place is None else self._read(place.pack, place.start, place.size)
 
     def _read(self, pack: str, start: int, size: int) -> memoryview | None:
@@ -97,14 +97,14 @@ class PackStore:
         self, cids: Sequence[Cid], sizes_bytes: Sequence[int]
     ) -> BlockLocation | None:
         """The location of blocks of these sizes, if they are contiguous."""
-        first = self.catalogue.find(cids[0])
+        first = self.registry.find(cids[0])
         if first is None or first.size != sizes_bytes[0]:
             return None
         end = first.start + first.size
         for cid, size in zip(cids[1:], sizes_bytes[1:], strict=True):
             wanted = BlockLocation(first.pack, end, size)
             # Another pack may contain it, too.
-            if self.catalogue.find(cid) != wanted and wanted not in self.catalogue.find_all(cid):
+            if self.registry.find(cid) != wanted and wanted not in self.registry.find_all(cid):
                 return None
             end += size
         return BlockLocation(first.pack, first.start, end - first.start)
@@ -112,7 +112,7 @@ class PackStore:
     def _find_sound(self, cid: Cid) -> memoryview:
         """The block from any location where it is intact; otherwise an error says what is wrong."""
         text, damaged = cids.to_text(cid), None
-        for place in self.catalogue.find_all(cid):
+        for place in self.registry.find_all(cid):
             try:
                 path, start = pack_path(place.pack), place.start
                 data = view_or_read(self.storage, path, start, start + place.size)
@@ -137,7 +137,7 @@ class PackStore:
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
-        return self.catalogue.find(cid) is not None
+        return self.registry.find(cid) is not None
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """See `BlockStore.missing`: checks the folder of packs once, then the index."""
@@ -146,7 +146,7 @@ class PackStore:
 
     def refresh(self) -> bool:
         """Look for new packs and index files; returns whether there were changes."""
-        return self.catalogue.refresh()
+        return self.registry.refresh()
 
     # Writing
 
@@ -160,13 +160,13 @@ class PackStore:
         """See `BlockStore.put`: one new pack; `durable` as in `Storage.put`."""
         name = new_name()
         self.storage.put(pack_path(name), pack_of(blocks, root, self.hash), durable=durable)
-        self.catalogue.learn(name)
+        self.registry.learn(name)
 
     def publish(self, draft: Publishable, root: Cid, *, durable: bool = True) -> None:
         """See `BlockStore.publish`; `durable` as in `Storage.put`."""
         name = new_name()
         draft.publish(pack_path(name), root, durable=durable)
-        self.catalogue.learn(name)
+        self.registry.learn(name)
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
@@ -189,15 +189,15 @@ class PackStore:
 
     def is_scattered(self, packs: int) -> bool:
         """See `PackedBlocks.is_scattered`."""
-        return self.catalogue.wants_tidying(packs)
+        return self.registry.wants_tidying(packs)
 
     def rebuild_index(self) -> None:
         """See `PackedBlocks.rebuild_index`."""
-        self.catalogue.rebuild()
+        self.registry.rebuild()
 
     def merge_index(self, *, everything: bool = False) -> None:
         """See `PackedBlocks.merge_index`."""
-        self.catalogue.merge(everything=everything)
+        self.registry.merge(everything=everything)
 
 
 def _is_sound(cids: Sequence[Cid], sizes_bytes: Sequence[int], joined: memoryview) -> bool:
