@@ -17,7 +17,7 @@ from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
 
-_TOLD_BYTES: Final = 16 << 20
+_WRITEBACK_BYTES: Final = 16 << 20
 
 
 class PackEntries:
@@ -140,7 +140,7 @@ class PackWriter:
             self.has_failed = True
             raise
         self._unwritten.discard(offset)
-        if self.end - self._told >= _TOLD_BYTES:
+        if self.end - self._told >= _WRITEBACK_BYTES:
             if self.follower is not None:
                 self._told = self.end
                 self.follower.grown()
