@@ -37,7 +37,7 @@ from versioned_zarr.ipld.car_v1 import Car, CarBlock
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, from_text, to_text
 from versioned_zarr.ipld.identity import inline
 
-_TOLD_BYTES = 1 << 20
+_REPORT_BYTES = 1 << 20
 _ASKED_LEAVES = 4096
 _SHA2_256 = 0x12  # the beginning of a CIDv0, which is a bare multihash
 
@@ -94,7 +94,7 @@ def _read(
             data = get_verified(stores.blocks, each.cid, stores.storage.url)
         yield each.cid, data
         size += len(data)
-        if tell is not None and size - told >= _TOLD_BYTES:
+        if tell is not None and size - told >= _REPORT_BYTES:
             tell(Progress("blocks", len(written), done_bytes=size))
             told = size
     if tell is not None:
