@@ -263,7 +263,7 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
 
         For a tree that was checked out by its CID, without a commit, it is the epoch.
         """
-        view, found = self._told(path)
+        view, found = self._data_and_value(path)
         return _began(view) if isinstance(found, PendingWrite) else _time_of(view)
 
     def modified(self, path: str) -> datetime:
@@ -271,13 +271,13 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
 
         For a tree that was checked out by its CID, without a commit, it is the epoch.
         """
-        view, found = self._told(path)
+        view, found = self._data_and_value(path)
         if not isinstance(found, PendingWrite):
             return _time_of(view)
         info = view.repository.sessions.get(view.id)
         return _began(view) if info is None else info.last_write
 
-    def _told(self, path: str) -> tuple[Any, FoundValue | None]:
+    def _data_and_value(self, path: str) -> tuple[Any, FoundValue | None]:
         """The data, and the value at a path.
 
         Raises:
