@@ -24,7 +24,7 @@ GC_LOCK = "gc"
 """Shared by operations that rely on existing blocks; exclusive while packs are removed."""
 MAINTENANCE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that the packs do not change in between."""
-_NEAR = contextlib.nullcontext()
+_ALL_LOCAL = contextlib.nullcontext()
 _BUFFERS = BufferPool()
 
 
@@ -179,7 +179,7 @@ class PackStore:
 
     def near(self) -> contextlib.AbstractContextManager[None]:
         """See `BlockStore.near`: every block is local."""
-        return _NEAR
+        return _ALL_LOCAL
 
     # Maintenance
 
