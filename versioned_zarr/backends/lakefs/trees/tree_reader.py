@@ -24,7 +24,7 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
-_NEAR = 20
+_RECENT_COMMITS = 20
 _LOOKED_AT = 10_000
 
 
@@ -111,8 +111,8 @@ class TreeReader:
 
     def _nearest(self, commit: str) -> tuple[str, Cid] | None:
         """The nearest first-parent ancestor with a known, nonempty tree, among the last ones."""
-        history = self._client.log(commit, amount=_NEAR, first_parent=True)
-        for _, found in zip(range(_NEAR), history, strict=False):
+        history = self._client.log(commit, amount=_RECENT_COMMITS, first_parent=True)
+        for _, found in zip(range(_RECENT_COMMITS), history, strict=False):
             root = self._metadata_cache.tree(found.id)
             if root is not None and root.cid == self.trees.empty:
                 return None  # a listing costs less than a diff with an empty tree
