@@ -69,7 +69,7 @@ class ReadAhead:
     def forget(self) -> None:
         """Forget all reads, and all requests in flight."""
         self._flights = SingleFlight[None]()
-        self._foresight = ReadAheadPolicy()
+        self._policy = ReadAheadPolicy()
         self._background = DaemonPool(_AT_ONCE)
 
     def get(self, cid: Cid) -> memoryview:
@@ -82,17 +82,17 @@ class ReadAhead:
         if near is None:
             self._nearness.check()
         if cids.is_raw(cid):
-            self._foresight.asked(cid, was_near=near is not None)
+            self._policy.asked(cid, was_near=near is not None)
         found = self._bring(cid) if near is None else near
         if not cids.is_raw(cid):
-            self._foresight.saw(cid, lambda: self._sizes_below(cid, found))
-            for following in self._foresight.after(cid):
+            self._policy.saw(cid, lambda: self._sizes_below(cid, found))
+            for following in self._policy.after(cid):
                 self._background.do(partial(self._bring_whole, following, following))
         return found
 
     def _bring(self, cid: Cid) -> memoryview:
         """Fetch a block that is not local, alone or with its neighbors."""
-        whole = self._foresight.around(cid) if self._can_fetch_all() else None
+        whole = self._policy.around(cid) if self._can_fetch_all() else None
         if whole is not None:
             self._bring_whole(whole, cid)
         came: dict[Cid, memoryview] = {}
@@ -111,15 +111,15 @@ class ReadAhead:
         return found
 
     def _fetch(self, cid: Cid, came: dict[Cid, memoryview]) -> None:
-        size_bytes = self._foresight.size_bytes(cid)
+        size_bytes = self._policy.size_bytes(cid)
         if size_bytes and size_bytes <= WHOLE_BYTES and not cids.is_raw(cid):
             try:
                 self._fetch_all(cid, size_bytes, came)
             except (StorageError, BlockNotFoundError, CorruptError):
                 if cid not in came:
                     raise
-                self._foresight.disappointed()
-            self._foresight.came(cid, came)
+                self._policy.disappointed()
+            self._policy.came(cid, came)
         else:
             self._fetch_one(cid, size_bytes, came)
 
@@ -129,15 +129,15 @@ class ReadAhead:
 
         def fetch() -> None:
             if self._find(wanted) is None:
-                self._fetch_all(whole, self._foresight.size_bytes(whole), came)
+                self._fetch_all(whole, self._policy.size_bytes(whole), came)
 
         try:
             self._flights.take(whole, fetch)
         except (StorageError, BlockNotFoundError, CorruptError):
             # The required block will be requested separately.
-            self._foresight.disappointed()
+            self._policy.disappointed()
         finally:
-            self._foresight.came(whole, came)
+            self._policy.came(whole, came)
 
 
 # Requests in flight in the parent never complete here.
