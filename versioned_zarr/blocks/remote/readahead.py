@@ -118,7 +118,7 @@ class ReadAhead:
             except (StorageError, BlockNotFoundError, CorruptError):
                 if cid not in came:
                     raise
-                self._policy.disappointed()
+                self._policy.fetch_failed()
             self._policy.came(cid, came)
         else:
             self._fetch_one(cid, size_bytes, came)
@@ -135,7 +135,7 @@ class ReadAhead:
             self._flights.take(whole, fetch)
         except (StorageError, BlockNotFoundError, CorruptError):
             # The required block will be requested separately.
-            self._policy.disappointed()
+            self._policy.fetch_failed()
         finally:
             self._policy.came(whole, came)
 

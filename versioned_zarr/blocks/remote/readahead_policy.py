@@ -144,7 +144,7 @@ class ReadAheadPolicy:
             self._unread_bytes -= self._unread.pop(leaf, 0)
             self._asked_bytes += max(self.size_bytes(leaf) or 0, REQUEST_BYTES)
 
-    def disappointed(self) -> None:
+    def fetch_failed(self) -> None:
         """A node could not be fetched whole: start again with a small budget."""
         with self._turns.take():
             self._asked_bytes = 0
