@@ -17,7 +17,7 @@ from typing import Final
 
 from versioned_zarr.fork_local import renewed_after_fork
 
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 """How often a waiting thread checks whether a permit has disappeared."""
 _COLLECT_AFTER_S: Final = 1.0
 """After this time, it also runs the garbage collector, for permits in reference cycles."""
@@ -75,7 +75,7 @@ class Semaphore:
                 gc.collect()
                 began_s = time.monotonic()
             try:
-                self._freed.get(timeout=_LOOK_S)
+                self._freed.get(timeout=_POLL_S)
             except Empty:
                 continue
         return turn

@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 from versioned_zarr.ipld.cid import Cid
 
 _T = TypeVar("_T")
-_LOOK_S: Final = 0.2
+_POLL_S: Final = 0.2
 """How often a waiting thread checks whether the fetching one is still there."""
 
 
@@ -48,7 +48,7 @@ class Flight:
 
     def wait(self) -> bool:
         """Wait until it is finished; false if it was abandoned."""
-        while not self._landed.wait(_LOOK_S):
+        while not self._landed.wait(_POLL_S):
             if self.is_left or self._pilot() is None:
                 return self._landed.is_set()
         return True
