@@ -62,7 +62,7 @@ class CommitWriter:
         self._lakefs_folder = parts.lakefs_folder
         self._client, self._prefix = parts.lakefs_folder.client, parts.lakefs_folder.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
-        self._survey, self._workers = parts.survey, parts.lakefs_folder.workers
+        self._tree_reader, self._workers = parts.survey, parts.lakefs_folder.workers
         self._hidden = HiddenBranches(self._client, self._workers)
         # The staged writes of sessions that are about to commit.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
@@ -133,7 +133,7 @@ class CommitWriter:
 
         Costs one request per 1000 keys that differ.
         """
-        old, prefix = self._survey.tree_of(on).cid, self._prefix
+        old, prefix = self._tree_reader.tree_of(on).cid, self._prefix
         wanted = {prefix + key: value for key, value in changed.items()}
         differing = self._client.diff(on, commit, prefix=prefix, with_stats=True)
         found = {each.path: each for each in differing}
@@ -149,7 +149,9 @@ class CommitWriter:
             elif said != value:
                 return False
         for path, stat in self._lakefs_folder.stats(commit, untold):
-            if (None if stat is None else self._survey.value(commit, stat).cid) != wanted[path]:
+            if (None if stat is None else self._tree_reader.value(commit, stat).cid) != wanted[
+                path
+            ]:
                 return False
         return True
 
@@ -161,7 +163,7 @@ class CommitWriter:
         """
         if not theirs:
             return False
-        old, other = self._survey.tree_of(head).cid, self._survey.tree_of(theirs).cid
+        old, other = self._tree_reader.tree_of(head).cid, self._tree_reader.tree_of(theirs).cid
         wanted: dict[str, bool] = {}
         for change in changes(self._trees, old, root):
             found = self._trees.find(other, change.key)
@@ -260,7 +262,7 @@ class CommitWriter:
 
         Returns the locations of the values there.
         """
-        old = self._survey.tree_of(on).cid
+        old = self._tree_reader.tree_of(on).cid
         differing = list(changes(self._trees, old, root))
         gone = [self._prefix + change.key for change in differing if change.new is None]
         self._client.delete_many(work, gone)
@@ -337,6 +339,6 @@ class CommitWriter:
                 f"{branch!r} is a protected branch of lakeFS: only merges can update it"
             )
         with self._hidden.own(head) as work:
-            self._stage(work, head, self._survey.tree_of(to).cid)
+            self._stage(work, head, self._tree_reader.tree_of(to).cid)
             own = {commit_metadata.WORK: "1"}
             yield self._client.commit_surely(work, "Move", own, lambda made: made.id != head).id

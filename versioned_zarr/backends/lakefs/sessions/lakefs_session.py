@@ -59,7 +59,7 @@ class LakefsSession(SessionReader):
         self, parts: LakefsContext, head: SessionHead, root: Cid, branch: str | None = None
     ) -> None:
         super().__init__(parts.blocks, parts.trees, head)
-        self._commits, self._survey = parts.commits, parts.survey
+        self._commits, self._tree_reader = parts.commits, parts.survey
         self.state = ChangeSet(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
@@ -375,7 +375,7 @@ class LakefsSession(SessionReader):
                 assert there is not None
                 self.state.intent = None
                 self.branch.landed(there)
-                self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
+                self.state.rebase(commit, self._tree_reader.tree_of(there).cid, upto + 1)
 
     def drop_damaged(self) -> list[str]:
         """See `LocalSession.drop_damaged`: the server keeps all acknowledged writes."""

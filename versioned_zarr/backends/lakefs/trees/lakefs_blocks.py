@@ -67,7 +67,7 @@ class LakefsBlocks:
             lakefs_folder.metadata_cache,
             cache,
         )
-        self._survey, self._commits, self._workers = survey, commits, lakefs_folder.workers
+        self._tree_reader, self._commits, self._workers = survey, commits, lakefs_folder.workers
         self.hash: HashFunction = lakefs_folder.hash
         self._outgoing = PackStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
@@ -126,7 +126,7 @@ class LakefsBlocks:
                 self._commits.search(lambda: self._is_told(cid))
                 commit = self.metadata_cache.commit_with(cid)
             if commit is not None:
-                self._survey.tree_of(commit)
+                self._tree_reader.tree_of(commit)
         node = self.metadata_cache.node(cid)
         if node is None:
             raise self._absent(cid)
@@ -268,7 +268,7 @@ class LakefsBlocks:
         """See `Searchable.search`: finds trees and values, but not parts of a value."""
         for _, head in (*self._client.branches(), *self._client.tags()):
             with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # cannot be served
-                self._survey.tree_of(head)
+                self._tree_reader.tree_of(head)
             if cid in self or self.metadata_cache.location(cid) is not None:
                 return True
         return False
