@@ -141,11 +141,11 @@ class LakefsBackend:
         cache = BlockCache(
             values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        survey = TreeReader(lakefs_folder, self._progress)
-        commits = CommitMapping(lakefs_folder, survey.tree_of)
-        blocks = LakefsBlocks(lakefs_folder, cache, outgoing, survey, commits)
-        trees = survey.trees = Trees(blocks, hash_function)
-        parts = LakefsContext(lakefs_folder, survey, commits, blocks, trees)
+        tree_reader = TreeReader(lakefs_folder, self._progress)
+        commits = CommitMapping(lakefs_folder, tree_reader.tree_of)
+        blocks = LakefsBlocks(lakefs_folder, cache, outgoing, tree_reader, commits)
+        trees = tree_reader.trees = Trees(blocks, hash_function)
+        parts = LakefsContext(lakefs_folder, tree_reader, commits, blocks, trees)
         landing = CommitWriter(parts)
         refs = LakefsRefs(self.client, commits, landing, self.storage)
         session_store = LakefsSessionStore(parts, landing)

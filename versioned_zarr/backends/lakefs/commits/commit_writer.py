@@ -62,7 +62,7 @@ class CommitWriter:
         self._lakefs_folder = parts.lakefs_folder
         self._client, self._prefix = parts.lakefs_folder.client, parts.lakefs_folder.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
-        self._tree_reader, self._workers = parts.survey, parts.lakefs_folder.workers
+        self._tree_reader, self._workers = parts.tree_reader, parts.lakefs_folder.workers
         self._hidden = HiddenBranches(self._client, self._workers)
         # The staged writes of sessions that are about to commit.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()

@@ -59,7 +59,7 @@ class LakefsSession(SessionReader):
         self, parts: LakefsContext, head: SessionHead, root: Cid, branch: str | None = None
     ) -> None:
         super().__init__(parts.blocks, parts.trees, head)
-        self._commits, self._tree_reader = parts.commits, parts.survey
+        self._commits, self._tree_reader = parts.commits, parts.tree_reader
         self.state = ChangeSet(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None

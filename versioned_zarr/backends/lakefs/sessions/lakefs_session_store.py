@@ -39,7 +39,7 @@ class LakefsSessionStore:
     def resume(self, session: str) -> LakefsSession:
         """See `SessionStore.resume`."""
         branch, head, base = self._find(session)
-        return LakefsSession(self._parts, head, self._parts.survey.tree_of(base).cid, branch)
+        return LakefsSession(self._parts, head, self._parts.tree_reader.tree_of(base).cid, branch)
 
     def mend(self, session: str) -> str | None:  # noqa: ARG002 - the server keeps what it was given
         """See `SessionStore.mend`."""

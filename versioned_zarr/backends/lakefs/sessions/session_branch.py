@@ -245,7 +245,7 @@ class SessionBranch:
     def record(self, key: str, stat: Stat) -> JournalRecord:
         """The write that created an object, as a record."""
         assert self.name is not None
-        value = self._parts.survey.value(self.name, stat)
+        value = self._parts.tree_reader.value(self.name, stat)
         self._note(value.cid, ObjectLocation(self.name, stat.path, stat.size))
         return JournalRecord(
             RecordKind.SET,

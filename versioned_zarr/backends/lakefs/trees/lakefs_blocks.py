@@ -48,7 +48,7 @@ class LakefsBlocks:
         lakefs_folder: the folder of the repository.
         cache: the cache of recently read or written blocks of values.
         outgoing: a folder for blocks that are stored here but are not on lakeFS yet.
-        survey: computes trees.
+        tree_reader: computes trees.
         commits: reads commits.
     """
 
@@ -59,7 +59,7 @@ class LakefsBlocks:
         lakefs_folder: LakefsFolder,
         cache: BlockCache,
         outgoing: LocalStorage,
-        survey: TreeReader,
+        tree_reader: TreeReader,
         commits: CommitMapping,
     ) -> None:
         self._client, self.metadata_cache, self.cache = (
@@ -67,7 +67,11 @@ class LakefsBlocks:
             lakefs_folder.metadata_cache,
             cache,
         )
-        self._tree_reader, self._commits, self._workers = survey, commits, lakefs_folder.workers
+        self._tree_reader, self._commits, self._workers = (
+            tree_reader,
+            commits,
+            lakefs_folder.workers,
+        )
         self.hash: HashFunction = lakefs_folder.hash
         self._outgoing = PackStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
