@@ -45,7 +45,7 @@ class LakefsRefs:
     def __init__(
         self, client: LakefsClient, commits: CommitMapping, landing: CommitWriter, storage: Storage
     ) -> None:
-        self._client, self._commits, self._landing = client, commits, landing
+        self._client, self._commits, self._commit_writer = client, commits, landing
         self._logs = LogRefs(storage)
 
     def _id(self, kind: str, name: str) -> str | None:
@@ -153,13 +153,13 @@ class LakefsRefs:
         if kind != HEADS or head is None:
             make = self._client.create_branch if kind == HEADS else self._client.create_tag
             try:
-                make(target, known or self._landing.make(new))
+                make(target, known or self._commit_writer.make(new))
             except AlreadyExistsError as error:
                 raise BranchMovedError(str(error), branch=name, expected=None) from error
             return new
         if known is None and self._is_next(new, head):
             return self._land(target, head, new)
-        self._landing.move(target, head, known or self._landing.make(new))
+        self._commit_writer.move(target, head, known or self._commit_writer.make(new))
         return new
 
     def _go_on(self, name: str, expect: Cid, new: Cid) -> Cid | None:
@@ -177,18 +177,18 @@ class LakefsRefs:
 
     def _is_next(self, new: Cid, head: str) -> bool:
         """Whether the parent of a commit is the head of a branch."""
-        parents = self._landing.parents_of(new)
+        parents = self._commit_writer.parents_of(new)
         return bool(parents) and parents[0] == self._commits.cid_of(self._commits.find(head))
 
     def _land(self, branch: str, head: str, new: Cid) -> Cid:
         """Merge a commit of ours; returns the new commit of the branch."""
         try:
-            there = self._landing.merge_onto(branch, head, new)
+            there = self._commit_writer.merge_onto(branch, head, new)
         except BranchMovedError:
             raise
         except Exception:
             # The response may have been lost after the merge.
-            if not self._landing.has_landed(branch, new):
+            if not self._commit_writer.has_landed(branch, new):
                 raise
             there = self._client.head(branch)
         return self._commits.cid_of(self._commits.find(there))

@@ -29,7 +29,7 @@ class LakefsSessionStore:
     """
 
     def __init__(self, parts: LakefsContext, landing: CommitWriter) -> None:
-        self._parts, self._landing = parts, landing
+        self._parts, self._commit_writer = parts, landing
         self._client, self._commits = parts.lakefs_folder.client, parts.commits
 
     def begin(self, head: SessionHead, root: Cid) -> LakefsSession:
@@ -54,7 +54,7 @@ class LakefsSessionStore:
             changed = {
                 key: None if now is None else now.cid for key, now in writing.state.tree.changed()
             }
-            self._landing.offer(branch, StagedSession(base, root, changed))
+            self._commit_writer.offer(branch, StagedSession(base, root, changed))
         return ()
 
     def _all(self, prefix: str = SESSION_PREFIX) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
