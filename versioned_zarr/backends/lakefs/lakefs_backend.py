@@ -146,9 +146,9 @@ class LakefsBackend:
         blocks = LakefsBlocks(lakefs_folder, cache, outgoing, tree_reader, commits)
         trees = tree_reader.trees = Trees(blocks, hash_function)
         parts = LakefsContext(lakefs_folder, tree_reader, commits, blocks, trees)
-        landing = CommitWriter(parts)
-        refs = LakefsRefs(self.client, commits, landing, self.storage)
-        session_store = LakefsSessionStore(parts, landing)
+        commit_writer = CommitWriter(parts)
+        refs = LakefsRefs(self.client, commits, commit_writer, self.storage)
+        session_store = LakefsSessionStore(parts, commit_writer)
         return RepositoryContext(
             self.storage,
             blocks,

@@ -38,14 +38,18 @@ class LakefsRefs:
     Args:
         client: the lakeFS repository.
         commits: reads commits.
-        landing: writes commits.
+        commit_writer: writes commits.
         storage: stores the logs of this machine.
     """
 
     def __init__(
-        self, client: LakefsClient, commits: CommitMapping, landing: CommitWriter, storage: Storage
+        self,
+        client: LakefsClient,
+        commits: CommitMapping,
+        commit_writer: CommitWriter,
+        storage: Storage,
     ) -> None:
-        self._client, self._commits, self._commit_writer = client, commits, landing
+        self._client, self._commits, self._commit_writer = client, commits, commit_writer
         self._logs = LogRefs(storage)
 
     def _id(self, kind: str, name: str) -> str | None:

@@ -25,11 +25,11 @@ class LakefsSessionStore:
 
     Args:
         parts: the repository.
-        landing: is notified of staged writes.
+        commit_writer: is notified of staged writes.
     """
 
-    def __init__(self, parts: LakefsContext, landing: CommitWriter) -> None:
-        self._parts, self._commit_writer = parts, landing
+    def __init__(self, parts: LakefsContext, commit_writer: CommitWriter) -> None:
+        self._parts, self._commit_writer = parts, commit_writer
         self._client, self._commits = parts.lakefs_folder.client, parts.commits
 
     def begin(self, head: SessionHead, root: Cid) -> LakefsSession:
