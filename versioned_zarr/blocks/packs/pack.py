@@ -94,7 +94,7 @@ class PackWriter:
         self.follower: Follower | None = None
         self._reserved = 0, 0  # bytes and blocks, updated together
         self._unwritten: set[int] = set()
-        self._writeback_start = 0
+        self._writeback_end = 0
         self._writeback: threading.Thread | None = None
 
     @property
@@ -140,9 +140,9 @@ class PackWriter:
             self.has_failed = True
             raise
         self._unwritten.discard(offset)
-        if self.end - self._writeback_start >= _WRITEBACK_BYTES:
+        if self.end - self._writeback_end >= _WRITEBACK_BYTES:
             if self.follower is not None:
-                self._writeback_start = self.end
+                self._writeback_end = self.end
                 self.follower.grown()
             else:
                 self._start_writeback()
@@ -159,7 +159,7 @@ class PackWriter:
     def _start_writeback(self) -> None:
         """Start writing to the disk while the next values are hashed, unless already started."""
         if self._writeback is None or not self._writeback.is_alive():
-            self._writeback_start = self.end
+            self._writeback_end = self.end
             self._writeback = threading.Thread(target=self._write_back, daemon=True)
             self._writeback.start()
 
