@@ -60,11 +60,11 @@ class _Whole:
     """One check of what a commit reaches."""
 
     def __init__(self, blocks: KuboBlocks, watch: GcGuard) -> None:
-        self._blocks, self._watch = blocks, watch
+        self._blocks, self._gc_guard = blocks, watch
 
     def get(self, cid: Cid) -> memoryview:
         """A block that this operation sent, or one that is cached, or from the node."""
-        held = self._watch.held(cid)
+        held = self._gc_guard.held(cid)
         return self._blocks.get(cid) if held is None else memoryview(held)
 
     def _read(self, cid: str) -> Commit:
@@ -74,25 +74,25 @@ class _Whole:
         """See `make_whole`."""
         parents = self._read(to_text(new)).parents
         if before is not None and parents == (to_text(before),):
-            known = {before, *self._watch.whole}
+            known = {before, *self._gc_guard.whole}
         else:
             known = self._known(new, tips)
-        reached = (cid for cid in self._reached(new, known) if not self._watch.counts_on(cid))
+        reached = (cid for cid in self._reached(new, known) if not self._gc_guard.counts_on(cid))
         while some := list(islice(reached, _ASKED_AT_ONCE)):
-            self._blocks.send_missing(some, self._watch)
+            self._blocks.send_missing(some, self._gc_guard)
 
     def _known(self, new: Cid, tips: Callable[[], Iterable[Cid]]) -> set[Cid]:
         """Enough complete commits on the node."""
-        if self._watch.tips is not None:
-            return self._watch.tips | self._watch.whole
+        if self._gc_guard.tips is not None:
+            return self._gc_guard.tips | self._gc_guard.whole
         known: set[Cid] = set()
         for tip in tips():
             known.add(tip)
             # Usually it is at the head of a branch, or is an ancestor of the first head.
             if tip == new or (len(known) == 1 and not self._beyond(new, known)):
                 return known
-        self._watch.tips = known
-        return known | self._watch.whole
+        self._gc_guard.tips = known
+        return known | self._gc_guard.whole
 
     def _beyond(self, new: Cid, known: set[Cid]) -> list[str]:
         return walk.beyond([to_text(new)], map(to_text, known), self._read)

@@ -187,7 +187,7 @@ class KuboBlocks:
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """The blocks that the node does not have; checked in parallel."""
         self._send_fetched()
-        watch = self._watch
+        watch = self._gc_guard
         if watch is None:
             return self.client.missing(wanted)
         watch.begin()
@@ -222,7 +222,7 @@ class KuboBlocks:
     def expect(self, blocks: Sequence[Block]) -> None:
         """See `BlockStore.expect`: sends them in the background."""
         if blocks:
-            watch = self._watch or GcGuard(self.client)
+            watch = self._gc_guard or GcGuard(self.client)
             sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
             expected = self._expected()
             for cid, it in list(expected.items()):
@@ -277,7 +277,7 @@ class KuboBlocks:
         wanted = list(cids_)
         if wanted:
             self._nearness.check()
-        if self._watch is not None:
+        if self._gc_guard is not None:
             yield all(self._find(cid) is not None for cid in self.missing(wanted))
             return
         absent = self.missing(wanted) if wanted else []
@@ -295,7 +295,7 @@ class KuboBlocks:
     @contextlib.contextmanager
     def watching(self) -> Iterator[GcGuard]:
         """The GC guard of the current operation of this thread; a new one if it begins."""
-        watch = self._watch
+        watch = self._gc_guard
         if watch is not None:
             yield watch
             return
@@ -308,7 +308,7 @@ class KuboBlocks:
                 self._at_work.watch = None
 
     @property
-    def _watch(self) -> GcGuard | None:
+    def _gc_guard(self) -> GcGuard | None:
         watch: weakref.ref[GcGuard] | None = getattr(self._at_work, "watch", None)
         return None if watch is None else watch()
 
