@@ -40,7 +40,7 @@ def make_whole(
     Raises:
         CollectedError: a block is neither on the node nor on this machine.
     """
-    with blocks.watching() as watch:
+    with blocks.guarding() as watch:
         if blocks.is_partial or new == before or new in watch.whole:
             return
         try:

@@ -234,7 +234,7 @@ class KuboBlocks:
         """See `BlockStore.put`: one request, for blocks that were not sent after `expect`."""
         rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
         if rest:
-            with self.watching() as watch:
+            with self.guarding() as watch:
                 self._send(rest, root, watch)
         self.cache.put(blocks, root)
 
@@ -262,7 +262,7 @@ class KuboBlocks:
         sender = follower if isinstance(follower, CarUpload) else CarUpload(self.client, draft)
         draft.follower = sender
         sender.finish()
-        with self.watching() as watch:
+        with self.guarding() as watch:
             watch.join(sender.watch)
             watch.enter_context(self.cache.holding())
 
@@ -281,7 +281,7 @@ class KuboBlocks:
             yield all(self._find(cid) is not None for cid in self.missing(wanted))
             return
         absent = self.missing(wanted) if wanted else []
-        with self.watching() as watch:
+        with self.guarding() as watch:
             watch.remember(set(wanted).difference(absent))
             # Blocks on this machine are sent before a ref reaches them.
             yield all(self._find(cid) is not None for cid in absent)
@@ -293,7 +293,7 @@ class KuboBlocks:
     # Garbage collections of the node
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[GcGuard]:
+    def guarding(self) -> Iterator[GcGuard]:
         """The GC guard of the current operation of this thread; a new one if it begins."""
         watch = self._gc_guard
         if watch is not None:
@@ -323,7 +323,7 @@ class KuboBlocks:
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self.watching() as watch:
+        with self.guarding() as watch:
             for _ in range(_ATTEMPTS):  # if it collects all the time, `settle` decides
                 if watch.is_undisturbed():
                     return
@@ -335,7 +335,7 @@ class KuboBlocks:
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self.watching() as watch:
+        with self.guarding() as watch:
             while True:
                 self.client.wait_for_gc()
                 # Blocks that are reached only through a removed block are removed by the next
