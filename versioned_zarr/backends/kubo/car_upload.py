@@ -44,17 +44,17 @@ class CarUpload:
     Attributes:
         draft: the draft.
         sent: the number of its bytes that are on the node.
-        watch: the GC guard of everything that was sent or found there.
+        gc_guard: the GC guard of everything that was sent or found there.
     """
 
     def __init__(self, client: KuboClient, draft: Followable) -> None:
         self.draft, self.sent = draft, 0
-        self.watch = GcGuard(client)
+        self.gc_guard = GcGuard(client)
         self._begun = self._sent_blocks = 0
         self._client = client
         self._sent_unasked: set[Cid] = set()
         self._has_failed = self._is_finished = False
-        self.watch.hold_draft(draft)
+        self.gc_guard.hold_draft(draft)
         self._thread: threading.Thread | None = None
 
     def grown(self) -> None:
@@ -110,7 +110,7 @@ class CarUpload:
         For a value of many leaves, only the root is checked, and the leaves if the root is there: a
         check costs a fifth of sending a leaf.
         """
-        self.watch.count_on(cid for cid, _, _ in batch)
+        self.gc_guard.count_on(cid for cid, _, _ in batch)
         if self.draft.is_recovered or self._has_failed:
             return self._without(batch, [cid for cid, _, _ in batch])
         asked: list[Cid] = []

@@ -40,11 +40,11 @@ def make_whole(
     Raises:
         CollectedError: a block is neither on the node nor on this machine.
     """
-    with blocks.guarding() as watch:
-        if blocks.is_partial or new == before or new in watch.whole:
+    with blocks.guarding() as gc_guard:
+        if blocks.is_partial or new == before or new in gc_guard.whole:
             return
         try:
-            _Whole(blocks, watch).make(new, before, tips)
+            _Whole(blocks, gc_guard).make(new, before, tips)
         except (BlockNotFoundError, CorruptBlockError) as error:
             url = blocks.client.base_url
             raise CollectedError(
@@ -53,14 +53,14 @@ def make_whole(
                 "commit from a complete copy",
                 where=url,
             ) from error
-        watch.whole.add(new)
+        gc_guard.whole.add(new)
 
 
 class _Whole:
     """One check of what a commit reaches."""
 
-    def __init__(self, blocks: KuboBlocks, watch: GcGuard) -> None:
-        self._blocks, self._gc_guard = blocks, watch
+    def __init__(self, blocks: KuboBlocks, gc_guard: GcGuard) -> None:
+        self._blocks, self._gc_guard = blocks, gc_guard
 
     def get(self, cid: Cid) -> memoryview:
         """A block that this operation sent, or one that is cached, or from the node."""

@@ -187,12 +187,12 @@ class KuboBlocks:
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
         """The blocks that the node does not have; checked in parallel."""
         self._send_fetched()
-        watch = self._gc_guard
-        if watch is None:
+        gc_guard = self._gc_guard
+        if gc_guard is None:
             return self.client.missing(wanted)
-        watch.begin()
+        gc_guard.begin()
         absent = self.client.missing(wanted)
-        watch.count_on(set(wanted).difference(absent))
+        gc_guard.count_on(set(wanted).difference(absent))
         return absent
 
     def problems(
@@ -222,8 +222,8 @@ class KuboBlocks:
     def expect(self, blocks: Sequence[Block]) -> None:
         """See `BlockStore.expect`: sends them in the background."""
         if blocks:
-            watch = self._gc_guard or GcGuard(self.client)
-            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
+            gc_guard = self._gc_guard or GcGuard(self.client)
+            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], gc_guard))
             expected = self._expected()
             for cid, it in list(expected.items()):
                 if it.done():  # it was not put, and is forgotten
@@ -234,8 +234,8 @@ class KuboBlocks:
         """See `BlockStore.put`: one request, for blocks that were not sent after `expect`."""
         rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
         if rest:
-            with self.guarding() as watch:
-                self._send(rest, root, watch)
+            with self.guarding() as gc_guard:
+                self._send(rest, root, gc_guard)
         self.cache.put(blocks, root)
 
     def _was_sent(self, cid: Cid) -> bool:
@@ -243,9 +243,9 @@ class KuboBlocks:
         sending = self._expected().pop(cid, None)
         return sending is not None and sending.exception() is None
 
-    def _send(self, blocks: Sequence[Block], root: Cid, watch: GcGuard) -> None:
-        watch.hold(blocks)
-        watch.count_on(cid for cid, _ in blocks)
+    def _send(self, blocks: Sequence[Block], root: Cid, gc_guard: GcGuard) -> None:
+        gc_guard.hold(blocks)
+        gc_guard.count_on(cid for cid, _ in blocks)
         send(self.client, blocks, root)
 
     def follow(self, draft: Followable) -> None:
@@ -262,9 +262,9 @@ class KuboBlocks:
         sender = follower if isinstance(follower, CarUpload) else CarUpload(self.client, draft)
         draft.follower = sender
         sender.finish()
-        with self.guarding() as watch:
-            watch.join(sender.watch)
-            watch.enter_context(self.cache.holding())
+        with self.guarding() as gc_guard:
+            gc_guard.join(sender.gc_guard)
+            gc_guard.enter_context(self.cache.holding())
 
     def let_go(self, draft: Followable, root: Cid) -> None:
         """See `ServedBlocks.let_go`: the draft becomes part of the cache."""
@@ -281,8 +281,8 @@ class KuboBlocks:
             yield all(self._find(cid) is not None for cid in self.missing(wanted))
             return
         absent = self.missing(wanted) if wanted else []
-        with self.guarding() as watch:
-            watch.remember(set(wanted).difference(absent))
+        with self.guarding() as gc_guard:
+            gc_guard.remember(set(wanted).difference(absent))
             # Blocks on this machine are sent before a ref reaches them.
             yield all(self._find(cid) is not None for cid in absent)
 
@@ -295,22 +295,22 @@ class KuboBlocks:
     @contextlib.contextmanager
     def guarding(self) -> Iterator[GcGuard]:
         """The GC guard of the current operation of this thread; a new one if it begins."""
-        watch = self._gc_guard
-        if watch is not None:
-            yield watch
+        gc_guard = self._gc_guard
+        if gc_guard is not None:
+            yield gc_guard
             return
-        with GcGuard(self.client) as watch:
+        with GcGuard(self.client) as gc_guard:
             # A guard that an interrupt leaves behind ends with its operation.
-            self._at_work.watch = weakref.ref(watch)
+            self._at_work.gc_guard = weakref.ref(gc_guard)
             try:
-                yield watch
+                yield gc_guard
             finally:
-                self._at_work.watch = None
+                self._at_work.gc_guard = None
 
     @property
     def _gc_guard(self) -> GcGuard | None:
-        watch: weakref.ref[GcGuard] | None = getattr(self._at_work, "watch", None)
-        return None if watch is None else watch()
+        gc_guard: weakref.ref[GcGuard] | None = getattr(self._at_work, "gc_guard", None)
+        return None if gc_guard is None else gc_guard()
 
     @property
     def is_partial(self) -> bool:
@@ -323,11 +323,11 @@ class KuboBlocks:
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self.guarding() as watch:
+        with self.guarding() as gc_guard:
             for _ in range(_ATTEMPTS):  # if it collects all the time, `settle` decides
-                if watch.is_undisturbed():
+                if gc_guard.is_undisturbed():
                     return
-                self._send_again(watch)
+                self._send_again(gc_guard)
 
     def settle(self) -> None:
         """Like `secure`, once MFS reaches all of it; waits for a running collection.
@@ -335,40 +335,40 @@ class KuboBlocks:
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self.guarding() as watch:
+        with self.guarding() as gc_guard:
             while True:
                 self.client.wait_for_gc()
                 # Blocks that are reached only through a removed block are removed by the next
                 # collection, if that begins before the block is back.
-                if watch.is_undisturbed() or not self._send_again(watch):
+                if gc_guard.is_undisturbed() or not self._send_again(gc_guard):
                     return
 
-    def send_missing(self, wanted: Sequence[Cid], watch: GcGuard) -> None:
+    def send_missing(self, wanted: Sequence[Cid], gc_guard: GcGuard) -> None:
         """Make sure that the node has blocks, and rely on them.
 
         Raises:
             CollectedError: a block is neither there nor here.
         """
-        watch.begin()
+        gc_guard.begin()
         absent = self.client.missing(wanted)
-        watch.count_on(wanted)
-        self._send_from_here(absent, watch)
+        gc_guard.count_on(wanted)
+        self._send_from_here(absent, gc_guard)
 
-    def _send_again(self, watch: GcGuard) -> bool:
+    def _send_again(self, gc_guard: GcGuard) -> bool:
         """Send removed blocks again; returns whether there were any."""
-        absent = watch.taken()
-        self._send_from_here(absent, watch)
+        absent = gc_guard.taken()
+        self._send_from_here(absent, gc_guard)
         return bool(absent)
 
-    def _send_from_here(self, absent: Sequence[Cid], watch: GcGuard) -> None:
+    def _send_from_here(self, absent: Sequence[Cid], gc_guard: GcGuard) -> None:
         for start in range(0, len(absent), _SENT_AT_ONCE):
             batch = [
-                (cid, self._at_hand(cid, watch)) for cid in absent[start : start + _SENT_AT_ONCE]
+                (cid, self._at_hand(cid, gc_guard)) for cid in absent[start : start + _SENT_AT_ONCE]
             ]
             send(self.client, batch, batch[0][0])
 
-    def _at_hand(self, cid: Cid, watch: GcGuard) -> Bytes:
-        found = watch.held(cid)
+    def _at_hand(self, cid: Cid, gc_guard: GcGuard) -> Bytes:
+        found = gc_guard.held(cid)
         if found is None:
             found = self._find(cid)
         if found is not None and not cids.matches(cid, found):
