@@ -149,9 +149,8 @@ class CommitWriter:
             elif said != value:
                 return False
         for path, stat in self._lakefs_folder.stats(commit, untold):
-            if (None if stat is None else self._tree_reader.value(commit, stat).cid) != wanted[
-                path
-            ]:
+            found_cid = None if stat is None else self._tree_reader.value(commit, stat).cid
+            if found_cid != wanted[path]:
                 return False
         return True
 
