@@ -1,7 +1,7 @@
 """Reads packs (docs/design/packs.md) with Python's standard library alone.
 
-python read_pack.py PACK... lists the blocks of packs, each compared with its digest;
-python read_pack.py --cat CID PACK... writes the value of a CID to standard output.
+python read_pack.py PACK... lists the blocks of packs, and verifies the digest of each;
+python read_pack.py --cat CID PACK... writes the value with a CID to standard output.
 """
 
 import base64
@@ -18,7 +18,7 @@ SHA2_256, RAW = 0x12, 0x55
 
 
 def read_pack(path: str) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
-    """The blocks of a pack: codec and bytes by digest."""
+    """The blocks of a pack: digest, codec and bytes of each."""
     data = Path(path).read_bytes()
     _, code, end, count, index_crc, crc, magic = FOOTER.unpack(data[-FOOTER.size :])
     index = data[end : end + count * ENTRY.size]
@@ -32,7 +32,7 @@ def read_pack(path: str) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """A varint (seven bits per byte), and where it ends."""
     number = shift = 0
     while True:
         number |= (data[at] & 127) << shift
@@ -42,7 +42,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def value(blocks: dict[bytes, tuple[int, bytes]], digest: bytes) -> bytes:
-    """The bytes of a value: its leaves, one behind the other."""
+    """The bytes of a value: its leaves, concatenated."""
     codec, block = blocks[digest]
     if codec == RAW:
         return block
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     is_cat = sys.argv[1:2] == ["--cat"]
     found = dict(each for path in sys.argv[3 if is_cat else 1 :] for each in read_pack(path))
     if is_cat:
-        text = sys.argv[2][1:].upper()  # base32 behind the letter b, then 01, codec, hash, 20
+        text = sys.argv[2][1:].upper()  # base32 after the letter b, then 01, codec, hash, 20
         digest = base64.b32decode(text + "=" * (-len(text) % 8))[4:]
         sys.stdout.buffer.write(value(found, digest))
     for digest, (codec, block) in {} if is_cat else found.items():

@@ -70,7 +70,7 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
 
 _hooks.interfaces = presentation
 
-# The engine and numpy take a tenth of a second to import: spent when a name is first used.
+# Importing the engine and numpy takes a tenth of a second, so it is done on first use.
 _MODULES = {
     "ChunkChange": "engine.hierarchy.diff",
     "ChunkConflict": "engine.hierarchy.merge.conflicts",
@@ -112,5 +112,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # What is imported here and the packages below are in globals() too, and are no part of the API.
+    # Imports and subpackages are in globals() too, and are not part of the API.
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Interfaces(Protocol):
-    """What is asked of the interfaces. `Any` stands for a snapshot, which is not known here."""
+    """The functions of the interfaces. `Any` is a snapshot, whose class is unknown here."""
 
     def text(self, shown: object) -> str:
         """What `print` shows of a repository, snapshot, session or log."""

@@ -1,11 +1,11 @@
 """Every error that versioned_zarr raises, in one tree.
 
-Each class is also the built-in that people already catch, carries its facts as attributes, and
-survives pickling, since Dask ships exceptions between machines.
+Each class also derives from the matching built-in exception, has its facts as attributes, and can
+be pickled, because Dask ships exceptions between machines.
 
 ```
 VersionedZarrError
-├── InvalidInputError (ValueError)          what was passed in cannot be right
+├── InvalidInputError (ValueError)          an argument that cannot be valid
 │   ├── InvalidKeyError                     .key
 │   ├── InvalidRefError                     .ref
 │   ├── InvalidCidError                     .text

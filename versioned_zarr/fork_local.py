@@ -19,9 +19,9 @@ class ForkLocal(Generic[T]):
     """An object created on first use, and again in a forked child. Thread-safe.
 
     Args:
-        make: makes it. Not a method of who holds this, or the two keep each other alive.
-        end: told to end it once this is gone, but not when the process ends: what is under way
-            then may still need it.
+        make: creates the object. Must not be a method of the owner, or both keep each other alive.
+        end: called with the object when its owner is gone, but not when the process ends, because
+            operations in progress may still need it.
     """
 
     def __init__(self, make: Callable[[], T], end: Callable[[T], object] | None = None) -> None:
@@ -29,14 +29,14 @@ class ForkLocal(Generic[T]):
         self._made: dict[int, T] = {}
 
     def __call__(self) -> T:
-        """The one of this process."""
+        """The object of this process."""
         process = os.getpid()
         found = self._made.get(process)
         return self._new(process) if found is None else found
 
     def _new(self, process: int) -> T:
         new = self._make()
-        # Of threads at once one wins. Not by a lock, which a fork may copy while it is held.
+        # One of several threads wins. Not by a lock, which a fork may copy while it is held.
         found = self._made.setdefault(process, new)
         if self._end is not None and found is not new:
             self._end(new)
@@ -64,10 +64,10 @@ def at_fork(
 def renewed_after_fork(renew: Callable[[T], object]) -> weakref.WeakSet[T]:
     """A set of objects, each of which is recreated in a forked child.
 
-    No thread of the parent lives on there, neither one that holds a lock nor one that fetches.
+    No thread of the parent runs there, neither one that holds a lock nor one that fetches.
 
     Args:
-        renew: recreates one. Runs in every forked child, so it must be fast.
+        renew: recreates one object. Runs in every forked child, so it must be fast.
     """
     known: weakref.WeakSet[T] = weakref.WeakSet()
 
@@ -109,7 +109,7 @@ _LOCKS = renewed_after_fork(ForkSafeLock._renew)
 
 
 def threads(count: int, name: str) -> ForkLocal[ThreadPoolExecutor]:
-    """A pool of threads for each process."""
+    """A thread pool for each process."""
     return ForkLocal(
         lambda: ThreadPoolExecutor(count, name), lambda pool: pool.shutdown(wait=False)
     )

@@ -73,7 +73,7 @@ def create(
     backend, _ = backend_at(url, options)
     function = hash_function(hash)
     _check_verify(verify)
-    _check_free(backend, hash)  # before anything is made there, the lock included
+    _check_free(backend, hash)  # before anything is created there, including the lock
     with backend.storage.lock("create"):
         _check_free(backend, hash)
         if backend.has_history:
@@ -202,14 +202,14 @@ def clone(
     if refs is not None:
         check_refs(source._stores, [refs] if isinstance(refs, str) else refs)
     backend, _ = backend_at(dst, {})
-    _to_begin(dst, backend, source.hash, selection)  # before anything is made there, as in `create`
+    _to_begin(dst, backend, source.hash, selection)  # before anything is created there
     with backend.storage.lock("create"):
         stores = _to_begin(dst, backend, source.hash, selection)
         if stores is not None:
             begin(stores, selection)
             if backend.has_history:
                 backend.write_marker(encode_marker(source.hash))
-    # It can be opened once it is whole, and not before.
+    # It cannot be opened until it is complete.
     is_made = stores is None or backend.has_history
     if is_made:
         copy = open(dst)._stores
@@ -223,17 +223,17 @@ def clone(
 
 
 def gateway_caches() -> Sequence[BoundedCache]:
-    """What all processes of this user have kept of snapshots from gateways."""
+    """The caches of snapshots from gateways, of all processes of this user."""
     return caches()
 
 
 def _to_begin(
     dst: str | os.PathLike[str], backend: Backend, hash_name: str, selection: PartialClone
 ) -> RepositoryContext | None:
-    """The parts of a clone that is still to be made a repository; None where it is one.
+    """The parts of a clone that is not a repository yet; None if it is one.
 
     Raises:
-        AlreadyExistsError: there is something that is no such clone.
+        AlreadyExistsError: there is something else.
     """
     try:
         check_begun(open(dst)._stores, selection)

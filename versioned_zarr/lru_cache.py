@@ -25,19 +25,19 @@ class LruCache(Generic[K, V]):
         return len(self._entries)
 
     def __contains__(self, key: K) -> bool:
-        """Whether there is such an entry; this does not use it."""
+        """Whether the entry exists; does not count as a use."""
         return key in self._entries
 
     def get(self, key: K) -> V | None:
-        """An entry, which is then the one used last; None if there is none."""
+        """The entry, which counts as a use; None if there is none."""
         found = self._entries.get(key)
         if found is not None:
-            with suppress(KeyError):  # another thread has just let go of it
+            with suppress(KeyError):  # another thread has just evicted it
                 self._entries.move_to_end(key)
         return found
 
     def put(self, key: K, value: V) -> None:
-        """Make an entry, or replace it, and let go of the one that was not used for longest."""
+        """Add or replace an entry, and evict the least recently used one."""
         entries = self._entries
         entries[key] = value
         with suppress(KeyError):
@@ -46,5 +46,5 @@ class LruCache(Generic[K, V]):
                 entries.popitem(last=False)
 
     def pop(self, key: K) -> V | None:
-        """Let go of an entry; gives it, or None if there was none."""
+        """Remove an entry; returns it, or None if there was none."""
         return self._entries.pop(key, None)

@@ -18,7 +18,7 @@ _NAMESPACE = "/proc/self/ns/pid"
 
 
 def current() -> str:
-    """The identity of this process, as text; empty where the system does not tell it."""
+    """The identity of this process, as text; empty if the system does not provide it."""
     return _identity(os.getpid())
 
 
@@ -29,10 +29,10 @@ def _identity(process: int) -> str:
 
 
 def is_known_dead(identity: str) -> bool:
-    """Whether a process of this identity is no more.
+    """Whether the process with this identity has ended.
 
-    Only of processes of this boot of this machine and of this PID namespace can that be known; all
-    others may live.
+    This can be known only for processes of the same boot of this machine and the same PID
+    namespace; all others may be alive.
     """
     place, _, rest = identity.partition(":")
     text, _, started = rest.partition(":")
@@ -42,13 +42,13 @@ def is_known_dead(identity: str) -> bool:
 
 
 def is_of_this_machine(identity: str) -> bool:
-    """Whether a process of this identity was started in this boot of this machine, and here."""
+    """Whether a process with this identity was started in this boot and PID namespace."""
     place = identity.partition(":")[0]
     return bool(place) and place == _place()
 
 
 def _place() -> str:
-    """The boot of this machine and the PID namespace; empty where the system does not tell."""
+    """The boot of this machine and the PID namespace; empty if the system does not provide them."""
     try:
         with open(_BOOT_ID, encoding="ascii") as file:
             boot = file.read().strip()
@@ -59,10 +59,10 @@ def _place() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process started, in ticks since the boot; None if there is none of this number."""
+    """The start time of a process, in ticks since the boot; None if there is no such process."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
-            # The name of the program, in parentheses, may hold anything.
+            # The program name, in parentheses, may contain any characters.
             fields = file.read().rpartition(b")")[2].split()
         state, started = fields[0], fields[19]
     except (OSError, IndexError):

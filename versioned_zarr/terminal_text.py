@@ -2,7 +2,7 @@
 
 Commit messages, keys, authors and server messages may contain escape sequences, which move the
 cursor or change the screen, and bidirectional marks of Unicode, which change the visual order of
-text.
+text. Also writes counts with their nouns.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ def escaped_json(text: str) -> str:
         _STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", line)
         for line in text.split("\n")
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "key"), counted(2000, "key")
+    ('1 key', '2,000 keys')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _spelled_out(found: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
 """URLs: checks them, explains errors, and hides users and passwords.
 
-Reads text alone. Rules: RFC 3986 section 3.2.1, and section 2.1 for what has to be encoded there.
+Reads only text. Rules: RFC 3986 section 3.2.1, and section 2.1 for percent-encoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BEFORE_HOST: Final = re.compile(
 )
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _GONE_WRONG: Final = re.compile(
-    r"(?!\.{0,2}/(?!/))"  # what begins so is a path
+    r"(?!\.{0,2}/(?!/))"  # such text is a path
     r"(?:[^/]*//[^/@]*:.*@"
     r"|\W*(?:(?:ipfs\+)?https?|ipfs|ipns|lakefs|s3|gs|az|abfs|file|memory):?//)",
     re.IGNORECASE | re.DOTALL,
@@ -29,17 +29,17 @@ _HIGHEST_PORT: Final = 65535
 
 
 class User(NamedTuple):
-    """Who a URL says that it is, decoded."""
+    """The user in a URL, decoded."""
 
     name: str
     password: str
 
 
 def without_user(text: str) -> str:
-    """A URL or multiaddr as it may be shown, sound or not; a path comes back unchanged.
+    """A URL or multiaddr without its user, valid or not; a path is returned unchanged.
 
-    Where it cannot be told whether something belongs to a password, as what stands before an `@` in
-    a path may, it is left out.
+    If it is unclear whether something is part of a password, such as text before an `@` in a path,
+    it is omitted.
 
     >>> without_user("ipfs+http://me:s3cret@node:5001/climate")
     'ipfs+http://node:5001/climate'
@@ -63,7 +63,7 @@ def without_user(text: str) -> str:
 
 
 def has_scheme(text: str) -> bool:
-    """Whether a text begins as a URL does; a scheme of one letter is a drive.
+    """Whether a text begins with a URL scheme; a single letter is a drive.
 
     >>> has_scheme("memory://x"), has_scheme("data.vz"), has_scheme("C:/data.vz")
     (True, False, False)
@@ -72,14 +72,14 @@ def has_scheme(text: str) -> bool:
 
 
 def tidied(text: str) -> str:
-    """The text of a place without the space around a URL; a path comes back unchanged.
+    """The text without the spaces around a URL; a path is returned unchanged.
 
     >>> tidied(" memory://scratch"), tidied(" a folder")
     ('memory://scratch', ' a folder')
 
     Raises:
-        InvalidUrlError: it looks like a URL, and would be read as a path; shows no user or
-            password.
+        InvalidUrlError: it looks like a URL, but would be used as a path; the message contains no
+            user or password.
     """
     bare = text.strip()
     if has_scheme(bare) or bare.startswith("ipfs+/"):
@@ -97,10 +97,10 @@ def tidied(text: str) -> str:
 
 
 def check_characters(text: str) -> None:
-    """Make sure that a file can be called so.
+    """Make sure that a text can be a file name.
 
     Raises:
-        InvalidUrlError: it holds a NUL byte, or is no Unicode.
+        InvalidUrlError: it contains a NUL byte, or is not valid Unicode.
     """
     shown = without_user(text)
     if "\0" in text:
@@ -114,15 +114,15 @@ def check_characters(text: str) -> None:
 
 
 def split_url(text: str) -> SplitResult:
-    """A URL, taken apart.
+    """Parse a URL.
 
     Raises:
-        InvalidUrlError: it cannot be; shows no user or password.
+        InvalidUrlError: it is not valid; the message contains no user or password.
     """
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:  # says what is secret; so it is no cause of the error either
+    except ValueError:  # contains the password, so it must not be the cause of the error
         parts, port = None, None
     if parts is not None and not (port is not None and not 0 < port <= _HIGHEST_PORT):
         return parts
@@ -135,10 +135,10 @@ def split_url(text: str) -> SplitResult:
 
 
 def take_user(text: str) -> tuple[str, User | None]:
-    """A URL without the user in it, and the user.
+    """Split a URL into the URL without its user, and the user.
 
     Raises:
-        InvalidUrlError: it cannot be read, or holds an `@` that may end a password with a slash.
+        InvalidUrlError: it is not valid, or contains an `@` that may end a password with a slash.
     """
     parts = split_url(text)
     if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:

@@ -114,7 +114,7 @@ def test_a_flipped_bit_in_the_index_of_a_pack_hides_no_block(store: PackStore) -
 def test_a_pack_that_is_cut_off_is_told_and_read_by_an_index_file(store: PackStore) -> None:
     blocks = blocks_of((40, 1000, 1, 300))
     store.put(blocks, blocks[0][0])
-    store.catalogue.merge(everything=True)
+    store.registry.merge(everything=True)
     (pack,) = store.storage.list(pack_registry.PACKS)
     cut = bytes(store.storage.read(pack.path))[:1040]
     store.storage.put(pack.path, [cut])
@@ -156,7 +156,7 @@ def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackStore) -> None
     blocks = blocks_of((40, 1000, 1, 300))
     store.put(blocks[:2], blocks[0][0])
     store.put(blocks[2:], blocks[2][0])
-    store.catalogue.merge(everything=True)
+    store.registry.merge(everything=True)
     files = {
         stored.path: bytes(store.storage.read(stored.path))
         for folder in (pack_registry.PACKS, pack_registry.INDEX)
@@ -173,7 +173,7 @@ def test_a_flipped_bit_in_an_index_file_hides_no_block(store: PackStore) -> None
             again = PackStore(storage, HASH, verify=True)
             assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
             again.put([(HASH.raw(b"new"), b"new")], HASH.raw(b"new"))
-            again.catalogue.merge(everything=True)
+            again.registry.merge(everything=True)
             assert [again.get(cid) for cid, _ in blocks] == [data for _, data in blocks], (at, bit)
 
 
@@ -218,7 +218,7 @@ def test_blocks_side_by_side_are_no_copy_and_verified(store: PackStore) -> None:
     assert isinstance(found.obj, bytearray)  # that of the storage
     assert found == b"".join(data for _, data in blocks)
     store.verify = True
-    place = store.catalogue.find(blocks[2][0])
+    place = store.registry.find(blocks[2][0])
     assert place is not None
     pack = store.storage._items[pack_registry.pack_path(place.pack)]
     pack.data[place.start] ^= 1
@@ -230,7 +230,7 @@ def test_threads_take_in_new_packs_one_at_a_time(store: PackStore) -> None:
     """Else one might go on from what another has just replaced, and forget a pack."""
     ((cid, data),) = blocks_of((10,))
     writer = threading.Thread(target=store.put, args=([(cid, data)], cid))
-    with store.catalogue._guard:
+    with store.registry._guard:
         writer.start()
         writer.join(0.3)  # one that does not wait is through by then
         assert store.find_known(cid) is None

@@ -82,9 +82,9 @@ def test_a_file_that_was_replaced_is_looked_for_again(monkeypatch: pytest.Monkey
     reader.refresh()
     for block in blocks[20:]:
         writer.put([block], block[0])
-    writer.catalogue.merge(everything=True)
+    writer.registry.merge(everything=True)
     assert all(cid in reader for cid, _ in blocks[:20])
-    reader.catalogue.merge(everything=True)
+    reader.registry.merge(everything=True)
     assert all(reader.get(cid) == data for cid, data in blocks)
 
 

@@ -216,7 +216,7 @@ def test_diff_compares_two_refs_or_one_with_its_parent(repository: vz.Repository
     change(repository, 0, 7)
     one, two = vz_("diff", "main"), vz_("diff", "main~1", "main")
     assert one.out == two.out == "changed array x; chunks: 1 changed\n"
-    assert "1 nodes, 1 keys differ" in vz_("diff", "--stat", "main").out
+    assert "1 node, 1 key differs" in vz_("diff", "--stat", "main").out
     assert vz_("diff", "main", "--json").json["nodes"][0]["chunks"][0]["coordinates"] == [0]
     assert vz_("diff", "main", "main").out == "no differences\n"
     vz_("diff", "--exit-code", "main", "main")
@@ -227,7 +227,7 @@ def test_status_shows_branches_and_what_was_left_behind(repository: vz.Repositor
     assert "nothing uncommitted" in vz_("status").out
     session = repository.session()
     session.write("x/c/0", b"other")
-    assert f"session {session.id} on main: 1 keys, open" in vz_("status").out
+    assert f"session {session.id} on main: 1 key, open" in vz_("status").out
     session._working.end("died", keep_folder=True)
     assert "left behind" in vz_("status").out
     (found,) = vz_("status", "--json").json["sessions"]
@@ -356,7 +356,7 @@ def test_sessions_are_listed_committed_and_deleted(repository: vz.Repository, vz
         session._working.end("died", keep_folder=True)
         ids.append(session.id)
     out = vz_("sessions").out
-    assert all(f"{name}  main  1 keys  dead" in out for name in ids)
+    assert all(f"{name}  main  1 key  dead" in out for name in ids)
     assert {info["id"] for info in vz_("sessions", "--json").json} == set(ids)
     assert "needs a message" in vz_("sessions", "--commit", ids[0], code=2).err
     assert vz_("sessions", "--commit", ids[0], "-m", "late").out.endswith(" late\n")

@@ -52,5 +52,5 @@ def test_status_takes_nothing_back(tmp_path: Path) -> None:
     (draft,) = folder.glob("*.draft")
     draft.write_bytes(bytes(draft.stat().st_size))
     before = (folder / "journal").read_bytes()
-    assert "1 keys" in run(tmp_path / "r.vz", "status").stdout
+    assert "1 key" in run(tmp_path / "r.vz", "status").stdout
     assert (folder / "journal").read_bytes() == before

@@ -133,7 +133,7 @@ def test_damaged_index_files_are_made_again(tmp_path: Path, heal: str, at: int) 
         with repository.session(message="x") as session:
             session.write(f"a/{number}", bytes([number]) * 100)
     assert isinstance(repository._stores.blocks, PackStore)
-    repository._stores.blocks.catalogue.merge()
+    repository._stores.blocks.registry.merge()
     files = list((tmp_path / "r.vz" / "index").iterdir())
     assert files
     for file in files:

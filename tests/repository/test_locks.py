@@ -13,13 +13,13 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.barrier import before_lock, is_free
 from tests.repository.moving import commit, memory
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.engine.context import TRANSFER_LOCK
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.storage.protocol import Storage
 
 LARGE = bytes(range(256)) * 5000  # of more than one leaf
-LOCKS = (HOUSE_LOCK, TRANSFER_LOCK, GC_LOCK)
+LOCKS = (MAINTENANCE_LOCK, TRANSFER_LOCK, GC_LOCK)
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -106,17 +106,17 @@ def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: Repository
     found: list[set[str]] = []
     repository.repack(progress=lambda *_: found.append(held(storage)))
     assert found
-    assert all(each == {HOUSE_LOCK, GC_LOCK} for each in found)
+    assert all(each == {MAINTENANCE_LOCK, GC_LOCK} for each in found)
     with before_lock(storage, "refs", lambda: found.append(held(storage)), nth=None):
         found.clear()
         repository.gc()
     assert found
-    assert all(each == {HOUSE_LOCK, GC_LOCK} for each in found)
+    assert all(each == {MAINTENANCE_LOCK, GC_LOCK} for each in found)
     repository.gc(progress=lambda *_: found.append(held(storage)))
-    assert found[-1] == {HOUSE_LOCK}
+    assert found[-1] == {MAINTENANCE_LOCK}
 
 
-@pytest.mark.parametrize("name", [HOUSE_LOCK, TRANSFER_LOCK])
+@pytest.mark.parametrize("name", [MAINTENANCE_LOCK, TRANSFER_LOCK])
 def test_tidying_gives_up_where_it_would_have_to_wait(repository: Repository, name: str) -> None:
     def packs() -> int:
         return len(repository._stores.storage.list("packs"))

@@ -34,7 +34,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with repository.session("dev", message="on dev") as session:
         session.write("names/" + "n" * 200, b"x")
     assert isinstance(repository._stores.blocks, PackStore)
-    repository._stores.blocks.catalogue.merge()
+    repository._stores.blocks.registry.merge()
     left = repository.session()
     left.write("left/behind", chance.randbytes(3000))
     left.write("left/large", chance.randbytes(1_100_000))
@@ -122,7 +122,7 @@ def test_a_flipped_byte_is_named_and_never_passed_on(
             ), named
         if where.startswith("index/"):
             assert found == truth, named
-            repository._stores.blocks.catalogue.rebuild()
+            repository._stores.blocks.registry.rebuild()
             assert vz.open(folder, verify="always").fsck().is_clean, named
         if where.startswith("sessions/"):
             assert found == truth, named

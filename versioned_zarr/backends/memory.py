@@ -24,7 +24,7 @@ class _Item:
 
 
 class MemoryStorage:
-    """A dict of byte strings that behaves as a folder does."""
+    """A dict of byte strings that behaves like a folder."""
 
     _storages: dict[str, MemoryStorage] = {}
     _storages_guard = ForkSafeLock()
@@ -106,7 +106,7 @@ class MemoryStorage:
             self.delete(stored.path)
 
     def sweep(self, folders: Iterable[str]) -> None:
-        """See `Storage.sweep`: what is half-written in memory dies with its writer."""
+        """See `Storage.sweep`: incomplete writes in memory end with their writer."""
 
     def stamp(self, prefix: str) -> object:  # noqa: ARG002 - one count for all
         """See `Storage.stamp`: coarse, one count for all folders."""
@@ -208,10 +208,10 @@ class _MemoryLog:
         return self._storage._items.get(self._path) is not self._item
 
     def sync(self) -> None:
-        """Memory is as durable as it gets."""
+        """Memory cannot be made more durable."""
 
     def close(self) -> None:
-        """A list of bytes holds nothing open."""
+        """Nothing to close."""
 
 
 class _MemoryDraft:
@@ -242,7 +242,7 @@ class _MemoryDraft:
         return len(self._item.data)
 
     def start_writeback(self) -> None:
-        """Memory is as durable as it gets."""
+        """Memory cannot be made more durable."""
 
     def publish(
         self,

@@ -27,28 +27,27 @@ from versioned_zarr.urls import (
 
 
 class Options(TypedDict, total=False):
-    """How to reach a repository on a server: an IPFS node, or lakeFS from `endpoint` on.
+    """Options for reaching a repository on a server: an IPFS node, or, from `endpoint` on, lakeFS.
 
     Attributes:
-        headers: sent with every request; values are never shown.
+        headers: sent with every request; the values are never shown.
         token: a bearer token; $VERSIONED_ZARR_IPFS_AUTH by default. Never shown.
-        client: an `ipfshttpclient.Client` whose credentials and headers are used; which node, the
-            URL says, and not the client.
-        timeout_s: how long a request may take, in seconds, beside what its bytes take at 4 KiB a
-            second.
-        cache_bytes: how much of what lies there is kept on this machine; 0 for nothing.
-        endpoint: the URL of the lakeFS server; as what follows, by default as lakeFS's own clients
-            find it: in the environment or the configuration of `lakectl`.
-        access_key_id: whose credentials.
-        secret_access_key: their secret. Never shown.
-        storage_namespace: where lakeFS is to store a repository that `create` makes, as
+        client: an `ipfshttpclient.Client` whose credentials and headers are used; the node is that
+            of the URL, not that of the client.
+        timeout_s: the time for a request, in seconds, without its bytes at 4 KiB a second.
+        cache_bytes: the size of the cache on this machine; 0 turns it off.
+        endpoint: the URL of the lakeFS server. The default of this and the next two options is
+            that of lakeFS's own clients: the environment or the configuration of `lakectl`.
+        access_key_id: the access key.
+        secret_access_key: its secret. Never shown.
+        storage_namespace: where lakeFS should store a repository that `create` creates, such as
             `s3://bucket/path`.
-        progress: called while what others wrote to lakeFS is read and hashed, with the bytes that
-            are done and all that were found so far, on the thread that waits for it.
+        progress: called while values from other tools are read from lakeFS and hashed, with the
+            number of bytes done and found so far, on the waiting thread.
         storage_options: the options of an object store, as `obstore.store.from_url` accepts them,
-            such as `region`, `endpoint`, `access_key_id` or `skip_signature`; by default what
+            such as `region`, `endpoint`, `access_key_id` or `skip_signature`; by default those that
             obstore finds in the environment. Never shown.
-        store: a store of obstore to use for the URL, with the prefix.
+        store: an obstore store, including the prefix, to use for the URL.
     """
 
     headers: Mapping[str, str]
@@ -66,7 +65,7 @@ class Options(TypedDict, total=False):
 
 
 Made: TypeAlias = tuple[Backend, Options]
-"""A backend, and the options that it is reached with: those given, and the user in its URL."""
+"""A backend and its options: those of the caller, and the user in its URL."""
 
 
 Entry: TypeAlias = Callable[[str, Options], Made]
@@ -78,7 +77,7 @@ lists them.
 
 
 def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
-    """The backend of the repository at a path or URL, whether or not there is one.
+    """The backend for a path or URL, whether or not there is a repository.
 
     Raises:
         InvalidUrlError: it is neither a path nor a URL with a supported scheme.
@@ -126,7 +125,7 @@ def _memory(url: str, options: Options) -> Made:
 
 
 def _kubo(url: str, options: Options) -> Made:
-    # The backend needs a package that most repositories do without.
+    # The backend needs a package that most repositories do not need.
     from versioned_zarr.backends.kubo.kubo_backend import KuboBackend  # noqa: PLC0415
 
     bare, user = take_user(url)
@@ -154,10 +153,10 @@ def _object_store(url: str, options: Options) -> Made:
 
 
 def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Made:
-    """A backend that accepts options, each as a keyword argument of that name.
+    """Create a backend with options, each as a keyword argument of that name.
 
     Raises:
-        InvalidInputError: it has no such keyword argument.
+        InvalidInputError: the backend does not accept an option.
     """
     if options:
         keywords = signature(backend).parameters.values()
@@ -199,7 +198,7 @@ _KNOWN = "a path, file://, memory://, ipfs+http://, lakefs://, s3://, gs://, az:
 
 
 def _unknown(scheme: str, shown: str) -> InvalidUrlError:
-    """The error for a URL of a scheme that has no entry."""
+    """The error for a URL with an unknown scheme."""
     if scheme in ("ipfs", "ipns"):
         return InvalidUrlError(
             f"{shown!r} is a snapshot, not a repository; open it with vz.open_snapshot",
@@ -218,7 +217,7 @@ def _unknown(scheme: str, shown: str) -> InvalidUrlError:
 
 
 def _with_user(options: Options, user: User) -> Options:
-    """Options with the user of a URL among them, unless they say already who asks."""
+    """Options with the user of a URL, unless they already contain credentials."""
     headers = options.get("headers") or {}
     if "token" in options or names_one(headers):
         return options
@@ -226,10 +225,10 @@ def _with_user(options: Options, user: User) -> Options:
 
 
 def _check_no_user(url: str) -> None:
-    """Make sure that no credentials are in a URL that takes none.
+    """Make sure that a URL contains no credentials if its backend does not use them.
 
     Raises:
-        InvalidUrlError: some are; does not show them.
+        InvalidUrlError: it contains some; does not show them.
     """
     shown = without_user(url)
     if shown != url:

@@ -17,19 +17,19 @@ _KEPT: Final = 4
 
 
 class BufferPool:
-    """Gives buffers, and keeps up to four of those that were let go. Thread-safe.
+    """Provides buffers, and keeps up to four released ones. Thread-safe.
 
     Args:
-        largest_bytes: longer ones are not kept.
+        largest_bytes: larger buffers are not kept.
     """
 
     def __init__(self, largest_bytes: int = 8 << 20) -> None:
         self._largest_bytes = largest_bytes
-        # Not a lock: a buffer may be let go while this very thread takes another.
+        # Not a lock: a buffer may be released while this thread takes another.
         self._kept: deque[memoryview] = deque(maxlen=_KEPT)
 
     def take(self, size_bytes: int) -> memoryview:
-        """A buffer of this many bytes, whatever they are, for as long as a view of it lives."""
+        """A buffer of this size with arbitrary content, for as long as a view of it exists."""
         try:
             memory = self._kept.pop()
         except IndexError:

@@ -23,31 +23,31 @@ Get = Callable[[Cid], memoryview]
 
 @runtime_checkable
 class FileReader(Protocol):
-    """Blocks elsewhere, from where a value comes at less cost than its blocks one by one."""
+    """Remote blocks, from which reading a value at once costs less than reading its blocks."""
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a value, as the function `read_value` gives them; always verified."""
+        """The bytes of a value, as the function `read_value` returns them; always verified."""
         ...
 
 
 @runtime_checkable
 class HasCache(Protocol):
-    """Blocks elsewhere, of which some are kept here, where they may be damaged."""
+    """Remote blocks with a local cache, which may be damaged."""
 
     def get_verified(self, cid: Cid) -> memoryview:
-        """A block compared with its CID; from where it is at home, if what is kept is not it.
+        """A verified block; from the remote store if the cached copy is damaged.
 
         Raises:
-            CorruptBlockError: there it is damaged, too.
+            CorruptBlockError: the remote block is damaged, too.
         """
         ...
 
 
 def get_verified(blocks: BlockStore, cid: Cid, where: str) -> memoryview:
-    """A block compared with its CID; `where` is what an error calls the store.
+    """A verified block; `where` is the name of the store in errors.
 
     Raises:
-        CorruptBlockError: it is not what its CID says.
+        CorruptBlockError: the block does not match its CID.
     """
     if isinstance(blocks, HasCache):
         return blocks.get_verified(cid)
@@ -59,18 +59,18 @@ def get_verified(blocks: BlockStore, cid: Cid, where: str) -> memoryview:
 def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
     """The bytes of a value from `start` to `end`, clamped as Python slices are; read-only.
 
-    Without a copy where they lie in one block. Only the leaves that the range touches are read.
+    Not copied if it is in one block. Only the leaves that overlap the range are read.
 
     Args:
-        get: gives blocks.
+        get: returns the bytes of a block.
         cid: the value.
         start: the first byte, not negative.
-        end: the byte behind the last; None for the value's end.
+        end: the byte after the last; None for the value's end.
 
     Raises:
-        InvalidInputError: this machine has no memory for so much at once.
-        CorruptBlockError: a block is no part of a value, or holds another number of bytes than the
-            one above it says.
+        InvalidInputError: this machine does not have enough memory.
+        CorruptBlockError: a block is not part of a value, or its size differs from the size that
+            its parent states.
     """
     block = get(cid)
     if cids.is_raw(cid):
@@ -86,10 +86,10 @@ def read_value(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> me
 
 
 def read_pieces(get: Get, cid: Cid) -> Iterator[memoryview]:
-    """Yield the bytes of a whole value in pieces, in order, without a copy; holds one at a time.
+    """Yield the bytes of a whole value in pieces, in order, without a copy; one at a time.
 
     Raises:
-        CorruptBlockError: as `read_value`.
+        CorruptBlockError: see `read_value`.
     """
     block = get(cid)
     if cids.is_raw(cid):
@@ -100,7 +100,7 @@ def read_pieces(get: Get, cid: Cid) -> Iterator[memoryview]:
 
 
 def leaves_of(get: Get, cid: Cid) -> list[Cid]:
-    """All blocks below the root of a value, however deep, each once; the nodes are read."""
+    """All blocks below the root of a value, at any depth, each once; reads the nodes."""
     found: dict[Cid, None] = {}
     waiting = [cid]
     while waiting:
@@ -115,9 +115,9 @@ def leaves_of(get: Get, cid: Cid) -> list[Cid]:
 
 
 def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-    """As `read_value`, from a store; a whole value of many leaves is read with one copy.
+    """Like `read_value`, from a store; a whole value of many leaves is read with one copy.
 
-    What is negative counts from the value's end, which costs reading its root.
+    Negative positions count from the end of the value, which costs reading its root.
     """
     if start < 0 or (end is not None and end < 0):
         root = blocks.get(cid)
@@ -136,10 +136,10 @@ def read_stored(blocks: BlockStore, cid: Cid, start: int = 0, end: int | None = 
 
 
 def locate(blocks: BlockStore, cid: Cid) -> ByteRange | None:
-    """Where the bytes of a value lie as one range; None if they do not. O(its leaves).
+    """The bytes of a value as one range; None if they are not contiguous. O(its leaves).
 
     Raises:
-        BlockNotFoundError: a block of it is not here.
+        BlockNotFoundError: a block of the value is missing.
     """
     if not isinstance(blocks, LocatedBlocks):
         return None
@@ -151,7 +151,7 @@ def locate(blocks: BlockStore, cid: Cid) -> ByteRange | None:
     waiting = [root]
     while waiting:
         node = waiting.pop()
-        # Leaves of less than 1 KiB are of no layout of ours, and there may be any number of them.
+        # Our layouts have no leaves of less than 1 KiB, and other layouts may have any number.
         if node.data or len(leaves) > root.size >> 10:
             return None
         if all(cids.is_raw(link.cid) for link in node.links):
@@ -165,10 +165,10 @@ def locate(blocks: BlockStore, cid: Cid) -> ByteRange | None:
 
 
 def check_room(size_bytes: int) -> None:
-    """Make sure that so much can be held in memory: a node may claim any size.
+    """Make sure that a value fits into memory: a node may claim any size.
 
     Raises:
-        InvalidInputError: it is more than this machine has.
+        InvalidInputError: the value is larger than the memory of this machine.
     """
     limit = memory_bytes()
     if size_bytes > limit:
@@ -180,10 +180,9 @@ def check_room(size_bytes: int) -> None:
 
 @cache
 def memory_bytes() -> int:
-    """How many bytes of memory this machine has; `sys.maxsize` where the system does not tell.
+    """The memory of this machine in bytes; `sys.maxsize` if the system does not report it.
 
-    Windows does not tell. It also promises no more memory than it has, so that too much is a
-    `MemoryError` there at once.
+    Windows does not report it, but raises `MemoryError` at once for more memory than it has.
     """
     if not hasattr(os, "sysconf"):
         return sys.maxsize
@@ -192,7 +191,7 @@ def memory_bytes() -> int:
 
 
 def _whole(blocks: BlockStore, node: UnixFsNode) -> memoryview | None:
-    """All bytes of a value whose leaves are all below its root; None for any other."""
+    """All bytes of a value whose leaves are all directly below its root; None for any other."""
     leaves = [link.cid for link in node.links]
     if not leaves or node.data or not all(map(cids.is_raw, leaves)):
         return None
@@ -201,10 +200,10 @@ def _whole(blocks: BlockStore, node: UnixFsNode) -> memoryview | None:
 
 
 def join(cids_: Sequence[Cid], sizes_bytes: Sequence[int], blocks: Iterable[Bytes]) -> memoryview:
-    """Blocks that have come from elsewhere, one behind the other, each of the size told of it.
+    """Join blocks from another store; each must have the expected size.
 
     Raises:
-        CorruptBlockError: one of them is of another size.
+        CorruptBlockError: a block has another size.
     """
     held = list(blocks)
     for cid, size, block in zip(cids_, sizes_bytes, held, strict=True):
@@ -213,9 +212,9 @@ def join(cids_: Sequence[Cid], sizes_bytes: Sequence[int], blocks: Iterable[Byte
 
 
 def _pieces(get: Get, root: UnixFsNode, start: int, stop: int) -> Iterator[memoryview]:
-    """Yield the bytes of a value from `start` to `stop` in pieces, in order; holds one at a time.
+    """Yield the bytes of a value from `start` to `stop` in pieces, in order; one at a time.
 
-    Every block is compared with what the one above it says of its size.
+    The size of every block is compared with the size that its parent states.
     """
     waiting: list[tuple[Cid, int, int, int]] = []
     yield from _opened(root, start, stop, waiting)
@@ -234,7 +233,7 @@ def _pieces(get: Get, root: UnixFsNode, start: int, stop: int) -> Iterator[memor
 def _opened(
     node: UnixFsNode, start: int, stop: int, waiting: list[tuple[Cid, int, int, int]]
 ) -> Iterator[memoryview]:
-    """Yield what a node holds itself of a range, and put in line what lies below it."""
+    """Yield the part of a range that is in a node itself, and queue the blocks below it."""
     position = len(node.data)
     if start < position:
         yield memoryview(node.data)[start:stop]
@@ -243,7 +242,7 @@ def _opened(
         if position > stop or (position == stop and size):
             break
         low, high = max(0, start - position), min(size, stop - position)
-        # A leaf that is told to be empty is looked at; a node is not, it may lead to any number.
+        # An empty leaf is read to verify its size; an empty node is not: it may lead to any number.
         if low < high or (not size and cids.is_raw(link.cid)):
             below.append((link.cid, size, low, high))
         position += size
@@ -276,7 +275,7 @@ def _decoded(cid: Cid, block: memoryview) -> UnixFsNode:
 
 
 def check_size(cid: Cid, found: int, told: int) -> None:
-    """Compare a block's size with what the block above it says, both in bytes.
+    """Compare the size of a block with the size that its parent states, both in bytes.
 
     Raises:
         CorruptBlockError: they differ.

@@ -18,57 +18,57 @@ Block: TypeAlias = tuple[Cid, Bytes]
 
 
 class WouldBlockError(Exception):
-    """A block would have to be fetched; the caller asked not to. Never leaves the package."""
+    """A block would have to be fetched, and the caller did not allow that. Package-internal."""
 
 
 class Publishable(Protocol):
-    """A finished draft of a pack, to be taken over by the store."""
+    """A finished draft of a pack, ready for the store to publish."""
 
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
-        """Make the draft a pack at `path`; `durable` as in `Storage.put`."""
+        """Publish the draft as a pack at `path`; `durable` as in `Storage.put`."""
         ...
 
 
 class Follower(Protocol):
-    """Who reads a draft while it is written."""
+    """Reads a draft while it is being written."""
 
     def grown(self) -> None:
-        """Called now and then, from any thread, when there is more to read; does not wait."""
+        """Called occasionally, from any thread, when there is more to read; does not block."""
         ...
 
 
 class Followable(Publishable, Protocol):
-    """A draft that a store may read while it is written, to be done sooner with it."""
+    """A draft that a store may read while it is being written, to finish sooner."""
 
     is_recovered: bool
-    """Whether another process wrote it, so that nobody knows how much of it was stored."""
+    """Whether another process wrote it, so that it is unknown how much of it was stored."""
     follower: Follower | None
-    """Who is told while it grows."""
+    """Notified when the draft grows."""
 
     def sealed(self, root: Cid) -> Sequence[Bytes]:
         """The bytes of the pack that the draft becomes; the last part is its tail."""
         ...
 
     def finished(self, number: int = 0) -> Iterator[tuple[Cid, int, int]]:
-        """The blocks that are written, without the first `number`: CIDs, first byte, and end."""
+        """The written blocks after the first `number`: CIDs, first byte, and end."""
         ...
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
-        """Bytes of the draft; see `StagedPack.part`."""
+        """A range of bytes of the draft; see `StagedPack.part`."""
         ...
 
     def read(self, start: int, end: int) -> memoryview:
-        """Bytes of the draft."""
+        """The bytes of the draft from `start` to `end`."""
         ...
 
 
 class ByteRange(NamedTuple):
-    """Bytes in a file or an object.
+    """A range of bytes in a file or an object.
 
     Attributes:
-        url: where.
+        url: the URL of the file or object.
         offset: the first byte.
-        size: how many bytes.
+        size: the number of bytes.
     """
 
     url: str
@@ -77,11 +77,11 @@ class ByteRange(NamedTuple):
 
 
 class BlockStore(Protocol):
-    """Blocks by CID. Every method may be called from many threads.
+    """Blocks by CID. All methods are thread-safe.
 
     Attributes:
-        hash: names the blocks.
-        is_remote: whether `get` may have to wait for a network.
+        hash: the hash function of the CIDs.
+        is_remote: whether `get` may wait for a network.
     """
 
     hash: HashFunction
@@ -91,78 +91,78 @@ class BlockStore(Protocol):
         """The bytes of a block, read-only.
 
         Raises:
-            BlockNotFoundError: it is not here.
-            CorruptBlockError: what is here does not hash to the CID, where reads are verified.
+            BlockNotFoundError: the block is missing.
+            CorruptBlockError: reads are verified, and the bytes do not match the CID.
         """
         ...
 
     def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
-        """The bytes of several blocks, one behind the other; as `get`, with one copy.
+        """The bytes of several blocks, joined in order; like `get`, with one copy.
 
         Args:
             cids: the blocks, at least one.
-            sizes_bytes: how long each of them is told to be.
+            sizes_bytes: the expected size of each block.
 
         Raises:
-            CorruptBlockError: one of them is of another size.
+            CorruptBlockError: a block has another size.
         """
         ...
 
     def __contains__(self, cid: Cid) -> bool:
-        """Whether the block is here, as far as this process has looked; no round trip."""
+        """Whether the block is here, as far as this process knows; no round trip."""
         ...
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """Those of the blocks that are not here, in their order; may cost a round trip or more."""
+        """The missing ones among the blocks, in their order; may cost round trips."""
         ...
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """Store the blocks durably, all of them or none; `root` is one of them."""
+        """Store the blocks durably, all or none; `root` is one of them."""
         ...
 
     def follow(self, draft: Followable) -> None:
-        """Told of a draft that is begun and will be published here as a rule."""
+        """Called with a new draft that will usually be published to this store."""
         ...
 
     def expect(self, blocks: Sequence[Block]) -> None:
-        """Told of blocks that will be put here as a rule, and soon; does not wait."""
+        """Called with blocks that will usually be put to this store soon; does not block."""
         ...
 
     def publish(self, draft: Followable, root: Cid) -> None:
-        """Store the blocks of a finished draft durably, all of them or none."""
+        """Store the blocks of a finished draft durably, all or none."""
         ...
 
     def keep(self, cids: Iterable[Cid]) -> AbstractContextManager[bool]:
-        """While held, blocks that are here stay; gives False if one of `cids` is not here."""
+        """A context in which existing blocks are kept; yields False if one of `cids` is missing."""
         ...
 
     def near(self) -> AbstractContextManager[None]:
-        """While held, `get` on this thread raises WouldBlockError rather than fetch a block."""
+        """A context in which `get` on this thread raises WouldBlockError instead of fetching."""
         ...
 
     def refresh(self) -> bool:
-        """See what other processes have stored since; says whether there may be something."""
+        """Look for blocks from other processes; returns whether there may be new ones."""
         ...
 
 
 @runtime_checkable
 class PackedBlocks(BlockStore, Protocol):
-    """Blocks in packs on the repository's own storage, which `gc` and `repack` look after."""
+    """Blocks in packs on the repository's own storage, which `gc` and `repack` maintain."""
 
     def packs(self) -> dict[str, int]:
-        """The packs that are there now, by name, with their sizes in bytes."""
+        """The current packs by name, with their sizes in bytes."""
         ...
 
     def is_scattered(self, packs: int) -> bool:
-        """Whether there are so many packs that some should be joined; looks at no file."""
+        """Whether there are enough packs that some should be merged; reads no file."""
         ...
 
     def rebuild_index(self) -> None:
-        """Make the index anew from the packs. O(blocks)."""
+        """Rebuild the index from the packs. O(blocks)."""
         ...
 
     def merge_index(self, *, everything: bool = False) -> None:
-        """Join the files of the index: the small ones, or all into one."""
+        """Merge index files: the small ones, or all into one."""
         ...
 
 
@@ -171,40 +171,40 @@ class LocatedBlocks(BlockStore, Protocol):
     """Blocks in files or objects that other programs can read."""
 
     def locate(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> ByteRange | None:
-        """Where blocks lie one behind the other, at least one; None if they do not."""
+        """The range of the blocks, at least one; None if they are not contiguous."""
         ...
 
 
 @runtime_checkable
 class PartialBlocks(Protocol):
-    """Blocks of a partial clone, which fetches what is absent from elsewhere."""
+    """Blocks of a partial clone, which fetches missing blocks from its origin."""
 
     def get_here(self, cid: Cid) -> memoryview:
-        """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
+        """Like `get`, but returns an empty directory in place of a missing block."""
         ...
 
 
 class BoundedCache(Protocol):
-    """What is kept on this machine of blocks that lie elsewhere.
+    """A cache of remote blocks on this machine.
 
     Attributes:
-        limit_bytes: how many bytes it may have.
+        limit_bytes: its maximum size.
     """
 
     limit_bytes: int
 
     def size_bytes(self) -> int:
-        """How many bytes it has."""
+        """Its current size."""
         ...
 
     def clear(self) -> None:
-        """Remove all of it."""
+        """Remove everything in it."""
         ...
 
 
 @runtime_checkable
 class CachedBlocks(Protocol):
-    """Blocks elsewhere, of which some are kept in a cache on this machine."""
+    """Remote blocks, some of which are cached on this machine."""
 
     @property
     def cache(self) -> BoundedCache:
@@ -214,39 +214,39 @@ class CachedBlocks(Protocol):
 
 @runtime_checkable
 class ServedBlocks(BlockStore, Protocol):
-    """Blocks that a server keeps, which also removes what nothing names.
+    """Blocks on a server, which also removes blocks that nothing references.
 
-    A draft that is published here stays where it is, as nothing names yet what was sent of it.
+    A published draft is kept here, because nothing references the uploaded blocks yet.
 
     Attributes:
-        pack_bytes: the size in bytes from which on a session begins another draft.
+        pack_bytes: the size in bytes above which a session starts another draft.
     """
 
     pack_bytes: int
 
     def let_go(self, draft: Followable, root: Cid) -> None:
-        """Take over a draft that was published, once it is committed."""
+        """Take over a published draft after its commit."""
         ...
 
     def problems(
         self, cids: Sequence[Cid], *, read_all: bool
     ) -> Mapping[Cid, BlockNotFoundError | CorruptBlockError]:
-        """What is wrong with blocks as the server has them, whatever a cache may hold.
+        """The problems of blocks on the server, independent of any cache.
 
         Args:
             cids: the blocks.
-            read_all: read and hash them, rather than only ask whether they are there.
+            read_all: read and hash them, instead of only checking that they exist.
         """
         ...
 
 
 @runtime_checkable
 class Searchable(Protocol):
-    """Blocks elsewhere that are found by what leads to them, and not by their CIDs alone."""
+    """Remote blocks that are found through their parents, not by CID alone."""
 
     def search(self, cid: Cid) -> bool:
-        """Look through the trees of all branches and tags for a block; says whether it is there.
+        """Search the trees of all branches and tags for a block; returns whether it was found.
 
-        Costs the requests that those trees cost, where this machine does not know them.
+        Costs the requests for those trees, unless they are cached on this machine.
         """
         ...

@@ -1,7 +1,7 @@
 """A semaphore that loses no permit to an interrupt.
 
 An ordinary semaphore counts, and an exception between the count and its reversal leaks a permit
-forever. Here a turn is an object: it ends when its owner ends it or is garbage-collected. No lock
+forever. Here a permit is an object: it ends when its owner ends it or is garbage-collected. No lock
 is held; each step is atomic in the interpreter.
 """
 
@@ -17,14 +17,14 @@ from typing import Final
 
 from versioned_zarr.fork_local import renewed_after_fork
 
-_LOOK_S: Final = 0.1
-"""So often who waits looks whether a turn has gone without a word."""
+_POLL_S: Final = 0.1
+"""How often a waiting thread checks whether a permit has disappeared."""
 _COLLECT_AFTER_S: Final = 1.0
-"""After so long it also lets go of what only a cycle of references keeps alive."""
+"""After this time, it also runs the garbage collector, for permits in reference cycles."""
 
 
 class Permit:
-    """A turn that was taken. Who takes it holds it as long as it lasts.
+    """A permit that was acquired. It is valid as long as its owner keeps a reference.
 
     Attributes:
         is_over: whether it has ended.
@@ -37,12 +37,12 @@ class Permit:
         self._freed = freed
 
     def end(self) -> None:
-        """Let another have a turn; to say so twice does no harm."""
+        """Release the permit; further calls have no effect."""
         self.is_over = True
         self._freed.put(None)
 
     def __enter__(self) -> None:
-        """Hold it for the length of a block."""
+        """Keep it until the end of a `with` block."""
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -52,7 +52,7 @@ class Semaphore:
     """See the module. Thread-safe.
 
     Args:
-        limit: how many there are at once.
+        limit: the maximum number of permits.
     """
 
     def __init__(self, limit: int) -> None:
@@ -61,27 +61,27 @@ class Semaphore:
         _ALL.add(self)
 
     def clear(self) -> None:
-        """Begin anew, with nobody's turn."""
+        """Start again, without any permits in use."""
         self._numbers = itertools.count()
         self._taken: dict[int, weakref.ref[Permit]] = {}
-        # Wakes who waits, and is no more than that: what counts are the turns themselves.
+        # Only wakes waiting threads; the permits themselves are what counts.
         self._freed: SimpleQueue[None] = SimpleQueue()
 
     def take(self) -> Permit:
-        """Take a turn; waits until there is one."""
+        """Acquire a permit; waits until one is free."""
         began_s = time.monotonic()
         while (turn := self.take_at_once()) is None:
             if time.monotonic() - began_s > _COLLECT_AFTER_S:
                 gc.collect()
                 began_s = time.monotonic()
             try:
-                self._freed.get(timeout=_LOOK_S)
+                self._freed.get(timeout=_POLL_S)
             except Empty:
                 continue
         return turn
 
     def take_at_once(self) -> Permit | None:
-        """Take a turn, unless all are taken; where many ask at once, perhaps not the last one."""
+        """Acquire a permit if one is free; with many concurrent calls, perhaps not the last one."""
         turn = Permit(self._freed)
         number = next(self._numbers)
         self._taken[number] = weakref.ref(turn)
@@ -95,7 +95,7 @@ class Semaphore:
         return turn
 
     def _on(self) -> list[int]:
-        """The numbers of the turns that are not over."""
+        """The numbers of the permits in use."""
         found = []
         for number, reference in list(self._taken.items()):
             turn = reference()
@@ -107,9 +107,9 @@ class Semaphore:
 
     @property
     def free(self) -> int:
-        """How many can be taken now."""
+        """The number of free permits."""
         return self._limit - len(self._on())
 
 
-# A thread of the parent may have had a turn at the fork.
+# A thread of the parent may have held a permit at the fork.
 _ALL = renewed_after_fork(Semaphore.clear)

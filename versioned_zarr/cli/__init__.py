@@ -11,7 +11,7 @@ def main() -> None:
         from versioned_zarr.cli.app import run
 
         run()
-    except KeyboardInterrupt:  # while modules are imported; a command says so itself
+    except KeyboardInterrupt:  # during imports; commands report it themselves
         sys.exit(130)
     except ImportError as error:
         if error.name not in ("click", "rich"):

@@ -20,7 +20,7 @@ from versioned_zarr.cli.output import (
 )
 from versioned_zarr.history.log import Names, standing_at
 from versioned_zarr.interfaces.display.graph import one_line, text_lines
-from versioned_zarr.terminal_text import escaped_line
+from versioned_zarr.terminal_text import counted, escaped_line
 
 
 @click.command()
@@ -102,7 +102,8 @@ def status(context: Context, as_json: bool) -> None:
         console().print("nothing uncommitted")
     for session in sessions:
         state = "open" if session["is_alive"] else "left behind"
-        text = f"session {session['id']} on {session['branch']}: {session['keys']} keys, {state}"
+        keys = counted(session["keys"], "key")
+        text = f"session {session['id']} on {session['branch']}: {keys}, {state}"
         console().print(escaped_line(text), markup=False)
 
 
@@ -127,11 +128,13 @@ def diff(
         print_json(found.to_dict())
     elif stat:
         for path, node in found.nodes.items():
-            fields = f"{len(node.fields)} fields" if node.fields else ""
+            fields = counted(len(node.fields), "field") if node.fields else ""
             parts = [part for part in (node.how, fields, node.summary()) if part]
             line = escaped_line(f" {path or '/'} | {', '.join(parts)}")
             console().print(line, markup=False)
-        console().print(f" {len(found.nodes)} nodes, {len(found.keys)} keys differ", markup=False)
+        nodes, keys = counted(len(found.nodes), "node"), counted(len(found.keys), "key")
+        verb = "differs" if len(found.keys) == 1 else "differ"
+        console().print(f" {nodes}, {keys} {verb}", markup=False)
     else:
         console().print(str(found), markup=False)
     if exit_code and found:

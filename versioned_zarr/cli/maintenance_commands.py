@@ -17,7 +17,7 @@ from versioned_zarr.cli.output import (
     tell_of_problems,
     with_repository,
 )
-from versioned_zarr.terminal_text import escaped_line
+from versioned_zarr.terminal_text import counted, escaped_line
 
 
 @click.command()
@@ -41,7 +41,8 @@ def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> No
         print_json(done.to_dict())
         return
     word = "would remove" if dry_run else "removed"
-    console().print(f"{word} {done.removed_blocks} blocks, {done.removed_bytes:,} bytes")
+    blocks, size = counted(done.removed_blocks, "block"), counted(done.removed_bytes, "byte")
+    console().print(f"{word} {blocks}, {size}")
     tell_of_problems(f"all commits were kept, because {problem}" for problem in done.problems)
 
 
@@ -55,7 +56,8 @@ def repack(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(done.to_dict())
         return
-    console().print(f"repacked {done.removed_packs} packs into {done.written_packs}")
+    packs = counted(done.removed_packs, "pack")
+    console().print(f"repacked {packs} into {done.written_packs}")
 
 
 @click.command()
@@ -121,7 +123,7 @@ def sessions(
     for info in found:
         state = "alive" if info["is_alive"] else "dead"
         text = (
-            f"{info['id']}  {info['branch']}  {info['keys']} keys  {state}  "
+            f"{info['id']}  {info['branch']}  {counted(info['keys'], 'key')}  {state}  "
             f"process {info['process']} on {info['host']}  last write {info['last_write']}"
         )
         for more in (info["purpose"], info["problem"]):

@@ -89,7 +89,7 @@ def ls(
         sizes = ((name, snapshot.size(name)) for name in snapshot.list_dir())
     if as_json:
         if recursive:
-            check_count(snapshot, MAX_KEYS)  # it is put together in memory
+            check_count(snapshot, MAX_KEYS)  # the path is assembled in memory
         print_json([{"name": name, "size": size} for name, size in sizes])
         return
     for name, size in sizes:

@@ -43,18 +43,18 @@ _PENDING_BYTES = 64 << 20
 
 
 class StoredValue(NamedTuple):
-    """A value as a work tree wants it: its CID and the cumulative size of its blocks."""
+    """The stored value that a tree builder needs: its CID and the cumulative size of its blocks."""
 
     cid: Cid
     tsize: int
 
 
 class NewBlocks:
-    """Blocks that are not stored yet, laid over those that are; reads as a block source.
+    """Blocks that are not stored yet, on top of a block store; reads as a block source.
 
     Args:
         stores: the repository.
-        sizes: the lengths of new values, whose blocks are in drafts and not here.
+        sizes: the lengths of new values, whose blocks are only in drafts.
     """
 
     def __init__(self, stores: RepositoryContext, sizes: Mapping[Cid, int]) -> None:
@@ -67,24 +67,24 @@ class NewBlocks:
         self._new[cid] = data
 
     def get(self, cid: Cid) -> memoryview:
-        """A new block, or one that is stored."""
+        """A new block, or one from the store."""
         found = self._new.get(cid)
         return self._stores.blocks.get(cid) if found is None else memoryview(found)
 
     def items(self) -> Iterable[Block]:
-        """The new blocks, in the order they came."""
+        """The new blocks, in the order in which they were added."""
         return self._new.items()
 
 
 @dataclass(frozen=True)
 class CommitMessage:
-    """What a commit is to say, but for its tree and parents.
+    """The message and metadata of a commit.
 
     Attributes:
-        message: why.
-        author: who; None for `default_author`.
-        metadata: JSON to go with it.
-        why: what the branch's log says of the move; the message's first line is added.
+        message: the message.
+        author: the author; None for `default_author`.
+        metadata: JSON metadata.
+        why: the reason in the branch's log; the first line of the message is appended.
     """
 
     message: str
@@ -94,12 +94,12 @@ class CommitMessage:
 
 
 class Step(NamedTuple):
-    """Where a branch goes.
+    """The next commit of a branch.
 
     Attributes:
-        commit: to which commit.
-        blocks: what of it may not be stored yet.
-        why: what the branch's log says of the move.
+        commit: the CID of the commit.
+        blocks: its blocks that may not be stored yet.
+        why: the reason in the branch's log.
     """
 
     commit: Commit
@@ -111,7 +111,7 @@ def head_of(stores: RepositoryContext, branch: str) -> Commit:
     """The commit that a branch names.
 
     Raises:
-        InvalidRefError: no branch can be called so.
+        InvalidRefError: the name of the branch is not valid.
         RefNotFoundError: there is no such branch.
     """
     entry = stores.refs.read(HEADS, check_ref_name(branch))
@@ -125,11 +125,11 @@ def head_of(stores: RepositoryContext, branch: str) -> Commit:
 
 
 class BranchUpdate:
-    """One update of a branch, in the steps that docs/design/concurrency.md names.
+    """One update of a branch, in the steps that docs/design/concurrency.md describes.
 
-    `stage` says which commit the branch shall name, from the one that it names; `publish` makes
-    all that this commit needs durable; the swap moves the branch, if it is still where it was;
-    `record` notes what was done. Where the branch moved meanwhile, it begins again.
+    `stage` returns the commit that the branch should name, given the one that it names; `publish`
+    makes everything that this commit needs durable; the swap moves the branch, if it has not moved
+    since; `record` records the result. If the branch moved meanwhile, all steps are repeated.
 
     Args:
         stores: the repository.
@@ -140,19 +140,19 @@ class BranchUpdate:
         self.stores, self.branch = stores, branch
 
     def stage(self, head: Commit) -> Step:
-        """Where to go from a commit; that commit itself, to stay there."""
+        """The commit to move to from a given commit; that commit itself if nothing is to change."""
         raise NotImplementedError
 
     def publish(self, step: Step) -> None:
-        """Store what the commit needs, durably."""
+        """Store everything that the commit needs, durably."""
         if step.blocks:
             self.stores.blocks.put(step.blocks, from_text(step.commit.cid))
 
     def record(self, commit: Commit) -> None:
-        """Told the commit that the branch went to."""
+        """Called with the commit to which the branch moved."""
 
     def run(self) -> Commit:
-        """Do it; gives the commit that the branch names then.
+        """Update the branch; returns the commit that it names then.
 
         Raises:
             RefNotFoundError: there is no such branch.
@@ -175,13 +175,13 @@ class BranchUpdate:
                     return self._swap(head, step), True
 
     def _swap(self, head: Commit, step: Step) -> Commit:
-        """Move the branch, and know for certain whether it moved.
+        """Move the branch, and determine whether it moved even if a response is lost.
 
-        Gives the commit that the branch names now: a server that has merges of its own may have
-        made one of what it was given and of what came in between.
+        Returns the commit that the branch names now: a server that merges by itself may have merged
+        the given commit with concurrent ones.
 
         Raises:
-            BranchMovedError: the branch is elsewhere.
+            BranchMovedError: the branch is at another commit.
             CollectedError: the server removed blocks of the commit; the branch was moved back.
         """
         old, new = from_text(head.cid), from_text(step.commit.cid)
@@ -200,24 +200,24 @@ class BranchUpdate:
 def has_moved(
     stores: RepositoryContext, kind: str, name: str, move: tuple[Cid | None, Cid], error: Exception
 ) -> bool:
-    """Whether a ref went to a commit although its move raised an error.
+    """Whether a ref moved to a commit although the move raised an error.
 
     Args:
         stores: the repository.
-        kind: of which kind the ref is.
+        kind: the kind of the ref.
         name: the ref.
-        move: where it was expected to stand, and where it was to go.
-        error: what was raised.
+        move: the expected and the new commit.
+        error: the error that was raised.
 
     Raises:
-        OutcomeUnknownError: that cannot be found out.
+        OutcomeUnknownError: the outcome cannot be determined.
     """
     old, new = move
     try:
         entry = stores.refs.read(kind, name)
         if isinstance(error, BranchMovedError) or (entry is not None and entry.commit == new):
             return entry is not None and entry.commit == new
-        # Others may have gone on from it already.
+        # Others may have moved it further already.
         since = takewhile(lambda entry: entry.commit != old, stores.refs.history(kind, name))
         return went_to(since, new)
     except StorageError as failure:
@@ -258,14 +258,14 @@ def apply_changes(
     changes: Iterable[tuple[str, Taken]],
     source: NewBlocks | None = None,
 ) -> tuple[Link, list[Block]]:
-    """A tree with some keys set or taken away, and the new blocks that it needs.
+    """A tree with some keys set or deleted, and the new blocks that it needs.
 
     Args:
         stores: the repository.
         ours: the tree to start from.
-        changes: each key with a link to its value, its bytes, what makes these, or None to take
-            it away. What is made is stored some MiB at a time.
-        source: new blocks that the links may lead to.
+        changes: for each key a link to its value, its bytes, a function that returns these, or None
+            to delete it. Computed values are stored some MiB at a time.
+        source: the new blocks of linked values.
     """
     trees = stores.trees if source is None else source.trees
     work: TreeBuilder[StoredValue] = TreeBuilder(trees, ours)
@@ -292,7 +292,7 @@ def apply_changes(
 
 
 def conflict_error(conflicts: Iterable[Conflict], ours: str, theirs: str) -> ConflictError:
-    """The error that names each conflict, on a line of its own."""
+    """The error that lists the conflicts, one per line."""
     listed = list(conflicts)
     lines = [f"  {conflict}" for conflict in listed[:20]]
     if len(listed) > len(lines):

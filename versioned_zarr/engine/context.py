@@ -25,48 +25,48 @@ if TYPE_CHECKING:
     from versioned_zarr.engine.sessions.protocol import SessionStore
 
 TRANSFER_LOCK = "transfer"
-"""Shared by transfers, which count on blocks to stay for longer than a commit should wait."""
+"""Shared by transfers, which rely on existing blocks for longer than a commit should wait."""
 _REMEMBERED_COMMITS = 4096
 
 
 class Publisher(Protocol):
-    """Where a snapshot can be given a name that lasts while the snapshot changes."""
+    """Publishes a snapshot under a name that remains the same when the snapshot changes."""
 
     def publish(self, tree: Cid, key: str) -> str:
-        """Let the name of a key stand for a tree; the name, as `ipns://…`. Makes a new key."""
+        """Publish a tree under a key, which is created if needed; returns the name, `ipns://…`."""
         ...
 
     def resolve(self, name: str) -> tuple[Cid, str]:
-        """The tree that a name leads to, and the path in it, which is empty for all of it.
+        """The tree that a name resolves to, and the path in it, empty for the whole tree.
 
         Raises:
-            RefNotFoundError: for none.
+            RefNotFoundError: the name does not resolve.
         """
         ...
 
 
 class ForeignCommits(Protocol):
-    """Commits of a system that has versions of its own, under names of that system.
+    """Commits of another version control system, by the ids of that system.
 
-    The CID of such a commit holds the name that the system gave it; see `is_foreign`.
+    The CID of such a commit contains its id in that system; see `is_foreign`.
     """
 
     def commit(self, cid: Cid) -> Commit:
-        """The commit of this CID. Its tree may be found out only when it is asked for.
+        """The commit with this CID. Its tree may be determined only on demand.
 
         Raises:
-            BlockNotFoundError: there is none.
+            BlockNotFoundError: there is no such commit.
         """
         ...
 
     def named(self, text: str) -> Cid | None:
-        """The CID of the commit that the system itself, and not this package, names so."""
+        """The CID of the commit with this id in the other system."""
         ...
 
     def may_move(self, branch: str, to: Cid) -> bool:
-        """Whether a branch may go to a commit that comes after it without a merge there.
+        """Whether a branch may fast-forward to a commit without a merge in the other system.
 
-        Not where the system lets a branch change by merges alone, or asks somebody about them.
+        False if that system requires a merge or a review to change the branch.
         """
         ...
 
@@ -77,20 +77,20 @@ OpenOther: TypeAlias = "Callable[[str | os.PathLike[str]], RepositoryContext]"
 
 @dataclass
 class RepositoryContext:
-    """The parts that every module of the repository works on.
+    """The parts of a repository that all modules use.
 
     Attributes:
-        storage: where sessions, and for packed repositories all else, live.
-        blocks: the blocks.
+        storage: stores sessions, and all other data of packed repositories.
+        blocks: the block store.
         refs: the branches and tags.
         trees: reads trees, with a cache.
-        read_marker: gives the bytes of the repository's marker.
-        open_other: opens another repository, for transfers and for the rest of a partial clone.
-        documents: small files that all machines share; None where there is no room for them.
+        read_marker: returns the bytes of the repository's marker.
+        open_other: opens another repository, for transfers and for the origin of a partial clone.
+        documents: small files that all machines share; None if the backend cannot store them.
         publisher: publishes snapshots under names, if the backend can.
-        session_store: stores the sessions, if not `storage` does.
-        upkeep: who looks after the blocks, if that is not done here, and how, in words.
-        others: the commits that others made, in a system of versions that is not ours.
+        session_store: stores the sessions, unless `storage` does.
+        upkeep: for error messages: what maintains the blocks, if not this package.
+        others: the commits of the other version control system, if any.
     """
 
     storage: Storage
@@ -108,24 +108,24 @@ class RepositoryContext:
 
     @property
     def hash(self) -> HashFunction:
-        """The hash function that names every block."""
+        """The hash function of all CIDs."""
         return self.blocks.hash
 
     @property
     def empty_tree(self) -> Cid:
-        """The CID of the tree that holds nothing; every repository has its block."""
+        """The CID of the empty tree; every repository has its block."""
         return self.hash.dag_pb(unixfs.directory([]))
 
     def has(self, cid: Cid) -> bool:
-        """Whether a block is here; a round trip if it is not near and the blocks are remote."""
+        """Whether a block is here; one round trip if blocks are remote and it is not cached."""
         return cid in self.blocks or not self.blocks.missing([cid])
 
     def commit(self, cid: str) -> Commit:
-        """The commit of this CID, from memory if it was read lately.
+        """The commit with this CID, from a cache if it was read recently.
 
         Raises:
-            BlockNotFoundError: it is not here.
-            CorruptBlockError: it is no commit, or damaged.
+            BlockNotFoundError: it is missing.
+            CorruptBlockError: it is not a commit, or is damaged.
         """
         found = self._commits.get(cid)
         if found is not None:
@@ -136,7 +136,7 @@ class RepositoryContext:
         else:
             found = commits.read(name, self.blocks)
             if self.others is None and any(is_foreign(from_text(each)) for each in found.parents):
-                # History that others made on a server ends where it left that server.
+                # Foreign history is available only from the server that it comes from.
                 known = tuple(each for each in found.parents if not is_foreign(from_text(each)))
                 found = replace(found, parents=known)
         self._commits.put(cid, found)
@@ -147,7 +147,7 @@ class RepositoryContext:
         return from_text(self.commit(to_text(commit)).tree)
 
     def is_commit(self, cid: Cid) -> bool:
-        """Whether a commit of this CID is here."""
+        """Whether a commit with this CID is here."""
         if self.others is not None and is_foreign(cid):
             with suppress(BlockNotFoundError):
                 return bool(self.commit(to_text(cid)))
@@ -155,7 +155,7 @@ class RepositoryContext:
         return self.has(cid) and commits.is_commit(cid, self.blocks)
 
     def link_to(self, commit: Cid) -> Link:
-        """A commit as the parent of another: a link with its depth, 0 where that is not known."""
+        """A commit as a parent of another: a link with its depth, 0 if that is unknown."""
         return Link("", commit, self.commit(to_text(commit)).depth)
 
     def read_link(self, link: Link) -> bytes:

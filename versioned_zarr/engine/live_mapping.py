@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class _Listed(Iterator[str]):
-    """Names, one after the other."""
+    """Iterates over names."""
 
     def __init__(self, names: list[str]) -> None:
         self.names, self.left = names, len(names)
@@ -24,14 +24,14 @@ class _Listed(Iterator[str]):
 
 
 class LiveMapping(Mapping[str, V]):
-    """A read-only Mapping whose reads are live: what others do is seen at once."""
+    """A read-only Mapping whose reads are live: changes by others are visible immediately."""
 
     def __init__(self) -> None:
         self._listed: weakref.ref[_Listed] | None = None
 
     @abstractmethod
     def _names(self) -> list[str]:
-        """All names that there are now, in order."""
+        """All current names, in order."""
 
     def __iter__(self) -> Iterator[str]:
         listed = _Listed(self._names())
@@ -39,7 +39,7 @@ class LiveMapping(Mapping[str, V]):
         return listed
 
     def __len__(self) -> int:
-        # `list` asks how many there are once it has what will tell them: no second look for that.
+        # `list` asks for the length when it has the iterator, which then needs no second listing.
         listed = None if self._listed is None else self._listed()
         if listed is not None and listed.left == len(listed.names):
             return listed.left

@@ -16,7 +16,7 @@ from versioned_zarr.tree.keys import check_key, check_text
 def log_of(
     stores: RepositoryContext, ref: str, path: str | None, names: Callable[[], Names]
 ) -> Log:
-    """See `Repository.log`; `names` gives the branches and tags by commits."""
+    """See `Repository.log`; `names` returns the branches and tags by commits."""
     before, dots, end = str(ref).partition("..")
     start = resolve_commit(stores, end if dots else ref).cid
     known = resolve_commit(stores, before).cid if dots else None

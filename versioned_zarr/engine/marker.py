@@ -16,12 +16,12 @@ MARKER = "versioned-zarr.json"
 
 
 def encode_marker(hash_name: str, identity: str | None = None) -> bytes:
-    """The marker of a repository with this hash function.
+    """Encode the marker of a repository.
 
     Args:
         hash_name: the hash function.
-        identity: what tells it from another that is made at the same place later; where the place
-            itself tells that, None.
+        identity: distinguishes it from a repository that is created at the same URL later; None
+            if the backend does that.
     """
     document: dict[str, Any] = {"format": FORMAT, "hash": hash_name}
     if identity is not None:
@@ -36,7 +36,7 @@ def hash_name_in(marker: bytes) -> str:
 
 
 def identity_in(marker: bytes) -> str | None:
-    """The identity that a marker tells; None where it tells none, or cannot be read."""
+    """The identity in a marker; None if it has none or cannot be read."""
     try:
         found = json.loads(marker[: marker.rindex(b"}") + 1]).get("id")
     except (ValueError, AttributeError):
@@ -45,20 +45,20 @@ def identity_in(marker: bytes) -> str | None:
 
 
 def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
-    """What the marker of a repository says: its `format`, its `hash`, and perhaps its `id`.
+    """The content of a marker: its `format`, its `hash`, and perhaps its `id`.
 
     Args:
         url: the repository.
-        read: gives the marker's bytes, or raises FileNotFoundError.
+        read: returns the marker's bytes, or raises FileNotFoundError.
 
     Raises:
         RepositoryNotFoundError: there is no marker.
-        FormatError: it is damaged, or of a format that this version does not read.
+        FormatError: it is damaged, or in a format that this version does not support.
     """
     try:
         data = read()
     except (FileNotFoundError, StorageError) as error:
-        is_file = isinstance(error.__cause__, NotADirectoryError)  # or something above it is
+        is_file = isinstance(error.__cause__, NotADirectoryError)  # it or a parent folder is a file
         if isinstance(error, StorageError) and not is_file:
             raise
         raise RepositoryNotFoundError(

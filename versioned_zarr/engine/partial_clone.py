@@ -19,17 +19,17 @@ PARTIAL = "partial.json"
 
 @dataclass(frozen=True)
 class PartialClone:
-    """What is copied at once of each commit that is fetched.
+    """What is copied immediately of each fetched commit.
 
     Attributes:
         origin: the URL of the repository that has the rest.
-        depth: how many commits of each branch, counted from its end; None for all.
-        paths: the groups, arrays or keys, with the metadata documents on the way to them; none
-            for everything.
+        depth: how many commits of each branch, counted from its head; None for all.
+        paths: the groups, arrays or keys, with the metadata documents above them; none for
+            everything.
 
     Raises:
-        InvalidInputError: the depth is less than 1, or `paths` is a single text.
-        InvalidKeyError: a path can be no key.
+        InvalidInputError: the depth is less than 1, or `paths` is a single string.
+        InvalidKeyError: a path is not a valid key.
     """
 
     origin: str
@@ -50,17 +50,17 @@ class PartialClone:
 
     @property
     def is_everything(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether everything is copied."""
         return self.depth is None and not self.paths
 
 
 def write(documents: Documents, record: str, selection: PartialClone) -> None:
-    """Note what a repository is a copy of."""
+    """Record that a repository is a partial clone."""
     documents.put(record, [json.dumps(asdict(selection), sort_keys=True).encode()])
 
 
 def read(documents: Documents | None, record: str = PARTIAL) -> PartialClone | None:
-    """What a repository is a copy of, as a record says; None if there is no such record."""
+    """The partial clone that a record describes; None if there is no record."""
     if documents is None:
         return None
     try:
@@ -80,7 +80,7 @@ def read(documents: Documents | None, record: str = PARTIAL) -> PartialClone | N
 def packed_or_partial(
     storage: Storage, hash_function: HashFunction, open_other: OpenOther, *, verify: bool
 ) -> PackStore:
-    """The blocks of a repository, completed from elsewhere if it is a partial copy."""
+    """The blocks of a repository; those of a partial clone are completed from its origin."""
     origin = origin_of(storage, open_other)
     if origin is None:
         return PackStore(storage, hash_function, verify=verify)
@@ -88,7 +88,7 @@ def packed_or_partial(
 
 
 def origin_of(documents: Documents, open_other: OpenOther) -> BlockOrigin | None:
-    """Where the rest of a partial copy is; None if the repository holds all that it names."""
+    """The origin of a partial clone; None if the repository is complete."""
     selection = read(documents)
     if selection is None:
         return None

@@ -27,7 +27,7 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
-"""What every argument `progress` takes: called now and then as an operation goes forward."""
+"""The type of all `progress` arguments: a function that is called as an operation proceeds."""
 
 
 def of_bytes(done: int, total: int) -> Progress:
@@ -36,11 +36,11 @@ def of_bytes(done: int, total: int) -> Progress:
 
 
 class Steps:
-    """Counts what is done towards a total.
+    """Counts the progress towards a total.
 
     Args:
-        total_bytes: all there is to do.
-        tell: called at the beginning and after each step; None for nobody.
+        total_bytes: the total number of bytes.
+        tell: called at the beginning and after each step; may be None.
     """
 
     def __init__(self, total_bytes: int, tell: OnProgress | None) -> None:
@@ -48,7 +48,7 @@ class Steps:
         self.add(0)
 
     def add(self, size_bytes: int) -> None:
-        """So much more is done."""
+        """Add to the number of bytes done."""
         self._done += size_bytes
         if self._tell is not None:
             self._tell(of_bytes(self._done, self._total))

@@ -26,9 +26,9 @@ from versioned_zarr.urls import check_characters, has_scheme, tidied, without_us
 
 FILE = "remotes.json"
 ORIGIN = "origin"
-"""What a clone calls the repository that it was made from."""
+"""The name of the remote from which a clone was made."""
 UNNAMED = "fetched"
-"""What is fetched from a URL that has no name is kept under this one, until the next time."""
+"""The name for branches fetched from a URL without a name, until the next such fetch."""
 
 
 class Remotes(Mapping[str, str]):
@@ -95,7 +95,7 @@ class Remotes(Mapping[str, str]):
         with self._stores.storage.lock("remotes"):
             urls = self._read()
             if name not in urls:
-                self[name]  # says which there are
+                self[name]  # the error lists the remotes
             del urls[name]
             self._write(urls)
         refs = self._stores.refs
@@ -144,10 +144,10 @@ class Remotes(Mapping[str, str]):
 
 
 def absolute(url: str | os.PathLike[str]) -> str:
-    """A URL that means the same in every folder, and is the same however it was written.
+    """The URL in absolute, normalized form.
 
     Raises:
-        InvalidUrlError: it holds a password, or cannot be read.
+        InvalidUrlError: it contains a password, or cannot be parsed.
     """
     text = os.fspath(url)
     if not text:

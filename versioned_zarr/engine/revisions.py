@@ -36,29 +36,29 @@ _NUMBERED = re.compile(r"@\{([0-9]{1,18})\}")
 
 
 class ResolvedVersion(NamedTuple):
-    """What a ref was resolved to: a tree, and the commit that it came from, if any."""
+    """The result of resolving a ref: a tree, and the commit that it came from, if any."""
 
     tree: Cid
     commit: Commit | None
 
 
 def resolve(stores: RepositoryContext, ref: str) -> ResolvedVersion:
-    """The version that a text names.
+    """Resolve text to a version.
 
     Args:
         stores: the repository.
-        ref: a branch, a tag, `heads/NAME` or `tags/NAME` where both exist, `REMOTE/BRANCH` for
-            what was fetched (or `remotes/REMOTE/BRANCH`), a CID of a commit or of a tree, a
-            prefix of a commit's CID (8 characters or more); a commit may be followed by `~N` (N
-            first parents back), `^N` (the Nth parent), `@{N}` (where the branch stood N moves
-            ago) or `@{TIME}` (as of then: ISO 8601, UTC if it does not say; a date means to the
-            end of that day). That is the newest of it and its first parents that was not made
-            later, by the times of commits, so that every clone gives the same; a branch's own log
-            is another in each, and is asked by `@{N}`.
+        ref: a branch, a tag, `heads/NAME` or `tags/NAME` if both exist, `REMOTE/BRANCH` for a
+            fetched branch (or `remotes/REMOTE/BRANCH`), the CID of a commit or of a tree, or a
+            prefix of a commit's CID (8 characters or more). A commit may be followed by `~N` (N
+            first parents back), `^N` (the Nth parent), `@{N}` (the commit of the branch N moves
+            ago) or `@{TIME}` (ISO 8601, by default in UTC; a date means the end of that day).
+            `@{TIME}` is the newest commit among it and its first parents that is not later, by
+            the times of the commits, so that every clone returns the same; the log of a branch
+            differs between clones, and is used by `@{N}`.
 
     Raises:
-        InvalidRefError: the text cannot be read.
-        RefNotFoundError: nothing answers to it.
+        InvalidRefError: the text cannot be parsed.
+        RefNotFoundError: there is no such version.
     """
     found = _tree_or_commit(stores, ref)
     return (
@@ -67,7 +67,7 @@ def resolve(stores: RepositoryContext, ref: str) -> ResolvedVersion:
 
 
 def _tree_or_commit(stores: RepositoryContext, ref: str) -> ResolvedVersion | Commit:
-    """A bare tree, or a commit, of whose tree nothing is asked."""
+    """A bare tree, or a commit, whose tree is not read."""
     if not ref or not isinstance(ref, str):
         raise InvalidRefError(f"a ref must be a string such as 'main', not {ref!r}", ref=str(ref))
     name, steps = _split(ref)
@@ -87,11 +87,11 @@ def _tree_or_commit(stores: RepositoryContext, ref: str) -> ResolvedVersion | Co
 
 
 def resolve_commit(stores: RepositoryContext, ref: str) -> Commit:
-    """The commit that a text names, as `resolve`, which may not be a bare tree.
+    """Resolve text to a commit, like `resolve`, but not to a bare tree.
 
     Raises:
-        InvalidRefError: the text cannot be read, or names a tree that no commit was asked for.
-        RefNotFoundError: nothing answers to it.
+        InvalidRefError: the text cannot be parsed, or names a bare tree.
+        RefNotFoundError: there is no such commit.
     """
     found = _tree_or_commit(stores, ref)
     if isinstance(found, Commit):
@@ -104,7 +104,7 @@ def compared(
 ) -> tuple[tuple[str, Cid], tuple[str, Cid]]:
     """The names and trees of the two sides of a diff; see `Repository.diff`.
 
-    Of several merge bases one is taken, as git does; without any, the empty tree.
+    If there are several merge bases, one is used, as in git; if there is none, the empty tree.
     """
     if other is not None:
         return (base, resolve(stores, base).tree), (other, resolve(stores, other).tree)
@@ -141,7 +141,7 @@ def _split(ref: str) -> tuple[str, list[str]]:
 
 
 def _as_tree(stores: RepositoryContext, name: str) -> Cid | None:
-    """The CID in a text if it names a tree that is here."""
+    """The CID in a text if it names a tree that exists here."""
     cid = _whole_cid(name)
     if cid is None or cids.is_raw(cid) or not stores.has(cid):
         return None
@@ -161,7 +161,7 @@ def _whole_cid(text: str) -> Cid | None:
 
 def _named(stores: RepositoryContext, name: str, ref: str) -> Commit:
     cid = _whole_cid(name)
-    if cid is not None:  # which always means what hashes to it, whatever refs are called
+    if cid is not None:  # which is always the block with this hash, whatever refs are called
         if stores.is_commit(cid):
             return stores.commit(name)
         raise _not_found(stores, name, ref)
@@ -199,7 +199,7 @@ def _kinds_of(name: str) -> tuple[str, ...]:
 
 
 def _by_prefix(stores: RepositoryContext, prefix: str, ref: str) -> Commit | None:
-    """The one commit whose CID begins so. O(history)."""
+    """The one commit whose CID has this prefix. O(history)."""
     if not looks_like_cid(prefix):
         return None
     matches = [cid for cid in reached_commits(stores) if cid.startswith(prefix)]
@@ -212,7 +212,7 @@ def _by_prefix(stores: RepositoryContext, prefix: str, ref: str) -> Commit | Non
 
 
 def known_commits(stores: RepositoryContext) -> list[str]:
-    """The CIDs of the commits that branches and tags name now or named before."""
+    """The CIDs of the commits that branches and tags name or named."""
     found: dict[Cid, None] = {}
     for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
@@ -224,7 +224,7 @@ def known_commits(stores: RepositoryContext) -> list[str]:
 
 
 def reached_commits(stores: RepositoryContext) -> Iterator[str]:
-    """The CIDs of all commits that the refs and their logs reach; those that can be read."""
+    """The CIDs of all commits that the refs and their logs reach, if they can be read."""
     seen: set[str] = set()
     left = known_commits(stores)
     while left:

@@ -29,7 +29,7 @@ from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
 
 _QUOTED_CHARACTERS = 200
-"""So much of a message's first line is quoted by the message of its revert."""
+"""The maximum length of the summary that the message of a revert quotes."""
 
 
 def merge(
@@ -50,7 +50,7 @@ def merge(
 
 
 class _Merge(BranchUpdate):
-    """A commit merged into a branch."""
+    """Merges a commit into a branch."""
 
     def __init__(
         self,
@@ -88,10 +88,10 @@ def _may_move(stores: RepositoryContext, branch: str, to: Commit) -> bool:
 
 
 def _merge_base_tree(stores: RepositoryContext, bases: list[str]) -> Cid:
-    """The tree that both sides are compared with.
+    """The tree with which both sides are compared.
 
-    With several best common ancestors it is their own merge, and where they are in conflict what
-    they all came from: both sides then have a change to what is in dispute.
+    If there are several merge bases, they are merged; for their conflicts, the tree of their own
+    merge base is used, so that both sides have changed the conflicting keys.
     """
     if not bases:
         return stores.empty_tree
@@ -163,7 +163,7 @@ def _parent_tree(stores: RepositoryContext, commit: Commit) -> str:
 
 
 class _Replay(BranchUpdate):
-    """The change from one tree to another, made on a branch."""
+    """Applies the change from one tree to another to a branch."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ def squash(stores: RepositoryContext, since: str, branch: str, message: str | No
 
 
 class _Squash(BranchUpdate):
-    """The commits of a branch since one of them, as one commit."""
+    """Combines the commits of a branch after one of them into one commit."""
 
     def __init__(
         self, stores: RepositoryContext, since: str, branch: str, message: str | None

@@ -1,1 +1,1 @@
-"""History: commits, branches and tags, and walks from one commit to others."""
+"""History: commits, branches and tags, and history walks."""

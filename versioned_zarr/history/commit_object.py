@@ -1,8 +1,7 @@
 """The commit object: a tree, parents, author, time and message, as a UnixFS directory.
 
-`commit.json` holds canonical JSON, `tree` and `parents/N` are links. Thus a stock IPFS tool can
-browse a commit, and a pin on it keeps its tree and its history. docs/design/commits.md shows the
-bytes.
+`commit.json` is canonical JSON, `tree` and `parents/N` are links. So standard IPFS tools can browse
+a commit, and a pin on it keeps its tree and its history. docs/design/commits.md shows the bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 MESSAGE_LIMIT_BYTES = 1 << 20
 METADATA_LIMIT_LEVELS = 200
 _TOO_DEEP = f"nested more than {METADATA_LIMIT_LEVELS} levels deep"
-# Readers in JavaScript take no larger number than this.
+# JavaScript cannot represent larger integers exactly.
 TSIZE_LIMIT = (1 << 53) - 1
 
 
@@ -91,15 +90,15 @@ class Commit:
 
 
 def format_time(time: datetime) -> str:
-    """A time as it stands in commits and logs: UTC, six decimals, a Z."""
+    """Format a time for commits and logs: UTC, six decimals, a Z."""
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
-    """The time that `format_time` wrote.
+    """Parse a time in the format of `format_time`.
 
     Raises:
-        ValueError: it did not write this.
+        ValueError: it has another format.
     """
     if not _TIME.fullmatch(text):
         raise ValueError(f"{text!r} is not a time such as 2026-01-31T12:00:00.250000Z")
@@ -107,7 +106,7 @@ def parse_time(text: str) -> datetime:
 
 
 def default_author() -> str:
-    """Who commits when nobody is named: $VERSIONED_ZARR_AUTHOR, or user@host."""
+    """The default author: $VERSIONED_ZARR_AUTHOR, or user@host."""
     named = os.environ.get("VERSIONED_ZARR_AUTHOR")
     if named:
         return named
@@ -132,22 +131,22 @@ def encode(
     metadata: Mapping[str, Any] | None,
     hash_function: HashFunction,
 ) -> tuple[Commit, list[Block]]:
-    """A new commit and its blocks, the commit's own last.
+    """A new commit and its blocks, the root block last.
 
     Args:
-        tree: the root of the tree, with its cumulative size.
-        parents: the commits before it, each with its depth as its size, or 0 if that is not known;
-            their names do not matter.
+        tree: a link to the root of the tree, with its cumulative size.
+        parents: links to the parent commits, each with its depth as its size, or 0 if unknown; the
+            names of the links are ignored.
         author: see `Commit`.
         time: see `Commit`.
         message: see `Commit`.
-        metadata: what JSON can say: dicts with text keys, lists, text, finite numbers, booleans;
+        metadata: a JSON object: dicts with string keys, lists, strings, finite numbers, booleans;
             nested at most 200 levels deep.
-        hash_function: the repository's.
+        hash_function: the hash function of the repository.
 
     Raises:
-        InvalidInputError: the metadata is no JSON or too deep, or author or message are no text or
-            too long.
+        InvalidInputError: the metadata is not JSON or nested too deeply, or the author or message
+            is not text or too long.
     """
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidInputError(f"commit metadata must be a dict, not {type(metadata).__name__}")
@@ -201,17 +200,17 @@ class _TooDeepError(ValueError):
 
 
 def _parse(text: str) -> Any:
-    """What the JSON of a commit says.
+    """Parse the JSON of a commit.
 
     Raises:
-        ValueError: it is no JSON, or nested too deeply for what is done with it, on any Python.
+        ValueError: it is not JSON, or nested too deeply to be processed on every Python version.
     """
     try:
         document = json.loads(text)
     except RecursionError as error:
         raise _TooDeepError(_TOO_DEEP) from error
     level = [document] if text.count("{") + text.count("[") > METADATA_LIMIT_LEVELS else []
-    for _ in range(METADATA_LIMIT_LEVELS + 1):  # the document is one more than its metadata
+    for _ in range(METADATA_LIMIT_LEVELS + 1):  # the document has one level more than its metadata
         parts = (part.values() if isinstance(part, dict) else part for part in level)
         level = [each for part in parts for each in part if isinstance(each, (dict, list))]
     if level:
@@ -241,30 +240,30 @@ def _directory(
 
 
 def _longest(block: Bytes, parents: Sequence[Link]) -> int:
-    """What is said to be the size of a directory of parents: of the longest way to a root."""
+    """The cumulative size of a directory of parents: the depth of its deepest member."""
     return min(len(block) + max(link.tsize for link in parents), TSIZE_LIMIT)
 
 
 def _depth(block: Bytes, links: Iterable[Link], *, known: bool) -> int:
-    """The depth of a commit, from its block and its links; 0 unless those of its parents are known.
+    """The depth of a commit, from its block and links; 0 if the depth of a parent is unknown.
 
-    A number that was cut off at the limit, as commits of early versions may have, says nothing.
+    A depth at the limit, as in commits of early versions, was truncated and counts as unknown.
     """
     depth = len(block) + sum(link.tsize for link in links if link.name != "tree")
     return depth if known and depth < TSIZE_LIMIT else 0
 
 
 def cumulative_size(block: bytes | memoryview, links: Sequence[Link]) -> int:
-    """The size of a node and of all that it links to, as far as it can be told."""
+    """The cumulative size of a node, as far as known."""
     return min(len(block) + sum(link.tsize for link in links), TSIZE_LIMIT)
 
 
 def read(cid: Cid, blocks: BlockStore) -> Commit:
-    """The commit of this CID; three block reads.
+    """Read a commit; three block reads.
 
     Raises:
-        BlockNotFoundError: a block of it is missing.
-        CorruptBlockError: the block is there and is no commit.
+        BlockNotFoundError: a block of the commit is missing.
+        CorruptBlockError: the block is not a commit.
     """
     block = blocks.get(cid)
     links = {link.name: link for link in unixfs.decode(block).links}
@@ -296,7 +295,7 @@ def read(cid: Cid, blocks: BlockStore) -> Commit:
 
 
 def is_commit(cid: Cid, blocks: BlockStore) -> bool:
-    """Whether a block that is there looks like a commit rather than a tree."""
+    """Whether an existing block looks like a commit rather than a tree."""
     if cids.is_raw(cid):
         return False
     node = unixfs.decode(blocks.get(cid))
@@ -311,7 +310,7 @@ def is_commit(cid: Cid, blocks: BlockStore) -> bool:
 
 
 def link_to(cid: Cid, blocks: BlockStore) -> Link:
-    """A commit or the root of a tree as a link, with its cumulative size."""
+    """A link to a commit or to the root of a tree, with its cumulative size."""
     block = blocks.get(cid)
     return Link("", cid, cumulative_size(block, dag_pb.decode(block)[0]))
 

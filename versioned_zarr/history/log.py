@@ -1,4 +1,4 @@
-"""A log: commits one after the other, and the history as a graph."""
+"""A log: a sequence of commits, and the history as a graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from versioned_zarr import _hooks
 from versioned_zarr.history.commit_object import Commit
 
 Names = Mapping[str, Sequence[str]]
-"""The branches and tags that stand at commits, by the commits' CIDs."""
+"""The branches and tags at commits, by the commits' CIDs."""
 
 
 class Log(_hooks.Shown, Iterator[Commit]):
@@ -47,7 +47,7 @@ class Log(_hooks.Shown, Iterator[Commit]):
 
 
 def standing_at(branches: Mapping[str, Commit], tags: Mapping[str, Commit]) -> dict[str, list[str]]:
-    """The names of the branches and tags that stand at each commit, by its CID."""
+    """The names of the branches and tags at each commit, by its CID."""
     names: dict[str, list[str]] = {}
     for name, commit in branches.items():
         names.setdefault(commit.cid, []).append(name)

@@ -1,7 +1,7 @@
 """Log refs: each ref is a log on a `Storage`, and its last line is its current commit.
 
-The lines above are its earlier commits. No other file could contradict the log. docs/design/refs.md
-shows the bytes.
+The lines above are its earlier commits. There is no other file that could contradict the log.
+docs/design/refs.md shows the bytes.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from versioned_zarr.storage.protocol import Storage, Stored
 
 _TAIL_BYTES = 4096
 _DELETED = b'{"commit":null,'
-"""How the line of a move to nothing begins."""
+"""The beginning of the line of a deletion."""
 _CRC_SIZE = 9  # a space and eight hexadecimal digits
 
 
 class LogRefs:
-    """Refs as logs on a `Storage` that has locks and logs."""
+    """Refs as logs on a `Storage` with locks and append-only logs."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._unsettled: set[str] = set()
-        """The logs of which a sync has failed: what lies on the disk of them is not known."""
+        """The logs for which a sync has failed, so that their state on the disk is unknown."""
 
     def read(self, kind: str, name: str) -> RefEntry | None:
         """See `RefStore.read`; one small read whatever the length of the log."""
@@ -92,7 +92,7 @@ class LogRefs:
         return found
 
     def _logs(self, kind: str) -> Iterator[tuple[Stored, str]]:
-        """The logs of a kind with the names of their refs; what else lies there is others'."""
+        """The logs of a kind with the names of their refs; other files are ignored."""
         start = len(f"refs/{kind}/")
         for stored in self._storage.list(f"refs/{kind}"):
             text, ending = stored.path[start:-4], stored.path[-4:]
@@ -104,7 +104,7 @@ class LogRefs:
                 yield stored, name
 
     def _stands(self, stored: Stored, name: str) -> bool:
-        """Whether a ref exists now; of its last line only the beginning is looked at."""
+        """Whether a ref exists now; parses only the beginning of its last line."""
         tail = bytes(self._storage.read(stored.path, max(0, stored.size - _TAIL_BYTES)))
         lines = _whole_lines(tail, name)
         if len(lines) < 2 and stored.size > _TAIL_BYTES:
@@ -114,7 +114,7 @@ class LogRefs:
         return bool(lines) and not lines[-1].startswith(_DELETED)
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
-        """See `RefStore.swap`: lock, look, append, sync."""
+        """See `RefStore.swap`: lock, compare, append, sync."""
         with self._storage.lock("refs"):
             last = self._last(kind, name)
             found = None if last is None else last.commit
@@ -130,15 +130,15 @@ class LogRefs:
     def _add(
         self, kind: str, name: str, last: RefEntry | None, new: Cid | None, why: str
     ) -> RefEntry:
-        """Write the next move behind the last; under the lock."""
+        """Append the next entry; the caller holds the lock."""
         entry = _next(last, new, why)
         path, line = _path(kind, name), encode_entry(entry)
         log = self._storage.open_log(path, create=True)
         try:
             end = log.end()
             if path in self._unsettled or (end and log.read(end - 1, end) != b"\n"):
-                # Whoever wrote last was cut off in the middle of a line that nobody was told about,
-                # or what it wrote may not be on the disk.
+                # The previous writer may have been interrupted in the middle of a line, which was
+                # never acknowledged, or its line may not be durable yet.
                 lines = _whole_lines(log.read(0, end), name)
                 self._storage.put(path, [b"".join(old + b"\n" for old in lines) + line])
                 self._unsettled.discard(path)
@@ -169,7 +169,7 @@ class LogRefs:
         )
 
     def rename(self, kind: str, old: str, new: str, why: str) -> None:
-        """See `RefStore.rename`: one rename of the log, which goes with its ref."""
+        """See `RefStore.rename`: one rename of the log."""
         with self._storage.lock("refs"):
             last = self._last(kind, old)
             if last is None or last.commit is None:
@@ -180,12 +180,12 @@ class LogRefs:
             if there is None:
                 self._storage.move(_path(kind, old), _path(kind, new))
                 self._add(kind, new, last, last.commit, why)
-            else:  # one that was deleted, whose log is kept; what stops this leaves both names
+            else:  # a deleted ref, whose log is kept; an interrupt here leaves both names
                 self._add(kind, new, there, last.commit, why)
                 self._add(kind, old, last, None, why)
 
     def remove(self, kind: str, name: str, why: str) -> None:
-        """See `RefStore.remove`: of a log that is damaged what can be read is kept."""
+        """See `RefStore.remove`: the readable part of a damaged log is kept."""
         path = _path(kind, name)
         with self._storage.lock("refs"):
             entries = list(self.history(kind, name, readable=True))
@@ -208,7 +208,7 @@ class LogRefs:
                 log.close()
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
-        """See `RefStore.history`; reads the whole log, and decodes what is asked for."""
+        """See `RefStore.history`; reads the whole log, and decodes entries on demand."""
         try:
             text = bytes(self._storage.read(_path(kind, name)))
         except FileNotFoundError:
@@ -239,7 +239,7 @@ class LogRefs:
 
 
 def _next(last: RefEntry | None, commit: Cid | None, why: str) -> RefEntry:
-    """The move behind the last one."""
+    """The entry after the last one."""
     now = datetime.now(UTC)
     if last is None:
         return RefEntry(0, commit, now, why)
@@ -247,12 +247,12 @@ def _next(last: RefEntry | None, commit: Cid | None, why: str) -> RefEntry:
 
 
 def _last_of(end: int, read: Callable[[int, int], bytes], name: str) -> RefEntry | None:
-    """The last move of a log that is `end` bytes long."""
+    """The last entry of a log of `end` bytes."""
     size = _TAIL_BYTES
     while True:
         start = max(0, end - size)
         lines = _whole_lines(read(start, end), name)
-        # The first line is whole only if the text before it was read as well.
+        # The first line is complete only if the preceding text was read, too.
         if len(lines) > 1 or start == 0:
             return decode_entry(lines[-1], name) if lines else None
         size *= 8
@@ -263,7 +263,7 @@ def _path(kind: str, name: str) -> str:
 
 
 def may_be_ref(kind: str, name: str) -> bool:
-    """Whether there may be a ref of this kind and name."""
+    """Whether a ref of this kind and name may exist."""
     if kind != REMOTES:
         return is_ref_name(name)
     remote, _, branch = name.partition("/")
@@ -279,7 +279,7 @@ def _shown(commit: Cid | None) -> str:
 
 
 def encode_entry(entry: RefEntry) -> bytes:
-    """A move as a line of text: JSON, its checksum, a line feed."""
+    """An entry as a line of text: JSON, its checksum, a line feed."""
     document = {
         "commit": _text(entry.commit),
         "number": entry.number,
@@ -291,7 +291,7 @@ def encode_entry(entry: RefEntry) -> bytes:
 
 
 def _whole_lines(text: bytes, name: str) -> list[bytes]:
-    """The lines that end in a line feed; what follows the last one was never acknowledged."""
+    """The lines that end in a line feed; anything after the last one was never acknowledged."""
     lines = text.split(b"\n")
     torn = lines.pop()
     if torn and _is_whole(torn[:-1]):
@@ -305,7 +305,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 def decode_entry(line: bytes, name: str) -> RefEntry:
-    """The move that a line tells of, with or without its line feed.
+    """Decode a line, with or without its line feed.
 
     Raises:
         CorruptRefError: the line is damaged.

@@ -10,9 +10,9 @@ from versioned_zarr.ipld.cid import from_text
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 _UNSEEN = re.compile(r"[\x80-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
-"""Controls, and what turns the direction of text or is not seen: two names could look the same."""
+"""Control, bidirectional and invisible characters, with which two names could look the same."""
 _LIKE_A_CID = re.compile(
-    r"bafy(?:bei|b4i)[a-z2-7]+|bafk(?:rei|r4i|qai)[a-z2-7]+"  # base32, and the beginning of it
+    r"bafy(?:bei|b4i)[a-z2-7]+|bafk(?:rei|r4i|qai)[a-z2-7]+"  # base32, and prefixes of it
     r"|qm[1-9a-z]{44}|z[1-9a-z]{45,}|k[0-9a-z]{50,}|f01[0-9a-f]{60,}",  # version 0, and other bases
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
@@ -21,10 +21,10 @@ _NAME_LIMIT_BYTES = 240
 
 
 def check_ref_name(name: object) -> str:
-    """Give back a name that a branch or tag may have.
+    """Check that a name is valid for a branch or tag; returns the name.
 
     Raises:
-        InvalidRefError: git would refuse it, or it is over 240 bytes when percent-encoded.
+        InvalidRefError: git would reject it, or it has over 240 bytes when percent-encoded.
     """
     reason = _reason_against(name)
     if reason or not isinstance(name, str):
@@ -55,12 +55,12 @@ def _reason_against(name: object) -> str | None:
 
 
 def check_new_ref_name(name: object) -> str:
-    """As `check_ref_name`, of a ref that is to be made: it may not read as a CID either.
+    """Like `check_ref_name`, for a new ref: the name must not look like a CID either.
 
-    A CID always means what hashes to it, so nobody could get at such a ref by its name.
+    A CID always resolves to the block with its hash, so such a ref could not be found by its name.
 
     Raises:
-        InvalidRefError: as there; or it is a CID, or looks like the beginning of one.
+        InvalidRefError: see `check_ref_name`; or it is a CID, or looks like a prefix of one.
     """
     text = check_ref_name(name)
     if looks_like_cid(text):
@@ -73,7 +73,7 @@ def check_new_ref_name(name: object) -> str:
 
 
 def looks_like_cid(name: str) -> bool:
-    """Whether a name could be taken for a CID, or for the beginning of one of ours."""
+    """Whether a name could be a CID, or a prefix of one of ours."""
     if _LIKE_A_CID.fullmatch(name.lower()):
         return True
     try:
@@ -84,25 +84,25 @@ def looks_like_cid(name: str) -> bool:
 
 
 def word_before_cid(name: str) -> str:
-    """What a ref of others is called here if it looks like a CID."""
+    """The prefix for a ref of another system if its name looks like a CID."""
     return f"ref-{name}"
 
 
 def is_ref_name(name: str) -> bool:
-    """Whether a ref may be called so."""
+    """Whether a name is valid for a ref."""
     return _reason_against(name) is None
 
 
 def is_plain_file_name(text: str) -> bool:
-    """Whether a ref may be called so, and its file is called just so; told at a glance."""
+    """Whether a name is valid for a ref and is also its file name; a fast check."""
     is_plain = _PLAIN.fullmatch(text) is not None
     return is_plain and len(text) <= _LONGEST_FILE_NAME_BYTES and not text.endswith(".lock")
 
 
 def to_file_path(kind: str, name: str) -> str:
-    """A ref as a path without its ending: `KIND/NAME`, the name percent-encoded.
+    """The path of a ref without its suffix: `KIND/NAME`, with the name percent-encoded.
 
-    A branch of a remote whose whole name is too long for a file lies in a folder of its remote.
+    If the name of a remote branch is too long for one file name, it is in a folder of its remote.
     """
     encoded = to_file_name(name)
     remote, slash, branch = name.partition("/")
@@ -112,10 +112,10 @@ def to_file_path(kind: str, name: str) -> str:
 
 
 def to_file_name(name: str) -> str:
-    """A name as one part of a path: percent-encoded, so that `a` and `a/b` can live together."""
+    """A name as one part of a path: percent-encoded, so that `a` and `a/b` can coexist."""
     return quote(name, safe="")
 
 
 def from_file_name(name: str) -> str:
-    """The name that `to_file_name` encoded."""
+    """Decode a name that `to_file_name` encoded."""
     return unquote(name)

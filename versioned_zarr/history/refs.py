@@ -20,7 +20,7 @@ from versioned_zarr.ipld.cid import Cid
 HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
 KINDS = (HEADS, TAGS, REMOTES)
 TAKEN_BACK = "taken back"
-"""How the log begins to say of a move that it undoes the one before, which came to nothing."""
+"""The beginning of the reason of a move that undoes the preceding one, which failed."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class RefStore(Protocol):
         """The names of the refs of a kind that can be read, sorted.
 
         Args:
-            kind: of which kind.
-            deleted: also those that were deleted, and those that cannot be read.
+            kind: the kind of the refs.
+            deleted: include refs that were deleted or cannot be read.
         """
         ...
 
@@ -72,8 +72,8 @@ class RefStore(Protocol):
         """Rename a ref atomically, whatever its current commit.
 
         Raises:
-            RefNotFoundError: there is none of the old name.
-            AlreadyExistsError: there is one of the new name.
+            RefNotFoundError: there is no ref with the old name.
+            AlreadyExistsError: there is a ref with the new name.
         """
         ...
 
@@ -112,10 +112,10 @@ class RefStore(Protocol):
 
 
 def went_to(history: Iterable[RefEntry], commit: Cid) -> bool:
-    """Whether a ref went to a commit, and that move was not taken back.
+    """Whether a ref moved to a commit, and that move was not undone.
 
     Args:
-        history: the moves of the ref, the newest first.
+        history: the moves of the ref, newest first.
         commit: the commit.
     """
     is_taken_back = False
@@ -127,9 +127,9 @@ def went_to(history: Iterable[RefEntry], commit: Cid) -> bool:
 
 
 def times_left(entries: Iterable[RefEntry]) -> Iterator[tuple[RefEntry, datetime | None]]:
-    """Each move, the newest first as given, with when the ref went on from it; None for the last.
+    """Each move, newest first, with the time of the move that followed it; None for the last.
 
-    A line's time is never before that of a line above it, whatever the clock said.
+    The time of a move is never before that of an earlier move, whatever the clock said.
     """
     moves = list(entries)
     latest = datetime.min.replace(tzinfo=UTC)
@@ -142,10 +142,10 @@ def times_left(entries: Iterable[RefEntry]) -> Iterator[tuple[RefEntry, datetime
 
 
 def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: str) -> RefEntry:
-    """Make a ref that must not exist.
+    """Create a ref that must not exist.
 
     Raises:
-        AlreadyExistsError: it does.
+        AlreadyExistsError: it exists.
     """
     try:
         return refs.swap(kind, name, None, commit, why)
@@ -156,11 +156,11 @@ def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: st
 
 
 def rename_by_moves(refs: RefStore, kind: str, old: str, new: str, why: str) -> None:
-    """Rename a ref where that takes two moves; whoever moves the old one meanwhile is followed.
+    """Rename a ref by two moves; follows concurrent moves of the old name.
 
     Raises:
-        RefNotFoundError: there is none of the old name.
-        AlreadyExistsError: there is one of the new name.
+        RefNotFoundError: there is no ref with the old name.
+        AlreadyExistsError: there is a ref with the new name.
     """
     at = _commit_of(refs, kind, old)
     create_or_explain(refs, kind, new, at, why)

@@ -17,17 +17,17 @@ from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history.commit_object import Commit
 
 Reader = Callable[[str], Commit]
-"""Gives the commit of a CID in text."""
+"""Returns the commit of a CID in text."""
 
 _OURS, _THEIRS, _STALE = 1, 2, 4
 _UNKNOWN = -math.inf
-"""The rank of a commit whose depth nobody knows: before all others."""
+"""The rank of a commit of unknown depth: before all others."""
 
 
 def log(starts: Iterable[str], read: Reader) -> Iterator[Commit]:
-    """All commits reachable from the starts, each once; lazily.
+    """All commits reachable from the starts, each once; lazy.
 
-    Children come before their parents, and else the newest first.
+    Children come before their parents; otherwise the newest come first.
     """
     return _Ordered(starts, read, lambda commit: commit.parents).run()
 
@@ -35,15 +35,15 @@ def log(starts: Iterable[str], read: Reader) -> Iterator[Commit]:
 def log_of_path(
     start: str, read: Reader, subtree: Callable[[Commit], object | None]
 ) -> Iterator[Commit]:
-    """The commits that changed one subtree, ordered as in `log`; lazily.
+    """The commits that changed one subtree, ordered as in `log`; lazy.
 
-    A merge that took the subtree as one parent had it is not listed, and only that parent is
-    followed: git's default simplification of history.
+    If a merge has the same subtree as one of its parents, it is not listed, and only that parent is
+    followed: git's default history simplification.
 
     Args:
         start: the commit to begin at.
-        read: gives commits.
-        subtree: gives what names the subtree's content in a commit (its CID), None if absent.
+        read: returns a commit by its CID.
+        subtree: returns the CID of the subtree in a commit, None if absent.
     """
     unchanged: set[str] = set()
 
@@ -61,15 +61,15 @@ def log_of_path(
 
 
 class _Ordered:
-    """Commits in the order of descent, and of time where there is none between them.
+    """Commits in topological order, and by time if they are unrelated.
 
-    A commit is given when all its children were. Its children are known once all commits are
-    looked at that may descend from it: those of greater depth. So no more is read than that.
+    A commit is yielded after all its children. Its children are known once all commits that may
+    descend from it are read: those of greater depth. So no others are read.
 
     Args:
         starts: where to begin.
-        read: gives commits.
-        parents: the parents to follow from a commit.
+        read: returns a commit by its CID.
+        parents: returns the parents of a commit to follow.
     """
 
     def __init__(
@@ -97,17 +97,17 @@ class _Ordered:
             self._offer(parents)
 
     def _offer(self, cids: Sequence[str]) -> None:
-        """Make those ready that have no children left."""
+        """Queue those that have no children left."""
         for cid in cids:
             commit = self._read(cid)
             self._look_beyond(_rank(commit))
             if not self._children[cid] and cid in self._parents:
-                self._children[cid] = -1  # given once
+                self._children[cid] = -1  # already yielded
                 order = -commit.time.timestamp(), next(self._numbers), cid
                 heapq.heappush(self._ready, order)
 
     def _look_beyond(self, rank: float) -> None:
-        """Count the children of all that a commit of this rank may descend from or be."""
+        """Count the children of all commits of this rank or of greater depth."""
         while self._unseen and self._unseen[0][0] <= rank:
             cid = heapq.heappop(self._unseen)[1]
             parents = tuple(dict.fromkeys(self._parents_of(self._read(cid))))
@@ -120,12 +120,12 @@ class _Ordered:
 
 
 def _rank(commit: Commit) -> float:
-    """Smaller for what may descend from others: the deepest first, and before them the unknown."""
+    """The rank, smallest first: commits of unknown depth, then by decreasing depth."""
     return -commit.depth if commit.depth else _UNKNOWN
 
 
 def first_parents(start: str, read: Reader) -> Iterator[Commit]:
-    """A branch's own past: the commit, its first parent, and so on; lazily."""
+    """The commit, its first parent, and so on; lazy."""
     commit = read(start)
     yield commit
     while commit.parents:
@@ -134,7 +134,7 @@ def first_parents(start: str, read: Reader) -> Iterator[Commit]:
 
 
 def is_ancestor(ancestor: str, of: str, read: Reader) -> bool:
-    """Whether one commit is reachable from another, or is it."""
+    """Whether one commit is reachable from another, or is the same."""
     painted = _Painted(read, lambda colours: colours == _OURS)
     painted.add(of, _THEIRS)
     painted.add(ancestor, _OURS)
@@ -144,8 +144,8 @@ def is_ancestor(ancestor: str, of: str, read: Reader) -> bool:
 def merge_bases(ours: str, theirs: str, read: Reader) -> list[str]:
     """The common ancestors of two commits that are not ancestors of other common ancestors.
 
-    Looks at the commits that only one side has, and a little further; more than one result
-    means that the branches were merged criss-cross. Sorted, the newest first.
+    Reads the commits that only one side has, and a few more; there are several results after a
+    criss-cross merge. Sorted, newest first.
     """
     if ours == theirs:
         return [ours]
@@ -158,12 +158,12 @@ def merge_bases(ours: str, theirs: str, read: Reader) -> list[str]:
 def beyond(starts: Iterable[str], known: Iterable[str], read: Reader) -> list[str]:
     """The commits reachable from the starts and not from the known ones, ordered as in `log`.
 
-    Looks at those commits, and a little further.
+    Reads those commits, and a few more.
 
     Args:
         starts: where to begin.
-        known: where to stop; one that cannot be read is taken to have no past.
-        read: gives commits.
+        known: where to stop; if one cannot be read, its ancestors are unknown.
+        read: returns a commit by its CID.
     """
     painted = _Painted(read, lambda colours: colours == _OURS)
     wanted = list(dict.fromkeys(starts))
@@ -183,12 +183,12 @@ def beyond(starts: Iterable[str], known: Iterable[str], read: Reader) -> list[st
 class _Painted:
     """Commits with the sides that reach them, painted from the starts down.
 
-    Those that may descend from others come first, so that a commit's colours are known when its
-    turn comes; one without a depth is painted again where another turns out to reach it.
+    Commits that may descend from others come first, so that the colors of a commit are known when
+    its turn comes. A commit without a depth is painted again if another one turns out to reach it.
 
     Args:
-        read: gives commits.
-        matters: whether a commit of such colours has to be looked at.
+        read: returns a commit by its CID.
+        matters: whether a commit with such colors has to be read.
     """
 
     def __init__(self, read: Reader, matters: Callable[[int], bool]) -> None:
@@ -197,7 +197,7 @@ class _Painted:
         self._queue: list[tuple[float, str]] = []
         self._queued: dict[str, float] = {}
         self._open: set[str] = set()
-        """Those in the queue for which the walk goes on."""
+        """The queued commits for which the walk continues."""
 
     def add(self, cid: str, colours: int) -> None:
         before = self._colours.get(cid, 0)
@@ -219,7 +219,7 @@ class _Painted:
             self._open.discard(cid)
 
     def _each(self) -> Iterator[tuple[Commit, int]]:
-        """The commits in their order with their colours, as long as one matters."""
+        """The commits in order with their colors, as long as one matters."""
         while self._open:
             cid = heapq.heappop(self._queue)[1]
             del self._queued[cid]
@@ -227,14 +227,14 @@ class _Painted:
             yield self._read(cid), self._colours[cid]
 
     def only_ours(self) -> set[str]:
-        """What our side alone reaches."""
+        """The commits that only our side reaches."""
         for commit, colours in self._each():
             for parent in commit.parents:
                 self.add(parent, colours)
         return {cid for cid, colours in self._colours.items() if colours == _OURS}
 
     def common(self) -> list[str]:
-        """What both sides reach, and no other such commit does."""
+        """The common ancestors that no other common ancestor reaches."""
         both = _OURS | _THEIRS
         for commit, colours in self._each():
             below = colours | _STALE if colours & both == both else colours

@@ -1,7 +1,7 @@
 """The CARv1 stream: a header that names roots, then blocks, each preceded by its length and CID.
 
-Unlike `car`, which handles packs, this writes and reads any CID, for exchange with other tools. It
-reads a CARv2 as the stream that it contains. Rules: the CARv1 and CARv2 specifications
+Writes and reads any CID, for exchange with other tools. Reads a CARv2 as the stream that it
+contains. Rules: the CARv1 and CARv2 specifications
 (ipld.io/specs/transport/car).
 """
 
@@ -16,12 +16,12 @@ from versioned_zarr.ipld import varint
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_ours
 
 SECTION_LIMIT_BYTES = 8 << 20
-"""A longer section is refused, as go-car does: no reader should take memory on a file's word."""
+"""Longer sections are rejected, as in go-car, so that a file cannot exhaust memory."""
 _HEADER_LIMIT_BYTES = 1 << 20
 
 _ROOTS = bytes.fromhex("a265726f6f7473")  # a map of two: "roots", ...
 _VERSION = bytes.fromhex("6776657273696f6e01")  # "version", 1
-_LINK_TAG = b"\xd8\x2a"  # 42: these bytes are a CID, behind a zero byte
+_LINK_TAG = b"\xd8\x2a"  # 42: these bytes are a CID, after a zero byte
 _V2_HEADER = struct.Struct("<16sQQQ")  # characteristics; where the stream begins, its size; index
 _SKIPPED_BYTES = 1 << 20
 _READ_BYTES = 64 << 10
@@ -29,19 +29,19 @@ _CIDV0 = b"\x12\x20"
 
 
 def header(roots: Sequence[Cid]) -> bytes:
-    """Return what a stream begins with: its length, then the roots and the version in DAG-CBOR."""
+    """Encode the header of a stream: its length, then the roots and the version in DAG-CBOR."""
     links = b"".join(_LINK_TAG + _head(0x40, len(root) + 1) + b"\x00" + root for root in roots)
     body = _ROOTS + _head(0x80, len(roots)) + links + _VERSION
     return varint.encode(len(body)) + body
 
 
 def section_head(cid: Cid, size: int) -> bytes:
-    """Return what stands before the bytes of a block of `size` bytes."""
+    """Encode the section head of a block of `size` bytes: its length and its CID."""
     return varint.encode(len(cid) + size) + cid
 
 
 def _head(major: int, number: int) -> bytes:
-    """The head of a CBOR item: its major type, and its length in as few bytes as will do."""
+    """The head of a CBOR item: its major type, and its length in as few bytes as possible."""
     if number < 24:
         return bytes((major | number,))
     size = 1 if number < 1 << 8 else 2 if number < 1 << 16 else 4
@@ -49,15 +49,15 @@ def _head(major: int, number: int) -> bytes:
 
 
 class Readable(Protocol):
-    """A stream of bytes, such as a file that was opened for reading."""
+    """A stream of bytes, such as a file opened for reading."""
 
     def read(self, size: int, /) -> bytes:
-        """Return so many bytes, or fewer; none at the end."""
+        """Return up to `size` bytes; none at the end."""
         ...
 
 
 class CarBlock(NamedTuple):
-    """A block in a stream, not compared with its CID.
+    """A block in a stream; not verified.
 
     Attributes:
         offset: the byte at which its section begins.
@@ -71,18 +71,18 @@ class CarBlock(NamedTuple):
 
 
 class Car:
-    """A CARv1 or CARv2 that is read once, from its beginning to its end, a section at a time.
+    """A CARv1 or CARv2 that is read once from beginning to end, one section at a time.
 
     Args:
-        stream: the bytes; never sought in.
-        where: what it is called in errors.
+        stream: the bytes; never seeks.
+        where: its name in errors.
 
     Attributes:
-        roots: the CIDs that the header names.
+        roots: the CIDs in the header.
         version: 1 or 2.
 
     Raises:
-        CorruptError: this is no CAR, with the byte at which that is seen.
+        CorruptError: this is not a CAR; the error has the byte offset.
     """
 
     def __init__(self, stream: Readable, where: str) -> None:
@@ -104,7 +104,7 @@ class Car:
         """Yield the blocks in the order of the stream.
 
         Raises:
-            CorruptError: the stream ends in a section, or no section begins where one should.
+            CorruptError: the stream is truncated in a section, or a section is malformed.
         """
         while self._end is None or self._at < self._end:
             offset = self._at
@@ -152,7 +152,7 @@ class Car:
             self._read(min(_SKIPPED_BYTES, offset - self._at), self._at)
 
     def _read_varint(self, *, may_end: bool) -> int | None:
-        """Read a number; None at the end of the stream, where it may end."""
+        """Read a number; None at the end of the stream, if `may_end` allows it."""
         offset, number = self._at, 0
         for shift in range(0, 63, 7):
             if self._taken == len(self._buffer):
@@ -195,7 +195,7 @@ class Car:
 
 
 def _cid_size(data: bytes) -> int | None:
-    """How many bytes the CID at the beginning of `data` has; None if there is none."""
+    """The size in bytes of the CID at the beginning of `data`; None if there is none."""
     if is_ours(data[:CID_SIZE]):
         return CID_SIZE
     if data[:2] == _CIDV0:
@@ -217,11 +217,11 @@ def _cid_size(data: bytes) -> int | None:
 
 
 def _decode_cbor(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
-    """An item of the DAG-CBOR that headers are made of, and where it ends.
+    """Decode one item of the DAG-CBOR subset used in headers, and where it ends.
 
     Raises:
-        ValueError: it is of a kind that no header has.
-        IndexError: the bytes end in it.
+        ValueError: headers do not have items of this kind.
+        IndexError: the bytes are truncated.
     """
     major, number = data[at] >> 5, data[at] & 0x1F
     at += 1

@@ -1,7 +1,7 @@
-"""The CARv2 file: a CARv1 stream in a frame, with an index of its blocks behind it.
+"""The CARv2 file: a CARv1 stream in a container, followed by an index of its blocks.
 
-Rules: the CARv2 specification (ipld.io/specs/transport/car/carv2). What is written here has one
-root and an index of the kind 0x0401, MultihashIndexSorted, that names every block.
+Rules: the CARv2 specification (ipld.io/specs/transport/car/carv2). Files written here have one
+root and an index of the kind 0x0401, MultihashIndexSorted, that contains every block.
 """
 
 from __future__ import annotations

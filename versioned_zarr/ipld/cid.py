@@ -30,7 +30,7 @@ RAW: Final = 0x55
 DAG_PB: Final = 0x70
 CID_SIZE: Final = 36
 FOREIGN: Final = b"\x01\x55\x00\x20"
-"""How the name of a commit of another system begins; see `is_foreign`."""
+"""The prefix of a CID that contains the id of a foreign commit; see `is_foreign`."""
 
 _SHA2_256: Final = 0x12
 _BLAKE3: Final = 0x1E
@@ -41,12 +41,12 @@ _CIDV0: Final = b"\x12\x20"
 
 @dataclass(frozen=True)
 class HashFunction:
-    """A hash function that blocks may be named with; obtained from `hash_function`.
+    """A hash function for CIDs; obtained from `hash_function`.
 
     Attributes:
         name: its name in the multicodec table: "sha2-256" or "blake3".
-        code: its number there.
-        digest: gives the 32-byte digest of a buffer; releases the GIL for more than 2 KiB.
+        code: its multicodec number.
+        digest: returns the 32-byte digest of a buffer; releases the GIL for more than 2 KiB.
     """
 
     name: str
@@ -97,7 +97,7 @@ def hash_function(name: str) -> HashFunction:
     """Return the hash function called `name`.
 
     Raises:
-        InvalidInputError: no such hash function is known.
+        InvalidInputError: there is no such hash function.
         MissingDependencyError: its package is not installed.
     """
     found = _loaded.get(name)
@@ -111,11 +111,11 @@ def hash_function(name: str) -> HashFunction:
 
 
 def hash_of(cid: Cid) -> HashFunction:
-    """Return the hash function that `cid` was made with.
+    """Return the hash function of `cid`.
 
     Raises:
         InvalidCidError: `cid` is of a kind that versioned_zarr does not compute.
-        MissingDependencyError: as for `hash_function`.
+        MissingDependencyError: see `hash_function`.
     """
     name = _CODES.get(cid[2]) if is_ours(cid) else None
     if name is None:
@@ -128,7 +128,7 @@ def hash_of(cid: Cid) -> HashFunction:
 
 
 def is_ours(cid: bytes) -> bool:
-    """Tell whether `cid` is of the one kind that is computed here; see the module."""
+    """Return whether `cid` is of the only kind that is computed here; see the module."""
     return (
         len(cid) == CID_SIZE
         and cid[0] == 1
@@ -139,7 +139,7 @@ def is_ours(cid: bytes) -> bool:
 
 
 def codec(cid: Cid) -> int:
-    """Return the code of the codec of the block that `cid` names: RAW, DAG_PB, or a foreign one."""
+    """Return the codec of the block with this CID: RAW, DAG_PB, or another one."""
     if cid[:2] == _CIDV0:
         return DAG_PB
     code = shift = 0
@@ -157,27 +157,27 @@ def digest(cid: Cid) -> bytes:
 
 
 def is_raw(cid: Cid) -> bool:
-    """Tell whether `cid` names a raw block, so a value or a part of one, never a tree."""
+    """Return whether `cid` is that of a raw block: a value or a part of one, never a tree."""
     return cid[:2] == b"\x01\x55"
 
 
 def is_foreign(cid: Cid) -> bool:
-    """Tell whether `cid` is the name, of 32 bytes, that another system gave to a commit.
+    """Return whether `cid` contains the id, of 32 bytes, of a commit in another system.
 
-    It holds the name itself, as an identity multihash, so that a link to it needs no block.
+    It contains the id itself, as an identity multihash, so that a link to it needs no block.
     """
     return cid[:4] == FOREIGN and len(cid) == CID_SIZE
 
 
 def to_text(cid: Cid) -> str:
-    """Return `cid` in base32, as IPFS tools print it: `bafy...` or `bafk...`; version 0 as 1."""
+    """Return `cid` in base32, as IPFS tools print it: `bafy...` or `bafk...`; v0 becomes v1."""
     if cid[:2] == _CIDV0:
         cid = Cid(b"\x01\x70" + cid)
     return "b" + base64.b32encode(cid).decode("ascii").rstrip("=").lower()
 
 
 def from_text(text: str) -> Cid:
-    """Read a CID that `to_text` or an IPFS tool printed in base32.
+    """Parse a CID that `to_text` or an IPFS tool printed in base32.
 
     Raises:
         InvalidCidError: not a CID, or of a kind that versioned_zarr does not compute.
@@ -202,10 +202,10 @@ def from_text(text: str) -> Cid:
 
 
 def matches(cid: Cid, data: Buffer) -> bool:
-    """Tell whether `data` is the block that `cid` names; hashes all of it.
+    """Return whether `data` matches `cid`; hashes all of it.
 
     Raises:
-        InvalidCidError: the hash function of `cid` is not known here.
+        InvalidCidError: the hash function of `cid` is not supported.
     """
     if is_ours(cid):
         return hash_of(cid).digest(data) == digest(cid)
@@ -220,10 +220,10 @@ def matches(cid: Cid, data: Buffer) -> bool:
 
 
 def check(cid: Cid, data: Buffer, where: str) -> None:
-    """Make sure that `data`, read from `where`, is the block that `cid` names.
+    """Make sure that `data`, read from `where`, matches `cid`.
 
     Raises:
-        CorruptBlockError: it is not.
+        CorruptBlockError: it does not match.
     """
     if not matches(cid, data):
         text = to_text(cid)

@@ -1,4 +1,4 @@
-"""The dag-pb codec: a block that holds named links and some bytes of data.
+"""The dag-pb codec: a block with named links and some bytes of data.
 
 It does not interpret the data (see `unixfs`). Rules: the dag-pb specification of IPLD. Blocks are
 written in canonical form, links first, and read in any allowed form.
@@ -23,9 +23,9 @@ class Link(NamedTuple):
     """A link from one block to another.
 
     Attributes:
-        name: its name within the block; empty in the nodes of a file.
-        cid: the block that it leads to.
-        tsize: the bytes of that block and of all below it, each counted as often as it is linked.
+        name: its name in the block; empty in the nodes of a file.
+        cid: the CID of its target.
+        tsize: the size of the target and all below it, each block counted as often as it is linked.
     """
 
     name: str
@@ -37,7 +37,7 @@ _TOO_LARGE: Final = "a number does not fit 64 bits"
 
 # A link of a CID of 36 bytes is written as
 #   12 LENGTH  0a 24 CID  12 LENGTH NAME  18 TSIZE
-# whose every part but the CID and the name comes from one of these tables.
+# All parts except the CID and the name come from one of these tables.
 _TABLE_SIZE: Final = 512
 _HEADS: Final = [
     b"\x12" + encode_varint(2 + CID_SIZE + n) + b"\x0a\x24" for n in range(_TABLE_SIZE)
@@ -60,9 +60,9 @@ def _encode_tsize(tsize: int) -> bytes:
 
 
 def encode(links: Iterable[tuple[str, Cid, int]], data: bytes) -> bytes:
-    """Return the block that holds `links` (name, cid, tsize), in the order given, and `data`.
+    """Return the block with `links` (name, cid, tsize), in the given order, and `data`.
 
-    Costs half a microsecond a link.
+    Costs half a microsecond per link.
     """
     parts: list[bytes] = []
     extend = parts.extend
@@ -87,7 +87,7 @@ def encode(links: Iterable[tuple[str, Cid, int]], data: bytes) -> bytes:
     return b"".join(parts)
 
 
-# How such a link begins: 12, LENGTH, 0a 24, CID, 12, LENGTH OF NAME
+# The beginning of such a link: 12, LENGTH, 0a 24, CID, 12, LENGTH OF NAME
 _read_head: Final = Struct("<BBH36sBB").unpack_from
 _HEAD_SIZE: Final = 42
 
@@ -95,10 +95,10 @@ _HEAD_SIZE: Final = 42
 def decode(block: Buffer) -> tuple[list[Link], bytes]:
     """Return the links and the data of `block`.
 
-    Costs a microsecond a link.
+    Costs a microsecond per link.
 
     Raises:
-        CorruptBlockError: it is not a dag-pb block; the error names no CID, since none is known.
+        CorruptBlockError: it is not a dag-pb block; the error has no CID, because it is unknown.
     """
     block = bytes(block)
     try:
@@ -130,13 +130,13 @@ def _decode(block: bytes) -> tuple[list[Link], bytes]:
 
 
 def _decode_usual(block: bytes) -> tuple[list[Link], int]:
-    """Read links as long as they are of the usual form; return them and where they end.
+    """Read links while they have the usual form; return them and where they end.
 
-    The usual form: a CID of 36 bytes, a name and a size, less than 128 bytes in all.
+    The usual form: a CID of 36 bytes, a name and a size, less than 128 bytes in total.
     """
     found: list[tuple[str, bytes, int]] = []
     append = found.append
-    text = block.decode("latin-1")  # to cut names out of; a slice of it is a str already
+    text = block.decode("latin-1")  # for slicing names out of it; a slice is already a str
     at = 0
     last = len(block) - _HEAD_SIZE
     while at < last:
@@ -163,15 +163,15 @@ def _decode_usual(block: bytes) -> tuple[list[Link], int]:
         at = end
     if not "".join([item[0] for item in found]).isascii():
         found = [(name.encode("latin-1").decode(), cid, tsize) for name, cid, tsize in found]
-    # Half the time of Link(...), which is a call into Python for each.
+    # Half the time of Link(...), which calls Python code for each.
     return list(map(tuple.__new__, repeat(Link), found)), at
 
 
 def scan(block: bytes, data: bytes) -> array[int] | None:
     """Return where each link starts in a block of links of less than 128 bytes, and then `data`.
 
-    Looks at nothing but the links' lengths: a tenth of what `decode` costs. Returns None for any
-    other block, sound or not.
+    Reads only the lengths of the links: a tenth of the cost of `decode`. Returns None for any other
+    block, valid or not.
     """
     starts = array("I")
     append = starts.append
@@ -187,10 +187,10 @@ def scan(block: bytes, data: bytes) -> array[int] | None:
 
 
 def find(block: bytes, starts: Sequence[int], name: str) -> Link | None:
-    """Return the link called `name` of a block that `scan` gave `starts` for, or None.
+    """Return the link called `name` of a block with `starts` from `scan`, or None.
 
     Raises:
-        CorruptBlockError: that link is not one.
+        CorruptBlockError: that link is not valid.
     """
     encoded = name.encode(errors="surrogatepass")
     if len(encoded) > 0x7F:
@@ -198,7 +198,8 @@ def find(block: bytes, starts: Sequence[int], name: str) -> Link | None:
     field = b"\x12%c%b\x18" % (len(encoded), encoded)
     at = block.find(field)
     while at >= 0:
-        # The same bytes may stand in a CID, or in another name: only a link's own field counts.
+        # The same bytes may occur in a CID or in another name: only the name field of a link
+        # counts.
         number = bisect_right(starts, at) - 1
         if number >= 0:
             start = starts[number]
@@ -210,7 +211,7 @@ def find(block: bytes, starts: Sequence[int], name: str) -> Link | None:
 
 
 def _link(body: bytes) -> Link:
-    """Read any one link, its fields in order as dag-pb has it."""
+    """Read any one link, with its fields in the order of dag-pb."""
     cid: bytes | None = None
     name = ""
     tsize = 0
@@ -247,7 +248,7 @@ def read_fields(message: bytes) -> list[tuple[int, int | bytes]]:
     """Read a protobuf message of varints, bytes, and fixed numbers as (field, content).
 
     Raises:
-        CorruptBlockError: it is not one.
+        CorruptBlockError: it is not valid.
     """
     fields: list[tuple[int, int | bytes]] = []
     at = 0
@@ -277,10 +278,10 @@ def read_fields(message: bytes) -> list[tuple[int, int | bytes]]:
 
 
 def read_varints(packed: bytes) -> list[int]:
-    """Read varints written one after another.
+    """Read consecutive varints.
 
     Raises:
-        CorruptBlockError: the last one is cut off, or one does not fit 64 bits.
+        CorruptBlockError: the last one is truncated, or one does not fit 64 bits.
     """
     numbers: list[int] = []
     at = 0

@@ -22,10 +22,10 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.ipld.unixfs import HAMT_FANOUT, HAMT_HASH_TYPE, UnixFsNode, UnixFsType
 
 MAX_DEPTH: Final = 8
-"""A hash has so many bytes; names that share all of them fit no HAMT."""
+"""The size of a hash in bytes; a HAMT cannot contain two names with the same hash."""
 
 SLOTS: Final = tuple(f"{slot:02X}" for slot in range(HAMT_FANOUT))
-"""What each slot is called in the names of links."""
+"""The name of each slot in the names of links."""
 
 _SLOT_NUMBERS: Final = {name: slot for slot, name in enumerate(SLOTS)}
 _SLOT_DIGITS: Final = 2
@@ -39,12 +39,12 @@ Shard: TypeAlias = dict[str, Link]
 
 
 def hash_name(name: str) -> bytes:
-    """Return the 8 bytes that say which slot `name` takes in each shard on the way to it.
+    """Return the hash of `name`, 8 bytes that are its slots in the shards from the root down.
 
     Raises:
         UnicodeEncodeError: `name` has a lone surrogate.
     """
-    # mmh3 is never given the str itself: a lone surrogate in one crashes it.
+    # mmh3 never gets the str itself: a lone surrogate in one crashes it.
     return mmh3.hash_bytes(name.encode())[7::-1]
 
 
@@ -61,7 +61,7 @@ def read_shard(node: UnixFsNode) -> Shard:
     """Return the links of a HAMT's shard by slot.
 
     Raises:
-        CorruptBlockError: it is none, or of another fanout or hash function than the profile's.
+        CorruptBlockError: it is not one, or has another fanout or hash function than the profile's.
     """
     if node.kind is not UnixFsType.HAMT:
         raise CorruptBlockError(f"not a directory or a HAMT shard but a {node.kind.name.lower()}")
@@ -82,12 +82,12 @@ def read_shard(node: UnixFsNode) -> Shard:
 
 
 def is_shard(link: Link) -> bool:
-    """Tell whether a shard's link leads to a shard, not to what a name names."""
+    """Return whether a shard's link leads to a shard, not to the target of a name."""
     return len(link.name) == _SLOT_DIGITS
 
 
 def named(link: Link) -> Link:
-    """Return a shard's link to what a name names under that name, without the slot."""
+    """Return a shard's link to the target of a name under that name, without the slot."""
     name, cid, tsize = link
     return _new(Link, (name[_SLOT_DIGITS:], cid, tsize))
 
@@ -104,28 +104,28 @@ def encode_shard(shard: Shard, hash_function: HashFunction) -> tuple[Link, bytes
 
 
 def build(entries: Sequence[Entry], hash_function: HashFunction, put: Put, depth: int = 0) -> Link:
-    """Build the shards of a HAMT of `entries` and hand them to `put`, children first.
+    """Build the shards of a HAMT of `entries` and pass them to `put`, children first.
 
     Args:
-        entries: name, cid and tsize of at least one thing (at least two below the root), in any
-            order; all names' hashes are the same in their first `depth` bytes.
-        hash_function: what names the blocks.
+        entries: name, cid and tsize of at least one entry (at least two below the root), in any
+            order; the hashes of all names have the same first `depth` bytes.
+        hash_function: the hash function of the CIDs.
         put: receives each shard's CID and block.
         depth: the number of shards above.
 
     Returns:
-        A link to the topmost shard, without a name. Costs 2 to 3 µs a name.
+        A link to the topmost shard, without a name. Costs 2 to 3 µs per name.
 
     Raises:
-        InvalidInputError: two names share all of their hash.
+        InvalidInputError: two names have the same hash.
     """
     in_order, hashes = _sort(entries)
     return _Builder(in_order, hashes, hash_function, put).build(0, len(in_order), depth)
 
 
 def _sort(entries: Sequence[Entry]) -> tuple[list[Entry], bytes]:
-    """Return the entries sorted by hash, and their hashes one after another."""
-    if len(entries) < 100:  # numpy is not worth its calls
+    """Return the entries sorted by hash, and their concatenated hashes."""
+    if len(entries) < 100:  # too few for numpy to pay off
         pairs = sorted((hash_name(entry[0]), entry) for entry in entries)
         return [entry for _, entry in pairs], b"".join([each for each, _ in pairs])
     hashes = hash_names([entry[0] for entry in entries])
@@ -134,7 +134,7 @@ def _sort(entries: Sequence[Entry]) -> tuple[list[Entry], bytes]:
 
 
 class _Builder:
-    """Builds shards over a run of entries that is sorted by hash."""
+    """Builds shards from a list of entries that is sorted by hash."""
 
     def __init__(
         self, entries: list[Entry], hashes: bytes, hash_function: HashFunction, put: Put

@@ -8,13 +8,13 @@ from versioned_zarr.ipld.cid import Cid, is_ours, to_text
 
 
 def inline(cid: Cid) -> bytes | None:
-    """Return the block that an identity CID holds itself; None for any other CID.
+    """Return the block that an identity CID contains; None for any other CID.
 
     Raises:
-        InvalidCidError: its length is not the one that it says.
+        InvalidCidError: it has another length than it states.
     """
     if is_ours(cid):
-        return None  # nearly all there are
+        return None  # nearly all CIDs
     try:
         code, at = varint.decode(cid, 0)
         if code != 1:

@@ -24,17 +24,17 @@ _DEEPEST: Final = 8
 _SIMPLE: Final = {20: False, 21: True, 22: None}
 
 Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
-"""Tells of a public Ed25519 key, a signature and a message whether they fit."""
+"""Whether a signature of a message by a public Ed25519 key is valid."""
 _Cbor: TypeAlias = "int | bytes | str | bool | list[_Cbor] | dict[str, _Cbor] | None"
 
 
 class IpnsRecord(NamedTuple):
-    """What the holder of a key has signed. The greater record is the newer one.
+    """The signed content of a record. Records compare by age: the newer one is greater.
 
     Attributes:
-        sequence: counts what was published under the name.
-        valid_until: when the signature ends.
-        path: what the name stands for, as `/ipfs/CID/path` or `/ipns/NAME/path`.
+        sequence: the number of updates of the name.
+        valid_until: when the record expires.
+        path: the target of the name, as `/ipfs/CID/path` or `/ipns/NAME/path`.
     """
 
     sequence: int
@@ -43,14 +43,14 @@ class IpnsRecord(NamedTuple):
 
 
 def public_key(name: bytes, text: str) -> bytes:
-    """The public Ed25519 key that a name is, as 32 bytes.
+    """The public Ed25519 key in a name, as 32 bytes.
 
     Args:
-        name: the CID that the name is.
+        name: the name as a CID.
         text: the name as it was written.
 
     Raises:
-        InvalidUrlError: it is the name of another kind of key, or of none.
+        InvalidUrlError: it is the name of another kind of key, or not a key.
     """
     if name.startswith(_ED25519_NAME) and len(name) == len(_ED25519_NAME) + 32:
         return name[len(_ED25519_NAME) :]
@@ -64,16 +64,16 @@ def public_key(name: bytes, text: str) -> bytes:
 
 
 def read_record(record: bytes, key: bytes, verify: Verify, now: datetime) -> IpnsRecord:
-    """Read a record, if the key has signed it and the signature still holds.
+    """Parse a record, and verify its signature and its expiry time.
 
     Args:
         record: the record as gateways send it (`application/vnd.ipfs.ipns-record`).
-        key: the public key that the name is.
-        verify: compares the signature.
-        now: the time, with its zone.
+        key: the public key of the name.
+        verify: verifies the signature.
+        now: the current time, with its time zone.
 
     Raises:
-        CorruptError: it is no record, was not signed by this key, or is too old.
+        CorruptError: it is not a valid record, is not signed by this key, or has expired.
     """
     if len(record) > LONGEST_RECORD_BYTES:
         raise CorruptError(f"an IPNS record of more than {LONGEST_RECORD_BYTES} bytes")
@@ -86,7 +86,7 @@ def read_record(record: bytes, key: bytes, verify: Verify, now: datetime) -> Ipn
         raise CorruptError("an IPNS record without a version 2 signature")
     if not verify(key, signature, _SIGNED_PREFIX + data):
         raise CorruptError("an IPNS record that the key of this name did not sign")
-    # Only what is signed is read; the same fields outside of `data` are for older readers.
+    # Only signed fields are read; the same fields outside of `data` are for older readers.
     found = _read_data(data)
     if found.valid_until <= now:
         raise CorruptError(f"an IPNS record that expired at {found.valid_until.isoformat()}")
@@ -112,12 +112,12 @@ def _read_data(data: bytes) -> IpnsRecord:
 
 
 def _is_number(item: _Cbor) -> TypeGuard[int]:
-    """Whether an item is a number of zero or more; true and false, ints in Python, are none."""
+    """Whether an item is a nonnegative integer; True and False, ints in Python, are not."""
     return isinstance(item, int) and not isinstance(item, bool) and item >= 0
 
 
 def _read_cbor(data: bytes, at: int, depth: int) -> tuple[_Cbor, int]:
-    """One item of DAG-CBOR and where it ends; without floats and links, which no record has."""
+    """One item of DAG-CBOR and where it ends; no floats and links, which records do not have."""
     if depth > _DEEPEST:
         raise CorruptError("an IPNS record nested too deeply")
     kind, number, at = _read_head(data, at)

@@ -25,11 +25,11 @@ _FUNCTIONS: Final[dict[int, Callable[[bytes | bytearray | memoryview], bytes]]] 
     0xB260: lambda data: hashlib.blake2s(data).digest(),
 }
 _SHORTEST_BYTES: Final = 20
-"""A digest that was cut shorter than this proves nothing; IPFS refuses it, too."""
+"""Shorter truncated digests prove nothing; IPFS rejects them, too."""
 
 
 def multihash_of(cid: bytes) -> bytes | None:
-    """Return the multihash in a CID of version 0 or 1; None if it is no CID."""
+    """Return the multihash in a CID of version 0 or 1; None if it is not a CID."""
     at = 0
     try:
         if cid[:2] != b"\x12\x20":
@@ -45,10 +45,10 @@ def multihash_of(cid: bytes) -> bytes | None:
 
 
 def matches(multihash: bytes, data: bytes | bytearray | memoryview) -> bool | None:
-    """Tell whether `data` has this multihash; None where that cannot be found out.
+    """Return whether `data` has this multihash; None if that is unknown.
 
-    A function that is not known here, a digest that is too short to prove anything, or another
-    number of bytes than it says.
+    It is unknown if the function is not supported, if the digest is too short to prove anything, or
+    if it does not have the stated length.
     """
     try:
         code, at = varint.decode(multihash, 0)

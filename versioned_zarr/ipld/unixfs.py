@@ -19,20 +19,20 @@ from versioned_zarr.ipld.dag_pb import Link
 LEAF_SIZE: Final = 1 << 20
 LINKS_PER_NODE: Final = 1024
 HAMT_THRESHOLD: Final = 256 << 10
-"""A directory's block has at most so many bytes; a HAMT takes over above."""
+"""The maximum size of a directory's block; larger directories are HAMTs."""
 
-# What the profile's HAMTs say after their bitfield: hash function murmur3-x64-64, fanout 256.
+# The last fields of the profile's HAMT shards: hash function murmur3-x64-64, fanout 256.
 HAMT_FANOUT: Final = 256
 HAMT_HASH_TYPE: Final = 0x22
 _HAMT_TAIL: Final = b"\x28" + varint.encode(HAMT_HASH_TYPE) + b"\x30" + varint.encode(HAMT_FANOUT)
 
 DIRECTORY_DATA: Final = b"\x08\x01"
 EMPTY_DIRECTORY: Final = dag_pb.encode((), DIRECTORY_DATA)
-"""The block of the directory that holds nothing."""
+"""The block of the empty directory."""
 
 
 class UnixFsType(IntEnum):
-    """What a UnixFS node is; the numbers are those of its Type field."""
+    """The type of a UnixFS node; the numbers are those of its Type field."""
 
     RAW = 0
     DIRECTORY = 1
@@ -43,21 +43,21 @@ class UnixFsType(IntEnum):
 
 
 VALUES: Final = frozenset({UnixFsType.FILE, UnixFsType.RAW, UnixFsType.SYMLINK})
-"""What is read as bytes; of a symbolic link those are the path that it names, as from gateways."""
+"""The types that can be read as bytes; those of a symbolic link are its target."""
 
 
 class UnixFsNode(NamedTuple):
-    """A UnixFS node, as `decode` read it.
+    """A UnixFS node, as decoded by `decode`.
 
     Attributes:
-        kind: what it is.
+        kind: its type.
         links: its links, in the order of the block.
-        size: the byte length of the value, if it is (a part of) one.
-        blocksizes: the byte length of the value's part under each link.
-        data: the bytes of the value that the node holds itself, before those of its links.
-        bitfield: of a HAMT's shard, which of its slots are taken.
-        fanout: of a HAMT's shard, how many slots it has.
-        hash_type: of a HAMT's shard, the multicodec number of its hash function.
+        size: the size of the value, if it is (a part of) one, in bytes.
+        blocksizes: the number of bytes of the value under each link.
+        data: the bytes of the value in the node itself, before those of its links.
+        bitfield: for a HAMT shard, its occupied slots.
+        fanout: for a HAMT shard, its number of slots.
+        hash_type: for a HAMT shard, the multicodec number of its hash function.
     """
 
     kind: UnixFsType
@@ -74,12 +74,12 @@ _KINDS: Final = {kind.value: kind for kind in UnixFsType}
 
 
 class File(NamedTuple):
-    """A value laid out in blocks.
+    """A value as blocks.
 
     Attributes:
-        cid: its root block.
-        size: the value's byte length.
-        tsize: the byte length of all its blocks together.
+        cid: the CID of its root block.
+        size: the size of the value in bytes.
+        tsize: the total size of all its blocks.
         blocks: those blocks, the root first, then depth first; leaves are views of the value.
     """
 
@@ -90,7 +90,7 @@ class File(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A subtree of a value's blocks while it is being built, from the leaves up."""
+    """A subtree of a value's blocks that is being built from the leaves up."""
 
     cid: Cid
     size: int
@@ -103,12 +103,12 @@ def build_file(
     hash_function: HashFunction,
     run: Callable[[Callable[[memoryview], Cid], Iterable[memoryview]], Iterable[Cid]] = map,
 ) -> File:
-    """Lay the value `data` (any C-contiguous buffer) out in blocks; copies none of its bytes.
+    """Split the value `data` (any C-contiguous buffer) into blocks, without copying it.
 
     Args:
         data: the value.
-        hash_function: what names the blocks.
-        run: how leaves are hashed: `map`, or an executor's `map` to use more cores. Called only
+        hash_function: the hash function of the CIDs.
+        run: how to hash leaves: `map`, or an executor's `map` to use more cores. Called only
             for a value of more than one leaf.
     """
     view = memoryview(data).cast("B")
@@ -151,7 +151,7 @@ def directory(links: Iterable[tuple[str, Cid, int]]) -> bytes:
 
 
 def shard(links: Iterable[tuple[str, Cid, int]], bitfield: int) -> bytes:
-    """Return the block of a HAMT's shard of `links`, whose taken slots are the bits of `bitfield`.
+    """Return the block of a HAMT shard with `links`; its occupied slots are the bits of `bitfield`.
 
     The bitfield is big-endian without leading zero bytes, as go-unixfs writes it.
     """
@@ -160,7 +160,7 @@ def shard(links: Iterable[tuple[str, Cid, int]], bitfield: int) -> bytes:
 
 
 def link_size(link: tuple[str, Cid, int]) -> int:
-    """Return the share in bytes that `link` has in a directory's block."""
+    """Return the number of bytes of `link` in a directory's block."""
     name, cid, tsize = link
     name_size = len(name.encode())
     body = 3 + len(cid) + name_size
@@ -169,10 +169,10 @@ def link_size(link: tuple[str, Cid, int]) -> int:
 
 
 def decode(block: Buffer) -> UnixFsNode:
-    """Read a dag-pb block as a UnixFS node, whoever wrote it.
+    """Decode a dag-pb block from any tool as a UnixFS node.
 
     Raises:
-        CorruptBlockError: it is not one; the error names no CID, since none is known.
+        CorruptBlockError: it is not valid; the error has no CID, because it is unknown.
     """
     links, data = dag_pb.decode(block)
     if data == DIRECTORY_DATA:
@@ -226,7 +226,7 @@ def _read_data(data: bytes, links: list[Link]) -> UnixFsNode:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a UnixFS message, block sizes one by one also where they are packed."""
+    """Yield the fields of a UnixFS message, block sizes one by one even if they are packed."""
     for field, value in dag_pb.read_fields(data):
         if field == 4 and isinstance(value, bytes):
             yield from ((4, number) for number in dag_pb.read_varints(value))

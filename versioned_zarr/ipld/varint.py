@@ -22,23 +22,23 @@ def encode(number: int) -> bytes:
 
 
 def size(number: int) -> int:
-    """How many bytes an unsigned integer takes."""
+    """The number of bytes of an encoded unsigned integer."""
     return (number.bit_length() + 6) // 7 or 1
 
 
 def decode(data: bytes | memoryview, at: int, bits: int = 63) -> tuple[int, int]:
-    """Decode the varint at `at`; gives it and where it ends.
+    """Decode the varint at `at`; returns it and where it ends.
 
     >>> decode(bytes.fromhex("ac02"), 0)
     (300, 2)
 
     Raises:
-        IndexError: the bytes end inside it.
-        OverflowError: it does not fit so many bits.
+        IndexError: the bytes are truncated.
+        OverflowError: it has too many bits.
     """
     byte = data[at]
     at += 1
-    if byte < 0x80:  # as most are
+    if byte < 0x80:  # the usual case
         return byte, at
     number, shift = byte & 0x7F, 7
     while shift < bits:

@@ -14,11 +14,11 @@ _T = TypeVar("_T")
 
 
 class HasUrl(Protocol):
-    """A repository, or what stands for one."""
+    """A repository, or an equivalent."""
 
     @property
     def url(self) -> str:
-        """Its name."""
+        """Its URL."""
         ...
 
 
@@ -27,11 +27,11 @@ class Values(Protocol):
 
     @property
     def repository(self) -> HasUrl:
-        """Where they come from."""
+        """Their repository."""
         ...
 
     def _find(self, key: str) -> object | None:
-        """What lies under a key, or None."""
+        """The link to the value of a key, or None."""
         ...
 
     def read(self, key: str) -> memoryview:
@@ -102,15 +102,15 @@ class SnapshotMapping(Mapping[str, bytes]):
         return sum(1 for _ in self)
 
     def __setitem__(self, key: str, value: object) -> None:
-        """Refuse; zarr v2 wants every mapping to have it, also one that it only reads."""
+        """Raise ReadOnlyError; zarr v2 requires this method even of mappings that it only reads."""
         raise _read_only(self._view)
 
     def __delitem__(self, key: str) -> None:
-        """Refuse; as `__setitem__`."""
+        """Raise ReadOnlyError; like `__setitem__`."""
         raise _read_only(self._view)
 
     def listdir(self, path: str = "") -> list[str]:
-        """The names directly in a folder; zarr v2 asks for it by this name."""
+        """The names directly in a folder; zarr v2 calls it by this name."""
         check_text(path)
         return self._view.list_dir(path.strip("/"))
 
@@ -138,7 +138,7 @@ class SessionMapping(SnapshotMapping, MutableMapping[str, bytes]):
         self._session.clear()
 
     def rmdir(self, path: str = "") -> None:
-        """Take away all in a folder; zarr v2 asks for it by this name."""
+        """Delete all keys in a folder; zarr v2 calls it by this name."""
         check_text(path)
         self._session.clear(path.strip("/"))
 
@@ -157,10 +157,10 @@ def _checked(key: str) -> str:
 
 
 def _flat(value: object) -> bytes | memoryview:
-    """The bytes of whatever a chunk may come as; arrays of times export no buffer.
+    """The bytes of a chunk of any type; arrays of times export no buffer.
 
     Raises:
-        TypeError: it holds no bytes.
+        TypeError: it is not bytes-like.
     """
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:

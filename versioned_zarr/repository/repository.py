@@ -55,7 +55,7 @@ class Repository(TransferMethods, _hooks.Shown):
         self, stores: RepositoryContext, reopen: Callable[..., Any], *arguments: Any
     ) -> None:
         self.url = stores.storage.url
-        # The package's own modules read these two: what it is made of, and its open sessions.
+        # Other modules of the package use these two: the context and the open sessions.
         self._stores = stores
         self._open_sessions = OpenSessions(stores.session_store or LocalSessionStore(stores))
         self._reopen = (reopen, arguments)
@@ -144,7 +144,7 @@ class Repository(TransferMethods, _hooks.Shown):
         """The earlier positions of a branch, newest first, including deleted branches."""
         return self._stores.refs.history(HEADS, check_ref_name(branch))
 
-    # Names that others can find
+    # Public names
 
     def publish(self, ref: str = "main", *, key: str | None = None) -> str:
         """Publish the snapshot that a ref currently names under an IPNS name.
@@ -163,7 +163,7 @@ class Repository(TransferMethods, _hooks.Shown):
             InvalidInputError: the repository is not on an IPFS node.
         """
         tree = resolve(self._stores, ref).tree
-        # No ref has a colon in it but one with a time, so that no two of these are the same.
+        # Only a ref with a time contains a colon, so these names are unique.
         own = f"versioned-zarr:{split_url(self.url).path.strip('/')}:{ref}"
         return self._publisher().publish(tree, own if key is None else key)
 
@@ -273,7 +273,7 @@ class Repository(TransferMethods, _hooks.Shown):
         commit = rewrite.merge(
             self._stores, source, into, message, resolve, author=author, metadata=metadata
         )
-        # The merge is made, whatever keeps packs from being joined.
+        # The merge is complete, even if merging small packs fails.
         with suppress(VersionedZarrError, OSError):
             self._tidy()
         return commit
@@ -322,7 +322,7 @@ class Repository(TransferMethods, _hooks.Shown):
         """
         return rewrite.squash(self._stores, since, into, message)
 
-    # Keeping
+    # Maintenance
 
     def gc(
         self,
@@ -358,7 +358,7 @@ class Repository(TransferMethods, _hooks.Shown):
         return repack.repack(self._stores, progress)
 
     def _tidy(self) -> None:
-        """Join the packs of small commits where many have come together; called after commits."""
+        """Merge the packs of small commits if there are many; called after commits."""
         if not self._stores.upkeep:
             repack.tidy(self._stores)
 

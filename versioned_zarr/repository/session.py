@@ -41,7 +41,7 @@ class SessionOrigin(Protocol):
     _open_sessions: OpenSessions
 
     def _tidy(self) -> None:
-        """Join the packs of small commits once there are many of them."""
+        """Merge the packs of small commits if there are many."""
         ...
 
 
@@ -130,13 +130,13 @@ class Session(_hooks.Shown):
         """The session as a MutableMapping from keys to bytes, for zarr v2 and other libraries."""
         return SessionMapping(self)
 
-    # Values; what a snapshot has too
+    # Values; the same methods as a snapshot
 
     def _find(self, key: str) -> PendingWrite | Link | None:
-        """What lies under a key: something pending, something committed, or nothing.
+        """The value of a key: pending, committed, or None.
 
         Raises:
-            InvalidKeyError: the key is not text; of this class in all look-ups here.
+            InvalidKeyError: the key is not text; the same class in all lookups here.
         """
         check_text(key)
         return self._working.find(key)
@@ -144,11 +144,11 @@ class Session(_hooks.Shown):
     def _read_found(
         self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
-        """The bytes of what `_find` gave, or a range of them."""
+        """The bytes of a value that `_find` returned, or a range of them."""
         return self._working.read_found(found, start, end)
 
     def _size_of(self, found: PendingWrite | Link) -> int:
-        """The length in bytes of what `_find` gave."""
+        """The size in bytes of a value that `_find` returned."""
         return self._working.size(found)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
@@ -245,7 +245,7 @@ class Session(_hooks.Shown):
         return self.repository._stores.trees.size(link) if found is None else found.size
 
     def _read_link(self, link: Link, start: int, end: int) -> memoryview:
-        """A range of a value that is in the base, or that the session wrote."""
+        """A range of a value from the base or from the session."""
         found = self._pending_of(link)
         return self._working.read_found(link if found is None else found, start, end)
 
@@ -292,7 +292,7 @@ class Session(_hooks.Shown):
         store = self.repository._open_sessions.store
         with self._working.frozen():
             commit = commit_session(self.repository._stores, store, self._working, request)
-        # The commit is made, whatever keeps packs from being joined: the next one does it.
+        # The commit is complete, even if merging small packs fails: the next commit tries again.
         with suppress(VersionedZarrError, OSError):
             self.repository._tidy()
         return commit
@@ -336,7 +336,7 @@ class Session(_hooks.Shown):
         self._end("has ended", keep_folder=self._may_have_changes())
 
     def _may_have_changes(self) -> bool:
-        """Whether this process or another has written since the last commit, or nobody can tell."""
+        """Whether this process or another has written since the last commit, or may have."""
         try:
             self._working.refresh()
         except (VersionedZarrError, OSError):
@@ -348,7 +348,7 @@ _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
-    """The child is to be as good as a copy that was pickled: it may write into the session."""
+    """The child is equivalent to a pickled copy: it may write to the session."""
     for session in list(_OPEN):
         if session._working.closed is None:
             session._working.before_fork()

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class OriginContext(Protocol):
-    """What a snapshot is read from."""
+    """The block store and tree reader of a snapshot."""
 
     @property
     def blocks(self) -> BlockStore:
-        """The blocks."""
+        """The block store."""
         ...
 
     @property
@@ -37,21 +37,21 @@ class OriginContext(Protocol):
 
 
 class SnapshotOrigin(Protocol):
-    """Where a snapshot comes from: a repository, or what stands for one. Pickles."""
+    """The source of a snapshot: a repository, or an equivalent. Pickles."""
 
     @property
     def url(self) -> str:
-        """Its name."""
+        """Its URL."""
         ...
 
     @property
     def _stores(self) -> OriginContext:
-        """What it is read from."""
+        """The block store and tree reader."""
         ...
 
 
 class FoundValue(Protocol):
-    """What lies under a key: its CID and the cumulative size of its blocks."""
+    """The value of a key: its CID and the cumulative size of its blocks."""
 
     @property
     def cid(self) -> Cid:
@@ -157,15 +157,15 @@ class Snapshot(_hooks.Shown):
     # Values
 
     def _find(self, key: str) -> Link | None:
-        """The link to the value under a key, or None; after the first time two dict look-ups.
+        """The link to the value of a key, or None; two dict lookups after the first time.
 
         Raises:
-            InvalidKeyError: the key is not text; of this class in all look-ups here.
+            InvalidKeyError: the key is not text; the same class in all lookups here.
         """
         check_text(key)
         folder, slash, name = key.rpartition("/")
         if slash and (not folder or folder[-1] == "/" or folder[0] == "/"):
-            return None  # not a key, but a path that a look-up would tidy up
+            return None  # not a key, but a path that a lookup would normalize
         directory = self._directory(folder)
         link = None if directory is None else directory.get(name)
         if link is None or is_raw(link.cid):
@@ -200,15 +200,15 @@ class Snapshot(_hooks.Shown):
         return self._read_found(link, start, end)
 
     def _read_found(self, found: FoundValue, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of what `_find` gave, or a range of them."""
+        """The bytes of a value that `_find` returned, or a range of them."""
         blocks = self._stores.blocks
         if blocks.is_remote and not is_raw(found.cid):
             low, high, _ = slice(start, end).indices(self._size_of(found))
-            check_room(high - low)  # before any of it is asked for
+            check_room(high - low)  # before any of it is fetched
         return read_stored(blocks, found.cid, start, end)
 
     def _size_of(self, found: FoundValue) -> int:
-        """The length in bytes of what `_find` gave."""
+        """The size in bytes of a value that `_find` returned."""
         return self._stores.trees.size(Link("", found.cid, found.tsize))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview | None:
@@ -222,9 +222,9 @@ class Snapshot(_hooks.Shown):
         return None if link is None else self._stores.trees.size(link)
 
     def place(self, key: str) -> ByteRange | None:
-        """Where the bytes of a value lie, for programs that read files or objects by ranges.
+        """The location of the bytes of a value, for programs that read files or objects by ranges.
 
-        The place holds until the next `gc` or `repack`.
+        It is valid until the next `gc` or `repack`.
 
         Returns:
             The URL of a pack, the offset of the first byte and the number of bytes; None if the
@@ -256,7 +256,7 @@ class Snapshot(_hooks.Shown):
         return ((key, self._stores.trees.size(link)) for key, link in self._links(prefix))
 
     def _links(self, prefix: str = "") -> Iterator[tuple[str, Link]]:
-        """The keys in a folder and below it with the links to their values; lazily."""
+        """The keys in a folder and below it with the links to their values. Lazy."""
         check_text(prefix)
         return self._stores.trees.walk(self._tree, prefix)
 

@@ -80,7 +80,7 @@ class TransferMethods:
             RepositoryNotFoundError: there is no such remote or repository.
             RefNotFoundError: it has no such ref.
             AlreadyExistsError: a requested tag names another commit here.
-            InvalidInputError: it names blocks with another hash function.
+            InvalidInputError: it uses another hash function.
         """
         self.remotes.check_name(source)
         return push_fetch.fetch(self._stores, source, refs, progress=progress)

@@ -1,1 +1,1 @@
-"""Storage: the protocols that a place must meet."""
+"""Storage: the protocols that a storage must implement."""

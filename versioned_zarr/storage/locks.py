@@ -1,4 +1,4 @@
-"""Locks: one holder, or several that share, among all processes that use a place."""
+"""Locks: exclusive or shared, among all processes that use a storage."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Protocol
 
 
 class Locks(Protocol):
-    """A place that has locks, or says that it has none."""
+    """A storage with locks, or one that has none."""
 
     def lock(
         self, name: str, *, shared: bool = False, wait: bool = True
     ) -> AbstractContextManager[bool]:
-        """Hold a lock of this name against all other processes and threads.
+        """Hold a lock against all other processes and threads.
 
         Args:
-            name: which lock.
-            shared: hold it together with others who share it.
-            wait: wait until it is free; otherwise the context gives False where it is taken.
+            name: the name of the lock.
+            shared: whether others may hold it at the same time, if they share it, too.
+            wait: wait until it is free; otherwise the context yields False if it is taken.
 
-        Where a place has no locks this does nothing: no promise of the engine rests on a lock
-        alone, except that `gc` and `repack` must not run there beside writers.
+        If a storage has no locks, this does nothing: the engine does not rely on locks, except that
+        `gc` and `repack` must not run concurrently with writers on such a storage.
         """
         ...

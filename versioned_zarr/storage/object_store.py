@@ -1,7 +1,7 @@
 """The object store protocol: bytes by path, written whole, read by ranges, listed and deleted.
 
-Paths are relative, with `/` between the parts. These five methods are all that packs, index files
-and small documents need of a place.
+Paths are relative, with `/` between the parts. Packs, index files and small documents need only
+these five methods.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
-"""Anything that holds bytes one after the other and can be written without a copy."""
+"""Any contiguous bytes-like object that can be written without a copy."""
 
 
 class FilePart(ABC):
-    """Bytes of an open file, for who can let the system send them without a copy."""
+    """A range of an open file, which the operating system can send without a copy."""
 
     __slots__ = ()
 
@@ -46,7 +46,7 @@ class FilePart(ABC):
 
 
 class Stored(NamedTuple):
-    """One thing in a storage: its path, its size in bytes, when it was last written (Unix s)."""
+    """An entry of a storage: its path, its size in bytes, when it was last written (Unix s)."""
 
     path: str
     size: int
@@ -54,17 +54,17 @@ class Stored(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """A place for packs and small files. Every method may be called from many threads."""
+    """A storage of packs and small files. All methods are thread-safe."""
 
     url: str
 
     def view(self, path: str) -> memoryview | None:
-        """All bytes at `path` without a copy, or None where the place cannot do that.
+        """All bytes at `path` without a copy, or None if the storage does not support that.
 
-        The view stays readable after the thing at `path` was deleted.
+        The view remains readable after `path` is deleted.
 
         Raises:
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: `path` does not exist.
         """
         ...
 
@@ -72,45 +72,47 @@ class ObjectStore(Protocol):
         """The bytes at `path` from `start` to `end`; one round trip.
 
         Args:
-            path: where.
-            start: the first byte; if negative, so many bytes before the last are read, or all.
-            end: the byte behind the last; None for all.
+            path: the path to read.
+            start: the first byte; if negative, counted from the end, at most the whole file.
+            end: the byte after the last; None for the end.
 
         Raises:
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: `path` does not exist.
         """
         ...
 
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
-        """Write the parts as one whole: a reader sees the old bytes or the new ones.
+        """Write the parts atomically: a reader sees the old bytes or the new ones.
 
         Args:
-            path: where.
-            parts: what, one behind the other.
-            durable: whether it must survive a loss of power once this returns, or only the
+            path: the path to write.
+            parts: the bytes, in order.
+            durable: whether the bytes must survive a power loss once this returns, or only the
                 death of the process.
         """
         ...
 
     def list(self, prefix: str) -> list[Stored]:
-        """All that lies in the folder `prefix` and below it, sorted by path."""
+        """All entries in the folder `prefix` and below it, sorted by path."""
         ...
 
     def delete(self, path: str, *, durable: bool = False) -> None:
-        """Remove what is at `path`, if anything is.
+        """Delete `path`, if it exists.
 
         Args:
-            path: where.
-            durable: whether it must stay away after a loss of power once this returns.
+            path: the path to delete.
+            durable: whether the deletion must survive a power loss once this returns.
         """
         ...
 
 
-def look_at(storage: ObjectStore, path: str, start: int = 0, end: int | None = None) -> memoryview:
-    """The bytes at `path` from `start` to `end`, without a copy where the place can do that.
+def view_or_read(
+    storage: ObjectStore, path: str, start: int = 0, end: int | None = None
+) -> memoryview:
+    """The bytes at `path` from `start` to `end`, without a copy if the storage supports that.
 
     Raises:
-        FileNotFoundError: nothing is there.
+        FileNotFoundError: `path` does not exist.
     """
     view = storage.view(path)
     return storage.read(path, start, end) if view is None else view[start:end]

@@ -1,9 +1,8 @@
-"""The storage protocol: what a place must offer to hold a repository and its sessions.
+"""The storage protocol: what a storage must provide for a repository and its sessions.
 
-A backend for a plain folder or for memory implements `Storage`, which is three capabilities and a
-little more; everything above it is the same for all of them. Code asks for the smallest of them
-that it needs. The contract suite `versioned_zarr.testing.StorageContract` says in code what each
-method promises.
+A backend for a plain folder or for memory implements `Storage`, which combines three smaller
+protocols; everything above it is shared by all of them. Code uses the smallest protocol that it
+needs. The contract suite `versioned_zarr.testing.StorageContract` specifies each method in code.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from versioned_zarr.storage.object_store import (
     FilePart,
     ObjectStore,
     Stored,
-    look_at,
+    view_or_read,
 )
 from versioned_zarr.storage.session_storage import AppendLog, SessionStorage, StagedPack
 
@@ -33,12 +32,12 @@ __all__ = [
     "StagedPack",
     "Storage",
     "Stored",
-    "look_at",
+    "view_or_read",
 ]
 
 
 class Documents(Protocol):
-    """A place for small files about a repository as a whole, which all its machines share."""
+    """Small files that belong to a repository as a whole and are shared by all machines."""
 
     url: str
 
@@ -46,25 +45,25 @@ class Documents(Protocol):
         """The bytes at `path`.
 
         Raises:
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: `path` does not exist.
         """
         ...
 
     def put(self, path: str, parts: Sequence[Bytes]) -> None:
-        """Write the parts as one whole, durably, in place of what is there."""
+        """Write the parts atomically and durably, replacing the old content."""
         ...
 
 
 class PackStorage(ObjectStore, Locks, Protocol):
-    """A place for packs: an object store with locks that tells cheaply when something changed."""
+    """A storage of packs: an object store with locks, and with a cheap way to detect changes."""
 
     def stamp(self, prefix: str) -> object:
-        """A token that differs after something directly in the folder `prefix` came or went."""
+        """A token that changes when an entry directly in the folder `prefix` comes or goes."""
         ...
 
 
 class Storage(PackStorage, SessionStorage, Protocol):
-    """A place for a whole repository: packs, refs, sessions."""
+    """A storage of a whole repository: packs, refs, sessions."""
 
     def move(self, path: str, to: str) -> None:
         """Let what is at `path` lie at `to` instead, durably and at once, where nothing is yet.
@@ -75,13 +74,13 @@ class Storage(PackStorage, SessionStorage, Protocol):
         ...
 
     def delete_folder(self, prefix: str) -> None:
-        """Remove all that lies in the folder `prefix` and below it."""
+        """Remove the folder `prefix` with everything below it."""
         ...
 
     def sweep(self, folders: Iterable[str]) -> None:
-        """Remove what writers left half-written more than a day ago.
+        """Remove incomplete files that writers left more than a day ago.
 
         Args:
-            folders: where to look, deep, and beside them. What else lies in the place is others'.
+            folders: where to look, at any depth, and beside them. Everything else is left alone.
         """
         ...

@@ -1,7 +1,7 @@
 """Session storage: append-only logs, and staged packs with one living writer each.
 
-For places that have them: a folder, memory. The journal of a session is such a log, and what it
-writes lies in staged packs.
+For storage that has them: a folder, memory. The journal of a session is such a log, and its values
+are in staged packs.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from versioned_zarr.storage.object_store import Bytes, FilePart
 
 
 class AppendLog(Protocol):
-    """A sequence of records that many processes append to, in one order that all of them see.
+    """A sequence of records to which many processes append, in one order that all of them see.
 
-    A position is the number of bytes before it. What `append` was given is whole in the log once
-    it returns, also when the process dies right after; no two records are mixed. One thread uses
-    an open log at a time, and a forked child opens its own.
+    A position is the number of bytes before it. A record is complete in the log once `append`
+    returns, even if the process dies right after; records are never mixed. One thread uses an open
+    log at a time, and a forked child opens its own.
     """
 
     def append(self, record: bytes) -> int:
-        """Add a record and return the position behind it.
+        """Append a record; returns the position after it.
 
         Raises:
-            StorageError: the record was not added; the beginning of it may lie in the log.
+            StorageError: the record was not appended; the log may contain the beginning of it.
         """
         ...
 
     def end(self) -> int:
-        """The position behind the last record; cheap enough to be asked before every read."""
+        """The position after the last record; cheap enough to call before every read."""
         ...
 
     def read(self, start: int, end: int) -> bytes:
@@ -37,100 +37,100 @@ class AppendLog(Protocol):
         ...
 
     def is_removed(self) -> bool:
-        """Whether the log was deleted, and what is appended to it is lost."""
+        """Whether the log was deleted, so that appended records are lost."""
         ...
 
     def sync(self) -> None:
-        """Return when everything appended so far would survive a loss of power."""
+        """Return once everything appended so far would survive a power loss."""
         ...
 
     def close(self) -> None:
-        """Let go of what the log holds open."""
+        """Close the log."""
         ...
 
 
 class StagedPack(Protocol):
-    """A pack while one process writes it: sections are added, read back, and published at the end.
+    """A pack that one process is writing: blocks are appended, read back, and published at the end.
 
-    What `write` was given survives the death of the process, and, once published, a loss of power.
+    Written bytes survive the death of the process and, once published, a power loss.
     """
 
     path: str
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
-        """Put the parts one behind the other, the first at `offset` bytes.
+        """Write the parts in order, beginning at byte `offset`.
 
         Raises:
-            StorageFullError: no room; what was written before is as it was.
+            StorageFullError: no space is left; earlier bytes are unchanged.
         """
         ...
 
     def read(self, start: int, end: int) -> memoryview:
-        """The bytes between two offsets."""
+        """The bytes from `start` to `end`."""
         ...
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
-        """As `read`, to be sent elsewhere; must have been written."""
+        """Like `read`, for sending; the bytes must have been written."""
         ...
 
     def size(self) -> int:
-        """How many bytes there are, room that was set aside included."""
+        """The size in bytes, including reserved space."""
         ...
 
     def start_writeback(self) -> None:
-        """Begin to make durable what was written, without waiting for it."""
+        """Start writing to the disk, without waiting for it."""
         ...
 
     def publish(self, path: str, size: int, *, durable: bool = True) -> None:
-        """Cut the draft at `size` bytes and let it appear whole at `path`.
+        """Truncate the draft to `size` bytes and publish it atomically at `path`.
 
         Args:
-            path: where.
+            path: the path of the pack.
             size: the length in bytes.
             durable: as for `Storage.put`.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the draft and of the claim to be its living writer; the bytes stay."""
+        """Close the draft and stop being its living writer; the bytes are kept."""
         ...
 
 
 class SessionStorage(Protocol):
-    """A place for the sessions of its repositories. Thread-safe."""
+    """A storage of sessions. Thread-safe."""
 
     def open_log(self, path: str, *, create: bool = False) -> AppendLog:
         """The log at `path`.
 
         Raises:
-            FileNotFoundError: it is not there and `create` is false.
+            FileNotFoundError: it does not exist and `create` is false.
         """
         ...
 
     def open_draft(self, path: str) -> StagedPack:
-        """A new draft at `path`, of which this process is the living writer until it closes it."""
+        """Create a draft at `path`; this process is its living writer until it closes it."""
         ...
 
     def adopt_draft(self, path: str) -> StagedPack | None:
-        """The draft at `path` if its writer is gone; None while that writer lives.
+        """The draft at `path` if its writer is dead; None while the writer lives.
 
         Raises:
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: the draft does not exist.
         """
         ...
 
     def is_claimed(self, path: str) -> bool:
-        """Whether the writer of the draft at `path` lives; takes no more than to read it.
+        """Whether the writer of the draft at `path` lives; needs only read permission.
 
         Raises:
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: the draft does not exist.
         """
         ...
 
     def read_draft(self, path: str) -> StagedPack:
-        """The draft at `path` for reading alone, whoever writes it.
+        """The draft at `path` for reading only, whoever writes it.
 
         Raises:
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: the draft does not exist.
         """
         ...

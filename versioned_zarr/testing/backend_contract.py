@@ -1,4 +1,4 @@
-"""The contract of a `Backend`: whether a place is free, and what is made and opened there."""
+"""The contract of a `Backend`: whether a location is free, and creating and opening there."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _no_other(url: object) -> RepositoryContext:
 
 
 class BackendContract(ReadingContract):
-    """Subclass it with a fixture `place`: gives a new `Backend` of one free place at each call.
+    """Subclass it with a fixture `place`, a function that returns a `Backend` of a free location.
 
-    Override `options`, if `create` and `open` need some to reach it.
+    Override `options` if `create` and `open` need options.
 
     Attributes:
-        takes_any_hash: whether the repository may have another hash function than sha2-256.
-        option: an option that the backend takes, with a value that changes nothing; None if it
-            takes none.
+        takes_any_hash: whether repositories can use hash functions other than sha2-256.
+        option: an option of the backend, with a value that changes nothing; None if it has no
+            options.
     """
 
     takes_any_hash = True
@@ -49,24 +49,24 @@ class BackendContract(ReadingContract):
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
-        """What `create` and `open` take to reach the place."""
+        """The options of `create` and `open`."""
         return {}
 
     @pytest.fixture
     def shown(self, place: Callable[[], Backend], options: dict[str, Any]) -> str:
-        """The place, with a repository that holds `VALUES`."""
+        """The location, with a repository that contains `VALUES`."""
         url = place().url
         commit_values(location.create(url, **options), dict(VALUES))
         return url
 
     @pytest.fixture
     def absent(self, place: Callable[[], Backend]) -> str:
-        """The place, as it is."""
+        """The location without a repository."""
         return place().url
 
     @pytest.fixture
     def open_at(self, options: dict[str, Any]) -> Callable[[str], Snapshot]:
-        """Opens what the branch `main` names."""
+        """Opens the snapshot of the branch `main`."""
         return lambda url: location.open(url, **options).checkout()
 
     # What a backend does
@@ -114,7 +114,7 @@ class BackendContract(ReadingContract):
         stores.blocks.put([(cid, data)], cid)
         assert stores.trees.blocks.get(cid) == data
 
-    # What is made and opened there
+    # Creating and opening
 
     def test_what_was_made_is_opened_with_all_that_is_in_it(
         self, place: Callable[[], Backend], options: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The contracts of a `BlockStore`: of one that stores, and of one that can only be read."""
+"""The contracts of a `BlockStore`: one for writable stores, one for read-only stores."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def _folder(function: HashFunction) -> bytes:
 def sample_values(hash_name: str = "sha2-256") -> Mapping[str, bytes]:
     """Keys and values whose tree has the blocks of `sample_blocks`.
 
-    A place that takes no blocks in shows this tree.
+    A read-only store serves this tree.
     """
     sizes = {f"sizes/{size}": bytes([7]) * size for size in _SIZES}
     return {"folder/a": b"a", "node": _folder(hash_function(hash_name)), **sizes}
 
 
 def sample_blocks(function: HashFunction) -> list[Block]:
-    """Values of all sizes, the directory `folder`, and a value of the bytes of that directory."""
+    """Values of all sizes, the directory `folder`, and a value with the bytes of the directory."""
     values = sample_values(function.name).values()
     folder = _folder(function)
     return [*((function.raw(value), value) for value in values), (function.dag_pb(folder), folder)]
 
 
 class BlockReadContract:
-    """What every block store does. Subclass it with a fixture `stored`: one with the samples.
+    """The contract of every block store. Subclass it with a fixture `stored`: one with the samples.
 
     Attributes:
-        has_them_near: whether the samples can be had without waiting for a network.
+        has_them_near: whether the samples can be read without waiting for a network.
     """
 
     has_them_near = True
@@ -86,15 +86,15 @@ class BlockReadContract:
                     stored.get(cid)
         assert stored.get(cid) == data
         with stored.near():
-            assert stored.get(cid) == data  # it has come
+            assert stored.get(cid) == data  # it was fetched
 
 
 class ReadOnlyBlocksContract(BlockReadContract):
-    """What a block store does that takes nothing in."""
+    """The contract of a read-only block store."""
 
     def test_what_would_store_is_refused(self, stored: BlockStore) -> None:
         blocks: Sequence[Block] = [(stored.hash.raw(b"new"), b"new")]
-        draft = cast("Followable", object())  # nobody looks at it
+        draft = cast("Followable", object())  # it is not used
         acts: list[Callable[[], object]] = [
             lambda: stored.put(blocks, blocks[0][0]),
             lambda: stored.expect(blocks),
@@ -114,18 +114,18 @@ class ReadOnlyBlocksContract(BlockReadContract):
 
 
 class BlockStoreContract(BlockReadContract):
-    """Subclass it with a fixture `blocks` that gives an empty one.
+    """Subclass it with a fixture `blocks` that returns an empty store.
 
     Attributes:
-        finds_by_hash: whether a block is there under each CID that its bytes have: as a value once
-            it was put as a node.
+        finds_by_hash: whether a block is found by any CID with its digest, for example as a raw
+            block if it was put as a node.
     """
 
     finds_by_hash = True
 
     @pytest.fixture
     def stored(self, blocks: BlockStore) -> BlockStore:
-        """The samples are put."""
+        """A store with the samples."""
         samples = sample_blocks(blocks.hash)
         blocks.put(samples, samples[-1][0])
         return blocks

@@ -46,7 +46,7 @@ def contents(repository: Repository, ref: str = "main") -> dict[str, bytes]:
 
 
 class HistoryContract:
-    """The part of `RepositoryContract` that is about commits and the names of commits."""
+    """The part of `RepositoryContract` that covers commits and refs."""
 
     # Refs
 

@@ -13,8 +13,8 @@ class MaintenanceContract:
     """Subclass it with a fixture `repository` (a new one).
 
     Attributes:
-        keeps_packs: whether the blocks are in packs of the repository, so that `gc` and `repack`
-            apply; otherwise a server stores them and removes what no ref reaches.
+        keeps_packs: whether the repository stores the blocks in packs, so that `gc` and `repack`
+            apply; otherwise a server stores them and removes unreachable ones.
     """
 
     keeps_packs = True

@@ -1,4 +1,4 @@
-"""The contract of a place that is opened for reading: a repository's, or a gateway."""
+"""The contract of reading from a URL: of a repository or of a gateway."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ VALUES = {
 class ReadingContract:
     """Subclass it with three fixtures.
 
-    - `shown`: the URL of a place that shows `VALUES`.
-    - `absent`: the URL of one where nothing is.
-    - `open_at`: opens the snapshot that a URL names first.
+    - `shown`: a URL that serves `VALUES`.
+    - `absent`: a URL where nothing exists.
+    - `open_at`: opens the first snapshot of a URL.
     """
 
     def test_what_is_there_is_read(self, shown: str, open_at: Callable[[str], Snapshot]) -> None:
@@ -67,6 +67,6 @@ class ReadingContract:
     def test_where_nothing_is_nothing_is_opened(
         self, absent: str, open_at: Callable[[str], Snapshot]
     ) -> None:
-        for _ in range(2):  # nothing is made by looking
+        for _ in range(2):  # reading creates nothing
             with pytest.raises(NotFoundError):
                 open_at(absent)

@@ -17,29 +17,29 @@ COMMITS = 8
 
 
 def entry_of(refs: RefStore, name: str, kind: str = HEADS) -> RefEntry:
-    """Where a ref stands that is there."""
+    """The entry of an existing ref."""
     entry = refs.read(kind, name)
     assert entry is not None
     return entry
 
 
 def moves(refs: RefStore, name: str) -> list[RefEntry]:
-    """The moves of a branch, and not what a place knows of the time before it was first seen."""
+    """The updates of a branch, without those from before the store first saw it."""
     return [entry for entry in refs.history(HEADS, name) if entry.number >= 0]
 
 
 class RefStoreContract:
-    """Subclass it with a fixture `refs` that returns a ref store, empty of refs of ours.
+    """Subclass it with a fixture `refs` that returns a ref store without refs.
 
     Attributes:
-        reads_log: whether `read` tells which move it was, and why; else what the commit says.
+        reads_log: whether `read` returns the update and its reason; otherwise those of the commit.
     """
 
     reads_log = True
 
     @pytest.fixture
     def commits(self) -> Sequence[Cid]:
-        """What refs can name; override it where that must be commits that are there."""
+        """Values that refs can have; override it if these must be existing commits."""
         return [_HASH.dag_pb(f"commit {number}".encode()) for number in range(COMMITS)]
 
     def test_a_ref_is_made_moved_and_deleted(self, refs: RefStore, commits: Sequence[Cid]) -> None:

@@ -28,7 +28,7 @@ BAD_KEYS = [
 
 
 def fail_after_writing(session: Session) -> None:
-    """What goes wrong in the middle of a `with` block."""
+    """Simulates an error in a `with` block."""
     session.write("a", b"2")
     raise ZeroDivisionError
 
@@ -206,7 +206,7 @@ class RepositoryContract(HistoryContract):
         assert stats.values == 1
         assert stats.stored_bytes < 2 * len(value)
 
-    # Committing beside others
+    # Concurrent commits
 
     def test_disjoint_changes_merge(self, repository: Repository) -> None:
         one, two = repository.session(), repository.session()

@@ -23,7 +23,7 @@ LARGE = bytes(range(256)) * 5000
 
 
 def store_of(repository: Repository) -> SessionStore:
-    """Where the sessions of a repository are."""
+    """The session store of a repository."""
     return repository._open_sessions.store
 
 
@@ -35,7 +35,7 @@ def begin(repository: Repository, *, purpose: str = "") -> SessionState:
 
 
 def listed(repository: Repository) -> Sequence[SessionInfo]:
-    """What is told of its sessions."""
+    """The `SessionInfo` of its sessions."""
     return store_of(repository).sessions()
 
 

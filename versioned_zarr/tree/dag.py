@@ -35,10 +35,10 @@ Block: TypeAlias = tuple[Cid, bytes | memoryview]
 
 
 class Scope(Enum):
-    """How much of what lies at the end of a path: a `dag-scope`.
+    """How much of the object at the end of a path to include: a `dag-scope`.
 
-    `BLOCK` is its root block alone; `ENTITY` what it takes to read all of a value, or to list a
-    directory without what lies in it; `ALL` everything below.
+    `BLOCK` is only its root block; `ENTITY` is what is needed to read a whole value, or to list a
+    directory without its members; `ALL` is everything below.
     """
 
     BLOCK = "block"
@@ -47,11 +47,11 @@ class Scope(Enum):
 
 
 class Span(NamedTuple):
-    """A range of bytes as `entity-bytes` says it: both ends belong to it.
+    """A range of bytes as in `entity-bytes`: both ends are inclusive.
 
     Attributes:
-        first: the first byte; negative: so many before the value's end.
-        last: the last byte; negative: counted from the end, as -1 the last; None: the value's last.
+        first: the first byte; if negative, counted from the end.
+        last: the last byte; if negative, counted from the end (-1 is the last); None for the last.
     """
 
     first: int
@@ -67,13 +67,13 @@ class Span(NamedTuple):
 
 
 class ResolvedPath(NamedTuple):
-    """How a path leads through a DAG, from `resolve`.
+    """The path that `resolve` followed through a DAG.
 
     Attributes:
-        blocks: the blocks that are read on the way, in that order, without the last part's own.
-        roots: the CID that the way began at, and the one that each part of the path led to.
-        tsize: the cumulative size of what lies at its end, as the link to it says; None for a
-            path without parts.
+        blocks: the blocks read on the way, in order, without that of the last part.
+        roots: the starting CID, and the CID for each part of the path.
+        tsize: the cumulative size of the object at the end, as in its link; None for a path without
+            parts.
     """
 
     blocks: tuple[Cid, ...]
@@ -82,7 +82,7 @@ class ResolvedPath(NamedTuple):
 
     @property
     def end(self) -> Cid:
-        """The CID of what lies at the end of the path."""
+        """The CID of the object at the end of the path."""
         return self.roots[-1]
 
 
@@ -90,7 +90,7 @@ def resolve(get: Get, root: Cid, path: Sequence[str]) -> ResolvedPath:
     """Follow the names of `path` through directories, from `root` on. O(blocks on the way).
 
     Raises:
-        KeyNotFoundError: there is no such path.
+        KeyNotFoundError: the path does not exist.
         BlockNotFoundError: a block on the way is missing.
         CorruptBlockError: a block on the way is not UnixFS.
     """
@@ -115,18 +115,18 @@ def blocks_of_path(
     *,
     again: bool = False,
 ) -> Iterator[Block]:
-    """Yield the blocks that prove a path, then those of what lies at its end; depth first.
+    """Yield the blocks that prove a path, then those of the object at its end; depth first.
 
-    Reads each block when it is its turn, so memory does not grow with the bytes; unless `again`,
-    it holds about 120 bytes for each block that was yielded.
+    Reads each block only when it is its turn, so memory does not grow with the bytes; unless
+    `again` is set, it takes about 120 bytes for each yielded block.
 
     Args:
-        get: gives blocks.
+        get: returns the bytes of a block.
         way: the path, from `resolve`.
-        scope: how much of what lies at its end.
-        span: of a value, only what it takes to read these bytes, its root included; implies
-            `Scope.ENTITY`, which it is for anything but a value.
-        again: yield a block every time it is met, not just the first.
+        scope: how much of the object at its end to include.
+        span: of a value, only what is needed to read these bytes, including its root; implies
+            `Scope.ENTITY`, which is also used for anything but a value.
+        again: yield a block every time it is reached, not just the first.
 
     Raises:
         BlockNotFoundError: a block is missing.
@@ -143,13 +143,13 @@ def blocks_of_path(
 
 
 def blocks_below(get: Get, roots: Iterable[Cid], skip: Callable[[Cid], bool]) -> Iterator[Block]:
-    """Yield every block of the DAGs under `roots` once, depth first, the parent first.
+    """Yield every block of the DAGs under `roots` once, depth first, parents first.
 
     Args:
-        get: gives blocks.
-        roots: where to begin, one after the other.
-        skip: tells which blocks to leave out with all below them, such as what the other side
-            has complete.
+        get: returns the bytes of a block.
+        roots: the roots, in order.
+        skip: whether to leave out a block with everything below it, for example because the other
+            side has it completely.
     """
     met = _Met()
     for root in roots:
@@ -157,14 +157,14 @@ def blocks_below(get: Get, roots: Iterable[Cid], skip: Callable[[Cid], bool]) ->
 
 
 class _Met:
-    """Which blocks were yielded, and which of them with all that lies below."""
+    """The blocks that were yielded, and those of them with everything below."""
 
     def __init__(self) -> None:
         self.yielded: set[Cid] = set()
         self.whole: set[Cid] = set()
 
     def is_new(self, cid: Cid) -> bool:
-        """Tell whether a block was not yielded yet, and note that it is now."""
+        """Return whether a block was not yielded yet, and record it."""
         known = len(self.yielded)
         self.yielded.add(cid)
         return len(self.yielded) > known
@@ -179,7 +179,7 @@ def _once(get: Get, wanted: Iterable[Cid], met: _Met | None) -> Iterator[Block]:
 def _all_below(
     get: Get, root: Cid, met: _Met | None, skip: Callable[[Cid], bool] = lambda cid: False
 ) -> Iterator[Block]:
-    """Yield all blocks of a DAG, also where they are no UnixFS but plain dag-pb."""
+    """Yield all blocks of a DAG, including dag-pb blocks that are not UnixFS."""
     stack = [root]
     while stack:
         cid = stack.pop()
@@ -188,7 +188,7 @@ def _all_below(
             if cid in known or skip(cid):
                 continue
             if not cids.is_raw(cid):
-                met.whole.add(cid)  # what lies below it comes before anything else on the stack
+                met.whole.add(cid)  # everything below it comes before anything else on the stack
         block = read_block(get, cid)
         if inline(cid) is None and (met is None or met.is_new(cid)):
             yield cid, block
@@ -197,11 +197,11 @@ def _all_below(
 
 
 def _entity(get: Get, root: Cid, span: Span | None, met: _Met | None) -> Iterator[Block]:
-    """Yield the blocks of a value, or those that hold a range of it, or those that list it."""
+    """Yield the blocks of a value, or those of a range of it, or those that list a directory."""
     try:
         node = None if cids.is_raw(root) else read_node(get, root)
     except CorruptBlockError:
-        node = None  # no UnixFS: its own block is all there is to say
+        node = None  # not UnixFS: only its own block
     if node is not None and node.kind in VALUES and span is None:
         yield from _all_below(get, root, met)
         return
@@ -215,7 +215,7 @@ def _entity(get: Get, root: Cid, span: Span | None, met: _Met | None) -> Iterato
 
 
 def _span(get: Get, root: UnixFsNode, start: int, stop: int, met: _Met | None) -> Iterator[Block]:
-    """Yield the blocks below the root of a value that hold the bytes from `start` to `stop`."""
+    """Yield the blocks below the root of a value that contain the bytes from `start` to `stop`."""
     stack = [(*part, size) for part, size in sized_parts(root, start, stop)]
     stack.reverse()
     while stack:
@@ -236,7 +236,7 @@ def _span(get: Get, root: UnixFsNode, start: int, stop: int, met: _Met | None) -
 
 
 def _shards(get: Get, root: UnixFsNode, met: _Met | None) -> Iterator[Block]:
-    """Yield the shards below the root of a HAMT, not what its names lead to."""
+    """Yield the shards below the root of a HAMT, without the targets of its names."""
     stack = _shard_links(root)
     while stack:
         cid = stack.pop()
@@ -251,7 +251,7 @@ def _shards(get: Get, root: UnixFsNode, met: _Met | None) -> Iterator[Block]:
 
 
 def _shard_links(node: UnixFsNode) -> list[Cid]:
-    """The shards that a shard links to, the last one first."""
+    """The shards that a shard links to, last one first."""
     if node.kind is not UnixFsType.HAMT:
         raise CorruptBlockError("a HAMT links to a block as a shard that is not one")
     digits = slot_digits(node)
@@ -259,7 +259,7 @@ def _shard_links(node: UnixFsNode) -> list[Cid]:
 
 
 def _find(get: Get, cid: Cid, name: str, blocks: list[Cid]) -> Link | None:
-    """Return the link called `name` in a directory, and add the blocks that were read for it."""
+    """Return the link called `name` in a directory, and record the blocks that were read for it."""
     if cids.is_raw(cid):
         return None
     node = read_node(get, cid)
@@ -297,4 +297,4 @@ def _name_bits(name: str) -> int:
     try:
         return int.from_bytes(hamt.hash_name(name), "big")
     except UnicodeEncodeError:
-        return 0  # a lone surrogate, which no name has; the comparison of names says so
+        return 0  # a lone surrogate, which no name has; the comparison of names detects it

@@ -18,13 +18,13 @@ from versioned_zarr.ipld.identity import inline
 from versioned_zarr.ipld.unixfs import VALUES, UnixFsNode, UnixFsType
 
 Get: TypeAlias = Callable[[Cid], bytes | memoryview]
-"""Gives the block that a CID names, or raises BlockNotFoundError."""
+"""Returns the block with a CID, or raises BlockNotFoundError."""
 
 DIRECTORIES = frozenset([UnixFsType.DIRECTORY, UnixFsType.HAMT])
 
 
 def kind_of(get: Get, cid: Cid) -> UnixFsType:
-    """Tell what a CID names: Kind.RAW for a raw block.
+    """Return the kind of the node with this CID: Kind.RAW for a raw block.
 
     Raises:
         CorruptBlockError: it is not UnixFS.
@@ -36,7 +36,7 @@ def size_of(get: Get, cid: Cid) -> int:
     """Return the byte length of a value. Reads its root block.
 
     Raises:
-        InvalidInputError: it is no value but a directory.
+        InvalidInputError: it is a directory, not a value.
         CorruptBlockError: it is not UnixFS.
     """
     if cids.is_raw(cid):
@@ -51,10 +51,10 @@ def size_of(get: Get, cid: Cid) -> int:
 def pieces(get: Get, cid: Cid, start: int, stop: int) -> Iterator[memoryview]:
     """Yield the bytes of a value from `start` to `stop` in pieces, without a copy, in order.
 
-    Reads a leaf when it is its turn, and only those that the range touches.
+    Reads each leaf only when it is its turn, and only those that overlap the range.
 
     Raises:
-        CorruptBlockError: a block holds other bytes than the one above it says.
+        CorruptBlockError: the size of a block differs from the size that its parent states.
     """
     stack = [(cid, start, stop)]
     while stack:
@@ -76,12 +76,12 @@ def pieces(get: Get, cid: Cid, start: int, stop: int) -> Iterator[memoryview]:
 def sized_parts(
     node: UnixFsNode, start: int, stop: int
 ) -> Iterator[tuple[tuple[Cid, int, int], int]]:
-    """Yield the part of a range that lies under each link, counted from that part's own start.
+    """Yield the part of a range under each link, relative to the start of the linked part.
 
-    Gives what `pieces` goes on with, and the length of all that lies under the link.
+    Also yields the arguments with which `pieces` continues, and the size of everything below.
 
     Raises:
-        CorruptBlockError: the node is no (part of a) value.
+        CorruptBlockError: the node is not a value or a part of one.
     """
     if node.kind not in VALUES:
         raise CorruptBlockError(f"a value has a {node.kind.name.lower()} among its parts")
@@ -96,7 +96,7 @@ def sized_parts(
 
 
 def slot_digits(node: UnixFsNode) -> int:
-    """Return how many hexadecimal digits of a link's name in a shard are its slot."""
+    """Return the number of hexadecimal digits of a link's name in a shard that are its slot."""
     fanout = node.fanout
     if fanout < 2 or fanout & (fanout - 1) or fanout > 1 << 16:
         raise CorruptBlockError(
@@ -108,19 +108,19 @@ def slot_digits(node: UnixFsNode) -> int:
 
 
 def read_node(get: Get, cid: Cid) -> UnixFsNode:
-    """Read the UnixFS node that a CID names.
+    """Read the UnixFS node with this CID.
 
     Raises:
-        CorruptBlockError: it is none.
+        CorruptBlockError: it is not a UnixFS node.
     """
     return decode_node(cid, read_block(get, cid))
 
 
 def decode_node(cid: Cid, block: Buffer) -> UnixFsNode:
-    """Return a block as a UnixFS node; a raw block is one of kind RAW that holds its bytes.
+    """Decode a block as a UnixFS node; a raw block becomes one of kind RAW with its bytes.
 
     Raises:
-        CorruptBlockError: it is none.
+        CorruptBlockError: it is not a UnixFS node.
     """
     if cids.is_raw(cid):
         return UnixFsNode(UnixFsType.RAW, [], len(block), (), bytes(block))
@@ -135,7 +135,7 @@ def links_of(cid: Cid, block: Buffer) -> list[Link]:
     """Return the links of a dag-pb block, UnixFS or not.
 
     Raises:
-        CorruptBlockError: it is no dag-pb block.
+        CorruptBlockError: it is not a dag-pb block.
     """
     try:
         _check_dag_pb(cid)
@@ -151,7 +151,7 @@ def _check_dag_pb(cid: Cid) -> None:
 
 
 def read_block(get: Get, cid: Cid) -> bytes | memoryview:
-    """Return the block that a CID names, or holds itself."""
+    """Return the block with this CID, or the one that the CID contains."""
     held = inline(cid)
     return get(cid) if held is None else held
 
@@ -162,6 +162,6 @@ def _check_size(cid: Cid, size: int, wanted: int) -> None:
 
 
 def corrupt(cid: Cid, what: str) -> CorruptBlockError:
-    """Return the error that says what is wrong with a block."""
+    """Return the error that describes a problem with a block."""
     text = cids.to_text(cid)
     return CorruptBlockError(f"block {text}: {what}", cid=text)

@@ -33,16 +33,16 @@ class KeyChange(NamedTuple):
 def changes(trees: Trees, old: Cid, new: Cid, prefix: str = "") -> Iterator[KeyChange]:
     """Yield the keys whose values differ between the trees `old` and `new`, sorted by key.
 
-    Where a value took the place of a directory, or a directory of a value, each key is one change.
+    If a value replaced a directory, or vice versa, each key is one change.
 
     Args:
-        trees: where both trees are read.
+        trees: reads both trees.
         old: the root of the old tree.
         new: the root of the new tree.
-        prefix: look only at this key, and at those in the directory of this path.
+        prefix: compare only this key, and those in the directory of this path.
 
-    Lazy; reads only the blocks that one of the trees has and the other has not, and remembers no
-    more than the changes in the directories on the way to the current key.
+    Lazy; reads only the blocks that one of the trees has and the other does not, and stores only
+    the changes in the directories above the current key.
     """
     if old == new:
         return
@@ -52,7 +52,7 @@ def changes(trees: Trees, old: Cid, new: Cid, prefix: str = "") -> Iterator[KeyC
 
 
 def _of_names(trees: Trees, pairs: Iterable[tuple[str, _Pair]], start: str) -> Iterator[KeyChange]:
-    """Yield the changes below names in one directory, given in the order of the names."""
+    """Yield the changes below names in one directory, in the order of the names."""
     for label, pair in in_key_order(_labelled(trees, pairs)):
         if label[-1] == "/":
             yield from _of_pair(trees, pair, start + label)
@@ -61,7 +61,7 @@ def _of_names(trees: Trees, pairs: Iterable[tuple[str, _Pair]], start: str) -> I
 
 
 def _labelled(trees: Trees, pairs: Iterable[tuple[str, _Pair]]) -> Iterator[tuple[str, _Pair]]:
-    """Part each pair of links into the pair of values and the pair of directories in it."""
+    """Split each pair of links into a pair of values and a pair of directories."""
     for name, (old, new) in pairs:
         if old is not None and new is not None and old.cid == new.cid:
             continue

@@ -1,4 +1,4 @@
-"""A directory of a tree once its block is read: a plain one, or a HAMT that reads its shards."""
+"""A directory of a tree after its block is read: a plain one, or a HAMT that reads its shards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Directory(ABC):
     """A directory of a tree, immutable; obtained from `Trees.directory`.
 
     Attributes:
-        cid: its name.
+        cid: its CID.
         is_sharded: whether it is a HAMT.
     """
 
@@ -38,7 +38,7 @@ class Directory(ABC):
     @property
     @abstractmethod
     def tsize(self) -> int:
-        """The bytes of its blocks and of all below, as a link to it says."""
+        """The total size of its blocks and all below, as in a link to it."""
 
     @abstractmethod
     def get(self, name: str) -> Link | None:
@@ -46,7 +46,7 @@ class Directory(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Link]:
-        """Yield the links in the order of storage. In a HAMT, reads shards as it comes to them."""
+        """Yield the links in the order of storage. In a HAMT, reads shards on demand."""
 
     @abstractmethod
     def links(self) -> list[Link]:
@@ -56,8 +56,8 @@ class Directory(ABC):
 class PlainDirectory(Directory):
     """A directory in one block.
 
-    To find a name among thousands, the block is searched as it is, which takes a tenth of the time
-    of decoding it. It is decoded when all is asked for, or when names are again and again.
+    To find one name among thousands, the encoded block is searched, which takes a tenth of the time
+    of decoding it. It is decoded when all links are requested, or after repeated lookups.
     """
 
     __slots__ = ("_block", "_by_name", "_searches", "_starts")
@@ -78,7 +78,7 @@ class PlainDirectory(Directory):
 
     @property
     def tsize(self) -> int:
-        """The bytes of its block and of all below, as a link to it says."""
+        """The size of its block and all below, as in a link to it."""
         return len(self._block) + sum([link.tsize for link in self])
 
     def get(self, name: str) -> Link | None:
@@ -108,19 +108,19 @@ class PlainDirectory(Directory):
 
 
 class Shards(Protocol):
-    """Where the shards of a HAMT are read from."""
+    """Reads the shards of a HAMT."""
 
     def shard(self, cid: Cid, depth: int) -> Shard:
-        """Return the shard that `cid` names, `depth` shards below the root of a HAMT."""
+        """Return the shard with this CID, `depth` shards below the root of a HAMT."""
         ...
 
     def other_shard(self, cid: Cid) -> OtherShard:
-        """Return the shard that `cid` names, of a HAMT of another width than the profile's."""
+        """Return the shard with this CID, of a HAMT with another width than the profile's."""
         ...
 
 
 class ShardedDirectory(Directory):
-    """A directory that is a HAMT; also one of its shards, in the cache of `Trees`.
+    """A directory that is a HAMT; also used for its shards, in the cache of `Trees`.
 
     Attributes:
         shard: the links of the root shard by slot.
@@ -137,11 +137,11 @@ class ShardedDirectory(Directory):
 
     @property
     def tsize(self) -> int:
-        """The bytes of its shards and of all below, as a link to it says."""
+        """The total size of its shards and all below, as in a link to it."""
         return self._tsize
 
     def get(self, name: str) -> Link | None:
-        """Return the link called `name`, or None; read the shards on the way to it."""
+        """Return the link called `name`, or None; reads the shards on the way to it."""
         try:
             digest = hamt.hash_name(name)
         except UnicodeEncodeError:
@@ -155,20 +155,20 @@ class ShardedDirectory(Directory):
             if not hamt.is_shard(link):
                 return hamt.named(link) if link.name[2:] == name else None
             depth += 1
-            shard = self._shards.shard(link.cid, depth)  # refuses to go below the digest's end
+            shard = self._shards.shard(link.cid, depth)  # cannot go below the end of the digest
 
     def __iter__(self) -> Iterator[Link]:
         return links_below(self._shards, self.shard, 0)
 
     def links(self) -> list[Link]:
-        """Return all links, sorted by name; read all shards."""
+        """Return all links, sorted by name; reads all shards."""
         return sorted(self, key=_name_of)
 
 
 class OtherShard(Directory):
-    """A directory that is a HAMT of another width than the profile's; also one of its shards.
+    """A directory that is a HAMT with another width than the profile's; also used for its shards.
 
-    Only read: what is made from it has the profile's width. That is also why it is compared with
+    It is only read: updates create a HAMT with the profile's width. Therefore, it is compared with
     other directories name by name, never shard by shard.
     """
 
@@ -194,11 +194,11 @@ class OtherShard(Directory):
 
     @property
     def tsize(self) -> int:
-        """The bytes of its shards and of all below, as a link to it says."""
+        """The total size of its shards and all below, as in a link to it."""
         return self._tsize
 
     def get(self, name: str) -> Link | None:
-        """Return the link called `name`, or None; read the shards on the way to it."""
+        """Return the link called `name`, or None; reads the shards on the way to it."""
         try:
             digest = int.from_bytes(hamt.hash_name(name), "big")
         except UnicodeEncodeError:
@@ -240,7 +240,7 @@ class OtherShard(Directory):
                 way.pop()
 
     def links(self) -> list[Link]:
-        """Return all links, sorted by name; read all shards."""
+        """Return all links, sorted by name; reads all shards."""
         return sorted(self, key=_name_of)
 
 
@@ -248,7 +248,7 @@ _HASH_BITS: Final = 64
 
 
 def _slot_number(slot: str, digits: int) -> int:
-    """The number of a slot, or one that no HAMT has if it is written in another way."""
+    """The number of a slot, or an impossible number if it has another format."""
     is_written_so = len(slot) == digits and not set(slot) - set("0123456789ABCDEF")
     return int(slot, 16) if is_written_so else 1 << 20
 
@@ -269,9 +269,9 @@ def links_below(shards: Shards, shard: Shard, depth: int) -> Iterator[Link]:
 
 
 def _check_once(shard: Cid, met: set[Cid]) -> None:
-    """Make sure that a shard is met once, and note it: a few could be linked to without an end.
+    """Make sure that a shard is reached only once: a few shards could be linked endlessly.
 
-    The names in a shard have the hashes of its place, so none lies at two places in a HAMT.
+    The names in a shard have the hashes of its position, so none has two positions in a HAMT.
     """
     if shard in met:
         text = to_text(shard)
@@ -283,11 +283,11 @@ def read(cid: Cid, block: bytes, shards: Shards) -> tuple[Directory | int, int]:
     """Read a dag-pb block of a tree.
 
     Returns:
-        The directory that it is, or the byte length of the value that it is the root of; and how
-        many links it has.
+        The directory, or the size in bytes of the value with this root; and the number of its
+            links.
 
     Raises:
-        CorruptBlockError: it is no UnixFS node, or one that no tree can hold.
+        CorruptBlockError: it is not a UnixFS node, or not one that a tree can contain.
     """
     if len(block) >= _LARGE_BLOCK_BYTES:
         starts = dag_pb.scan(block, unixfs.DIRECTORY_DATA)
@@ -318,7 +318,7 @@ def _by_name(links: list[Link]) -> dict[str, Link]:
 
 
 def _names_of(links: list[Link]) -> list[str]:
-    """Return the links' names; refuse those that lead out of a folder, or below another's value."""
+    """Return the links' names; rejects names that lead out of a folder or below a value."""
     names = [link.name for link in links]
     _check_names(names)
     return names
@@ -334,7 +334,7 @@ def _check_names(names: list[str]) -> None:
 
 @contextmanager
 def _naming(cid: Cid) -> Iterator[None]:
-    """Let an error that tells what is wrong with a block tell which block, too."""
+    """Add the CID of a block to an error about it."""
     try:
         yield
     except CorruptBlockError as error:

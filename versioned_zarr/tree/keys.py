@@ -15,23 +15,23 @@ _T = TypeVar("_T")
 
 
 def check_key(key: str) -> None:
-    """Make sure that a value can lie under `key`.
+    """Make sure that `key` is a valid key.
 
     A key is parts joined by "/". A part is 1 to 255 bytes of UTF-8, without NUL, and not "." or
-    "..": what every file system takes as a name. A key has at most 255 parts.
+    "..": what every file system accepts as a name. A key has at most 255 parts.
 
     Raises:
-        InvalidKeyError: it cannot; the message says which part, and why.
+        InvalidKeyError: it is not valid; the message says which part, and why.
     """
     if not is_key(key):
         raise InvalidKeyError(f"{key!r} cannot be a key: {_why_not(key)}", key=str(key))
 
 
 def check_text(key: str) -> None:
-    """Make sure that `key`, a key or a path that is looked for, is text at all.
+    """Make sure that `key`, a key or path to look up, is text.
 
     Raises:
-        InvalidKeyError: it is something else.
+        InvalidKeyError: it is not text.
     """
     if not isinstance(key, str):
         raise InvalidKeyError(
@@ -40,7 +40,7 @@ def check_text(key: str) -> None:
 
 
 def is_key(key: object) -> bool:
-    """Tell whether a value can lie under `key`; see `check_key`."""
+    """Return whether `key` is a valid key; see `check_key`."""
     return (
         type(key) is str
         and key.isascii()
@@ -89,13 +89,13 @@ def _why_not_part(part: str) -> str | None:
 
 
 def in_key_order(items: Iterable[tuple[str, _T]]) -> Iterator[tuple[str, _T]]:
-    """Put the contents of one directory in the order of the keys that they lead to.
+    """Sort the entries of one directory by the keys that they lead to.
 
-    Keys sort as text, and so "a-b" comes before "a/b", although the name "a" comes before "a-b".
+    Keys sort as text: "a-b" comes before "a/b", although the name "a" comes before "a-b".
 
     Args:
-        items: (label, anything), where the label of a directory is its name and "/", of a value
-            its name; sorted by name; consumed lazily.
+        items: (label, anything), sorted by name; the label of a directory is its name and "/", that
+            of a value is its name; consumed lazily.
 
     Returns:
         The items sorted by label.

@@ -1,4 +1,4 @@
-"""Lookup of keys in a tree, and listings; reads blocks, never writes one."""
+"""Lookup of keys in a tree, and listings; reads blocks, and writes none."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _MAX_PATHS: Final = 4096
 
 
 class BlockSource(Protocol):
-    """Where the blocks of trees are read from."""
+    """A source of the blocks of trees."""
 
     def get(self, cid: Cid) -> bytes | memoryview:
-        """Return the block that `cid` names, or raise BlockNotFoundError."""
+        """Return the block with this CID, or raise BlockNotFoundError."""
         ...
 
 
 class Trees:
-    """Finds and lists keys in the trees whose blocks a `BlockSource` has.
+    """Finds and lists keys in the trees in a `BlockSource`.
 
-    Decoded directories and shards are remembered, up to a number of links; there is nothing to
-    invalidate, since a block never changes. Safe to share between threads.
+    Decoded directories and shards are cached, up to a number of links; nothing is ever invalidated,
+    because blocks never change. Thread-safe.
 
     Args:
-        blocks: where blocks are read from.
-        hash_function: what names the blocks that a `TreeBuilder` on these trees makes.
-        max_links: how many decoded links are remembered, at about 250 bytes each.
-        sizes: the lengths of values of many blocks that `blocks` need not have.
+        blocks: the source of the blocks.
+        hash_function: the hash function for blocks that a `TreeBuilder` on these trees creates.
+        max_links: the maximum number of cached links, at about 250 bytes each.
+        sizes: the lengths of values of many blocks that `blocks` may not have.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Trees:
         self.blocks = blocks
         self.hash_function = hash_function
         self.empty = hash_function.dag_pb(unixfs.EMPTY_DIRECTORY)
-        """The CID of the tree that holds nothing; readable though no block is stored."""
+        """The CID of the empty tree; readable even if no block is stored."""
         self._recent = _Recent(max_links)
         self._sizes = sizes or {}
         self._paths: dict[tuple[Cid, str], Cid] = {}
 
     def directory(self, cid: Cid) -> Directory:
-        """Return the directory that `cid` names.
+        """Return the directory with this CID.
 
         Raises:
-            InvalidCidError: `cid` names a value.
-            BlockNotFoundError: its block is not there.
-            CorruptBlockError: its block is no UnixFS node.
+            InvalidCidError: it is the CID of a value.
+            BlockNotFoundError: its block is missing.
+            CorruptBlockError: its block is not a UnixFS node.
         """
         node = self._node(cid) if _is_dag_pb(cid) else 0
         if isinstance(node, Directory):
@@ -72,7 +72,7 @@ class Trees:
         raise InvalidCidError(f"{text} is the CID of a value, not of a tree", text=text)
 
     def shard(self, cid: Cid, depth: int) -> Shard:
-        """Return the shard that `cid` names, `depth` shards below the root of a HAMT."""
+        """Return the shard with this CID, `depth` shards below the root of a HAMT."""
         node = self._node(cid)
         if isinstance(node, ShardedDirectory) and depth < MAX_DEPTH:
             return node.shard
@@ -82,7 +82,7 @@ class Trees:
         )
 
     def other_shard(self, cid: Cid) -> OtherShard:
-        """Return the shard that `cid` names, of a HAMT of another width than the profile's."""
+        """Return the shard with this CID, of a HAMT with another width than the profile's."""
         node = self._node(cid)
         if isinstance(node, OtherShard):
             return node
@@ -92,7 +92,7 @@ class Trees:
         )
 
     def is_directory(self, link: Link) -> bool:
-        """Tell whether `link` leads to a directory. Reads its block, unless it is a raw leaf."""
+        """Return whether `link` leads to a directory. Reads its block, unless it is a raw leaf."""
         return not cids.is_raw(link.cid) and isinstance(self._node(link.cid), Directory)
 
     def size(self, link: Link) -> int:
@@ -109,32 +109,32 @@ class Trees:
         return node
 
     def find(self, root: Cid, key: str) -> Link | None:
-        """Return the link to the value under `key`, or None where none is (or a directory is)."""
+        """Return the link to the value under `key`, or None if there is none (or a directory)."""
         link = self._link_at(root, key)
         return None if link is None or self.is_directory(link) else link
 
     def subtree(self, root: Cid, path: str) -> Link | None:
-        """Return the link to what lies at `path`, a directory or a value; None where nothing is."""
+        """Return the link to the directory or value at `path`; None if there is none."""
         if not path:
             return Link("", root, self.directory(root).tsize)
         return self._link_at(root, path)
 
     def list_dir(self, root: Cid, path: str = "") -> list[str]:
-        """Return the names in the directory at `path`, sorted; none where no directory is."""
+        """Return the names in the directory at `path`, sorted; empty if there is no directory."""
         directory = self._directory_at(root, path)
         return [link.name for link in directory.links()] if directory is not None else []
 
     def walk(self, root: Cid, prefix: str = "") -> Iterator[tuple[str, Link]]:
         """Yield all keys and their values' links in the directory at `prefix`, sorted by key.
 
-        Lazy: holds the links of the directories on the way to the current key.
+        Lazy: keeps the links of the directories above the current key.
         """
         directory = self._directory_at(root, prefix)
         if directory is not None:
             yield from self.walk_directory(directory, f"{prefix}/" if prefix else "")
 
     def walk_directory(self, directory: Directory, start: str) -> Iterator[tuple[str, Link]]:
-        """Yield what lies in `directory` as `walk` does; each key begins with `start`."""
+        """Yield the content of `directory` like `walk`; each key begins with `start`."""
         if start.count("/") >= MAX_PARTS:
             text = cids.to_text(directory.cid)
             raise CorruptBlockError(
@@ -152,13 +152,13 @@ class Trees:
                 yield start + label, link
 
     def label(self, link: Link) -> str:
-        """Return the name of `link`, and "/" behind it if it leads to a directory."""
+        """Return the name of `link`, followed by "/" if it leads to a directory."""
         return f"{link.name}/" if self.is_directory(link) else link.name
 
     def _link_at(self, root: Cid, path: str) -> Link | None:
         parent, slash, name = path.rpartition("/")
         if slash and not parent:
-            return None  # nothing has an empty name, so "/a" is not "a"
+            return None  # no name is empty, so "/a" is not "a"
         directory = self._directory_at(root, parent)
         return None if directory is None else directory.get(name)
 
@@ -183,7 +183,7 @@ class Trees:
         return directory
 
     def _node(self, cid: Cid) -> Directory | int:
-        """Return the directory or the size of the value that a dag-pb block names."""
+        """Return the directory, or the size of the value, with a dag-pb block as its root."""
         node = self._recent.get(cid)
         if node is None:
             node = self._sizes.get(cid)
@@ -193,7 +193,7 @@ class Trees:
         return node
 
     def _read(self, cid: Cid) -> tuple[Directory | int, int]:
-        """Read and decode a block; also return how many links it has."""
+        """Read and decode a block; also returns the number of its links."""
         if not _is_dag_pb(cid):
             text = cids.to_text(cid)
             raise CorruptBlockError(f"block {text} is linked in a tree but is not dag-pb", cid=text)
@@ -202,15 +202,15 @@ class Trees:
 
 
 def _is_dag_pb(cid: Cid) -> bool:
-    """Tell whether `cid`, of version 1 or 0, names a dag-pb block."""
+    """Return whether `cid`, of version 1 or 0, is that of a dag-pb block."""
     return cid[:2] in {b"\x01\x70", b"\x12\x20"}
 
 
 class _Recent:
-    """Remembers nodes by CID, up to a total weight, and forgets those not asked for lately.
+    """A cache of nodes by CID, up to a total weight, that drops those not used recently.
 
-    Two generations: what is asked for moves to the young one; when that is full, it becomes the
-    old one, and the old one is dropped. Reading what is there takes no lock.
+    Two generations: an entry that is used moves to the young one; when that is full, it becomes the
+    old one, and the old one is dropped. Reading a cached entry takes no lock.
     """
 
     def __init__(self, max_weight: int) -> None:

@@ -13,14 +13,14 @@ from versioned_zarr.tree.lookup import Trees
 
 
 class KeyConflict(NamedTuple):
-    """A key that both sides changed in ways that do not go together.
+    """A key that both sides changed incompatibly.
 
     Attributes:
         key: the key; or the path at which one side has a value and the other a directory.
-        base: the link in the common base; None where it has none. In the three, a link may lead
-            to a directory if `key` is such a path.
-        ours: the link on our side; None where it was removed.
-        theirs: the link on their side; None where it was removed.
+        base: the link in the common base; None if absent. In all three, a link may lead to a
+            directory if `key` is such a path.
+        ours: the link on our side; None if removed.
+        theirs: the link on their side; None if removed.
     """
 
     key: str
@@ -35,8 +35,8 @@ class KeyMerge:
 
     Attributes:
         take: what to apply to our tree, in this order: first the keys to remove (None), then those
-            to set, each sorted. Holds nothing at or below a key in conflict.
-        conflicts: what cannot be decided, sorted by key.
+            to set, each sorted. Contains nothing at or below a key in conflict.
+        conflicts: the conflicts, sorted by key.
     """
 
     take: list[tuple[str, Link | None]] = field(default_factory=list)
@@ -44,11 +44,11 @@ class KeyMerge:
 
 
 def merge_keys(trees: Trees, base: Cid, ours: Cid, theirs: Cid) -> KeyMerge:
-    """Work out a three-way merge, key by key.
+    """Compute a three-way merge, key by key.
 
-    A key changed on one side only is taken from that side; one changed alike on both sides stays;
-    one changed otherwise on each side is a conflict. So is a path where one side has a value and
-    the other adds keys below it; the whole subtree is then one conflict.
+    A key changed on one side only is taken from that side; one changed equally on both sides is
+    kept; one changed differently is a conflict. So is a path where one side has a value and the
+    other adds keys below it; the whole subtree is then one conflict.
 
     Costs O(changes on both sides), in time and in memory.
     """
@@ -85,7 +85,7 @@ def merge_keys(trees: Trees, base: Cid, ours: Cid, theirs: Cid) -> KeyMerge:
 def _in_step(
     ours: Iterator[KeyChange], theirs: Iterator[KeyChange]
 ) -> Iterator[tuple[KeyChange | None, KeyChange | None]]:
-    """Pair the changes of two sides, both sorted by key, where they change the same key."""
+    """Pair the changes of two sides, both sorted by key, if they change the same key."""
     our, their = next(ours, None), next(theirs, None)
     while our is not None or their is not None:
         if their is None or (our is not None and our.key < their.key):
@@ -106,10 +106,10 @@ def _cid(link: Link | None) -> Cid | None:
 def _clashes(
     trees: Trees, ours: Cid, added: list[str], take: dict[str, Link | None]
 ) -> Iterator[str]:
-    """Yield the paths where our tree has a value, and theirs new keys below it, or vice versa.
+    """Yield the paths where one tree has a value and the other has new keys below it.
 
-    Only keys that are new in our tree can clash; `added` names them all. What `take` removes from
-    our tree is in nobody's way.
+    Only keys that are new in our tree can clash; `added` lists them all. Keys that `take` removes
+    from our tree do not clash.
     """
     seen: set[str] = set()
     for key in added:
@@ -128,7 +128,7 @@ def _clashes(
 
 
 class _Settled:
-    """Tells which keys a conflict at a path speaks for: those at it and below it."""
+    """Tracks whether keys are at or below a path in conflict."""
 
     def __init__(self, conflicts: dict[str, KeyConflict]) -> None:
         self._conflicts = conflicts

@@ -1,4 +1,4 @@
-"""Totals of a tree: how many values and bytes, counted from its directories.
+"""Totals of a tree: the number of values and bytes, computed from its directories.
 
 A tree of forty directories can hold 2^40 keys if each links to the next one twice. So count first
 before iterating over all keys of an untrusted tree.
@@ -16,13 +16,13 @@ from versioned_zarr.tree.lookup import Trees
 
 
 class Totals(NamedTuple):
-    """What lies in a tree.
+    """The totals of a tree.
 
     Attributes:
-        keys: how many keys it has.
-        folders: how many directories are below it, counted wherever they are linked.
-        size_bytes: how long their values are together, as the links to them say.
-        levels: how many names the longest key is made of.
+        keys: the number of keys.
+        folders: the number of directories below it, counted wherever they are linked.
+        size_bytes: the total size of the values, as in the links to them.
+        levels: the number of parts of the longest key.
     """
 
     keys: int
@@ -32,16 +32,16 @@ class Totals(NamedTuple):
 
 
 def totals(trees: Trees, root: Cid) -> Totals:
-    """Count what lies in a tree. O(distinct directories) in time, reads and memory.
+    """Compute the totals of a tree. O(distinct directories) in time, reads and memory.
 
     Raises:
-        CorruptBlockError: it is nested deeper than a key can be long.
+        CorruptBlockError: it is nested deeper than any key.
     """
     return _Count(trees).of(root, 1)
 
 
 class _Count:
-    """What was counted until now, by directory."""
+    """The totals computed so far, by directory."""
 
     def __init__(self, trees: Trees) -> None:
         self._trees = trees

@@ -1,4 +1,4 @@
-"""The tree builder: changes to a base tree, held until they are stored as blocks."""
+"""The tree builder: changes to a base tree, kept until they are stored as blocks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from versioned_zarr.tree.update import Change
 
 
 class TreeLeaf(Protocol):
-    """What a tree needs to know of a value that was set."""
+    """The properties of a new value that a tree needs."""
 
     @property
     def cid(self) -> Cid:
-        """The root of the value's blocks."""
+        """The CID of the value."""
         ...
 
     @property
     def tsize(self) -> int:
-        """The byte length of all those blocks together."""
+        """The total size of its blocks in bytes."""
         ...
 
 
@@ -44,7 +44,7 @@ _Change: TypeAlias = "T | _Overlay[T] | _Gone"
 
 
 class _Overlay(Generic[T]):
-    """The changes in one directory, over that directory of the base, if it has one."""
+    """The changes in one directory, relative to that directory of the base, if any."""
 
     __slots__ = ("base", "changes", "removed")
 
@@ -52,17 +52,17 @@ class _Overlay(Generic[T]):
         self.base = base
         self.changes: dict[str, _Change[T]] = {}
         self.removed: dict[str, Cid | None] = {}
-        """Names that a directory of the base (its CID) or a value (None) had to leave."""
+        """Names from which a directory of the base (its CID) or a value (None) was removed."""
 
 
 class TreeBuilder(Generic[T]):
-    """The changes made to a tree, as a tree that is read and written by key.
+    """A tree with changes, which can be read and written by key.
 
-    Not thread-safe by itself: who shares one holds a lock.
+    Not thread-safe: callers that share one hold a lock.
 
     Args:
-        trees: where the base is read.
-        root: the base; None for the empty tree.
+        trees: reads the base.
+        root: the root of the base; None for the empty tree.
     """
 
     def __init__(self, trees: Trees, root: Cid | None = None) -> None:
@@ -72,19 +72,18 @@ class TreeBuilder(Generic[T]):
         self._overlays = {"": self._root}
 
     def set(self, key: str, leaf: T) -> None:
-        """Let `key` lead to `leaf`.
+        """Set the value of `key` to `leaf`.
 
         Raises:
-            InvalidKeyError: no tree can hold the key (see `check_key`), or it lies below another
-                key's value, or it is a directory. That a key is a directory of the base is found
-                out by `flush`, if the directory around it is a HAMT: looking each new name up
-                there would read blocks.
+            InvalidKeyError: the key is not valid (see `check_key`), is below another key's value,
+                or is a directory. If the enclosing directory is a HAMT, only `flush` detects that
+                the key is a directory of the base: looking up each new name would read blocks.
         """
         check_key(key)
         self.put(key, leaf)
 
     def put(self, key: str, leaf: T) -> None:
-        """As `set`, of a key that `check_key` has seen."""
+        """Like `set`, for a key that `check_key` has accepted."""
         path, _, name = key.rpartition("/")
         overlay = self._overlays.get(path)
         if overlay is None:
@@ -101,7 +100,7 @@ class TreeBuilder(Generic[T]):
         overlay.changes[name] = leaf
 
     def get(self, key: str) -> T | Link | None:
-        """Return what `key` leads to: a leaf that was set, a link of the base, or None."""
+        """Return the value of `key`: a leaf that was set, a link of the base, or None."""
         path, slash, name = key.rpartition("/")
         if slash and not path:
             return None
@@ -114,7 +113,7 @@ class TreeBuilder(Generic[T]):
         return None if change is _GONE or isinstance(change, _Overlay) else change
 
     def delete(self, key: str) -> bool:
-        """Take `key` out of the tree; return whether it was there."""
+        """Delete `key`; returns whether it existed."""
         if self.get(key) is None:
             return False
         path, _, name = key.rpartition("/")
@@ -128,7 +127,7 @@ class TreeBuilder(Generic[T]):
         return True
 
     def delete_prefix(self, path: str) -> bool:
-        """Take all keys in the directory at `path` out of the tree; return whether any were."""
+        """Delete all keys in the directory at `path`; returns whether there were any."""
         if self.is_empty(path):
             return False
         if path:
@@ -141,14 +140,14 @@ class TreeBuilder(Generic[T]):
         return True
 
     def is_empty(self, path: str = "") -> bool:
-        """Tell whether no key lies in the directory at `path`."""
+        """Return whether there is no key in the directory at `path`."""
         where = self._locate(path)
         if isinstance(where, _Overlay):
             return self._is_empty(where)
         return where is None or not self._has_key(where)
 
     def list_dir(self, path: str = "") -> list[str]:
-        """Return the names in the directory at `path`, sorted; none where no directory is."""
+        """Return the names in the directory at `path`, sorted; empty if there is no directory."""
         where = self._locate(path)
         if not isinstance(where, _Overlay):
             return [] if where is None else self._trees.list_dir(where)
@@ -161,9 +160,9 @@ class TreeBuilder(Generic[T]):
         return sorted(names)
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, T | Link]]:
-        """Yield all keys in the directory at `prefix` and what they lead to, sorted by key.
+        """Yield all keys in the directory at `prefix` and their values, sorted by key.
 
-        Lazy; the tree may not be changed meanwhile.
+        Lazy; the tree must not be changed meanwhile.
         """
         where = self._locate(prefix)
         start = f"{prefix}/" if prefix else ""
@@ -175,8 +174,8 @@ class TreeBuilder(Generic[T]):
     def changed(self) -> Iterator[tuple[str, T | None]]:
         """Yield the keys that were set, with their leaves, or deleted (None), sorted by key.
 
-        A key set to what the base holds counts as set. Costs O(changes), and a walk of each
-        directory that was removed whole.
+        A key set to its value in the base counts as set. Costs O(changes), and a walk of each
+        directory that was removed as a whole.
         """
         if self._root.base is None:
             yield from self._changed_where_removed(self._base, self._root, "")
@@ -184,11 +183,11 @@ class TreeBuilder(Generic[T]):
             yield from self._changed_in(self._root, "")
 
     def flush(self, put: Put) -> Link:
-        """Store the tree: hand the blocks of changed directories to `put`, children first.
+        """Store the tree: pass the blocks of changed directories to `put`, children first.
 
-        The changes stay laid over the old base; go on with a new `TreeBuilder` on the new root.
-        Costs 1 to 3 µs a new name, up to 10 µs a name changed in a HAMT, where only the shards on
-        the way to changed names are read and made.
+        The changes still refer to the old base; continue with a new `TreeBuilder` on the new root.
+        Costs 1 to 3 µs per new name, up to 10 µs per name changed in a HAMT, where only the shards
+        above changed names are read and created.
 
         Returns:
             The link to the new root, without a name.
@@ -204,7 +203,7 @@ class TreeBuilder(Generic[T]):
         return Link("", self._trees.empty, len(EMPTY_DIRECTORY))
 
     def _make_overlay(self, path: str, key: str) -> _Overlay[T]:
-        """Return the overlay of the directory at `path`, which `key` needs; make it if need be."""
+        """Return the overlay of the directory at `path`, for `key`; creates it if necessary."""
         overlay = self._root
         at = ""
         for part in path.split("/") if path else ():
@@ -228,14 +227,14 @@ class TreeBuilder(Generic[T]):
         return overlay
 
     def _make_way(self, key: str, overlay: _Overlay[T], name: str) -> None:
-        """Let a value take the place of a directory, if no key is left in that."""
+        """Let a value replace a directory, if no key is left in that."""
         below = next(self.walk(key), None)
         if below is not None:
             raise _is_directory(key, below[0])
         self._remove(overlay, name)
 
     def _remove(self, overlay: _Overlay[T], name: str) -> None:
-        """Cut off the directory `name`."""
+        """Remove the directory `name`."""
         link = None if overlay.base is None else self._trees.directory(overlay.base).get(name)
         if link is None:
             overlay.changes.pop(name, None)
@@ -246,7 +245,7 @@ class TreeBuilder(Generic[T]):
         self._overlays = {"": self._root}
 
     def _locate(self, path: str) -> _Overlay[T] | Cid | None:
-        """Return the directory at `path`: its overlay, or its CID where nothing was changed."""
+        """Return the directory at `path`: its overlay, or its CID if nothing was changed."""
         overlay = self._root
         parts = path.split("/") if path else []
         for at, part in enumerate(parts):
@@ -279,7 +278,7 @@ class TreeBuilder(Generic[T]):
         return any(self._is_key(link) for link in self._trees.directory(directory))
 
     def _is_key(self, link: Link) -> bool:
-        """Tell whether a link of the base leads to a value, or to a directory that holds one."""
+        """Return whether a link of the base leads to a value, or to a directory with one."""
         return not self._trees.is_directory(link) or self._has_key(link.cid)
 
     def _walk_overlay(self, overlay: _Overlay[T], start: str) -> Iterator[tuple[str, T | Link]]:
@@ -337,19 +336,19 @@ class TreeBuilder(Generic[T]):
     def _changed_where_removed(
         self, removed: Cid, overlay: _Overlay[T] | None, start: str
     ) -> Iterator[tuple[str, T | None]]:
-        """Yield what was set where a directory of the base was removed, and what is gone there."""
+        """Yield the keys set and deleted where a directory of the base was removed."""
         base = self._trees.walk_directory(self._trees.directory(removed), start)
         was_set = iter(()) if overlay is None else self._changed_in(overlay, start)
         gone: Iterator[tuple[str, T | None]] = ((key, None) for key, _ in base)
         last = ""
-        # Where both have a key, merge yields the one that was set first.
+        # If both have a key, merge yields the one that was set first.
         for key, leaf in heapq.merge(was_set, gone, key=lambda item: item[0]):
             if key != last:
                 yield key, leaf
             last = key
 
     def _flush(self, overlay: _Overlay[T], start: str, known: Cid | None, put: Put) -> Link | None:
-        """Store one directory; return None if nothing is left in it."""
+        """Store one directory; returns None if it is empty."""
         changes: list[Change] = []
         for name, change in overlay.changes.items():
             if change is _GONE:

@@ -19,7 +19,7 @@ from versioned_zarr.tree.directory import Directory, ShardedDirectory
 from versioned_zarr.tree.lookup import Trees
 
 Change: TypeAlias = tuple[str, Cid | None, int]
-"""A name in a directory with the CID and tsize that it is to have; no CID: the name goes."""
+"""A name in a directory with its new CID and tsize; without a CID, the name is removed."""
 
 _SMALLEST_LINK: Final = link_size(("x", Cid(bytes(CID_SIZE)), 0))
 _MOST_LINKS: Final = HAMT_THRESHOLD // _SMALLEST_LINK
@@ -46,14 +46,14 @@ def update(
     put: Put,
     check: Callable[[Link], None],
 ) -> Link | None:
-    """Store what `changes`, one for a name, make of `base`; return the link to it.
+    """Apply `changes`, at most one per name, to `base` and store it; return the link to it.
 
     Args:
-        trees: where `base` is read.
-        base: the directory to start from; it is not changed.
-        changes: what its names are to lead to.
+        trees: reads `base`.
+        base: the directory to change; it is not modified.
+        changes: the new links of its names.
         put: receives the blocks that the base does not have.
-        check: receives each link of the base's that a change takes away, before any `put`.
+        check: receives each link of the base that a change removes, before any `put`.
 
     Returns:
         None, if no name is left.
@@ -79,7 +79,7 @@ def _apply(
 
 
 def all_but(known: Cid | None, put: Put) -> Put:
-    """Return `put` less the block that is known to be there."""
+    """Return a `put` that ignores a block that already exists."""
 
     def put_others(cid: Cid, block: bytes) -> None:
         if cid != known:
@@ -89,7 +89,7 @@ def all_but(known: Cid | None, put: Put) -> Put:
 
 
 class _ShardedUpdate:
-    """One change of a HAMT; reads and makes only the shards on the way to the changed names."""
+    """One update of a HAMT; reads and creates only the shards above the changed names."""
 
     def __init__(self, trees: Trees, base: ShardedDirectory, check: Callable[[Link], None]) -> None:
         self._trees = trees
@@ -113,7 +113,7 @@ class _ShardedUpdate:
     def _shard(
         self, shard: Shard, link: Link, changes: list[tuple[bytes, Change]], depth: int
     ) -> Link | None:
-        """Return the link to what a shard becomes, a lone name's link instead of its shard."""
+        """Return the link to an updated shard; a single name replaces its shard."""
         by_slot: dict[str, list[tuple[bytes, Change]]] = {}
         for change in changes:
             by_slot.setdefault(SLOTS[change[0][depth]], []).append(change)
@@ -144,9 +144,9 @@ class _ShardedUpdate:
         return made
 
     def _replace(self, shard: Shard, old: Link, change: tuple[bytes, Change]) -> bool:
-        """Set a name that has its slot in `shard` to itself; return whether it has.
+        """Set a name that has its own slot in `shard`; return whether it has.
 
-        A short way to what `_slot` does as well, for the most usual change of all.
+        A fast path for the most common change; `_slot` would have the same result.
         """
         _, (name, cid, tsize) = change
         if cid is None or old.name[2:] != name:
@@ -181,10 +181,10 @@ class _ShardedUpdate:
         self._made.append((cid, block))
 
     def _is_larger(self, size_bytes: int) -> bool:
-        """Tell whether the base would take more than this in one block, reading few shards.
+        """Return whether the base would exceed this size as one block, reading few shards.
 
-        Until a shard is read, it counts as two of the smallest links, since no shard has fewer
-        names below it.
+        Until a shard is read, it counts as two of the smallest links, because every shard has at
+        least two names below it.
         """
         least = 2 * _SMALLEST_LINK
         size = len(unixfs.EMPTY_DIRECTORY) + least

@@ -43,11 +43,11 @@ _RAW = "application/vnd.ipld.raw"
 
 
 class GatewayError(Exception):
-    """A gateway did not give what it was asked for. Never leaves the package.
+    """A gateway did not return what was requested. Package-internal.
 
     Attributes:
-        pause_s: how long to leave it alone, twice as long the next time.
-        may_pass: whether the same request may do after that.
+        pause_s: how long to avoid it, in seconds; doubles with each error.
+        may_pass: whether the same request may succeed later.
     """
 
     def __init__(self, reason: str, pause_s: float = 5.0, *, may_pass: bool = False) -> None:
@@ -56,19 +56,19 @@ class GatewayError(Exception):
 
 
 class AbsentError(GatewayError):
-    """A gateway says that it does not have a block; there is nothing wrong with it."""
+    """A gateway reports that it does not have a block; the gateway itself is fine."""
 
 
 class NoCarError(Exception):
-    """A gateway gives no CARs, or not of this kind. Never leaves the package."""
+    """A gateway does not serve CARs, or not of this kind. Package-internal."""
 
 
 class StoppedError(Exception):
-    """Another gateway was faster. Never leaves the package."""
+    """Another gateway was faster. Package-internal."""
 
 
 def lie(cid: Cid) -> GatewayError:
-    """What is wrong with a gateway that sends other bytes than those asked for."""
+    """The error for a gateway that sends bytes other than the requested ones."""
     return GatewayError(f"sent bytes that are not block {to_text(cid)}", _LIE_PAUSE_S)
 
 
@@ -78,25 +78,25 @@ def _connect(headers: Mapping[str, str], limits: httpx.Timeout) -> httpx.Client:
         limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
         headers={"User-Agent": "versioned-zarr", "Accept-Encoding": "identity", **headers},
         follow_redirects=True,
-        # What goes through a proxy is left to httpx.
+        # Requests through a proxy are left to httpx.
         transport=None if getproxies() else HttpTransport(CONNECTIONS),
     )
 
 
 class Gateway:
-    """A gateway, and how it did lately. Thread-safe; a forked child makes new connections.
+    """A gateway and its recent behavior. Thread-safe; a forked child opens new connections.
 
     Args:
-        base_url: what stands before `/ipfs/CID`; may carry `USER:PASSWORD@`, never shown.
-        timeout_s: how long it may be silent, in seconds.
+        base_url: the URL before `/ipfs/CID`; may contain `USER:PASSWORD@`, which is never shown.
+        timeout_s: how long the gateway may be silent, in seconds.
 
     Attributes:
         name: the base URL without credentials.
-        base_url: what is asked, without credentials.
+        base_url: the URL for requests, without credentials.
         headers: the credentials.
-        has_car: whether it gives CARs, as far as is known.
-        aside_until: before this time, of `time.monotonic`, others are asked first.
-        must_wait: whether to ask earlier would be impolite rather than just in vain.
+        has_car: whether it serves CARs, as far as is known.
+        aside_until: until this time, of `time.monotonic`, other gateways are preferred.
+        must_wait: whether an earlier request would break rate limits, rather than just fail.
     """
 
     def __init__(self, base_url: str, timeout_s: float) -> None:
@@ -116,14 +116,14 @@ class Gateway:
     def __repr__(self) -> str:
         return f"Gateway({self.name!r})"
 
-    # How it did lately
+    # Recent behavior
 
     def did_well(self) -> None:
-        """Note that it gave what it was asked for."""
+        """Record a success."""
         self._failures, self.aside_until, self.must_wait = 0, 0.0, False
 
     def did_badly(self, error: GatewayError) -> None:
-        """Note that it did not, and leave it alone for a while."""
+        """Record a failure, and avoid the gateway for a while."""
         if isinstance(error, AbsentError):
             return
         pause_s = min(error.pause_s * 2**self._failures, _LONGEST_PAUSE_S)
@@ -134,10 +134,10 @@ class Gateway:
     # Requests
 
     def block(self, cid: Cid, stop: threading.Event) -> bytes:
-        """The bytes that it has under a CID; not compared with it.
+        """The bytes of a block; not verified.
 
         Raises:
-            GatewayError: it did not give them.
+            GatewayError: the gateway did not return them.
             StoppedError: `stop` was set.
         """
         with self._answer(cid, _RAW, {"format": "raw"}, stop) as answer:
@@ -146,17 +146,17 @@ class Gateway:
     def sections(
         self, cid: Cid, query: Mapping[str, str], stop: threading.Event, limit_bytes: int
     ) -> Iterator[CarBlock]:
-        """The blocks of a CAR as they come; not compared with their CIDs.
+        """The blocks of a CAR as they arrive; not verified.
 
         Args:
-            cid: where the CAR begins.
+            cid: the root of the CAR.
             query: `dag-scope` and `entity-bytes`.
-            stop: set when the rest is not wanted any more.
-            limit_bytes: what comes after so many is not read.
+            stop: set when the rest is no longer needed.
+            limit_bytes: reading stops after this many bytes.
 
         Raises:
-            GatewayError: it is no CAR, or ends too early.
-            NoCarError: it gives none.
+            GatewayError: the response is not a CAR, or is truncated.
+            NoCarError: the gateway does not serve CARs.
             StoppedError: `stop` was set.
         """
         accept = f"{_CAR}; version=1; order=dfs; dups=n"
@@ -185,7 +185,7 @@ class Gateway:
 
 
 class _GatewayResponse:
-    """An answer while it is read; closes its connection if it is left before its end."""
+    """A response while it is read; closes its connection if it is not read to the end."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class _GatewayResponse:
         raise GatewayError(text)
 
     def parts(self, limit_bytes: int) -> Iterator[bytes]:
-        """The bytes as they come, up to a limit."""
+        """The bytes as they arrive, up to a limit."""
         assert self._response is not None
         is_encoded = "content-encoding" in self._response.headers
         parts = self._response.iter_bytes() if is_encoded else self._response.iter_raw()
@@ -257,10 +257,10 @@ class _GatewayResponse:
 
 
 class _Stream:
-    """Parts of an answer as a stream that `Car` reads.
+    """The parts of a response as a stream that `Car` reads.
 
     Attributes:
-        taken_bytes: how long the parts were that have come so far.
+        taken_bytes: the number of bytes received so far.
     """
 
     def __init__(self, parts: Iterator[bytes]) -> None:
@@ -270,7 +270,7 @@ class _Stream:
         self.taken_bytes = 0
 
     def read(self, size: int, /) -> bytes:
-        """Return so many bytes, or fewer; none at the end."""
+        """Return up to `size` bytes; none at the end."""
         while self._at >= len(self._part):
             part = next(self._parts, None)
             if part is None:
@@ -282,10 +282,10 @@ class _Stream:
 
 
 def _read(base_url: str) -> tuple[str, User | None]:
-    """The base URL of a gateway without the user in it, and the user.
+    """Split the URL of a gateway into the base URL without its user, and the user.
 
     Raises:
-        InvalidUrlError: it is none.
+        InvalidUrlError: it is not the URL of a gateway.
     """
     bare, user = take_user(base_url) if "//" in base_url else (base_url, None)
     if why_not(bare) or not _FORM.fullmatch(bare):

@@ -40,12 +40,12 @@ from versioned_zarr.tree.dag_nodes import (
 )
 
 AHEAD_BYTES: Final = 4 << 20
-"""So much of a value comes with its root: all of it, as a rule, where it is a chunk."""
+"""This much of a value is fetched with its root: usually all of it, if it is a chunk."""
 MEMORY_BYTES: Final = 64 << 20
 _SLACK_BYTES: Final = 16 << 20
-"""What the nodes above the leaves of an answer may add to it."""
+"""The maximum size of the nodes above the leaves in a response."""
 _HEADS_BYTES: Final = 64 << 10
-"""What the CIDs between blocks may add to twice the length that a link tells."""
+"""The maximum size of the CIDs between blocks, in addition to twice the size in a link."""
 _CAR_TRIES: Final = 3
 _WORKERS: Final = 8
 
@@ -53,11 +53,11 @@ _Absent = tuple[Cid, int, int]
 
 
 class GatewayBlocks:
-    """A `BlockStore` that can only be read. Thread-safe; many processes may share the cache.
+    """A read-only `BlockStore`. Thread-safe; many processes may share the cache.
 
     Args:
-        gateways: where blocks come from.
-        cache: keeps those that its hash function names; others are kept in memory.
+        gateways: the gateways.
+        cache: the cache of blocks with its hash function; others are cached in memory.
     """
 
     is_remote = True
@@ -84,10 +84,10 @@ class GatewayBlocks:
         return self._nearness.asked()
 
     def get(self, cid: Cid) -> memoryview:
-        """See `BlockStore.get`; of a directory or a value, what lies around it comes along.
+        """See `BlockStore.get`; also fetches the neighbors of a directory or value.
 
         Raises:
-            StorageError: no gateway gives it; names each of them and why.
+            StorageError: no gateway returned it; the message lists the error of each.
         """
         return self._ahead.get(_version_1(cid))
 
@@ -99,7 +99,7 @@ class GatewayBlocks:
         return join(wanted, sizes_bytes, map(self.get, wanted))
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-        """See `FileReader.read_value`: the leaves that a range touches come in one request."""
+        """See `FileReader.read_value`: the leaves of a range are fetched in one request."""
         root = self.get(cid)
         if cids.is_raw(cid):
             return root[start:end]
@@ -109,7 +109,7 @@ class GatewayBlocks:
         stop = node.size if end is None else min(end, node.size)
         if start >= stop:
             return memoryview(b"")
-        held: dict[Cid, memoryview] = {}  # the cache may drop what it has been given
+        held: dict[Cid, memoryview] = {}  # the cache may drop blocks at any time
 
         def get(wanted: Cid) -> memoryview:
             found = held.get(_version_1(wanted))
@@ -122,7 +122,7 @@ class GatewayBlocks:
     def _gather(
         self, root: Cid, node: UnixFsNode, start: int, stop: int, held: dict[Cid, memoryview]
     ) -> None:
-        """Bring near the blocks below a value's root that hold a range of it."""
+        """Fetch the blocks below a value's root that contain a range of it."""
         for _ in range(_CAR_TRIES):
             absent = self._absent(node, start, stop, held)
             if not absent:
@@ -141,9 +141,9 @@ class GatewayBlocks:
     def _absent(
         self, root: UnixFsNode, start: int, stop: int, held: dict[Cid, memoryview]
     ) -> list[_Absent]:
-        """The blocks of a range that are not near, as far as those above them are, in order.
+        """The blocks of a range that are not cached, as far as their parents are, in order.
 
-        Each with the range of the value's bytes that lies in it.
+        Each with its part of the value's byte range.
         """
         absent: list[_Absent] = []
         stack = [(root, start, stop, start)]
@@ -174,7 +174,7 @@ class GatewayBlocks:
             return memoryview(held)
         found = self._recent.get(key)
         if found is None and self._is_cached(key):
-            with contextlib.suppress(CorruptError, StorageError):  # a damaged cache holds nothing
+            with contextlib.suppress(CorruptError, StorageError):  # a damaged cache counts as empty
                 found = self.cache.get(key)
         return found
 
@@ -184,7 +184,7 @@ class GatewayBlocks:
     # Fetching
 
     def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for a block, and for what is likely read with it; see `readahead.FetchBlocks`."""
+        """Fetch a block, and blocks that are likely read with it; see `readahead.FetchBlocks`."""
         del size_bytes
         if cids.is_raw(cid):
             self.gateways.ask(lambda attempt: self._bring_block(attempt, cid, came), to_text(cid))
@@ -193,7 +193,7 @@ class GatewayBlocks:
             self._fetch_car(cid, query, AHEAD_BYTES + _SLACK_BYTES, came)
 
     def _fetch_all(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for a node and all below it; of what is longer than was said, the rest is left."""
+        """Fetch a node and everything below it; stops if it is larger than stated."""
         limit_bytes = 2 * (size_bytes or WHOLE_BYTES) + _HEADS_BYTES
         self._fetch_car(cid, {"dag-scope": "all"}, limit_bytes, came)
 
@@ -227,9 +227,9 @@ class GatewayBlocks:
         limit_bytes: int,
         held: dict[Cid, memoryview],
     ) -> None:
-        """Keep the blocks of a CAR that lie below its root, whatever else it may hold.
+        """Cache the blocks of a CAR that are below its root; all others are ignored.
 
-        They are kept once all have come, the root last: whoever finds it finds what came with it.
+        They are added when all have arrived, the root last: whoever finds the root finds the rest.
         """
         came: dict[Cid, bytes] = {}
         try:
@@ -266,49 +266,49 @@ class GatewayBlocks:
                 self._look_below(cid, section.data, wanted)
 
     def _look_below(self, cid: Cid, block: bytes, wanted: set[Cid]) -> None:
-        with contextlib.suppress(CorruptBlockError):  # said when it is read
+        with contextlib.suppress(CorruptBlockError):  # reported when it is read
             wanted.update(_version_1(link.cid) for link in links_of(cid, block))
 
     def _keep(self, cid: Cid, data: bytes, held: dict[Cid, memoryview]) -> None:
         held[cid] = memoryview(data)
         self._recent.add(cid, held[cid])
         if self._is_cached(cid):
-            with contextlib.suppress(StorageError, ReadOnlyError):  # no cache is no harm
+            with contextlib.suppress(StorageError, ReadOnlyError):  # a failing cache does no harm
                 self.cache.add(cid, data)
 
-    # What others can do, and this cannot
+    # Unsupported operations
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
         return self._find(cid) is not None
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """See `BlockStore.missing`: those that are not near; a gateway is not asked."""
+        """See `BlockStore.missing`: those that are not cached; sends no request."""
         return [cid for cid in wanted if cid not in self]
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """Refuse."""
+        """Raises, because gateways are read-only."""
         del blocks, root
         self._refuse()
 
     def follow(self, draft: Followable) -> None:
-        """Refuse."""
+        """Raises, because gateways are read-only."""
         del draft
         self._refuse()
 
     def expect(self, blocks: Sequence[Block]) -> None:
-        """Refuse."""
+        """Raises, because gateways are read-only."""
         del blocks
         self._refuse()
 
     def publish(self, draft: Followable, root: Cid) -> None:
-        """Refuse."""
+        """Raises, because gateways are read-only."""
         del draft, root
         self._refuse()
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
-        """See `BlockStore.keep`: nobody can promise it."""
+        """See `BlockStore.keep`: a gateway cannot guarantee it."""
         del cids_
         yield False
 
@@ -322,13 +322,13 @@ class GatewayBlocks:
 
 
 def _version_1(cid: Cid) -> Cid:
-    """The CID that a block is known by here: others may link to it in version 0."""
+    """The CIDv1 of a block, by which it is cached: links may use version 0."""
     return Cid(b"\x01\x70" + cid) if cid[:2] == b"\x12\x20" else cid
 
 
 def _sizes_below(cid: Cid, block: memoryview) -> list[tuple[Cid, int]]:
-    """What a node links to, and how long each is with all below; numbers in their order."""
-    with contextlib.suppress(CorruptBlockError):  # said when it is read
+    """The links of a node with their total sizes; numeric names in numeric order."""
+    with contextlib.suppress(CorruptBlockError):  # reported when it is read
         links = sorted(links_of(cid, block), key=lambda link: (len(link.name), link.name))
         return [(_version_1(link.cid), link.tsize) for link in links]
     return []

@@ -139,10 +139,10 @@ def _gateways(given: Sequence[str] | None, in_url: str | None) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class GatewayOrigin:
-    """What snapshots from gateways have for a repository; see `snapshot.SnapshotOrigin`. Pickles.
+    """A gateway as the origin of a snapshot; see `snapshot.SnapshotOrigin`. Pickles.
 
     Attributes:
-        url: what was opened, as `ipfs://CID/path`.
+        url: the opened URL, as `ipfs://CID/path`.
         gateways: the base URLs.
         root: the CID in `url`.
         cache_bytes: see `open_snapshot`.
@@ -158,7 +158,7 @@ class GatewayOrigin:
     """The blocks and trees, shared by all snapshots from the same gateways."""
 
     def __repr__(self) -> str:
-        return f"GatewayOrigin({self.url!r})"  # gateways may carry credentials
+        return f"GatewayOrigin({self.url!r})"  # gateway URLs may contain credentials
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GatewayOrigin, (
@@ -189,10 +189,10 @@ class GatewayOrigin:
 
 
 class GatewayContext:
-    """Blocks from gateways, and the trees that they make.
+    """Blocks from gateways, and a reader of their trees.
 
     Attributes:
-        blocks: the blocks.
+        blocks: the block store.
         trees: reads trees, with a cache.
     """
 
@@ -201,14 +201,14 @@ class GatewayContext:
 
 
 def caches() -> list[BlockCache]:
-    """What all processes of this user have kept of snapshots from gateways, by hash function."""
+    """The caches of snapshots from gateways, of all processes of this user, by hash function."""
     folder = home() / _FOLDER
     names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
     return [_cache(hash_function(name), LIMIT_BYTES) for name in names]
 
 
 def _cache(function: HashFunction, limit_bytes: int) -> BlockCache:
-    """The cache of all processes; begun afresh if it is too damaged to be read."""
+    """The cache of all processes; recreated if it is too damaged to be read."""
     storage = CacheStorage(home() / _FOLDER / function.name)
     try:
         return BlockCache(storage, function, limit_bytes=limit_bytes, verify=True)
@@ -220,7 +220,7 @@ def _cache(function: HashFunction, limit_bytes: int) -> BlockCache:
 
 
 def _function_of(cid: Cid) -> HashFunction:
-    """The hash function whose blocks are worth a cache on disk."""
+    """The hash function whose blocks are cached on disk."""
     try:
         if inline(cid) is None:
             return hash_of(cid)

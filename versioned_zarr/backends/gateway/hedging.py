@@ -1,6 +1,6 @@
-"""Hedged requests: which of several gateways is asked first, and when another is asked too.
+"""Hedged requests: the order of gateways, and when a second one is asked.
 
-Independent of blocks: an errand is a function that asks one gateway and raises its error.
+Independent of blocks: an errand is a function that queries one gateway and raises its error.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Attempt:
     """An errand at one gateway.
 
     Attributes:
-        gateway: whom it asks.
-        stop: set when another was faster.
-        has_begun: whether it has given a sound block.
-        error: why it ended; None while it runs and after it has done.
+        gateway: the gateway.
+        stop: set when another gateway was faster.
+        has_begun: whether it has returned a valid block.
+        error: why it failed; None while it runs or if it succeeded.
         is_done: whether it has ended.
     """
 
@@ -43,13 +43,13 @@ class Attempt:
         self._said = said
 
     def begin(self) -> None:
-        """Say that a first sound block has come."""
+        """Record that a first valid block has arrived."""
         if not self.has_begun:
             self.has_begun = True
             self._said.put(self)
 
     def run(self, errand: Errand) -> None:
-        """Do the errand to its end."""
+        """Run the errand to its end."""
         try:
             errand(self)
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
@@ -62,12 +62,12 @@ Errand: TypeAlias = Callable[[Attempt], None]
 
 
 class Gateways:
-    """Gateways that give the same blocks. Thread-safe.
+    """Gateways that serve the same blocks. Thread-safe.
 
     Args:
-        urls: their base URLs, the one to ask first in front.
-        timeout_s: how long one may be silent, and how long to wait for all of them when they ask
-            for patience, in seconds.
+        urls: their base URLs, in order of preference.
+        timeout_s: how long a gateway may be silent, and how long to wait if all ask for a delay,
+            in seconds.
         hedge_s: see `HEDGE_S`.
     """
 
@@ -80,20 +80,20 @@ class Gateways:
         return f"Gateways({[gateway.name for gateway in self.all]})"
 
     def ask(self, errand: Errand, text: str) -> None:
-        """Have one gateway do an errand; another if that one is slow, or does not do it.
+        """Run an errand at one gateway, and at another if that one is slow or fails.
 
         Args:
-            errand: does it, or raises a GatewayError; begun at several at once.
-            text: the CID that it is about.
+            errand: the function, which raises a GatewayError on failure; may run in parallel.
+            text: the CID that is requested.
 
         Raises:
             BlockNotFoundError: every gateway says that it does not have it.
-            StorageError: none did it; names each gateway and what it did.
+            StorageError: all failed; the message lists the error of each gateway.
         """
         _Race(self, errand, text, time.monotonic() + self._timeout_s).run()
 
     def ranked(self, others: Sequence[Gateway]) -> list[Gateway]:
-        """Gateways in the order in which they are asked."""
+        """The gateways in the order in which they are used."""
         now = time.monotonic()
         return sorted(
             others,
@@ -101,17 +101,17 @@ class Gateways:
         )
 
     def prefer(self, gateway: Gateway) -> None:
-        """Ask this one first from now on."""
+        """Prefer this gateway from now on."""
         self._preferred = gateway
 
     @property
     def hedge_s(self) -> float:
-        """After how many seconds without a first block another gateway is asked as well."""
+        """The number of seconds without a first block after which another gateway is asked, too."""
         return self._hedge_s
 
 
 class _Race:
-    """One errand, until one gateway has done it."""
+    """One errand, until one gateway has completed it."""
 
     def __init__(self, gateways: Gateways, errand: Errand, text: str, deadline: float) -> None:
         self._gateways, self._errand, self._text = gateways, errand, text
@@ -150,7 +150,7 @@ class _Race:
         attempt = Attempt(gateway, self._said)
         self._running.append(attempt)
         if len(self._gateways.all) == 1:
-            attempt.run(self._errand)  # nobody to race with
+            attempt.run(self._errand)  # no other gateway
         else:
             threading.Thread(
                 target=attempt.run, args=(self._errand,), daemon=True, name="gateway"
@@ -177,7 +177,7 @@ class _Race:
             time.sleep(min(left_s, _LONGEST_NAP_S))
 
     def _hear(self) -> Attempt | None:
-        """Who says something next; None if another gateway should be asked meanwhile."""
+        """The next attempt that reports something; None if it is time to ask another gateway."""
         has_begun = any(attempt.has_begun for attempt in self._running)
         try:
             may_ask_more = not has_begun and self._next() is not None

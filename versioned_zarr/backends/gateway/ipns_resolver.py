@@ -43,12 +43,12 @@ _LONGEST_CHAIN = 8
 
 
 def resolve(named: IpnsAddress, gateways: Sequence[str], timeout_s: float) -> IpfsAddress:
-    """What an IPNS name stands for now, verified; one request to each gateway, at once.
+    """The verified current target of an IPNS name; one parallel request to each gateway.
 
     Raises:
-        RefNotFoundError: no gateway has a record that the name's key signed, and why.
-        InvalidUrlError: the name is no Ed25519 key, or stands for nothing that can be opened.
-        StorageError: names lead to names without an end.
+        RefNotFoundError: no gateway has a record signed by the name's key; the message says why.
+        InvalidUrlError: the name is not an Ed25519 key, or its target cannot be opened.
+        StorageError: the chain of names is too long.
     """
     for _ in range(_LONGEST_CHAIN):
         path = _newest(named, gateways, timeout_s).path
@@ -111,7 +111,7 @@ def _fetch(gateway: Gateway, name: str, timeout_s: float) -> bytes:
         for part in answer.iter_bytes():
             record += part
             if len(record) > LONGEST_RECORD_BYTES:
-                break  # too long for a record, as who reads it says
+                break  # too long for a record, which the reader reports
         return record
 
 

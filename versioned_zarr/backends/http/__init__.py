@@ -1,1 +1,1 @@
-"""HTTP transport: connections, codings, deadlines and credentials for every backend on a server."""
+"""HTTP transport: connections, codings, deadlines and credentials for all remote backends."""

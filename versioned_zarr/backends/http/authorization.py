@@ -1,7 +1,7 @@
 """Authorization headers, made from a user or a token, and where they may be sent.
 
-No error shows a value. What HTTP's own code says of a bad one does, so that code is not asked.
-Rules: RFC 9110 sections 5.1 and 5.5, RFC 7617, RFC 6750.
+No error shows a value. Errors of the HTTP libraries do, so values are checked here first. Rules:
+RFC 9110 sections 5.1 and 5.5, RFC 7617, RFC 6750.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def bearer(token: str, source: str) -> dict[str, str]:
     """The header of a token.
 
     Raises:
-        InvalidInputError: it cannot be sent; names the source, as `token=`.
+        InvalidInputError: the token is not valid in a header; names the source, such as `token=`.
     """
     if not isinstance(token, str):
         raise InvalidInputError(f"{source} must be a string, not {type(token).__name__}")
@@ -38,10 +38,10 @@ def bearer(token: str, source: str) -> dict[str, str]:
 
 
 def from_environment(variable: str) -> dict[str, str]:
-    """The header that a variable of the environment holds, or its token; none if it is not set.
+    """The header in an environment variable, or that of its token; empty if it is not set.
 
     Raises:
-        InvalidInputError: it cannot be sent.
+        InvalidInputError: it is not a valid header.
     """
     value = os.environ.get(variable, "").strip()
     if not value:
@@ -51,10 +51,10 @@ def from_environment(variable: str) -> dict[str, str]:
 
 
 def checked(headers: Mapping[Any, Any], source: str) -> dict[str, str]:
-    """The same headers, all of which can be sent.
+    """Check that headers are valid; returns them.
 
     Raises:
-        InvalidInputError: one cannot; names the source and the header, and does not show its value.
+        InvalidInputError: one is not; names the source and the header, and does not show its value.
     """
     if not isinstance(headers, Mapping):
         raise InvalidInputError(
@@ -73,5 +73,5 @@ def checked(headers: Mapping[Any, Any], source: str) -> dict[str, str]:
 
 
 def names_one(headers: Mapping[str, str]) -> bool:
-    """Whether headers say already who asks."""
+    """Whether headers already contain credentials."""
     return any(name.lower() == HEADER.lower() for name in headers)

@@ -1,7 +1,7 @@
 """A pool of HTTP/1.1 connections of the standard library, to any number of servers.
 
-Requests to Kubo nodes, gateways and lakeFS's single objects go over these. The lakeFS SDK sends the
-rest of what lakeFS is asked, and httpx speaks with gateways behind a proxy.
+Used for requests to Kubo nodes, gateways, and single small objects on lakeFS. All other lakeFS
+requests use the lakeFS SDK, and gateways behind a proxy use httpx.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Origin(NamedTuple):
     Attributes:
         scheme: `http` or `https`.
         host: its name or address.
-        port: its port; None for that of the scheme.
+        port: its port; None for the default of the scheme.
     """
 
     scheme: str
@@ -35,7 +35,7 @@ class Origin(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A whole response.
+    """A complete response.
 
     Attributes:
         status: the HTTP status.
@@ -51,11 +51,11 @@ class _SecureConnection(TimedConnection, HTTPSConnection):
 
 
 class ConnectionPool:
-    """Connections that stay open between exchanges. Thread-safe; of one process; no proxies.
+    """Connections that are kept open between exchanges. Thread-safe; per process; no proxies.
 
     Args:
-        limit: how many stay open for each server.
-        make_tls: makes the context that says which certificates to trust, when one is needed.
+        limit: how many are kept open per server.
+        make_tls: creates the TLS context, with the trusted certificates, when it is needed.
     """
 
     def __init__(self, limit: int, make_tls: Callable[[], ssl.SSLContext]) -> None:
@@ -68,12 +68,12 @@ class ConnectionPool:
         return self._make_tls()
 
     def take(self, origin: Origin) -> TimedConnection | None:
-        """An open connection that was used before, if there is one."""
+        """An open connection that was used before, if any."""
         idle = self._idle.get(origin)
         while idle:
             try:
                 found = idle.pop()
-            except IndexError:  # another thread took it
+            except IndexError:  # another thread was faster
                 break
             if _is_silent(found):
                 return found
@@ -84,9 +84,9 @@ class ConnectionPool:
         """Open a connection.
 
         Raises:
-            TimeoutError: the server did not answer in time.
+            TimeoutError: the server did not respond in time.
             OSError: it cannot be reached.
-            UnicodeError: no host can have such a name.
+            UnicodeError: the host name is not valid.
         """
         if origin.scheme == "https":
             made: TimedConnection = _SecureConnection(
@@ -98,7 +98,7 @@ class ConnectionPool:
         return made
 
     def keep(self, origin: Origin, connection: TimedConnection) -> None:
-        """Keep a connection open for another request, and close the oldest of too many."""
+        """Keep a connection for another request, and close the oldest if there are too many."""
         idle = self._idle.setdefault(origin, deque())
         idle.append(connection)
         if len(idle) > self._limit:
@@ -106,7 +106,7 @@ class ConnectionPool:
                 idle.popleft().close()
 
     def close(self) -> None:
-        """Close all connections that no exchange uses."""
+        """Close all idle connections."""
         _close_all(self._idle)
 
     def exchange(
@@ -120,21 +120,21 @@ class ConnectionPool:
         timeout_s: float,
         connect_s: float,
     ) -> Answer:
-        """Send a request and return the whole answer, without the coding of transfer.
+        """Send a request and return the whole response, without its transfer coding.
 
         Args:
-            method: such as GET.
+            method: the method, such as GET.
             origin: the server.
-            target: path and query, percent-encoded.
-            headers: of the request.
-            body: what is sent with it.
-            timeout_s: how long the exchange may take; see `Deadline`.
-            connect_s: how long a connection may take.
+            target: the path and query, percent-encoded.
+            headers: the request headers.
+            body: the request body.
+            timeout_s: the time for the exchange; see `Deadline`.
+            connect_s: the time for connecting.
 
         Raises:
             TimeoutError: the server took too long.
-            OSError: it cannot be reached, or it hung up.
-            HTTPException: its answer is no HTTP, ends too early, or has a content coding.
+            OSError: it cannot be reached, or it closed the connection.
+            HTTPException: the response is not HTTP, is truncated, or has a content coding.
         """
         connection = self.take(origin) or self.connect(origin, connect_s)
         is_kept = False
@@ -160,14 +160,14 @@ def send_request(
     body: Bytes | Iterable[bytes] | None,
     headers: Mapping[str, str],
 ) -> HTTPResponse:
-    """Send a request, and read the head of its answer."""
-    with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it hung up
+    """Send a request, and read the head of the response."""
+    with suppress(BrokenPipeError, ConnectionResetError):  # the response may say why
         connection.request(method, target, body, headers)
     return connection.getresponse()
 
 
 def _is_silent(connection: HTTPConnection) -> bool:
-    """Whether a kept connection is open, and nothing came on it that nobody asked for."""
+    """Whether a kept connection is open and has received no unexpected data."""
     with selectors.DefaultSelector() as selector:
         selector.register(connection.sock, selectors.EVENT_READ)
         return not selector.select(0)

@@ -1,7 +1,7 @@
-"""Content coding: decodes the body of a response, as from gzip. RFC 9110, section 8.4.
+"""Content coding: decodes the body of a response, for example gzip. RFC 9110, section 8.4.
 
-Nobody here asks for one; some servers and proxies send it all the same. A few bytes can stand for
-a thousand times as many, so no piece that comes out is large, whatever goes in.
+This package requests no content coding, but some servers and proxies apply one. A few bytes can
+decode to a thousand times as many, so the output is limited to small pieces.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Decode: TypeAlias = Callable[[Iterable[bytes]], Iterator[bytes]]
 
 
 def taken_off(fields: Sequence[str]) -> Decode | None:
-    """What takes off the coding that `Content-Encoding` names; None where there is none.
+    """The decoder for a `Content-Encoding`; None if there is none.
 
     Raises:
-        HTTPException: it is one that was not asked for and is not known, or several.
+        HTTPException: it is unknown, or there are several.
     """
     names = [name.strip().lower() for field in fields for name in field.split(",")]
     names = [name for name in names if name not in {"", "identity"}]
@@ -44,7 +44,7 @@ def _inflated(window: int, parts: Iterable[bytes]) -> Iterator[bytes]:
             while left:
                 yield decoder.decompress(left, PIECE_BYTES)
                 left = decoder.unconsumed_tail
-        # What a limit left inside.
+        # Data that the limit left in the decoder.
         while rest := decoder.decompress(b"", PIECE_BYTES):
             yield rest
     except zlib.error as error:

@@ -1,8 +1,8 @@
 """The deadline of an HTTP exchange, from the first byte sent to the last byte received.
 
-A time for each single wait bounds nothing: a server that sends one byte before each ends never
-would be waited for as long as it likes. Here the whole has a time, to which every byte that moves
-either way adds what it would take on a slow line.
+A timeout for each wait is no limit: a server that sends one byte before each timeout could continue
+forever. Here the whole exchange has a time limit, to which each byte sent or received adds what it
+would take on a slow line.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LEAST_BYTES_A_SECOND: Final = 4096
-"""On average: what is slower ends, once the time for silence has passed as well."""
+"""The minimum average rate: a slower exchange ends once the timeout has passed as well."""
 _LONGEST_TIMEOUT_S: Final = 1_000_000
-"""What the system's own clocks for waiting can hold."""
+"""The maximum timeout that the operating system supports."""
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PIECE_BYTES: Final = 256 << 10
 
 
 def check_timeout(timeout_s: float) -> None:
-    """Make sure that a number is a time to wait.
+    """Make sure that a number is a valid timeout.
 
     Raises:
-        InvalidInputError: it is none.
+        InvalidInputError: it is not.
     """
     given: object = timeout_s
     is_time = isinstance(given, (int, float)) and 0 < given <= _LONGEST_TIMEOUT_S
@@ -46,15 +46,15 @@ def check_timeout(timeout_s: float) -> None:
 
 
 def connect_timeout_s(timeout_s: float) -> float:
-    """How long to wait for a connection to one address of a server, in seconds."""
+    """The time to wait for a connection to one address of a server, in seconds."""
     return min(_CONNECT_TIMEOUT_S, timeout_s)
 
 
 class Deadline:
-    """The time that an exchange has left.
+    """The time that is left for an exchange.
 
     Args:
-        timeout_s: how long it may take without its bytes, in seconds; None for ever.
+        timeout_s: the time without its bytes, in seconds; None for no limit.
     """
 
     def __init__(self, timeout_s: float | None) -> None:
@@ -62,12 +62,12 @@ class Deadline:
         self._ends_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def moved(self, size_bytes: int) -> None:
-        """Take note of bytes that were sent or received."""
+        """Record bytes that were sent or received."""
         if self._ends_s is not None:
             self._ends_s += size_bytes / LEAST_BYTES_A_SECOND
 
     def left_s(self) -> float | None:
-        """How long the next wait may be.
+        """The maximum time of the next wait.
 
         Raises:
             TimeoutError: there is no time left.
@@ -84,16 +84,16 @@ class Deadline:
 
 
 class Received(io.RawIOBase):
-    """What comes from a socket, as a stream that is read in time.
+    """The data from a socket as a stream with a deadline.
 
     Args:
-        sock: the socket; stays open when this is closed.
-        clock: that of the exchange.
+        sock: the socket; it is kept open when this is closed.
+        clock: the deadline of the exchange.
     """
 
     def __init__(self, sock: socket.socket, clock: Deadline) -> None:
         self._sock, self._clock = sock, clock
-        # As long as this lives the socket does, whoever closes the connection.
+        # The socket lives as long as this, even if the connection is closed.
         self._held = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -115,18 +115,18 @@ class Received(io.RawIOBase):
 
 
 class TimedConnection(HTTPConnection):
-    """A connection whose exchanges end in time, and which lets the system send parts of files.
+    """A connection with deadlines, which can send files without a copy.
 
-    A base for classes of `http.client` and of urllib3.
+    A base class for connections of `http.client` and of urllib3.
 
     Attributes:
-        clock: that of the exchange that is under way.
+        clock: the deadline of the current exchange.
     """
 
     clock: Deadline
 
     def send(self, data: Any) -> None:
-        """See `http.client.HTTPConnection.send`; with TLS, a part of a file takes a copy."""
+        """See `http.client.HTTPConnection.send`; with TLS, parts of files are copied."""
         if self.sock is None:
             self.connect()
         if isinstance(data, FilePart):
@@ -143,7 +143,7 @@ class TimedConnection(HTTPConnection):
 
 
 class _TimedResponse(HTTPResponse):
-    """An answer that is read in time."""
+    """A response with a deadline."""
 
     def __init__(self, clock: Deadline, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
@@ -178,7 +178,7 @@ def receive_bytes(sock: socket.socket, limit_bytes: int, clock: Deadline) -> byt
 
 
 def send_file(sock: socket.socket, part: FilePart, clock: Deadline) -> None:
-    """Send part of a file as it lies there, without a copy unless TLS needs one.
+    """Send part of a file, without a copy unless TLS needs one.
 
     Raises:
         TimeoutError: it took too long.

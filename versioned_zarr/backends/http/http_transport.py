@@ -1,9 +1,8 @@
 """An HTTP transport for httpx that streams responses over the standard library's sockets.
 
-A node and a gateway send 4 KiB at a time. httpx's own reader takes 15 µs of the interpreter's time
-for each, as much as the node does; here that takes 1 µs, and whatever has come is taken at once.
-With a body of a known length, the system sends parts of a pack as they lie in its file, without a
-copy.
+Nodes and gateways send 4 KiB at a time. httpx takes 15 µs of the interpreter's time for each, as
+much as the node does; this takes 1 µs, and reads all available data at once. If the length of a
+body is known, the system sends parts of a pack directly from its file, without a copy.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from versioned_zarr.blocks.semaphore import Permit, Semaphore
 
 _LONGEST_LABEL = 63
 _OF_CODED: Final = ("content-encoding", "content-length")
-"""What is no longer true of a body once its coding is taken off."""
+"""Headers that are no longer true once the content coding is removed."""
 
 
 class HttpTransport(httpx.BaseTransport):
-    """A transport for `httpx.Client`. Thread-safe; of one process; knows no proxies.
+    """A transport for `httpx.Client`. Thread-safe; per process; without proxies.
 
-    An exchange, from the first byte of the request to the last one of the answer, takes no longer
-    than the time that a server may be silent, and what its bytes take at 4 KiB a second. Answers
-    come without the coding of their content. An interrupt at any point loses no connection's turn.
+    An exchange, from the first byte of the request to the last byte of the response, takes at most
+    the timeout, plus the time for its bytes at 4 KiB a second. Content codings are removed from
+    responses. An interrupt at any point loses no permit.
 
     Args:
-        connections: how many are in use at once, and who needs another one waits; of those that
-            are not, as many stay open for each server.
+        connections: the maximum number in use at once; further requests wait. The same number of
+            idle connections is kept open per server.
     """
 
     def __init__(self, connections: int) -> None:
@@ -75,7 +74,7 @@ class HttpTransport(httpx.BaseTransport):
             return self.pool.connect(origin, request.extensions.get("timeout", {}).get("connect"))
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error), request=request) from error
-        except (OSError, UnicodeError) as error:  # the latter of what can be no host's name
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host name is not valid
             raise httpx.ConnectError(str(error), request=request) from error
 
     def close(self) -> None:
@@ -84,14 +83,14 @@ class HttpTransport(httpx.BaseTransport):
 
 
 class _Use:
-    """One request's turn, and its connection."""
+    """The permit of one request, and its connection."""
 
     def __init__(self, pool: ConnectionPool, origin: Origin, turn: Permit) -> None:
         self._pool, self._origin, self._turn = pool, origin, turn
         self.connection: TimedConnection | None = None
 
     def end(self, *, is_kept: bool) -> None:
-        """Let another request have its turn."""
+        """Release the permit."""
         connection, self.connection = self.connection, None
         try:
             if connection is not None and is_kept:
@@ -103,7 +102,7 @@ class _Use:
 
 
 def why_not(url: str) -> str:
-    """Why no request can be sent to a URL, in which no user is; nothing if one can."""
+    """Why a URL without a user cannot be requested; empty if it can."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError) as error:
@@ -119,24 +118,24 @@ def why_not(url: str) -> str:
 
 
 def timeout(timeout_s: float) -> httpx.Timeout:
-    """How long an exchange may take but for its bytes, and a little less to reach the server.
+    """The timeouts for httpx: of an exchange without its bytes, and slightly less to connect.
 
     Raises:
-        InvalidInputError: it is no time to wait.
+        InvalidInputError: it is not a valid timeout.
     """
     check_timeout(timeout_s)
     return httpx.Timeout(timeout_s, connect=connect_timeout_s(timeout_s))
 
 
 def _trusted() -> ssl.SSLContext:
-    """Trust what httpx trusts, and what the system does."""
+    """Trust the certificates of httpx and those of the system."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     return context
 
 
 def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPResponse:
-    """Send a request, and read the head of its answer."""
+    """Send a request, and read the head of the response."""
     connection.clock = Deadline(request.extensions.get("timeout", {}).get("read"))
     body = cast("Iterable[bytes]", request.stream) if "content-length" in request.headers else None
     target = request.url.raw_path.decode("ascii")
@@ -144,13 +143,13 @@ def _exchange(connection: TimedConnection, request: httpx.Request) -> HTTPRespon
 
 
 def _as_sent(field: tuple[str, str]) -> tuple[bytes, bytes]:
-    """A header's name and value as they came, whatever bytes they hold; RFC 9110, 5.5."""
+    """The raw bytes of a header's name and value; RFC 9110, 5.5."""
     name, value = field
     return name.encode("latin-1"), value.encode("latin-1")
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of an answer, as it comes, without the coding of its content."""
+    """The body of a response as it arrives, without its content coding."""
 
     def __init__(
         self, answer: HTTPResponse, request: httpx.Request, use: _Use, coding: Decode | None
@@ -171,14 +170,14 @@ class _Body(httpx.SyncByteStream):
         return _up_to(self._answer.length, receive)
 
     def close(self) -> None:
-        # What was not read to its end is of no use for another request.
+        # A connection whose response was not read to the end cannot be reused.
         is_kept = not self._answer.will_close and (self._is_read or self._answer.length == 0)
         self._answer.close()
         self._use.end(is_kept=is_kept)
 
 
 def _up_to(length: int | None, receive: Receive) -> Iterator[bytes]:
-    """So many bytes, or all that come before the end."""
+    """Up to this many bytes, or all before the end."""
     left = length
     while left is None or left:
         piece = receive(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
@@ -194,7 +193,7 @@ def _up_to(length: int | None, receive: Receive) -> Iterator[bytes]:
 
 @contextmanager
 def _as_httpx(request: httpx.Request) -> Iterator[None]:
-    """Raise what the standard library says of the network as httpx says it."""
+    """Convert network errors of the standard library to those of httpx."""
     try:
         yield
     except TimeoutError as error:

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """The seconds that a Retry-After asks for; None if it says nothing that can be read."""
+    """The seconds in a Retry-After header; None if it cannot be parsed."""
     if header is None:
         return None
     with suppress(ValueError):

@@ -7,25 +7,25 @@ from http.client import HTTPException
 from typing import Final, TypeAlias
 
 PIECE_BYTES: Final = 256 << 10
-"""So much is asked for at once; a system gives what has come."""
+"""The size of a read; the system returns the available bytes."""
 _LINES_BYTES: Final = 64 << 10
 _END_OF_LINE: Final = b"\r\n"
 
 Receive: TypeAlias = Callable[[int], bytes]
-"""Waits for bytes, and returns up to so many; none at the end."""
+"""Waits for bytes and returns up to this many; none at the end."""
 
 
 def without_coding(receive: Receive) -> Iterator[bytes]:
-    """What is in the chunks of a body; those that came at once are put together.
+    """Decode the chunks of a body; chunks that arrive together are joined.
 
     Args:
-        receive: gives the body from its beginning; what is behind it is lost, if there is any.
+        receive: returns the next bytes of the body; bytes after its end are dropped.
 
     Raises:
-        HTTPException: it ends too early, or is not in chunks.
+        HTTPException: it is truncated, or is not chunked.
     """
     held = b""
-    before = b""  # what stands before the line with the next length
+    before = b""  # data before the line with the next length
     left = 0
     while True:
         held += _some(receive(PIECE_BYTES))
@@ -54,9 +54,9 @@ def without_coding(receive: Receive) -> Iterator[bytes]:
 
 
 def _length(line: bytes, before: bytes) -> int:
-    """The length of a chunk, as told in the line before it."""
+    """The length of a chunk, from the line before it."""
     digits = line[len(before) :].partition(b";")[0].strip()
-    if line.startswith(before) and digits.isalnum():  # no sign, nor what else `int` would take
+    if line.startswith(before) and digits.isalnum():  # no sign, and nothing else that `int` accepts
         try:
             return int(digits, 16)
         except ValueError:
@@ -65,7 +65,7 @@ def _length(line: bytes, before: bytes) -> int:
 
 
 def _pass_trailers(held: bytes, receive: Receive) -> None:
-    """Take what stands behind the last chunk, up to an empty line."""
+    """Skip the trailers after the last chunk, up to an empty line."""
     while 2 * _END_OF_LINE not in held:
         held += _some(receive(_LINES_BYTES))
         if len(held) > _LINES_BYTES:

@@ -20,7 +20,7 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 
 SMALL_BYTES = 256 << 10
-"""Leaves up to this length come by the dozen."""
+"""Leaves up to this size are fetched in batches."""
 WINDOW_BLOCKS = 64
 WINDOW_BYTES = 4 << 20
 _REMEMBERED_LEAVES = 1 << 17
@@ -28,7 +28,7 @@ _REMEMBERED_LEAVES = 1 << 17
 
 @dataclass
 class _Family:
-    """The small leaves that one node links to, in its order, and how many were asked for."""
+    """The small leaves of one node, in its order, and how many were requested."""
 
     leaves: list[Link]
     asked_for: int = 0
@@ -38,19 +38,19 @@ class _Coming(Flight):
     """A block that is being fetched.
 
     Attributes:
-        block: its bytes; None where it did not come with the others.
+        block: its bytes; None if it did not arrive with the others.
     """
 
     block: memoryview | None = None
 
 
 class BlockFetcher:
-    """Blocks of one node. Thread-safe.
+    """Fetches blocks from one node. Thread-safe.
 
     Args:
         client: the node.
-        keep: told each block that came and was found to be what its CID says.
-        is_near: whether a block need not be fetched.
+        keep: receives each verified block.
+        is_near: whether a block is cached, so that it need not be fetched.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class BlockFetcher:
         self._positions: dict[Cid, tuple[_Family, int]] = {}
 
     def saw(self, cid: Cid, links: Sequence[Link]) -> None:
-        """Take note of a node, whose leaves may be asked for soon."""
+        """Record a node whose leaves may be requested soon."""
         leaves = [link for link in links if cids.is_raw(link.cid) and link.tsize <= SMALL_BYTES]
         if len(leaves) < 2:
             return
@@ -80,11 +80,11 @@ class BlockFetcher:
                     self._positions.pop(link.cid, None)
 
     def fetch(self, cid: Cid) -> memoryview:
-        """The bytes of a block, compared with its CID.
+        """A block from the node, verified.
 
         Raises:
             BlockNotFoundError: the node does not have it.
-            CorruptBlockError: the node gave other bytes.
+            CorruptBlockError: the node returned other bytes.
         """
         pilot = FlightOwner()
         mine: dict[Cid, _Coming] = {}
@@ -99,7 +99,7 @@ class BlockFetcher:
         if has_landed and isinstance(theirs.error, Exception):
             raise theirs.error
         came = theirs.block
-        if came is None:  # not with the others, or who asked for it was stopped
+        if came is None:  # it did not arrive with the others, or the fetching thread was stopped
             self._end({cid: theirs})
             came = self._bring_one(cid)
             self._keep(cid, came)
@@ -112,10 +112,10 @@ class BlockFetcher:
                 self._coming.pop(cid, None)
 
     def fetch_leaves(self, leaves: Sequence[Link]) -> dict[Cid, memoryview]:
-        """Raw blocks that come together; those that do not are left out.
+        """Fetch raw blocks together; those that do not arrive are left out.
 
         Raises:
-            StorageError: none came.
+            StorageError: none arrived.
         """
         wanted = [link for link in leaves if not self._is_near(link.cid)]
         came = self._bring_all(wanted) if wanted else {}
@@ -124,7 +124,7 @@ class BlockFetcher:
         return came
 
     def _window(self, cid: Cid, pilot: FlightOwner, mine: dict[Cid, _Coming]) -> list[Link]:
-        """The block and those that come with it, which are under way from now on."""
+        """The block and those that are fetched with it, which are in flight from now on."""
         found = self._positions.get(cid)
         if found is None:
             return [Link("", cid, 0)]
@@ -139,7 +139,7 @@ class BlockFetcher:
                 continue
             mine[link.cid] = _Coming(pilot)
             if self._coming.setdefault(link.cid, mine[link.cid]) is not mine[link.cid]:
-                del mine[link.cid]  # another brings it
+                del mine[link.cid]  # another thread fetches it
                 continue
             window.append(link)
             size += link.tsize
@@ -163,11 +163,11 @@ class BlockFetcher:
                 self._keep(wanted, data)
                 mine[wanted].block = data
             for each in mine.values():
-                each.land(each.error)  # whoever waits for one that did not come asks by itself
+                each.land(each.error)  # threads that wait for a missing one fetch it themselves
         return blocks[cid]
 
     def _distrust(self, cid: Cid) -> None:
-        """The node lacks some of the leaves around a block: few come with it next time."""
+        """The node lacks some of the leaves around a block: fetch fewer with it next time."""
         found = self._positions.get(cid)
         if found is not None:
             found[0].asked_for = 0
@@ -178,7 +178,7 @@ class BlockFetcher:
         return data
 
     def _bring_all(self, window: Sequence[Link]) -> dict[Cid, memoryview]:
-        """The blocks of a window that came and are sound.
+        """The blocks of a window that arrived and are valid.
 
         Raises:
             StorageError: the node lacks one of them.

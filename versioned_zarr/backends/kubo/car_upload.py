@@ -17,7 +17,7 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import Bytes, FilePart
 
 ASK_BYTES = 64 << 10
-"""From this length on it is cheaper to ask whether the node has a block than to send it."""
+"""From this size on, checking whether the node has a block costs less than sending it."""
 BATCH_BYTES = 16 << 20
 LANES = 3
 _UNCOPIED_BYTES = 256 << 10
@@ -35,30 +35,30 @@ def send(client: KuboClient, blocks: Sequence[Block], root: Cid) -> None:
 
 
 class CarUpload:
-    """Sends a draft in batches, from a thread of its own while it grows, then to its end.
+    """Uploads a draft in batches, from its own thread while it grows, then to its end.
 
     Args:
         client: the node.
-        draft: what is sent.
+        draft: the draft.
 
     Attributes:
-        draft: what is sent.
-        sent: how many of its bytes are on the node.
-        watch: counts on all that was sent, or found there.
+        draft: the draft.
+        sent: the number of its bytes that are on the node.
+        gc_guard: the GC guard of everything that was sent or found there.
     """
 
     def __init__(self, client: KuboClient, draft: Followable) -> None:
         self.draft, self.sent = draft, 0
-        self.watch = GcGuard(client)
+        self.gc_guard = GcGuard(client)
         self._begun = self._sent_blocks = 0
         self._client = client
         self._sent_unasked: set[Cid] = set()
         self._has_failed = self._is_finished = False
-        self.watch.hold_draft(draft)
+        self.gc_guard.hold_draft(draft)
         self._thread: threading.Thread | None = None
 
     def grown(self) -> None:
-        """Called by the writer: begin to send, unless that is under way or did not work."""
+        """Called by the writer: starts the upload, unless it is running or has failed."""
         if self._is_finished or self._has_failed:
             return
         if self._thread is None or not self._thread.is_alive():
@@ -72,14 +72,14 @@ class CarUpload:
             self._has_failed = True
 
     def finish(self) -> None:
-        """Send the rest; whatever fails now is raised."""
+        """Send the rest; errors are raised from here on."""
         self._is_finished = True
         if self._thread is not None:
             self._thread.join()
         self._send()
 
     def _send(self) -> None:
-        """Send what there is; as soon as the node has stored a batch, the next one goes."""
+        """Send the available blocks; when the node has stored a batch, the next one follows."""
         self._begun = self._sent_blocks
         under_way: deque[tuple[Future[None], int, int]] = deque()
         with ThreadPoolExecutor(LANES, "kubo-send") as lanes:
@@ -107,10 +107,10 @@ class CarUpload:
     def _wanted(self, batch: list[_Location]) -> list[_Location]:
         """The blocks that the node may lack.
 
-        Of a value of many leaves only the root is asked for, and the leaves if that is there: to
-        ask costs a fifth of what sending a leaf does.
+        For a value of many leaves, only the root is checked, and the leaves if the root is there: a
+        check costs a fifth of sending a leaf.
         """
-        self.watch.count_on(cid for cid, _, _ in batch)
+        self.gc_guard.count_on(cid for cid, _, _ in batch)
         if self.draft.is_recovered or self._has_failed:
             return self._without(batch, [cid for cid, _, _ in batch])
         asked: list[Cid] = []
@@ -135,7 +135,7 @@ class CarUpload:
         return [location for location in batch if location[0] not in there]
 
     def _send_batch(self, batch: list[_Location]) -> None:
-        """Send blocks as a CAR, framed as they are sent; long ones directly from the draft."""
+        """Send blocks as a CAR, encoded on the fly; long ones directly from the draft."""
         if not batch:
             return
         head = header([batch[0][0]])

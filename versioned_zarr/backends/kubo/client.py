@@ -1,8 +1,8 @@
-"""A client of Kubo's RPC: the calls that a repository needs, and what their errors mean.
+"""A client of Kubo's RPC: the calls that a repository needs, and the meaning of their errors.
 
-Knows requests, retries and credentials; knows nothing of repositories. The calls are those of
-https://docs.ipfs.tech/reference/kubo/rpc/ for Kubo 0.42. The node is never asked to look for a
-block on the network: a repository's blocks are its own.
+Knows requests, retries and credentials, but not repositories. The calls are those of
+https://docs.ipfs.tech/reference/kubo/rpc/ for Kubo 0.42. The node never searches the network for a
+block: it has all blocks of its repositories.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ except ImportError as error:
     ) from error
 
 AUTH_VARIABLE = "VERSIONED_ZARR_IPFS_AUTH"
-"""Holds what goes into the header Authorization, or a token that is sent as `Bearer`."""
+"""The value of the header Authorization, or a token that is sent as `Bearer`."""
 CONNECTIONS = 16
 _Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 _T = TypeVar("_T")
@@ -50,29 +50,29 @@ _R = TypeVar("_R")
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
 _LONGEST_WISH_S = 5.0
-"""How long a Retry-After is honoured; who wants more is asked earlier."""
+"""The maximum Retry-After that is respected; requests are repeated no later than this."""
 _LATER = (429, 502, 503, 504)
-"""What a busy node, or a proxy before one that starts, answers."""
+"""The status codes of a busy node, or of a proxy in front of a starting one."""
 _MISSING = ("not found locally", "could not find", "block not found")
 
 
 class NoSuchPathError(Exception):
-    """An MFS path is not there."""
+    """An MFS path does not exist."""
 
 
 class PathTakenError(Exception):
-    """An MFS path is there already."""
+    """An MFS path already exists."""
 
 
 class MfsEntry(NamedTuple):
-    """A name in an MFS directory, and the CID it leads to as the node wrote it."""
+    """A name in an MFS directory, and its CID in the form that the node returned."""
 
     name: str
     cid: str
 
 
 def _is_amid_gc(command: str, answer: RpcResponse) -> bool:
-    """Whether MFS lacked a block of its own, which a collection took and a writer sends again."""
+    """Whether MFS lacks a block, which a collection removed and a writer will send again."""
     return command.startswith("files/") and any(words in answer.text for words in _MISSING)
 
 
@@ -86,16 +86,16 @@ def _connect(base_url: str, headers: Mapping[str, str], limits: httpx.Timeout) -
 
 
 class KuboClient:
-    """Calls to one node. Thread-safe; a forked child makes connections of its own.
+    """Calls to one node. Thread-safe; a forked child opens its own connections.
 
     Args:
-        base_url: where the RPC answers, as `http://127.0.0.1:5001`.
-        headers: sent with every request; may hold credentials, and is never shown.
-        timeout_s: how long an exchange may take, but for its bytes at 4 KiB a second.
+        base_url: the URL of the RPC, such as `http://127.0.0.1:5001`.
+        headers: sent with every request; may contain credentials, and are never shown.
+        timeout_s: the time for an exchange, without its bytes at 4 KiB a second.
 
     Raises:
-        InvalidUrlError: no request can be sent to such an address.
-        InvalidInputError: a header cannot be sent.
+        InvalidUrlError: the URL cannot be used for requests.
+        InvalidInputError: a header is not valid.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class KuboClient:
             raise InvalidUrlError(
                 f"{self.base_url!r} is not the address of a node: {why}", url=self.base_url
             )
-        # What was gathered for the node is sent when the process ends, so these are there then.
+        # Buffered blocks are sent when the process ends, so these must exist then.
         self._client = ForkLocal(
             partial(_connect, self.base_url, self._headers, timeout(timeout_s)), httpx.Client.close
         )
@@ -122,7 +122,7 @@ class KuboClient:
     # Requests
 
     def in_parallel(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-        """Call a function for each item, as many at a time as there are connections."""
+        """Call a function for each item, with as many calls at a time as there are connections."""
         return list(self._threads().map(call, items)) if len(items) > 1 else [*map(call, items)]
 
     def in_background(self, call: Callable[[], _R]) -> Future[_R]:
@@ -138,20 +138,20 @@ class KuboClient:
         limit_bytes: int = ANSWER_LIMIT_BYTES,
         **options: str | bool | int,
     ) -> bytes:
-        """Send a command and return the whole answer.
+        """Send a command and return the whole response.
 
         Args:
-            command: as `block/get`.
+            command: the command, such as `block/get`.
             arguments: its positional arguments.
-            body: what is uploaded.
-            is_repeatable: whether it does no harm to send it again when the answer is lost.
-            limit_bytes: how long the answer may be.
+            body: the uploaded file.
+            is_repeatable: whether it can safely be sent again if the response is lost.
+            limit_bytes: the maximum size of the response.
             options: its flags, with `_` for `-`.
 
         Raises:
-            StorageError: no answer, no permission, or the node says that it failed.
-            NoSuchPathError: the node says that an MFS path is not there.
-            PathTakenError: the node says that one is there already.
+            StorageError: no response, no permission, or the node reports an error.
+            NoSuchPathError: the node reports that an MFS path does not exist.
+            PathTakenError: the node reports that an MFS path already exists.
         """
         query: _Query = [("arg", argument) for argument in arguments]
         for name, value in options.items():
@@ -188,7 +188,7 @@ class KuboClient:
         content: Iterable[bytes] | None = None
         if body is not None:
             headers, pieces = body.as_form()
-            content = cast("Iterable[bytes]", pieces)  # what `HttpTransport` sends
+            content = cast("Iterable[bytes]", pieces)  # the errors of `HttpTransport`
         with self._client().stream(
             "POST", command, params=query, content=content, headers=headers
         ) as answer:
@@ -207,7 +207,7 @@ class KuboClient:
         return answer.content
 
     def _said(self, command: str, answer: bytes, *names: str) -> Any:
-        """What an answer says under these names, one within the other."""
+        """The value at a path of names in a JSON response."""
         try:
             found = json.loads(answer)
             for name in names:
@@ -257,7 +257,7 @@ class KuboClient:
     # Blocks
 
     def get_block(self, cid: Cid) -> bytes:
-        """The bytes that the node has under a CID; not compared with it.
+        """The bytes of a block; not verified.
 
         Raises:
             BlockNotFoundError: the node does not have it.
@@ -273,9 +273,9 @@ class KuboClient:
             raise
 
     def concatenate(self, leaves: Sequence[Cid]) -> bytes:
-        """The bytes of raw blocks, one behind the other; not compared with their CIDs."""
+        """The bytes of raw blocks, joined in order; not verified."""
         limit_bytes = SECTION_LIMIT_BYTES * max(1, len(leaves))
-        # In the body, as a URL of a thousand CIDs would be refused.
+        # In the body, because a URL of a thousand CIDs would be refused.
         names = "".join(f"{to_text(leaf)}\n" for leaf in leaves).encode()
         return self.call(
             "cat",
@@ -296,12 +296,12 @@ class KuboClient:
         return True
 
     def missing(self, cids: Sequence[Cid]) -> list[Cid]:
-        """Those of the blocks that the node does not have; asked for in parallel."""
+        """The blocks that the node does not have; checked in parallel."""
         there = self.in_parallel(self.has_block, cids)
         return [cid for cid, is_there in zip(cids, there, strict=True) if not is_there]
 
     def put_block(self, data: bytes, *, pin: bool = False) -> str:
-        """Store a raw block; its CID."""
+        """Store a raw block; returns its CID."""
         answer = self.call("block/put", body=MultipartUpload.of(data), cid_codec="raw", pin=pin)
         return str(self._said("block/put", answer, "Key"))
 
@@ -310,7 +310,7 @@ class KuboClient:
 
         Args:
             car: the CAR.
-            blocks: how many blocks it holds; the node must have counted as many.
+            blocks: the number of its blocks; the node must report the same number.
         """
         answer = self.call(
             "dag/import", body=car, pin_roots=False, stats=True, allow_big_block=True
@@ -327,10 +327,10 @@ class KuboClient:
             )
 
     def wait_for_gc(self) -> None:
-        """Return when no garbage collection that began before is under way.
+        """Return when no garbage collection that began earlier is running.
 
-        To pin takes the lock that a collection holds; the one block that this pins is always the
-        same, and not pinned afterwards.
+        Pinning takes the lock that a collection holds; this pins one constant block, and unpins it
+        afterward.
         """
         cid = self.put_block(b"versioned-zarr: waiting for gc", pin=True)
         try:
@@ -345,7 +345,7 @@ class KuboClient:
         """The names in an MFS directory.
 
         Raises:
-            NoSuchPathError: it is not there.
+            NoSuchPathError: it does not exist.
         """
         answer = self.call("files/ls", path, long=True, U=True)
         entries = self._said("files/ls", answer, "Entries") or []
@@ -355,10 +355,10 @@ class KuboClient:
             raise self._no_rpc("files/ls", "an unexpected document") from None
 
     def stat(self, path: str) -> str:
-        """The CID that an MFS path leads to.
+        """The CID of an MFS path.
 
         Raises:
-            NoSuchPathError: it is not there.
+            NoSuchPathError: it does not exist.
         """
         answer = self.call("files/stat", path, hash=True)
         return str(self._said("files/stat", answer, "Hash")).strip()
@@ -367,31 +367,31 @@ class KuboClient:
         """The bytes of an MFS file.
 
         Raises:
-            NoSuchPathError: it is not there.
+            NoSuchPathError: it does not exist.
         """
         return self.call("files/read", path)
 
     def copy(self, cid: str, path: str, *, parents: bool = True) -> None:
-        """Let an MFS path lead to a CID. Sent once: who loses the answer must look.
+        """Link a CID at an MFS path. Sent once: if the response is lost, the caller must check.
 
         Args:
-            cid: where it is to lead.
+            cid: the CID.
             path: the path.
-            parents: make the directories on the way to it.
+            parents: create the parent directories.
 
         Raises:
-            PathTakenError: the path is there already; of many at once one wins.
-            NoSuchPathError: a directory on the way is not there.
+            PathTakenError: the path already exists; of concurrent calls, one wins.
+            NoSuchPathError: a parent directory does not exist.
         """
         self.call("files/cp", f"/ipfs/{cid}", path, parents=parents, is_repeatable=False)
 
     def write(self, path: str, data: bytes) -> None:
-        """Replace the bytes of an MFS file; whoever reads sees the old ones or the new ones."""
+        """Replace the bytes of an MFS file; readers see the old ones or the new ones."""
         body = MultipartUpload.of(data)
         self.call("files/write", path, body=body, create=True, truncate=True, raw_leaves=True)
 
     def remove(self, path: str) -> None:
-        """Take an MFS path away, and all below it."""
+        """Remove an MFS path and everything below it."""
         try:
             self.call("files/rm", path, recursive=True, force=True)
         except NoSuchPathError:
@@ -400,31 +400,31 @@ class KuboClient:
     # The node
 
     def peer_id(self) -> str:
-        """The node's own name in its network, whatever its address; empty where it is not told."""
+        """The node's peer ID, whatever its address; empty if the node does not return it."""
         try:
             return str(self._said("id", self.call("id"), "ID"))
-        except StorageError:  # some let their users have no more than files and blocks
+        except StorageError:  # some nodes allow only files and blocks
             return ""
 
     # IPNS
 
     def key_ids(self) -> dict[str, str]:
-        """The node's IPNS keys: each name with its id."""
+        """The node's IPNS keys: each name with its ID."""
         found = self._said("key/list", self.call("key/list", ipns_base="base36"), "Keys")
         return {key["Name"]: key["Id"] for key in found}
 
     def make_key(self, name: str) -> str:
-        """Make an IPNS key; its id."""
+        """Create an IPNS key; returns its ID."""
         answer = self.call("key/gen", name, type="ed25519", ipns_base="base36", is_repeatable=False)
         return str(self._said("key/gen", answer, "Id"))
 
     def publish(self, path: str, key: str, lifetime: str) -> str:
-        """Sign that an IPNS key names a path; the name."""
+        """Publish a path under an IPNS key; returns the name."""
         answer = self.call(
             "name/publish", path, key=key, lifetime=lifetime, allow_offline=True, resolve=False
         )
         return str(self._said("name/publish", answer, "Name"))
 
     def resolve(self, name: str) -> str:
-        """The path that an IPNS name stands for."""
+        """The path that an IPNS name resolves to."""
         return str(self._said("name/resolve", self.call("name/resolve", name), "Path"))

@@ -1,4 +1,4 @@
-"""The connectivity check: a node holds all that a commit reaches before a ref names it.
+"""The connectivity check: before a ref names a commit, the node has everything that it reaches.
 
 Blocks in this machine's cache may have been collected on the node, and data that others left there
 may be incomplete. So the node is asked for everything that no ref reaches yet and that this
@@ -28,23 +28,23 @@ _ASKED_AT_ONCE: Final = 4096
 def make_whole(
     blocks: KuboBlocks, new: Cid, before: Cid | None, tips: Callable[[], Iterable[Cid]]
 ) -> None:
-    """Let the node have all that a commit reaches.
+    """Make sure that the node has everything that a commit reaches.
 
     Args:
-        blocks: the node's.
+        blocks: the block store of the node.
         new: the commit.
-        before: where the ref stands, which all is there of; None for nowhere.
-        tips: gives the commits that refs name, of each of which all is there; asked where `new`
-            does not simply follow on `before`.
+        before: the current commit of the ref, which is complete; None if there is none.
+        tips: returns the commits of all refs, which are complete; called if `new` is not a child
+            of `before`.
 
     Raises:
-        CollectedError: some of it is neither on the node nor on this machine.
+        CollectedError: a block is neither on the node nor on this machine.
     """
-    with blocks.watching() as watch:
-        if blocks.is_partial or new == before or new in watch.whole:
+    with blocks.guarding() as gc_guard:
+        if blocks.is_partial or new == before or new in gc_guard.whole:
             return
         try:
-            _Whole(blocks, watch).make(new, before, tips)
+            _Whole(blocks, gc_guard).make(new, before, tips)
         except (BlockNotFoundError, CorruptBlockError) as error:
             url = blocks.client.base_url
             raise CollectedError(
@@ -53,46 +53,46 @@ def make_whole(
                 "commit from a complete copy",
                 where=url,
             ) from error
-        watch.whole.add(new)
+        gc_guard.whole.add(new)
 
 
 class _Whole:
-    """One look at what a commit reaches."""
+    """One check of what a commit reaches."""
 
-    def __init__(self, blocks: KuboBlocks, watch: GcGuard) -> None:
-        self._blocks, self._watch = blocks, watch
+    def __init__(self, blocks: KuboBlocks, gc_guard: GcGuard) -> None:
+        self._blocks, self._gc_guard = blocks, gc_guard
 
     def get(self, cid: Cid) -> memoryview:
-        """A block that this work sent, or one that is near, or the node's."""
-        held = self._watch.held(cid)
+        """A block that this operation sent, or one that is cached, or from the node."""
+        held = self._gc_guard.held(cid)
         return self._blocks.get(cid) if held is None else memoryview(held)
 
     def _read(self, cid: str) -> Commit:
-        return commits.read(from_text(cid), cast("BlockStore", self))  # reads by `get` alone
+        return commits.read(from_text(cid), cast("BlockStore", self))  # reads only with `get`
 
     def make(self, new: Cid, before: Cid | None, tips: Callable[[], Iterable[Cid]]) -> None:
         """See `make_whole`."""
         parents = self._read(to_text(new)).parents
         if before is not None and parents == (to_text(before),):
-            known = {before, *self._watch.whole}
+            known = {before, *self._gc_guard.whole}
         else:
             known = self._known(new, tips)
-        reached = (cid for cid in self._reached(new, known) if not self._watch.counts_on(cid))
+        reached = (cid for cid in self._reached(new, known) if not self._gc_guard.counts_on(cid))
         while some := list(islice(reached, _ASKED_AT_ONCE)):
-            self._blocks.send_missing(some, self._watch)
+            self._blocks.send_missing(some, self._gc_guard)
 
     def _known(self, new: Cid, tips: Callable[[], Iterable[Cid]]) -> set[Cid]:
-        """Commits of which all is on the node, as many as it takes."""
-        if self._watch.tips is not None:
-            return self._watch.tips | self._watch.whole
+        """Enough complete commits on the node."""
+        if self._gc_guard.tips is not None:
+            return self._gc_guard.tips | self._gc_guard.whole
         known: set[Cid] = set()
         for tip in tips():
             known.add(tip)
-            # As a rule it is where some branch stands, or in the past of the first.
+            # Usually it is at the head of a branch, or is an ancestor of the first head.
             if tip == new or (len(known) == 1 and not self._beyond(new, known)):
                 return known
-        self._watch.tips = known
-        return known | self._watch.whole
+        self._gc_guard.tips = known
+        return known | self._gc_guard.whole
 
     def _beyond(self, new: Cid, known: set[Cid]) -> list[str]:
         return walk.beyond([to_text(new)], map(to_text, known), self._read)

@@ -21,17 +21,17 @@ _HELD_BYTES = 64 << 20
 
 
 class GcGuard(ExitStack):
-    """The blocks that one commit, session or transfer counts on, until a ref reaches them.
+    """The blocks that one commit, session or transfer relies on, until a ref reaches them.
 
-    Thread-safe, without a lock that an interrupt could leave held. As a context, it holds what is
-    needed to send them again.
+    Thread-safe, without a lock that an interrupt could leave held. As a context manager, it keeps
+    what is needed to send the blocks again.
 
     Args:
         client: the node.
 
     Attributes:
-        whole: commits of which the node was found to have all.
-        tips: the commits that refs named when they were first asked for; None before that.
+        whole: commits that are complete on the node.
+        tips: the commits of all refs when they were first read; None before that.
     """
 
     def __init__(self, client: KuboClient) -> None:
@@ -54,7 +54,7 @@ class GcGuard(ExitStack):
 
     def _new_canary(self) -> str:
         canary = self._client.put_block(secrets.token_bytes(_CANARY_BYTES))
-        # A collection that had begun may spare it, and take what is asked for next.
+        # A running collection may spare it, and remove a block that is checked next.
         self._client.wait_for_gc()
         return canary
 
@@ -72,7 +72,7 @@ class GcGuard(ExitStack):
         self._is_unsure = bool(self._counted_on)
 
     def hold(self, blocks: Sequence[Block]) -> None:
-        """Keep some of the blocks that are sent in memory, in case that they are taken."""
+        """Keep some of the sent blocks in memory, in case they are removed."""
         for cid, data in blocks:
             if self._held_bytes + len(data) > _HELD_BYTES:
                 return
@@ -84,7 +84,7 @@ class GcGuard(ExitStack):
         self._drafts.append(draft)
 
     def held(self, cid: Cid) -> Bytes | None:
-        """The bytes of a block that was kept in memory, or lies in a draft."""
+        """A block that was kept in memory, or is in a draft."""
         found = self._held.get(cid)
         if found is not None:
             return found
@@ -97,25 +97,25 @@ class GcGuard(ExitStack):
         return None if location is None else location[0].read(*location[1:])
 
     def counts_on(self, cid: Cid) -> bool:
-        """Whether a block was sent or found there since the canary was put there."""
+        """Whether a block was sent or found there since the canary was stored."""
         return cid in self._counted_on
 
     def join(self, other: GcGuard) -> None:
-        """Count on all that another watch does, since when it does."""
+        """Rely on the blocks of another guard, since the same time."""
         self._canaries += list(other._canaries)
         self._counted_on.update(list(other._counted_on))
         self._drafts += list(other._drafts)
 
     def is_undisturbed(self) -> bool:
-        """Whether no collection took anything since; one may be under way."""
+        """Whether no collection has removed anything since; one may be running."""
         return not self._is_unsure and all(
             self._client.has_block(from_text(canary)) for canary in self._canaries
         )
 
     def taken(self) -> list[Cid]:
-        """The relied-on blocks that a collection removed; starts a new watch."""
+        """The relied-on blocks that a collection removed; starts again."""
         canary = self._new_canary()
         absent = self._client.missing(list(self._counted_on))
-        # Not before: where this is stopped, what it was about to find is looked for again.
+        # Not earlier: if this is interrupted, the check must be repeated.
         self._canaries, self._is_unsure = [canary], False
         return absent

@@ -7,7 +7,7 @@ from versioned_zarr.errors import InvalidCidError, RefNotFoundError, StorageErro
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 LIFETIME = "8760h"
-"""How long a signature holds: a year, since a dataset is published once and read for long."""
+"""The validity of a signature: a year, because a dataset is published once and read for long."""
 
 
 class IpnsPublisher:
@@ -27,11 +27,11 @@ class IpnsPublisher:
         try:
             self._client.make_key(key)
         except StorageError:
-            if key not in self._client.key_ids():  # or only the answer was lost, or others made it
+            if key not in self._client.key_ids():  # response lost, or created by others
                 raise
 
     def resolve(self, name: str) -> tuple[Cid, str]:
-        """See `Publisher.resolve`; takes `ipns://NAME`, `/ipns/NAME` or the bare name."""
+        """See `Publisher.resolve`; accepts `ipns://NAME`, `/ipns/NAME` or the bare name."""
         bare = name.removeprefix("ipns://").removeprefix("/ipns/").strip("/")
         try:
             path = self._client.resolve(f"/ipns/{bare}")

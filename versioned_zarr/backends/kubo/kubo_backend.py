@@ -49,18 +49,18 @@ _IDENTITY = "identity"
 
 
 class KuboBackend:
-    """A place on a Kubo node; see `versioned_zarr.engine.backend.Backend`.
+    """A location on a Kubo node; see `versioned_zarr.engine.backend.Backend`.
 
     Args:
-        url: `ipfs+http://HOST:PORT/NAME`, or with https; no user is in it.
-        headers: see `versioned_zarr.backends.registry.Options`, as all that follow.
+        url: `ipfs+http://HOST:PORT/NAME`, or with https; without a user.
+        headers: see `versioned_zarr.backends.registry.Options`, also for the others.
         token: see there.
         client: see there.
         timeout_s: see there.
         cache_bytes: see there.
 
     Raises:
-        InvalidUrlError: the URL is not of that form.
+        InvalidUrlError: the URL does not have that form.
     """
 
     has_history = False
@@ -90,13 +90,13 @@ class KuboBackend:
         self._documents = MfsFiles(self.client, self._root, shown)
         self._cache_bytes = cache_bytes
         self._homes = home() / "ipfs"
-        # What is known before the repository is, by the only name that it has then.
+        # State from before the repository exists, under the only name that it has then.
         self.storage: Storage = LocalStorage(
             self._homes / "urls" / _file_name(address) / _file_name(name), url=shown
         )
 
     def check_free(self) -> None:
-        """See `Backend.check_free`; a request, and one for each folder above it."""
+        """See `Backend.check_free`; one request, and one for each folder above it."""
         *above, _ = self._root.removeprefix(f"{MFS_ROOT}/").split("/")
         for end in range(1, len(above) + 1):
             around = "/".join(above[:end])
@@ -128,7 +128,7 @@ class KuboBackend:
         return bytes(self._documents.read(MARKER))
 
     def write_marker(self, marker: bytes) -> None:
-        """See `Backend.write_marker`; a repository that was made before keeps the marker it has."""
+        """See `Backend.write_marker`; an existing repository keeps its marker."""
         hash_name = hash_name_in(marker)
         try:
             self.read_marker()
@@ -137,10 +137,10 @@ class KuboBackend:
         self.storage.delete(_IDENTITY)
 
     def _identity(self) -> str:
-        """What tells this repository from others that are made at the same place.
+        """Distinguishes this repository from others that are created under the same name.
 
-        One that is not made yet is to have the same one, whoever begins and goes on on this
-        machine.
+        A repository that is being created has the same identity in all processes of this machine
+        that begin or resume its creation.
         """
         try:
             return identity_in(self.read_marker()) or ""
@@ -154,9 +154,9 @@ class KuboBackend:
             return made
 
     def _folder(self) -> Path:
-        """Where this machine keeps its share: by what the repository is, whatever its address.
+        """The local folder of this repository, which depends on its identity, not on its address.
 
-        The node's own name is part of that, since a copy of its data is another node's.
+        It also depends on the node's peer ID, because a copy of its data belongs to another node.
         """
         name = self._root.removeprefix(f"{MFS_ROOT}/")
         facts = f"{self.client.peer_id()}\n{name}\n{self._identity()}"
@@ -187,7 +187,7 @@ class KuboBackend:
 
 
 def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:
-    """Let a node have what a partial copy on it lacked; what it does not take, it lacks on."""
+    """Send fetched blocks of a partial clone to its node; errors only leave them missing there."""
     with suppress(StorageError):
         send(client, blocks, blocks[-1][0])
 
@@ -196,7 +196,7 @@ def _name(parts: SplitResult, shown: str) -> str:
     """The name of the repository in its URL.
 
     Raises:
-        InvalidUrlError: there is none, or one that MFS cannot take.
+        InvalidUrlError: there is none, or it is not valid in MFS.
     """
     if parts.query or parts.fragment:
         what = "?query" if parts.query else "#fragment"
@@ -227,7 +227,7 @@ def _name(parts: SplitResult, shown: str) -> str:
 
 
 def _file_name(text: str) -> str:
-    """What a folder is called that belongs to a host or a name, however long that is."""
+    """A folder name for a host or a repository name of any length."""
     quoted = quote(text, safe="")
     if len(quoted) <= LONGEST_NAME_BYTES:
         return quoted
@@ -235,7 +235,7 @@ def _file_name(text: str) -> str:
 
 
 def _headers_of(client: Any) -> dict[str, str]:
-    """The headers and credentials that an `ipfshttpclient.Client` sends."""
+    """The headers and credentials of an `ipfshttpclient.Client`."""
     sends = getattr(getattr(client, "_client", None), "_session_props", None)
     if not isinstance(sends, dict):
         raise InvalidInputError(

@@ -45,8 +45,8 @@ class KuboBlocks:
 
     Args:
         client: the node.
-        cache: what is near; holds what was written here and what was read lately.
-        completion: gives what a partial copy lacks; None for a copy that never does.
+        cache: the local cache of blocks that were written here or read recently.
+        completion: fetches blocks that a partial clone lacks; None if it is never partial.
     """
 
     is_remote = True
@@ -97,7 +97,7 @@ class KuboBlocks:
         return found
 
     def _fetch(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for one block; see `readahead.FetchBlocks`."""
+        """Fetch one block; see `readahead.FetchBlocks`."""
         del size_bytes
         try:
             came[cid] = self._fetcher.fetch(cid)
@@ -108,10 +108,11 @@ class KuboBlocks:
     def _fetch_later(self, cid: Cid, error: BlockNotFoundError) -> memoryview:
         """A block that the node lacks now.
 
-        A collection may have taken it from a writer that has moved a ref to it, and sends it again.
+        A collection may have removed it after a writer moved a ref to it; the writer then sends it
+        again.
 
         Raises:
-            BlockNotFoundError: it did not come.
+            BlockNotFoundError: it is still missing.
         """
         pause_s = _FIRST_PAUSE_S
         while time.monotonic() >= self._in_vain_until_s:
@@ -120,12 +121,12 @@ class KuboBlocks:
             with contextlib.suppress(BlockNotFoundError):
                 return self._fetcher.fetch(cid)
             pause_s *= 2
-            if pause_s > _LONGEST_PAUSE_S:  # it is lost, and others with it, as a rule
+            if pause_s > _LONGEST_PAUSE_S:  # it is lost, and usually others with it
                 self._in_vain_until_s = time.monotonic() + _IN_VAIN_FOR_S
         raise error
 
     def _complete(self, cid: Cid) -> memoryview | None:
-        """A block that a partial copy lacks, from its origin; None for any other."""
+        """A block that a partial clone lacks, from its origin; None for any other."""
         origin = None if self._completion is None else self._completion.origin()
         if self._completion is None or origin is None:
             return None
@@ -134,14 +135,14 @@ class KuboBlocks:
         return found
 
     def _send_fetched(self) -> None:
-        """Send what was fetched from an origin, as it may be counted on."""
+        """Send blocks fetched from an origin, because new blocks may need them."""
         if self._completion is not None:
             self._completion.flush()
 
     def _fetch_all(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview]) -> None:
-        """Ask for a node and its leaves; see `readahead.FetchBlocks`. Nodes below come in turn.
+        """Fetch a node and its leaves; see `readahead.FetchBlocks`. Nodes below are fetched later.
 
-        Costs two requests, and the node half of what a CAR would.
+        Costs two requests, and half of the node's work for a CAR.
         """
         del size_bytes
         node = self._find(cid)
@@ -158,21 +159,21 @@ class KuboBlocks:
             self._recent.add(cid, data)
 
     def _sizes_below(self, cid: Cid, node: memoryview) -> list[tuple[Cid, int]]:
-        with contextlib.suppress(CorruptBlockError):  # said when it is read
+        with contextlib.suppress(CorruptBlockError):  # reported when it is read
             links = sorted(dag_pb.decode(node)[0], key=lambda link: (len(link.name), link.name))
             self._fetcher.saw(cid, links)
             return [(link.cid, link.tsize) for link in links]
         return []
 
     def get_joined(self, cids_: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
-        """See `BlockStore.get_joined`; what is not in the cache is fetched in parallel."""
+        """See `BlockStore.get_joined`; blocks that are not cached are fetched in parallel."""
         joined = self.cache.get_joined(cids_, sizes_bytes)
         if joined is None:
             joined = join(cids_, sizes_bytes, self.get_many(cids_))
         return joined
 
     def get_many(self, wanted: Sequence[Cid]) -> list[memoryview]:
-        """Several blocks, fetched in parallel where they are not in the cache."""
+        """Several blocks; those that are not cached are fetched in parallel."""
         found = {cid: self._find(cid) for cid in wanted}
         absent = [cid for cid, data in found.items() if data is None]
         if absent:
@@ -181,18 +182,18 @@ class KuboBlocks:
         return [data for cid in wanted if (data := found[cid]) is not None]
 
     def __contains__(self, cid: Cid) -> bool:
-        """See `BlockStore.__contains__`: in the cache, and so on the node when it came there."""
+        """See `BlockStore.__contains__`: whether it is cached, so that the node had it once."""
         return cid in self.cache
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """Those of the blocks that the node does not have; asked for in parallel."""
+        """The blocks that the node does not have; checked in parallel."""
         self._send_fetched()
-        watch = self._watch
-        if watch is None:
+        gc_guard = self._gc_guard
+        if gc_guard is None:
             return self.client.missing(wanted)
-        watch.begin()
+        gc_guard.begin()
         absent = self.client.missing(wanted)
-        watch.count_on(set(wanted).difference(absent))
+        gc_guard.count_on(set(wanted).difference(absent))
         return absent
 
     def problems(
@@ -220,32 +221,32 @@ class KuboBlocks:
     # Writing
 
     def expect(self, blocks: Sequence[Block]) -> None:
-        """See `BlockStore.expect`: sends them beside what else is being sent."""
+        """See `BlockStore.expect`: sends them in the background."""
         if blocks:
-            watch = self._watch or GcGuard(self.client)
-            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], watch))
+            gc_guard = self._gc_guard or GcGuard(self.client)
+            sending = self.client.in_background(lambda: self._send(blocks, blocks[0][0], gc_guard))
             expected = self._expected()
             for cid, it in list(expected.items()):
-                if it.done():  # it did not come after all, and is forgotten
+                if it.done():  # it was not put, and is forgotten
                     expected.pop(cid, None)
             expected.update((cid, sending) for cid, _ in blocks)
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """See `BlockStore.put`: one request, for what was not sent when it was expected."""
+        """See `BlockStore.put`: one request, for blocks that were not sent after `expect`."""
         rest = [(cid, data) for cid, data in blocks if not self._was_sent(cid)]
         if rest:
-            with self.watching() as watch:
-                self._send(rest, root, watch)
+            with self.guarding() as gc_guard:
+                self._send(rest, root, gc_guard)
         self.cache.put(blocks, root)
 
     def _was_sent(self, cid: Cid) -> bool:
-        """Whether a block is on the node because it was expected; waits while it is sent."""
+        """Whether a block was sent after `expect`; waits while it is being sent."""
         sending = self._expected().pop(cid, None)
         return sending is not None and sending.exception() is None
 
-    def _send(self, blocks: Sequence[Block], root: Cid, watch: GcGuard) -> None:
-        watch.hold(blocks)
-        watch.count_on(cid for cid, _ in blocks)
+    def _send(self, blocks: Sequence[Block], root: Cid, gc_guard: GcGuard) -> None:
+        gc_guard.hold(blocks)
+        gc_guard.count_on(cid for cid, _ in blocks)
         send(self.client, blocks, root)
 
     def follow(self, draft: Followable) -> None:
@@ -253,126 +254,126 @@ class KuboBlocks:
         draft.follower = CarUpload(self.client, draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
-        """See `BlockStore.publish`: sends what the writer was ahead of.
+        """See `BlockStore.publish`: sends the rest of the draft.
 
-        The draft stays with its session, which alone can remove it; see `let_go`.
+        The draft belongs to its session, which alone can remove it; see `let_go`.
         """
         del root
         follower = draft.follower
         sender = follower if isinstance(follower, CarUpload) else CarUpload(self.client, draft)
         draft.follower = sender
         sender.finish()
-        with self.watching() as watch:
-            watch.join(sender.watch)
-            watch.enter_context(self.cache.holding())
+        with self.guarding() as gc_guard:
+            gc_guard.join(sender.gc_guard)
+            gc_guard.enter_context(self.cache.holding())
 
     def let_go(self, draft: Followable, root: Cid) -> None:
-        """See `ServedBlocks.let_go`: it fills the cache."""
+        """See `ServedBlocks.let_go`: the draft becomes part of the cache."""
         follower = draft.follower
         self.cache.publish(draft, root, follower.sent if isinstance(follower, CarUpload) else 0)
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
-        """See `BlockStore.keep`: asks the node; `secure` and `settle` make it good."""
+        """See `BlockStore.keep`: checks the node; `secure` and `settle` ensure it."""
         wanted = list(cids_)
         if wanted:
             self._nearness.check()
-        if self._watch is not None:
+        if self._gc_guard is not None:
             yield all(self._find(cid) is not None for cid in self.missing(wanted))
             return
         absent = self.missing(wanted) if wanted else []
-        with self.watching() as watch:
-            watch.remember(set(wanted).difference(absent))
-            # What this machine has is sent before a ref leads to it.
+        with self.guarding() as gc_guard:
+            gc_guard.remember(set(wanted).difference(absent))
+            # Blocks on this machine are sent before a ref reaches them.
             yield all(self._find(cid) is not None for cid in absent)
 
     def refresh(self) -> bool:
-        """See `BlockStore.refresh`: what the node has can always have grown."""
+        """See `BlockStore.refresh`: the node may always have new blocks."""
         return True
 
     # Garbage collections of the node
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[GcGuard]:
-        """The watch of the work that this thread is at; a new one if it begins."""
-        watch = self._watch
-        if watch is not None:
-            yield watch
+    def guarding(self) -> Iterator[GcGuard]:
+        """The GC guard of the current operation of this thread; a new one if it begins."""
+        gc_guard = self._gc_guard
+        if gc_guard is not None:
+            yield gc_guard
             return
-        with GcGuard(self.client) as watch:
-            # One that an interrupt leaves behind goes with the work that it was for.
-            self._at_work.watch = weakref.ref(watch)
+        with GcGuard(self.client) as gc_guard:
+            # A guard that an interrupt leaves behind ends with its operation.
+            self._at_work.gc_guard = weakref.ref(gc_guard)
             try:
-                yield watch
+                yield gc_guard
             finally:
-                self._at_work.watch = None
+                self._at_work.gc_guard = None
 
     @property
-    def _watch(self) -> GcGuard | None:
-        watch: weakref.ref[GcGuard] | None = getattr(self._at_work, "watch", None)
-        return None if watch is None else watch()
+    def _gc_guard(self) -> GcGuard | None:
+        gc_guard: weakref.ref[GcGuard] | None = getattr(self._at_work, "gc_guard", None)
+        return None if gc_guard is None else gc_guard()
 
     @property
     def is_partial(self) -> bool:
-        """Whether what is absent here is at an origin."""
+        """Whether missing blocks are at an origin."""
         return self._completion is not None and self._completion.origin() is not None
 
     def secure(self) -> None:
-        """Make sure that the node has what this thread's work counts on; to be held with `keep`.
+        """Make sure that the node has the blocks that this operation relies on; call within `keep`.
 
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self.watching() as watch:
-            for _ in range(_ATTEMPTS):  # where it collects all the time, `settle` has the last word
-                if watch.is_undisturbed():
+        with self.guarding() as gc_guard:
+            for _ in range(_ATTEMPTS):  # if it collects all the time, `settle` decides
+                if gc_guard.is_undisturbed():
                     return
-                self._send_again(watch)
+                self._send_again(gc_guard)
 
     def settle(self) -> None:
-        """As `secure`, once MFS reaches all of it; waits for a collection that is under way.
+        """Like `secure`, once MFS reaches all of it; waits for a running collection.
 
         Raises:
             CollectedError: a collection took blocks, and they could not be sent again.
         """
-        with self.watching() as watch:
+        with self.guarding() as gc_guard:
             while True:
                 self.client.wait_for_gc()
-                # What is reached only through a block that was taken is taken by the next
+                # Blocks that are reached only through a removed block are removed by the next
                 # collection, if that begins before the block is back.
-                if watch.is_undisturbed() or not self._send_again(watch):
+                if gc_guard.is_undisturbed() or not self._send_again(gc_guard):
                     return
 
-    def send_missing(self, wanted: Sequence[Cid], watch: GcGuard) -> None:
-        """Let the node have blocks, and count on them.
+    def send_missing(self, wanted: Sequence[Cid], gc_guard: GcGuard) -> None:
+        """Make sure that the node has blocks, and rely on them.
 
         Raises:
-            CollectedError: one is neither there nor here.
+            CollectedError: a block is neither there nor here.
         """
-        watch.begin()
+        gc_guard.begin()
         absent = self.client.missing(wanted)
-        watch.count_on(wanted)
-        self._send_from_here(absent, watch)
+        gc_guard.count_on(wanted)
+        self._send_from_here(absent, gc_guard)
 
-    def _send_again(self, watch: GcGuard) -> bool:
-        """Send what was taken; says whether anything was."""
-        absent = watch.taken()
-        self._send_from_here(absent, watch)
+    def _send_again(self, gc_guard: GcGuard) -> bool:
+        """Send removed blocks again; returns whether there were any."""
+        absent = gc_guard.taken()
+        self._send_from_here(absent, gc_guard)
         return bool(absent)
 
-    def _send_from_here(self, absent: Sequence[Cid], watch: GcGuard) -> None:
+    def _send_from_here(self, absent: Sequence[Cid], gc_guard: GcGuard) -> None:
         for start in range(0, len(absent), _SENT_AT_ONCE):
             batch = [
-                (cid, self._at_hand(cid, watch)) for cid in absent[start : start + _SENT_AT_ONCE]
+                (cid, self._at_hand(cid, gc_guard)) for cid in absent[start : start + _SENT_AT_ONCE]
             ]
             send(self.client, batch, batch[0][0])
 
-    def _at_hand(self, cid: Cid, watch: GcGuard) -> Bytes:
-        found = watch.held(cid)
+    def _at_hand(self, cid: Cid, gc_guard: GcGuard) -> Bytes:
+        found = gc_guard.held(cid)
         if found is None:
             found = self._find(cid)
         if found is not None and not cids.matches(cid, found):
-            found = None  # a damaged cache holds nothing
+            found = None  # a damaged cache counts as empty
         if found is None:
             with contextlib.suppress(BlockNotFoundError):
                 found = self._complete(cid)

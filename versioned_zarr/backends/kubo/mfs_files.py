@@ -14,8 +14,8 @@ class MfsFiles:
 
     Args:
         client: the node.
-        root: the MFS directory, as `/versioned-zarr/NAME`.
-        url: what the repository is called.
+        root: the MFS directory, such as `/versioned-zarr/NAME`.
+        url: the URL of the repository, for errors.
     """
 
     def __init__(self, client: KuboClient, root: str, url: str) -> None:
@@ -29,7 +29,7 @@ class MfsFiles:
             raise FileNotFoundError(path) from None
 
     def put(self, path: str, parts: Sequence[Bytes]) -> None:
-        """See `Documents.put`; two requests where nothing was."""
+        """See `Documents.put`; two requests if the file is new."""
         data = b"".join(parts)
         cid = self._client.put_block(data)
         there = f"{self._root}/{path}"
@@ -39,7 +39,7 @@ class MfsFiles:
             if not self._is(cid, there):
                 self._client.write(there, data)
         except StorageError:
-            if not self._is(cid, there):  # or only the answer was lost
+            if not self._is(cid, there):  # or only the response was lost
                 raise
 
     def _is(self, cid: str, path: str) -> bool:

@@ -36,9 +36,9 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Storage
 
 KEPT_MOVES = 1000
-"""How many moves a ref's log holds; older ones go as new ones come, after a day at the least."""
+"""The maximum length of a ref's log; older moves are removed, but not within a day."""
 KEPT_FOR = timedelta(days=1)
-"""No move goes before, so that no writer takes a number that was used, and no reader misses any."""
+"""No move is removed earlier, so that no writer reuses a number and no reader misses a move."""
 _LOOK_AGAIN_S = 60.0
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.02
@@ -49,8 +49,8 @@ class _Seen(NamedTuple):
 
     Attributes:
         number: its number.
-        cid: its directory.
-        listed_s: when the ref's moves were last listed, of `time.monotonic`.
+        cid: the CID of its directory.
+        listed_s: when the moves of the ref were last listed, of `time.monotonic`.
     """
 
     number: int
@@ -63,10 +63,10 @@ class MfsRefs:
 
     Args:
         client: the node.
-        root: the MFS directory, as `/versioned-zarr/NAME`.
-        blocks: stores the directories of moves, reads them, and makes sure that the node has what
-            they lead to.
-        storage: where locks are that spare the processes of this machine from racing in vain.
+        root: the MFS directory, such as `/versioned-zarr/NAME`.
+        blocks: stores and reads the directories of moves, and makes sure that the node has
+            everything that they reach.
+        storage: has locks that prevent futile races between processes of this machine.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class MfsRefs:
         return f"{self._root}/refs/{kind}/{to_file_name(name)}"
 
     def read(self, kind: str, name: str) -> RefEntry | None:
-        """See `RefStore.read`; one request, where this process has looked in the last minute."""
+        """See `RefStore.read`; one request, if this process has read the ref in the last minute."""
         last = self._last(kind, name)
         return None if last is None or last.commit is None else last
 
@@ -93,7 +93,7 @@ class MfsRefs:
         return None if seen is None else self._entry(seen.number, seen.cid, name)
 
     def _see(self, folder: str) -> _Seen | None:
-        """The last move, which is noted."""
+        """The last move, which is recorded."""
         seen = self._look(folder)
         if seen is None:
             self._last_seen.pop(folder, None)
@@ -102,9 +102,9 @@ class MfsRefs:
         return seen
 
     def _look(self, folder: str) -> _Seen | None:
-        """The last move: looked for behind the one last seen, and from time to time among all.
+        """The last move: searched after the last known one, and occasionally among all.
 
-        The repository may have been deleted and created again, with moves of the same numbers.
+        The repository may have been deleted and created again, with the same numbers of moves.
         """
         seen = self._last_seen.get(folder)
         if seen is None or time.monotonic() - seen.listed_s > _LOOK_AGAIN_S:
@@ -142,7 +142,7 @@ class MfsRefs:
         return entry
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
-        """See `RefStore.names`; a request, and those of `read` for each ref."""
+        """See `RefStore.names`; one request, and those of `read` for each ref."""
         try:
             entries = self._client.list(f"{self._root}/refs/{kind}")
         except NoSuchPathError:
@@ -166,11 +166,11 @@ class MfsRefs:
         return found
 
     def rename(self, kind: str, old: str, new: str, why: str) -> None:
-        """See `RefStore.rename`: two moves; a node that stops in between has both names."""
+        """See `RefStore.rename`: two moves; if the node stops in between, both names exist."""
         rename_by_moves(self, kind, old, new, why)
 
     def remove(self, kind: str, name: str, why: str) -> None:
-        """See `RefStore.remove`: a move to nothing behind whatever stands last."""
+        """See `RefStore.remove`: a move to no commit after the last one."""
         folder = self._folder(kind, name)
         seen = self._see(folder)
         if seen is None:
@@ -182,10 +182,10 @@ class MfsRefs:
         self._last_seen.pop(folder, None)
 
     def settle(self, kind: str, name: str) -> None:
-        """See `RefStore.settle`: what the node has acknowledged, it has."""
+        """See `RefStore.settle`: the node keeps what it has acknowledged."""
 
     def swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None, why: str) -> RefEntry:
-        """See `RefStore.swap`: look, and make the next number, which only one can."""
+        """See `RefStore.swap`: reads, then creates the next number, which only one writer can."""
         with self._blocks.keep(()):
             folder = self._folder(kind, name)
             seen = self._see(folder)
@@ -208,7 +208,7 @@ class MfsRefs:
         return entry
 
     def _tips(self) -> Iterator[Cid]:
-        """The commits that refs name, that of `main` first."""
+        """The commits of all refs, that of `main` first."""
         for kind in KINDS:
             names = self.names(kind)
             for name in sorted(names, key=lambda name: name != "main"):
@@ -217,18 +217,18 @@ class MfsRefs:
                     yield entry.commit
 
     def _make(self, folder: str, entry: RefEntry, before: str | None) -> Cid | None:
-        """Make a move; gives its directory, or None if another writer was first.
+        """Create a move; returns its directory, or None if another writer was first.
 
-        It is staged first: what MFS links elsewhere, and has whole, no collection takes. So at
-        whatever moment the ref moves, and whoever is told of it, all that it leads to is there.
+        It is staged first: no collection removes a DAG that MFS links to completely. So whenever
+        the ref moves, and whoever reads it, everything that it reaches is there.
 
         Args:
-            folder: the ref.
+            folder: the folder of the ref.
             entry: the move.
-            before: the directory of the move that stands before it; None for the first.
+            before: the directory of the preceding move; None for the first.
 
         Raises:
-            CollectedError: a collection took what it leads to, which could not be sent again.
+            CollectedError: a collection removed blocks that could not be sent again.
         """
         blocks, root = self._encode(entry)
         self._blocks.put(blocks, root)
@@ -236,18 +236,18 @@ class MfsRefs:
             staged = self._staging.hold(root, parents=before is None)
         except NoSuchPathError:
             if before is None or not self._is_at(from_text(before), folder, entry.number - 1):
-                return None  # the ref is gone, with all that was around it
+                return None  # the ref does not exist any more
             staged = self._staging.hold(root, parents=True)
         try:
             has_moved = self._link(root, folder, entry.number, is_first=before is None)
         except StorageError as error:
             if not isinstance(error, StorageFullError):
-                raise  # it may be on its way, and needs what is staged when it comes
+                raise  # it may still be executed, and then needs the staged data
             self._staging.let_go(staged)
             raise
         if has_moved and before is not None:
-            # The move before was dropped, so there are later ones, and this number had been used;
-            # or all were, and others were made.
+            # The preceding move was removed, so there are later ones, and this number was already
+            # used; or all were removed, and others were created.
             has_moved = self._is_at(from_text(before), folder, entry.number - 1)
             if not has_moved:
                 self._client.remove(f"{folder}/{entry.number:09}")
@@ -255,17 +255,17 @@ class MfsRefs:
         return root if has_moved else None
 
     def _link(self, root: Cid, folder: str, number: int, *, is_first: bool) -> bool:
-        """Let a ref have a move as this number; says whether it has, and not another."""
+        """Link a move under this number; returns whether this move has it, and not another."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._client.copy(to_text(root), f"{folder}/{number:09}", parents=is_first)
-            except NoSuchPathError:  # the ref is gone, with all that was around it
+            except NoSuchPathError:  # the ref does not exist any more
                 return False
             except PathTakenError:
                 return self._is_at(root, folder, number)
             except StorageError as error:
-                # The answer may be lost, and the move made; or a proxy is busy. To make it again
-                # does no harm, as no two moves are equal.
+                # The response may be lost after the move was made, or a proxy is busy. A retry does
+                # no harm, because no two moves are equal.
                 if self._is_at(root, folder, number):
                     return True
                 if attempt == _ATTEMPTS or isinstance(error, StorageFullError):
@@ -282,7 +282,7 @@ class MfsRefs:
             return False
 
     def _encode(self, entry: RefEntry) -> tuple[list[Block], Cid]:
-        """The blocks of a move, its directory last; no two moves are equal, for their times."""
+        """The blocks of a move, its directory last; their times make all moves different."""
         hash_function = self._blocks.hash
         text = encode_entry(entry)
         leaf = hash_function.raw(text)
@@ -294,7 +294,7 @@ class MfsRefs:
         return [(leaf, text), (root, data)], root
 
     def _size(self, commit: Cid) -> int:
-        """The cumulative size of a commit, as links give it; 0 if it cannot be told."""
+        """The cumulative size of a commit, as in links; 0 if unknown."""
         try:
             block = self._blocks.get(commit)
             return len(block) + sum(link.tsize for link in dag_pb.decode(block)[0])
@@ -302,7 +302,7 @@ class MfsRefs:
             return 0
 
     def _prune(self, folder: str, number: int, name: str) -> None:
-        """Take away moves beyond what a log holds, none of them younger than a day."""
+        """Remove the oldest moves if the log is too long, but none younger than a day."""
         self._staging.forget(KEPT_FOR)
         numbers = self._numbers(folder)
         for old in sorted(numbers):
@@ -313,7 +313,7 @@ class MfsRefs:
             self._client.remove(f"{folder}/{old:09}")
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
-        """See `RefStore.history`; a request for the list, and two for each move not seen yet."""
+        """See `RefStore.history`; one request for the list, and two for each unknown move."""
         numbers = self._numbers(self._folder(kind, name))
         for number in sorted(numbers, reverse=True):
             try:
@@ -325,14 +325,14 @@ class MfsRefs:
     def forget(self, kind: str, name: str, before: datetime) -> None:
         """See `RefStore.forget`; moves are kept for a day in any case.
 
-        A writer that looked before and was held up could else take a number that was used.
+        Otherwise a delayed writer could reuse a number.
         """
         self._staging.forget(KEPT_FOR)
         folder = self._folder(kind, name)
         before = min(before, datetime.now(UTC) - KEPT_FOR)
         entries = list(self.history(kind, name))
         gone = [entry for entry, left in times_left(entries) if left is not None and left < before]
-        # The oldest go first: who takes a number that was used finds the one before it gone.
+        # Oldest first: a writer that reuses a number then finds that the preceding move is gone.
         for entry in reversed(gone):
             self._client.remove(f"{folder}/{entry.number:09}")
         if entries and entries[0].commit is None and entries[0].time < before:
@@ -340,7 +340,7 @@ class MfsRefs:
             self._last_seen.pop(folder, None)
 
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
-        """See `RefStore.lock`; holds off the processes of this machine alone."""
+        """See `RefStore.lock`; only affects processes of this machine."""
         return self._storage.lock(f"{kind}-{to_file_name(check_ref_name(name))}")
 
 

@@ -18,11 +18,11 @@ _BEHIND = b"\r\n--%b--\r\n"
 
 
 class MultipartUpload(NamedTuple):
-    """What goes with a request.
+    """The file of a request.
 
     Attributes:
-        size_bytes: how long it is.
-        parts: gives it piece by piece, and again if the request is sent again.
+        size_bytes: its size.
+        parts: returns it in pieces, again for each retry.
     """
 
     size_bytes: int
@@ -30,16 +30,16 @@ class MultipartUpload(NamedTuple):
 
     @classmethod
     def of(cls, data: bytes) -> MultipartUpload:
-        """Bytes that are at hand."""
+        """An upload of bytes in memory."""
         return cls(len(data), lambda: [data])
 
     def as_form(self) -> tuple[dict[str, str], Iterable[Bytes | FilePart]]:
-        """The headers and the body of a request that brings it."""
+        """The headers and the body of a request with it."""
         boundary = secrets.token_hex(16)
         before, behind = _BEFORE % boundary.encode(), _BEHIND % boundary.encode()
         headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
-            # With a length the pieces go out as they are, and not each copied into a chunk.
+            # With a known length, the pieces are sent as they are, and not copied into chunks.
             "Content-Length": str(len(before) + self.size_bytes + len(behind)),
         }
         return headers, itertools.chain([before], self.parts(), [behind])

@@ -23,12 +23,12 @@ _FIRST_PAUSE_S: Final = 0.02
 
 
 class RefStaging:
-    """Moves that are to be made; `staged/SECONDS-TOKEN` in the repository's MFS directory.
+    """Staged moves: `staged/SECONDS-TOKEN` in the repository's MFS directory.
 
     Args:
         client: the node.
         root: the repository's MFS directory.
-        blocks: makes sure that what is staged is whole.
+        blocks: makes sure that staged DAGs are complete.
     """
 
     def __init__(self, client: KuboClient, root: str, blocks: KuboBlocks) -> None:
@@ -36,22 +36,22 @@ class RefStaging:
         self._folder = f"{root}/{STAGED}"
 
     def hold(self, root: Cid, *, parents: bool) -> str:
-        """Hold on to a move and to all that it leads to; gives where.
+        """Stage a move with everything that it reaches; returns its path.
 
         Args:
-            root: the move.
-            parents: make the directories on the way to it.
+            root: the directory of the move.
+            parents: create the parent directories.
 
         Raises:
-            NoSuchPathError: one of them is not there.
-            CollectedError: a collection took some of it, which could not be sent again.
+            NoSuchPathError: a parent directory does not exist.
+            CollectedError: a collection removed blocks that could not be sent again.
         """
         path = f"{self._folder}/{int(time.time())}-{secrets.token_hex(8)}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._client.copy(to_text(root), path, parents=parents)
                 break
-            except PathTakenError:  # only the answer was lost
+            except PathTakenError:  # only the response was lost
                 break
             except StorageError as error:
                 if self._is_there(path, root):
@@ -74,16 +74,16 @@ class RefStaging:
             return False
 
     def let_go(self, path: str) -> None:
-        """Let go of a move that was made, or never will be; nobody waits for that."""
+        """Unstage a move that was made or never will be; in the background."""
 
         def remove() -> None:
-            with suppress(StorageError):  # it goes after a day
+            with suppress(StorageError):  # it expires after a day
                 self._client.remove(path)
 
         self._client.in_background(remove)
 
     def forget(self, after: timedelta) -> None:
-        """Let go of moves that were staged so long ago, by those who were stopped."""
+        """Unstage moves that interrupted processes staged before this period."""
         try:
             entries = self._client.list(self._folder)
         except NoSuchPathError:

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 import httpx
 
 ANSWER_LIMIT_BYTES: Final = 256 << 20
-"""No answer is longer: not the list of all refs, nor of all moves of one."""
+"""The maximum size of a response: more than a list of all refs, or of all moves of a ref."""
 
 
 class RpcResponse(NamedTuple):
-    """What the node answered."""
+    """The response of a node."""
 
     status_code: int
     reason_phrase: str
@@ -20,12 +20,12 @@ class RpcResponse(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What it says, for people."""
+        """The body as text, for errors."""
         return self.content.decode(errors="replace")
 
 
 def read_all(response: httpx.Response, limit_bytes: int) -> bytes | None:
-    """The body of an answer; None if it is longer than a limit."""
+    """The body; None if it is longer than a limit."""
     parts: list[bytes] = []
     size = 0
     for part in response.iter_raw():

@@ -42,11 +42,11 @@ _UPKEEP = (
 
 
 class LakefsBackend:
-    """A place on a lakeFS server; see `versioned_zarr.engine.backend.Backend`.
+    """A location on a lakeFS server; see `versioned_zarr.engine.backend.Backend`.
 
     Args:
         url: `lakefs://REPO`, or `lakefs://REPO/PREFIX` for a folder of it.
-        endpoint: see `versioned_zarr.backends.registry.Options`, as all that follow.
+        endpoint: see `versioned_zarr.backends.registry.Options`, also for the others.
         access_key_id: see there.
         secret_access_key: see there.
         storage_namespace: see there.
@@ -55,8 +55,8 @@ class LakefsBackend:
         timeout_s: see there.
 
     Raises:
-        InvalidUrlError: the URL is not of that form.
-        CredentialsError: no server or no credentials are known.
+        InvalidUrlError: the URL does not have that form.
+        CredentialsError: no server or no credentials are configured.
     """
 
     has_history = True
@@ -91,7 +91,7 @@ class LakefsBackend:
         self.storage: Storage = LocalStorage(self._folder, url=self.url)
 
     def check_free(self) -> None:
-        """See `Backend.check_free`: an existing repository is adopted where the prefix is empty."""
+        """See `Backend.check_free`: an existing repository can be used if the prefix is empty."""
         if not self.client.exists():
             return
         _, head = next(self.client.branches())
@@ -103,13 +103,13 @@ class LakefsBackend:
             )
 
     def read_marker(self) -> bytes:
-        """See `Backend.read_marker`: any lakeFS repository is one of ours."""
+        """See `Backend.read_marker`: any lakeFS repository can be opened."""
         if not self.client.exists():
             raise FileNotFoundError(self.url)
         return encode_marker(_HASH)
 
     def write_marker(self, marker: bytes) -> None:
-        """See `Backend.write_marker`: makes the lakeFS repository, if there is none."""
+        """See `Backend.write_marker`: creates the lakeFS repository, if it does not exist."""
         if marker != encode_marker(_HASH):
             raise InvalidInputError(
                 f"a repository on lakeFS must use the hash {_HASH!r}: it has no marker that could "
@@ -141,14 +141,14 @@ class LakefsBackend:
         cache = BlockCache(
             values, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        survey = TreeReader(lakefs_folder, self._progress)
-        commits = CommitMapping(lakefs_folder, survey.tree_of)
-        blocks = LakefsBlocks(lakefs_folder, cache, outgoing, survey, commits)
-        trees = survey.trees = Trees(blocks, hash_function)
-        parts = LakefsContext(lakefs_folder, survey, commits, blocks, trees)
-        landing = CommitWriter(parts)
-        refs = LakefsRefs(self.client, commits, landing, self.storage)
-        session_store = LakefsSessionStore(parts, landing)
+        tree_reader = TreeReader(lakefs_folder, self._progress)
+        commits = CommitMapping(lakefs_folder, tree_reader.tree_of)
+        blocks = LakefsBlocks(lakefs_folder, cache, outgoing, tree_reader, commits)
+        trees = tree_reader.trees = Trees(blocks, hash_function)
+        parts = LakefsContext(lakefs_folder, tree_reader, commits, blocks, trees)
+        commit_writer = CommitWriter(parts)
+        refs = LakefsRefs(self.client, commits, commit_writer, self.storage)
+        session_store = LakefsSessionStore(parts, commit_writer)
         return RepositoryContext(
             self.storage,
             blocks,
@@ -163,5 +163,5 @@ class LakefsBackend:
 
 
 def _encoded(prefix: str) -> str:
-    """A prefix as it stands in a URL: what would be read as something else is percent-encoded."""
+    """A prefix in a URL: characters with another meaning there are percent-encoded."""
     return re.sub(r"[%?#\s\x00-\x1f\x7f]", lambda found: quote(found.group()), prefix)

@@ -17,14 +17,14 @@ class LakefsContext:
 
     Attributes:
         lakefs_folder: the folder.
-        survey: computes the trees of its commits.
+        tree_reader: computes the trees of its commits.
         commits: reads its commits.
-        blocks: its blocks.
-        trees: reads trees from them.
+        blocks: its block store.
+        trees: reads its trees.
     """
 
     lakefs_folder: LakefsFolder
-    survey: TreeReader
+    tree_reader: TreeReader
     commits: CommitMapping
     blocks: LakefsBlocks
     trees: Trees

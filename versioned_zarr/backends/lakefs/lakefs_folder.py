@@ -21,9 +21,9 @@ class LakefsFolder:
 
     Attributes:
         client: the lakeFS repository.
-        prefix: the folder of it that we speak of, ending in "/"; empty for all of it.
+        prefix: the path of the folder, ending in "/"; empty for the whole repository.
         metadata_cache: the cache of what is known about the repository.
-        hash: names blocks.
+        hash: the hash function of the CIDs.
         workers: threads for requests.
     """
 
@@ -34,11 +34,11 @@ class LakefsFolder:
     workers: ThreadPool
 
     def path(self, key: str) -> str:
-        """Where the object of a key lies in the lakeFS repository."""
+        """The path of a key's object in the lakeFS repository."""
         return self.prefix + key
 
     def stats(self, ref: str, paths: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
-        """What lies at paths; a request for each, but where many lie in one folder it is listed."""
+        """The objects at paths; one request each, but many paths in one folder are listed."""
         folders: dict[str, list[str]] = {}
         for path in paths:
             folders.setdefault(path.rpartition("/")[0], []).append(path)
@@ -51,7 +51,7 @@ class LakefsFolder:
                 yield from ((path, found.get(path)) for path in some)
 
     def _listed(self, ref: str, folder: str, wanted: frozenset[str]) -> dict[str, Stat]:
-        """What lies at paths of one folder."""
+        """The objects at paths of one folder."""
         found: dict[str, Stat] = {}
         last = max(wanted)
         for stat in self.client.list(ref, f"{folder}/" if folder else ""):
@@ -62,5 +62,5 @@ class LakefsFolder:
         return found
 
     def key(self, path: str) -> str:
-        """The key whose object lies there."""
+        """The key of an object."""
         return path[len(self.prefix) :]

@@ -20,7 +20,7 @@ SESSION_PREFIX = f"{HIDDEN_PREFIX}session-"
 WORK_PREFIX = f"{HIDDEN_PREFIX}work-"
 CLAIM_PREFIX = f"{HIDDEN_PREFIX}claim-"
 BRANCH_LIMIT = 256
-"""The most characters that lakeFS takes for the name of a branch."""
+"""The maximum length of a branch name in lakeFS."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _DOT = "_dot_"
@@ -30,22 +30,22 @@ _SHORT_ID = re.compile(r"[0-9a-f]{8,64}")
 
 
 def to_cid(commit: str) -> Cid:
-    """The CID that stands for a lakeFS commit id."""
+    """The CID that represents a lakeFS commit id."""
     return Cid(FOREIGN + bytes.fromhex(commit))
 
 
 def to_id(cid: Cid) -> str | None:
-    """The lakeFS commit id that a CID stands for; None if it is of another kind."""
+    """The lakeFS commit id that a CID represents; None if it is of another kind."""
     return cid[len(FOREIGN) :].hex() if is_foreign(cid) else None
 
 
 def is_id(text: str) -> bool:
-    """Whether a text reads as a lakeFS commit id, or as 8 characters or more of one."""
+    """Whether a text looks like a lakeFS commit id, or a prefix of 8 characters or more."""
     return _SHORT_ID.fullmatch(text) is not None
 
 
 def to_branch(name: str) -> str:
-    """The lakeFS branch for a branch of ours; `feature/x` is `feature--2fx` there.
+    """The lakeFS branch for a branch of ours; `feature/x` becomes `feature--2fx`.
 
     Raises:
         InvalidRefError: the name is too long for lakeFS.
@@ -62,7 +62,7 @@ def to_branch(name: str) -> str:
 
 
 def from_branch(branch: str) -> str:
-    """Our name for a lakeFS branch; its own, unless we would have written another one so."""
+    """Our name for a lakeFS branch; its own, unless that is the encoding of another name."""
     for text in (branch, branch.removeprefix("x")):
         name = _unescape(text)
         if name is not None and _escape(name) == branch:
@@ -71,7 +71,7 @@ def from_branch(branch: str) -> str:
 
 
 def to_tag(name: str) -> str:
-    """The lakeFS tag for a tag of ours: as a branch, but that lakeFS lets tags have dots."""
+    """The lakeFS tag for a tag of ours: like a branch, but dots are allowed."""
     return to_branch(name.replace(".", _DOT)).replace(_DOT, ".")
 
 
@@ -93,12 +93,12 @@ def _unescape(text: str) -> str | None:
 
 
 def _escape(text: str) -> str:
-    """Letters, digits, `_` and single `-` as they are; each other byte as `--` and two digits."""
+    """Keep letters, digits, `_` and single `-`; encode other bytes as `--` and two hex digits."""
     escaped = "".join(
         char if _is_plain(text, number) else "".join(f"--{byte:02x}" for byte in char.encode())
         for number, char in enumerate(text)
     )
-    # The name must begin with a letter, a digit or `_`, and no two names may come to the same.
+    # The name must begin with a letter, a digit or `_`, and the encoding must be unique.
     is_marked = re.match("x*--", escaped) is not None
     return f"x{escaped}" if is_marked else escaped
 
@@ -113,7 +113,7 @@ def _is_plain(text: str, number: int) -> bool:
 
 @dataclass(frozen=True)
 class SessionName:
-    """What the name of a session's branch says: whose it is, and where it commits to."""
+    """The fields in the name of a session's branch: its owner, and its target branch."""
 
     head: SessionHead
 
@@ -126,17 +126,17 @@ class SessionName:
 
 
 def session_branches(id: str) -> str:
-    """What the name of the branch of a session begins with, and no other branch's name."""
+    """The prefix of the names of the session branches, and of no other branches."""
     return f"{SESSION_PREFIX}{_field(id)}---"
 
 
 def session_of(branch: str, base: str, purpose: str) -> SessionHead | None:
-    """The session whose branch is called so; None if it is none of a session.
+    """The session with this branch; None if it is not a session branch.
 
     Args:
         branch: the name of a lakeFS branch.
-        base: the CID of the commit that it is based on, as text.
-        purpose: what the session is for.
+        base: the CID of the base commit, as text.
+        purpose: the purpose of the session.
     """
     fields = branch.removeprefix(SESSION_PREFIX).split("---")
     if not branch.startswith(SESSION_PREFIX) or len(fields) != 5:
@@ -153,7 +153,7 @@ def session_of(branch: str, base: str, purpose: str) -> SessionHead | None:
 
 
 def _field(text: str) -> str:
-    """A part of a session's name: escaped with `_` and two digits, without a `-` beside another."""
+    """A field of a session's name: escaped with `_` and two digits, without consecutive `-`."""
     return "".join(
         char if char.isascii() and char.isalnum() else "".join(f"_{b:02x}" for b in char.encode())
         for char in text
@@ -166,5 +166,5 @@ def _unfield(text: str) -> str:
 
 
 def is_ours(branch: str) -> bool:
-    """Whether a hidden branch was made by this package for its work."""
+    """Whether a hidden branch was created by this package."""
     return branch.startswith((SESSION_PREFIX, WORK_PREFIX, CLAIM_PREFIX))

@@ -60,12 +60,12 @@ class LocalAppendLog:
             return system.read_at(self._fd, end - start, start)
 
     def is_removed(self) -> bool:
-        """See `AppendLog.is_removed`: no folder names the file any more."""
+        """See `AppendLog.is_removed`: whether the file has no name any more."""
         with naming_failures(self._path):
             return not os.fstat(self._fd).st_nlink
 
     def sync(self) -> None:
-        """See `AppendLog.sync`; the first time, the folder is made durable too."""
+        """See `AppendLog.sync`; the first time, also syncs the folder."""
         with naming_failures(self._path):
             system.sync_data(self._fd)
             if self._is_new:

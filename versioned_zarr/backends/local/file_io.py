@@ -1,4 +1,4 @@
-"""File I/O: writes to the file system, and what its errors mean."""
+"""File I/O: writes to the file system, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from versioned_zarr.storage.protocol import Bytes
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
-"""How a file system says that it lacks what it was asked for."""
+"""The errors by which a file system reports that an operation is not supported."""
 _MAPS_REFUSED = (*NOT_SUPPORTED, errno.EACCES, errno.EPERM, errno.ENOMEM)
 _LOCKS_REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 MAX_PARTS = 512
-"""So many buffers at a time: fewer than IOV_MAX of every system."""
+"""The number of buffers per call: fewer than IOV_MAX of every system."""
 
 
 class naming_failures:  # noqa: N801 - used as a statement, on every write
-    """Turn what the system says into errors that say what, where and what to do.
+    """Convert errors of the system to errors that say what, where and what to do.
 
-    That nothing is at the path stays a `FileNotFoundError`, also where nothing can be.
+    A missing path remains a `FileNotFoundError`, also if it cannot exist.
 
     Args:
-        path: where.
-        is_made: whether something is made there, so that it is no answer that nothing is.
+        path: the path.
+        is_made: whether something is created there, so that a missing path is a failure.
     """
 
     __slots__ = ("_is_made", "_path")
@@ -50,7 +50,7 @@ class naming_failures:  # noqa: N801 - used as a statement, on every write
 
 
 def _is_path(path: str | os.PathLike[str]) -> bool:
-    """Whether a file can be called so."""
+    """Whether a text is a valid path."""
     try:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -75,10 +75,10 @@ def named(error: OSError, path: str | os.PathLike[str]) -> Exception:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make durable which names there are in a folder.
+    """Sync a folder, which makes the names in it durable.
 
-    Where a file system cannot do that for folders (CIFS, some FUSE), it is as durable as that
-    file system makes names by itself.
+    If a file system cannot sync folders (CIFS, some FUSE), names are as durable as that file system
+    makes them by itself.
     """
     try:
         system.sync_names(folder)
@@ -88,7 +88,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they are there after a loss of power too."""
+    """Create a folder and its parents, durably."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -99,10 +99,10 @@ def make_folder(folder: Path) -> None:
 
 
 def lock_file(fd: int, path: str | os.PathLike[str], *, shared: bool, wait: bool) -> bool:
-    """Lock an open file until it is closed; says whether it is held, as it always is if `wait`.
+    """Lock an open file until it is closed; returns whether it is locked, always true if `wait`.
 
     Raises:
-        StorageError: the file system has no such locks, so that nothing can be written safely.
+        StorageError: the file system does not support `flock`, so writing would not be safe.
     """
     try:
         return system.lock(fd, shared=shared, wait=wait)
@@ -119,7 +119,7 @@ def lock_file(fd: int, path: str | os.PathLike[str], *, shared: bool, wait: bool
 
 
 def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
-    """Write every byte of the parts, one behind the other, the first at `offset`."""
+    """Write every byte of the parts, in order, beginning at `offset`."""
     for first in range(0, len(parts), MAX_PARTS):
         batch = parts[first : first + MAX_PARTS]
         size = sum(map(len, batch))
@@ -130,7 +130,7 @@ def write_all(fd: int, parts: Sequence[Bytes], offset: int) -> None:
 
 
 def write_rest(fd: int, data: bytes, offset: int) -> None:
-    """Go on after the system wrote less than it was given; a full disk says so now."""
+    """Continue after a partial write; a full disk raises an error now."""
     rest = memoryview(data)
     while rest:
         done = system.write_at(fd, rest, offset)
@@ -141,13 +141,13 @@ def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
     """The first bytes of an open file, mapped read-only.
 
     Args:
-        fd: the file; may be closed afterwards.
-        size: how many bytes.
-        is_at_hand: whether they lie in the page cache, so that they can be mapped all at once,
-            rather than a few pages each time they are read.
+        fd: the file; may be closed afterward.
+        size: the number of bytes.
+        is_at_hand: whether they are in the page cache, so that all pages can be mapped at once
+            instead of on access.
 
     Raises:
-        OSError: there are no maps here, or there is no memory for them; `cannot_map` tells.
+        OSError: maps are not supported, or there is not enough memory; see `cannot_map`.
     """
     if not size:
         return memoryview(b"")
@@ -156,10 +156,10 @@ def map_file(fd: int, size: int, *, is_at_hand: bool = False) -> memoryview:
     except OSError as error:
         if error.errno not in _MAPS_REFUSED:
             raise
-    # GPFS, 9p and FUSE may refuse shared maps and grant private ones, which read the same.
+    # GPFS, 9p and FUSE may refuse shared maps and allow private ones, which read the same.
     return system.map_file(fd, size, is_at_hand=is_at_hand, is_private=True)
 
 
 def cannot_map(error: OSError) -> bool:
-    """Whether a file may be read though it cannot be mapped."""
+    """Whether an error means that the file can be read but not mapped."""
     return error.errno in _MAPS_REFUSED

@@ -38,15 +38,15 @@ from versioned_zarr.storage.protocol import AppendLog, Bytes, StagedPack, Stored
 _MAPPED_FILES = 512
 _SWEEP_AGE_S = 24 * 3600
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
-"""How `put` calls a file that is not whole yet."""
+"""The suffix of incomplete files of `put`."""
 
 
 class LocalStorage:
-    """A folder of the local file system. Its parts are made as they are needed.
+    """A folder of the local file system. Subfolders are created on demand.
 
     Args:
-        folder: where.
-        url: the URL that errors and the repository show, if not that of the folder.
+        folder: the path.
+        url: the URL for errors and the repository; by default that of the folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str], url: str | None = None) -> None:
@@ -63,7 +63,7 @@ class LocalStorage:
         return self.folder / path
 
     def view(self, path: str) -> memoryview | None:
-        """See `Storage.view`: the file mapped read-only, if the file system has maps."""
+        """See `Storage.view`: the file mapped read-only, if the file system supports it."""
         found = self._maps.get(path)
         if found is not None:
             return found
@@ -87,7 +87,7 @@ class LocalStorage:
                 del self._maps[next(iter(self._maps))]
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
-        """See `Storage.read`; never from the map, since logs and refs grow."""
+        """See `Storage.read`; never from a map, because logs and refs grow."""
         full_path = f"{self._root}{path}"
         with naming_failures(full_path):
             fd = system.open_file(full_path, os.O_RDONLY)
@@ -121,7 +121,7 @@ class LocalStorage:
         self._forget(path)
 
     def list(self, prefix: str) -> list[Stored]:
-        """See `Storage.list`; half-written files of `put` are not there."""
+        """See `Storage.list`; omits the temporary files of `put`."""
         root = self._path(prefix)
         found: list[Stored] = []
         with naming_failures(root):
@@ -183,7 +183,7 @@ class LocalStorage:
                             path.unlink()
 
     def stamp(self, prefix: str) -> object:
-        """See `Storage.stamp`: identity, time and size of the folder."""
+        """See `Storage.stamp`: the inode, time and size of the folder."""
         try:
             status = os.stat(f"{self._root}{prefix}")
         except FileNotFoundError:
@@ -233,9 +233,9 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
-        """See `Storage.lock`: a lock on a file of its own, so it also holds between threads."""
+        """See `Storage.lock`: a lock on a separate file, so it also works between threads."""
         path = self.folder / "locks" / name
-        # A FileIO is closed when nobody holds it any more, wherever an interrupt may come.
+        # A FileIO is closed when it is garbage-collected, wherever an interrupt occurs.
         with naming_failures(path, is_made=True):
             try:
                 file = FileIO(system.open_file(path, os.O_RDWR | os.O_CREAT))

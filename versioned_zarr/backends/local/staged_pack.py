@@ -32,10 +32,10 @@ class LocalStagedPack:
     """See `versioned_zarr.storage.protocol.StagedPack`.
 
     Args:
-        folder: the storage's.
-        path: where in it the draft lies.
-        fd: the open file, which this process holds an exclusive lock on, or only reads.
-        keep: takes the view of a pack that was published.
+        folder: the folder of the storage.
+        path: the path of the draft in it.
+        fd: the open file; this process holds an exclusive lock on it, or only reads it.
+        keep: receives the view of a published pack.
     """
 
     _fd = -1
@@ -52,7 +52,7 @@ class LocalStagedPack:
         self._zeroing = ForkSafeLock()
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
-        """See `StagedPack.write`; it is in the page cache then, and survives the process."""
+        """See `StagedPack.write`; the bytes are then in the page cache, and survive the process."""
         try:
             end = offset + sum(map(len, parts))
             if end > self._allocated and offset >= _ALLOCATE_FROM:
@@ -69,7 +69,7 @@ class LocalStagedPack:
             raise named(error, self.path) from error
 
     def _allocate(self, end: int) -> None:
-        """Reserve room ahead: a large file then grows in few pieces, and writes go faster."""
+        """Allocate space in advance: large files are less fragmented, and writes are faster."""
         wanted = -(-end // _ALLOCATION_SIZE) * _ALLOCATION_SIZE
         with contextlib.suppress(OSError):
             system.reserve(self._fd, self._allocated, wanted - self._allocated)
@@ -78,9 +78,9 @@ class LocalStagedPack:
     def _write_ahead(self, offset: int, end: int) -> None:
         """Write zeros where the next small writes will go.
 
-        The system then has the pages at hand in large pieces: a third of the time for 16 KiB.
+        The system then allocates pages in large pieces: a third of the time for 16 KiB.
         """
-        # Never where another thread may have written already: all that is before `_zeroed`.
+        # Never where another thread may have written already: everything before `_zeroed`.
         with self._zeroing:
             start = max(self._zeroed, offset)
             self._zeroed = max(self._zeroed, end)
@@ -94,7 +94,7 @@ class LocalStagedPack:
             return memoryview(system.read_at(self._fd, end - start, start))
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
-        """See `StagedPack.part`: the draft may be closed."""
+        """See `StagedPack.part`: independent of the draft, which may be closed."""
         with naming_failures(self.path):
             return system.part_of(self._fd, start, end)
 
@@ -104,12 +104,12 @@ class LocalStagedPack:
             return os.fstat(self._fd).st_size
 
     def start_writeback(self) -> None:
-        """See `StagedPack.start_writeback`; it makes its caller wait, so a thread calls it."""
+        """See `StagedPack.start_writeback`; it blocks, so a separate thread calls it."""
         with naming_failures(self.path):
             system.sync_data(self._fd)
 
     def publish(self, path: str, size: int, *, durable: bool = True) -> None:
-        """See `StagedPack.publish`: cut, fsync, rename, fsync of the folder."""
+        """See `StagedPack.publish`: truncate, fsync, rename, fsync of the folder."""
         target = self._folder / path
         with naming_failures(target):
             make_folder(target.parent)
@@ -120,7 +120,7 @@ class LocalStagedPack:
             if durable:
                 sync_folder(target.parent)
         if size <= _MAPPED_BYTES:
-            # What was written is read next as a rule, and lies in the page cache still.
+            # The data is usually read next, and is still in the page cache.
             with contextlib.suppress(OSError):
                 self._keep(path, map_file(self._fd, size, is_at_hand=True))
 

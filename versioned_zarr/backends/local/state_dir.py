@@ -12,18 +12,18 @@ HOME_VARIABLE = "VERSIONED_ZARR_HOME"
 
 
 def home() -> Path:
-    """The folder; $VERSIONED_ZARR_HOME, or `versioned-zarr` where the user's state lies.
+    """The folder; $VERSIONED_ZARR_HOME, or `versioned-zarr` in the user's state directory.
 
     Raises:
         ReadOnlyError: no permission to write there.
-        StorageError: there can be no such folder.
+        StorageError: the path is not valid.
     """
     try:
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    except (OSError, RuntimeError, ValueError) as error:  # of a user without a home, of a NUL
+    except (OSError, RuntimeError, ValueError) as error:  # no home directory, or a NUL
         why = getattr(error, "strerror", None) or str(error)
         where = getattr(error, "filename", None) or os.environ.get(HOME_VARIABLE, "")
         message = (

@@ -153,7 +153,7 @@ class ObjectBlocks:
         """See `BlockStore.publish`: one request, or one for every 64 MiB of a longer draft."""
         name = new_name()
         self.catalogue.put(pack_path(name), draft.sealed(root))
-        self._packed.catalogue.learn(name)
+        self._packed.registry.learn(name)
 
     def let_go(self, draft: Followable, root: Cid) -> None:
         """See `ServedBlocks.let_go`: it fills the cache."""
@@ -176,7 +176,7 @@ class ObjectBlocks:
     def to_record(self) -> Mapping[str, Any]:
         """What a ref record says of packs: the index files, and the packs that these lack."""
         self._packed.refresh()
-        known = self._packed.catalogue.known
+        known = self._packed.registry.known
         return {
             INDEX: [name for name, _ in known.merged],
             PACKS: [run.packs[0] for run in known.single],

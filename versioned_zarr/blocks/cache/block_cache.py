@@ -29,7 +29,7 @@ _LOOKED_EVERY_S = 0.1
 _BOOT = "boot"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _WRITTEN_BACK_S = 300
-"""What is older has long reached the disk: Linux leaves nothing for longer than half a minute."""
+"""Older packs are on the disk: Linux writes all data within half a minute."""
 
 
 class _Holder:
@@ -37,17 +37,17 @@ class _Holder:
 
 
 class BlockCache:
-    """Blocks near at hand. Thread-safe; many processes may share the storage.
+    """A local cache of remote blocks. Thread-safe; many processes may share the storage.
 
-    Blocks that come one by one are gathered in memory, and become a pack when there are enough of
-    them, or when the process ends.
+    Single blocks are collected in memory, and become a pack when there are enough of them, or when
+    the process ends.
 
     Args:
-        storage: where the packs lie.
-        hash_function: names the blocks.
-        limit_bytes: how long the packs may be together; 0 keeps nothing but the last few blocks.
-        verify: whether values' leaves from the packs are compared with their CIDs on every read,
-            as all other blocks are.
+        storage: stores the packs.
+        hash_function: the hash function of the CIDs.
+        limit_bytes: the maximum total size of the packs; with 0, only the last few blocks are kept.
+        verify: whether leaves of values in the packs are verified on every read, as all other
+            blocks are.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class BlockCache:
         self._verify = verify
         self._gathering = WriteBuffer(partial(_write, self.packed, limit_bytes))
         self._looked_s = time.monotonic()
-        self._grown_bytes = limit_bytes  # so that the first new pack looks at what is there
+        self._grown_bytes = limit_bytes  # so that the first new pack triggers a check of the size
         self._holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
 
     @property
     def hash(self) -> HashFunction:
-        """The function that names the blocks."""
+        """The hash function of the CIDs."""
         return self.packed.hash
 
     def get(self, cid: Cid) -> memoryview | None:
-        """The bytes of a block, or None if it is not at hand. A damaged one is not."""
+        """The bytes of a block, or None if it is not cached or is damaged."""
         found = self._gathering.get(cid)
         if found is not None:
             return found
@@ -86,7 +86,7 @@ class BlockCache:
         return data
 
     def _is_news_due(self) -> bool:
-        """Whether to look for what other processes brought; a miss in between costs nothing."""
+        """Whether to look for packs from other processes; an occasional miss costs nothing."""
         now = time.monotonic()
         if now - self._looked_s < _LOOKED_EVERY_S:
             return False
@@ -94,7 +94,7 @@ class BlockCache:
         return True
 
     def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview | None:
-        """The bytes of several blocks, one behind the other, or None if one is not at hand."""
+        """The bytes of several blocks, joined in order, or None if one is not cached."""
         if self._verify or any(cid not in self.packed for cid in wanted):
             return None
         with suppress(LookupError, StorageError):
@@ -105,24 +105,24 @@ class BlockCache:
         return cid in self._gathering or cid in self.packed
 
     def add(self, cid: Cid, data: Bytes) -> None:
-        """Keep a block whose bytes were compared with its CID."""
+        """Add a verified block."""
         kept_bytes = self._gathering.add(cid, data)
         if kept_bytes:
             self._trim(kept_bytes)
 
     def flush(self) -> None:
-        """Make a pack of the blocks that came one by one."""
+        """Write the collected single blocks as a pack."""
         self._trim(self._gathering.flush())
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """Keep blocks as a pack of their own."""
+        """Add blocks as a separate pack."""
         if self.limit_bytes:
             with suppress(StorageError):  # a full disk must not stop work that needs no cache
                 self.packed.put(blocks, root, durable=False)
             self._trim(sum(len(data) for _, data in blocks))
 
     def publish(self, draft: Publishable, root: Cid, size_bytes: int) -> None:
-        """Keep a finished draft as a pack."""
+        """Add a finished draft as a pack."""
         if self.limit_bytes or self._holders:
             self.packed.publish(draft, root, durable=False)
             self._trim(size_bytes)
@@ -131,8 +131,8 @@ class BlockCache:
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """While held, this process removes nothing, and keeps drafts whatever the limit is."""
-        # One that an interrupt leaves behind is gone with the code that held it.
+        """A context in which this process removes nothing, and keeps drafts of any size."""
+        # A context that an interrupt leaves open ends with the code that entered it.
         holder = _Holder()
         self._holders.add(holder)
         try:
@@ -142,7 +142,7 @@ class BlockCache:
             self._trim(0)
 
     def size_bytes(self) -> int:
-        """How long the packs are together."""
+        """The total size of the packs."""
         return sum(stored.size for stored in self.packed.storage.list(PACKS))
 
     def clear(self) -> None:
@@ -151,7 +151,7 @@ class BlockCache:
         self._drop_to(0)
 
     def _trim(self, grown_bytes: int) -> None:
-        """Look at the size from time to time, and remove the oldest packs if it is too much."""
+        """Check the size from time to time, and remove the oldest packs if it exceeds the limit."""
         self._grown_bytes += grown_bytes
         if self._holders or self._grown_bytes < self.limit_bytes // 16:
             return
@@ -172,7 +172,7 @@ class BlockCache:
 
 
 def _drop_torn(storage: Storage) -> None:
-    """Remove the packs that were written last before the machine went down, if it did."""
+    """Remove the packs that were written last before a crash of the machine, if there was one."""
     try:
         boot = _BOOT_ID.read_bytes()
     except OSError:  # not Linux
@@ -185,7 +185,7 @@ def _drop_torn(storage: Storage) -> None:
         return
     packs = storage.list(PACKS)
     newest_s = max((stored.modified_s for stored in packs), default=0.0)
-    with suppress(StorageError, ReadOnlyError):  # it is looked at again next time
+    with suppress(StorageError, ReadOnlyError):  # it is checked again next time
         for stored in packs:
             if stored.modified_s > newest_s - _WRITTEN_BACK_S:
                 storage.delete(stored.path)

@@ -1,4 +1,4 @@
-"""A memory cache of the blocks that were read last."""
+"""A memory cache of the most recently read blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHRUNK_TO: Final = 0.9
 
 
 class MemoryCache:
-    """Blocks in memory, the latest up to a number of bytes. Thread-safe, without a lock."""
+    """The most recent blocks, up to a number of bytes. Thread-safe, without a lock."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -21,26 +21,26 @@ class MemoryCache:
         _ALL.add(self)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove all blocks."""
         self._blocks: OrderedDict[Cid, memoryview] = OrderedDict()
         self._size_bytes = 0
 
     def get(self, cid: Cid) -> memoryview | None:
-        """A block that is there still."""
+        """A cached block, or None."""
         found = self._blocks.get(cid)
         if found is not None:
-            with suppress(KeyError):  # it has just been let go of
+            with suppress(KeyError):  # it has just been evicted
                 self._blocks.move_to_end(cid)
         return found
 
     def add(self, cid: Cid, data: memoryview) -> None:
-        """Keep a block, and let go of the oldest."""
+        """Add a block, and evict the oldest."""
         if self._blocks.setdefault(cid, data) is not data:
             return
         self._size_bytes += len(data)
         if self._size_bytes <= self._limit_bytes:
             return
-        # Counted anew, since threads that add at once, or an interrupt, may have miscounted.
+        # Recounted, because concurrent threads or an interrupt may have made the count wrong.
         size_bytes = sum(map(len, list(self._blocks.values())))
         with suppress(KeyError):
             while size_bytes > self._limit_bytes * _SHRUNK_TO:
@@ -48,5 +48,5 @@ class MemoryCache:
         self._size_bytes = size_bytes
 
 
-# What the parent holds is not held twice.
+# Do not keep a second copy of the parent's blocks.
 _ALL = renewed_after_fork(MemoryCache.clear)

@@ -23,11 +23,11 @@ _MOST_BYTES: Final = 4 * BATCH_BYTES
 class WriteBuffer:
     """See the module. Thread-safe.
 
-    What is still in memory when nobody holds this any more, or when the process ends, is kept
-    then. What is lost by a crash must be no loss.
+    Blocks that are still in memory when this object is garbage-collected, or when the process ends,
+    are stored then. A crash loses them, which must be acceptable.
 
     Args:
-        keep: stores blocks; must not hold on to this object, nor to whoever owns it.
+        keep: stores blocks; must not reference this object or its owner.
     """
 
     def __init__(self, keep: Callable[[list[Block]], None]) -> None:
@@ -46,7 +46,7 @@ class WriteBuffer:
         return cid in self._blocks
 
     def add(self, cid: Cid, data: Bytes) -> int:
-        """Take a block; gives how many bytes were kept because of it, mostly none."""
+        """Add a block; returns how many bytes were stored as a result, usually none."""
         if self._blocks.setdefault(cid, data) is not data:
             return 0
         self._size_bytes += len(data)
@@ -58,7 +58,7 @@ class WriteBuffer:
         return 0 if turn is None else self._keep_all(turn)
 
     def flush(self) -> int:
-        """Keep all blocks; they are found here until they are kept. Gives how many bytes."""
+        """Store all blocks, which are found here until then; returns how many bytes."""
         return self._keep_all(self._keeping.take())
 
     def _keep_all(self, turn: Permit) -> int:
@@ -71,7 +71,7 @@ class WriteBuffer:
             turn.end()
 
     def clear(self) -> None:
-        """Forget all blocks."""
+        """Remove all blocks."""
         self._blocks.clear()
         self._size_bytes = 0
 
@@ -80,7 +80,7 @@ class WriteBuffer:
         for cid, data in blocks:
             if self._blocks.pop(cid, None) is not None:
                 dropped_bytes += len(data)
-        # Counted anew, since threads that add at once, or an interrupt, may have miscounted.
+        # Recounted, because concurrent threads or an interrupt may have made the count wrong.
         self._size_bytes = sum(map(len, list(self._blocks.values())))
         return dropped_bytes
 

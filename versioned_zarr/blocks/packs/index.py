@@ -1,8 +1,8 @@
-"""The index: where each block lies, as sorted runs of digests that are bisected.
+"""The index: the location of each block, as sorted runs of digests that are bisected.
 
-A run is columns, not rows, so that it works mapped from a file as it does in memory, and merging
-is numpy's. docs/design/index-files.md shows the bytes of the file. An index is never the truth: it
-can be thrown away and made again from the packs.
+A run stores columns, not rows. So it works the same whether mapped from a file or in memory, and
+numpy merges runs. docs/design/index-files.md shows the bytes of the file. An index is derived data:
+it can be deleted and rebuilt from the packs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ENTRY_SIZE = sum(dtype.itemsize for dtype in _COLUMNS)
 
 
 class BlockLocation(NamedTuple):
-    """The bytes of a block: the name of its pack, the offset and the size there."""
+    """The location of a block: the name of its pack, the offset and the size in it."""
 
     pack: str
     start: int
@@ -51,7 +51,7 @@ _place = partial(tuple.__new__, BlockLocation)  # half the time of a call into P
 def checks_of(
     starts: npt.NDArray[np.uint64], numbers: npt.NDArray[np.uint32], sizes: npt.NDArray[np.uint32]
 ) -> npt.NDArray[np.uint32]:
-    """The check of each entry: any flipped bit in where it says that a block lies changes it."""
+    """The check of each entry: any flipped bit in the location of its block changes it."""
     wide = (starts, numbers.astype("<u8"), sizes.astype("<u8"))
     mixed = np.zeros(len(starts), "<u8")
     for column, factor in zip(wide, _FACTORS, strict=True):
@@ -60,17 +60,17 @@ def checks_of(
 
 
 def is_sound(start: int, number: int, size: int, check: int) -> bool:
-    """Whether an entry says where a block lies as it was written."""
+    """Whether the check of an entry matches its location."""
     a, b, c = _FACTORS
     return (start * a + number * b + size * c >> 32) & 0xFFFFFFFF == check
 
 
 class Run:
-    """The places of the blocks of some packs, sorted by digest.
+    """The locations of the blocks in some packs, sorted by digest.
 
     Args:
-        packs: their names.
-        columns: as in an index file, n items each.
+        packs: the names of the packs.
+        columns: the columns of an index file, n items each.
     """
 
     def __init__(self, packs: Sequence[str], columns: Sequence[npt.NDArray[Any]]) -> None:
@@ -85,7 +85,7 @@ class Run:
         return len(self.prefixes)
 
     def first(self, digest: bytes) -> BlockLocation | None:
-        """One place of a block; as `find`, in half the time."""
+        """One location of a block; like `find`, in half the time."""
         prefixes = self._prefixes
         prefix = int.from_bytes(digest[:8], "big")
         at = bisect_left(prefixes, prefix)
@@ -93,13 +93,13 @@ class Run:
             return None
         if self._tails[24 * at : 24 * at + 24] == digest[8:]:
             number, start, size = self._numbers[at], self._starts[at], self._sizes[at]
-            # Nobody has compared the whole file with its checksum.
+            # The checksum of the whole file may not have been verified.
             if is_sound(start, number, size, self._checks[at]):
                 return _place((self.packs[number], start, size))
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[BlockLocation]:
-        """The places of a block, as a rule one; O(log n), about a microsecond."""
+        """The locations of a block, usually one; O(log n), about a microsecond."""
         prefix, tail = int.from_bytes(digest[:8], "big"), digest[8:]
         at = bisect_left(self._prefixes, prefix)
         while at < len(self._prefixes) and self._prefixes[at] == prefix:
@@ -110,7 +110,7 @@ class Run:
             at += 1
 
     def digests(self) -> npt.NDArray[np.void]:
-        """The digests of all blocks, as they are sorted: n values of dtype V32."""
+        """The digests of all blocks in sorted order: n values of dtype V32."""
         raw = np.empty((len(self), 32), "u1")
         raw[:, :8] = self.prefixes.astype(">u8").view("u1").reshape(-1, 8)
         raw[:, 8:] = self.tails.view("u1").reshape(-1, 24)
@@ -146,10 +146,10 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
         data: the whole file.
         hash_code: the multihash code of the repository.
         where: the file's name, for errors.
-        check: whether to read all of it and compare the checksum.
+        check: whether to read the whole file and verify its checksum.
 
     Raises:
-        CorruptError: this is not such a file, or `check` found another checksum.
+        CorruptError: this is not such a file, or the checksum is wrong.
     """
     if len(data) >= _HEAD.size:
         magic, code, packs, entries, checksum = _HEAD.unpack_from(data)
@@ -174,7 +174,7 @@ def run_from_file(data: memoryview, hash_code: int, where: str, *, check: bool) 
 
 
 def head_of(head: memoryview, hash_code: int, where: str) -> tuple[int, int]:
-    """How many packs and entries an index file has, by its head.
+    """The number of packs and of entries of an index file, from its head.
 
     Args:
         head: the first `HEAD_SIZE` bytes of the file.
@@ -192,7 +192,7 @@ def head_of(head: memoryview, hash_code: int, where: str) -> tuple[int, int]:
 
 
 def column_starts(names_end: int, entries: int) -> list[tuple[int, int]]:
-    """Where each column of an index file begins, and how many bytes an entry of it takes."""
+    """Where each column of an index file begins, and the number of bytes per entry."""
     found = []
     for dtype in _COLUMNS:
         found.append((names_end, dtype.itemsize))
@@ -204,7 +204,7 @@ def run_of_pack(pack: str, entries: Entries, data_end: int) -> Run:
     """The run of one pack, from the entries of its own index.
 
     Raises:
-        CorruptError: they name bytes that are not there.
+        CorruptError: they refer to bytes that do not exist.
     """
     starts, sizes = entries["offset"].astype("<u8"), entries["size"].astype("<u4")
     if len(starts) and int((starts + sizes).max()) > data_end:
@@ -226,7 +226,7 @@ def _sorted_run(packs: Sequence[str], *columns: npt.NDArray[Any]) -> Run:
 
 
 def merge_runs(runs: Sequence[Run], alive: set[str]) -> Run:
-    """One run of all blocks in packs that are `alive`; a block in two packs is named twice."""
+    """One run of all blocks in packs that are `alive`; a block in two packs has two entries."""
     packs = sorted({pack for run in runs for pack in run.packs} & alive)
     number_of = {pack: number for number, pack in enumerate(packs)}
     columns: list[list[npt.NDArray[Any]]] = [[] for _ in _COLUMNS]

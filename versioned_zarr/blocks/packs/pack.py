@@ -1,4 +1,4 @@
-"""Packs: a pack writer puts blocks one behind the other into a staged pack, and the tail last."""
+"""Packs: a pack writer appends blocks to a staged pack, and finally the tail."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
 
-_TOLD_BYTES: Final = 16 << 20
+_WRITEBACK_BYTES: Final = 16 << 20
 _PIECE_BYTES: Final = 16 << 20
 
 
 class PackEntries:
-    """The digests, codecs and offsets of the blocks of a pack, packed tightly as they come.
+    """The digests, codecs and offsets of the blocks of a pack, in the order of their offsets.
 
-    Blocks follow each other without a gap, so each ends where the next begins. One thread adds;
-    others may read meanwhile.
+    Blocks are contiguous, so each ends where the next begins. One thread adds entries; other
+    threads may read concurrently.
     """
 
     def __init__(self) -> None:
@@ -34,31 +34,31 @@ class PackEntries:
         self._offsets = array("Q")
 
     def add(self, cid: Cid, offset: int) -> None:
-        """Remember a block that begins at `offset` bytes of the file."""
+        """Add a block that begins at byte `offset` of the file."""
         self._digests += cid[-32:]
         self._codecs += cid[1:2]
-        self._offsets.append(offset)  # the last, as it tells how many there are
+        self._offsets.append(offset)  # last, because its length is the number of entries
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def cut(self, count: int) -> None:
-        """Forget all but the first `count`, and what `add` was interrupted in."""
+        """Remove all but the first `count`, including an entry left incomplete by an interrupt."""
         del self._offsets[count:], self._codecs[count:], self._digests[32 * count :]
 
     def count_before(self, offset: int) -> int:
-        """How many blocks begin before an offset."""
+        """The number of blocks that begin before an offset."""
         return bisect_left(self._offsets, offset)
 
     def places(
         self, first: int, last: int, end: int, hash_code: int
     ) -> Iterator[tuple[Cid, int, int]]:
-        """Some of the blocks in the order they came: CIDs, where they begin, where they end.
+        """A range of the blocks in the order of their offsets: CIDs, first bytes, ends.
 
         Args:
-            first: the number of the first of them.
-            last: the number behind the last.
-            end: where the last one ends.
+            first: the number of the first block.
+            last: the number after the last block.
+            end: where the last block ends.
             hash_code: the multihash code of the pack.
         """
         for number in range(first, last):
@@ -68,7 +68,7 @@ class PackEntries:
             yield cid_of(digest, self._codecs[number], hash_code), at, stop
 
     def to_array(self, end: int) -> Entries:
-        """The entries as rows of INDEX_ENTRY, in the order they came; the last ends at `end`."""
+        """The entries as rows of INDEX_ENTRY, sorted by offset; the last block ends at `end`."""
         entries = np.empty(len(self), INDEX_ENTRY)
         offsets = np.frombuffer(self._offsets, "<u8")
         entries["digest"] = np.frombuffer(self._digests, "V32")
@@ -79,11 +79,11 @@ class PackEntries:
 
 
 class PackWriter:
-    """A pack that is being written by this process, or was by one that died.
+    """A staged pack that this process is writing, or that a dead process was writing.
 
-    Not thread-safe but for `write`, which may run beside anything once its room is reserved. An
-    interrupt at any point leaves it so that it can be written on; room that was reserved and not
-    written is a hole, and a draft with holes is copied from, never published.
+    Not thread-safe except for `write`, which may run concurrently with any method once its space is
+    reserved. After an interrupt at any point, more blocks can be written. Space that was reserved
+    but not written is a hole. A draft with holes is never published; its blocks are copied.
     """
 
     def __init__(self, draft: StagedPack, hash_function: HashFunction) -> None:
@@ -93,46 +93,46 @@ class PackWriter:
         self.has_failed = False
         self.is_recovered = False
         self.follower: Follower | None = None
-        self._reserved = 0, 0  # bytes and blocks, which move at once
+        self._reserved = 0, 0  # bytes and blocks, updated together
         self._unwritten: set[int] = set()
-        self._told = 0
+        self._writeback_end = 0
         self._writeback: threading.Thread | None = None
 
     @property
     def end(self) -> int:
-        """How many bytes of blocks there are, with those that are still being written."""
+        """The number of bytes of blocks, including blocks that are still being written."""
         return self._reserved[0]
 
     @property
     def path(self) -> str:
-        """Where the draft lies in its storage."""
+        """The path of the draft in its storage."""
         return self.draft.path
 
     @property
     def is_sound(self) -> bool:
-        """Whether it may be published, once nobody writes into it: it has no holes."""
+        """Whether it may be published once all writes are finished: it has no holes."""
         end = self.end
         return not (self.has_failed or any(start < end for start in self._unwritten.copy()))
 
     def reserve(self, blocks: Sequence[Block]) -> int:
-        """Set room aside for blocks; returns the offset of the first."""
+        """Reserve space for blocks; returns the offset of the first."""
         first, count = self._reserved
         offset = first
         self.entries.cut(count)
         for cid, data in blocks:
             self.entries.add(cid, offset)
             offset += len(data)
-        # A hole until it is written, and only once the end has moved behind it.
+        # It is a hole until it is written, but only once the end has moved past it.
         if offset > first:
             self._unwritten.add(first)
         self._reserved = offset, count + len(blocks)
         return first
 
     def write(self, offset: int, blocks: Iterable[Block]) -> None:
-        """Write blocks into the room that was reserved for them.
+        """Write blocks into the space that was reserved for them.
 
         Raises:
-            StorageError: the draft then has a hole, and can only be copied from, not published.
+            StorageError: the draft has a hole now. It cannot be published, only copied from.
         """
         parts: list[Bytes] = [data for _, data in blocks]
         try:
@@ -141,15 +141,15 @@ class PackWriter:
             self.has_failed = True
             raise
         self._unwritten.discard(offset)
-        if self.end - self._told >= _TOLD_BYTES:
+        if self.end - self._writeback_end >= _WRITEBACK_BYTES:
             if self.follower is not None:
-                self._told = self.end
+                self._writeback_end = self.end
                 self.follower.grown()
             else:
                 self._start_writeback()
 
     def holds(self, offset: int, blocks: Iterable[Block]) -> bool:
-        """Whether what was written at an offset hashes to the names of the blocks; reads it all."""
+        """Whether the bytes at an offset match the CIDs of the blocks; reads all of them."""
         digest = self.hash.digest
         for cid, data in blocks:
             start, offset = offset, offset + len(data)
@@ -158,18 +158,18 @@ class PackWriter:
         return True
 
     def _start_writeback(self) -> None:
-        """Let the disk work while the next values are hashed, unless it is at work already."""
+        """Start writing to the disk while the next values are hashed, unless already started."""
         if self._writeback is None or not self._writeback.is_alive():
-            self._told = self.end
+            self._writeback_end = self.end
             self._writeback = threading.Thread(target=self._write_back, daemon=True)
             self._writeback.start()
 
     def _write_back(self) -> None:
-        with suppress(VersionedZarrError):  # publishing syncs again, and says what fails
+        with suppress(VersionedZarrError):  # publishing syncs again, and reports a failure
             self.draft.start_writeback()
 
     def read(self, start: int, end: int) -> memoryview:
-        """The bytes between two offsets."""
+        """The bytes from `start` to `end`."""
         return self.draft.read(start, end)
 
     def part(self, start: int, end: int) -> Bytes | FilePart:
@@ -177,31 +177,31 @@ class PackWriter:
         return self.draft.part(start, end)
 
     def finished(self, number: int = 0) -> Iterator[tuple[Cid, int, int]]:
-        """The blocks that are written, from this number on, up to the first that is not.
+        """The written blocks from this number on, up to the first that is not written.
 
-        May run beside `write`.
+        May run concurrently with `write`.
         """
         end, last = self._reserved
-        # What is reserved later lies behind `end`; what is written meanwhile is left for later.
+        # Space reserved from now on is after `end`; what is written meanwhile is not returned.
         unwritten = min([end, *self._unwritten.copy()])
         if unwritten < end:
             end, last = unwritten, self.entries.count_before(unwritten)
         return self.entries.places(number, last, end, self.hash.code)
 
     def blocks_at(self, start: int, end: int) -> Iterator[tuple[Cid, int, int]]:
-        """The blocks between two offsets at which blocks begin or end, of more than no bytes."""
+        """The nonempty blocks from one block boundary to another."""
         first, last = self.entries.count_before(start), self.entries.count_before(end)
         return self.entries.places(first, last, end, self.hash.code)
 
     def recover(self, values: Iterable[tuple[int, Sequence[Block]]]) -> None:
-        """Take over a dead writer's draft.
+        """Take over the draft of a dead writer.
 
-        Bytes that no value names lie between values where some were overwritten or not written to
-        their end; the draft then counts as failed, and its values are copied.
+        If a value was overwritten or only partly written, there are unused bytes between values.
+        The draft then counts as failed, and its values are copied.
 
         Args:
-            values: where each value that is still wanted begins and its blocks, which lie there,
-                in the order of the offsets.
+            values: the offset and the blocks of each value that is still needed, in the order of
+                the offsets.
         """
         self.is_recovered = True
         for offset, blocks in values:
@@ -225,7 +225,7 @@ class PackWriter:
         return end, encode_tail(self.entries.to_array(end), root, self.hash.code, end)
 
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
-        """Add the tail, and let the pack appear at `path`."""
+        """Add the tail and publish the pack at `path`."""
         if self._writeback is not None:
             self._writeback.join()
         end, tail = self._tail(root)
@@ -234,7 +234,7 @@ class PackWriter:
 
 
 def pack_of(blocks: Sequence[Block], root: Cid, hash_function: HashFunction) -> list[Bytes]:
-    """A whole pack of the blocks, as parts to be written one behind the other."""
+    """A whole pack of the blocks, as parts to be written in order."""
     entries = PackEntries()
     offset = 0
     for cid, data in blocks:

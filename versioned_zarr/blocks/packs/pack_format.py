@@ -1,4 +1,4 @@
-"""The pack format: blocks one behind the other, and a tail that says where each of them lies.
+"""The pack format: contiguous blocks, and a tail with the location of each.
 
 The tail is an index, sorted by digest, and a footer. docs/design/packs.md shows the bytes.
 """
@@ -25,19 +25,19 @@ _BODY: Final = struct.Struct(f"<{CID_SIZE}sIQQI")  # root, hash code, end of blo
 _CHECK: Final = struct.Struct("<I8s")  # CRC of the body, magic
 FOOTER_SIZE: Final = _BODY.size + _CHECK.size
 _GUESS_BYTES: Final = 64 << 10
-"""So much is read first of a pack that is elsewhere: the tail of one of 1,300 blocks."""
+"""The first read of a remote pack: the tail of up to 1,300 blocks."""
 
 Entries = npt.NDArray[np.void]
 """Rows of dtype INDEX_ENTRY."""
 
 
 class Tail(NamedTuple):
-    """What the tail of a pack says.
+    """The decoded tail of a pack.
 
     Attributes:
         entries: a row of dtype INDEX_ENTRY for each block, sorted by digest, then by offset.
-        root: one of the blocks.
-        data_end: how many bytes of blocks there are.
+        root: the CID of one of the blocks.
+        data_end: the number of bytes of blocks.
     """
 
     entries: Entries
@@ -46,7 +46,7 @@ class Tail(NamedTuple):
 
 
 class PackBlock(NamedTuple):
-    """Where a block lies in a pack: its CID, its first byte, and the byte behind its last."""
+    """The location of a block in a pack: its CID, its first byte, and its end."""
 
     cid: Cid
     start: int
@@ -57,10 +57,10 @@ class Footer(NamedTuple):
     """The last bytes of a pack.
 
     Attributes:
-        root: one of the blocks.
+        root: the CID of one of the blocks.
         hash_code: the multihash code of the repository.
         data_end: where the blocks end and the index begins.
-        blocks: how many there are.
+        blocks: the number of blocks.
         checksum: the CRC-32 of the index.
     """
 
@@ -72,13 +72,13 @@ class Footer(NamedTuple):
 
 
 def encode_tail(entries: Entries, root: Cid, hash_code: int, data_end: int) -> bytes:
-    """The tail of a pack.
+    """Encode the tail of a pack.
 
     Args:
         entries: rows of dtype INDEX_ENTRY, in any order.
-        root: one of the blocks.
+        root: the CID of one of the blocks.
         hash_code: the multihash code of the repository.
-        data_end: how many bytes of blocks there are.
+        data_end: the number of bytes of blocks.
     """
     index = _in_order(entries).tobytes()
     body = _BODY.pack(root, hash_code, data_end, len(entries), zlib.crc32(index))
@@ -86,10 +86,10 @@ def encode_tail(entries: Entries, root: Cid, hash_code: int, data_end: int) -> b
 
 
 def decode_footer(data: memoryview | bytes, where: str) -> Footer:
-    """The footer that a pack, or the end of one, ends with.
+    """Decode the footer at the end of `data`, a pack or the end of one.
 
     Raises:
-        CorruptError: it does not end with one.
+        CorruptError: there is no valid footer.
     """
     if len(data) >= FOOTER_SIZE:
         footer = bytes(data[len(data) - FOOTER_SIZE :])
@@ -100,13 +100,13 @@ def decode_footer(data: memoryview | bytes, where: str) -> Footer:
 
 
 def footer_fields(footer: bytes) -> Footer:
-    """The fields of a footer, of which nothing is checked."""
+    """The fields of a footer; nothing is verified."""
     root, *numbers = _BODY.unpack_from(footer)
     return Footer(Cid(root), *numbers)
 
 
 def decode_tail(data: memoryview, hash_code: int, where: str) -> Tail:
-    """The tail of a whole pack; the entries lie in the buffer.
+    """Decode the tail of a whole pack; the entries are a view of the buffer.
 
     Raises:
         CorruptError: it is damaged.
@@ -117,10 +117,10 @@ def decode_tail(data: memoryview, hash_code: int, where: str) -> Tail:
 
 
 def read_tail(storage: ObjectStore, path: str, hash_code: int) -> Tail:
-    """The tail of a pack in a store: a round trip, or two where it has more than 1,300 blocks.
+    """Read the tail of a pack in a storage: one round trip, two if it has more than 1,300 blocks.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the pack does not exist.
         CorruptError: the tail is damaged.
     """
     view = storage.view(path)
@@ -143,12 +143,12 @@ def _decoded(footer: Footer, index: memoryview, hash_code: int, where: str) -> T
 
 
 def cid_of(digest: bytes, codec: int, hash_code: int) -> Cid:
-    """The CID of an entry, version 1 with a digest of 32 bytes."""
+    """The CID of an entry: version 1, with a digest of 32 bytes."""
     return Cid(b"\x01%c%c\x20%b" % (codec, hash_code, digest))
 
 
 def blocks_of(entries: Entries, hash_code: int) -> list[PackBlock]:
-    """The blocks of a pack by its entries, in the order of their places."""
+    """The blocks of a pack from its entries, in the order of their offsets."""
     rows = sorted(entries.tolist(), key=itemgetter(1, 2))
     return [
         PackBlock(cid_of(bytes(digest), codec, hash_code), offset, offset + size)
@@ -157,13 +157,13 @@ def blocks_of(entries: Entries, hash_code: int) -> list[PackBlock]:
 
 
 def digest_prefixes(entries: Entries) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of each digest as a number that sorts as the digest does."""
+    """The first eight bytes of each digest as a number, which sorts like the digest."""
     raw = np.ascontiguousarray(entries).view("u1").reshape(-1, INDEX_ENTRY.itemsize)
     return np.ascontiguousarray(raw[:, :8]).view(">u8").ravel().astype("<u8")
 
 
 def _in_order(entries: Entries) -> Entries:
-    """The entries sorted by digest, equal ones in the order of their offsets."""
+    """The entries sorted by digest, equal ones by offset."""
     ordered = entries[np.argsort(entries["offset"], kind="stable")]
     ordered = ordered[np.argsort(digest_prefixes(ordered), kind="stable")]
     prefixes = digest_prefixes(ordered)

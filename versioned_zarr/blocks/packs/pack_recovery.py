@@ -1,7 +1,7 @@
 """Recovery of a pack whose tail is damaged: each entry is tried, and its block hashed.
 
-Blocks lie one behind the other without a gap. So where an entry is wrong in one field, the entries
-beside it leave a gap in which its block lies, and the hash says whether that is so.
+Blocks are contiguous. So if one field of an entry is wrong, the other entries leave a gap that
+contains its block, and the hash confirms it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _Gap = tuple[int, int]
 
 
 class Recovered(NamedTuple):
-    """What was found out about a pack.
+    """What was recovered from a pack.
 
     Attributes:
-        entries: rows of dtype INDEX_ENTRY, in any order; an entry whose block cannot be found is
-            as the index has it, if that can be.
-        root: what the footer names; it may be damaged.
+        entries: rows of dtype INDEX_ENTRY, in any order. An entry whose block cannot be found is
+            kept as the index has it, if possible.
+        root: the root in the footer; it may be damaged.
         data_end: where the blocks end.
-        is_whole: whether every byte before that belongs to a block that was found.
+        is_whole: whether every byte before `data_end` belongs to a block that was found.
     """
 
     entries: Entries
@@ -45,9 +45,9 @@ class Recovered(NamedTuple):
 
 
 def recover(data: memoryview, hash_function: HashFunction, where: str) -> Recovered:
-    """Find the blocks of a pack by its tail, or by what is left of that. O(pack) if it is damaged.
+    """Find the blocks of a pack from its tail, or what is left of it. O(pack) if it is damaged.
 
-    Nothing is found in a pack that is cut off: only an index file says what lies in it.
+    Nothing is found in a truncated pack: only an index file has the locations of its blocks.
     """
     with suppress(CorruptError):
         tail = decode_tail(data, hash_function.code, where)
@@ -65,7 +65,7 @@ def recover(data: memoryview, hash_function: HashFunction, where: str) -> Recove
 
 
 def _plausible(data: memoryview) -> Iterator[Footer]:
-    """The footers that a pack of this length may have had, if one number in it is damaged."""
+    """The footers that a pack of this length may have had, if one of its numbers is damaged."""
     if len(data) < FOOTER_SIZE:
         return
     footer = footer_fields(bytes(data[len(data) - FOOTER_SIZE :]))
@@ -83,11 +83,11 @@ def _plausible(data: memoryview) -> Iterator[Footer]:
 
 
 class _Trial:
-    """The blocks of a pack, and what an index says of them.
+    """The blocks of a pack and the entries of its index, tried one by one.
 
     Args:
         data: the blocks.
-        hash_function: what names them.
+        hash_function: the hash function of the repository.
     """
 
     def __init__(self, data: memoryview, hash_function: HashFunction) -> None:
@@ -116,7 +116,7 @@ class _Trial:
         return end <= len(self._data) and self._hash.digest(self._data[offset:end]) == digest
 
     def _gaps(self, rows: list[_Row]) -> list[_Gap]:
-        """The bytes that belong to no block."""
+        """The ranges of bytes that belong to no block."""
         gaps, at = [], 0
         for offset, size in sorted((offset, size) for _, offset, size, _ in rows):
             if offset > at:
@@ -125,13 +125,13 @@ class _Trial:
         return [*gaps, (at, len(self._data))] if at < len(self._data) else gaps
 
     def _fixed(self, row: _Row, gaps: list[_Gap]) -> _Row | None:
-        """An entry that was wrong in one field, by the gap in which its block lies."""
+        """An entry repaired in one field, using the gap that contains its block."""
         digest, offset, size, codec = row
         for start, end in gaps:
             for at, length in ((offset, end - offset), (start, size), (end - size, size)):
                 if start <= at and at + length <= end and self._is_at(digest, at, length):
                     return digest, at, length, codec
-        if (offset, offset + size) in gaps:  # then it is the digest that is wrong, or the block
+        if (offset, offset + size) in gaps:  # then the digest is wrong, or the block
             return self._hash.digest(self._data[offset : offset + size]), offset, size, codec
         empty = self._hash.digest(b"")
         return (empty, 0, 0, codec) if not size or digest == empty else None

@@ -1,7 +1,7 @@
-"""The pack registry: which packs a store has, and where in them each block lies.
+"""The pack registry: the packs in a storage, and the location of each block in them.
 
 Layout: `packs/NAME.pack`, written once; `index/NAME.idx`, merged runs over many packs. A pack that
-no run covers yet is looked up through the index at its own tail. Reads no block.
+no run covers yet is searched by the index in its own tail. Reads no block.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import ObjectStore, PackStorage, look_at
+from versioned_zarr.storage.protocol import ObjectStore, PackStorage, view_or_read
 
 PACKS, INDEX = "packs", "index"
 ENDING = ".pack"
@@ -37,21 +37,21 @@ _UNCOVERED_ENTRIES = 4096
 
 
 def pack_path(name: str) -> str:
-    """Where the pack of this name lies."""
+    """The path of the pack with this name."""
     return f"{PACKS}/{name}{ENDING}"
 
 
 def new_name() -> str:
-    """A name for a pack or a run that no other has."""
+    """A unique name for a pack or a run."""
     return secrets.token_hex(NAME_SIZE // 2)
 
 
 @dataclass(frozen=True)
 class KnownPacks:
-    """What this process knows of the packs: replaced as a whole, never changed.
+    """The packs that this process knows: replaced as a whole, never changed.
 
     Attributes:
-        stamp: stands for the state of the folders; the same object while none was seen to change.
+        stamp: represents the state of the folders; the same object while no change is seen.
         packs: the names of the packs.
         merged: the index files, each with its run.
         single: the runs of packs that no index file covers.
@@ -64,11 +64,11 @@ class KnownPacks:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """All runs, those of most blocks first, where a look-up ends soonest as a rule."""
+        """All runs, those with the most blocks first, so that a lookup usually ends early."""
         return (*(run for _, run in self.merged), *reversed(self.single))
 
     def find(self, cid: Cid) -> BlockLocation | None:
-        """One place of a block."""
+        """One location of a block."""
         digest = cid[-32:]
         for run in self.runs:
             place = run.first(digest)
@@ -77,7 +77,7 @@ class KnownPacks:
         return None
 
     def find_all(self, cid: Cid) -> Iterator[BlockLocation]:
-        """All places of a block: merging and repacking may leave it in two packs for a while."""
+        """All locations of a block: merging and repacking may temporarily leave it in two packs."""
         digest = cid[-32:]
         for run in self.runs:
             for place in run.find(digest):
@@ -86,14 +86,14 @@ class KnownPacks:
 
 
 class PackRegistry:
-    """The packs that this process knows of. Thread-safe; many processes may share the storage.
+    """The packs that this process knows. Thread-safe; many processes may share the storage.
 
     Args:
-        storage: where packs and index files lie.
-        hash_function: names the blocks.
+        storage: stores the packs and index files.
+        hash_function: the hash function of the repository.
 
     Attributes:
-        known: what is known now.
+        known: the packs that are known now.
     """
 
     def __init__(self, storage: PackStorage, hash_function: HashFunction) -> None:
@@ -102,13 +102,13 @@ class PackRegistry:
         self._guard = ForkSafeLock()
         self._stored = 0
         self._checked: set[str] = set()
-        """The index files that were compared with their checksums."""
+        """The index files whose checksums were verified."""
         self._damaged: set[str] = set()
-        """The index files that were found to be damaged; the next that is written replaces them."""
+        """The damaged index files; the next one that is written replaces them."""
         self.refresh()
 
     def refresh(self) -> bool:
-        """Look for new packs and indexes; says whether there were changes."""
+        """Look for new packs and index files; returns whether there were changes."""
         stamp = self._stamp()
         if stamp == self.known.stamp:
             return False
@@ -165,7 +165,7 @@ class PackRegistry:
             return self._recovered(name)
 
     def find(self, cid: Cid) -> BlockLocation | None:
-        """One place of a block, as far as this process knows."""
+        """One location of a block, as far as this process knows."""
         while True:
             try:
                 return self.known.find(cid)
@@ -173,7 +173,7 @@ class PackRegistry:
                 self._read_again()
 
     def find_all(self, cid: Cid) -> list[BlockLocation]:
-        """All places of a block, as far as this process knows."""
+        """All locations of a block, as far as this process knows."""
         while True:
             try:
                 return [*self.known.find_all(cid)]
@@ -181,19 +181,19 @@ class PackRegistry:
                 self._read_again()
 
     def _read_again(self) -> None:
-        """Take in the folders anew, as an index file was replaced while it was read."""
+        """Read the folders again, because an index file was replaced while it was read."""
         self.known = replace(self.known, stamp=None, merged=(), single=())
         self.refresh()
 
     def wants_tidying(self, packs: int) -> bool:
-        """Whether this process has stored so many packs since the last time, or found them."""
+        """Whether this process has stored or found enough new packs to merge again."""
         if self._stored < packs and (self._stored != 1 or len(self.known.packs) < 2 * packs):
             return False
         self._stored = 0
         return True
 
     def learn(self, name: str) -> None:
-        """Take in a pack that this process has just stored, without looking at the others."""
+        """Add a pack that this process has just stored, without looking for others."""
         run = self._load_single(name)
         with self._guard:
             self._stored += 1
@@ -205,7 +205,7 @@ class PackRegistry:
             self.merge()
 
     def merge(self, *, everything: bool = False) -> None:
-        """Cover the single packs with a run, and join runs until each is twice the next."""
+        """Cover the single packs with a run; merge runs until each is at least twice the next."""
         self.refresh()
         known = self.known
         chosen: list[Run] = list(known.single)
@@ -219,16 +219,16 @@ class PackRegistry:
             size += len(run)
         if not chosen:
             return
-        # An index says nothing that the packs do not: one that cannot be read is not joined now.
+        # The index contains nothing that is not in the packs: skip a file that cannot be read now.
         with contextlib.suppress(FileNotFoundError, CorruptError, StorageError):
             self._write_index(merge_runs(chosen, set(known.packs)), replacing=joined)
 
     def look_again(self) -> bool:
-        """Look closer, as a block was not found; says whether more is known now. Writes nothing.
+        """Search again for a block that was not found; returns whether more is known. Read-only.
 
-        Lists the folders although nothing seems to have changed: a clock that counts coarsely
-        gives a folder the same time before and after. Compares each index file with its checksum,
-        once; the packs of one that is damaged are looked up by their own tails.
+        Lists the folders even if nothing seems to have changed, because with a coarse clock a
+        folder may have the same time before and after a change. Verifies the checksum of each index
+        file, once. The packs of a damaged index file are searched by their own tails.
         """
         if frozenset(pack_names(self._storage)) != self.known.packs:
             self.known = replace(self.known, stamp=None)
@@ -247,11 +247,11 @@ class PackRegistry:
         return True
 
     def _is_sound(self, name: str) -> bool:
-        """Whether an index file is what was written; looked at once."""
+        """Whether the checksum of an index file is correct; verified once."""
         if name not in self._checked:
             path = f"{INDEX}/{name}.idx"
             try:
-                run_from_file(look_at(self._storage, path), self._hash.code, path, check=True)
+                run_from_file(view_or_read(self._storage, path), self._hash.code, path, check=True)
             except (FileNotFoundError, CorruptError, StorageError, ReadOnlyError):
                 self._damaged.add(name)
                 return False
@@ -259,7 +259,7 @@ class PackRegistry:
         return True
 
     def rebuild(self) -> None:
-        """Replace every index file by one made from the packs' own tails. O(all blocks)."""
+        """Replace all index files with one built from the tails of the packs. O(all blocks)."""
         with self._guard:
             packs = _names(self._storage, PACKS, ENDING)
             stale = _names(self._storage, INDEX, ".idx")
@@ -270,8 +270,8 @@ class PackRegistry:
 
     def _write_index(self, run: Run, replacing: Iterable[str]) -> None:
         path = f"{INDEX}/{new_name()}.idx"
-        # An index says nothing that the packs do not: where there is no room for one, or no
-        # permission, look-ups go to the packs' own.
+        # The index contains nothing that is not in the packs: without space or permission for an
+        # index file, lookups use the tails of the packs.
         with contextlib.suppress(StorageError, ReadOnlyError):
             self._storage.put(path, run.to_bytes(self._hash.code))
             for name in {*replacing, *self._damaged}:
@@ -279,13 +279,13 @@ class PackRegistry:
         self.refresh()
 
     def _recovered(self, name: str) -> Run | None:
-        """The run of a pack whose tail is damaged; hashes all of it.
+        """The run of a pack whose tail is damaged; hashes the whole pack.
 
-        Of one that is cut off, what an index file says of it.
+        For a truncated pack, the entries of an index file.
         """
         path = pack_path(name)
         try:
-            found = recover(look_at(self._storage, path), self._hash, path)
+            found = recover(view_or_read(self._storage, path), self._hash, path)
         except FileNotFoundError:
             return None
         run = run_of_pack(name, found.entries, found.data_end)
@@ -296,7 +296,7 @@ class PackRegistry:
 
 
 def pack_names(storage: ObjectStore) -> dict[str, int]:
-    """The packs that there are by name, with their sizes in bytes."""
+    """The packs by name, with their sizes in bytes."""
     return _sizes(storage, PACKS, ENDING)
 
 
@@ -305,7 +305,7 @@ def _names(storage: ObjectStore, folder: str, ending: str) -> list[str]:
 
 
 def _sizes(storage: ObjectStore, folder: str, ending: str) -> dict[str, int]:
-    """What lies in a folder and is called as `new_name` does; all else there is others'."""
+    """The files in a folder whose names look like those of `new_name`; all others are ignored."""
     start = len(folder) + 1
     return {
         stored.path[start : -len(ending)]: stored.size

@@ -1,7 +1,7 @@
-"""A ranged run: an index file that stays where it is, and is read by ranges.
+"""A ranged run: an index file that is not loaded but read by ranges.
 
-For places without views. Digests are spread evenly, so the position of one is guessed from its
-first eight bytes, and the column of prefixes read around it: interpolation search.
+For storage without views. Digests are evenly distributed, so the position of one is estimated from
+its first eight bytes, and the column of prefixes is read around it: interpolation search.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from versioned_zarr.storage.object_store import ObjectStore
 _PREFIXES = 1 << 64
 _LEAST_WINDOW = 128
 _SPREAD = 4
-"""A window of so many standard deviations, to either side, holds nearly every digest."""
+"""A window of this many standard deviations on either side contains nearly every digest."""
 
 
 class RangedRun(Run):
-    """The run of an index file, of which a look-up reads a few kilobytes.
+    """The run of an index file; a lookup reads a few kilobytes of it.
 
-    What asks for whole columns, as merging does, reads the file once and keeps it.
+    An operation on whole columns, such as merging, reads the file once and keeps it.
 
     Args:
-        storage: where the file lies.
-        path: the file.
+        storage: stores the file.
+        path: the path of the file.
         hash_code: the multihash code of the repository.
 
     Raises:
-        FileNotFoundError: it is not there.
-        CorruptError: it is no such file, as far as its head tells.
+        FileNotFoundError: the file does not exist.
+        CorruptError: the head is not that of an index file.
     """
 
     def __init__(self, storage: ObjectStore, path: str, hash_code: int) -> None:
@@ -77,7 +77,7 @@ class RangedRun(Run):
         return next(self.find(digest), None)
 
     def find(self, digest: bytes) -> Iterator[BlockLocation]:
-        """See `Run.find`: a read of some kilobytes for the position, and five of a few bytes.
+        """See `Run.find`: reads some kilobytes for the position, then five times a few bytes.
 
         Raises:
             FileNotFoundError: the file was replaced.
@@ -96,13 +96,13 @@ class RangedRun(Run):
             at += 1
 
     def _around(self, prefix: int) -> tuple[int, npt.NDArray[np.uint64]]:
-        """Prefixes in which a prefix stands, if anywhere, and the row of the first of them."""
+        """The prefixes around a given prefix, and the row of the first of them."""
         half = max(_LEAST_WINDOW, math.ceil(_SPREAD * math.sqrt(self._count) / 2))
         guess = prefix * self._count // _PREFIXES
         low, high = max(0, guess - half), min(self._count, guess + half)
         while True:
             window = self._prefixes_of(low, high)
-            # Equal prefixes may stand on either side of an end.
+            # Equal prefixes may be on both sides of a boundary.
             is_low = low > 0 and (not len(window) or prefix <= int(window[0]))
             is_high = high < self._count and (not len(window) or prefix >= int(window[-1]))
             if not is_low and not is_high:
@@ -114,7 +114,7 @@ class RangedRun(Run):
     def _prefixes_of(self, low: int, high: int) -> npt.NDArray[np.uint64]:
         start, width = self._columns_at[0]
         data = self._storage.read(self._path, start + low * width, start + high * width)
-        return np.frombuffer(data, "<u8", len(data) // width)  # a damaged file may end early
+        return np.frombuffer(data, "<u8", len(data) // width)  # a damaged file may be truncated
 
     def _cell(self, column: int, row: int) -> memoryview:
         start, width = self._columns_at[column]
@@ -122,11 +122,11 @@ class RangedRun(Run):
 
 
 def run_at(storage: ObjectStore, path: str, hash_code: int) -> Run:
-    """The run in an index file, by what its place can do; its checksum is not looked at.
+    """The run in an index file, mapped or read by ranges; its checksum is not verified.
 
     Raises:
-        FileNotFoundError: it is not there.
-        CorruptError: it is no such file.
+        FileNotFoundError: the file does not exist.
+        CorruptError: this is not an index file.
     """
     view = storage.view(path)
     if view is None:

@@ -1,4 +1,4 @@
-"""Verifies a pack: its tail must be sound, and every block must hash to its name."""
+"""Verifies a pack: its tail must be valid, and every block must match its CID."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.pack_registry import INDEX
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import Storage, look_at
+from versioned_zarr.storage.protocol import Storage, view_or_read
 
 
 class PackFault(NamedTuple):
-    """Something wrong with a pack.
+    """A problem with a pack.
 
     Attributes:
-        problem: what, in words.
-        cid: the block that it concerns, if one.
+        problem: a description.
+        cid: the block that is affected, if any.
         is_lost: whether that block cannot be read from this pack.
     """
 
@@ -28,7 +28,7 @@ class PackFault(NamedTuple):
 
 
 class VerifiedPack(NamedTuple):
-    """What a check of a pack found: its sound blocks, and its faults."""
+    """The result of verifying a pack: its intact blocks, and its faults."""
 
     blocks: list[PackBlock]
     faults: list[PackFault]
@@ -37,13 +37,13 @@ class VerifiedPack(NamedTuple):
 def check_pack(
     data: memoryview, hash_function: HashFunction, where: str, *, read_all: bool
 ) -> VerifiedPack:
-    """Check a whole pack.
+    """Verify a whole pack.
 
     Args:
         data: the pack.
-        hash_function: the repository's.
+        hash_function: the hash function of the repository.
         where: its name, for errors.
-        read_all: whether to hash every block, or to verify only the tail if it is sound.
+        read_all: whether to hash every block, or to verify only the tail if that is intact.
     """
     found = recover(data, hash_function, where)
     checked = VerifiedPack([], [])
@@ -70,17 +70,17 @@ def check_pack(
 
 
 def finds_all(data: memoryview, hash_function: HashFunction, where: str) -> bool:
-    """Whether a pack names all of its blocks, or they are found although its tail is damaged.
+    """Whether all blocks of a pack are found, even if its tail is damaged.
 
-    If not, it was cut off, or what it held cannot be told: nothing may be removed for it.
+    If not, the pack was truncated or its content is unknown, and nothing may be removed.
     """
     return recover(data, hash_function, where).is_whole
 
 
 def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> bool:
-    """Remove index files that are damaged; says whether any were. O(index).
+    """Remove damaged index files; returns whether there were any. O(index).
 
-    What they said is in the packs.
+    The packs contain the same information.
     """
     has_dropped = False
     for stored in storage.list(INDEX):
@@ -88,7 +88,7 @@ def drop_damaged_indexes(storage: Storage, hash_function: HashFunction) -> bool:
             continue
         try:
             run_from_file(
-                look_at(storage, stored.path), hash_function.code, stored.path, check=True
+                view_or_read(storage, stored.path), hash_function.code, stored.path, check=True
             )
         except CorruptError:
             storage.delete(stored.path)

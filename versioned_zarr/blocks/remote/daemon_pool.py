@@ -1,4 +1,4 @@
-"""A pool of daemon threads for work that nobody waits for.
+"""A pool of daemon threads for work whose completion nobody waits for.
 
 Starting a thread waits until it runs, which takes long if other threads keep the interpreter busy.
 Unlike threads of `concurrent.futures`, these never delay the end of the process.
@@ -16,10 +16,10 @@ _Work: TypeAlias = Callable[[], object]
 
 
 class DaemonPool:
-    """Does work in up to so many threads; what fails in it is for the work to tell.
+    """Runs functions in a limited number of threads; a function must report its own errors.
 
     Args:
-        threads: how many at most.
+        threads: the maximum number.
     """
 
     def __init__(self, threads: int) -> None:
@@ -32,12 +32,12 @@ class DaemonPool:
             weakref.finalize(self, self._queue.put, None).atexit = False
 
     def do(self, work: _Work) -> None:
-        """Have work done, and do not wait for it."""
+        """Run a function in the pool, without waiting for it."""
         self._queue.put(work)
         if self._idle.acquire(blocking=False):
             return
         with self._guard:
-            # Those that live are counted, so that none is lost if this is stopped.
+            # Counts live threads, so that none is lost if this is interrupted.
             self._threads = [each for each in self._threads if each.is_alive()]
             if len(self._threads) < self._limit:
                 arguments = (self._queue, self._idle)
@@ -49,5 +49,5 @@ class DaemonPool:
 def _work(queue: SimpleQueue[_Work | None], idle: threading.Semaphore) -> None:
     while (work := queue.get()) is not None:
         work()
-        del work  # and what it holds, while there is nothing to do
+        del work  # do not keep its references alive while idle
         idle.release()

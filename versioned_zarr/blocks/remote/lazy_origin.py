@@ -16,11 +16,11 @@ from versioned_zarr.ipld.cid import Cid
 
 
 class BlockOrigin(NamedTuple):
-    """Where the rest of a partial copy is.
+    """The origin of a partial clone.
 
     Attributes:
-        url: what it is called.
-        open: opens its blocks.
+        url: its URL, for errors.
+        open: opens its block store.
     """
 
     url: str
@@ -30,12 +30,12 @@ class BlockOrigin(NamedTuple):
 class LazyOrigin:
     """See the module. Thread-safe.
 
-    Blocks that were fetched are gathered in memory, and kept when there are enough of them, or
-    when the process ends; what is lost before is fetched again.
+    Fetched blocks are collected in memory, and stored when there are enough of them, or when the
+    process ends; any that are lost before that are fetched again.
 
     Args:
-        find_origin: gives the origin, or None for a copy that lacks nothing; asked when a block
-            is lacking, until there is one.
+        find_origin: returns the origin, or None for a complete repository; called when a block
+            is missing, until there is an origin.
         keep: stores blocks; see `WriteBuffer`.
     """
 
@@ -48,14 +48,14 @@ class LazyOrigin:
         self._gathering = WriteBuffer(keep)
 
     def get(self, cid: Cid) -> memoryview | None:
-        """A block that was fetched and is not kept yet; None for others."""
+        """A block that was fetched and is not stored yet; None for others."""
         return self._gathering.get(cid)
 
     def __contains__(self, cid: Cid) -> bool:
         return cid in self._gathering
 
     def origin(self) -> BlockOrigin | None:
-        """Where the rest is; None if the copy lacks nothing, and what is not there is missing."""
+        """The origin; None if the repository is complete, so that absent blocks are missing."""
         if self._origin is None:
             self._origin = self._find_origin()
         return self._origin
@@ -64,9 +64,9 @@ class LazyOrigin:
         """A block from the origin.
 
         Raises:
-            BlockNotFoundError: the origin has it not.
-            CorruptBlockError: the origin gave other bytes.
-            RepositoryNotFoundError: there is no repository where the origin was.
+            BlockNotFoundError: the origin does not have it.
+            CorruptBlockError: the origin returned other bytes.
+            RepositoryNotFoundError: the origin does not exist any more.
         """
         if self._blocks is None:
             try:
@@ -85,5 +85,5 @@ class LazyOrigin:
         return block
 
     def flush(self) -> int:
-        """Keep what was fetched; gives how many bytes that was."""
+        """Store the fetched blocks; returns how many bytes."""
         return self._gathering.flush()

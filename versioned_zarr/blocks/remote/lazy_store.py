@@ -16,14 +16,13 @@ from versioned_zarr.storage.protocol import Storage
 
 
 class LazyStore(PackStore):
-    """A `BlockStore` of packs, completed from another one as it is read. Thread-safe.
+    """A `BlockStore` of packs that fetches missing blocks when they are read. Thread-safe.
 
     Args:
-        storage: where the packs lie.
-        hash_function: names the blocks.
-        verify: whether blocks are compared with their CIDs on every read; those that are fetched
-            always are.
-        origin: where the rest is; opened when it is first needed.
+        storage: stores the packs.
+        hash_function: the hash function of the CIDs.
+        verify: whether blocks are verified on every read; fetched blocks always are.
+        origin: the origin; opened when it is first needed.
     """
 
     is_remote = True
@@ -50,11 +49,11 @@ class LazyStore(PackStore):
             return super().get(cid)
         self._nearness.check()
         found = self._completion.fetch(cid, self._origin)
-        self.refresh()  # it may have been kept with others
+        self.refresh()  # it may have been stored with others
         return found
 
     def get_here(self, cid: Cid) -> memoryview:
-        """As `get`, with an empty directory, below which nothing is, for a block that is absent."""
+        """Like `get`, but returns an empty directory in place of an absent block."""
         found = self._completion.get(cid)
         if found is None:
             found = self.find(cid)
@@ -69,22 +68,22 @@ class LazyStore(PackStore):
         return self._nearness.asked()
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """See `BlockStore.missing`; what is only in memory is."""
+        """See `BlockStore.missing`; stores the fetched blocks first."""
         self.flush()
         return super().missing(wanted)
 
     def put(self, blocks: Sequence[Block], root: Cid, *, durable: bool = True) -> None:
-        """See `BlockStore.put`; what was fetched is stored as well, as it may be counted on."""
+        """See `BlockStore.put`; also stores fetched blocks, because the new ones may need them."""
         self.flush()
         super().put(blocks, root, durable=durable)
 
     def publish(self, draft: Publishable, root: Cid, *, durable: bool = True) -> None:
-        """See `BlockStore.publish`; as for `put`."""
+        """See `BlockStore.publish`; also stores fetched blocks, like `put`."""
         self.flush()
         super().publish(draft, root, durable=durable)
 
     def flush(self) -> None:
-        """Make a pack of the blocks that were fetched."""
+        """Write the fetched blocks as a pack."""
         if self._completion.flush():
             self.refresh()
 

@@ -14,7 +14,7 @@ class NonBlocking:
         self._nearby = threading.local()
 
     def asked(self) -> NonBlocking:
-        """While entered, as a context manager, `check` on this thread raises."""
+        """A context in which `check` raises on this thread."""
         return self
 
     def __enter__(self) -> None:
@@ -25,10 +25,10 @@ class NonBlocking:
 
     @property
     def is_asked(self) -> bool:
-        """Whether this thread asked not to wait."""
+        """Whether this thread is in such a context."""
         return getattr(self._nearby, "is_asked", False)
 
     def check(self) -> None:
-        """Raise WouldBlockError if this thread asked not to wait."""
+        """Raise WouldBlockError if this thread must not wait."""
         if self.is_asked:
             raise WouldBlockError

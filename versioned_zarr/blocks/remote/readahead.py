@@ -19,35 +19,35 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 WHOLE_BYTES: Final = 1 << 20
-"""A node that is no longer than this in all comes with all below it."""
+"""A node of at most this total size is fetched with everything below it."""
 _AT_ONCE: Final = 4
 
 
 class FetchBlocks(Protocol):
-    """How blocks are asked for."""
+    """Fetches blocks."""
 
     def __call__(self, cid: Cid, size_bytes: int | None, came: dict[Cid, memoryview], /) -> None:
-        """Fetch a block, or a node with all below it, and let all that comes be near.
+        """Fetch a block, or a node with everything below it, and make all received blocks local.
 
         Args:
-            cid: what is wanted.
-            size_bytes: how long it is with all below it, if that is known.
-            came: takes all blocks that came, also where it fails then.
+            cid: the block or node.
+            size_bytes: its size including everything below it, if known.
+            came: receives all blocks, even if the request then fails.
         """
         ...
 
 
 class ReadAhead:
-    """Reads blocks through what is near. Thread-safe.
+    """Reads blocks, and fetches those that are not local. Thread-safe.
 
     Args:
-        find: gives a block that is near, or None.
+        find: returns a block if it is local, or None.
         fetch: fetches a block.
-        fetch_all: fetches a node and all below it.
-        can_fetch_all: whether that is of use.
-        sizes_below: what a node links to, in the order in which it is read as a rule, and how long
-            each is with all below it.
-        nearness: whether who reads is willing to wait.
+        fetch_all: fetches a node and everything below it.
+        can_fetch_all: whether that is useful.
+        sizes_below: the links of a node, in the usual order of reading, with their sizes including
+            everything below them.
+        nearness: whether the reader may wait.
     """
 
     def __init__(
@@ -67,32 +67,32 @@ class ReadAhead:
         _ALL.add(self)
 
     def forget(self) -> None:
-        """Know nothing of what was read, nor of what is under way."""
+        """Forget all reads, and all requests in flight."""
         self._flights = SingleFlight[None]()
-        self._foresight = ReadAheadPolicy()
+        self._policy = ReadAheadPolicy()
         self._background = DaemonPool(_AT_ONCE)
 
     def get(self, cid: Cid) -> memoryview:
         """The bytes of a block.
 
         Raises:
-            WouldBlockError: it would have to be fetched, and who reads does not want to wait.
+            WouldBlockError: it would have to be fetched, and the reader must not wait.
         """
         near = self._find(cid)
         if near is None:
             self._nearness.check()
         if cids.is_raw(cid):
-            self._foresight.asked(cid, was_near=near is not None)
+            self._policy.asked(cid, was_near=near is not None)
         found = self._bring(cid) if near is None else near
         if not cids.is_raw(cid):
-            self._foresight.saw(cid, lambda: self._sizes_below(cid, found))
-            for following in self._foresight.after(cid):
+            self._policy.saw(cid, lambda: self._sizes_below(cid, found))
+            for following in self._policy.after(cid):
                 self._background.do(partial(self._bring_whole, following, following))
         return found
 
     def _bring(self, cid: Cid) -> memoryview:
-        """A block that is not near, by one request or with what lies around it."""
-        whole = self._foresight.around(cid) if self._can_fetch_all() else None
+        """Fetch a block that is not local, alone or with its neighbors."""
+        whole = self._policy.around(cid) if self._can_fetch_all() else None
         if whole is not None:
             self._bring_whole(whole, cid)
         came: dict[Cid, memoryview] = {}
@@ -105,40 +105,40 @@ class ReadAhead:
         found = came.get(cid)
         if found is None:
             found = self._find(cid)
-        if found is None:  # who fetched it has let go of it already
+        if found is None:  # the fetching thread has already dropped it
             self._fetch(cid, came)
             found = came[cid]
         return found
 
     def _fetch(self, cid: Cid, came: dict[Cid, memoryview]) -> None:
-        size_bytes = self._foresight.size_bytes(cid)
+        size_bytes = self._policy.size_bytes(cid)
         if size_bytes and size_bytes <= WHOLE_BYTES and not cids.is_raw(cid):
             try:
                 self._fetch_all(cid, size_bytes, came)
             except (StorageError, BlockNotFoundError, CorruptError):
                 if cid not in came:
                     raise
-                self._foresight.disappointed()
-            self._foresight.came(cid, came)
+                self._policy.fetch_failed()
+            self._policy.came(cid, came)
         else:
             self._fetch_one(cid, size_bytes, came)
 
     def _bring_whole(self, whole: Cid, wanted: Cid) -> None:
-        """Ask for a node and all below it, for the sake of one of these blocks."""
+        """Request a node and everything below it, because one of these blocks is needed."""
         came: dict[Cid, memoryview] = {}
 
         def fetch() -> None:
             if self._find(wanted) is None:
-                self._fetch_all(whole, self._foresight.size_bytes(whole), came)
+                self._fetch_all(whole, self._policy.size_bytes(whole), came)
 
         try:
             self._flights.take(whole, fetch)
         except (StorageError, BlockNotFoundError, CorruptError):
-            # What is wanted will be asked for alone.
-            self._foresight.disappointed()
+            # The required block will be requested separately.
+            self._policy.fetch_failed()
         finally:
-            self._foresight.came(whole, came)
+            self._policy.came(whole, came)
 
 
-# What is under way in the parent never comes here.
+# Requests in flight in the parent never complete here.
 _ALL = renewed_after_fork(ReadAhead.forget)

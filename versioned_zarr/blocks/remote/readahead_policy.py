@@ -1,4 +1,4 @@
-"""The read-ahead policy: how much to fetch beyond what was asked for.
+"""The read-ahead policy: how much to fetch beyond what was requested.
 
 A request takes as long as transferring some more KiB. So if small values are read one after
 another, like the chunks of an array, the whole directory or shard around the next one is fetched,
@@ -51,17 +51,17 @@ class ReadAheadPolicy:
         self._whole: set[Cid] = set()
 
     def size_bytes(self, cid: Cid) -> int | None:
-        """How long a node is with all below it, if a node that links to it was seen."""
+        """The total size of a node and everything below it, if its parent was seen."""
         found = self._nodes.get(cid)
         return found.size_bytes if found is not None and found.above is not None else None
 
     def saw(self, cid: Cid, links: Callable[[], Iterable[tuple[Cid, int]]]) -> None:
-        """Take note of a node that was read.
+        """Record a node that was read.
 
         Args:
             cid: the node.
-            links: gives what it links to, in the order in which it will be read as a rule, and how
-                long each is with all below it.
+            links: returns its links, in the usual order of reading, with their total sizes
+                including everything below them.
         """
         found = self._nodes.get(cid)
         if found is not None and found.links:
@@ -83,10 +83,10 @@ class ReadAheadPolicy:
                     last = found
 
     def around(self, cid: Cid) -> Cid | None:
-        """The largest node at or above a block that may come whole with it, None for none.
+        """The largest node at or above a block that may be fetched whole with it, or None.
 
-        One that is under way already, if there is one. Room is set aside for another: call `came`
-        for it in the end.
+        A node that is already in flight is preferred. Otherwise part of the budget is reserved:
+        call `came` for the node in the end.
         """
         with self._turns.take():
             best, at = None, self._nodes.get(cid)
@@ -102,7 +102,7 @@ class ReadAheadPolicy:
             return best
 
     def after(self, cid: Cid) -> list[Cid]:
-        """The nodes that may come behind one that came whole; as `around` for each."""
+        """The nodes to fetch after one that was fetched whole; like `around` for each."""
         found: list[Cid] = []
         with self._turns.take():
             at = self._nodes.get(cid) if cid in self._whole else None
@@ -122,7 +122,7 @@ class ReadAheadPolicy:
         return node.size_bytes <= min(most, room - sum(self._coming.values()))
 
     def came(self, cid: Cid, blocks: Mapping[Cid, memoryview]) -> None:
-        """Take note of what came with a node, asked for or not."""
+        """Record what was received with a node, requested or not."""
         with self._turns.take():
             self._coming.pop(cid, None)
             if cid in blocks:
@@ -137,14 +137,14 @@ class ReadAheadPolicy:
                 del self._unread[next(iter(self._unread))]
 
     def asked(self, leaf: Cid, *, was_near: bool) -> None:
-        """Take note of a leaf that is asked for, and whether it had come before that."""
+        """Record a request for a leaf, and whether it was already local."""
         if was_near and leaf not in self._unread:
             return
         with self._turns.take():
             self._unread_bytes -= self._unread.pop(leaf, 0)
             self._asked_bytes += max(self.size_bytes(leaf) or 0, REQUEST_BYTES)
 
-    def disappointed(self) -> None:
-        """What was to come whole did not: the trust has to be earned anew."""
+    def fetch_failed(self) -> None:
+        """A node could not be fetched whole: start again with a small budget."""
         with self._turns.take():
             self._asked_bytes = 0

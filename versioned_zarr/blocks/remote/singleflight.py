@@ -14,25 +14,25 @@ from typing import Final, Generic, TypeVar
 from versioned_zarr.ipld.cid import Cid
 
 _T = TypeVar("_T")
-_LOOK_S: Final = 0.2
-"""So often who waits looks whether the one that fetches is still there."""
+_POLL_S: Final = 0.2
+"""How often a waiting thread checks whether the fetching one is still there."""
 
 
 class FlightOwner:
-    """Lives as long as the call that fetches; its local variable holds the only reference."""
+    """Exists as long as the call that fetches; its local variable holds the only reference."""
 
     __slots__ = ("__weakref__",)
 
 
 class Flight:
-    """Something that is under way.
+    """A request in flight.
 
     Args:
-        pilot: whose it is.
+        pilot: its owner.
 
     Attributes:
         error: why it failed; None if it did not.
-        is_left: whether nobody is at it any more.
+        is_left: whether its owner is gone.
     """
 
     def __init__(self, pilot: FlightOwner) -> None:
@@ -42,20 +42,20 @@ class Flight:
         self._landed = threading.Event()
 
     def land(self, error: BaseException | None = None) -> None:
-        """Say that it has ended."""
+        """Mark it as finished."""
         self.error = error
         self._landed.set()
 
     def wait(self) -> bool:
-        """Wait for its end; false if it was left without one."""
-        while not self._landed.wait(_LOOK_S):
+        """Wait until it is finished; false if it was abandoned."""
+        while not self._landed.wait(_POLL_S):
             if self.is_left or self._pilot() is None:
                 return self._landed.is_set()
         return True
 
 
 class _Fetching(Flight, Generic[_T]):
-    """A flight that brings something, which it carries once it has landed."""
+    """A flight with a result."""
 
     brought: tuple[_T] | None = None
 
@@ -69,27 +69,27 @@ class _Fetching(Flight, Generic[_T]):
 
 
 class SingleFlight(Generic[_T]):
-    """What is under way, by CID. Thread-safe, without a lock that an interrupt could leave held."""
+    """The flights by CID. Thread-safe, without a lock that an interrupt could leave held."""
 
     def __init__(self) -> None:
         self._under_way: dict[Cid, _Fetching[_T]] = {}
 
     def __contains__(self, cid: object) -> bool:
-        """Whether somebody fetches a block now."""
+        """Whether a block is being fetched now."""
         return cid in self._under_way
 
     def __len__(self) -> int:
-        """How many blocks are being fetched."""
+        """The number of blocks that are being fetched."""
         return len(self._under_way)
 
     def take(self, cid: Cid, fetch: Callable[[], _T]) -> _T:
         """Fetch, or wait for another thread's fetch of the same block.
 
         Returns:
-            What the fetch returned, here or there.
+            The result of the fetch, of this thread or of another.
 
         Raises:
-            Exception: what the fetch raised, here or there; not the interrupt of another thread.
+            Exception: the error of the fetch in either thread, except another thread's interrupt.
         """
         while (taken := self._took(cid, fetch)) is None:
             pass

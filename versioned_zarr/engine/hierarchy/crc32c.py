@@ -1,4 +1,4 @@
-"""CRC-32C (Castagnoli), the checksum behind a shard's index; RFC 3720, appendix B.4."""
+"""CRC-32C (Castagnoli), the checksum after a shard's index; RFC 3720, appendix B.4."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TABLE: Final = tuple(map(_entry, range(256)))
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """The checksum of some bytes; about 10 MB/s, which does for an index.
+    """The checksum of some bytes; about 10 MB/s, which is enough for an index.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'

@@ -22,7 +22,7 @@ from versioned_zarr.tree.diff_tree import KeyChange
 How = Literal["added", "removed", "changed"]
 _Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
 ReadRange: TypeAlias = Callable[[Link, int, int], "bytes | memoryview"]
-"""Gives bytes of the value that a link names, from a first one to one behind the last."""
+"""Returns the bytes of a linked value from a start to a stop."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class NodeDiff:
     fields_how: dict[str, How] = field(default_factory=dict)
 
     def count(self, how: How) -> int:
-        """How many chunks were added, removed or changed."""
+        """The number of chunks that were added, removed or changed."""
         return sum(1 for chunk in self.chunks if chunk.how == how)
 
     @property
@@ -333,7 +333,7 @@ class Diff:
         return tuple(layout.coordinates(coordinates, number) for number in found)
 
     def _state(self, key: str, link: Link | None, read: ReadKey) -> tuple[int, Read] | None:
-        """How long a value is, and what reads parts of it; None if it is not there."""
+        """The size of a value, and a function that reads parts of it; None if it does not exist."""
         if link is None:
             return None
         read_range = self._read_range
@@ -367,7 +367,7 @@ class Diff:
         }
 
     def __str__(self) -> str:
-        """One line for each node, and one below it for each field that differs."""
+        """One line for each node, followed by one for each field that differs."""
         lines = [f"{old or '/'} -> {new or '/'}: moved" for old, new in self.nodes_moved]
         shown = {*self.nodes_added, *self.nodes_removed, *self.nodes_changed}
         for path, node in self.nodes.items():

@@ -13,16 +13,16 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""What a field is on a side that does not have it."""
+"""The value of a field on a side that does not have it."""
 
 
 def dump(document: dict[str, Any]) -> bytes:
-    """A document as bytes, laid out as zarr-python does."""
+    """A document as bytes, formatted like zarr-python."""
     return json.dumps(document, indent=2).encode("utf-8")
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: NaN and infinities, which it has not, as Zarr v3 writes them."""
+    """A value as valid JSON: NaN and infinities, which JSON does not have, as in Zarr v3."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells 1 from True and from 1.0, as JSON's readers do."""
+    """Equality that distinguishes 1 from True and from 1.0, as JSON readers do."""
     if one is MISSING or other is MISSING:
         return one is other
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

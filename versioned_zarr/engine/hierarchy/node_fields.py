@@ -12,14 +12,14 @@ _Change: TypeAlias = tuple[str, Any, Any]
 
 
 def differing(old: Mapping[int, ZarrNode], new: Mapping[int, ZarrNode]) -> Iterator[_Change]:
-    """The fields that differ, sorted by name, each with its old and its new value.
+    """The fields that differ, sorted by name, each with its old and new value.
 
-    A node is compared in a format that both states have, that of `zarr.json` first. Where the
-    other format changed otherwise, its fields have `v2.` before their name.
+    A node is compared in a format that both states have, preferably that of `zarr.json`. Fields
+    that changed differently in the other format have the prefix `v2.`.
 
     Args:
-        old: what the documents of each format say in the old state; none if it was not there.
-        new: likewise in the new state.
+        old: the documents of each format in the old state; empty if the node did not exist.
+        new: the same in the new state.
     """
     shared = [number for number in (3, 2) if number in old and number in new]
     if not shared:
@@ -53,12 +53,12 @@ def _compared(old: ZarrNode | None, new: ZarrNode | None) -> list[_Change]:
 
 
 def _is_of_both(name: str) -> bool:
-    """Whether both formats say a field in the same words."""
+    """Whether a field has the same representation in both formats."""
     return name in ("shape", "chunks") or name.startswith("attributes.")
 
 
 def _of_second_format(first: list[_Change], second: list[_Change]) -> Iterator[_Change]:
-    """The fields that changed in format 2 but not in the same way in format 3."""
+    """The fields that changed in format 2 but not equally in format 3."""
     known = {name: after for name, _, after in first}
     for name, before, after in second:
         if name not in known or not same(known[name], after):

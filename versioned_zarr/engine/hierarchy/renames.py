@@ -12,7 +12,7 @@ from versioned_zarr.tree.diff_tree import KeyChange
 
 
 class _Content(NamedTuple):
-    """What a folder holds: folders that hold the same have the same number."""
+    """The content of a folder: folders with the same content have the same number."""
 
     number: int
     keys: int
@@ -27,7 +27,7 @@ class _Folder:
     folders: dict[str, _Folder] = field(default_factory=dict)
 
     def number(self, path: str, numbers: _Numbers, found: dict[str, _Content]) -> _Content:
-        """Number this folder and all below it, and note them in `found` by path."""
+        """Number this folder and all below it, and record them in `found` by path."""
         below = {
             name: folder.number(f"{path}/{name}" if path else name, numbers, found)
             for name, folder in self.folders.items()
@@ -43,19 +43,19 @@ class _Folder:
 def find_moved(
     gone: Collection[str], come: Collection[str], keys: Iterable[KeyChange]
 ) -> list[tuple[str, str]]:
-    """Pair removed nodes with added ones that hold the same keys with the same values.
+    """Pair removed nodes with added ones that have the same keys with the same values.
 
-    The largest first, so that a group moves as a whole if it can, and otherwise what is in it:
-    into a group that is new, out of one that is gone. Of several that hold the same, the one of
-    the same name is taken. O(keys).
+    Begins with the largest, so that a group moves as a whole if possible, and otherwise its members
+    do: into a new group, or out of a removed one. Of several nodes with the same content, the one
+    with the same name is used. O(keys).
 
     Args:
-        gone: the paths of the nodes that were removed.
-        come: the paths of the nodes that were added.
+        gone: the paths of the removed nodes.
+        come: the paths of the added nodes.
         keys: all keys that differ.
 
     Returns:
-        Old and new path of each node that moved; what moved along with its group is left out.
+        Old and new path of each node that moved, without those that moved with their group.
     """
     if not gone or not come:
         return []

@@ -18,35 +18,35 @@ from numpy.typing import NDArray
 from versioned_zarr.engine.hierarchy.crc32c import crc32c
 
 EMPTY: Final = 2**64 - 1
-"""The offset and the length of an inner chunk that is not stored."""
+"""The offset and the length in the index of an inner chunk that is not stored."""
 
 Index: TypeAlias = "NDArray[np.uint64]"
 """Offset and length of each inner chunk, in row-major order."""
 Order: TypeAlias = "NDArray[np.intp]"
-"""The numbers of inner chunks, in the order in which they lie in a shard."""
+"""The numbers of inner chunks, in the order in which a shard stores them."""
 Part: TypeAlias = "bytes | memoryview | None"
 Read: TypeAlias = Callable[[int, int], "bytes | memoryview"]
-"""Gives the bytes of a shard from a first byte to one behind the last."""
+"""Returns the bytes of a shard from a start to a stop."""
 
 _CHECKSUM_BYTES = 4
 _ENTRY_BYTES = 16
 _MAX_CHUNKS = 1 << 20
 _READ_BYTES = 8 << 20
 _KEEP_SHAPE = ("numcodecs.", "scale_offset", "cast_value")
-"""Codecs before the sharding that leave the shape of a chunk as it is begin so."""
+"""Prefixes of the codecs before the sharding codec that do not change the shape of a chunk."""
 
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How the shards of an array are laid out.
+    """The layout of the shards of an array.
 
     Attributes:
-        grid: how many inner chunks a shard has along each dimension of its index.
-        dimensions: which dimension of the array each dimension of the index is.
-        is_at_start: whether the index lies before the inner chunks; otherwise behind them.
+        grid: the number of inner chunks of a shard along each dimension of its index.
+        dimensions: the dimension of the array for each dimension of the index.
+        is_at_start: whether the index is before the inner chunks; otherwise it is after them.
         byte_order: of the index: `<` or `>`.
         has_checksum: whether a CRC-32C follows the index.
-        inner: the layout of each inner chunk, if these are shards as well.
+        inner: the layout of each inner chunk, if these are shards themselves.
     """
 
     grid: tuple[int, ...]
@@ -58,12 +58,12 @@ class ShardLayout:
 
     @property
     def chunks(self) -> int:
-        """How many inner chunks a shard has."""
+        """The number of inner chunks of a shard."""
         return prod(self.grid)
 
     @property
     def index_bytes(self) -> int:
-        """How long the index is, with its checksum."""
+        """The size of the index in bytes, including its checksum."""
         return self.chunks * _ENTRY_BYTES + _CHECKSUM_BYTES * self.has_checksum
 
     def coordinates(self, shard: Sequence[int], number: int) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class ShardLayout:
 
         Args:
             shard: the position of its shard in the grid of shards.
-            number: which one of the shard's, in the order of the index.
+            number: the number of the inner chunk, in the order of the index.
         """
         inner = np.unravel_index(number, self.grid) if self.grid else ()
         found = [0] * len(self.grid)
@@ -81,13 +81,13 @@ class ShardLayout:
 
     @cached_property
     def orders(self) -> tuple[Order, ...]:
-        """The orders in which writers put inner chunks; the first is zarr-python's default."""
+        """The orders in which writers store inner chunks; the first is zarr-python's default."""
         numbers = np.arange(self.chunks)
         across = numbers.reshape(self.grid).transpose().ravel()
         return np.argsort(self._morton(), kind="stable"), numbers, across
 
     def _morton(self) -> Order:
-        """The place of each on the Z-order curve, which leaves out bits that no position has."""
+        """The position of each on the Z-order curve, without bits that no position has."""
         positions = np.indices(self.grid).reshape(len(self.grid), -1)
         widths = [(size - 1).bit_length() for size in self.grid]
         code = np.zeros(self.chunks, dtype=np.intp)
@@ -101,7 +101,7 @@ class ShardLayout:
 
 
 def layout_of(document: dict[str, Any]) -> ShardLayout | None:
-    """The layout of an array's shards; None if it has none, or none that can be told.
+    """The layout of an array's shards; None if it is not sharded, or the layout is unsupported.
 
     Args:
         document: the array's `zarr.json`.
@@ -180,12 +180,12 @@ def empty_index(layout: ShardLayout) -> Index:
 
 
 def read_index(layout: ShardLayout, size: int, read: Read) -> Index | None:
-    """The index of a shard; None if it cannot be one: too short, damaged, leading out of it.
+    """The index of a shard; None if it is not valid: too short, damaged, or pointing outside.
 
     Args:
-        layout: how it is laid out.
-        size: how many bytes the shard has.
-        read: gives bytes of it; asked for those of the index alone.
+        layout: the layout of the shard.
+        size: the size of the shard in bytes.
+        read: returns a range of it; used only for the index.
     """
     length = layout.index_bytes
     if size < length:
@@ -202,7 +202,7 @@ def read_index(layout: ShardLayout, size: int, read: Read) -> Index | None:
     stored = index[(index != EMPTY).any(axis=1)]
     offsets, lengths = stored[:, 0], stored[:, 1]
     first, last = (length, size) if layout.is_at_start else (0, size - length)
-    # In this order no sum can run over.
+    # In this order no sum can overflow.
     is_inside = (offsets >= first) & (offsets <= last) & (lengths <= last)
     if not is_inside.all() or (lengths > np.uint64(last) - offsets).any():
         return None
@@ -217,8 +217,8 @@ def inner_chunks(layout: ShardLayout, shard: Part) -> list[Part] | None:
     """The stored bytes of each inner chunk, in the order of the index; None for an empty one.
 
     Args:
-        layout: how the shard is laid out.
-        shard: its bytes; None if it is not stored.
+        layout: the layout of the shard.
+        shard: the bytes of the shard; None if it is not stored.
 
     Returns:
         None if the index cannot be read.
@@ -236,7 +236,7 @@ def inner_chunks(layout: ShardLayout, shard: Part) -> list[Part] | None:
 
 
 def order_of(layout: ShardLayout, shards: Iterable[Part]) -> Order:
-    """The order in which the inner chunks of all these shards lie; zarr's if they have none."""
+    """The order of the inner chunks in all these shards; zarr-python's if they have none."""
     indexes = [_index_of(layout, memoryview(shard)) for shard in shards if shard is not None]
     for order in layout.orders:
         offsets = [index[order, 0] for index in indexes if index is not None]
@@ -246,12 +246,12 @@ def order_of(layout: ShardLayout, shards: Iterable[Part]) -> Order:
 
 
 def assemble(layout: ShardLayout, chunks: Sequence[Part], order: Order) -> bytes | None:
-    """A shard of these inner chunks, one behind the other; None if all are empty.
+    """A shard with these inner chunks, contiguous; None if all are empty.
 
     Args:
-        layout: how it is to be laid out.
+        layout: the layout of the shard.
         chunks: the stored bytes of each inner chunk, in the order of the index.
-        order: in which order they are put.
+        order: the order of the inner chunks in the shard.
     """
     index = empty_index(layout)
     at = layout.index_bytes if layout.is_at_start else 0
@@ -274,15 +274,15 @@ def assemble(layout: ShardLayout, chunks: Sequence[Part], order: Order) -> bytes
 def changed_inner(
     layout: ShardLayout, old: tuple[int, Read] | None, new: tuple[int, Read] | None
 ) -> list[int] | None:
-    """Which inner chunks differ between two states of a shard, by their number in the index.
+    """The numbers of the inner chunks that differ between two states of a shard.
 
-    Reads the two indexes, and of the inner chunks only those that are equally long in both: some
-    MiB at a time, so that a shard of any size is compared in little memory and few reads.
+    Reads the two indexes, and only those inner chunks that have the same size in both: some MiB at
+    a time, so that shards of any size are compared with little memory and few reads.
 
     Args:
-        layout: how both are laid out.
-        old: how many bytes the old state has, and what reads them; None if it is not stored.
-        new: likewise the new state.
+        layout: the layout of both states.
+        old: the size of the old state and a function that reads it; None if it is not stored.
+        new: the same for the new state.
 
     Returns:
         None if an index cannot be read.
@@ -308,7 +308,7 @@ class _Piece(NamedTuple):
 
 
 def _runs(before: Index, after: Index, numbers: NDArray[np.intp]) -> Iterator[list[_Piece]]:
-    """Inner chunks that lie one behind the other in both states, so that one read has them."""
+    """Groups of inner chunks that are contiguous in both states, so that one read suffices."""
     run: list[_Piece] = []
     for number in numbers[np.argsort(before[numbers, 0], kind="stable")].tolist():
         (start, length), (other_start, _) = before[number].tolist(), after[number].tolist()
@@ -326,7 +326,7 @@ def _runs(before: Index, after: Index, numbers: NDArray[np.intp]) -> Iterator[li
 
 
 def _compare(run: list[_Piece], read: Read, read_other: Read, differs: NDArray[np.bool_]) -> None:
-    """Note which inner chunks of a run differ."""
+    """Record which inner chunks of a run differ."""
     first, last = run[0], run[-1]
     length = last.start + last.length - first.start
     one = memoryview(read(first.start, first.start + length))

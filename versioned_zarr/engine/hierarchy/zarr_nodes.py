@@ -35,16 +35,16 @@ def join(folder: str, name: str) -> str:
 
 
 def is_within(path: str, above: Collection[str]) -> bool:
-    """Whether a key or path is one of these paths or lies below one; O(parts) for a set."""
+    """Whether a key or path is one of these paths or is below one; O(parts) for a set."""
     while path and path not in above:
         path = split(path)[0]
     return path in above
 
 
 def parse(data: bytes | None) -> dict[str, Any] | None:
-    """A document as a dict; None if there is none, or no JSON object.
+    """A document as a dict; None if it is missing or not a JSON object.
 
-    Nor is one that is nested too deeply for what is done with documents, on any Python.
+    Also None if it is nested too deeply to be processed on every Python version.
     """
     if data is None:
         return None
@@ -70,12 +70,12 @@ def _is_deep(document: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class ZarrNode:
-    """A group or an array as its documents describe it.
+    """A group or an array, as described by its documents.
 
     Attributes:
-        path: where it is; the root is empty.
+        path: its path; the root is empty.
         is_array: whether it is an array.
-        document: what `zarr.json`, `.zarray` or `.zgroup` says.
+        document: the content of `zarr.json`, `.zarray` or `.zgroup`.
         attributes: its attributes, from `zarr.json` or `.zattrs`.
     """
 
@@ -91,9 +91,9 @@ class ZarrNode:
 
     @property
     def is_coordinate(self) -> bool:
-        """Whether it is an array of the places along a dimension: 1-D, with that one's name.
+        """Whether it is a coordinate array: 1-D, and named like its dimension.
 
-        As xarray says so: by `dimension_names`, or by the attribute `_ARRAY_DIMENSIONS` in v2.
+        As in xarray: by `dimension_names`, or by the attribute `_ARRAY_DIMENSIONS` in v2.
         """
         shape = self.document.get("shape")
         is_line = self.is_array and isinstance(shape, list) and len(shape) == 1
@@ -109,7 +109,7 @@ class ZarrNode:
         return fields
 
     def coordinates(self, key: str) -> tuple[int, ...] | None:
-        """The position in the chunk grid of a key below this array; None if it is no chunk."""
+        """The position in the chunk grid of a key below this array; None if it is not a chunk."""
         if not self.is_array:
             return None
         start = f"{self.path}/" if self.path else ""
@@ -119,7 +119,7 @@ class ZarrNode:
 
     @property
     def grid_shape(self) -> tuple[int, ...] | None:
-        """How many chunks (stored ones: shards, if sharded) there are along each dimension."""
+        """The number of stored chunks (shards, if sharded) along each dimension."""
         if not self.is_array:
             return None
         fields = self.fields
@@ -134,12 +134,12 @@ class ZarrNode:
 
 
 def node_at(path: str, read: ReadKey) -> ZarrNode | None:
-    """The node whose documents lie in a folder, if there is one; that of `zarr.json` first."""
+    """The node whose documents are in a folder, if any; that of `zarr.json` has priority."""
     return _node_of_v3(path, read) or _node_of_v2(path, read)
 
 
 def nodes_at(path: str, read: ReadKey) -> dict[int, ZarrNode]:
-    """What the documents of each Zarr format in a folder say of its node; format 3 first."""
+    """The node of a folder as described by the documents of each Zarr format; format 3 first."""
     found = {3: _node_of_v3(path, read), 2: _node_of_v2(path, read)}
     return {number: node for number, node in found.items() if node is not None}
 
@@ -163,10 +163,10 @@ def _node_of_v2(path: str, read: ReadKey) -> ZarrNode | None:
 
 
 class ZarrNodes:
-    """The nodes of one state of a hierarchy, each looked up once.
+    """The nodes of one state of a hierarchy, each read once.
 
     Args:
-        read: gives the bytes of a document by its key.
+        read: returns the bytes of a document by its key.
     """
 
     def __init__(self, read: ReadKey) -> None:
@@ -181,11 +181,11 @@ class ZarrNodes:
         return self._known[path]
 
     def at(self, path: str) -> ZarrNode | None:
-        """The node at a path, as zarr opens it: that of `zarr.json` first."""
+        """The node at a path, as zarr opens it: that of `zarr.json` has priority."""
         return next(iter(self.formats(path).values()), None)
 
     def array_above(self, key: str) -> ZarrNode | None:
-        """The array that a key lies in: the nearest one on the way to the root."""
+        """The array that contains a key: the closest one above it."""
         folder = split(key)[0]
         if folder not in self._arrays:
             found = self.at(folder)
@@ -195,9 +195,9 @@ class ZarrNodes:
         return self._arrays[folder]
 
     def chunk(self, key: str) -> tuple[ZarrNode, tuple[int, ...]] | None:
-        """The array that a key is a chunk of, and its position; None if it is no chunk.
+        """The array and position of a chunk key; None if it is not a chunk.
 
-        Where documents of two formats lie side by side, either may name the key.
+        If there are documents of two formats, the key may belong to either.
         """
         above = self.array_above(key)
         for node in () if above is None else self.formats(above.path).values():
@@ -208,7 +208,7 @@ class ZarrNodes:
 
 
 def structure(name: str, document: dict[str, Any] | None) -> dict[str, Any]:
-    """The fields of a document that say how chunks are to be read; of groups there are none."""
+    """The fields of a document that determine how chunks are read; none for a group."""
     if document is None or name not in (V3, ".zarray"):
         return {}
     if name == V3 and document.get("node_type") != "array":

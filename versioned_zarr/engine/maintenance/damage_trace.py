@@ -14,7 +14,7 @@ from versioned_zarr.tree.lookup import BlockSource
 
 @dataclass
 class DamageTrace:
-    """The keys and the commits (CIDs in text) that one unreadable block touches."""
+    """The keys and the commits (CIDs as text) that are affected by one unreadable block."""
 
     keys: set[str] = field(default_factory=set)
     commits: set[str] = field(default_factory=set)
@@ -23,14 +23,14 @@ class DamageTrace:
 def trace(
     source: BlockSource, commits: Iterable[Cid], reached: set[bytes]
 ) -> dict[Cid, DamageTrace]:
-    """The unreadable blocks below some commits and their ancestors, and what each touches.
+    """The unreadable blocks below some commits and their ancestors, with the effects of each.
 
-    O(all blocks), each read once; what lies above an unreadable block again for each commit.
+    O(all blocks), each read once; nodes above an unreadable block once per commit.
 
     Args:
-        source: gives the blocks that are sound, and raises BlockNotFoundError for the others.
+        source: returns intact blocks, and raises BlockNotFoundError for all others.
         commits: where to begin.
-        reached: filled with the digests of all blocks that were come to.
+        reached: receives the digests of all blocks that are reached.
     """
     tracer = _Tracer(source, reached)
     stack, seen = list(commits), set()
@@ -50,7 +50,7 @@ class _Tracer:
         self.found: dict[Cid, DamageTrace] = {}
 
     def commit(self, commit: Cid) -> list[Cid]:
-        """Trace one commit; gives its parents."""
+        """Trace one commit; returns its parents."""
         node = self._node(commit, "", commit)
         if node is None:
             return []
@@ -78,7 +78,7 @@ class _Tracer:
         impact.commits.add(to_text(commit))
 
     def _trace(self, cid: Cid, path: str, commit: Cid) -> bool:
-        """Trace what lies at a path; says whether all of it can be read."""
+        """Trace the subtree at a path; returns whether all of it can be read."""
         if cid in self._clean:
             return True
         self._reached.add(cid[-32:])
@@ -105,7 +105,7 @@ class _Tracer:
 
 
 def _below(path: str, kind: unixfs.UnixFsType, name: str) -> str:
-    """The path of what a node links to; leaves and shards lie at the path of their node."""
+    """The path of a child of a node; leaves and shards have the path of their node."""
     if kind is unixfs.UnixFsType.HAMT:
         name = name[2:]
     elif kind is not unixfs.UnixFsType.DIRECTORY:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from versioned_zarr.blocks.packs.index import run_from_file
 from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
-from versioned_zarr.blocks.packs.pack_store import HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import check_pack
 from versioned_zarr.blocks.protocol import ServedBlocks
 from versioned_zarr.engine.context import RepositoryContext
@@ -46,11 +46,11 @@ from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid, to_text
-from versioned_zarr.storage.protocol import StagedPack, look_at
+from versioned_zarr.storage.protocol import StagedPack, view_or_read
 
 
 class _Sound:
-    """The blocks that are there and, if they were read, hash to their CIDs."""
+    """The blocks that exist and, if they were read, match their CIDs."""
 
     def __init__(self, stores: RepositoryContext) -> None:
         self._storage = stores.storage
@@ -62,7 +62,7 @@ class _Sound:
         if found is None:
             raise BlockNotFoundError(f"block {to_text(cid)} is missing", cid=to_text(cid))
         path, start, end = found[1]
-        return look_at(self._storage, path, start, end)
+        return view_or_read(self._storage, path, start, end)
 
 
 def fsck(
@@ -70,9 +70,9 @@ def fsck(
 ) -> Report:
     """See `Repository.fsck`. O(repository)."""
     with ExitStack() as held:
-        # Where nothing can be written, nobody moves packs away either.
+        # On read-only storage, nobody removes packs either.
         with suppress(ReadOnlyError, StorageError):
-            held.enter_context(stores.storage.lock(HOUSE_LOCK))
+            held.enter_context(stores.storage.lock(MAINTENANCE_LOCK))
         return _fsck(stores, read_all=read_all, progress=progress)
 
 
@@ -106,14 +106,14 @@ def _fsck(stores: RepositoryContext, *, read_all: bool, progress: OnProgress | N
 
 
 class _Served:
-    """The blocks of a server, looked at there and not in any cache, many at a time."""
+    """The blocks of a server, checked there and not in any cache, many at a time."""
 
     def __init__(self, blocks: ServedBlocks, report: Report, *, read_all: bool) -> None:
         self._blocks, self._report, self._read_all = blocks, report, read_all
         self._looked_at: dict[Cid, VersionedZarrError | None] = {}
 
     def get(self, cid: Cid) -> memoryview:
-        """See `BlockSource.get`; of a value's leaf nothing is given, only whether it is sound."""
+        """See `BlockSource.get`; for the leaf of a value, only checks that it is intact."""
         if cid not in self._looked_at:
             self._look([cid], read_all=self._read_all or not cids.is_raw(cid))
         problem = self._looked_at[cid]
@@ -139,7 +139,7 @@ class _Served:
 def _check_served(
     stores: RepositoryContext, blocks: ServedBlocks, report: Report, *, read_all: bool
 ) -> None:
-    """Check what the refs reach; what nothing reaches is the server's own business."""
+    """Check everything reachable from refs; the server manages unreachable blocks."""
     _check_marker(stores, report)
     roots: set[Cid] = set()
     for kind in KINDS:
@@ -160,7 +160,7 @@ def _check_served(
 def _list_missing(
     stores: RepositoryContext, where: str, nowhere: dict[Cid, DamageTrace], report: Report
 ) -> None:
-    """List blocks that are nowhere; those of a partial copy are only absent."""
+    """List missing blocks; those of a partial clone are only absent."""
     if read_selection(stores.documents) is None:
         for cid, touched in nowhere.items():
             missing = Damage(where, "the block is missing", to_text(cid))
@@ -223,7 +223,7 @@ def _check_log(
 def _check_pack(
     stores: RepositoryContext, path: str, sound: _Sound, report: Report, *, read_all: bool
 ) -> None:
-    data = look_at(stores.storage, path)
+    data = view_or_read(stores.storage, path)
     checked = check_pack(data, stores.hash, path, read_all=read_all)
     for fault in checked.faults:
         cid = None if fault.cid is None else to_text(fault.cid)
@@ -240,7 +240,7 @@ def _check_index(stores: RepositoryContext, report: Report) -> None:
     for stored in stores.storage.list(INDEX):
         if not stored.path.endswith(".idx"):
             continue
-        data = look_at(stores.storage, stored.path)
+        data = view_or_read(stores.storage, stored.path)
         try:
             run_from_file(data, stores.hash.code, stored.path, check=True)
         except CorruptError as error:
@@ -277,7 +277,7 @@ def _check_drafts(
     sound: _Sound,
     report: Report,
 ) -> None:
-    """Read what the journal says lies in drafts; what it does not name, nobody was promised."""
+    """Read the values in drafts that the journal lists; other bytes were never acknowledged."""
     by_draft: dict[int, list[JournalRecord]] = {}
     for record in records:
         if record.kind is RecordKind.SET and record.cid[-32:] not in sound.locations:
@@ -303,7 +303,7 @@ def _check_drafts(
 
 
 def _problem_in(stores: RepositoryContext, draft: StagedPack, record: JournalRecord) -> str | None:
-    """What is wrong with a value in a draft, if anything."""
+    """The problem of a value in a draft, if any."""
     try:
         value_in(draft, record, stores.hash)
     except CorruptError:
@@ -312,7 +312,7 @@ def _problem_in(stores: RepositoryContext, draft: StagedPack, record: JournalRec
 
 
 def _name_impact(sound: _Sound, impact: dict[Cid, DamageTrace], report: Report) -> None:
-    """Say of each damage which keys and commits it touches."""
+    """Add to each damage the keys and commits that it affects."""
     by_digest = {cid[-32:]: cid for cid in impact}
     report.damaged = [_named(damage, sound, impact, by_digest) for damage in report.damaged]
 

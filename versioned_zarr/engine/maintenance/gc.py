@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from versioned_zarr import process_identity
 from versioned_zarr.blocks.packs.pack_format import PackBlock
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
 from versioned_zarr.blocks.protocol import PackedBlocks
 from versioned_zarr.engine.context import RepositoryContext
@@ -56,7 +56,7 @@ def collect(
 ) -> Collected:
     """See `Repository.gc`."""
     cutoff = _before_now(keep_reflog)
-    with stores.storage.lock(HOUSE_LOCK):
+    with stores.storage.lock(MAINTENANCE_LOCK):
         if not isinstance(stores.blocks, PackedBlocks):
             return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
         if not dry_run and drop_damaged_indexes(stores.storage, stores.hash):
@@ -66,7 +66,7 @@ def collect(
 
 
 def _before_now(span: object) -> datetime:
-    """The time so long ago; the first there is for whatever lies before it."""
+    """The current time minus a duration; the earliest possible time if that is out of range."""
     if not isinstance(span, timedelta) or span < timedelta(0):
         raise InvalidInputError(
             "keep_reflog must be a timedelta of zero or more, such as timedelta(days=30), not "
@@ -80,17 +80,17 @@ def _before_now(span: object) -> datetime:
 
 @dataclass
 class _Run:
-    """One collection: what was found at its first look, and the steps that act on it.
+    """One collection: the result of the first mark, and the steps that use it.
 
     Attributes:
         stores: the repository.
         store: its blocks.
-        packs: the packs that are there at its beginning, with their sizes in bytes.
-        dead: of each pack that may go, the blocks that nothing reached.
-        whole: those of them in which nothing else is.
-        idle: the sessions that hold nothing and whose processes are gone.
-        found: what it comes to.
-        steps: tells how far it is.
+        packs: the packs that exist at the beginning, with their sizes in bytes.
+        dead: the unreachable blocks of each pack that may be removed.
+        whole: the packs that contain nothing else.
+        idle: the sessions without writes whose processes are dead.
+        found: the result.
+        steps: reports progress.
     """
 
     stores: RepositoryContext
@@ -112,7 +112,7 @@ class _Run:
         *,
         keeps_all: bool,
     ) -> _Run:
-        """The first mark; writers continue meanwhile."""
+        """The first mark, concurrent with writers."""
         store.refresh()
         packs = store.packs()
         steps = Steps(sum(packs.values()), progress)
@@ -140,10 +140,10 @@ class _Run:
         return cls(stores, store, packs, dead, whole, idle, found, steps)
 
     def finish(self, cutoff: datetime) -> Collected:
-        """Forget and remove, first what needs no room."""
+        """Forget and remove, beginning with what needs no disk space."""
         stores = self.stores
         is_done = self._remove(self.whole, cutoff)
-        if not is_done and self.whole:  # there was no room to write logs again; there may be now
+        if not is_done and self.whole:  # there was no space to rewrite logs; there may be now
             self._remove(self.whole, cutoff)
         mixed = {pack: self.packs[pack] for pack in self.dead.keys() - self.whole}
         written = 0
@@ -162,14 +162,14 @@ class _Run:
         return replace(self.found, written_packs=written)
 
     def _remove(self, packs: Collection[str], cutoff: datetime) -> bool:
-        """Remove packs of which nothing is needed any more; says whether all logs are shortened.
+        """Remove packs that are no longer needed; returns whether all logs are shortened.
 
-        What is left of the logs is what keeps commits then: no line names what is not there.
+        The remaining log entries protect their commits, so no entry names a missing commit.
         """
         stores = self.stores
         with stores.storage.lock(GC_LOCK):
             is_done = _forget_moves(stores, cutoff)
-            # What was named since the first look is named now, or by who waits for the lock.
+            # Commits and values named since the first mark are visible now, or wait for the lock.
             live: set[bytes] = set()
             _mark(stores, None, live, self.packs)
             for pack in packs:
@@ -181,9 +181,9 @@ class _Run:
 def _forget(
     stores: RepositoryContext, cutoff: datetime, *, dry_run: bool, progress: OnProgress | None
 ) -> Collected:
-    """Let go of what old moves of refs hold on to; the server that keeps the blocks does the rest.
+    """Drop old ref log entries; the server that stores the blocks does the rest.
 
-    A Kubo node, for one, removes what no ref reaches with its own `ipfs repo gc`.
+    For example, a Kubo node removes unreachable blocks in its own `ipfs repo gc`.
     """
     Steps(0, progress)
     idle = _abandoned(stores)
@@ -198,7 +198,7 @@ def _forget(
 
 
 def _forget_moves(stores: RepositoryContext, cutoff: datetime) -> bool:
-    """Shorten the logs of refs; says whether there was room for all. Damaged ones stay."""
+    """Shorten the logs of refs; returns whether there was space for all. Damaged logs are kept."""
     is_done = True
     for kind in KINDS:
         for name in stores.refs.names(kind, deleted=True):
@@ -216,11 +216,11 @@ def _abandoned(stores: RepositoryContext) -> list[str]:
 
 
 def _is_abandoned(stores: RepositoryContext, session: str) -> bool:
-    """Whether a session holds nothing and the process that opened it is known to be gone."""
+    """Whether a session has no writes and the process that opened it is known to be dead."""
     storage = stores.storage
     try:
         head = read_head(storage, session)
-    except SessionNotFoundError:  # only drafts are left of it
+    except SessionNotFoundError:  # only drafts of it are left
         drafts = storage.list(folder_of(session))
         return not any(_is_claimed_draft(stores, stored.path) for stored in drafts)
     except VersionedZarrError:
@@ -229,7 +229,7 @@ def _is_abandoned(stores: RepositoryContext, session: str) -> bool:
         return False
     try:
         info = session_info(stores, session)
-    except SessionNotFoundError:  # it was killed before its first record
+    except SessionNotFoundError:  # the process was killed before its first record
         return True
     return not (info.is_alive or info.keys or info.problem is not None)
 
@@ -246,7 +246,7 @@ def _is_claimed_draft(stores: RepositoryContext, path: str) -> bool:
 def _mark(
     stores: RepositoryContext, cutoff: datetime | None, live: set[bytes], packs: Collection[str]
 ) -> tuple[str, ...]:
-    """Add all that must stay; gives what could not be read, for which all commits stay."""
+    """Mark everything that must be kept; returns the problems, for which all commits are kept."""
     roots = roots_of(stores, cutoff)
     stores.blocks.refresh()
     known = {cid for cid in roots.commits if cid in stores.blocks or cid == stores.empty_tree}
@@ -256,13 +256,13 @@ def _mark(
     if roots.problems:
         known |= _all_commits(stores, packs)
     reach(stores.blocks, known, live)
-    # A value that only lies in a draft is not in the block store, and its blocks need no keeping.
+    # A value that is only in a draft is not in the block store, and its blocks need no mark.
     reach(stores.blocks, (cid for cid in roots.values if cid in stores.blocks), live)
     return tuple(roots.problems)
 
 
 def _all_commits(stores: RepositoryContext, packs: Collection[str]) -> set[Cid]:
-    """Every commit in the packs whose history and tree are there, named or not."""
+    """Every commit in the packs whose history and tree are complete, named or not."""
     found: set[Cid] = set()
     for pack in packs:
         with suppress(FileNotFoundError):

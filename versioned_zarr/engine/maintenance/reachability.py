@@ -26,12 +26,12 @@ from versioned_zarr.tree.lookup import BlockSource
 
 @dataclass
 class Roots:
-    """What must stay.
+    """The roots: data that must be kept.
 
     Attributes:
         commits: the commits.
-        values: values that sessions wrote, of which some lie in their drafts alone.
-        problems: what could not be read, so that nobody knows what it holds on to.
+        values: values of sessions, some of which are only in drafts.
+        problems: refs and sessions that could not be read, so that what they reach is unknown.
     """
 
     commits: set[Cid] = field(default_factory=set)
@@ -40,9 +40,9 @@ class Roots:
 
 
 def roots_of(stores: RepositoryContext, since: datetime | None) -> Roots:
-    """What refs name, or named until some time after `since` (None: ever), and what sessions hold.
+    """What refs name, or named at some time after `since` (None: ever), and what sessions use.
 
-    What is damaged stops nothing: it is named among the problems.
+    Damage raises no error: it is listed in the problems.
     """
     roots = Roots({stores.empty_tree})
     _add_refs(stores, since, roots)
@@ -71,7 +71,7 @@ def _add_session(stores: RepositoryContext, session: str, roots: Roots) -> None:
     try:
         roots.commits.add(from_text(read_head(stores.storage, session).base))
     except NotFoundError:
-        pass  # it has no head, or none any more
+        pass  # it has no head, or no longer has one
     except VersionedZarrError as error:
         roots.problems.append(str(error))
     try:
@@ -94,7 +94,7 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
     """Add to `reached` the digests of the roots and of all blocks below them. O(new blocks).
 
     Raises:
-        BlockNotFoundError: one of them is missing, and not merely absent from a partial copy.
+        BlockNotFoundError: a block is missing, and not just absent from a partial clone.
     """
     get = source.get_here if isinstance(source, PartialBlocks) else source.get
     stack = [cid for cid in roots if cid[-32:] not in reached]

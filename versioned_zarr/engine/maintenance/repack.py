@@ -14,7 +14,7 @@ from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of
 from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_path
-from versioned_zarr.blocks.packs.pack_store import GC_LOCK, HOUSE_LOCK
+from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block, PackedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
@@ -22,7 +22,7 @@ from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.storage.protocol import look_at
+from versioned_zarr.storage.protocol import view_or_read
 
 PACK_LIMIT_BYTES = 512 << 20
 SMALL_PACK_BYTES = 64 << 20
@@ -59,16 +59,16 @@ class Collected:
 
 
 def blocks_in(stores: RepositoryContext, pack: str) -> list[PackBlock]:
-    """The blocks of a pack, in the order of their places."""
+    """The blocks of a pack, in the order of their offsets."""
     path = pack_path(pack)
-    found = recover(look_at(stores.storage, path), stores.hash, path)
+    found = recover(view_or_read(stores.storage, path), stores.hash, path)
     return blocks_of(found.entries, stores.hash.code)
 
 
 def may_go(stores: RepositoryContext, pack: str) -> bool:
-    """Whether a pack may go once its blocks are copied; else it is left to be looked at."""
+    """Whether a pack may be removed once its blocks are copied; if not, it is kept as it is."""
     path = pack_path(pack)
-    return finds_all(look_at(stores.storage, path), stores.hash, path)
+    return finds_all(view_or_read(stores.storage, path), stores.hash, path)
 
 
 def rewrite(
@@ -78,10 +78,10 @@ def rewrite(
     keep: Callable[[Cid], bool],
     steps: Steps,
 ) -> int:
-    """Copy the blocks to keep into new packs, nodes apart from values; says how many packs.
+    """Copy live blocks into new packs, nodes separate from values; returns the number of packs.
 
     Raises:
-        CorruptBlockError: a block is damaged; the packs are left as they are.
+        CorruptBlockError: a block is damaged; the packs are unchanged.
     """
     writers = {True: _Rewriter(stores, store), False: _Rewriter(stores, store)}
     try:
@@ -103,7 +103,7 @@ def _rewrite(
     digest_of = stores.hash.digest
     for pack, size in sorted(packs.items()):
         path = pack_path(pack)
-        data = look_at(stores.storage, path)
+        data = view_or_read(stores.storage, path)
         for cid, start, end in blocks_in(stores, pack):
             if cid in seen or not keep(cid):
                 continue
@@ -119,7 +119,7 @@ def _rewrite(
 
 
 class _Rewriter:
-    """Blocks going into new packs, a batch at a time."""
+    """Writes blocks into new packs, one batch at a time."""
 
     def __init__(self, stores: RepositoryContext, store: PackedBlocks) -> None:
         self._stores, self._store = stores, store
@@ -147,7 +147,7 @@ class _Rewriter:
         self._batch, self._batch_bytes = [], 0
 
     def give_up(self) -> None:
-        """Remove what was copied and not published."""
+        """Remove the copies that are not published."""
         draft, self._draft = self._draft, None
         if draft is not None:
             draft.draft.close()
@@ -155,7 +155,7 @@ class _Rewriter:
                 self._stores.storage.delete(draft.path)
 
     def finish(self) -> None:
-        """Publish what was copied, if anything."""
+        """Publish the copies, if there are any."""
         if self._batch:
             self._write()
         if self._draft is not None and self._root is not None:
@@ -166,27 +166,27 @@ class _Rewriter:
 
 
 def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
-    """See `Repository.repack`; nothing to do where no packs of ours are."""
+    """See `Repository.repack`; does nothing if the repository has no packs."""
     if not isinstance(stores.blocks, PackedBlocks):
         Steps(0, progress)
         return Collected()
-    with stores.storage.lock(HOUSE_LOCK):
+    with stores.storage.lock(MAINTENANCE_LOCK):
         if drop_damaged_indexes(stores.storage, stores.hash):
             stores.blocks.rebuild_index()
         return _join(stores, stores.blocks, 0, SMALL_PACK_BYTES, least=2, progress=progress)
 
 
 def tidy(stores: RepositoryContext) -> None:
-    """Join the packs of small commits once there are many of them.
+    """Merge the packs of small commits once there are many.
 
-    Packs are joined with others of their size, so that each block is copied a few times at most
-    however many commits come. Not beside a transfer, which may take long.
+    Packs are merged with others of similar size, so that each block is copied only a few times,
+    however many commits there are. Not during a transfer, which may take long.
     """
     store = stores.blocks
     if not isinstance(store, PackedBlocks) or not store.is_scattered(_TIDY_PACKS):
         return
     lock = stores.storage.lock
-    with lock(HOUSE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
+    with lock(MAINTENANCE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
         lower = 0
         for upper in _TIERS_BYTES if is_held and is_free else ():
             _join(stores, store, lower, upper, least=_TIDY_PACKS)

@@ -1,9 +1,11 @@
-"""The report of fsck: what it found."""
+"""The report of fsck."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from versioned_zarr.terminal_text import counted
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Damage:
         if self.keys:
             text += f"; keys {', '.join(self.keys[:5])}" + (" …" if len(self.keys) > 5 else "")
         if self.commits:
-            text += f"; in {len(self.commits)} commits, the first {self.commits[0]}"
+            commits = counted(len(self.commits), "commit")
+            text += f"; in {commits}, the first {self.commits[0]}"
         return text
 
 
@@ -64,9 +67,9 @@ class Report:
         lines = [f"missing: {damage}" for damage in self.missing]
         lines += [f"damaged: {damage}" for damage in self.damaged]
         if self.absent:
-            lines.append(f"absent: {len(self.absent)} blocks, fetched when they are read")
+            blocks = counted(len(self.absent), "block")
+            lines.append(f"absent: {blocks}, fetched when they are read")
         state = "clean" if self.is_clean else "NOT clean"
-        lines.append(
-            f"{state}: {self.checked_blocks} blocks checked, {len(self.unreferenced)} unreferenced"
-        )
+        checked = counted(self.checked_blocks, "block")
+        lines.append(f"{state}: {checked} checked, {len(self.unreferenced)} unreferenced")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Stats: how much a repository holds, and how much its branches and tags share."""
+"""Stats: the size of a repository, and how much its branches and tags share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from versioned_zarr.engine.revisions import reached_commits
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history.refs import HEADS, TAGS
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.terminal_text import counted
 
 
 @dataclass(frozen=True)
 class RefStats:
-    """One branch's or tag's snapshot.
+    """The snapshot of one branch or tag.
 
     Attributes:
         name: the branch or tag.
-        values: how many keys its tree holds.
-        size_bytes: the length of all its values.
-        own_bytes: the length of the values that no other branch or tag holds.
+        values: the number of keys in its tree.
+        size_bytes: the total size of its values.
+        own_bytes: the total size of the values that no other branch or tag has.
     """
 
     name: str
@@ -64,15 +65,18 @@ class Stats:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.packs} packs, {self.stored_bytes:,} bytes stored; {self.commits} commits",
             (
-                f"{self.values} values, {self.size_bytes:,} bytes; "
-                f"{self.shared_bytes:,} bytes saved by sharing"
+                f"{counted(self.packs, 'pack')}, {counted(self.stored_bytes, 'byte')} stored; "
+                f"{counted(self.commits, 'commit')}"
+            ),
+            (
+                f"{counted(self.values, 'value')}, {counted(self.size_bytes, 'byte')}; "
+                f"{counted(self.shared_bytes, 'byte')} saved by sharing"
             ),
         ]
         for ref in self.refs:
             lines.append(
-                f"  {ref.name}: {ref.values} keys, {ref.size_bytes:,} bytes, "
+                f"  {ref.name}: {counted(ref.values, 'key')}, {counted(ref.size_bytes, 'byte')}, "
                 f"{ref.own_bytes:,} of them unshared"
             )
         return "\n".join([*lines, *(f"  not counted: {problem}" for problem in self.problems)])
@@ -118,7 +122,7 @@ def measure(stores: RepositoryContext) -> Stats:
 def _values_of(
     stores: RepositoryContext, kind: str, name: str, sizes: dict[Cid, int]
 ) -> Counter[Cid] | None:
-    """How often each value is in the tree of a ref; notes their sizes. None if the ref is gone."""
+    """The count of each value in the tree of a ref, or None if it is gone; records value sizes."""
     entry = stores.refs.read(kind, name)
     if entry is None or entry.commit is None:
         return None

@@ -17,24 +17,24 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _READ_LIMIT = 1 << 18
-"""So many keys are remembered as read; from then on every key may have been."""
+"""The maximum number of recorded reads; above it, every key counts as read."""
 
 
 class PendingWrite:
-    """What the journal says last of one key: a value that is not committed, or a deletion.
+    """The last record of one key in the journal: an uncommitted value, or a deletion.
 
     Attributes:
         cid: the value; zeros for a deletion.
         is_gone: whether it is a deletion.
         draft: the number of the draft that holds the value, or IN_STORE.
-        offset: where its first section begins there.
+        offset: the offset of its first block in the draft.
         size: the value's length in bytes.
         tsize: the cumulative size of its blocks.
         writer: the number of the process that wrote it.
-        position: where its record begins in the journal.
+        position: the position of its record in the journal.
         is_unseen: whether another process wrote it and this one has not read it since.
         is_blind: whether its writer had not read the key since the commit it is based on.
-        is_checked: whether what another process wrote was found to hash to its name.
+        is_checked: whether a value from another process was verified.
         rivals: different values that others wrote to the key independently.
     """
 
@@ -77,12 +77,12 @@ class ChangeSet:
         root: the tree of that commit.
 
     Attributes:
-        base: the commit, as text; moves on with each commit of the session.
+        base: the commit, as text; updated by each commit of the session.
         root: its tree.
-        entries: what was last written to each key that was written to.
-        collisions: values that lie above or below another process's value.
-        intent: the record of a commit that was about to be made of this, if one was.
-        tree: all of it as one tree.
+        entries: the last write of each key that was written.
+        collisions: values above or below another process's value.
+        intent: the record of a commit that was about to be made, if any.
+        tree: the contents of the session as one tree.
     """
 
     def __init__(self, trees: Trees, commit: str, root: Cid) -> None:
@@ -101,7 +101,7 @@ class ChangeSet:
         return bool(self.entries or self._cleared)
 
     def find(self, key: str) -> PendingWrite | Link | None:
-        """What lies under a key; whoever asks has seen it."""
+        """The contents of a key, which are then marked as read."""
         found = self.tree.get(key)
         if isinstance(found, PendingWrite):
             found.is_unseen = False
@@ -112,7 +112,7 @@ class ChangeSet:
         return found
 
     def is_blind(self, key: str) -> bool:
-        """Whether what is written to a key now cannot rest on what the base holds there."""
+        """Whether a write to a key cannot depend on the value in the base."""
         before = self.entries.get(key)
         is_known = len(self._read) < _READ_LIMIT
         return is_known and key not in self._read and (before is None or before.is_blind)
@@ -123,7 +123,7 @@ class ChangeSet:
         return entry is None or not entry.is_blind
 
     def has_seen(self, key: str, value: Cid) -> bool:
-        """Whether a value is what this process knows to lie under a key."""
+        """Whether a value is the current value of a key, as far as this process knows."""
         entry = self.entries.get(key)
         if entry is not None and not entry.is_unseen:
             return entry.cid == value
@@ -149,13 +149,13 @@ class ChangeSet:
             )
 
     def seen(self, key: str, known: int | None, now: int) -> int:
-        """Up to which position a writer knows what others have written to a key.
+        """The position up to which a writer knows the writes of others to a key.
 
         Args:
-            key: the key that it is about to write.
-            known: up to where it knew everything when it began; None if it knows what this
-                process has taken in.
-            now: the end of what this process has taken in.
+            key: the key to be written.
+            known: the position up to which it knew all writes when it began; None if it knows what
+                this process has read.
+            now: the position up to which this process has read.
         """
         before = self.entries.get(key)
         if known is None or before is None or not before.is_unseen or before.position < known:
@@ -163,10 +163,10 @@ class ChangeSet:
         return before.position
 
     def lay(self, record: JournalRecord, *, is_own: bool) -> PendingWrite:
-        """Take in a value that was set, or a deletion.
+        """Apply a write or a deletion.
 
-        Another process may have written above or below the key before it could know of this;
-        then the value is put aside as a collision.
+        Another process may have written above or below the key without knowing of this write; then
+        the value is recorded as a collision.
         """
         pending = PendingWrite(record, is_unseen=not is_own)
         self.enter(record.key, pending, record.seen)
@@ -176,7 +176,7 @@ class ChangeSet:
         return pending
 
     def enter(self, key: str, pending: PendingWrite, seen: int) -> None:
-        """Note what was written to a key, and what that writer did not know of."""
+        """Record a write to a key, with the writes that its writer did not know of."""
         before = self.entries.get(key)
         if before is not None:
             pending.rivals = _rivals(before, pending, seen)
@@ -192,7 +192,7 @@ class ChangeSet:
             self.collisions[key] = pending
 
     def clear(self, record: JournalRecord, *, is_own: bool) -> None:
-        """Take in that all in a folder was taken away."""
+        """Apply the deletion of a folder."""
         start = f"{record.key}/" if record.key else ""
         for key in [key for key in self.entries if key.startswith(start)]:
             self.enter(key, PendingWrite(record, is_unseen=not is_own), record.seen)
@@ -201,13 +201,13 @@ class ChangeSet:
         self.tree.delete_prefix(record.key)
 
     def forget(self, key: str) -> None:
-        """Take back what was written to a key: it holds again what the base holds. O(writes)."""
+        """Drop the writes to a key, which has the value of the base again. O(writes)."""
         self.entries.pop(key, None)
         self.collisions.pop(key, None)
         self._lay_again()
 
     def rebase(self, commit: Cid, root: Cid, upto: int) -> None:
-        """Go on from a commit that holds all that was written before the position `upto`."""
+        """Continue from a commit that contains all writes before the position `upto`."""
         self.base, self.root = to_text(commit), root
         self.entries = {key: entry for key, entry in self.entries.items() if entry.position >= upto}
         self._cleared = [(at, path) for at, path in self._cleared if at >= upto]
@@ -223,7 +223,7 @@ class ChangeSet:
             self._place(key, pending)
 
     def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
-        """The keys to which processes wrote independently, and what they wrote."""
+        """The keys that processes wrote independently, and their values."""
         for key, pending in self.entries.items():
             if pending.rivals:
                 yield key, (*pending.rivals, pending)
@@ -231,12 +231,12 @@ class ChangeSet:
             yield key, (pending,)
 
     def flush(self, put: Callable[[Cid, Bytes], None]) -> Link:
-        """The root of the tree as it is now, and the nodes it needs; see `TreeBuilder.flush`."""
+        """The root of the current tree, and the nodes that it needs; see `TreeBuilder.flush`."""
         return self.tree.flush(put)
 
 
 def _rivals(before: PendingWrite, pending: PendingWrite, seen: int) -> tuple[PendingWrite, ...]:
-    """What was written to a key before, by others, unknown to the writer, and different."""
+    """The earlier, different values of a key from others that its writer did not know of."""
     return tuple(
         old
         for old in (*before.rivals, before)

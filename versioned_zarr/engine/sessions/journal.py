@@ -28,7 +28,7 @@ from versioned_zarr.storage.protocol import AppendLog, Storage
 SESSIONS = "sessions"
 _FILES = ("session.json", "journal")
 IN_STORE = 0xFFFFFFFF
-"""Instead of a draft's number: the value was in the block store already."""
+"""In place of a draft's number: the value was already in the block store."""
 
 _MAGIC = b"\xa7J"
 # magic, kind, flags, key size, writer, draft, seen, offset, size, cumulative size, CID; key; crc32
@@ -40,14 +40,14 @@ _BLIND = 1
 
 
 class RecordKind(IntEnum):
-    """What a record says."""
+    """The kind of a record."""
 
     SET = 1
     DELETE = 2
-    CLEAR = 3  # the key is a folder, all below it is gone
+    CLEAR = 3  # the key is a folder; everything below it was deleted
     COMMIT = 4  # all records before `seen` are in the commit `cid`
     INTENT = 5  # the commit `cid` of all records before `seen` is about to be made
-    FORGET = 6  # what was written to the key is damaged, and counts no more
+    FORGET = 6  # the writes to the key are damaged and are ignored
 
 
 class JournalRecord(NamedTuple):
@@ -55,16 +55,16 @@ class JournalRecord(NamedTuple):
 
     Attributes:
         kind: what it says.
-        key: which key or folder it speaks of.
+        key: the key or folder.
         writer: the number of the process that wrote it.
-        seen: the position up to which that process knew what others had written to the key.
+        seen: the position up to which that process knew the writes of others to the key.
         draft: the number of the draft that holds the value, or IN_STORE.
-        offset: where the value's first section begins in that draft.
+        offset: the offset of the value's first block in that draft.
         size: the value's length in bytes.
-        tsize: the cumulative size of its blocks, as links give it.
+        tsize: the cumulative size of its blocks, as in links.
         cid: the value, or the commit.
         is_blind: whether the writer had not read the key since the commit it is based on.
-        position: where the record begins in the journal; not part of its bytes.
+        position: the position of the record in the journal; not part of its bytes.
     """
 
     kind: RecordKind
@@ -81,7 +81,7 @@ class JournalRecord(NamedTuple):
 
 
 def encode_record(record: JournalRecord) -> bytes:
-    """A record as it is appended; its position is not in it."""
+    """Encode a record; its position is not included."""
     key = record.key.encode("utf-8")
     body = (
         _HEAD.pack(
@@ -103,19 +103,19 @@ def encode_record(record: JournalRecord) -> bytes:
 
 
 def decode_records(data: bytes, position: int, where: str) -> tuple[list[JournalRecord], int]:
-    """The whole records in a piece of a journal, and the position behind the last of them.
+    """Decode the complete records in a piece of a journal; also returns where the last one ends.
 
-    The piece may end inside a record that its writer is just appending. The beginning of a record
-    whose writer was stopped, with others' whole records behind it, was never acknowledged, and is
-    passed over.
+    The piece may end inside a record that is being appended. If a writer was stopped inside a
+    record and others appended after it, the incomplete record was never acknowledged and is
+    skipped.
 
     Args:
         data: the piece.
-        position: where in the journal it begins.
+        position: the position of the piece in the journal.
         where: the journal's name, for errors.
 
     Raises:
-        CorruptJournalError: what stands there is no record; carries the sound ones before it.
+        CorruptJournalError: a record is invalid; the error has the valid records before it.
     """
     records: list[JournalRecord] = []
     at = 0
@@ -141,7 +141,7 @@ def decode_records(data: bytes, position: int, where: str) -> tuple[list[Journal
 
 
 def _record_at(data: bytes, at: int, position: int) -> tuple[JournalRecord, int] | None:
-    """The record that begins at an offset of a piece, and where it ends; None for no whole one."""
+    """The record at an offset of a piece, and where it ends; None if it is incomplete."""
     if len(data) - at < _HEAD.size:
         return None
     magic, kind, flags, key_size, writer, draft, seen, offset, size, tsize, cid = _HEAD.unpack_from(
@@ -162,9 +162,9 @@ def _record_at(data: bytes, at: int, position: int) -> tuple[JournalRecord, int]
 
 
 def _behind_torn(data: bytes, at: int) -> int | None:
-    """Where the beginning of a record that was never finished ends; None if this is none.
+    """Where an incomplete record ends; None if this is not one.
 
-    That is at the end of the piece, or where a whole record begins.
+    It ends at the end of the piece, or where a complete record begins.
     """
     rest = len(data) - at
     if data[at : at + len(_MAGIC)] != _MAGIC[:rest]:
@@ -183,7 +183,7 @@ def _behind_torn(data: bytes, at: int) -> int | None:
 
 
 def _has_other_length(piece: bytes) -> bool:
-    """Whether a piece is a whole record but for the length of its key, which is damaged."""
+    """Whether a piece is a complete record except for a damaged key length."""
     key_size = len(piece) - _HEAD.size - _CRC.size
     if key_size < 0:
         return False
@@ -194,18 +194,18 @@ def _has_other_length(piece: bytes) -> bool:
 
 @dataclass(frozen=True)
 class SessionHead:
-    """What a session is: written once, when it writes its first value.
+    """The description of a session: written once, before its first value.
 
     Attributes:
-        id: its name.
-        branch: where it commits to.
+        id: the id of the session.
+        branch: the branch to which it commits.
         base: the CID of the commit it was opened on, as text.
-        started: when, UTC.
-        host: on which machine.
-        process: the number of the process that opened it there.
-        author: who.
-        purpose: what for, in words that a program can find it by; empty as a rule.
-        incarnation: what tells that process from all others; see `process_identity`.
+        started: when it was opened, UTC.
+        host: the machine that opened it.
+        process: the process ID on that machine.
+        author: who opened it.
+        purpose: a note by which a program can find it; usually empty.
+        incarnation: identifies that process uniquely; see `process_identity`.
     """
 
     id: str
@@ -235,22 +235,22 @@ class SessionHead:
 
 
 def folder_of(session: str) -> str:
-    """Where the session of this id lies."""
+    """The path of the session with this id."""
     return f"{SESSIONS}/{session}"
 
 
 def draft_path(session: str, number: int) -> str:
-    """Where the draft of this number of a session lies."""
+    """The path of a draft of a session."""
     return f"{folder_of(session)}/{number}.draft"
 
 
 def make_session(storage: Storage, blocks: BlockStore, head: SessionHead) -> None:
-    """Make the folder of a session, and so keep the commit that it is based on.
+    """Create the folder of a session, which also protects its base commit from collection.
 
     Raises:
-        SessionClosedError: that commit was collected in the meantime.
+        SessionClosedError: that commit was already collected.
     """
-    if blocks.is_remote:  # where a ref's log keeps it, for a day at the least
+    if blocks.is_remote:  # protected by the log of a ref, for at least a day
         write_head(storage, head)
         return
     with blocks.keep([from_text(head.base)]) as is_kept:
@@ -265,15 +265,15 @@ def make_session(storage: Storage, blocks: BlockStore, head: SessionHead) -> Non
 
 
 def write_head(storage: Storage, head: SessionHead) -> None:
-    """Make the folder of a session, durably: what is acknowledged later can be found by it."""
+    """Create the folder of a session, durably, so that later acknowledged writes can be found."""
     storage.put(f"{folder_of(head.id)}/session.json", [head.to_bytes()])
 
 
 def read_head(storage: Storage, session: str) -> SessionHead:
-    """The head of a session.
+    """Read the head of a session.
 
     Raises:
-        SessionNotFoundError: there is none of this id.
+        SessionNotFoundError: there is no session with this id.
         CorruptJournalError: it is damaged.
     """
     path = f"{folder_of(session)}/session.json"
@@ -309,17 +309,17 @@ def read_head(storage: Storage, session: str) -> SessionHead:
 
 
 def open_journal(storage: Storage, session: str, *, create: bool = False) -> AppendLog:
-    """The log that holds a session's records."""
+    """The log with the records of a session."""
     return storage.open_log(f"{folder_of(session)}/journal", create=create)
 
 
 def session_ids(storage: Storage) -> list[str]:
-    """The ids of all sessions that there are, the oldest first."""
+    """The ids of all sessions, oldest first."""
     return sorted(session for session, names in _folders(storage).items() if names & {*_FILES})
 
 
 def left_over(storage: Storage) -> list[str]:
-    """The ids of sessions of which drafts are left and nothing else: they were deleted."""
+    """The ids of deleted sessions of which only drafts are left."""
     return sorted(session for session, names in _folders(storage).items() if not names & {*_FILES})
 
 
@@ -333,10 +333,10 @@ def _folders(storage: Storage) -> dict[str, set[str]]:
 
 
 def remove_session(storage: Storage, session: str) -> None:
-    """Remove the folder of a session, its journal first.
+    """Remove the folder of a session, beginning with its journal.
 
-    It is gone durably before any value is, so that no loss of power brings back a session whose
-    values are lost.
+    The journal is removed durably before any value, so that a power loss cannot bring back a
+    session whose values are lost.
     """
     folder = folder_of(session)
     storage.delete(f"{folder}/journal")

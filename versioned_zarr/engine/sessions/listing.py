@@ -38,10 +38,10 @@ def list_sessions(stores: RepositoryContext) -> list[SessionInfo]:
 
 
 def session_info(stores: RepositoryContext, session: str) -> SessionInfo:
-    """What can be told of one session; what is damaged is told as its problem.
+    """The facts about one session; damage is reported as its problem.
 
     Raises:
-        SessionNotFoundError: there is none of this id, or it has written nothing yet.
+        SessionNotFoundError: there is no session with this id, or it has written nothing yet.
     """
     storage = stores.storage
     head, problem = _head_of(stores, session)
@@ -79,7 +79,7 @@ def session_info(stores: RepositoryContext, session: str) -> SessionInfo:
 
 
 def _head_of(stores: RepositoryContext, session: str) -> tuple[SessionHead, str | None]:
-    """The head of a session; if it cannot be read, one that says nothing, and the problem."""
+    """The head of a session; if it cannot be read, an empty one and the problem."""
     try:
         return read_head(stores.storage, session), None
     except (CorruptJournalError, SessionNotFoundError, ReadOnlyError, StorageError) as error:
@@ -92,7 +92,7 @@ def _head_of(stores: RepositoryContext, session: str) -> tuple[SessionHead, str 
 def sound_records(
     storage: Storage, session: str
 ) -> tuple[list[JournalRecord], CorruptJournalError | None]:
-    """The records of a journal up to the first that is damaged, and what is wrong with that one.
+    """The records of a journal before the first damaged one, and what is wrong with that one.
 
     Raises:
         FileNotFoundError: there is no journal.
@@ -117,9 +117,9 @@ def sound_records(
 
 
 def cut_journal(storage: Storage, session: str) -> str | None:
-    """Make a damaged journal end before the damage; says what that left out, or None.
+    """Truncate a damaged journal before the damage; returns a description of the loss, or None.
 
-    What the journal was is kept beside it, as `journal.damaged`.
+    The damaged journal is kept beside it, as `journal.damaged`.
 
     Raises:
         CorruptJournalError: a process may be writing it.
@@ -144,7 +144,7 @@ def read_records(storage: Storage, session: str) -> list[JournalRecord]:
     """All records of a session's journal.
 
     Raises:
-        FileNotFoundError: it has none.
+        FileNotFoundError: there is no journal.
         CorruptJournalError: a record is damaged.
     """
     records, damage = sound_records(storage, session)
@@ -154,7 +154,7 @@ def read_records(storage: Storage, session: str) -> list[JournalRecord]:
 
 
 def writes_since_commit(records: list[JournalRecord]) -> tuple[str | None, list[JournalRecord]]:
-    """The last commit on a journal, and the writes that came after what it holds."""
+    """The last commit in a journal, and the writes that it does not contain."""
     commits = [record for record in records if record.kind is RecordKind.COMMIT]
     upto = commits[-1].seen if commits else 0
     writes = (RecordKind.SET, RecordKind.DELETE, RecordKind.CLEAR)
@@ -174,7 +174,7 @@ def _is_claimed(storage: Storage, path: str) -> bool:
     except FileNotFoundError:
         return False
     except (ReadOnlyError, StorageError):
-        return True  # nobody can tell
+        return True  # unknown
 
 
 def delete_session(stores: RepositoryContext, session: str) -> None:

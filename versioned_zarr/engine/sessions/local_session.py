@@ -41,14 +41,13 @@ class LocalSession(SessionReader):
     """A session as one process sees it. Thread-safe; one for each session and process.
 
     Args:
-        storage: where the journal and the drafts live.
-        blocks: where committed values are, and where values are looked for before they are
-            written again.
+        storage: stores the journal and the drafts.
+        blocks: stores committed values; values that are already there are not written again.
         trees: reads trees.
         head: the session; its folder may not exist yet.
         root: the tree that the session is based on.
-        exists: whether the folder is there.
-        tree_of: gives the tree of a commit, for commits that other processes make.
+        exists: whether the folder exists.
+        tree_of: returns the tree of a commit, for commits that other processes make.
     """
 
     is_remote = False
@@ -66,7 +65,7 @@ class LocalSession(SessionReader):
     ) -> None:
         super().__init__(blocks, trees, head)
         self.storage = storage
-        # A server removes what nothing names there, and so what a session alone counts on.
+        # A server removes unreferenced blocks, including blocks that only a session needs.
         self._may_lose_blocks = isinstance(blocks, ServedBlocks)
         self.drafts = PackStaging(storage, blocks, head.id)
         self._journal = JournalView(storage, trees, head, root, tree_of)
@@ -79,22 +78,22 @@ class LocalSession(SessionReader):
             self.refresh()
 
     def _start_again(self) -> None:
-        """Set up what belongs to this process alone."""
+        """Initialize the state of this process."""
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._writers: set[int] = set()
 
     def before_fork(self) -> None:
-        """In a process that is about to fork: the child may write into the session too."""
+        """In a process that is about to fork: the child may write to the session too."""
         self._is_shared = True
 
     def after_fork(self) -> None:
-        """In a forked child: let go of what is the parent's alone."""
+        """In a forked child: release what belongs to the parent."""
         self._is_shared = True
         self.drafts.after_fork()
         self._start_again()
-        # A position in an open file is shared with the parent; each needs one of its own.
+        # The position in an open file is shared with the parent, so each opens the file itself.
         was_open = self._journal.is_open
         self._journal.after_fork()
         if was_open:
@@ -102,12 +101,12 @@ class LocalSession(SessionReader):
 
     @property
     def state(self) -> ChangeSet:
-        """What was written, over what the session is based on."""
+        """The writes of the session, over its base."""
         return self._journal.state
 
     @property
     def consumed(self) -> int:
-        """Up to where this process has taken in the journal."""
+        """The position up to which this process has read the journal."""
         return self._journal.position
 
     @property
@@ -118,13 +117,13 @@ class LocalSession(SessionReader):
 
     @property
     def exists(self) -> bool:
-        """Whether the session has a folder: it has written, or was handed to others."""
+        """Whether the session has a folder: it has written, or was shared with other processes."""
         return self._journal.is_open
 
     # Reading
 
     def find(self, key: str) -> PendingWrite | Link | None:
-        """What lies under a key: something pending, something committed, or nothing."""
+        """The contents of a key: a pending value, a committed value, or nothing."""
         with self._lock:
             self.refresh()
             return self.state.find(key)
@@ -140,7 +139,7 @@ class LocalSession(SessionReader):
             return None
         try:
             return self.drafts.read(found, start, end)
-        except FileNotFoundError:  # its draft has become a pack since
+        except FileNotFoundError:  # its draft has become a pack
             return None
 
     # Writing
@@ -148,20 +147,20 @@ class LocalSession(SessionReader):
     def write(
         self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
     ) -> None:
-        """Put a value under a key. It survives the death of the process once this returns.
+        """Write a value. It survives the death of the process once this returns.
 
         Args:
             key: a Zarr key.
-            data: the value; copied before it is hashed, since zarr passes views of users' arrays.
-                A large one is hashed again as it was written instead.
-            known: the position up to which the caller knows all that others have written; None
-                if it knows what this process knows.
-            only_new: leave the key as it is if it holds a value.
+            data: the value. It is copied before it is hashed, because zarr passes views of users'
+                arrays; a large value is hashed again from the written bytes instead.
+            known: the position up to which the caller knows all writes of others; None if it knows
+                what this process knows.
+            only_new: do nothing if the key already has a value.
 
         Raises:
-            InvalidKeyError: no such key can be, or it lies above or below another key's value.
+            InvalidKeyError: the key is invalid, or is above or below another key's value.
             SessionClosedError: the session has ended.
-            StorageError: the value could not be stored; the session is as it was.
+            StorageError: the value could not be stored; the session is unchanged.
         """
         check_key(key)
         is_copied = not is_large(data)
@@ -182,7 +181,7 @@ class LocalSession(SessionReader):
                 self._writers.add(threading.get_ident())
             draft.write(offset, file.blocks)
             if not is_copied and not draft.holds(offset, file.blocks):
-                # Somebody changed it meanwhile: what was hashed is not what was written.
+                # The data changed meanwhile: the written bytes differ from the hashed bytes.
                 draft.has_failed = True
                 self.write(key, bytes(data), known, only_new=only_new)
                 return
@@ -196,7 +195,7 @@ class LocalSession(SessionReader):
                     self._changed.notify_all()
 
     def delete(self, key: str, known: Known | None = None) -> bool:
-        """Take a key away; says whether it was there."""
+        """Delete a key; returns whether it existed."""
         with self._lock:
             self._begin_write()
             if self.state.tree.get(key) is None:
@@ -210,7 +209,7 @@ class LocalSession(SessionReader):
             return True
 
     def clear(self, path: str, known: Known | None = None) -> None:
-        """Take away all that lies in a folder and below it."""
+        """Delete everything in a folder and below it."""
         with self._lock:
             self._begin_write()
             if not self.state.tree.is_empty(path):
@@ -220,10 +219,10 @@ class LocalSession(SessionReader):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Hold off the writers of this process, and wait for those that are under way."""
+        """Block the writers of this process, and wait for writes in progress."""
         with self._lock:
             self.check_open()
-            # An interrupt may have kept this very thread from saying that its write has ended.
+            # An interrupt may have kept this thread from recording the end of its write.
             self._writers.discard(threading.get_ident())
             self._changed.wait_for(lambda: not (self._writers and self._writers & _running()))
             yield
@@ -240,11 +239,11 @@ class LocalSession(SessionReader):
         self.check_open()
         if not self._journal.is_open:
             self.materialise()
-        self.drafts.own()  # tells others that the session is alive
+        self.drafts.own()  # tells other processes that the session is alive
         self.refresh()
 
     def _write_again(self, key: str, file: unixfs.File, known: Known | None) -> bool:
-        """Enter a value that is there already, without writing it; says whether it was."""
+        """Record a value that is already stored, without writing it; returns whether it was."""
         written = self._journal.written.get(file.cid)
         if written is not None and written.draft != IN_STORE:
             self._set(key, file, written.draft, written.offset, known)
@@ -264,20 +263,20 @@ class LocalSession(SessionReader):
         self._journal.set(JournalRecord(RecordKind.SET, key, self._journal.writer, seen, *place))
 
     def _seen(self, key: str, known: Known | None) -> int:
-        """Up to which position of the journal the writer of a key knows what others wrote to it."""
+        """The position up to which the writer of a key knows the writes of others to it."""
         upto = known if isinstance(known, int) else None
         return self.state.seen(key, upto, self.consumed)
 
     # The journal
 
     def share(self) -> None:
-        """Make ready for other processes, which will know the session by its id."""
+        """Prepare for other processes, which open the session by its id."""
         with self._lock:
             self._is_shared = True
             self.materialise()
 
     def materialise(self) -> None:
-        """Give the session its folder, so that others can write into it."""
+        """Create the session's folder, so that other processes can write to it."""
         with self._lock:
             if not self._journal.is_open and not self._join():
                 self._may_have_folder = True
@@ -285,7 +284,7 @@ class LocalSession(SessionReader):
                 self._journal.open(create=True)
 
     def _join(self) -> bool:
-        """Open the journal if another process has made it meanwhile; says whether it has."""
+        """Open the journal if another process has created it; returns whether it exists."""
         if not self._is_shared:
             return False
         try:
@@ -295,21 +294,21 @@ class LocalSession(SessionReader):
         return True
 
     def position(self) -> int:
-        """Up to where this process has taken in the journal, which it first brings up to date."""
+        """The position up to which this process has read the journal, after a refresh."""
         with self._lock:
             self.refresh()
             return self.consumed
 
     def known(self) -> int:
-        """As `position`, of what was taken in before."""
+        """Like `position`, without a refresh."""
         return self.consumed
 
     def look_again(self) -> None:
-        """Take in what others have written, as `refresh`: the journal tells all of it."""
+        """Read the writes of other processes; same as `refresh`: the journal has all of them."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what other processes have written since; a system call if they have not."""
+        """Read what other processes have written since; one system call if they have not."""
         if not self._journal.is_open:
             self._join()
         self._journal.refresh()
@@ -317,7 +316,7 @@ class LocalSession(SessionReader):
     # Committing
 
     def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
-        """Put an intent or a commit on the journal; both speak of the records before `upto`."""
+        """Append an intent or a commit to the journal; both apply to the records before `upto`."""
         with self._lock:
             if self._journal.is_open:
                 writer = self._journal.writer
@@ -326,18 +325,18 @@ class LocalSession(SessionReader):
                 self._journal.rebase(commit, upto)
 
     def close_drafts(self) -> None:
-        """Make the drafts ready to become packs: those of this process, and of those that are gone.
+        """Close the drafts of this process and of dead processes, so that they can become packs.
 
-        Equal values that are written next are written again.
+        Later writes of equal values are stored again.
         """
         self._journal.written = {}
         self.drafts.close_current()
         self.drafts.adopt(self.state.entries.values())
 
     def drop_damaged(self) -> list[str]:
-        """Take back what other processes wrote and did not survive; gives its keys.
+        """Drop writes of other processes whose values are damaged or lost; returns the keys.
 
-        Reads and hashes all that is pending and was not written by this process.
+        Reads and hashes all pending values that this process did not write.
         """
         with self._lock:
             self.refresh()
@@ -352,27 +351,27 @@ class LocalSession(SessionReader):
             return damaged
 
     def is_sound(self, pending: PendingWrite) -> bool:
-        """Whether a pending value is what the journal says; reads what other processes wrote."""
+        """Whether a pending value is intact; reads it if another process wrote it."""
         try:
             return self.drafts.is_sound(pending)
-        except FileNotFoundError:  # its draft has become a pack since, if it is not gone
+        except FileNotFoundError:  # its draft has become a pack, unless it is lost
             return pending.cid in self.blocks or not self.blocks.missing([pending.cid])
 
     def drop_drafts(self) -> None:
-        """After a commit: remove the drafts that it took, and a folder that nobody needs."""
+        """After a commit: remove its drafts, and the folder if it is no longer needed."""
         self.drafts.drop()
         if self._journal.is_open and not self._is_shared and not self.state.has_changes:
-            # What is left of the journal, should this be interrupted, is all before this base.
+            # If this is interrupted, everything left in the journal is before this base.
             self.head = replace(self.head, base=self.state.base)
             self._journal.remove(self.head)
             self._may_have_folder = False
 
     def end(self, how: str, *, keep_folder: bool) -> None:
-        """Refuse further writes and let go of all that is open.
+        """Refuse further writes and close all files.
 
         Args:
-            how: what happened to the session, as it will stand in errors.
-            keep_folder: leave journal and drafts, so that the session can be resumed.
+            how: what happened to the session, for error messages.
+            keep_folder: keep the journal and drafts, so that the session can be resumed.
         """
         with self._lock:
             if not keep_folder and (self._may_have_folder or self._journal.is_open):
@@ -383,5 +382,5 @@ class LocalSession(SessionReader):
 
 
 def _running() -> set[int]:
-    """The threads of this process that run Python code, whoever started them."""
+    """The threads of this process that run Python code, including those of other libraries."""
     return {*sys._current_frames()}

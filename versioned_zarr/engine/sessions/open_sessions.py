@@ -24,13 +24,13 @@ class OpenSessions:
         self._states: LruCache[str, SessionState] = LruCache(_REMEMBERED_SESSIONS)
 
     def begin(self, head: SessionHead, root: Cid) -> SessionState:
-        """The state of a new session, on a tree."""
+        """The state of a new session, based on a tree."""
         state = self.store.begin(head, root)
         self._states.put(state.head.id, state)
         return state
 
     def state_of(self, id: str) -> SessionState:
-        """This process's state of a session that may have been opened elsewhere.
+        """The state, in this process, of a session that another process may have opened.
 
         Raises:
             SessionNotFoundError: it has ended, or never wrote.
@@ -43,12 +43,12 @@ class OpenSessions:
         return state
 
     def forget(self, id: str) -> None:
-        """Let go of this process's state of a session that has ended."""
+        """Drop the state of a session that has ended."""
         self._states.pop(id)
 
     def delete(self, id: str) -> None:
         """See `Sessions.delete`."""
-        state = self._states.pop(id)  # where this fails, the session is resumed from what is stored
+        state = self._states.pop(id)  # on failure, the session is resumed from storage
         self.store.delete(id)
         if state is not None:
             state.end("was deleted", keep_folder=False)
@@ -114,7 +114,7 @@ def check_id(id: str) -> str:
     """The id of a session, if it is text.
 
     Raises:
-        InvalidInputError: it is not.
+        InvalidInputError: it is not text.
     """
     if not isinstance(id, str):
         raise InvalidInputError(f"a session's id is a string, not {id!r}")

@@ -1,7 +1,7 @@
 """Pack staging: the packs that hold a session's values until the commit.
 
-A process writes into drafts of its own and reads those of all. Knows where values lie in them; what
-the values are for is the journal's to say.
+A process writes to its own drafts and reads those of all processes. Knows where the values are; the
+journal knows their keys.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ DRAFT_LIMIT_BYTES = 1 << 30
 
 
 def new_number() -> int:
-    """A number for a draft that no other of its session has."""
+    """A number for a draft that is unique in its session."""
     return secrets.randbits(31)
 
 
 class PackStaging:
     """The drafts of one session, as one process sees them.
 
-    Any thread may read. For the rest the working state that owns it holds its lock.
+    Reading is thread-safe. For all else, the owning session holds its lock.
 
     Args:
-        storage: where they lie.
-        blocks: where they will be published.
+        storage: stores the drafts.
+        blocks: the store to which they are published.
         session: the id of the session.
     """
 
@@ -53,21 +53,21 @@ class PackStaging:
     # Reading
 
     def read(self, pending: PendingWrite, start: int = 0, end: int | None = None) -> memoryview:
-        """The bytes of a pending value or a range of them, clamped as slices are.
+        """The bytes of a pending value or of a range of it, clamped as slices are.
 
         Raises:
-            FileNotFoundError: its draft has become a pack since.
+            FileNotFoundError: its draft has become a pack.
         """
         start, end, _ = slice(start, end).indices(pending.size)
-        first = pending.offset + pending.tsize - pending.size  # behind the nodes
+        first = pending.offset + pending.tsize - pending.size  # after the nodes
         return self._reader(pending.draft).read(first + start, first + max(start, end))
 
     def blocks_of(self, pending: PendingWrite) -> list[Block]:
-        """The blocks of a pending value, the root first; hashed unless this process wrote them.
+        """The blocks of a pending value, root first; verified unless this process wrote them.
 
         Raises:
-            CorruptBlockError: what lies there is not what the journal says.
-            FileNotFoundError: its draft has become a pack since, or is gone.
+            CorruptBlockError: the stored bytes do not match the journal.
+            FileNotFoundError: its draft has become a pack, or is lost.
         """
         own = self._own.get(pending.draft)
         if own is not None and not own.is_recovered:
@@ -78,7 +78,7 @@ class PackStaging:
         return value_in(self._reader(pending.draft), pending, self._blocks.hash)
 
     def is_sound(self, pending: PendingWrite) -> bool:
-        """Whether a pending value that another process wrote is what the journal says of it."""
+        """Whether a pending value of another process matches the journal."""
         own = self._own.get(pending.draft)
         if pending.is_checked or (own is not None and not own.is_recovered):
             return True
@@ -103,7 +103,7 @@ class PackStaging:
     # Writing
 
     def own(self) -> tuple[int, PackWriter]:
-        """The draft that this process writes its next value to, and its number."""
+        """The draft for the next value of this process, and its number."""
         draft = self._own.get(self._number)
         if draft is None or draft.end > self._limit_bytes or draft.has_failed:
             number = new_number()
@@ -117,11 +117,11 @@ class PackStaging:
     # Committing
 
     def close_current(self) -> None:
-        """Let equal values and new ones go to another draft from now on."""
+        """Use another draft for all later values, including equal ones."""
         self._number = IN_STORE
 
     def adopt(self, wanted: Iterable[PendingWrite]) -> None:
-        """Take over the drafts of these values whose writers are gone; reads and hashes them."""
+        """Take over the drafts of these values whose writers are dead; reads and hashes them."""
         by_draft: dict[int, dict[int, PendingWrite]] = {}
         for pending in wanted:
             if not pending.is_gone and pending.draft != IN_STORE:
@@ -141,20 +141,20 @@ class PackStaging:
     def _sound(
         self, draft: StagedPack, values: Mapping[int, PendingWrite]
     ) -> Iterator[tuple[int, list[Block]]]:
-        """Those of the values that are what the journal says, and their blocks, in their order."""
+        """The values that match the journal, with their blocks, in their order."""
         for offset in sorted(values):
             with suppress(CorruptBlockError):
                 yield offset, value_in(draft, values[offset], self._blocks.hash)
                 values[offset].is_checked = True
 
     def taken(self, number: int) -> PackWriter | None:
-        """The draft of this number, if it is this process's or was taken over."""
+        """The draft with this number, if this process wrote it or took it over."""
         return self._own.get(number)
 
     def publish(self, number: int, root: Cid) -> None:
-        """Store what lies in a draft of this process, which becomes a pack as a rule.
+        """Store the contents of a draft of this process, usually by making it a pack.
 
-        Where a server keeps the blocks, it stays until `drop`: nothing names yet what was sent.
+        If a server stores the blocks, the draft is kept until `drop`: nothing references them yet.
         """
         self._blocks.publish(self._own[number], root)
         if isinstance(self._blocks, ServedBlocks):
@@ -163,24 +163,24 @@ class PackStaging:
             self.published(number)
 
     def add(self, number: int, draft: PackWriter) -> None:
-        """Take in a draft of this process that others do not know, to be published."""
+        """Add a draft of this process that others do not know, to be published."""
         self._own[number] = draft
 
     def published(self, number: int) -> None:
-        """Let go of a draft that has become a pack."""
+        """Forget a draft that has become a pack."""
         self._sent.pop(number, None)
         draft = self._own.pop(number, None)
         if draft is not None:
             draft.draft.close()
 
     def drop(self) -> None:
-        """Remove the drafts of this process, and those that it took over."""
+        """Remove the drafts of this process, including those that it took over."""
         self._number = IN_STORE
         for number in list(self._own):
-            # Once: a draft whose move into the cache was interrupted may lie there already.
+            # Only once: a draft whose move into the cache was interrupted may already be there.
             root = self._sent.pop(number, None)
             if root is not None and isinstance(self._blocks, ServedBlocks):
-                with suppress(OSError):  # whatever the storage says: it can be fetched again
+                with suppress(OSError):  # ignore storage errors: the blocks can be fetched again
                     self._blocks.let_go(self._own[number], root)
             self._storage.delete(draft_path(self._session, number))
             self.published(number)
@@ -188,7 +188,7 @@ class PackStaging:
     # Ending
 
     def close(self) -> None:
-        """Let go of all that is open; the drafts stay."""
+        """Close all files; the drafts are kept."""
         self._close_own()
         for number in list(self._readers):
             self._readers.pop(number).close()
@@ -206,10 +206,10 @@ class PackStaging:
 def value_in(
     draft: StagedPack, staged: PendingWrite | JournalRecord, hash_function: HashFunction
 ) -> list[Block]:
-    """The blocks of a value in a draft, the root first; made again from its bytes.
+    """The blocks of a value in a draft, root first; rebuilt from its bytes.
 
     Raises:
-        CorruptBlockError: what lies there is not what the journal says.
+        CorruptBlockError: the stored bytes do not match the journal.
     """
     start, end = staged.offset, staged.offset + staged.tsize
     data = draft.read(start, end)

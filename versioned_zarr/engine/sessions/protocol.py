@@ -22,25 +22,25 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 
 Known: TypeAlias = int | Mapping[int, int]
-"""What a process knows of the writes into a session: up to a position in its journal, or up to
-which write of each process."""
+"""What a process knows of the writes to a session: all up to a position in its journal, or up to
+a write of each process."""
 
 
 class StagingChangedError(Exception):
-    """What lies on a server for a session is not what its commit says: others have written there.
+    """Others have written to the staged data of a session on a server since the commit began.
 
-    The commit looks at it and is made again. Never leaves the package.
+    The commit reads the writes and is prepared again. Package-internal.
     """
 
 
 class SessionState(Protocol):
     """A session as one process sees it.
 
-    `SessionReader` and `LocalSession` say what each method does and raises.
+    `SessionReader` and `LocalSession` specify what each method does and raises.
 
     Attributes:
         head: the session.
-        is_remote: whether to write a value has to wait for a network.
+        is_remote: whether writing a value waits for a network.
     """
 
     head: SessionHead
@@ -48,12 +48,12 @@ class SessionState(Protocol):
 
     @property
     def state(self) -> ChangeSet:
-        """What was written, over what it is based on."""
+        """The writes of the session, over its base."""
         ...
 
     @property
     def consumed(self) -> int:
-        """Up to where it has taken in what all processes wrote."""
+        """The position up to which this process has read the writes of all processes."""
         ...
 
     @property
@@ -132,62 +132,62 @@ class SessionInfo:
 
 
 class SessionStore(Protocol):
-    """Who keeps the sessions of a repository."""
+    """Stores the sessions of a repository."""
 
     def begin(self, head: SessionHead, root: Cid) -> SessionState:
-        """A new session, on a tree; nothing is stored before it writes."""
+        """A new session, based on a tree; nothing is stored before its first write."""
         ...
 
     def resume(self, session: str) -> SessionState:
-        """The session of this id, with all that it wrote.
+        """The session with this id, with all its writes.
 
         Raises:
-            SessionNotFoundError: there is none.
+            SessionNotFoundError: there is no such session.
         """
         ...
 
     def mend(self, session: str) -> str | None:
-        """Let a damaged session begin again before the damage; says what that left out.
+        """Truncate a damaged session before the damage; returns a description of the loss.
 
         Raises:
-            SessionNotFoundError: there is none.
+            SessionNotFoundError: there is no such session.
         """
         ...
 
     def publish(self, writing: SessionState, root: Cid) -> Sequence[Block]:
-        """Store what a session of this store wrote, as far as it is to be committed.
+        """Store the writes of a session that are to be committed.
 
-        Gives the values that are better kept in the commit's own pack.
+        Returns the values that should go into the commit's own pack.
 
         Args:
             writing: the session.
-            root: the tree that all of it comes to.
+            root: the tree with all writes.
         """
         ...
 
     def sessions(self) -> Sequence[SessionInfo]:
-        """The sessions that have written and not ended, the oldest first."""
+        """The sessions that have written and not ended, oldest first."""
         ...
 
     def info(self, session: str) -> SessionInfo:
-        """What can be told of the session of this id, without listing the others.
+        """The facts about the session with this id, without listing the others.
 
         Raises:
-            SessionNotFoundError: there is none, or it has written nothing yet.
+            SessionNotFoundError: there is no such session, or it has written nothing yet.
         """
         ...
 
     def delete(self, session: str) -> None:
-        """Remove a session and what it wrote.
+        """Remove a session and its writes.
 
         Raises:
-            SessionNotFoundError: there is none.
+            SessionNotFoundError: there is no such session.
         """
         ...
 
 
 def ended_error(head: SessionHead, how: str) -> SessionClosedError:
-    """The error for who writes into a session that has ended, in some way."""
+    """The error for a write to a session that has ended."""
     return SessionClosedError(
         f"session {head.id} on {head.branch!r} {how}; open a new one with repo.session()",
         session=head.id,

@@ -16,19 +16,19 @@ from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlo
 from versioned_zarr.ipld.cid import Cid, to_text
 
 INLINE_LIMIT_BYTES = 256 << 10
-"""Up to this much, a commit's values go into the pack of the commit itself."""
+"""The maximum total size of values that go into the pack of the commit itself."""
 
 
 def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Block]:
-    """Store the values that the session wrote; gives those that are better kept in the commit.
+    """Store the values of the session; returns those that should go into the commit's pack.
 
-    A draft that is mostly live becomes a pack as it is. What little there is otherwise, and what
-    is in drafts of processes that are still writing, is copied. What this process did not
-    write is hashed first.
+    A draft that is mostly live becomes a pack as it is. Smaller amounts of data, and values in
+    drafts of processes that are still writing, are copied. Values of other processes are verified
+    first.
 
     Raises:
-        CorruptBlockError: what another process wrote is damaged; nothing was stored.
-        CollectedError: a server has collected what it had when it was written.
+        CorruptBlockError: a value of another process is damaged; nothing was stored.
+        CollectedError: a server has collected blocks that it had when a value was written.
     """
     stores.blocks.refresh()
     entries = {key: it for key, it in working.state.entries.items() if not it.is_gone}
@@ -64,7 +64,7 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
 
 
 def _check_sound(working: LocalSession, entries: dict[str, PendingWrite]) -> None:
-    """Make sure that what other processes wrote into drafts is what the journal says of it."""
+    """Make sure that the values of other processes in drafts match the journal."""
     damaged = [
         key
         for key, pending in entries.items()
@@ -84,9 +84,9 @@ def _check_sound(working: LocalSession, entries: dict[str, PendingWrite]) -> Non
 
 
 def _stored(stores: RepositoryContext, pending: list[PendingWrite]) -> set[Cid]:
-    """The values that are stored: equal ones were, or an attempt that failed stored them.
+    """The values that are already stored: equal values, or values of a failed attempt.
 
-    A server is asked for all their blocks, as what a cache holds may have been collected there.
+    Asks a server for all their blocks, because it may have collected blocks that a cache has.
     """
     blocks = stores.blocks
     near = {entry.cid for entry in pending if entry.cid in blocks}
@@ -101,7 +101,7 @@ def _stored(stores: RepositoryContext, pending: list[PendingWrite]) -> set[Cid]:
 
 
 def _still_near(stores: RepositoryContext, value: Cid) -> list[Block]:
-    """The blocks of a value that the server had when it was written, and has no more.
+    """The local blocks of a value that the server has collected since the value was written.
 
     Raises:
         CollectedError: they are not on this machine either.

@@ -51,12 +51,12 @@ class CommitRequest(NamedTuple):
 
 
 class SessionCommit(BranchUpdate):
-    """See the module. Where the branch has moved, the change is merged into it.
+    """See the module. If the branch has moved, the change is merged into it.
 
     Args:
         stores: the repository.
         store: stores the session.
-        session: the writes that this process knows of; no thread of it writes meanwhile.
+        session: the writes that this process knows of; none of its threads writes meanwhile.
         request: the message of the commit, and its conditions.
 
     Attributes:
@@ -94,7 +94,7 @@ class SessionCommit(BranchUpdate):
 
         Raises:
             BranchMovedError: the branch moved, and the request does not allow a merge.
-            ConflictError: the branch moved and its changes do not go with these.
+            ConflictError: the branch moved, and its changes conflict with these.
         """
         root, blocks = self.root, list(self._blocks.items())
         if head.cid != self.base.cid:
@@ -126,14 +126,14 @@ class SessionCommit(BranchUpdate):
         return apply_changes(self.stores, from_text(head.tree), merged.changes, self._blocks)
 
     def _read(self, link: Link) -> bytes:
-        """All bytes of the value that a link names, of one that the session wrote too."""
+        """All bytes of a value in a merge, which the session may have written."""
         written = self._written.get(link.cid)
         if written is None:
             return self.stores.read_link(link)
         return bytes(self._session.read_found(written))
 
     def publish(self, step: Step) -> None:
-        """See `BranchUpdate.publish`; what the first attempt stored, the next ones find there."""
+        """See `BranchUpdate.publish`; later attempts reuse what the first attempt stored."""
         if not self._is_stored:
             self.stores.blocks.expect(step.blocks)
             values = self._store.publish(self._session, self.root.cid)
@@ -144,7 +144,7 @@ class SessionCommit(BranchUpdate):
             self._session.note(RecordKind.INTENT, from_text(step.commit.cid), self._upto)
 
     def record(self, commit: Commit) -> None:
-        """See `BranchUpdate.record`: the session is based on the commit from now on."""
+        """See `BranchUpdate.record`: from now on, the session is based on the commit."""
         self._session.note(RecordKind.COMMIT, from_text(commit.cid), self._upto)
         self._session.drop_drafts()
 
@@ -216,7 +216,7 @@ def _commit_once(
 def _already_committed(stores: RepositoryContext, session: SessionState) -> Commit | None:
     """The commit that a process was about to make when it died, if it was made.
 
-    The session is then based on it; what was written after it is still to be committed.
+    The session is then based on it; later writes are still to be committed.
     """
     intent = session.state.intent
     if intent is None:
@@ -224,6 +224,6 @@ def _already_committed(stores: RepositoryContext, session: SessionState) -> Comm
     branch = session.head.branch
     if not went_to(stores.refs.history(HEADS, branch), intent.cid):
         return None
-    stores.refs.settle(HEADS, branch)  # what moved it may have died before it was durable
+    stores.refs.settle(HEADS, branch)  # the process that moved it may have died too early
     session.note(RecordKind.COMMIT, intent.cid, intent.seen)
     return stores.commit(to_text(intent.cid))

@@ -14,15 +14,15 @@ _BUFFERS = BufferPool(_LIMIT_BYTES)
 
 
 def is_large(data: Bytes) -> bool:
-    """Whether a copy takes so much memory that it is better done without one."""
+    """Whether a copy would take so much memory that none should be made."""
     return isinstance(data, (bytearray, memoryview)) and len(data) > _LIMIT_BYTES
 
 
 def copy_of(data: Bytes) -> memoryview:
-    """The bytes as nobody else can change them.
+    """A copy of the bytes that nobody else can change.
 
     Raises:
-        InvalidInputError: these are no bytes.
+        InvalidInputError: the data is not bytes-like.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidInputError(f"a value must be bytes, not {type(data).__name__}")

@@ -37,9 +37,9 @@ from versioned_zarr.ipld.car_v1 import Car, CarBlock
 from versioned_zarr.ipld.cid import CID_SIZE, DAG_PB, RAW, Cid, from_text, to_text
 from versioned_zarr.ipld.identity import inline
 
-_TOLD_BYTES = 1 << 20
+_REPORT_BYTES = 1 << 20
 _ASKED_LEAVES = 4096
-_SHA2_256 = 0x12  # how a CIDv0 begins, which is a bare multihash
+_SHA2_256 = 0x12  # the beginning of a CIDv0, which is a bare multihash
 
 
 def export_car(
@@ -72,7 +72,7 @@ def export_car(
 def _history(
     stores: RepositoryContext, novelty: MissingObjects, root: Cid, since: str | None
 ) -> Iterator[MissingBlock]:
-    """The blocks of a commit and of all before it, but for those that `since` reaches."""
+    """The blocks of a commit and its ancestors, except those that `since` reaches."""
     known = [] if since is None else [resolve_commit(stores, since).cid]
     novelty.complete.update(map(from_text, known))
     for cid in walk.beyond([to_text(root)], known, stores.commit):
@@ -82,7 +82,7 @@ def _history(
 def _read(
     stores: RepositoryContext, found: Iterable[MissingBlock], tell: OnProgress | None
 ) -> Iterator[Block]:
-    """The blocks that were found, each once, read if they are leaves, and verified."""
+    """The blocks that were found, each once; leaves are read; all are verified."""
     written: set[bytes] = set()
     size = told = 0
     for each in found:
@@ -94,7 +94,7 @@ def _read(
             data = get_verified(stores.blocks, each.cid, stores.storage.url)
         yield each.cid, data
         size += len(data)
-        if tell is not None and size - told >= _TOLD_BYTES:
+        if tell is not None and size - told >= _REPORT_BYTES:
             tell(Progress("blocks", len(written), done_bytes=size))
             told = size
     if tell is not None:
@@ -103,10 +103,10 @@ def _read(
 
 @contextlib.contextmanager
 def _appearing(path: str) -> Iterator[BinaryIO]:
-    """A file that appears at its path when it is whole, or not at all.
+    """A file that appears at its path when it is complete, or not at all.
 
-    A file that it replaces hands on its mode, and a symbolic link stays. What is no file, as a
-    pipe, is written to as it is.
+    It gets the mode of a file that it replaces, and a symbolic link is kept. Something that is
+    not a regular file, such as a pipe, is written to directly.
     """
     target = os.path.realpath(path)
     part = f"{target}.{secrets.token_hex(4)}.part"
@@ -146,7 +146,7 @@ def _write_v1(
 def _write_v2(
     stores: RepositoryContext, file: BinaryIO, root: Cid, blocks: Iterable[Block]
 ) -> None:
-    """With an index that names every block; 40 bytes of memory and more for each."""
+    """Write a CARv2 with an index of every block; takes 40 bytes of memory or more per block."""
     sections: list[tuple[bytes, int]] = []
     end = car_v2.FIRST_SECTION
     file.write(bytes(end))
@@ -194,10 +194,10 @@ def import_car(
 
 
 def _version_1(root: Cid, where: str) -> Cid:
-    """A root by the name that its block has here.
+    """The CIDv1 of a root, by which its block is stored.
 
     Raises:
-        InvalidCidError: it is of a kind that no repository keeps.
+        InvalidCidError: repositories cannot store blocks of this kind.
     """
     named = Cid(bytes((1, DAG_PB)) + root) if root[0] == _SHA2_256 else root
     if not cids.is_ours(named):
@@ -206,17 +206,17 @@ def _version_1(root: Cid, where: str) -> Cid:
 
 
 def _check_links(section: CarBlock, where: str) -> None:
-    """Refuse a node that links to what no repository keeps, and so could not be read.
+    """Reject a node with a link to a block that repositories cannot store.
 
     Raises:
-        InvalidCidError: it does.
+        InvalidCidError: it has such a link.
     """
     if cids.is_raw(section.cid):
         return
     try:
         links = dag_pb.decode(section.data)[0]
     except CorruptBlockError:
-        return  # it hashes to its name, and says so when it is read
+        return  # its hash is verified when it is read
     for link in links:
         if not cids.is_ours(link.cid):
             raise _not_kept(f"a link in the block in {where} at byte {section.offset}", link.cid)
@@ -238,10 +238,10 @@ def _not_kept(what: str, cid: Cid) -> InvalidCidError:
 
 
 def _check_readable(stores: RepositoryContext, root: Cid, where: str) -> None:
-    """Make sure that all that a root reaches is here; O(what no ref reaches yet).
+    """Make sure that everything that a root reaches is here; O(blocks that no ref reaches yet).
 
     Raises:
-        BlockNotFoundError: it is not.
+        BlockNotFoundError: a block is missing.
     """
     if _is_no_commit(stores, root, where):
         _check_here(stores, MissingObjects(stores.blocks.get).blocks(root), where)
@@ -255,11 +255,11 @@ def _is_no_commit(stores: RepositoryContext, root: Cid, where: str) -> bool:
 
 
 def _is_whole(section: CarBlock, where: str) -> bool:
-    """Whether a block must be stored, which a CID that holds its block itself needs not.
+    """Whether a block must be stored; not if the CID contains the block (identity hash).
 
     Raises:
-        CorruptBlockError: its bytes are not what its CID says.
-        InvalidCidError: it is of a kind that no repository keeps.
+        CorruptBlockError: its bytes do not match its CID.
+        InvalidCidError: repositories cannot store blocks of this kind.
     """
     location = f"{where} at byte {section.offset}"
     held = inline(section.cid) if section.cid[:1] == b"\x01" else None
@@ -291,7 +291,7 @@ def _is_whole(section: CarBlock, where: str) -> bool:
 
 
 def _name(stores: RepositoryContext, roots: list[str], branch: str, where: str) -> None:
-    """Let a branch name the one root, once all that it reaches is known to be here."""
+    """Point a branch to the one root, after checking that everything that it reaches is here."""
     if len(roots) != 1:
         raise InvalidInputError(
             f"{where} has {len(roots)} roots, but a branch names one commit; import it without "
@@ -326,10 +326,10 @@ def _is_stored_commit(stores: RepositoryContext, root: str, where: str) -> bool:
 
 
 def check_complete(stores: RepositoryContext, commit: Cid, where: str) -> None:
-    """Make sure that all that a commit reaches is here. O(what no ref reaches yet).
+    """Make sure that everything that a commit reaches is here. O(blocks that no ref reaches yet).
 
     Raises:
-        BlockNotFoundError: it is not.
+        BlockNotFoundError: a block is missing.
     """
     known = tips(stores)
     novelty = MissingObjects(stores.blocks.get, set(map(from_text, known)))
@@ -342,7 +342,7 @@ def check_complete(stores: RepositoryContext, commit: Cid, where: str) -> None:
 
 
 def _check_here(stores: RepositoryContext, blocks: Iterable[MissingBlock], where: str) -> None:
-    """Make sure that all of them are here; leaves are not read but asked for, many at a time."""
+    """Make sure that all blocks are here; the existence of leaves is checked in batches."""
     leaves: list[Cid] = []
     try:
         for found in blocks:

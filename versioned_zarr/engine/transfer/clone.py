@@ -36,9 +36,9 @@ RECORD = "clone.json"
 
 
 def begin(stores: RepositoryContext, selection: PartialClone) -> None:
-    """Make ready what is to become a copy of another repository, or of a part of it.
+    """Prepare a copy of another repository, or of a part of it.
 
-    The record comes first, so that it is resumed if something stops it.
+    A record is written first, so that an interrupted clone can be resumed.
 
     Raises:
         InvalidInputError: a partial clone, and the backend cannot fetch missing data later.
@@ -60,15 +60,15 @@ def begin(stores: RepositoryContext, selection: PartialClone) -> None:
 
 
 def begun(stores: RepositoryContext) -> PartialClone | None:
-    """Of what this is an unfinished clone; None if it is none."""
+    """The partial clone that is unfinished here; None if there is none."""
     return read(stores.storage, RECORD)
 
 
 def check_begun(stores: RepositoryContext, selection: PartialClone) -> None:
-    """Make sure that this is an unfinished clone of just that.
+    """Make sure that there is an unfinished clone of exactly this.
 
     Raises:
-        AlreadyExistsError: it is a repository, or a clone of something else.
+        AlreadyExistsError: there is a repository, or a clone of something else.
     """
     url, found = stores.storage.url, begun(stores)
     if found is None:
@@ -85,10 +85,10 @@ def check_begun(stores: RepositoryContext, selection: PartialClone) -> None:
 
 
 def check_paths(source: RepositoryContext, selection: PartialClone) -> None:
-    """Make sure that each path that is wanted lies in the tree of some branch.
+    """Make sure that each path exists in the tree of some branch.
 
     Raises:
-        KeyNotFoundError: it does not.
+        KeyNotFoundError: a path does not exist.
     """
     for path in selection.paths:
         standing = [source.refs.read(HEADS, name) for name in source.refs.names(HEADS)]
@@ -103,8 +103,8 @@ def check_refs(source: RepositoryContext, refs: Sequence[str]) -> None:
     """Make sure that a repository has these branches and tags, and that one is a branch.
 
     Raises:
-        RefNotFoundError: it lacks one.
-        InvalidRefError: none is a branch, or one cannot be read.
+        RefNotFoundError: a ref does not exist.
+        InvalidRefError: none is a branch, or a name cannot be parsed.
     """
     names = {kind: set(source.refs.names(kind)) for kind in (HEADS, TAGS)}
     has_branch = False
@@ -132,16 +132,16 @@ def fill(
     *,
     progress: OnProgress | None = None,
 ) -> None:
-    """Fetch from `origin`, and make a branch of each branch that was fetched.
+    """Fetch from `origin`, and create a local branch for each fetched branch.
 
     Args:
-        stores: the copy.
-        source: `origin` as it was given, with the credentials that its URL here lacks.
-        refs: only these branches and tags.
-        progress: called after each batch that was stored.
+        stores: the new repository.
+        source: `origin` as the caller passed it, with credentials, which `origin` does not have.
+        refs: fetch only these branches and tags.
+        progress: called after each stored batch.
 
     Raises:
-        InvalidRefError: of `refs`, none is a branch, and a repository needs one.
+        InvalidRefError: none of `refs` is a branch, and a repository needs one.
     """
     fetch(stores, source, refs, progress=progress)
     start = f"{ORIGIN}/"
@@ -161,10 +161,10 @@ def fill(
 
 
 def finish(stores: RepositoryContext) -> None:
-    """Forget that it was a clone, once it is a repository."""
+    """Remove the record of the clone, once it is a repository."""
     stores.storage.delete(RECORD)
 
 
 def _is_untouched(stores: RepositoryContext, head: Cid) -> bool:
-    """Whether a branch is where a server with commits of its own began it."""
+    """Whether a branch is unchanged since a server with its own commits created it."""
     return stores.others is not None and not stores.commit(to_text(head)).parents

@@ -1,7 +1,7 @@
 """The history walk: which commits and blocks one repository has that another lacks.
 
-Only the refs of a side tell what it has completely: a block there may be a remnant of an
-interrupted transfer or of `gc`.
+Only the refs of a side show what it has completely: a block may be a remnant of an interrupted
+transfer or of `gc`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
 def tips(stores: RepositoryContext) -> list[str]:
-    """The commits of ours that refs name now: all that they reach is here."""
+    """Our commits that refs name now: everything that they reach is here."""
     found: dict[str, None] = {}
     for kind in KINDS:
         for name in stores.refs.names(kind):
@@ -34,7 +34,7 @@ def tips(stores: RepositoryContext) -> list[str]:
 
 
 def either(source: RepositoryContext, target: RepositoryContext) -> Callable[[str], Commit]:
-    """Reads commits that one of two repositories has, from the one that is near if it can."""
+    """Reads commits from one of two repositories, if possible from the one that is local."""
     is_far = source.blocks.is_remote and not target.blocks.is_remote
     first, second = (target, source) if is_far else (source, target)
 
@@ -55,7 +55,7 @@ def either(source: RepositoryContext, target: RepositoryContext) -> Callable[[st
 
 
 def parents_of(commit: Commit) -> tuple[str, ...]:
-    """The parents of a commit that can be sent: not those that others made on a server."""
+    """The parents of a commit that can be sent; commits of another system cannot."""
     return tuple(parent for parent in commit.parents if not is_foreign(from_text(parent)))
 
 
@@ -69,14 +69,14 @@ def commit_blocks(
 ) -> Iterator[MissingBlock]:
     """Yield the new blocks of a commit and of its tree, not those of its parents.
 
-    The tree is walked beside those of the parents, which the other side has, or is given as well.
+    The tree is compared with those of the parents, which the other side has or will have.
 
     Args:
-        stores: where the commit is.
+        stores: the repository with the commit.
         novelty: the walk that this is part of.
         cid: the commit.
         beside: the only parents whose trees the other side has; None for all.
-        paths: the only parts of the tree that are wanted; none for all.
+        paths: the only paths of the tree to include; none for all.
     """
     commit, name = stores.commit(cid), from_text(cid)
     trees = [
@@ -97,7 +97,7 @@ def commit_blocks(
 
 
 def _own_blocks(novelty: MissingObjects, cid: Cid) -> Iterator[MissingBlock]:
-    """The blocks of a commit itself, the topmost first."""
+    """The blocks of a commit itself, the root first."""
     block = novelty.get(cid)
     yield MissingBlock(cid, block, len(block), is_value=False)
     for link in links_of(cid, block):
@@ -109,7 +109,7 @@ def _own_blocks(novelty: MissingObjects, cid: Cid) -> Iterator[MissingBlock]:
 
 
 def newest(starts: Sequence[str], known: Sequence[str], depth: int, read: Reader) -> list[str]:
-    """The commits at most `depth` steps back from the starts, those known left out."""
+    """The commits at most `depth` steps back from the starts, except the known ones."""
     found: dict[str, float] = {}
     level = [cid for cid in starts if cid not in known]
     for _ in range(depth):
@@ -126,7 +126,7 @@ def newest(starts: Sequence[str], known: Sequence[str], depth: int, read: Reader
 def blocks_of_paths(
     novelty: MissingObjects, tree: Cid, older: Sequence[Cid], paths: Sequence[str]
 ) -> Iterator[MissingBlock]:
-    """The new blocks of some paths in a tree, of the way there, and of the documents beside it."""
+    """The new blocks of some paths in a tree, of their ancestors, and of the documents of these."""
     yield from _block(novelty, tree)
     for path in paths:
         parts = path.split("/")
@@ -147,7 +147,7 @@ def blocks_of_paths(
 
 
 def has_path(get: Get, tree: Cid, path: str) -> bool:
-    """Whether anything lies at a path."""
+    """Whether anything exists at a path."""
     return _resolve(get, tree, path.split("/")) is not None
 
 

@@ -26,13 +26,13 @@ _AHEAD = 32
 
 
 class MissingBlock(NamedTuple):
-    """A block that the older DAG has not.
+    """A block that the older DAG does not have.
 
     Attributes:
-        cid: its name.
-        data: its bytes if it is a node; None for a leaf, which nobody has read yet.
-        size_bytes: how long it is; of a leaf, what the link to it says.
-        is_value: whether all blocks of a value have now been named.
+        cid: its CID.
+        data: its bytes if it is a node; None for a leaf, which is not read yet.
+        size_bytes: its size; for a leaf, the size in the link to it.
+        is_value: whether this is the last block of a value.
     """
 
     cid: Cid
@@ -42,7 +42,7 @@ class MissingBlock(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A link, and what lies at its place in the older DAGs."""
+    """A link, and what the older DAGs have at the same position."""
 
     link: Link
     older: tuple[Cid, ...]
@@ -67,10 +67,10 @@ class MissingObjects:
     """Walks DAGs, each beside an older one. Not thread-safe.
 
     Attributes:
-        get: gives blocks, of the new DAGs and of the older ones.
-        complete: nodes that the other side has with all below them; grows as DAGs are walked.
-        pool: reads ahead, where reading takes a round trip; None where it does not.
-        parents_first: whether a node comes before all below it, or behind it.
+        get: returns blocks of the new and the older DAGs.
+        complete: nodes that the other side has completely; grows as DAGs are walked.
+        pool: reads ahead, if reading takes a round trip; otherwise None.
+        parents_first: whether a node comes before or after everything below it.
     """
 
     get: Get
@@ -80,14 +80,14 @@ class MissingObjects:
     _ahead: dict[Cid, bytes | memoryview] = field(default_factory=dict)
 
     def blocks(self, root: Cid, older: Iterable[Cid] = ()) -> Iterator[MissingBlock]:
-        """Yield the blocks under `root` that are new.
+        """Yield the new blocks under `root`.
 
-        A node comes once in the life of this walk, a leaf wherever a new node links to it. Holds
-        the nodes on the way to the current block, and the CIDs of all nodes that came.
+        A node is yielded once in the lifetime of this walk, a leaf wherever a new node links to it.
+        Keeps in memory the nodes above the current block, and the CIDs of all yielded nodes.
 
         Args:
-            root: what is new.
-            older: what the other side has, whole, in its place.
+            root: the root of the new DAG.
+            older: the complete older DAGs at the same position.
 
         Raises:
             BlockNotFoundError: a node is missing.
@@ -139,11 +139,11 @@ class MissingObjects:
         return _Frame(cid, block, is_value, is_directory, self._pairs(node, before))
 
     def _pairs(self, node: UnixFsNode, before: list[list[Link]]) -> Iterator[_Pair]:
-        """The links that no older node has, each with what they have at its place."""
+        """The links that no older node has, each with what they have at its position."""
         known = {link.cid for links in before for link in links}
         is_directory = node.kind in DIRECTORIES
         places: list[dict[str | int, Cid]] = [
-            # The parts of a value have no names.
+            # The links in a value have no names.
             {link.name if is_directory else at: link.cid for at, link in enumerate(links)}
             for links in before
         ]

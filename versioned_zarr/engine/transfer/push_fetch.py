@@ -101,19 +101,19 @@ def copy_commits(
     tell: OnProgress | None = None,
     selection: PartialClone | None = None,
 ) -> Sent:
-    """Store on the target what commits reach and its refs do not. O(that).
+    """Store on the target all blocks that commits reach and its refs do not. O(those blocks).
 
     Args:
-        source: where from.
-        target: where to.
+        source: the repository to copy from.
+        target: the repository to copy to.
         wanted: the commits.
-        tell: called after each batch that was stored.
-        selection: how much of it a target takes that fetches the rest when it is read.
+        tell: called after each stored batch.
+        selection: the part to copy, for a partial clone, which fetches the rest on demand.
 
     Raises:
-        InvalidInputError: the two name blocks with different hash functions.
+        InvalidInputError: the two use different hash functions.
         BlockNotFoundError: the source lacks a block.
-        CorruptBlockError: a block of the source is damaged; nothing of it was stored.
+        CorruptBlockError: a block of the source is damaged; it was not stored.
     """
     if source.hash.name != target.hash.name:
         raise InvalidInputError(
@@ -142,7 +142,7 @@ def copy_commits(
 
 
 def _nearest(source: RepositoryContext, target: RepositoryContext) -> Get:
-    """Reads blocks of the source, or the same from the target where that is nearer."""
+    """Reads blocks of the source, or of the target if it has them and is local."""
     if not source.blocks.is_remote or target.blocks.is_remote:
         return source.blocks.get
     far, near = source.blocks, target.blocks
@@ -240,13 +240,13 @@ def fetch(
 
 
 def _tidy(stores: RepositoryContext) -> None:
-    """Join small packs; what was transferred is there, whatever keeps that from being done."""
+    """Merge small packs; errors are ignored, because the transfer is complete."""
     with suppress(VersionedZarrError, OSError):
         repack.tidy(stores)
 
 
 def _selected(stores: RepositoryContext, source: RepositoryContext) -> PartialClone | None:
-    """How much a partial copy takes of its origin; of others, which may be gone later, all."""
+    """What a partial clone copies of its origin; of other repositories, it copies everything."""
     selection = read(stores.documents)
     return selection if selection and selection.origin == source.storage.url else None
 
@@ -304,7 +304,7 @@ def _open(
 def _check_forward(
     stores: RepositoryContext, target: RepositoryContext, wish: WantedRef, found: Cid
 ) -> None:
-    """Refuse to move a tag, or to take commits away from a branch."""
+    """Refuse to move a tag, or to remove commits from a branch."""
     if wish.kind == TAGS:
         raise AlreadyExistsError(
             f"tag {wish.name!r} is at {to_text(found)} in {target.storage.url!r}, and a push "
@@ -314,7 +314,7 @@ def _check_forward(
     try:
         is_forward = walk.is_ancestor(to_text(found), to_text(wish.commit), stores.commit)
     except BlockNotFoundError:
-        is_forward = False  # a commit that is not here is not in the past of one that is
+        is_forward = False  # a commit that is not here is not an ancestor of one that is
     if not is_forward and (target.others is None or target.commit(to_text(found)).parents):
         raise BranchMovedError(
             f"branch {wish.name!r} of {target.storage.url!r} is at {to_text(found)}, which is not "
@@ -334,16 +334,16 @@ def _check_lease(
     found: Cid | None,
     lease: bool | str,
 ) -> None:
-    """Make sure that nobody moved a ref since this side looked at it last.
+    """Make sure that nobody has moved a ref since this side last fetched it.
 
     Raises:
-        BranchMovedError: somebody did.
-        InvalidInputError: this side never looked.
+        BranchMovedError: it was moved.
+        InvalidInputError: this side never fetched it.
     """
     expected: Cid | None = None
     if isinstance(lease, str):
         try:
-            expected = from_text(lease)  # of a commit that need not be here
+            expected = from_text(lease)  # of a commit that may not be here
         except InvalidCidError:
             expected = from_text(resolve_commit(stores, lease).cid)
     elif found is not None:
@@ -369,7 +369,7 @@ def _check_lease(
 
 
 def _see(stores: RepositoryContext, wish: WantedRef, why: str) -> RefMove | None:
-    """Note where a ref elsewhere stands."""
+    """Record the commit of a ref in another repository."""
     while True:
         entry = stores.refs.read(wish.kind, wish.name)
         found = None if entry is None else entry.commit
@@ -378,4 +378,4 @@ def _see(stores: RepositoryContext, wish: WantedRef, why: str) -> RefMove | None
         try:
             return move_ref(stores, wish.kind, wish.name, found, wish.commit, why)
         except BranchMovedError:
-            continue  # another fetch was first; what this one saw is as good
+            continue  # another fetch was first; its result is just as good

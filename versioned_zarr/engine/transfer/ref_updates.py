@@ -37,10 +37,10 @@ class RefMove:
 def move_ref(
     stores: RepositoryContext, kind: str, name: str, expect: Cid | None, new: Cid, why: str
 ) -> RefMove:
-    """Move a ref, and know for certain whether it moved.
+    """Move a ref, and determine whether it moved even if a response is lost.
 
     Raises:
-        BranchMovedError: it is not where it was expected to be.
+        BranchMovedError: it is not at the expected commit.
         CollectedError: the server removed what it reaches; the ref was moved back.
     """
     try:

@@ -21,9 +21,9 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.protocol import Bytes
 
 BATCH_BYTES = 32 << 20
-"""How much is stored at once, and so about how much of it is held in memory."""
+"""The size of a batch, and so about the number of bytes in memory."""
 ONE_PACK_BYTES = 256 << 10
-"""Up to this much, values and the nodes above them are stored as one."""
+"""Up to this size, values and the nodes above them are stored as one batch."""
 _ASKED_BLOCKS = 1024
 _HELD_BYTES = 8 << 20
 _AT_ONCE = 16
@@ -34,10 +34,10 @@ class Sent:
     """How much a sender stored.
 
     Attributes:
-        blocks: how many blocks were stored on the other side.
-        values: of how many values all blocks are there now.
-        size_bytes: how long those blocks are.
-        seen_blocks: how many blocks were compared with what the other side has.
+        blocks: the number of blocks stored on the other side.
+        values: the number of values whose blocks are all there now.
+        size_bytes: the total size of those blocks.
+        seen_blocks: the number of blocks compared with those on the other side.
     """
 
     blocks: int = 0
@@ -48,14 +48,14 @@ class Sent:
 
 @contextmanager
 def receiving(target: RepositoryContext) -> Iterator[None]:
-    """While held, nothing that lies on the target, or comes there, is removed."""
+    """A context in which nothing on the target is removed, including new blocks."""
     with target.storage.lock(TRANSFER_LOCK, shared=True), target.blocks.keep(()):
         yield
 
 
 @contextmanager
 def reader(*stores: BlockStore) -> Iterator[ThreadPoolExecutor | None]:
-    """Threads to read blocks with, where one of the stores is behind a network."""
+    """A thread pool for reading blocks, if one of the stores is remote."""
     if not any(store.is_remote for store in stores):
         yield None
         return
@@ -67,11 +67,11 @@ class Sender:
     """Stores what a block store lacks. Not thread-safe.
 
     Args:
-        target: where to.
-        get: gives the leaves, which are read only if they are lacking; compares them with CIDs.
-        where: where the others come from, for errors; None if they were compared already.
-        pool: reads leaves in parallel; None for one by one.
-        tell: called after each batch that was stored.
+        target: the block store to copy to.
+        get: returns and verifies leaves, which are read only if they are missing on the target.
+        where: the source of the nodes, for errors; None if they are already verified.
+        pool: reads leaves in parallel; None to read one at a time.
+        tell: called after each stored batch.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class Sender:
         self.sent = Sent()
 
     def add(self, found: MissingBlock) -> None:
-        """Let a block be stored before all that are added later, unless it is there.
+        """Queue a block to be stored before all that are added later, unless it is there.
 
         Raises:
-            CorruptBlockError: its bytes are not what its CID says.
-            InvalidInputError: it is named with another hash function than the target's.
+            CorruptBlockError: its bytes do not match its CID.
+            InvalidInputError: its hash function is not that of the target.
         """
         self._asked.append(found)
         self._asked_bytes += len(found.data or b"")
@@ -106,7 +106,7 @@ class Sender:
             self._ask()
 
     def finish(self) -> Sent:
-        """Store what waits; says what was done since the beginning."""
+        """Store the queued blocks; returns what was done since the beginning."""
         self._ask()
         self._put()
         return self.sent
@@ -142,7 +142,7 @@ class Sender:
             self._put()
 
     def _put(self) -> None:
-        """Store what waits: leaves apart from the nodes above them, and before them."""
+        """Store the queued blocks: leaves first, then the nodes above them."""
         leaves, nodes = list(self._leaves.items()), list(self._nodes.items())
         batches = [leaves + nodes] if self._waiting_bytes <= ONE_PACK_BYTES else [leaves, nodes]
         for batch in filter(None, batches):

@@ -11,7 +11,7 @@ from versioned_zarr.history.log import Log, Names
 from versioned_zarr.terminal_text import escaped_line
 
 SHOWN_COMMITS = 100
-"""How many commits a log shows of itself; whoever iterates gets all."""
+"""The number of commits that a log displays; iteration is not limited."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Row:
 
     Attributes:
         commit: the commit.
-        lane: the column it stands in.
-        lines: the lines from this row down to the next one, each as the lane where it begins and
-            the lane where it ends.
-        width: how many lanes the row and the lines below it take.
+        lane: its column.
+        lines: the lines from this row down to the next one, each as the lanes where it begins and
+            ends.
+        width: the number of lanes of the row and the lines below it.
     """
 
     commit: Commit
@@ -33,11 +33,11 @@ class Row:
 
 
 def rows(commits: Iterable[Commit], *, is_linear: bool = False) -> list[Row]:
-    """Lay out commits, the newest first; a branch's own past keeps its lane.
+    """Lay out commits, newest first; the first-parent history of a branch keeps its lane.
 
     Args:
         commits: children before their parents.
-        is_linear: draw one line through all, whatever their parents are.
+        is_linear: draw one line through all of them, whatever their parents are.
     """
     if is_linear:
         found = list(commits)
@@ -52,7 +52,8 @@ def rows(commits: Iterable[Commit], *, is_linear: bool = False) -> list[Row]:
         lanes[lane] = None
         for number, parent in enumerate(commit.parents):
             if number == 0 and (parent not in lanes or lanes.index(parent) > lane):
-                # Its own past goes straight on; who waits for it further right comes over.
+                # The first parent continues in the same lane; lanes further right that need it join
+                # here.
                 lanes = [None if cid == parent else cid for cid in lanes]
                 lanes[lane] = parent
             elif parent not in lanes:
@@ -76,7 +77,7 @@ def _put(lanes: list[str | None], cid: str) -> None:
 def text_lines(
     commits: Iterable[Commit], *, is_linear: bool = False
 ) -> list[tuple[str, Commit | None]]:
-    """The graph as text: each line's drawing, and the commit it belongs to, if one."""
+    """The graph as text: the drawing of each line, and its commit, if any."""
     lines: list[tuple[str, Commit | None]] = []
     above: tuple[tuple[int, int], ...] = ()
     for row in rows(commits, is_linear=is_linear):
@@ -92,7 +93,7 @@ def text_lines(
 
 
 def _slanted(row: Row) -> str:
-    """The line below a commit where lanes begin, end or come over."""
+    """The line below a commit where lanes begin, end or join."""
     cells = [" "] * (2 * row.width)
     for start, end in row.lines:
         if start == end:
@@ -108,7 +109,7 @@ def _slanted(row: Row) -> str:
 
 
 def one_line(commit: Commit, names: Names) -> str:
-    """A commit in one line: the beginning of its CID, the refs that stand there, its summary."""
+    """A commit in one line: a prefix of its CID, its refs, its summary."""
     here = ", ".join(names.get(commit.cid, ()))
     text = " ".join(filter(None, [commit.cid[:16], here and f"({here})", commit.summary]))
     return escaped_line(text)

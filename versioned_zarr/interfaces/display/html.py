@@ -14,9 +14,9 @@ from typing import Any
 from versioned_zarr.terminal_text import escaped
 
 TEXT_LIMIT = 160
-"""How many characters of a metadata value are shown."""
+"""The maximum length of a displayed metadata value."""
 
-# Mid-tones that stand out on white and on black alike.
+# Mid-tones that are visible on white and on black.
 GREEN, AMBER, RED, BLUE = "#2f9e5f", "#cf8a1c", "#d1495b", "#3f88c5"
 COLOUR_OF_CHANGE = {"added": GREEN, "changed": AMBER, "removed": RED, "moved": BLUE}
 COLOURS_OF_LANES = (BLUE, AMBER, GREEN, RED, "#8a6fc8", "#2a9d9d")
@@ -27,27 +27,27 @@ _MONOSPACE = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:0.92em
 
 
 class Markup(str):
-    """Text that is HTML already; anything else is escaped."""
+    """Text that is already HTML; anything else is escaped."""
 
     __slots__ = ()
 
 
 def text(value: object) -> Markup:
-    """Anything as HTML; what XML forbids is escaped, and so are marks that reorder text."""
+    """Anything as HTML; escapes characters that XML forbids, and marks that reorder text."""
     if isinstance(value, Markup):
         return value
-    # The two non-characters cannot stand in XML either.
+    # The two noncharacters are not allowed in XML either.
     clean = escaped(str(value)).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     return Markup(escape(clean))
 
 
 def join(parts: Iterable[object], between: object = Markup("")) -> Markup:
-    """Pieces one after the other."""
+    """Concatenate pieces."""
     return Markup(text(between).join(text(part) for part in parts))
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
-    """An element; an attribute that is None is left out, and `_` in its name stands for `-`."""
+    """An element; attributes with value None are left out, and `_` in a name becomes `-`."""
     words = "".join(
         f' {key.replace("_", "-")}="{text(value)}"'
         for key, value in attributes.items()
@@ -58,17 +58,17 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 
 
 def block(*children: object) -> Markup:
-    """The outermost element of all that a notebook shows."""
+    """The outermost element of all notebook output."""
     return element("div", *children, style="line-height:1.45;max-width:100%;overflow-x:auto")
 
 
 def heading(kind: str, rest: object) -> Markup:
-    """The first line: what this is, and which one."""
+    """The first line: the type and name of the object."""
     return element("div", element("strong", kind), " ", rest, style="margin-bottom:4px")
 
 
 def code(value: object, *, title: str | None = None) -> Markup:
-    """Something to be copied: a CID, a key, a field's value."""
+    """Text for copying: a CID, a key, the value of a field."""
     style = f"{_MONOSPACE}background:none;color:inherit;padding:0"
     return element(
         "code", value or "", Markup("&#8203;") if not value else "", title=title, style=style
@@ -76,12 +76,12 @@ def code(value: object, *, title: str | None = None) -> Markup:
 
 
 def short_cid(cid: str) -> Markup:
-    """The beginning of a CID, with all of it where the pointer rests."""
+    """The beginning of a CID, with the whole CID as a tooltip."""
     return code(f"{cid[:16]}\N{HORIZONTAL ELLIPSIS}", title=cid)
 
 
 def badge(label: str, colour: str) -> Markup:
-    """A word in a frame: a branch, a tag, a kind of change."""
+    """A framed word: a branch, a tag, a kind of change."""
     style = (
         f"border:1px solid {colour};color:{colour};border-radius:4px;padding:0 5px;font-size:0.85em"
     )
@@ -89,17 +89,17 @@ def badge(label: str, colour: str) -> Markup:
 
 
 def faint(*children: object) -> Markup:
-    """What may be overlooked."""
+    """Less important text."""
     return element("span", *children, style="opacity:0.7")
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
-    """Names and values, a line each."""
+    """Names and values, one pair per line."""
     return table([], [[faint(name), value] for name, value in pairs])
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Markup:
-    """A table; without a header just aligned text."""
+    """A table; without a header, just aligned text."""
     names = list(header)
     line = f"{_CELL}border-bottom:1px solid {_FAINT}"
     head = element("tr", *(element("th", name, style=line) for name in names)) if names else ""
@@ -110,7 +110,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Markup:
 
 
 def fold(summary: object, *children: object, is_open: bool = True) -> Markup:
-    """Something with a line on top that can be closed."""
+    """A block that can be collapsed, with a summary."""
     return element(
         "details",
         element("summary", summary, style="cursor:pointer"),
@@ -120,11 +120,11 @@ def fold(summary: object, *children: object, is_open: bool = True) -> Markup:
 
 
 def value(data: Any, *, is_there: bool | None = None) -> Markup:
-    """A metadata value as JSON, cut off where it is long; a dash for what is not there.
+    """A metadata value as JSON, truncated if it is long; a dash if it is absent.
 
     Args:
         data: the value.
-        is_there: whether there is one; if nobody knows, None stands for nothing.
+        is_there: whether there is a value; if unknown, None counts as absent.
     """
     if not is_there and (is_there is False or data is None):
         return faint("\N{EN DASH}")
@@ -140,14 +140,14 @@ def cut(words: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def and_more(shown: int, total: int, what: str) -> Markup:
-    """What to say below a list that was cut off; nothing if it was not."""
+    """The line below a truncated list; empty if it is complete."""
     if total <= shown:
         return Markup("")
     return element("div", faint(f"\N{HORIZONTAL ELLIPSIS} and {total - shown:,} more {what}"))
 
 
 def size(length_bytes: int) -> str:
-    """A length in bytes, for people."""
+    """A size in bytes, for people."""
     amount = float(length_bytes)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if amount < 1000 or unit == "TB":

@@ -1,6 +1,6 @@
-"""How repositories, snapshots, sessions, commits, logs and diffs look in a notebook.
+"""Notebook output of repositories, snapshots, sessions, commits, logs and diffs.
 
-Each function gives HTML of bounded length, whatever its argument holds; all text in it is escaped.
+Each function returns HTML of bounded length, whatever its argument; all text in it is escaped.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.terminal_text import counted
 
 SHOWN_COMMITS = 50
 SHOWN_MAPS = 12
@@ -29,10 +30,10 @@ _IN_REPOSITORY = 10
 
 
 def html_of(shown: object) -> str:
-    """The HTML of whatever shows itself in a notebook.
+    """The HTML of an object of this package.
 
     Raises:
-        TypeError: of this nobody knows how it looks.
+        TypeError: this type has no HTML.
     """
     match shown:
         case Repository():
@@ -51,7 +52,7 @@ def html_of(shown: object) -> str:
 
 
 def repository_html(repository: Repository) -> str:
-    """Where it lives, its branches and tags, what was left behind, and its latest history."""
+    """Its URL, branches, tags, abandoned sessions and latest history."""
     branches, tags = dict(repository.branches), dict(repository.tags)
     shown = [(name, commit, "branch", html.BLUE) for name, commit in branches.items()]
     shown += [(name, commit, "tag", html.AMBER) for name, commit in tags.items()]
@@ -75,7 +76,7 @@ def repository_html(repository: Repository) -> str:
         [
             html.code(info.id),
             info.branch,
-            f"{info.keys:,} keys",
+            counted(info.keys, "key"),
             "open" if info.is_alive else "left behind",
         ]
         for info in sessions[:SHOWN_NAMES]
@@ -95,7 +96,7 @@ def _commit_of(repository: Repository, cid: str) -> Commit:
 
 
 def commit_html(commit: Commit) -> str:
-    """All that a commit says."""
+    """All fields of a commit."""
     summary, _, rest = commit.message.partition("\n")
     return html.block(
         html.heading("Commit", html.code(commit.cid)),
@@ -171,7 +172,7 @@ def _line_of(commit: Commit, names: Names) -> Markup:
 
 
 def diff_html(diff: Diff) -> str:
-    """What differs, node by node; with a map of the chunks for each array."""
+    """The differences by node, with a map of the chunks of each array."""
     return html.block(
         html.heading(
             "Diff",
@@ -271,12 +272,12 @@ def _line_of_field(node: NodeDiff, name: str) -> list[object]:
 
 
 def _is_worth_it(value: object) -> bool:
-    """Whether a field says something: most arrays have no filters, no transformers and so on."""
+    """Whether a field is worth showing: most arrays have no filters, no transformers and so on."""
     return value is not None and value not in ([], {}, "")
 
 
 def session_html(session: Session) -> str:
-    """Where it will commit to, and what it changed until now."""
+    """Its target branch and its changes."""
     state = session._working.closed
     pairs: list[tuple[str, object]] = [
         ("branch", html.badge(session.branch, html.BLUE)),
@@ -291,7 +292,7 @@ def session_html(session: Session) -> str:
 
 
 def snapshot_html(snapshot: Snapshot) -> str:
-    """Its name, its commit if it has one, and the nodes that it holds."""
+    """Its name, its commit if it has one, and its nodes."""
     commit = snapshot.commit
     nodes = list(islice(nodes_of(snapshot), LIMIT + 1))
     lines = [_line_of_node(node) for node in nodes[:LIMIT]]

@@ -1,4 +1,4 @@
-"""The outline of a snapshot: its nodes, as text and HTML list them."""
+"""The outline of a snapshot: its nodes, for display as text and HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.snapshot import Snapshot
 
 LIMIT = 40
-"""How many nodes are shown."""
+"""The maximum number of displayed nodes."""
 _LOOKED_AT = 1000
 _DOCUMENT_BYTES = 64 << 20
 _DIMENSIONS, _DIGITS = 32, 40
@@ -20,7 +20,7 @@ _DIMENSIONS, _DIGITS = 32, 40
 def nodes_of(snapshot: Snapshot) -> Iterator[ZarrNode]:
     """The nodes of a snapshot, each before those below it.
 
-    Looks into no array's chunks, at no more than 1000 paths, and at no document over 64 MiB.
+    Ignores the chunks of arrays, all but 1000 paths, and documents over 64 MiB.
     """
 
     def read(key: str) -> bytes | None:
@@ -40,7 +40,7 @@ def nodes_of(snapshot: Snapshot) -> Iterator[ZarrNode]:
 
 
 def times(shape: object) -> str:
-    """A shape or a chunk's shape in words of bounded length; nothing if it is no list."""
+    """A shape or chunk shape as text of bounded length; empty if it is not a list."""
     if not isinstance(shape, list):
         return ""
     shown = [text if len(text := str(size)) <= _DIGITS else "…" for size in shape[:_DIMENSIONS]]

@@ -1,6 +1,6 @@
-"""How repositories, snapshots and sessions look as plain text: what `print` shows of them.
+"""The plain text of repositories, snapshots and sessions: what `print` shows.
 
-The counterparts of the HTML in `notebook`, also of bounded length.
+The counterpart of the HTML in `notebook`, also of bounded length.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.terminal_text import escaped_line
+from versioned_zarr.terminal_text import counted, escaped_line
 
 _NAMES = 20
 
 
 def text_of(shown: object) -> str:
-    """The text of whatever `print` shows by this package.
+    """The text of an object of this package.
 
     Raises:
-        TypeError: of this nobody knows how it looks.
+        TypeError: this type has no text.
     """
     match shown:
         case Repository():
@@ -38,14 +38,14 @@ def text_of(shown: object) -> str:
 
 
 def repository_text(repository: Repository) -> str:
-    """Where it lives, its branches and tags, and the sessions that are not committed."""
+    """Its URL, branches, tags and uncommitted sessions."""
     lines = [
         (word, name, commit.cid, commit.summary)
         for word, refs in (("branch", repository.branches), ("tag", repository.tags))
         for name, commit in refs.items()
     ]
     lines += [
-        ("session", info.id, f"on {info.branch}, {info.keys} keys", info.purpose)
+        ("session", info.id, f"on {info.branch}, {counted(info.keys, 'key')}", info.purpose)
         for info in repository.sessions.values()
     ]
     head = escaped_line(f"Repository {repository.url}")
@@ -53,7 +53,7 @@ def repository_text(repository: Repository) -> str:
 
 
 def snapshot_text(snapshot: Snapshot) -> str:
-    """Its name, its commit if it has one, and the nodes that it holds."""
+    """Its name, its commit if it has one, and its nodes."""
     head = [f"Snapshot {snapshot.cid} of {snapshot.repository.url}"]
     if snapshot.commit is not None:
         head.append(f"  of commit {snapshot.commit.cid}: {snapshot.commit.summary}")
@@ -68,7 +68,7 @@ def snapshot_text(snapshot: Snapshot) -> str:
 
 
 def session_text(session: Session) -> str:
-    """Where it will commit to, and what it changed until now."""
+    """Its target branch and its changes."""
     state = session._working.closed
     head = escaped_line(
         f"Session {session.id} on {session.branch} of {session.repository.url}, {state or 'open'}"

@@ -1,6 +1,6 @@
 """SVG images: the graph of a history, and the changed chunks of an array.
 
-Both are bounded, however long the history and however many chunks there are.
+Both have a limited size, however long the history and however many chunks there are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LANE_WIDTH_PX = 16
 _LANES_LIMIT = 24
 
 CELLS_DOWN, CELLS_ACROSS = 24, 48
-"""How many cells a map of chunks has at most."""
+"""The maximum number of cells of a chunk map."""
 _CELL_PX, _CELLS_WIDTH_PX, _CELLS_HEIGHT_PX = 14, 336, 168
 _LARGEST_WRITTEN = 10**18
 _STRENGTHS = (0.35, 0.55, 0.8, 1.0)
@@ -53,7 +53,7 @@ def _line(number: int, start: int, end: int, *, is_last: bool) -> Markup:
     x, y = _at(start, number)
     to_x, to_y = _at(end, number + 1)
     colour = _lane_colour(max(start, end))
-    if is_last:  # the history goes on, and is not shown
+    if is_last:  # the history continues, and is not shown
         return element(
             "path", d=f"M{x} {y}V{y + 11}", stroke=colour, stroke_dasharray="2 2", fill="none"
         )
@@ -73,21 +73,21 @@ def _lane_colour(lane: int) -> str:
 
 
 def is_grid(shape: object) -> TypeGuard[tuple[int, ...]]:
-    """Whether there is a grid to draw: documents may say anything of their arrays."""
+    """Whether there is a valid grid to draw: documents may contain anything."""
     return isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
 
 
 def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Markup:
-    """The chunk grid with what changed in it, along the first two dimensions of several chunks.
+    """The chunk grid with its changes, along the first two dimensions with several chunks.
 
-    A single one lies across. Further ones are summed up, and so are neighbours where the grid
-    has more than `CELLS_DOWN` by `CELLS_ACROSS` chunks: the stronger the colour, the larger the
-    share of a cell's chunks that changed. Chunks outside the grid (of an array that shrank) are
-    shown as well. O(chunks); a few kilobytes.
+    A single dimension is horizontal. Further dimensions are summed, and so are neighboring chunks
+    if the grid has more than `CELLS_DOWN` by `CELLS_ACROSS` chunks: the stronger the color, the
+    larger the fraction of a cell's chunks that changed. Chunks outside the grid (of an array that
+    shrank) are shown as well. O(chunks); a few kilobytes.
     """
     changed = list(chunks)
     cells, (down, across), depth = _flatten(changed, grid_shape)
-    # In integers: documents name shapes that no float can hold.
+    # In integers: documents may have shapes that do not fit a float.
     step_down, step_across = -(-down // CELLS_DOWN), -(-across // CELLS_ACROSS)
     rows, columns = -(-down // step_down), -(-across // step_across)
     counts: dict[tuple[int, int], dict[str, int]] = {}
@@ -125,7 +125,7 @@ def _say(changed: int, grid_shape: tuple[int, ...], in_a_cell: int) -> str:
 
 
 def _number(count: int) -> str:
-    """A number in words that stay short, and that Python writes however large it is."""
+    """A number as short text, even if it is too large for Python to print."""
     if count < _LARGEST_WRITTEN:
         return f"{count:,}"
     return f"about 10^{round(count.bit_length() * log10(2))}"
@@ -134,8 +134,8 @@ def _number(count: int) -> str:
 def _flatten(
     changed: list[ChunkChange], grid_shape: tuple[int, ...]
 ) -> tuple[list[tuple[int, int]], tuple[int, int], int]:
-    """Each chunk's row and column, how many of these there are, and how many chunks each holds."""
-    # An array may have been replaced by one of another rank: chunks of both are among them.
+    """The row and column of each chunk, their ranges, and the number of chunks per cell."""
+    # An array may have replaced one of another rank: then there are chunks of both.
     rank = max([len(grid_shape), *(len(chunk.coordinates) for chunk in changed)])
     shape = [*grid_shape, *[1] * (rank - len(grid_shape))]
     coordinates = [(*c.coordinates, *[0] * (rank - len(c.coordinates))) for c in changed]
@@ -154,7 +154,7 @@ def _flatten(
 
 
 def _strength(share: float) -> float:
-    """One of four opacities, on a logarithmic scale: a single chunk of many is still seen."""
+    """One of four opacities, on a logarithmic scale, so that a single changed chunk is visible."""
     if share >= 1:
         return _STRENGTHS[-1]
     if share <= 0:  # too small for a float

@@ -22,7 +22,7 @@ class _Leaf(NamedTuple):
 
 
 class _Nodes(dict[Cid, bytes]):
-    """The nodes of the tree while it is built, as a block source."""
+    """The nodes of the tree that is being built, as a block source."""
 
     def get(self, cid: Cid) -> bytes:  # type: ignore[override]  # of a dict it is the index alone
         return self[cid]
@@ -70,14 +70,14 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
 
 
 def files_below(root: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """The files in a folder and below it, by their paths from there; symbolic links are followed.
+    """The files in a folder and below it, by relative path; symbolic links are followed.
 
     O(files), with one system call for each and two for each folder.
 
     Raises:
-        InvalidInputError: a symbolic link leads to a folder that it lies in, or what lies there is
-            neither file nor folder.
-        OSError: a folder cannot be listed, or a symbolic link leads nowhere.
+        InvalidInputError: a symbolic link leads to a folder that contains it, or an entry is
+            neither a file nor a folder.
+        OSError: a folder cannot be listed, or a symbolic link is broken.
     """
     waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
         (os.fspath(root), "", frozenset())

@@ -10,7 +10,7 @@ from threading import Thread
 from versioned_zarr.engine.progress import OnProgress, Progress
 
 WORKERS = 8
-"""How many values are copied at once if nobody says."""
+"""The default number of values copied in parallel."""
 
 
 def run_all(
@@ -20,10 +20,10 @@ def run_all(
     progress: Progress,
     tell: OnProgress | None,
 ) -> None:
-    """Do the work for all keys, few at a time; stops at the first failure, or when interrupted.
+    """Process all keys, a few in parallel; stops at the first failure, or when interrupted.
 
     The caller waits on a queue that holds no lock in Python: an interrupt within
-    `concurrent.futures.wait` can leave a lock behind that the workers then wait for, for ever.
+    `concurrent.futures.wait` can leave a lock held, for which the workers would wait forever.
     """
     report = tell or (lambda progress: None)
     report(progress)

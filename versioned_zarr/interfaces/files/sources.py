@@ -29,28 +29,28 @@ CHANGES: tuple[str, ...] = (
     "mtime", "created", "ino", "modified", "last_modified", "LastModified", "ETag", "etag",
     "md5", "md5Hash", "contentHash", "generation", "checksum", "version_id", "VersionId",
 )  # fmt: skip
-"""What file systems of fsspec tell of a file that changes with it."""
+"""The fields of fsspec file info that change when a file changes."""
 LISTED_AT_ONCE = 1000
-"""After how many files it is told again how many there are."""
+"""The number of files between two progress reports."""
 _ONE_CONNECTION = frozenset({"ftp", "ftps", "git"})
 _WEB = ("http://", "https://")
 _WITHOUT_USER = re.compile(
     r"(?:(?:zip|tar|libarchive|simplecache|filecache|blockcache)(?:://[^:@]*)?::|vzarr://.*?::)*",
     re.DOTALL,
 )
-"""The parts of a chain of URLs that can name no user; what stands before an `@` in one is a ref."""
+"""Links of a URL chain that cannot contain a user; text before an `@` in them is a ref."""
 
 
 class Source(NamedTuple):
     """A plain Zarr hierarchy, listed.
 
     Attributes:
-        name: what it is called in messages, without a user or password.
-        full_name: what tells it from all others.
-        path_of: returns the path of the file that holds the value of a key.
-        sizes: the length of each key's value, in bytes; 0 where that is not told.
-        state: another text when a file has changed; empty if that is not told.
-        files: the file system of fsspec that it lies in.
+        name: its name in messages, without a user or password.
+        full_name: its unique name.
+        path_of: returns the path of the file with the value of a key.
+        sizes: the size of each key's value in bytes; 0 if unknown.
+        state: a text that changes when a file changes; empty if unknown.
+        files: its fsspec file system.
         has_user: whether errors of the file system may show a user or password.
     """
 
@@ -64,7 +64,7 @@ class Source(NamedTuple):
 
     @property
     def is_read_by_one(self) -> bool:
-        """Whether threads must not read at once, as one file or connection is behind it."""
+        """Whether only one thread may read, because there is a single file or connection."""
         files: Any = self.files
         while files is not None:
             names = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
@@ -74,7 +74,7 @@ class Source(NamedTuple):
         return False
 
     def read(self, key: str) -> bytes:
-        """The value of a key.
+        """Read the value of a key.
 
         Raises:
             StorageError: it cannot be read.
@@ -97,16 +97,16 @@ def open_source(
 ) -> Source:
     """List a source.
 
-    A folder that is there is that folder, whatever URL its name looks like.
+    An existing folder is used as such, even if its name looks like a URL.
 
     Args:
         where: a folder or URL.
         options: for fsspec.
-        progress: called with the number of keys that were found, of which none is done yet.
+        progress: called with the number of keys found as the total.
 
     Raises:
-        InvalidInputError: there is no Zarr, or no package for such URLs.
-        NotFoundError: a file that a URL names is not there.
+        InvalidInputError: there is no Zarr hierarchy, or no package for such URLs.
+        NotFoundError: a file named by a URL does not exist.
         StorageError: the source cannot be opened or listed.
     """
     tell = progress or (lambda progress: None)
@@ -148,7 +148,7 @@ def _shown(text: str) -> str:
 
 
 def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The file system of fsspec that a source lies in, and its path there."""
+    """The fsspec file system of a source, and its path there."""
     try:
         files, root = fsspec.core.url_to_fs(text, **options)
         return files, str(root)
@@ -164,7 +164,7 @@ def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any,
 
 
 def _list_local(root: str, name: str, tell: OnProgress) -> tuple[dict[str, int], str]:
-    """The lengths of the files in a folder by their keys, and its state, as `Source.state`."""
+    """The sizes of the files in a folder by key, and its state, as in `Source.state`."""
     sizes: dict[str, int] = {}
     told: list[str] = []
     if not os.path.isdir(root):
@@ -186,7 +186,7 @@ def _list_local(root: str, name: str, tell: OnProgress) -> tuple[dict[str, int],
 
 def _list(files: Any, root: str, name: str, *, has_user: bool) -> dict[str, dict[str, Any]]:
     try:
-        files.ls(root, detail=False)  # tells of failures that `find` takes for an empty folder
+        files.ls(root, detail=False)  # reports errors that `find` would treat as an empty folder
         found: dict[str, dict[str, Any]] = files.find(root, detail=True)
         return found
     except VersionedZarrError:
@@ -199,9 +199,9 @@ def _list(files: Any, root: str, name: str, *, has_user: bool) -> dict[str, dict
 
 
 def _key(path: str, root: str) -> str:
-    """What a file is called in a source; a URL's path is encoded, and written in several ways.
+    """The key of a file in a source; the path of a URL is encoded, in one of several ways.
 
-    In an archive that was made within the folder, names begin with `./`.
+    In an archive that was created inside the folder, names begin with `./`.
     """
     if not path.startswith(_WEB):
         return path[len(root.rstrip("/")) :].lstrip("/").removeprefix("./")
@@ -210,14 +210,14 @@ def _key(path: str, root: str) -> str:
 
 
 def _is_another_page(path: str, root: str) -> bool:
-    """Whether a link on a web page leads to no file below: to another view of a list, or up."""
+    """Whether a link on a web page does not lead to a file below: to another sort order, or up."""
     if not path.startswith(_WEB):
         return False
     return "?" in path or "#" in path or _key(path, root).split("/")[0] in (".", "..")
 
 
 def _state(found: dict[str, dict[str, Any]]) -> str:
-    """A hash of what is told of the files; empty if something is told of none of them."""
+    """A hash of the file metadata; empty if a file has none."""
     told = [
         [
             path,
@@ -238,7 +238,7 @@ def _hash(text: str) -> str:
 def _failure(
     what: str, where: str, error: Exception, what_to_do: str, *, has_user: bool
 ) -> StorageError:
-    """The error of ours for a file system's own, which may tell the user in a URL."""
+    """Our error for an error of the file system, which may show the user in a URL."""
     if has_user:
         return StorageError(f"{what}: {type(error).__name__}{what_to_do}", where=where)
     said = str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The target folder of an export: each file appears whole, and no link is followed.
+"""The target folder of an export: files are written atomically, and no link is followed.
 
 Anyone who can write to the folder could place a symbolic link there to redirect an export. So
 folders and files in it are opened one by one, relative to the folder that they lie in, and never
@@ -32,18 +32,18 @@ else:
     )
 
 _TEMPORARY: Final = ".vz-export-"
-"""How files begin that are not whole; what tells the process that writes them follows."""
+"""The prefix of incomplete files; the identity of the writing process follows."""
 _IS_LINK: Final = "an export never follows symbolic links; remove it, or choose another folder"
 
 
 class TargetFolder:
-    """A folder that is made if it is not there. Threads may share it. A context manager.
+    """A folder that is created if it does not exist. Thread-safe. A context manager.
 
     Args:
-        path: where it is; a symbolic link is followed.
+        path: its path; a symbolic link is followed.
 
     Raises:
-        OSError: it cannot be made or opened.
+        OSError: it cannot be created or opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,10 +60,10 @@ class TargetFolder:
     def files(self) -> Iterator[tuple[str, int]]:
         """Yield the files in it by their paths, with their sizes in bytes.
 
-        Removes what an export was writing when it was killed.
+        Removes files left incomplete by a killed export.
 
         Raises:
-            AlreadyExistsError: a symbolic link is among them.
+            AlreadyExistsError: it contains a symbolic link.
         """
         return self._files(self._folder.again(), "")
 
@@ -81,7 +81,7 @@ class TargetFolder:
                     yield path, entry.stat(follow_symlinks=False).st_size
 
     def read(self, path: str, size_bytes: int) -> bytes | None:
-        """The content of a file if it is there and has this size."""
+        """The content of a file if it exists and has this size."""
         try:
             with self._above(path, make=False) as (folder, name):
                 opened = folder.open_file(name)
@@ -97,10 +97,10 @@ class TargetFolder:
             return opened.read()
 
     def write(self, path: str, pieces: Iterable[memoryview]) -> None:
-        """Put a file in its place, whole, in place of what is there.
+        """Write a file atomically, replacing any existing one.
 
         Raises:
-            AlreadyExistsError: a symbolic link lies on the way.
+            AlreadyExistsError: a part of the path is a symbolic link.
             OSError: it cannot be written.
         """
         writer = process_identity.current().replace(":", "-")
@@ -117,7 +117,7 @@ class TargetFolder:
 
     @contextmanager
     def _above(self, path: str, *, make: bool) -> Iterator[tuple[OpenFolder, str]]:
-        """Open the folder that a path lies in, and give the last part of the path."""
+        """Open the parent folder of a path; also returns the last part of the path."""
         *folders, name = path.split("/")
         folder = self._folder.again()
         try:
@@ -134,7 +134,7 @@ class TargetFolder:
             folder.close()
 
     def _refuse_links(self, path: str) -> None:
-        """Raise the error that says so if a symbolic link lies on the way to a path."""
+        """Raise an error if a part of the path is a symbolic link."""
         parts = path.split("/")
         for end in range(1, len(parts) + 1):
             there = "/".join(parts[:end])
@@ -148,16 +148,16 @@ class TargetFolder:
 
 
 def check_free(path: str, size_bytes: int) -> None:
-    """Make sure that there is room where a folder is, or will be.
+    """Make sure that there is enough space at the path of a folder.
 
     Raises:
-        StorageFullError: there is not.
+        StorageFullError: there is not enough.
     """
     there = os.path.abspath(path)
     while not os.path.exists(there) and there != os.path.dirname(there):
         there = os.path.dirname(there)
     disk = shutil.disk_usage(there)
-    if disk.total and size_bytes > disk.free:  # some file systems do not tell
+    if disk.total and size_bytes > disk.free:  # unknown on some file systems
         raise StorageFullError(
             f"cannot write {size_bytes:,} bytes to {path!r}, where {disk.free:,} bytes are "
             f"free; free some space, or write anyway with max_bytes={size_bytes}",
@@ -166,14 +166,14 @@ def check_free(path: str, size_bytes: int) -> None:
 
 
 def _remove_if_left(name: str, folder: OpenFolder) -> None:
-    """Remove a file that an export was writing when it was killed."""
+    """Remove a file left incomplete by a killed export."""
     writer = name.removeprefix(_TEMPORARY).rpartition("-")[0]
     if process_identity.is_known_dead(writer.replace("-", ":")) or _has_no_process(writer):
         folder.remove(name)
 
 
 def _has_no_process(number: str) -> bool:
-    """Whether a number, which is all that early versions wrote, is that of no process."""
+    """Whether a process ID, the only thing that early versions recorded, is unused."""
     try:
         return is_no_process(int(number))
     except ValueError:

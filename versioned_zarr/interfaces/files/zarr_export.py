@@ -26,7 +26,7 @@ from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.totals import Totals, totals
 
 MAX_KEYS = 10_000_000
-"""How many keys and folders an export writes if nobody says."""
+"""The default maximum number of keys and folders of an export."""
 
 
 def to_folder(
@@ -40,26 +40,26 @@ def to_folder(
 ) -> None:
     """Write all values of a snapshot as the files of a plain Zarr folder.
 
-    Every block is verified against its CID on the way out. Each file appears whole. Called
-    again after an interruption, it writes only what is not there yet with the right content.
-    Nothing is written through a symbolic link that lies in the folder.
+    Every block is verified against its CID. Each file is written atomically. If it is called again
+    after an interruption, it writes only files that are missing or different. It never writes
+    through a symbolic link in the folder.
 
-    A tree that others made can hold more keys than any disk, in a few blocks. They are counted
-    first, which reads each directory once.
+    A tree from another source can have more keys than fit on any disk, in a few blocks. So keys are
+    counted first, which reads each directory once.
 
     Args:
-        snapshot: what to write.
-        path: the folder; made if it is not there.
-        workers: how many values are written at once.
+        snapshot: the snapshot.
+        path: the folder; created if it does not exist.
+        workers: the number of values written in parallel.
         progress: called as values are written, from the calling thread.
-        max_keys: how many keys and folders it may come to.
-        max_bytes: how long the values may be together; by default what is free on the disk.
+        max_keys: the maximum number of keys and folders.
+        max_bytes: the maximum total size of the values; by default the free disk space.
 
     Raises:
-        AlreadyExistsError: the folder holds files that the snapshot does not, or a symbolic link.
-        InvalidInputError: it would come to more than `max_keys` or `max_bytes`.
+        AlreadyExistsError: the folder contains other files, or a symbolic link.
+        InvalidInputError: the export would exceed `max_keys` or `max_bytes`.
         CorruptBlockError: a block is damaged.
-        StorageFullError: there is no room for the values.
+        StorageFullError: there is not enough space for the values.
         StorageError: a file cannot be written.
     """
     folder = os.fspath(path)
@@ -87,10 +87,10 @@ def to_folder(
 
 
 def check_count(snapshot: Snapshot, max_keys: int) -> Totals:
-    """Count what a snapshot holds; O(distinct directories), however many keys they come to.
+    """Count the content of a snapshot; O(distinct directories), however many keys there are.
 
     Raises:
-        InvalidInputError: it is more than `max_keys` keys and folders.
+        InvalidInputError: there are more than `max_keys` keys and folders.
     """
     counted = totals(snapshot.repository._stores.trees, snapshot._tree)
     found = counted.keys + counted.folders
@@ -103,14 +103,14 @@ def check_count(snapshot: Snapshot, max_keys: int) -> Totals:
 
 
 def _number(count: int, separator: str = ",") -> str:
-    """A number in full, or its order of magnitude where that would be long."""
+    """A number in full, or its order of magnitude if it is long."""
     if count < 10**30:
         return f"{count:{separator}}"
     return f"1e{len(str(count)) if count < 10**4000 else 4000}"
 
 
 def _size_of_what_is_there(target: TargetFolder, sizes: Mapping[str, int]) -> int:
-    """How many bytes need no more room, since files of those sizes are there.
+    """The total size of existing files with the right size, which need no more space.
 
     Raises:
         AlreadyExistsError: there is a file that is not among the keys.
@@ -153,9 +153,9 @@ def _write_all(
 
 
 def _holds(target: TargetFolder, key: str, link: Link, size_bytes: int) -> bool:
-    """Whether a file is there and has the content of a value."""
+    """Whether a file exists with the content of a value."""
     data = target.read(key, size_bytes)
-    with suppress(InvalidCidError):  # of a CID that is never made here
+    with suppress(InvalidCidError):  # a CID that this package never creates
         return data is not None and (
             unixfs.build_file(data, cids.hash_of(link.cid)).cid == link.cid
         )

@@ -95,7 +95,7 @@ def import_zarr(
         sizes = {join(path, name): size for name, size in found.sizes.items()}
         names = {join(path, name): name for name in found.sizes}
         for key in held.keys() - sizes.keys():
-            session.delete(key)  # an earlier attempt copied it, and it is gone
+            session.delete(key)  # an earlier attempt copied it, and it no longer exists
         is_same = found.state and session._working.head.purpose == purpose + found.state
         done = held if is_same else {}
         waiting = [key for key, size in sizes.items() if done.get(key) != size]
@@ -118,10 +118,10 @@ def import_zarr(
 def _session_for(
     repository: Repository, purpose: str, state: str, branch: str, path: str, overwrite: bool
 ) -> Session:
-    """The session that an earlier attempt left, or a new one on an empty place.
+    """The session of an earlier attempt, or a new one on an empty path.
 
-    One that began before something else came to the place is dropped: its commit would be merged
-    with that, and not be what the source is.
+    A session that began before other data came to the path is discarded: its commit would be merged
+    with that data, and would differ from the source.
     """
     head = repository.checkout(branch)
     is_free = overwrite or head.is_empty(path)
@@ -148,7 +148,7 @@ def _session_for(
 
 
 def _is_committed(session: Session, head: Snapshot, path: str) -> bool:
-    """Whether an attempt whose process died was about to commit what the branch holds now."""
+    """Whether a dead process was about to commit the current content of the branch."""
     if session._working.state.intent is None:
         return False
     there = {key: link.cid for key, link in head._links(path)}
@@ -156,7 +156,7 @@ def _is_committed(session: Session, head: Snapshot, path: str) -> bool:
 
 
 def _lies_at(snapshot: Snapshot, path: str) -> str:
-    """What tells whether something else lies at a path; empty where nothing does."""
+    """Identifies the content of a path; empty if there is none."""
     try:
         return snapshot.path(path).cid
     except KeyNotFoundError:

@@ -16,12 +16,12 @@ START: Final = "vzarr://"
 
 
 class BranchUrl(NamedTuple):
-    """A URL, taken apart.
+    """A parsed URL.
 
     Attributes:
         ref: the branch or other ref, decoded; empty if the URL leaves that to an option.
         path: the path in it, decoded, without slashes at its ends; empty for the root.
-        repository: what follows `::`, as it stands; empty if nothing does.
+        repository: the rest after `::`, unchanged; empty if there is none.
     """
 
     ref: str
@@ -30,21 +30,21 @@ class BranchUrl(NamedTuple):
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is a URL, and not a path."""
+    """Whether a text is a URL, not a path."""
     return text.startswith(START)
 
 
 def read(text: str) -> BranchUrl:
-    """Take a URL apart.
+    """Parse a URL.
 
     >>> read("vzarr://main@/x%3A%3Ay::file:///data/air.vz")
     BranchUrl(ref='main', path='x::y', repository='file:///data/air.vz')
 
-    `vzarr://dev@` is the root of `dev`. `vzarr://@/air` and `vzarr://` name no ref, and leave it to
-    the option `ref`.
+    `vzarr://dev@` is the root of `dev`. In `vzarr://@/air` and `vzarr://`, the ref is that of the
+    option `ref`.
 
     Raises:
-        InvalidUrlError: it does not say where its ref ends, or what is encoded is no UTF-8.
+        InvalidUrlError: the end of the ref is missing, or percent-encoded text is not UTF-8.
     """
     rest, _, repository = text.removeprefix(START).partition("::")
     ref, is_whole, path = rest.partition("@/")
@@ -61,7 +61,7 @@ def read(text: str) -> BranchUrl:
 
 
 def write(ref: str, path: str, repository: str) -> str:
-    """The URL of a path on a ref, which `read` takes apart again.
+    """The URL of a path on a ref, which `read` can parse.
 
     >>> write("a@b", "x::y/c 0", "memory://air")
     'vzarr://a%40b@/x%3A%3Ay/c%200::memory://air'

@@ -1,7 +1,7 @@
 """Bulk paths: the target of each file of a bulk copy, by fsspec's rules.
 
-See fsspec's guide "Copying files and directories". Its own helpers take the first part of a path
-without a slash for the folder that all lie in, and lose it.
+See fsspec's guide "Copying files and directories". fsspec's own helpers treat the first part of a
+path without slashes as the common parent folder, and remove it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ def pairs(
     maxdepth: int | None,
     is_local: bool = False,
 ) -> list[tuple[str, str]]:
-    """Each path of the sources with the one that it is copied to; folders are among them.
+    """Each source path with its target path, including folders.
 
     Args:
-        files: the file system that holds the sources.
+        files: the file system of the sources.
         source: a path, a pattern or a list of them.
-        target: a path, or a list with one for each source.
-        recursive: whether what lies in folders is copied.
-        maxdepth: how deep; None for all.
-        is_local: whether the targets lie on this machine; else beside the sources.
+        target: a path, or a list with one path for each source.
+        recursive: whether to copy the content of folders.
+        maxdepth: the maximum depth; None for no limit.
+        is_local: whether the targets are on this machine; otherwise on the same file system.
 
     Raises:
-        FileNotFoundError: nothing lies at a source.
+        FileNotFoundError: a source does not exist.
     """
     source, target = stringify_path(source), stringify_path(target)
     if not isinstance(source, str) and not isinstance(target, str):

@@ -33,11 +33,11 @@ from versioned_zarr.urls import without_user
 
 _OF_LAKEFS = {"host": "endpoint", "username": "access_key_id", "password": "secret_access_key"}
 _PROCESS = secrets.token_hex(8)
-"""With the process's number, what tells it from all others."""
+"""Identifies this process, together with its process ID."""
 
 
 class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
-    """Writes within it become one commit, or are discarded if an exception ends it."""
+    """Commits the writes within it together, or discards them if an exception ends it."""
 
     fs: VersionedFileSystem
 
@@ -46,7 +46,7 @@ class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
         super().start()
 
     def complete(self, commit: bool = True) -> None:
-        files = self.fs  # which the next lines forget
+        files = self.fs  # which the next lines clear
         is_whole = False
         try:
             super().complete(commit)
@@ -56,21 +56,21 @@ class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
 
 
 class VersionedFileSystem(WrittenFiles):
-    """See the module. The version is looked up once; `invalidate_cache` looks again.
+    """See the module. The ref is resolved once; `invalidate_cache` resolves it again.
 
     Args:
-        fo: the repository, as fsspec hands it on from what follows `::`; without a scheme if
+        fo: the repository, as fsspec passes it from the text after `::`; without a scheme if
             `target_protocol` has it.
-        ref: a branch, or for reading any ref.
+        ref: a branch; any ref for reading.
         target_protocol: the scheme of the repository's URL.
-        target_options: how to reach it, as `vz.open` takes it; for lakeFS, lakefs-spec's names too.
-        message: what commits say that are given no message.
-        handed_on: names what an unpickled file system reads or writes; not for callers.
+        target_options: the options of `vz.open`; for lakeFS, also in the terms of lakefs-spec.
+        message: the default message of commits.
+        handed_on: the state of a pickled file system; not for callers.
         storage_options: for fsspec.
 
     Raises:
-        InvalidUrlError: no repository is named.
-        RepositoryNotFoundError: there is none.
+        InvalidUrlError: the repository is missing.
+        RepositoryNotFoundError: the repository does not exist.
         RefNotFoundError: it has no such ref.
     """
 
@@ -101,7 +101,7 @@ class VersionedFileSystem(WrittenFiles):
         else:
             self._shared = SharedSession.of(self.repository, ref)
             if self._shared.to_read() is None:
-                self.repository.checkout(ref)  # while its error is not taken for a missing file
+                self.repository.checkout(ref)  # otherwise its error would count as a missing file
         self._seen: tuple[int, Snapshot] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -112,7 +112,7 @@ class VersionedFileSystem(WrittenFiles):
     def take_over(self, view: bytes) -> None:
         """Use the session of another process, or its snapshot, read-only."""
         found: Snapshot | Session | None = None
-        with suppress(SessionNotFoundError):  # it has ended; what became of it is on the branch
+        with suppress(SessionNotFoundError):  # it has ended, and its commit is on the branch
             found = pickle.loads(view)  # noqa: S301 - a part of what is unpickled already
         session = found if isinstance(found, Session) else None
         self._shared = SharedSession(self.repository, self.ref, session, may_open=False)
@@ -197,7 +197,7 @@ class VersionedFileSystem(WrittenFiles):
         self._shared.end(self.message if commit else None)
 
     def check_may_end(self) -> None:
-        """Raise InvalidInputError if the session is another process's."""
+        """Raise InvalidInputError if another process opened the session."""
         self._shared.check_is_own()
 
     def invalidate_cache(self, path: str | None = None) -> None:
@@ -207,10 +207,10 @@ class VersionedFileSystem(WrittenFiles):
 
 
 def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
-    """Where a repository lives, as `vz.open` takes it.
+    """The URL or path of a repository, as `vz.open` accepts it.
 
-    fsspec gives what follows `::` in a URL without its scheme, and the path of a folder as it is
-    written there: encoded, if it comes from a URL of ours. A folder that is there is meant.
+    fsspec passes the text after `::` in a URL without its scheme, and the path of a folder
+    unchanged: percent-encoded, if it comes from a URL of ours. An existing folder has priority.
     """
     text = os.fspath(repository)
     if "://" in text:
@@ -221,7 +221,7 @@ def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
 
 
 def _of_chain(repository: str) -> tuple[str, str]:
-    """What follows `::` in a URL, as fsspec hands it to `VersionedFileSystem`."""
+    """The text after `::` in a URL, as fsspec passes it to `VersionedFileSystem`."""
     scheme, path = split_protocol(repository)
     scheme = scheme or "file"
     return get_filesystem_class(scheme)._strip_protocol(

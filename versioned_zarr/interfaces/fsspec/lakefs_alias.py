@@ -11,7 +11,7 @@ except ImportError:
     from fsspec import AbstractFileSystem
 
     class LakeFSFileSystem(AbstractFileSystem):  # type: ignore[no-redef,misc]  # fsspec has no types
-        """Stands for a lakeFS repository behind `::`; by itself it reads nothing."""
+        """A placeholder for a lakeFS repository after `::`; it cannot read anything itself."""
 
         protocol = "lakefs"
 

@@ -21,18 +21,18 @@ _LINE_BYTES: Final = 8192
 _FRAMES: Final = 8
 
 Fetch = Callable[[int, int], bytes]
-"""Gives a range of the bytes of a value: from, and up to."""
+"""Returns a range of the bytes of a value, from a start to a stop."""
 
 
 class OpenedValue(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A value that is read, in ranges as they are asked for: the one that was there when opened.
+    """A value opened for reading by ranges: it does not change when it is overwritten.
 
     Args:
         files: the file system.
-        path: where it lies.
-        details: what `info` says of it.
+        path: its path.
+        details: the result of `info`.
         fetch: reads a range of it.
-        block_size: how many bytes are read ahead; fsspec's default if None.
+        block_size: the number of bytes to read ahead; by default that of fsspec.
         options: for `AbstractBufferedFile`.
     """
 
@@ -71,13 +71,13 @@ class OpenedValue(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
 
 
 class WrittenValue(io.BytesIO):
-    """A value that is written when the file is closed, unless it was given up.
+    """A value that is written when the file is closed, unless it was discarded.
 
     Attributes:
         fs: the file system.
-        path: where it will lie.
-        blocksize: in how many bytes at a time to write to it; any number does.
-        autocommit: whether closing writes it; else `commit` does.
+        path: the path to write.
+        blocksize: the size for chunked writes; any number is valid.
+        autocommit: whether closing writes the value; otherwise `commit` does.
     """
 
     def __init__(
@@ -95,36 +95,36 @@ class WrittenValue(io.BytesIO):
 
     @property
     def mode(self) -> str:
-        """How it was opened: "wb", or "xb" if nothing may lie there yet."""
+        """The mode: "wb", or "xb" if the path must not exist."""
         return self._mode
 
     @property
     def loc(self) -> int:
-        """Where the next byte goes."""
+        """The position of the next byte."""
         return self.tell()
 
     @property
     def size(self) -> int:
-        """How many bytes there are until now."""
+        """The number of bytes written so far."""
         return len(self.getbuffer())
 
     @property
     def details(self) -> dict[str, Any]:
-        """What `info` says of what lies at the path by now."""
+        """The result of `info` for the path."""
         details: dict[str, Any] = self.fs.info(self.path)
         return details
 
     @property
     def full_name(self) -> str:
-        """The URL of what is written."""
+        """The URL of the value."""
         return str(self.fs.unstrip_protocol(self.path))
 
     def is_within(self, file: Any) -> None:
-        """Let `commit` close a file through which it is written, which may hold back the end."""
+        """Let `commit` first close a file on top of this one, which may buffer the last bytes."""
         self._outermost = file
 
     def give_up(self) -> None:
-        """Write nothing, whoever closes the file."""
+        """Discard the value; closing the file then writes nothing."""
         self._is_given_up = True
 
     def __exit__(
@@ -138,7 +138,7 @@ class WrittenValue(io.BytesIO):
         super().__exit__(kind, failure, trace)
 
     def close(self) -> None:
-        """Write the value, unless it was given up."""
+        """Write the value, unless it was discarded."""
         try:
             if not self.closed and not self._is_given_up and not _is_left_by_exception():
                 value = self.getvalue()
@@ -150,14 +150,14 @@ class WrittenValue(io.BytesIO):
             super().close()
 
     def commit(self) -> None:
-        """At the end of a transaction: write what was not written yet."""
+        """At the end of a transaction: write the value, unless already written."""
         self._close_all()
         if self._waiting is not None:
             value, self._waiting = self._waiting, None
             self._write(value)
 
     def discard(self) -> None:
-        """At the end of a transaction that failed: write nothing."""
+        """At the end of a failed transaction: discard the value."""
         self.give_up()
         self._waiting = None
         self._close_all()
@@ -172,7 +172,7 @@ class WrittenValue(io.BytesIO):
 
 
 class _Around(io.IOBase):
-    """A file that writes into a value, which is given up where an exception leaves the file."""
+    """A file on top of a value, which is discarded if an exception ends the `with` block."""
 
     _value: WrittenValue
 
@@ -188,7 +188,7 @@ class _Around(io.IOBase):
 
 
 class _CompressedValue(_Around, io.BufferedIOBase):
-    """A value that is compressed as it is written; closing it closes both."""
+    """A value that is compressed while it is written; closing it closes both."""
 
     def __init__(self, inner: Any, value: WrittenValue) -> None:
         self._inner, self._value = inner, value
@@ -206,16 +206,16 @@ class _CompressedValue(_Around, io.BufferedIOBase):
         return len(memoryview(data).cast("B")) if written is None else int(written)
 
     def flush(self) -> None:
-        """Compress what was held back, as far as that can be done before the end."""
+        """Compress buffered data, as far as that is possible before the end."""
         if not self.closed and not self._value.closed and not getattr(self._inner, "closed", False):
             self._inner.flush()
 
     def tell(self) -> int:
-        """How many bytes were written to it."""
+        """The number of bytes written to it."""
         return int(self._inner.tell())
 
     def close(self) -> None:
-        """Compress the rest, and write the value unless that fails or it was given up."""
+        """Compress the rest, and write the value unless that fails or it was discarded."""
         if self.closed:
             return
         try:
@@ -229,14 +229,14 @@ class _CompressedValue(_Around, io.BufferedIOBase):
 
 
 class _TextValue(_Around, io.TextIOWrapper):
-    """A value that is encoded as it is written."""
+    """A value that is encoded while it is written."""
 
     def __init__(self, inner: Any, value: WrittenValue, **options: Any) -> None:
         super().__init__(inner, **options)
         self._value = value
 
     def close(self) -> None:
-        """Encode the rest, and write the value unless that fails or it was given up."""
+        """Encode the rest, and write the value unless that fails or it was discarded."""
         try:
             super().close()
         except BaseException:
@@ -245,11 +245,11 @@ class _TextValue(_Around, io.TextIOWrapper):
 
 
 def compressed(value: WrittenValue, compression: str) -> Any:
-    """A file that compresses what is written into a value; the value itself if none is asked for.
+    """A file that compresses into a value; the value itself if there is no compression.
 
     Args:
-        value: what it becomes.
-        compression: a name that fsspec knows, or "infer" to tell it from the path.
+        value: the value.
+        compression: a name that fsspec knows, or "infer" to derive it from the path.
 
     Raises:
         ValueError: fsspec does not know it.
@@ -263,11 +263,11 @@ def compressed(value: WrittenValue, compression: str) -> Any:
 
 
 def text(file: Any, value: WrittenValue, **options: Any) -> io.TextIOWrapper:
-    """A file that encodes the text that is written into a value.
+    """A file that encodes text into a value.
 
     Args:
-        file: the value, or what compresses it.
-        value: what it becomes.
+        file: the value, or the file that compresses into it.
+        value: the value.
         options: for `io.TextIOWrapper`.
     """
     encoded = _TextValue(file, value, **options)
@@ -278,7 +278,7 @@ def text(file: Any, value: WrittenValue, **options: Any) -> io.TextIOWrapper:
 def _is_left_by_exception() -> bool:
     """Whether a file is closed because an exception ends the block of `with fsspec.open(…)`.
 
-    What `fsspec.open` gives closes its files without telling them why: its caller knows.
+    `fsspec.open` closes its files without passing the exception, so the caller is inspected.
     """
     frame = sys._getframe(1)
     for _ in range(_FRAMES):

@@ -28,11 +28,11 @@ from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import FoundValue, Snapshot
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-"""When what lies in a tree without a commit was made and changed: nobody knows, and never since."""
+"""The time of a tree without a commit: unknown, and constant."""
 
 
 class _PathOf:
-    """`_strip_protocol`: of the class, it reads any URL; of an instance, only URLs of its ref."""
+    """`_strip_protocol`: on the class, accepts any URL; on an instance, only URLs of its ref."""
 
     def __get__(self, files: ReadFiles | None, _kind: object) -> Callable[[Any], Any]:
         return partial(_path_of, files)
@@ -51,7 +51,7 @@ def _path_of(files: ReadFiles | None, path: Any) -> Any:
 
 
 class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """What is read; whose it is, and of which version, a subclass says."""
+    """The reading half of the file system; a subclass provides the data and its version."""
 
     protocol = "vzarr"
     root_marker = ""
@@ -60,22 +60,22 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
     @property
     @abstractmethod
     def view(self) -> Snapshot | Session:
-        """What is read."""
+        """The data to read."""
 
     @abstractmethod
     def check_is_own(self, url: branch_urls.BranchUrl) -> None:
-        """Make sure that a URL means this ref of this repository.
+        """Make sure that a URL refers to this ref of this repository.
 
         Raises:
-            InvalidUrlError: it means another.
+            InvalidUrlError: it refers to another.
         """
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Let what is damaged or gone be told from a path at which nothing lies.
+        """Distinguish damaged or missing data from a path that does not exist.
 
-        The errors for a block or a ref that is not there are a FileNotFoundError, which callers
-        take for a path that was never written: zarr would read fill values.
+        The errors for a missing block or ref are also a FileNotFoundError, which callers would
+        treat as a path that was never written: zarr would read fill values.
         """
         try:
             yield
@@ -86,13 +86,13 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
 
     @property
     def view_name(self) -> str:
-        """What errors call the place that is read."""
+        """The name of the data in errors."""
         return str(self.protocol)
 
-    # What is there
+    # Existence
 
     def find_value(self, path: str) -> tuple[Snapshot | Session, FoundValue | None]:
-        """What is read, and what lies at a path in it, if a value does."""
+        """The data, and the value at a path in it, if there is one."""
         key = self._strip_protocol(path)
         with self.failures():
             view = self.view
@@ -110,15 +110,15 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         return {"name": key, "size": 0, "type": "directory"}
 
     def exists(self, path: str, **_: Any) -> bool:
-        """See fsspec; a failure is not taken for a path at which nothing lies."""
+        """See fsspec; a failure raises an error, and does not count as a missing path."""
         return self._type_of(path) is not None
 
     def isfile(self, path: str) -> bool:
-        """See fsspec; as `exists`."""
+        """See fsspec; like `exists`."""
         return self._type_of(path) == "file"
 
     def isdir(self, path: str) -> bool:
-        """See fsspec; as `exists`."""
+        """See fsspec; like `exists`."""
         return self._type_of(path) == "directory"
 
     def _type_of(self, path: str) -> str | None:
@@ -140,7 +140,7 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         return self._infos(names) if detail else names
 
     def _infos(self, names: list[str]) -> list[dict[str, Any]]:
-        """What is told of these names, as far as they are still there: others write to sessions."""
+        """The info of these names, if they still exist: others write to sessions."""
         infos = []
         for name in names:
             try:
@@ -157,14 +157,14 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         on_error: Any = "omit",
         **options: Any,
     ) -> Iterator[Any]:
-        """See fsspec; only folders that are not there are omitted, and never in silence others."""
+        """See fsspec; silently omits only missing folders, and no other errors."""
         on_error = _omit_if_gone if on_error == "omit" else on_error
         yield from super().walk(path, maxdepth, topdown, on_error, **options)
 
     def expand_path(
         self, path: Any, recursive: bool = False, maxdepth: int | None = None, **_: Any
     ) -> list[str]:
-        """See fsspec; what is there by that very name is itself, and no pattern."""
+        """See fsspec; an existing path with exactly this name is not a pattern."""
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         found: set[str] = set()
@@ -189,9 +189,9 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         return found | {key} if found or self.exists(key) else found
 
     def _pattern_of(self, key: str) -> str | None:
-        """A path as a pattern for `glob`; None if it is none.
+        """A path as a pattern for `glob`; None if it is not one.
 
-        The parts that it begins with and that are there by that very name are no patterns.
+        Leading parts that exist under exactly that name are not patterns.
         """
         parts, start = key.split("/"), 0
         for end in range(1, len(parts) + 1):
@@ -226,10 +226,10 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         return self.ukey(path)
 
     def open_value(self, path: str, block_size: int | None, options: dict[str, Any]) -> OpenedValue:
-        """A value opened for reading; it stays what it is when it is overwritten.
+        """A value opened for reading; it does not change when it is overwritten.
 
-        Of a snapshot, ranges are read as they are asked for. What lies in a session may be gone
-        once that ends, so it is read whole.
+        In a snapshot, ranges are read on demand. A value in a session may disappear when the
+        session ends, so it is read completely.
         """
         key = self._strip_protocol(path)
         view, found = self.find_value(key)
@@ -249,7 +249,7 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         return OpenedValue(self, key, details, fetch, block_size=block_size, **options)
 
     def get(self, rpath: Any, lpath: Any, recursive: bool = False, **options: Any) -> None:
-        """See fsspec; laid out as by the file systems of folders and memory, from the root too."""
+        """See fsspec; laid out as in the local and memory file systems, also for the root."""
         maxdepth = options.pop("maxdepth", None)
         if isinstance(rpath, str) and isinstance(lpath, str):
             found = pairs(self, rpath, lpath, recursive=recursive, maxdepth=maxdepth, is_local=True)
@@ -259,29 +259,29 @@ class ReadFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
     # Times
 
     def created(self, path: str) -> datetime:
-        """When what lies at a path came: the time of the commit, or when the session began.
+        """The time when a path was created: that of the commit, or the beginning of the session.
 
-        Of a tree that was checked out by its CID, without a commit, it is the epoch.
+        For a tree that was checked out by its CID, without a commit, it is the epoch.
         """
-        view, found = self._told(path)
+        view, found = self._data_and_value(path)
         return _began(view) if isinstance(found, PendingWrite) else _time_of(view)
 
     def modified(self, path: str) -> datetime:
-        """When what lies at a path changed: the time of the commit, or of the session's last write.
+        """The time when a path was changed: that of the commit, or of the session's last write.
 
-        Of a tree that was checked out by its CID, without a commit, it is the epoch.
+        For a tree that was checked out by its CID, without a commit, it is the epoch.
         """
-        view, found = self._told(path)
+        view, found = self._data_and_value(path)
         if not isinstance(found, PendingWrite):
             return _time_of(view)
         info = view.repository.sessions.get(view.id)
         return _began(view) if info is None else info.last_write
 
-    def _told(self, path: str) -> tuple[Any, FoundValue | None]:
-        """What is read, and the value at a path.
+    def _data_and_value(self, path: str) -> tuple[Any, FoundValue | None]:
+        """The data, and the value at a path.
 
         Raises:
-            FileNotFoundError: nothing lies there.
+            FileNotFoundError: there is no value.
         """
         view, found = self.find_value(path)
         if found is None and not self.exists(path):

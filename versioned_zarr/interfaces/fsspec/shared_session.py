@@ -26,12 +26,12 @@ _GUARD = ForkSafeLock()
 
 
 class SharedSession:
-    """Where file systems write; a session is opened when first asked for.
+    """The session to which file systems write; opened on first use.
 
     Attributes:
         repository: the repository.
-        ref: the branch, or any ref where nothing is written.
-        ends: how many sessions were committed or ended here; what was read before may be old.
+        ref: the branch, or any ref for reading only.
+        ends: the number of sessions that ended here; data read before that may be outdated.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SharedSession:
 
     @classmethod
     def of(cls, repository: Repository, ref: str) -> SharedSession:
-        """The one of this process for a branch."""
+        """The instance of this process for a branch."""
         with _GUARD:
             found = _KNOWN.get((repository.url, ref))
             if found is None:
@@ -69,20 +69,20 @@ class SharedSession:
         return session if is_open else None
 
     def to_read(self) -> Session | None:
-        """The session, if there is more to read in it than on the branch."""
+        """The session, if it differs from the branch."""
         session = self.found()
         if session is None or not (self._is_handed_on and self._is_own):
             return session
         return session if _has_changes(session) else None
 
     def to_write(self) -> Session:
-        """The session, which is opened if there is none.
+        """The session, opened if there is none.
 
-        One that others know stays for them when it was committed. Where the branch has moved on
-        since, this process goes on with another.
+        A session that others know is kept for them when it is committed. If the branch has moved
+        since, this process opens another.
 
         Raises:
-            ReadOnlyError: another process had no session open when it pickled the file system.
+            ReadOnlyError: the file system was pickled by another process without an open session.
             RefNotFoundError: there is no such branch.
         """
         with _GUARD:
@@ -101,7 +101,7 @@ class SharedSession:
             self._process, self._is_handed_on = os.getpid(), False
             _OPEN.add(self)
             atexit.unregister(_at_exit)
-            atexit.register(_at_exit)  # anew, as multiprocessing clears what its children inherit
+            atexit.register(_at_exit)  # again, because multiprocessing clears it in children
             return session
 
     def _is_behind(self, session: Session) -> bool:
@@ -113,7 +113,7 @@ class SharedSession:
         return head is not None and head.cid != session._working.state.base
 
     def hand_on(self) -> Session | None:
-        """The session, ready for other processes to write into, if one is open."""
+        """The open session, if any, prepared for writes by other processes."""
         with _GUARD:
             session = self.found()
             if session is None or self._is_behind(session):
@@ -123,11 +123,11 @@ class SharedSession:
             return session
 
     def commit(self, message: str) -> Commit:
-        """Commit what was written; what is read and written next begins at the branch.
+        """Commit all writes; later reads and writes continue from the branch.
 
         Raises:
-            NothingToCommitError: nothing was.
-            ConflictError: the branch has moved on to something else.
+            NothingToCommitError: nothing was written.
+            ConflictError: the branch has moved, and the changes conflict.
         """
         session = self.to_write()
         try:
@@ -139,7 +139,7 @@ class SharedSession:
         return commit
 
     def _let_go(self, session: Session) -> None:
-        """End a session that was committed, unless somebody has written on or may do so."""
+        """End a committed session, unless somebody has written to it since or may do so."""
         with _GUARD:
             self.ends += 1
             if not self._is_own or self._is_handed_on or session._working.closed is not None:
@@ -153,11 +153,11 @@ class SharedSession:
         """End the session, if one is open.
 
         Args:
-            message: commit with it what was written, if anything was; None discards it.
+            message: commit any writes with this message; None discards them.
 
         Raises:
             InvalidInputError: another process opened it.
-            ConflictError: the branch has moved on; the session can be resumed by its id.
+            ConflictError: the branch has moved; the session can be resumed by its id.
         """
         self.check_is_own()
         session = self.found()
@@ -165,7 +165,7 @@ class SharedSession:
             if session is not None and message is not None and session.status():
                 session.message = message
                 with session:
-                    pass  # a failure leaves what was written for `resume`
+                    pass  # after a failure, the writes are kept for `resume`
             elif session is not None:
                 session.discard()
         finally:
@@ -183,11 +183,11 @@ class SharedSession:
             )
 
     def finish(self) -> None:
-        """At the end of the process: end a session that holds nothing, tell of one that does."""
+        """At the end of the process: end an empty session, and report one with writes."""
         session = self.found()
         if session is None or not self._is_own:
             return
-        with suppress(OSError):  # of a place that is gone, too
+        with suppress(OSError):  # also if the repository no longer exists
             session._working.refresh()
         if not session._working.state.has_changes:
             with suppress(OSError):
@@ -205,7 +205,7 @@ class SharedSession:
 
 
 def _has_changes(session: Session) -> bool:
-    """Whether any process has written since the last commit; asks for others' only if need be."""
+    """Whether any process has written since the last commit; queries others only if necessary."""
     working = session._working
     if not working.state.has_changes:
         working.refresh()
@@ -214,7 +214,7 @@ def _has_changes(session: Session) -> bool:
 
 _KNOWN: weakref.WeakValueDictionary[tuple[str, str], SharedSession] = weakref.WeakValueDictionary()
 _OPEN: set[SharedSession] = set()
-"""Those with a session, which outlive their file systems: fsspec forgets them in a forked child."""
+"""Instances with a session, kept alive because a forked child loses fsspec's cache."""
 
 
 def _before_fork() -> None:

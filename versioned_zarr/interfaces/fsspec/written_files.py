@@ -19,7 +19,7 @@ _TEXT = ("encoding", "errors", "newline")
 
 
 class _Move(NamedTuple):
-    """A value, where it is read from, where it lies, and where it goes."""
+    """A value to move: the snapshot or session it is in, the value, and its old and new paths."""
 
     view: Any
     value: FoundValue
@@ -28,12 +28,12 @@ class _Move(NamedTuple):
 
 
 class WrittenFiles(ReadFiles):
-    """What is written; to which session, a subclass says."""
+    """The writing half of the file system; a subclass provides the session."""
 
     @property
     @abstractmethod
     def session(self) -> Session:
-        """What is written to; opened when first asked for."""
+        """The session for writes; opened on first use."""
 
     # Values
 
@@ -44,7 +44,7 @@ class WrittenFiles(ReadFiles):
             raise FileExistsError(path)
         try:
             self.session.write(key, bytes(value))
-        except SessionClosedError:  # a commit came between
+        except SessionClosedError:  # there was a commit in between
             self.session.write(key, bytes(value))
 
     def open(
@@ -56,7 +56,7 @@ class WrittenFiles(ReadFiles):
         compression: str | None = None,
         **options: Any,
     ) -> Any:
-        """See fsspec; what is written is discarded if an exception ends the block, as text too."""
+        """See fsspec; if an exception ends the block, the writes are discarded, including text."""
         if "r" in mode:
             return super().open(path, mode, block_size, cache_options, compression, **options)
         of_text = {name: options.pop(name) for name in _TEXT if name in options}
@@ -96,10 +96,10 @@ class WrittenFiles(ReadFiles):
             raise FileNotFoundError(path)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """See fsspec; a folder goes at once. Nothing is removed where not all can be.
+        """See fsspec; a folder is deleted at once. Nothing is deleted unless everything can be.
 
         Raises:
-            FileNotFoundError: nothing lies at a path, or nothing matches it as a pattern.
+            FileNotFoundError: a path does not exist, or no path matches the pattern.
             IsADirectoryError: it is a folder, and `recursive` is false.
         """
         found = self.expand_path(path, recursive and maxdepth is not None, maxdepth)
@@ -115,15 +115,15 @@ class WrittenFiles(ReadFiles):
                     self.session.clear(info["name"])
 
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
-        """Nothing: a folder is there when something lies in it."""
+        """Does nothing: a folder exists if it contains something."""
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """See `mkdir`."""
 
-    # From place to place
+    # Copying and moving
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        """See fsspec; a folder is nothing by itself."""
+        """See fsspec; folders are not copied by themselves."""
         if self.info(path1)["type"] == "file":
             self.pipe_file(path2, self.cat_file(path1))
 
@@ -136,14 +136,14 @@ class WrittenFiles(ReadFiles):
         on_error: str | None = None,
         **_: Any,
     ) -> None:
-        """See fsspec; laid out as by the file systems of folders and memory, from the root too."""
+        """See fsspec; laid out as in the local and memory file systems, also for the root."""
         for source, target in pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth):
             try:
                 self.cp_file(source, target)
             except FileNotFoundError:
                 if not (on_error == "ignore" or (on_error is None and recursive)):
                     raise
-                if self.exists(source):  # it is not the source that is not there
+                if self.exists(source):  # the source is not what is missing
                     raise
 
     def mv(
@@ -156,13 +156,13 @@ class WrittenFiles(ReadFiles):
     ) -> None:
         """See fsspec. All values are found before the first one moves, and none is lost.
 
-        What is moved to where it lies, however that is written, stays as it is.
+        A value that is moved to its own path, in any spelling, is unchanged.
 
         Raises:
-            FileNotFoundError: nothing lies at a source.
+            FileNotFoundError: a source does not exist.
             IsADirectoryError: it is a folder, and `recursive` is false.
-            InvalidInputError: a folder would come to lie in itself, or two values at one path.
-            InvalidKeyError: no value can lie at a target.
+            InvalidInputError: a folder would be moved into itself, or two values to one path.
+            InvalidKeyError: a target is not a valid key.
         """
         if isinstance(path1, str) and isinstance(path2, str):
             here = self._strip_protocol(path1)
@@ -184,7 +184,7 @@ class WrittenFiles(ReadFiles):
                 self.session.delete(gone)
 
     def _moves(self, found: list[tuple[str, str]]) -> list[_Move]:
-        """The values among what is moved; folders are nothing by themselves."""
+        """The values among the moved paths; folders are not moved by themselves."""
         moves = []
         for source, target in found:
             view, value = self.find_value(source)
@@ -195,7 +195,7 @@ class WrittenFiles(ReadFiles):
         return moves
 
     def _check_targets(self, targets: list[str]) -> None:
-        """Make sure that a value can come to each of these paths."""
+        """Make sure that values can be written to all of these paths."""
         counts = Counter(targets)
         for target, count in counts.items():
             if count > 1:

@@ -39,7 +39,7 @@ _READABLE: Final = [
     "ETag",
     "X-Ipfs-Path",
     "X-Ipfs-Roots",
-    # What gateways name beside these, and this one never sends.
+    # Headers that gateways list besides these, which this application never sends.
     "X-Chunked-Output",
     "X-Stream-Output",
 ]
@@ -59,7 +59,7 @@ _FOR_ALL: Final = {
     "Access-Control-Allow-Headers": ", ".join(_ASKABLE),
     "Access-Control-Expose-Headers": ", ".join(_READABLE),
 }
-# A page of the internet may ask for a server on its reader's own network, if its origin is named.
+# A web page may send requests to a server on the reader's own network, if its origin is allowed.
 _PRIVATE_NETWORK: Final[dict[str, Any]] = (
     {"allow_private_network": True}
     if "allow_private_network" in signature(CORSMiddleware).parameters  # not in starlette 0.47
@@ -76,7 +76,7 @@ def make_app(
     cors: Sequence[str],
     hosts: Sequence[str],
 ) -> Starlette:
-    """Make the application; see `web_api.app`."""
+    """Create the application; see `web_api.app`."""
     offer = Exposure(repository, refs)
 
     def endpoint(request: Request) -> Response:
@@ -97,15 +97,16 @@ def make_app(
                 **_PRIVATE_NETWORK,
             )
         )
-    # Not async: starlette runs it in a thread, as reading a repository may take its time.
+    # Not async: starlette runs it in a thread, because reading a repository may block.
     route = Route("/{path:path}", endpoint, methods=["GET", "HEAD"])
     return Starlette(routes=[route], middleware=middleware)
 
 
 class _ForAll:
-    """Says to whoever asks that pages of any origin may read, as gateways do; see `CORSMiddleware`.
+    """Allows pages of any origin to read, like gateways; see `CORSMiddleware`.
 
-    That one answers none but requests of pages. Caches then hold one answer for all.
+    `CORSMiddleware` handles only requests with an origin. If all responses have the headers, caches
+    need only one response.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -140,7 +141,7 @@ def _answer(request: Request, offer: Exposure) -> Response:
     except KeyNotFoundError as error:
         return _failure(404, f"nothing at {error.key!r}")
     except NotFoundError:
-        # What the engine says of it names folders of this machine.
+        # The messages of the engine contain paths of this machine.
         return _failure(404, "not found; / lists the branches and tags")
     except InvalidInputError as error:
         return _failure(400, str(error))
@@ -149,7 +150,7 @@ def _answer(request: Request, offer: Exposure) -> Response:
 
 
 def _corrupt(offer: Exposure, error: CorruptError) -> Response:
-    """A block that is damaged, or one that is sound and of a form that is not read here."""
+    """A damaged block, or an intact one in a form that is not supported here."""
     if isinstance(error, CorruptBlockError) and error.cid and offer.is_sound(error.cid):
         return _failure(501, f"not served here: {error}")
     _log.error("%s", error)
@@ -161,7 +162,7 @@ def _failure(status: int, text: str) -> Response:
 
 
 def _raw_path(request: Request) -> bytes:
-    """The path as it was sent; a server that does not tell has decoded what it can."""
+    """The path as it was sent; if the server does not provide it, the decoded path."""
     raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     mounted_at: str = request.scope.get("root_path", "")
     return raw.partition(b"?")[0].removeprefix(quote(mounted_at).encode())

@@ -16,8 +16,8 @@ from versioned_zarr.interfaces.web.responses import answer_stream
 from versioned_zarr.ipld.cid import Cid, to_text
 
 _VERSION: Final = "2"
-"""Changes when what the pages say changes, so that caches ask again."""
-# Nothing on these pages runs or loads anything.
+"""Changed when the format of the pages changes, so that caches ask again."""
+# These pages run no scripts and load nothing.
 _POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 _STYLE: Final = (
     ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:2em}"
@@ -26,14 +26,14 @@ _STYLE: Final = (
 
 
 class ListedEntry(NamedTuple):
-    """One line of a list.
+    """One line of a listing.
 
     Attributes:
-        name: what it is called.
+        name: the name.
         kind: "directory", "value", "branch" or "tag".
-        cid: what it names.
-        size: the length of a value.
-        path: what it is called in a URL, before quoting.
+        cid: the CID.
+        size: the size of a value.
+        path: the path in the URL, before quoting.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ListedEntry(NamedTuple):
 
 
 def entries(offer: Exposure, cid: Cid) -> Iterator[ListedEntry]:
-    """What lies in a directory, in the order of storage, read as it is asked for."""
+    """The entries of a directory, in the order of storage, read lazily."""
     trees = offer.trees
     for link in trees.directory(cid):
         is_directory = trees.is_directory(link)
@@ -60,14 +60,14 @@ def answer_list(
     headers: dict[str, str],
     of: str,
 ) -> Response:
-    """A list as JSON for who accepts that and not HTML, or says `?format=json`; else as a page.
+    """A listing as JSON if the request accepts that and not HTML, or for `?format=json`; else HTML.
 
     Args:
         request: the request.
         title: the page's heading.
-        found: what to list.
-        headers: of the answer.
-        of: names this state of what is listed, for the ETag.
+        found: the entries.
+        headers: the response headers.
+        of: identifies the state of the listing, for the ETag.
     """
     accepted = request.headers.get("accept", "").lower()
     says_json = request.query_params.get("format") == "json"
@@ -97,7 +97,7 @@ def _html(title: str, found: Iterable[ListedEntry]) -> Iterator[bytes]:
     ).encode()
     for name, kind, cid, size, path in found:
         end = "" if kind == "value" else "/"
-        # Programs take what begins so for the URL of another place, and "./" for part of a name.
+        # Some programs treat such a link as an absolute URL, and "./" as part of a name.
         before = "./" if path.startswith("http") else ""
         target = f"{before}{quote(path, safe='')}{end}"
         shown = "" if size is None else f"{size:,}"

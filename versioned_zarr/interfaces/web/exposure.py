@@ -31,20 +31,20 @@ _REMEMBERED_TREES = 1024
 
 
 class ExposedTree(NamedTuple):
-    """The tree that a name leads to now, and whether it will always."""
+    """The current tree of a name, and whether that can change."""
 
     tree: Cid
     is_fixed: bool
 
 
 class ExposedRef(NamedTuple):
-    """A branch or tag that is offered.
+    """An exposed branch or tag.
 
     Attributes:
         kind: "heads" or "tags".
         name: its name.
-        commit: where it stands.
-        path: what it is called in a URL, before quoting.
+        commit: its commit.
+        path: its path in a URL, before quoting.
     """
 
     kind: str
@@ -54,14 +54,14 @@ class ExposedRef(NamedTuple):
 
 
 class Exposure:
-    """A repository, or some refs of it with what they reach. Thread-safe.
+    """A repository, or some of its refs with everything that they reach. Thread-safe.
 
     Args:
-        repository: what to read.
+        repository: the repository.
         refs: see `app`.
 
     Raises:
-        RefNotFoundError: one of `refs` is not there.
+        RefNotFoundError: one of `refs` does not exist.
     """
 
     def __init__(self, repository: Repository, refs: Sequence[str] | None) -> None:
@@ -96,30 +96,30 @@ class Exposure:
     # Blocks
 
     def get(self, cid: Cid) -> memoryview:
-        """The block of a CID, verified; whether it is offered is not asked.
+        """The verified block of a CID; does not check whether it is exposed.
 
         Raises:
-            BlockNotFoundError: it is not here.
-            CorruptBlockError: what is here is not what it names.
+            BlockNotFoundError: it is missing.
+            CorruptBlockError: its bytes do not match its CID.
         """
         return get_verified(self._blocks, cid, "the repository")
 
     def size(self, cid: Cid) -> int:
-        """The length of a raw block, without looking at its bytes."""
+        """The size of a raw block, without verifying it."""
         return len(self._blocks.get(cid))
 
     def __contains__(self, cid: Cid) -> bool:
-        """Whether a block is offered. If refs were chosen, "no" may cost a walk."""
+        """Whether a block is exposed. If `refs` were selected, this may cost a walk."""
         return self._is_stored(cid) and (self._reach is None or cid in self._reach)
 
     def _is_stored(self, cid: Cid) -> bool:
-        """Whether a block is here, or where the repository keeps its blocks: it may ask there."""
+        """Whether a block is stored here or on the server of the repository, which may be asked."""
         return self._stores.has(cid) or (
             isinstance(self._blocks, Searchable) and self._blocks.search(cid)
         )
 
     def is_sound(self, cid: str) -> bool:
-        """Whether a block is what its CID says, whatever else may be wrong with it."""
+        """Whether a block matches its CID, whatever else may be wrong with it."""
         try:
             self.get(cids.from_text(cid))
         except (CorruptError, NotFoundError, InvalidCidError):
@@ -129,7 +129,7 @@ class Exposure:
     # Names
 
     def refs(self) -> list[ExposedRef]:
-        """The branches and tags that are offered, sorted."""
+        """The exposed branches and tags, sorted."""
         found = []
         names = {kind: self._stores.refs.names(kind) for kind in (HEADS, TAGS)}
         for kind, other in ((HEADS, TAGS), (TAGS, HEADS)):
@@ -143,11 +143,11 @@ class Exposure:
         return found
 
     def version(self, name: str) -> ExposedTree:
-        """The tree that a branch, a tag, or a CID of a commit or tree names.
+        """The tree of a branch, a tag, or the CID of a commit or tree.
 
         Raises:
-            RefNotFoundError: nothing offered is called so.
-            InvalidRefError: a branch and a tag are, at different commits.
+            RefNotFoundError: nothing exposed has this name.
+            InvalidRefError: a branch and a tag have this name, at different commits.
         """
         standing = {
             commit for kind, each, commit in self._standing(name) if self._is_named(kind, each)
@@ -170,7 +170,7 @@ class Exposure:
         return not cids.is_raw(cid) and cid in self
 
     def _standing(self, name: str) -> list[tuple[str, str, Cid]]:
-        """The refs that a text may mean: kind, name, and where each stands."""
+        """The refs with a name: kind, name, and commit of each."""
         meant = [(HEADS, name), (TAGS, name)]
         for kind in (HEADS, TAGS):
             if name.startswith(f"{kind}/"):
@@ -189,7 +189,7 @@ class Exposure:
         return self._names is None or (kind, name) in self._names
 
     def _tree(self, cid: Cid) -> Cid:
-        """The tree of a commit, or the CID of a tree itself."""
+        """The tree of a commit, or the CID if it is a tree."""
         found = self._tree_of.get(cid)
         if found is None:
             if cids.is_foreign(cid):
@@ -203,7 +203,7 @@ class Exposure:
             self._tree_of[cid] = found
         return found
 
-    # What the offered refs reach
+    # Reachability from the exposed refs
 
     def _roots(self) -> frozenset[Cid]:
         roots = set(self._fixed)
@@ -223,7 +223,7 @@ class Exposure:
         try:
             return walk.is_ancestor(cids.to_text(old), cids.to_text(new), self._stores.commit)
         except (NotFoundError, ValueError):
-            return False  # one of them is a bare tree, or its history is not all here
+            return False  # a root is a bare tree, or its history is incomplete here
 
 
 def _whole_cid(text: str) -> Cid | None:

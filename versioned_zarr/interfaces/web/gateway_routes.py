@@ -50,7 +50,7 @@ _TAR_BLOCK = 512
 
 
 def answer_ipfs(request: Request, offer: Exposure, path: UrlPath) -> Response:
-    """Answer a request whose path begins with `/ipfs/`."""
+    """Respond to a request whose path begins with `/ipfs/`."""
     _, name, *rest = path.parts
     if any("/" in part for part in (name, *rest)):
         raise HTTPException(400, "names in a directory cannot contain a slash")
@@ -84,12 +84,12 @@ def answer_ipfs(request: Request, offer: Exposure, path: UrlPath) -> Response:
 
 
 def _as_asked(name: str, root: Cid) -> dict[Cid, Cid]:
-    """A root in version 0, if it was asked for so: who asks looks for it by that name."""
+    """The root as CIDv0 if it was requested as such, because the client looks for that CID."""
     return {root: Cid(root[2:])} if name.startswith("Qm") and root[:2] == b"\x01\x70" else {}
 
 
 def _location(request: Request, path: UrlPath, wanted: RequestHeaders) -> str:
-    """Where the same answer is found without the header `Accept`, for caches."""
+    """The URL of the same response without the header `Accept`, for caches."""
     query = {**request.query_params, "format": wanted.format}
     if wanted.again:
         query["car-dups"] = "y"
@@ -97,7 +97,7 @@ def _location(request: Request, path: UrlPath, wanted: RequestHeaders) -> str:
 
 
 def _check_json(offer: Exposure, cid: Cid, name: str) -> None:
-    """Refuse to call JSON what is something else: nothing is converted here."""
+    """Reject a request for JSON if the value is not JSON: nothing is converted here."""
     is_value = kind_of(offer.get, cid) in VALUES
     if not is_value or not (is_document(name) or is_json(offer, cid)):
         raise HTTPException(
@@ -165,7 +165,7 @@ def _car(
     scope, span = wanted_part(request)
     if span is not None:
         _check_span(offer, way.end, span)
-    read_block(offer.get, way.end)  # 404, not a broken stream, where it is missing
+    read_block(offer.get, way.end)  # 404 instead of a broken stream, if it is missing
     asked = repr((way.roots, scope.value, span, wanted.again, *called.values()))
     asked_short = hashlib.sha256(asked.encode()).hexdigest()[:16]
     dups = "y" if wanted.again else "n"
@@ -181,7 +181,7 @@ def _car(
 
 
 def _check_span(offer: Exposure, cid: Cid, span: Span) -> None:
-    """Refuse a span that lies outside a value; one of a directory is to be ignored."""
+    """Reject a span outside a value; for a directory, the span is ignored."""
     try:
         size = size_of(offer.get, cid)
     except (InvalidInputError, ValueError):
@@ -216,7 +216,7 @@ def _tar(
 
 
 def _tar_parts(offer: Exposure, name: str, root: Cid) -> Iterator[bytes | memoryview]:
-    """A tar of a value or a directory: without owners and times, which a tree has not."""
+    """A tar of a value or a directory: without owners and times, which a tree does not have."""
     way = [iter([(name, Link(name, root, 0))])]
     while way:
         found = next(way[-1], None)

@@ -11,16 +11,16 @@ from versioned_zarr.ipld.cid import Cid
 
 
 class ReachableBlocks:
-    """Walks down from roots that may move. Thread-safe.
+    """Walks down from refs that may move. Thread-safe.
 
-    A block that is reached is told once the walk has met it; that one is not, only after the whole
-    walk, which is done once and goes on from there when a root moves forward. Costs about 100
-    bytes a block, and reads trees and commits, never leaves.
+    A reachable block is reported as soon as the walk reaches it; an unreachable one only after the
+    whole walk, which is done once and continues when a root moves forward. Costs about 100 bytes
+    per block, and reads trees and commits, never leaves.
 
     Args:
-        below: gives what a block leads to; nothing, of a leaf.
-        roots: tells where the roots stand now.
-        is_past: tells whether one root is reached from another.
+        below: returns the blocks that a block links to; empty for a leaf.
+        roots: returns the current roots.
+        is_past: whether one root is reachable from another.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ReachableBlocks:
             return digest in self._reached or self._walk_to(digest)
 
     def _follow(self, roots: frozenset[Cid]) -> None:
-        """Take new roots; what the old ones reached stays if the new ones reach those."""
+        """Update the roots; keeps the reached blocks if the new roots reach the old ones."""
         left = self._from - roots
         if not all(any(self._is_past(old, new) for new in roots) for old in left):
             self._reached.clear()
@@ -73,4 +73,4 @@ class ReachableBlocks:
         try:
             return self._below(cid)
         except (BlockNotFoundError, CorruptBlockError):
-            return []  # what lies below a damaged block cannot be told, nor offered
+            return []  # blocks below a damaged block are unknown, and not exposed

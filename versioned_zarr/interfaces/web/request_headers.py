@@ -33,16 +33,16 @@ _NOT_HERE: Final = frozenset(
 _CAR_CHOICES: Final = {"version": {"1"}, "order": {"dfs", "unk"}, "dups": {"y", "n"}}
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 _RANGE: Final = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*")
-_DIGITS: Final = 18  # of a number of bytes; more are no number that we need to understand
+_DIGITS: Final = 18  # of a byte position; longer numbers are rejected
 
 
 class RequestHeaders(NamedTuple):
-    """What form an answer shall have.
+    """The requested form of a response.
 
     Attributes:
-        format: "plain" is what lies there itself, "json" the same, if it is JSON.
-        again: of a CAR, whether a block comes every time that it is met.
-        is_in_url: whether the URL says so, rather than the header `Accept`.
+        format: "plain" is the value itself, "json" the same, if it is JSON.
+        again: for a CAR, whether blocks are repeated each time they are reached.
+        is_in_url: whether the form is in the URL, not in the header `Accept`.
     """
 
     format: Format
@@ -54,7 +54,7 @@ def wanted_form(request: Request) -> RequestHeaders:
     """The form that a request asks for.
 
     Raises:
-        HTTPException: 406, none of those it would take is there.
+        HTTPException: 406, none of the acceptable forms is available.
     """
     accepted = list(_accepted(request.headers.get("accept", "")))
     name = request.query_params.get("format")
@@ -80,7 +80,7 @@ def wanted_form(request: Request) -> RequestHeaders:
 
 
 def _accepted(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The media types of a header with their parameters, the most wanted first."""
+    """The media types of a header with their parameters, sorted by preference."""
     found = []
     for number, item in enumerate(header.split(",")):
         kind, *rest = (word.strip() for word in item.split(";"))
@@ -108,7 +108,7 @@ def _is_car_here(parameters: Mapping[str, str]) -> bool:
 
 
 def _again(request: Request, of_type: Mapping[str, str]) -> bool:
-    """Whether a CAR shall have duplicates; the URL takes precedence over the header."""
+    """Whether a CAR should contain duplicates; the URL takes precedence over the header."""
     said = {name: request.query_params.get(f"car-{name}") for name in _CAR_CHOICES}
     parameters = {**of_type, **{name: value for name, value in said.items() if value}}
     if not _is_car_here(parameters):
@@ -119,10 +119,10 @@ def _again(request: Request, of_type: Mapping[str, str]) -> bool:
 
 
 def wanted_part(request: Request) -> tuple[Scope, Span | None]:
-    """What `dag-scope` and `entity-bytes` say.
+    """The values of `dag-scope` and `entity-bytes`.
 
     Raises:
-        HTTPException: 400, they cannot be read.
+        HTTPException: 400, they cannot be parsed.
     """
     said = request.query_params.get("dag-scope", "all")
     if said not in {scope.value for scope in Scope}:
@@ -138,13 +138,13 @@ def wanted_part(request: Request) -> tuple[Scope, Span | None]:
 
 
 def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
-    """The start and stop of the range that a request asks for.
+    """The start and stop of a requested range.
 
-    None where all is asked for, also because `If-Range` knows another version, because the header
-    cannot be read, or because it asks for several ranges.
+    None for the whole value, also if `If-Range` has another ETag, if the header cannot be parsed,
+    or if several ranges are requested.
 
     Raises:
-        HTTPException: 416, there are no such bytes.
+        HTTPException: 416, the range is outside the value.
     """
     header = request.headers.get("range", "")
     unit, _, ranges = header.partition("=")
@@ -152,7 +152,7 @@ def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
         return None
     if request.headers.get("if-range", etag) != etag:
         return None
-    found = _RANGE.fullmatch(ranges)  # of several, all comes; RFC 9110, 14.2
+    found = _RANGE.fullmatch(ranges)  # for several ranges, everything is sent; RFC 9110, 14.2
     if found is None or found[1] == found[2] == "" or max(map(len, found.groups())) > _DIGITS:
         return None
     if found[1]:
@@ -168,7 +168,7 @@ def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
 
 
 def knows(request: Request, *etags: str) -> bool:
-    """Whether `If-None-Match` names one of these ETags, compared weakly, or any."""
+    """Whether `If-None-Match` contains one of these ETags, compared weakly, or is `*`."""
     header = request.headers.get("if-none-match")
     if header is None:
         return False

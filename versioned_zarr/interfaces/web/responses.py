@@ -38,17 +38,17 @@ def answer_value(
     *,
     as_json: bool = False,
 ) -> Response:
-    """The bytes of a value, or the range of them that is asked for.
+    """The bytes of a value, or the requested range of them.
 
-    Never of a type that a browser would run: what lies in a repository is data.
+    Never with a type that a browser would run: the content of a repository is data.
 
     Args:
         request: the request.
-        offer: what is read.
+        offer: the exposed repository.
         cid: the value.
-        name: what it is called; empty where only its CID is known, and its bytes tell the type.
-        headers: of the answer.
-        as_json: whether it is known to be JSON, whatever it is called.
+        name: its name; empty if only its CID is known, and the type is derived from its bytes.
+        headers: the response headers.
+        as_json: whether it is known to be JSON, whatever its name.
     """
     size = _size(offer, cid)
     as_json = as_json or is_document(name) or (not name and is_json(offer, cid))
@@ -63,9 +63,9 @@ def is_document(name: str) -> bool:
 
 
 def is_json(offer: Exposure, cid: Cid) -> bool:
-    """Whether a value is a JSON object or array, in one block, of up to 64 KiB. Reads that block.
+    """Whether a value is a JSON object or array in one block of up to 64 KiB. Reads that block.
 
-    Nothing below it: who asks for a range gets it also where blocks outside the range are missing.
+    Reads no blocks below it: a range must be served even if blocks outside it are missing.
     """
     if not 0 < _size(offer, cid) <= _LOOKED_AT_BYTES:
         return False
@@ -74,7 +74,7 @@ def is_json(offer: Exposure, cid: Cid) -> bool:
         return False
     try:
         found = json.loads(node.data.decode())
-    except (ValueError, RecursionError):  # no UTF-8, no JSON, or too deep
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested too deeply
         return False
     return isinstance(found, dict | list)
 
@@ -90,16 +90,16 @@ def answer_bytes(
     read: Callable[[int, int], Iterator[memoryview]],
     headers: Mapping[str, str],
 ) -> Response:
-    """So many bytes, or the range of them that is asked for; 304 where the ETag is known.
+    """A body of known size, or the requested range of it; 304 if the ETag matches.
 
-    Bytes in one piece are sent as they lie in the repository. Of more, each piece is read when it
-    is its turn; an error then cuts the connection.
+    Bytes in one piece are sent without a copy. Otherwise each piece is read when it is its turn; an
+    error then closes the connection.
 
     Args:
         request: the request.
-        size: how many bytes there are.
-        read: gives those from a start to a stop, in pieces.
-        headers: `ETag` is one of them.
+        size: the total size in bytes.
+        read: returns the bytes from a start to a stop, in pieces.
+        headers: the response headers, including `ETag`.
     """
     if knows(request, headers["ETag"]):
         return not_modified(headers)
@@ -121,9 +121,9 @@ def answer_bytes(
 def answer_stream(
     request: Request, parts: Iterable[bytes | memoryview], headers: Mapping[str, str]
 ) -> Response:
-    """Bytes of unknown length; an error in the midst of them cuts the connection.
+    """A body of unknown length; an error in the middle closes the connection.
 
-    Made in threads, in chunks that are worth the way there.
+    Generated in threads, in chunks large enough to be worth the switch.
     """
     if knows(request, headers["ETag"]):
         return not_modified(headers)
@@ -131,13 +131,13 @@ def answer_stream(
     if request.method == "HEAD":
         return StreamingResponse((), headers=given)
     chunks = _gathered(parts)
-    # The first ones are made here, so that what goes wrong at once still has a status of its own.
+    # The first chunks are generated here, so that an immediate error gets its own status.
     first = next(chunks, b"")
     return StreamingResponse(chain([first], chunks), headers=given)
 
 
 def _gathered(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The same bytes, small parts joined and large ones as they are."""
+    """The same bytes, with small parts joined and large ones unchanged."""
     small: list[bytes | memoryview] = []
     size = 0
     for part in parts:
@@ -157,13 +157,13 @@ def _gathered(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryvie
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:
-    """304, with what RFC 9110 section 15.4.5 wants of an answer's headers."""
+    """304, with the headers that RFC 9110 section 15.4.5 requires."""
     kept = {"ETag", "Cache-Control", "Content-Location", "Vary", "X-Ipfs-Path", "X-Ipfs-Roots"}
     return Response(status_code=304, headers={k: v for k, v in headers.items() if k in kept})
 
 
 def disposition(way: str, name: str) -> str:
-    """`Content-Disposition` for a file name of any letters, as the Path Gateway has it."""
+    """`Content-Disposition` for any file name, as in the Path Gateway specification."""
     plain = "".join(c if " " <= c <= "~" and c not in '"\\' else "_" for c in name)
     if plain == name:
         return f'{way}; filename="{name}"'

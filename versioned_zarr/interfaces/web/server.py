@@ -12,20 +12,19 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_TIMEOUT_S: Final = 20.0
-"""How long a client may take to send a request, from when it connected or was last answered."""
+"""How long a client may take to send a request, after it connected or received a response."""
 BODY_TIMEOUT_S: Final = 30.0
-"""How long a client may leave what was sent to it unread."""
+"""How long a client may leave data unread."""
 SLOWEST_BYTES: Final = 32 << 10
-"""How much a client must read in that time."""
+"""The minimum number of bytes that a client must read in that time."""
 HEAD_LIMIT_BYTES: Final = 32 << 10
 CONNECTION_LIMIT: Final = 512
 
 
 class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 whose clients must send their request, and read the answer, in good time.
+    """HTTP/1.1 with time limits for clients to send their request and to read the response.
 
-    uvicorn alone waits for ever for a request that does not come to its end, and for a client that
-    does not read.
+    uvicorn alone waits forever for a request that never ends, and for a client that does not read.
     """
 
     head_timeout_s: float = HEAD_TIMEOUT_S
@@ -37,42 +36,42 @@ class ImpatientProtocol(H11Protocol):
         self,
         transport: asyncio.Transport,  # type: ignore[override]  # as uvicorn's own has it
     ) -> None:
-        """Begin to wait for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         connection = transport.get_extra_info("socket")
         if connection is not None:
-            # asyncio does so for sockets that name their protocol, which ours does not; else an
-            # answer waits some 40 ms for the client to acknowledge its head.
+            # asyncio sets TCP_NODELAY only if the socket has the protocol TCP, which ours does not;
+            # without it, a response waits some 40 ms for the client to acknowledge its head.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop the timers."""
         self._cancel_head()
         self._cancel_body()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Take what has come; a request that is whole is waited for no longer."""
+        """Process received data; a complete request stops the timer."""
         super().handle_events()
-        # Before the first request there is no cycle, whatever uvicorn's types say.
+        # Before the first request, the cycle is None, despite uvicorn's types.
         if not getattr(self.cycle, "response_complete", True):
             self._cancel_head()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
+        """Start the timer for the next request."""
         self._await_request()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Begin to watch whether the client reads; nothing is written until it has read most."""
+        """Start monitoring whether the client reads; no data is written until it has read most."""
         super().pause_writing()
         left = self.transport.get_write_buffer_size()
         self._cancel_body()
         self._body_timer = self.loop.call_later(self.body_timeout_s, self._check_body, left)
 
     def resume_writing(self) -> None:
-        """Stop watching."""
+        """Stop monitoring."""
         self._cancel_body()
         super().resume_writing()
 
@@ -81,7 +80,7 @@ class ImpatientProtocol(H11Protocol):
         self._head_timer = self.loop.call_later(self.head_timeout_s, self._check_head, None)
 
     def _check_head(self, left_before: int | None) -> None:
-        """End the connection, unless the client is still reading the last answer."""
+        """Close the connection, unless the client is still reading the previous response."""
         left = self.transport.get_write_buffer_size()
         if left and (left_before is None or left <= left_before - SLOWEST_BYTES):
             self._head_timer = self.loop.call_later(self.head_timeout_s, self._check_head, left)
@@ -89,7 +88,7 @@ class ImpatientProtocol(H11Protocol):
         self.transport.abort()
 
     def _check_body(self, left_before: int) -> None:
-        """End the connection if the client reads less than the slowest that is put up with."""
+        """Close the connection if the client reads more slowly than the limit."""
         left = self.transport.get_write_buffer_size()
         if left > left_before - SLOWEST_BYTES:
             self.transport.abort()
@@ -120,7 +119,7 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it serves, and not only that others can connect."""
+    """A server that reports when it is ready, not only that the socket accepts connections."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -133,7 +132,7 @@ class _Server(uvicorn.Server):
 
 
 def configuration(app: Starlette) -> uvicorn.Config:
-    """How uvicorn is to run the application."""
+    """The configuration of uvicorn."""
     return uvicorn.Config(
         app,
         http=ImpatientProtocol,

@@ -10,10 +10,10 @@ from versioned_zarr.errors import InvalidKeyError
 
 
 class UrlPath(NamedTuple):
-    """The path of a URL, taken apart.
+    """A parsed URL path.
 
     Attributes:
-        parts: what stands between the slashes, decoded; a part may itself hold a slash.
+        parts: the decoded parts between slashes; a part may contain a slash.
         is_folder: whether it ends in a slash.
     """
 
@@ -22,7 +22,7 @@ class UrlPath(NamedTuple):
 
 
 def read_path(raw: bytes) -> UrlPath:
-    """Take the path of a URL apart, as it came, before anything was decoded.
+    """Parse the path of a URL, as it was sent, before decoding.
 
     Raises:
         InvalidKeyError: a part is empty, '.' or '..', has a NUL, or is not UTF-8.
@@ -44,6 +44,6 @@ def _decode(segment: bytes) -> str:
 
 
 def write_path(parts: Iterable[str], *, is_folder: bool = False) -> str:
-    """The path of a URL, quoted; what `read_path` takes apart."""
+    """Quote the path of a URL; `read_path` can parse the result."""
     path = "".join(f"/{quote(part, safe='')}" for part in parts)
     return f"{path}/" if is_folder or not path else path

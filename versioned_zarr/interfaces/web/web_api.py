@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from versioned_zarr.repository.repository import Repository
 
 LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
-"""Names of this machine that no other machine reaches, as addresses and as `Host` has them."""
+"""Names of this machine that no other machine can reach, as addresses and as in `Host`."""
 
 
 def app(
@@ -85,7 +85,7 @@ def serve(
 
 
 def _missing(error: ImportError, package: str) -> ImportError:
-    """What to raise for a failed import: our own error, if it is for a package of the extra."""
+    """The error for a failed import: our own, if it is for a package of the extra."""
     if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
         return error
     return MissingDependencyError(

@@ -20,7 +20,7 @@ def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group 
 
     Raises:
         ReadOnlyError: `mode` is one that writes.
-        InvalidInputError: an option says where to read from.
+        InvalidInputError: an option specifies another store.
     """
     _take_mode(snapshot, options)
     _refuse_places(options, ("store", "storage_options"))
@@ -36,7 +36,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
     Raises:
         MissingDependencyError: xarray is not installed.
         ReadOnlyError: `mode` is one that writes.
-        InvalidInputError: an option says where to read from, or names another engine.
+        InvalidInputError: an option specifies another store or engine.
     """
     try:
         import xarray
@@ -60,7 +60,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
 
 
 def _take_mode(snapshot: Snapshot, options: dict[str, Any]) -> None:
-    """Take the mode out of options; only reading is possible."""
+    """Remove the mode from the options; only reading is possible."""
     mode = options.pop("mode", "r")
     if mode not in ("r", None):
         raise ReadOnlyError(

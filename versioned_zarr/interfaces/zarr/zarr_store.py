@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from versioned_zarr.ipld.dag_pb import Link
 
 INLINE_BYTES = 256 << 10
-"""Values up to this length are read and written on the caller's thread."""
+"""Values up to this size are read and written on the caller's thread."""
 _LISTED_AT_ONCE = 1000
 _NETWORK_THREADS = 32
 _WRITTEN_AT_ONCE = 24
@@ -90,7 +90,7 @@ class VersionedStore(Store):
                 _send_more_at_once()
         else:
             waits = self._blocks.is_remote
-        self._supports_sync_io = not waits  # zarr's fused pipeline asks for it
+        self._supports_sync_io = not waits  # required by zarr's fused pipeline
 
     @property
     def view(self) -> Session | Snapshot:
@@ -175,7 +175,7 @@ class VersionedStore(Store):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """As `get`, on the caller's thread."""
+        """Like `get`, on the caller's thread."""
         try:
             found = self._view._find(key)
             if found is None:
@@ -220,14 +220,14 @@ class VersionedStore(Store):
         return [await self.get(key, prototype, wanted) for key, wanted in key_ranges]
 
     async def exists(self, key: str) -> bool:
-        """See `zarr.abc.store.Store.exists`; told from the tree."""
+        """See `zarr.abc.store.Store.exists`; reads only the tree."""
         return await self._wait_for(self._view._find, key) is not None
 
     async def getsize(self, key: str) -> int:
         """The size of a value in bytes, from the tree.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the key has no value.
         """
         size = await self._wait_for(self._view.size, key)
         if size is None:
@@ -285,7 +285,7 @@ class VersionedStore(Store):
             yield name
 
     async def _wait_for(self, answer: Callable[..., _T], *arguments: str) -> _T:
-        """Answer inline what needs no network, else in a thread."""
+        """Run a function inline if it needs no network, otherwise in a thread."""
         try:
             if not self._blocks.is_remote:
                 return answer(*arguments)
@@ -312,7 +312,7 @@ class VersionedStore(Store):
             session.write(key, data)
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """As `set`, on the caller's thread."""
+        """Like `set`, on the caller's thread."""
         self.session.write(key, self._checked(value, "set_sync"))
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
@@ -330,11 +330,11 @@ class VersionedStore(Store):
         return memoryview(value.as_buffer_like()).cast("B")
 
     async def delete(self, key: str) -> None:
-        """See `zarr.abc.store.Store.delete`; a key that is not there is no error."""
+        """See `zarr.abc.store.Store.delete`; a missing key is not an error."""
         await self._wait_for(lambda: self.delete_sync(key))
 
     def delete_sync(self, key: str) -> None:
-        """As `delete`, on the caller's thread."""
+        """Like `delete`, on the caller's thread."""
         self._check_writable()
         self.session.delete(key)
 
@@ -345,21 +345,21 @@ class VersionedStore(Store):
 
 
 async def _in_thread(work: Callable[[], _T], *, is_remote: bool) -> _T:
-    """Do what takes long in a thread; `is_remote` says whether it waits for a network."""
+    """Run a long operation in a thread; `is_remote` says whether it waits for a network."""
     pool = _WAITING() if is_remote else _WORKING()
     return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-# Threads that all stores of this process share. What waits for a network has more of them than
-# there are cores. What hashes and copies has as many, since more would only take time from the
-# loop that they work for.
+# Threads shared by all stores of this process. Operations that wait for a network have more threads
+# than there are cores. Hashing and copying have one per core, because more would only take time
+# from the event loop.
 _WAITING = threads(_NETWORK_THREADS, "versioned-zarr")
 _WORKING = threads(os.cpu_count() or 1, "versioned-zarr")
 
 
 @functools.cache
 def _send_more_at_once() -> None:
-    """Let zarr write more chunks at a time; once in a process.
+    """Let zarr write more chunks at a time; once per process.
 
     See docs/design/decisions/zarr-concurrency.md.
     """

@@ -22,7 +22,7 @@ from versioned_zarr.urls import split_url, without_user
 _LONGEST_CID: Final = 600
 _PEER: Final = "12D3Koo"
 _KEY: Final = 0x72
-_BASE64: Final = ("m", "M")  # how a CID in it begins, in the Multibase table
+_BASE64: Final = ("m", "M")  # the prefixes of a CID, from the Multibase table
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _IN_PATH: Final = re.compile(r"(.*?)/(ipfs|ipns)/([^/]+)(?:/(.*))?")
 _FORMS: Final = (
@@ -32,12 +32,12 @@ _FORMS: Final = (
 
 
 class IpfsAddress(NamedTuple):
-    """An address of something on IPFS, taken apart.
+    """A parsed address of an object on IPFS.
 
     Attributes:
-        cid: what it begins at, of version 1.
-        path: the names that lead on from there, with slashes between them, decoded.
-        gateway: the base URL of the gateway that it names; None if it names none.
+        cid: the root CID, of version 1.
+        path: the decoded path below the root, with slashes between its parts.
+        gateway: the base URL of the gateway in the address; None if there is none.
     """
 
     cid: Cid
@@ -46,15 +46,15 @@ class IpfsAddress(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The same as `ipfs://CID/path`."""
+        """The address as `ipfs://CID/path`."""
         return f"ipfs://{to_text(self.cid)}{'/' if self.path else ''}{self.path}"
 
 
 class IpnsAddress(NamedTuple):
-    """An address that begins at an IPNS name, taken apart.
+    """A parsed address that begins with an IPNS name.
 
     Attributes:
-        name: the key that it is, as a CID of any codec and multihash.
+        name: the key, as a CID of any codec and multihash.
         text: the name as it was written.
         path: see `IpfsAddress`.
         gateway: see `IpfsAddress`.
@@ -67,16 +67,16 @@ class IpnsAddress(NamedTuple):
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address rather than a CID or a ref; it may still be a wrong one."""
+    """Whether a text looks like an address rather than a CID or a ref; it may still be invalid."""
     return text.startswith(("ipfs:", "ipns:", "/ipfs/", "/ipns/", "http://", "https://"))
 
 
 def read_pasted(text: str) -> IpfsAddress:
-    """Read the address of something on IPFS, in any form that people paste.
+    """Parse the address of an object on IPFS, in any form that people paste.
 
     Raises:
-        InvalidUrlError: it is of none of these forms, or an IPNS name.
-        InvalidCidError: what stands where the CID should is none.
+        InvalidUrlError: it has none of these forms, or is an IPNS name.
+        InvalidCidError: the CID in it is not valid.
     """
     namespace, name, path, gateway = _read_address(text)
     if namespace == "ipns":
@@ -92,10 +92,10 @@ def read_pasted(text: str) -> IpfsAddress:
 
 
 def read_name(text: str) -> IpnsAddress | None:
-    """Read an address that begins at an IPNS name; None if it begins at a CID.
+    """Parse an address that begins with an IPNS name; None if it begins with a CID.
 
     Raises:
-        InvalidUrlError: it is no address, or a domain stands where the name should.
+        InvalidUrlError: it is not an address, or has a domain in place of the name.
     """
     namespace, name, path, gateway = _read_address(text)
     if namespace != "ipns":
@@ -116,7 +116,7 @@ def read_name(text: str) -> IpnsAddress | None:
 def _decode_name(name: str) -> bytes | None:
     if len(name) > _LONGEST_CID:
         return None
-    if name.startswith(_PEER):  # the multihash alone, as peers are written
+    if name.startswith(_PEER):  # the bare multihash, as for peers
         return b"\x01\x72" + peer_bytes(name)
     key = cid_bytes(name)
     return key if multihash_of(key) is not None else None
@@ -139,7 +139,7 @@ def _read_address(text: str) -> tuple[str, str, str, str | None]:
         namespace, name, path, gateway = _read_url(text)
     elif text.startswith(("/ipfs/", "/ipns/")):
         _, namespace, name, path = [*text.split("/", 3), ""][:4]
-    elif text.startswith(_BASE64) and _spells_cid(text):  # a slash is a letter there
+    elif text.startswith(_BASE64) and _spells_cid(text):  # where a slash is a digit
         namespace, name, path = "ipfs", text, ""
     else:
         namespace, (name, _, path) = "ipfs", text.partition("/")
@@ -168,7 +168,7 @@ def _read_url(text: str) -> tuple[str, str, str, str | None]:
     if parts.scheme in {"ipfs", "ipns"}:
         if at:
             raise _no_address(text)
-        if host:  # as it was written: the case of a CIDv0 matters
+        if host:  # unchanged: the case of a CIDv0 matters
             return parts.scheme, host, rest, None
         name, _, path = rest.removeprefix(f"{parts.scheme}/").partition("/")
         return parts.scheme, name, path, None
@@ -190,20 +190,20 @@ def _no_address(text: str) -> InvalidUrlError:
 
 
 def read_cid(text: str) -> Cid:
-    """The CID in a URL, in any base, or a CIDv0, which becomes a CIDv1.
+    """Parse the CID in a URL, in any base; a CIDv0 becomes a CIDv1.
 
     Raises:
-        InvalidCidError: it is none, or of a kind that no repository holds.
+        InvalidCidError: it is not a CID, or of a kind that repositories cannot store.
     """
     cid = _decode(text)
     return cid if inline(cid) is not None else from_text(to_text(cid))
 
 
 def read_any_cid(text: str) -> Cid:
-    """As `read_cid`, but of any hash function and length, as other tools may have chosen.
+    """Like `read_cid`, but with any hash function and length, as used by other tools.
 
     Raises:
-        InvalidCidError: it is none, or names neither a raw nor a dag-pb block.
+        InvalidCidError: it is not the CID of a raw or dag-pb block.
     """
     cid = _decode(text)
     if codec(cid) == _KEY:
@@ -218,7 +218,7 @@ def _is_name(text: str) -> InvalidCidError:
 
 
 def _decode(text: str) -> Cid:
-    """The CID that a text spells, of version 1."""
+    """Decode the text of a CID, converted to version 1."""
     if len(text) > _LONGEST_CID:
         raise InvalidCidError("too long for a CID", text=text)
     try:

@@ -19,7 +19,7 @@ _HOSTS: Final = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
 _DNS_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 _SCHEMES: Final = {"http": "http", "https": "https", "tls/http": "https"}
 _UNLISTED: Final = frozenset({"http-path", "ipfs", "memory"})
-"""Protocols that `multiformats` does not know; none of them is the name of a repository."""
+"""Protocols that `multiformats` does not know; a repository cannot have these names."""
 _FORM: Final = (
     "give one of the form /ip4, /ip6, /dns, /dns4 or /dns6 with a host, /tcp/PORT, and then /http, "
     "/https, /tls/http or nothing, as /ip4/127.0.0.1/tcp/5001"
@@ -31,16 +31,16 @@ _WHERE: Final = (
 
 
 def is_multiaddr(text: str) -> bool:
-    """Whether a text begins as the multiaddr of a node; it may still be a wrong one."""
+    """Whether a text looks like the multiaddr of a node; it may still be invalid."""
     kind = text[1:].partition("/")[0]
     return text[:1] == "/" and kind in _HOSTS
 
 
 def base_url(text: str) -> str:
-    """The URL that a multiaddr stands for: `http://HOST:PORT`, or with https.
+    """The URL for a multiaddr: `http://HOST:PORT`, or with https.
 
     Raises:
-        InvalidUrlError: HTTP is not spoken at such an address, or something follows it.
+        InvalidUrlError: the address does not use HTTP, or something follows it.
     """
     url, rest = _read(text, text)
     if rest:
@@ -52,10 +52,10 @@ def spelled_out(url: str) -> str:
     """The URL of a repository, with `http://HOST:PORT` in place of a multiaddr.
 
     Args:
-        url: what comes back unchanged, unless it is `ipfs+/ip4/HOST/tcp/PORT/NAME` or its like.
+        url: returned unchanged, unless it has a form like `ipfs+/ip4/HOST/tcp/PORT/NAME`.
 
     Raises:
-        InvalidUrlError: HTTP is not spoken at such an address.
+        InvalidUrlError: the address does not use HTTP.
     """
     if not url.startswith(_IN_URL):
         return url
@@ -71,11 +71,11 @@ def spelled_out(url: str) -> str:
 
 
 def _read(text: str, whole: str) -> tuple[str, str]:
-    """The URL of the multiaddr that a text begins with, and what follows that.
+    """The URL for the multiaddr at the beginning of a text, and the rest of the text.
 
     Args:
-        text: begins with the multiaddr.
-        whole: what errors name.
+        text: text that begins with the multiaddr.
+        whole: the text for errors.
     """
     kind, host, transport, port, rest = [*text[1:].split("/", 4), "", "", "", ""][:5]
     if "@" in text:
@@ -103,7 +103,7 @@ def _read(text: str, whole: str) -> tuple[str, str]:
 
 
 def _host(kind: str, host: str, whole: str) -> str:
-    """A host as it stands in a URL."""
+    """A host in the form for a URL."""
     if kind in {"ip4", "ip6"}:
         try:
             if "%" in host:

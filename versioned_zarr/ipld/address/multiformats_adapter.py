@@ -11,14 +11,14 @@ from types import ModuleType
 from versioned_zarr.errors import InvalidCidError, MissingDependencyError
 
 _FAILURES = (ValueError, LookupError, TypeError)
-"""What `multiformats` raises of texts that it cannot read."""
+"""The errors of `multiformats` for texts that it cannot parse."""
 
 
 def cid_bytes(text: str) -> bytes:
-    """The bytes of a CID in any base that Multibase knows; of version 1 if it is of version 0.
+    """The bytes of a CID in any base in Multibase; a CIDv0 becomes a CIDv1.
 
     Raises:
-        InvalidCidError: it is none.
+        InvalidCidError: it is not a CID.
         MissingDependencyError: `multiformats` is not installed.
     """
     multiformats = _multiformats(text)
@@ -30,10 +30,10 @@ def cid_bytes(text: str) -> bytes:
 
 
 def peer_bytes(text: str) -> bytes:
-    """The multihash of a peer, which is written in base58 without saying so.
+    """The multihash of a peer, in base58 without a Multibase prefix.
 
     Raises:
-        InvalidCidError: it is none.
+        InvalidCidError: it is not a multihash.
         MissingDependencyError: `multiformats` is not installed.
     """
     multiformats = _multiformats(text)
@@ -44,14 +44,14 @@ def peer_bytes(text: str) -> bytes:
 
 
 def address_value(protocol: str, text: str) -> str:
-    """The value of a protocol in a multiaddr, as of "ip4", "ip6" or "tcp", in its shortest form.
+    """The value of a protocol in a multiaddr, such as "ip4", "ip6" or "tcp", in its shortest form.
 
     Raises:
-        ValueError: it is none; says why.
+        ValueError: it is not valid; the message says why.
         MissingDependencyError: `multiformats` is not installed.
     """
     known = _multiformats(text).multiaddr.proto(protocol)
-    if not text.isascii():  # it takes the digits of any script
+    if not text.isascii():  # it accepts the digits of any script
         raise ValueError("not in ASCII")
     try:
         return str(known.raw_decoder(known.raw_encoder(text)))
@@ -60,7 +60,7 @@ def address_value(protocol: str, text: str) -> str:
 
 
 def is_protocol(name: str) -> bool:
-    """Whether a name is that of a part of multiaddrs.
+    """Whether a name is that of a multiaddr protocol.
 
     Raises:
         MissingDependencyError: `multiformats` is not installed.

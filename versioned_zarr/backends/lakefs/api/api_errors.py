@@ -20,23 +20,23 @@ from versioned_zarr.errors import (
 
 
 class PreconditionFailedError(StorageError):
-    """An object is there already, where a new one was to be made."""
+    """An object already exists where a new one was to be created."""
 
 
 class AnswerLostError(StorageError):
-    """No answer of lakeFS came, or one that says nothing: what was asked for may have been done."""
+    """The response of lakeFS was lost or is meaningless: the request may have been executed."""
 
 
 class AnswerLateError(AnswerLostError):
-    """The server took too long: what was asked for may still be under way, and be done later."""
+    """The server took too long: the request may be executed later."""
 
 
 class ForeignAnswerError(StorageError):
-    """Something else answered in the place of lakeFS, to what may be asked for again."""
+    """Something other than lakeFS responded to a request that can be repeated."""
 
 
 class RefusedError(StorageError, PermissionError):
-    """The server does not let these credentials do this, or protects what was to be changed."""
+    """These credentials lack permission, or the target is protected."""
 
 
 _BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
@@ -62,7 +62,7 @@ _BY_WORDS: tuple[tuple[str, type[VersionedZarrError], str], ...] = (
     ),
     (r"above maximum length \(1024\)", InvalidKeyError, "; shorten the key, or the prefix"),
 )
-"""What the words of a refusal mean, whatever its status."""
+"""The meaning of phrases in an error message, whatever its status."""
 
 
 NO_ANSWER: Final = "the answer is not from lakeFS:"
@@ -70,28 +70,28 @@ WHO_ANSWERS: Final = "; is a proxy or another server at this address?"
 
 
 def _said(body: bytes) -> str | None:
-    """The server's own words; None if they are not those of lakeFS."""
+    """The server's own message; None if it is not from lakeFS."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
         return None
-    # Of a merge's conflict it says nothing but that no commit came of it.
+    # For a merge conflict, the message says only that there was no commit.
     return str(document.get("message", body.decode(errors="replace").strip()))
 
 
 def failure(
     status: int, body: bytes, *, what: str, endpoint: str, source: str
 ) -> VersionedZarrError:
-    """The error for an answer that is not a success.
+    """The error for a response that is not a success.
 
     Args:
         status: the HTTP status.
-        body: the answer.
-        what: what was asked for, as `merge 'work' into 'main' of 'climate'`.
+        body: the body of the response.
+        what: the request, such as `merge 'work' into 'main' of 'climate'`.
         endpoint: the server's URL.
-        source: where the credentials were found.
+        source: the source of the credentials.
     """
     words = _said(body)
     if words is None:
@@ -106,7 +106,7 @@ def failure(
 
 
 def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
-    """Which error a refusal is, and what to do about it."""
+    """The kind of error for a response, and how to fix it."""
     for pattern, kind, advice in _BY_WORDS:
         if status in (400, 403, 409) and re.search(pattern, words):
             return kind, advice
@@ -134,5 +134,5 @@ def _kind(status: int, words: str) -> tuple[type[VersionedZarrError], str]:
 
 
 def _tells_of_conflict(words: str) -> bool:
-    """Whether a merge met what both changed, which lakeFS tells as a commit without a name."""
+    """Whether a merge had conflicts, which lakeFS reports as a commit without an id."""
     return "conflict" in words or words == '{"reference":""}'

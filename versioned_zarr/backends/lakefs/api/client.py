@@ -18,11 +18,11 @@ from versioned_zarr.backends.lakefs.api.sdk_transport import PAGE, Query
 from versioned_zarr.errors import AlreadyExistsError, RefNotFoundError, RepositoryNotFoundError
 
 ATTEMPTS = 6
-"""How often something is tried whose answer is lost."""
+"""The number of attempts if responses are lost."""
 
 
 def pauses(error: AnswerLostError) -> tuple[float, ...]:
-    """How long to wait before each look at whether something was done, in seconds."""
+    """The pauses between checks whether a request was executed, in seconds."""
     return (0.5, 1.0, 2.0, 4.0, 8.0) if isinstance(error, AnswerLateError) else (0.02,)
 
 
@@ -31,11 +31,11 @@ class LakefsCommit(NamedTuple):
 
     Attributes:
         id: 64 hexadecimal digits.
-        parents: the ids of those before it.
-        committer: who made it.
-        message: why.
-        creation_date: when, in seconds since 1970.
-        metadata: what was given with it.
+        parents: the ids of the parents.
+        committer: who committed it.
+        message: the commit message.
+        creation_date: the time, in seconds since 1970.
+        metadata: the metadata of the commit.
     """
 
     id: str
@@ -50,9 +50,9 @@ class PathChange(NamedTuple):
     """A path that differs.
 
     Attributes:
-        path: which.
+        path: the path.
         kind: "added", "removed", "changed", or "conflict".
-        told: what lies there on the newer side, without its address; None if it is not told.
+        told: the object on the newer side, without its address; None if the response omits it.
     """
 
     path: str
@@ -68,7 +68,7 @@ class LakefsClient(Objects):
     def exists(self) -> bool:
         """Whether there is a repository of this name.
 
-        By its branches, of which every repository has one: lakeFS tells of the repository itself
+        Checks its branches, because every repository has one: lakeFS returns the repository itself
         for some seconds after it was deleted.
         """
         try:
@@ -77,10 +77,10 @@ class LakefsClient(Objects):
             return False
 
     def check_exists(self) -> None:
-        """Make sure that the repository is there.
+        """Make sure that the repository exists.
 
         Raises:
-            RepositoryNotFoundError: it is not.
+            RepositoryNotFoundError: it does not exist.
         """
         if not self.exists():
             url = f"lakefs://{self.repository}"
@@ -91,10 +91,10 @@ class LakefsClient(Objects):
             )
 
     def create_repository(self, storage_namespace: str, default_branch: str = "main") -> None:
-        """Make the repository.
+        """Create the repository.
 
         Raises:
-            AlreadyExistsError: there was one of this name before.
+            AlreadyExistsError: a repository of this name already exists.
         """
         document = {
             "name": self.repository,
@@ -107,7 +107,7 @@ class LakefsClient(Objects):
         )
 
     def default_namespace(self) -> str | None:
-        """Where the server would have the repository stored; None if it has no such rule."""
+        """The default storage namespace of a new repository; None if the server has none."""
         prefix = str(self.storage_config().get("default_namespace_prefix") or "")
         scheme, _, rest = prefix.partition("://")
         if not scheme or (not rest.strip("/") and scheme != "local"):
@@ -117,7 +117,7 @@ class LakefsClient(Objects):
     # Branches and tags
 
     def head(self, branch: str) -> str:
-        """The commit that a branch names.
+        """The head of a branch.
 
         Raises:
             RefNotFoundError: there is no such branch.
@@ -126,60 +126,60 @@ class LakefsClient(Objects):
         return self.get("GET", path, f"read branch {branch!r}", _commit_id)
 
     def branches(self, prefix: str = "", *, hidden: bool = False) -> Iterator[tuple[str, str]]:
-        """The names of branches and the commits they name; of hidden ones only if asked."""
+        """The names of branches and their heads; includes hidden branches on request."""
         query: Query = {"prefix": prefix, "show_hidden": hidden}
         return self.pages(self.within("/branches"), "list branches", _ref, query)
 
     def create_branch(self, name: str, source: str, *, hidden: bool = False) -> None:
-        """Make a branch at a ref; of many that do so at once, one does.
+        """Create a branch at a ref; of concurrent calls, one wins.
 
         Raises:
-            AlreadyExistsError: there is one of this name.
+            AlreadyExistsError: a branch of this name already exists.
         """
         document = {"name": name, "source": source, "hidden": hidden}
         what = f"create branch {name!r} at {source!r}"
         self.ask("POST", self.within("/branches"), what, document=document, is_repeatable=False)
 
     def make_own_branch(self, name: str, source: str) -> None:
-        """Make a hidden branch whose name nobody else would choose; also if its answer is lost."""
+        """Create a hidden branch with a unique name, even if a response is lost."""
         _make_surely(lambda: self.create_branch(name, source, hidden=True))
 
     def delete_branch(self, name: str) -> None:
-        """Remove a branch, with what is uncommitted on it."""
+        """Delete a branch, including its uncommitted changes."""
         path = self.within(f"/branches/{quote(name, safe='')}")
         self.ask("DELETE", path, f"delete branch {name!r}")
 
     def hard_reset(self, branch: str, to: str) -> None:
         """Reset one of our hidden branches to another commit; uncommitted changes on it are kept.
 
-        Never one that others may move: lakeFS does not compare where it stands.
+        Never for a branch that others may move: lakeFS does not compare its current head.
         """
         path = self.within(f"/branches/{quote(branch, safe='')}/hard_reset")
         what = f"move branch {branch!r} to {to!r}"
         self.ask("PUT", path, what, query={"ref": to}, is_repeatable=False)
 
     def merge_base(self, source: str, into: str) -> str:
-        """The commit from which lakeFS would merge a ref into a branch."""
+        """The merge base that lakeFS would use to merge a ref into a branch."""
         path = self.within(f"/refs/{quote(source, safe='')}/merge/{quote(into, safe='')}")
         what = f"find the merge base of {source!r} and {into!r}"
         return self.get("GET", path, what, lambda found: str(found["base_commit_id"]))
 
     def is_protected(self, branch: str) -> bool:
-        """Whether a rule protects a branch, as far as these credentials may see the rules."""
+        """Whether a rule protects a branch, as far as these credentials can read the rules."""
         path = self.within("/settings/branch_protection")
         try:
             patterns = self.get("GET", path, "read the rules that protect branches", _patterns)
         except RefusedError:
             return False
-        # The alternatives of a glob, as {a,b}, are not told apart: they are taken to match.
+        # Alternatives in a glob, such as {a,b}, are not evaluated: they count as a match.
         return any("{" in each or fnmatchcase(branch, each) for each in patterns)
 
     def tags(self) -> Iterator[tuple[str, str]]:
-        """The names of tags and the commits they name."""
+        """The names of tags and their commits."""
         return self.pages(self.within("/tags"), "list tags", _ref, {})
 
     def tag(self, name: str) -> str:
-        """The commit that a tag names.
+        """The commit of a tag.
 
         Raises:
             RefNotFoundError: there is no such tag.
@@ -188,27 +188,27 @@ class LakefsClient(Objects):
         return self.get("GET", path, f"read tag {name!r}", _commit_id)
 
     def create_tag(self, name: str, ref: str) -> None:
-        """Make a tag.
+        """Create a tag.
 
         Raises:
-            AlreadyExistsError: there is one of this name.
+            AlreadyExistsError: a tag of this name already exists.
         """
         document = {"id": name, "ref": ref}
         what = f"create tag {name!r} at {ref!r}"
         self.ask("POST", self.within("/tags"), what, document=document, is_repeatable=False)
 
     def delete_tag(self, name: str) -> None:
-        """Remove a tag."""
+        """Delete a tag."""
         path = self.within(f"/tags/{quote(name, safe='')}")
         self.ask("DELETE", path, f"delete tag {name!r}", is_repeatable=False)
 
     # Commits
 
     def resolve(self, ref: str) -> LakefsCommit:
-        """The commit that a lakeFS ref expression names: a branch, a tag, an id or part of one.
+        """The commit of a lakeFS ref expression: a branch, a tag, an id or a prefix of one.
 
         Raises:
-            RefNotFoundError: there is none.
+            RefNotFoundError: it does not exist.
         """
         path = self.within(f"/commits/{quote(ref, safe='')}")
         return self.get("GET", path, f"read commit {ref!r}", _commit)
@@ -216,7 +216,7 @@ class LakefsClient(Objects):
     def log(
         self, ref: str, *, amount: int = PAGE, first_parent: bool = False
     ) -> Iterator[LakefsCommit]:
-        """The commits that a ref reaches, the newest first, lazily, `amount` to a request."""
+        """The commits that a ref reaches, newest first, lazy, `amount` per request."""
         query = {"first_parent": first_parent}
         path = self.within(f"/refs/{quote(ref, safe='')}/commits")
         return self.pages(path, f"read the log of {ref!r}", _commit, query, amount)
@@ -229,7 +229,7 @@ class LakefsClient(Objects):
         *,
         allow_empty: bool = False,
     ) -> LakefsCommit:
-        """Commit what is uncommitted on a branch."""
+        """Commit the uncommitted changes of a branch."""
         document = {"message": message, "metadata": dict(metadata), "allow_empty": allow_empty}
         path = self.within(f"/branches/{quote(branch, safe='')}/commits")
         what = f"commit to branch {branch!r}"
@@ -242,13 +242,13 @@ class LakefsClient(Objects):
         metadata: Mapping[str, str],
         is_ours: Callable[[LakefsCommit], bool],
     ) -> LakefsCommit:
-        """Commit on one of our hidden branches exactly once, even if the answer is lost.
+        """Commit on one of our hidden branches exactly once, even if a response is lost.
 
         Args:
-            branch: see `commit`, as what follows.
+            branch: see `commit`, also for the others.
             message: see there.
             metadata: see there.
-            is_ours: told the branch's head, whether it is the commit that was to be made.
+            is_ours: returns whether the head of the branch is the commit that was requested.
         """
         for _ in range(ATTEMPTS - 1):
             try:
@@ -273,12 +273,12 @@ class LakefsClient(Objects):
         squash: bool = False,
         allow_empty: bool = False,
     ) -> str:
-        """Merge a ref into a branch; the id of the commit that this makes.
+        """Merge a ref into a branch; returns the id of the merge commit.
 
         Raises:
-            ConflictError: both changed the same paths.
-            RefusedError: a hook or a protection rule said no.
-            StorageError: something is uncommitted on the branch.
+            ConflictError: both sides changed the same paths.
+            RefusedError: a hook or a protection rule rejected it.
+            StorageError: the branch has uncommitted changes.
         """
         document = {
             "message": message,
@@ -293,7 +293,7 @@ class LakefsClient(Objects):
     def diff(
         self, left: str, right: str, *, prefix: str = "", with_stats: bool = False
     ) -> Iterator[PathChange]:
-        """What differs between two refs, path by path, and if asked what is there on the right."""
+        """The paths that differ between two refs, on request with the objects on the right."""
         path = self.within(f"/refs/{quote(left, safe='')}/diff/{quote(right, safe='')}")
         query: Query = {"type": "two_dot", "prefix": prefix}
         if with_stats:
@@ -301,17 +301,17 @@ class LakefsClient(Objects):
         return self.pages(path, f"compare {left!r} and {right!r}", _change, query)
 
     def uncommitted(self, branch: str, *, prefix: str = "") -> Iterator[PathChange]:
-        """What is uncommitted on a branch, path by path."""
+        """The uncommitted changes of a branch by path."""
         path = self.within(f"/branches/{quote(branch, safe='')}/diff")
         what = f"list uncommitted changes on {branch!r}"
         return self.pages(path, what, _change, {"prefix": prefix})
 
 
 def _make_surely(make: Callable[[], None]) -> None:
-    """Make something, and make it again as long as nobody knows whether it was made.
+    """Create something; repeats the request while the outcome is unknown.
 
     Raises:
-        AlreadyExistsError: it was there before.
+        AlreadyExistsError: it already existed.
     """
     for attempt in range(ATTEMPTS):
         try:

@@ -1,6 +1,6 @@
 """Credentials: which lakeFS server, and which keys, found as lakeFS's own clients do.
 
-What is passed comes first, then the environment, then the configuration file of `lakectl`.
+Arguments have priority, then the environment, then the configuration file of `lakectl`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError as error:
     ) from error
 
 TIMEOUT_S = 300.0
-"""A merge of many objects takes lakeFS minutes."""
+"""lakeFS takes minutes to merge many objects."""
 CONFIG_VARIABLE = "LAKECTL_CONFIG_FILE"
 _VARIABLES = {
     "endpoint": ("LAKECTL_SERVER_ENDPOINT_URL", "LAKEFS_ENDPOINT", "LAKEFS_SERVER_ENDPOINT_URL"),
@@ -52,10 +52,10 @@ class Connection:
 
     Attributes:
         endpoint: the server's URL, without `/api/v1`.
-        access_key_id: whose credentials.
-        secret_access_key: their secret.
-        source: where the credentials were found, in words.
-        timeout_s: how long a request may take without its bytes, in seconds.
+        access_key_id: the access key.
+        secret_access_key: its secret.
+        source: the source of the credentials, as text.
+        timeout_s: the time for a request without its bytes, in seconds.
     """
 
     endpoint: str
@@ -75,13 +75,13 @@ def connection(
 
     Args:
         endpoint: the server's URL, with or without `/api/v1`.
-        access_key_id: whose credentials.
-        secret_access_key: their secret.
+        access_key_id: the access key.
+        secret_access_key: its secret.
         timeout_s: see `Connection`.
 
     Raises:
-        InvalidInputError: one of the first three is not said anywhere, the configuration file
-            cannot be read, or `timeout_s` is no time to wait.
+        InvalidInputError: one of the first three is not configured anywhere, the configuration
+            file cannot be read, or `timeout_s` is not a valid timeout.
     """
     check_timeout(timeout_s)
     passed = {

@@ -13,13 +13,13 @@ from versioned_zarr.errors import KeyNotFoundError, RefNotFoundError, StorageErr
 from versioned_zarr.storage.protocol import Bytes
 
 DIRECT_BYTES = 1 << 20
-"""Values of this length and more go straight to and from the object store, where lakeFS signs URLs
-for that: three requests instead of one to write, two to read."""
+"""Values of at least this size are transferred directly to and from the object store, if lakeFS
+presigns URLs: three requests instead of one to write, two to read."""
 _META = "x-lakefs-meta-"
 
 
 Seal: TypeAlias = Callable[[str], Mapping[str, str]]
-"""Gives what of an object's user metadata is tied to its content, by the content's checksum."""
+"""Returns the user metadata of an object that depend on its content, from its checksum."""
 
 
 def _unsealed(_: str) -> Mapping[str, str]:
@@ -30,12 +30,12 @@ class Stat(NamedTuple):
     """An object.
 
     Attributes:
-        path: where it lies in the lakeFS repository.
+        path: its path in the lakeFS repository.
         size: its length in bytes.
-        checksum: what lakeFS tells its content by.
-        mtime: when it was written, in seconds since 1970.
+        checksum: the checksum of its content in lakeFS.
+        mtime: when it was last written, in seconds since 1970.
         metadata: its user metadata.
-        physical_address: where lakeFS stores it.
+        physical_address: its address in the object store.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Stat(NamedTuple):
 
 
 class _NotDirectError(Exception):
-    """The object store behind lakeFS cannot be used directly."""
+    """The object store of lakeFS cannot be used directly."""
 
 
 class Objects(Transport):
@@ -81,18 +81,18 @@ class Objects(Transport):
         seal: Seal = _unsealed,
         only_new: bool = False,
     ) -> Stat:
-        """Put an object on a branch, uncommitted.
+        """Write an object to a branch, uncommitted.
 
         Args:
             branch: the branch.
-            path: where.
-            data: what.
+            path: the path.
+            data: the content.
             metadata: its user metadata.
-            seal: gives more of it, for what lakeFS tells the object's content by.
-            only_new: whether there must be none yet.
+            seal: returns more user metadata, given the checksum of the content in lakeFS.
+            only_new: whether it must not exist yet.
 
         Raises:
-            PreconditionFailedError: there is one, and `only_new` was asked for.
+            PreconditionFailedError: it already exists, and `only_new` is set.
         """
         if len(data) >= DIRECT_BYTES and self._has_presigning():
             with contextlib.suppress(_NotDirectError):
@@ -100,7 +100,7 @@ class Objects(Transport):
                     branch, path, data, metadata, seal=seal, only_new=only_new
                 )
         headers = {"Content-Type": "application/octet-stream"}
-        # What lakeFS tells the content of an object by that is sent through it.
+        # The checksum that lakeFS computes for uploads through the server.
         own = seal(hashlib.md5(data, usedforsecurity=False).hexdigest())
         headers.update({_META + name: value for name, value in {**metadata, **own}.items()})
         if only_new:
@@ -122,11 +122,11 @@ class Objects(Transport):
         seal: Seal,
         only_new: bool,
     ) -> Stat:
-        """Put the bytes into the object store, then tell lakeFS where they lie.
+        """Write the bytes to the object store, then link them in lakeFS.
 
         Raises:
-            PreconditionFailedError: as `upload`.
-            _NotDirectError: the object store cannot be reached from here, or refuses.
+            PreconditionFailedError: see `upload`.
+            _NotDirectError: the object store cannot be reached from here, or rejects the upload.
         """
         where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
         what = f"write {path!r} to branch {branch!r}"
@@ -149,13 +149,13 @@ class Objects(Transport):
         return self.get("PUT", where, what, _stat, query=query, document=document, headers=headers)
 
     def _has_presigning(self) -> bool:
-        """Whether lakeFS signs URLs of its object store; asked once."""
+        """Whether lakeFS can presign URLs of its object store; checked once."""
         if self._is_direct is None:
             self._is_direct = bool(self.storage_config().get("pre_sign_support"))
         return self._is_direct
 
     def storage_config(self) -> Mapping[str, Any]:
-        """What the server says of the object store that it uses."""
+        """The storage configuration of the server."""
         what = "read the server's configuration"
         return self.get(
             "GET", "/config", what, lambda found: dict(found.get("storage_config") or {})
@@ -163,7 +163,7 @@ class Objects(Transport):
 
     @contextlib.contextmanager
     def _or_not_direct(self) -> Iterator[None]:
-        """Go through lakeFS from now on, if the object store does not answer."""
+        """Use only lakeFS from now on, if the object store does not respond."""
         try:
             yield
         except StorageError:
@@ -183,13 +183,13 @@ class Objects(Transport):
 
         Args:
             ref: a lakeFS ref expression.
-            path: where it lies.
+            path: the path.
             start: the first byte.
-            end: the byte behind the last.
-            expected_bytes: how many there will be, if that is known; see `DIRECT_BYTES`.
+            end: the byte after the last.
+            expected_bytes: the number of bytes, if known; see `DIRECT_BYTES`.
 
         Raises:
-            KeyNotFoundError: there is none.
+            KeyNotFoundError: it does not exist.
         """
         if end is not None and end <= start:
             return b""
@@ -201,7 +201,7 @@ class Objects(Transport):
         if expected_bytes >= DIRECT_BYTES and self._has_presigning():
             query: Query = {"path": path, "presign": True}
             with contextlib.suppress(_NotDirectError), self._or_not_direct():
-                # Answered by a redirection, which is followed without our credentials.
+                # The response is a redirect, which is followed without our credentials.
                 answer = self.send("GET", where, what, query=query, headers=headers)
                 if answer.status in (200, 206):
                     return answer.data
@@ -218,12 +218,12 @@ class Objects(Transport):
         return answer.data
 
     def delete(self, branch: str, path: str) -> None:
-        """Take an object away from a branch; none is fine."""
+        """Delete an object from a branch, if it exists."""
         where = self.within(f"/branches/{quote(branch, safe='')}/objects")
         self.ask("DELETE", where, f"delete {path!r} on {branch!r}", query={"path": path})
 
     def delete_many(self, branch: str, paths: Iterable[str]) -> None:
-        """Take objects away from a branch, a thousand in a request."""
+        """Delete objects from a branch, a thousand per request."""
         waiting = list(paths)
         where = self.within(f"/branches/{quote(branch, safe='')}/objects/delete")
         for start in range(0, len(waiting), PAGE):
@@ -239,7 +239,7 @@ class Objects(Transport):
                 )
 
     def link(self, branch: str, path: str, stat: Stat, metadata: Mapping[str, str]) -> None:
-        """Put an object on a branch whose bytes lakeFS has already; nothing is copied."""
+        """Create an object on a branch from bytes that lakeFS already has; nothing is copied."""
         document = {
             "staging": {"physical_address": stat.physical_address},
             "checksum": stat.checksum,

@@ -1,9 +1,9 @@
 """The SDK transport: sends requests to lakeFS through the lakeFS SDK's connections.
 
-The SDK resolves the server, and its connections repeat and redirect. Its model classes validate
-each object of a listing, which costs more than the request, so the JSON is read here. Requests for
-single small objects go over the package's own connections first, which take less of the
-interpreter's time; what is not answered there is sent again through the SDK's.
+The SDK finds the server, and its connections retry and redirect. Its model classes validate each
+object of a listing, which costs more than the request, so the JSON is parsed here. Requests for
+single small objects use the package's own connections first, which need less of the interpreter's
+time; if that fails, they are sent again through the SDK.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _T = TypeVar("_T")
 Query: TypeAlias = Mapping[str, str | int | bool]
 
 PAGE = 1000
-"""The most entries that lakeFS gives, or takes, at a time."""
+"""The maximum number of entries per lakeFS request."""
 CONNECTIONS = 32
 _RETRY_STATUS = (423, 429, 503)
 _GATEWAY_TIMEOUT = 504
 _FINAL = frozenset({200, 201, 204, 206, 400, 401, 403, 404, 409, 410, 412, 416})
-"""Neither a redirection nor a failure that may pass."""
+"""Status codes that are neither a redirect nor a temporary failure."""
 
 
 def _is_late(error: Exception) -> bool:
-    """Whether urllib3 tells by an error that a request took too long, once it was sent."""
+    """Whether an error of urllib3 means that a request timed out after it was sent."""
     return isinstance(error, urllib3.exceptions.ReadTimeoutError) or (
         isinstance(error, urllib3.exceptions.ProtocolError)
         and any(isinstance(cause, TimeoutError) for cause in error.args)
@@ -66,7 +66,7 @@ def _is_late(error: Exception) -> bool:
 
 
 class _Retry(urllib3.Retry):
-    """What is sent again, but for a request that took too long: another would, too."""
+    """Retries all requests except those that timed out: others would time out, too."""
 
     def increment(self, *args: Any, **options: Any) -> Self:
         """See `urllib3.Retry.increment`."""
@@ -84,13 +84,13 @@ _REPEATABLE = _Retry(
     backoff_jitter=0.1,
     raise_on_status=False,
 )
-# Not sent again once it may have been done; a server that says "later" has not done it.
+# Not repeated if it may have been executed; a server that says "later" has not executed it.
 _ONCE = _REPEATABLE.new(read=0, other=0, status_forcelist=_RETRY_STATUS)
 
 
-# urllib3 types its connections by what it makes of the answers of http.client.
+# urllib3's types of connections depend on its own response classes.
 class _Timed(TimedConnection, urllib3.connection.HTTPConnection):  # type: ignore[misc]  # see above
-    """A connection of urllib3 whose exchanges end in time."""
+    """A connection of urllib3 with deadlines."""
 
     def __init__(self, *args: Any, exchange_s: float, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -115,7 +115,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 class _Opened(NamedTuple):
-    """What one process has open to a server."""
+    """The open connections of one process to a server."""
 
     client: LakeFSClient
     url: str
@@ -157,7 +157,7 @@ def _timeout(reached: Connection) -> urllib3.Timeout:
 
 
 class Transport:
-    """How one repository of a lakeFS server is asked. Thread-safe; pickles and forks.
+    """Sends requests for one repository to a lakeFS server. Thread-safe; pickles and forks.
 
     Args:
         connection: the server and the credentials.
@@ -188,21 +188,21 @@ class Transport:
         is_repeatable: bool = True,
         is_small: bool = False,
     ) -> Answer:
-        """Send a request; gives the answer, whatever it says.
+        """Send a request; returns the response, also if it is an error.
 
         Args:
-            method: as GET.
-            path: below the API's own.
-            what: what it is to do, for errors.
-            query: of the URL.
-            document: is sent as JSON.
-            body: is sent as it is.
-            headers: beside the usual ones.
-            is_repeatable: whether it may be done twice.
-            is_small: whether it is one of many, for a single object. These are repeatable.
+            method: the method, such as GET.
+            path: the path below that of the API.
+            what: the operation, for errors.
+            query: the query of the URL.
+            document: the body as JSON.
+            body: the body as bytes.
+            headers: in addition to the usual ones.
+            is_repeatable: whether it may be executed twice.
+            is_small: whether it is one of many requests for single objects. These are repeatable.
 
         Raises:
-            AnswerLostError: it may have been done, and must not be sent again.
+            AnswerLostError: it may have been executed, and must not be sent again.
             StorageError: the server cannot be reached.
         """
         opened = self._open()
@@ -224,7 +224,7 @@ class Transport:
     def _exchange_small(
         self, method: str, target: str, what: str, body: Bytes | None, headers: Mapping[str, str]
     ) -> Answer | None:
-        """Send a request over a connection of ours; None if the SDK's are to send it again."""
+        """Send a request over a connection of ours; None if the SDK must send it again."""
         opened, timeout_s = self._open(), self.connection.timeout_s
         try:
             answer = opened.objects.exchange(
@@ -245,10 +245,10 @@ class Transport:
     def send_elsewhere(
         self, method: str, url: str, what: str, body: Bytes
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request to a URL that lakeFS signed, without its credentials.
+        """Send a request to a presigned URL, without the credentials of lakeFS.
 
         Raises:
-            StorageError: what is there cannot be reached.
+            StorageError: the server cannot be reached.
         """
         return self._exchange(method, url, what, body, {}, is_repeatable=True)
 
@@ -289,13 +289,12 @@ class Transport:
         )
 
     def ask(self, method: str, path: str, what: str, **options: Any) -> None:
-        """As `send`; raises what the server refuses.
+        """Like `send`; raises an error if the server rejects the request.
 
         Raises:
             VersionedZarrError: see `failure`.
-            AnswerLostError: the answer is no answer of lakeFS, and the request must not be sent
-                again.
-            StorageError: the answer is no answer of lakeFS.
+            AnswerLostError: the response is not from lakeFS, and the request must not be repeated.
+            StorageError: the response is not from lakeFS.
         """
         data = self._succeed(method, path, what, **options)
         if data.lstrip()[:1] == b"<":
@@ -304,7 +303,7 @@ class Transport:
     def get(
         self, method: str, path: str, what: str, read: Callable[[Any], _T], **options: Any
     ) -> _T:
-        """As `ask`; gives what is read from the JSON of the answer."""
+        """Like `ask`; returns the parsed JSON of the response."""
         data = self._succeed(method, path, what, **options)
         try:
             return read(json.loads(data))
@@ -317,12 +316,12 @@ class Transport:
             error = self.refusal(answer, what)
             if answer.status >= 500 and not options.get("is_repeatable", True):
                 kind = AnswerLateError if answer.status == _GATEWAY_TIMEOUT else AnswerLostError
-                raise kind(str(error)) from error  # it may have been done before
+                raise kind(str(error)) from error  # an earlier attempt may have been executed
             raise error
         return answer.data
 
     def refusal(self, answer: Answer, what: str) -> VersionedZarrError:
-        """The error for an answer that is no success."""
+        """The error for a response that is not a success."""
         source = self.connection.source
         return failure(answer.status, answer.data, what=what, endpoint=self.endpoint, source=source)
 
@@ -333,13 +332,13 @@ class Transport:
         )
 
     def within(self, path: str) -> str:
-        """The path of an API call, below that of the repository."""
+        """The path of an API call below that of the repository."""
         return f"/repositories/{quote(self.repository, safe='')}{path}"
 
     def pages(
         self, path: str, what: str, read: Callable[[Any], _T], query: Query, amount: int = PAGE
     ) -> Iterator[_T]:
-        """All results of a listing, each as it is read; the next page is asked for meanwhile."""
+        """All results of a listing, each as it is parsed; the next page is requested meanwhile."""
         after = str(query.get("after", ""))
 
         def page(after: str) -> tuple[list[_T], str | None]:

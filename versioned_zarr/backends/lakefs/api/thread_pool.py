@@ -16,10 +16,10 @@ _AHEAD = 4 * AT_ONCE
 
 
 class ThreadPool:
-    """A pool of threads, made when it is first needed and anew after a fork.
+    """A thread pool, created on first use and again in a forked child.
 
     Args:
-        at_once: how many threads.
+        at_once: the number of threads.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -30,7 +30,7 @@ class ThreadPool:
         self._threads().submit(call, *arguments)
 
     def map(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-        """What a function gives for each item; the first error is raised once all have ended."""
+        """The results of a function for each item; raises the first error after all have ended."""
         if len(items) < 2:
             return [*map(call, items)]
         futures = [self._threads().submit(call, item) for item in items]
@@ -40,7 +40,7 @@ class ThreadPool:
         return [future.result() for future in futures]
 
     def stream(self, call: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-        """As `map`, lazily: a bounded number of items is under way at a time."""
+        """Like `map`, but lazy: a limited number of items is processed at a time."""
         left = iter(items)
         while batch := list(islice(left, _AHEAD)):
             yield from self.map(call, batch)

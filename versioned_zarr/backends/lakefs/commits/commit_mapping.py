@@ -27,7 +27,7 @@ _HOOKS = "_lakefs_actions/"
 
 
 class ForeignCommit(Commit):
-    """A commit that others made, whose tree is computed when it is first asked for."""
+    """A commit made by another tool, whose tree is computed on first use."""
 
     def __init__(
         self, found: LakefsCommit, parents: tuple[str, ...], tree: Callable[[], Link]
@@ -59,8 +59,8 @@ class CommitMapping:
     """See the module; also a `ForeignCommits`. Thread-safe.
 
     Args:
-        lakefs_folder: the folder that contains them.
-        tree_of: finds the tree of a lakeFS commit.
+        lakefs_folder: the folder of the repository.
+        tree_of: computes the tree of a lakeFS commit.
     """
 
     def __init__(self, lakefs_folder: LakefsFolder, tree_of: Callable[[str], Link]) -> None:
@@ -73,15 +73,15 @@ class CommitMapping:
         self._seen: LruCache[str, LakefsCommit] = LruCache(_REMEMBERED)
 
     def take(self, found: LakefsCommit) -> CommitMetadata | None:
-        """Remember a lakeFS commit; what it says of a commit of ours, if it stands for one."""
+        """Record a lakeFS commit; returns the commit of ours that it represents, if any."""
         ours = self._read(self._meant(found))
         if ours is not None and found.id not in self._seen:
             self.learn(ours, found.id)
-        self._seen.put(found.id, found)  # an interrupt before this, and it is learned the next time
+        self._seen.put(found.id, found)  # if this is interrupted, it is recorded next time
         return ours
 
     def _meant(self, found: LakefsCommit) -> LakefsCommit:
-        """The lakeFS commit that one stands for: itself, as a rule."""
+        """The lakeFS commit that one represents: usually itself."""
         same = commit_metadata.same_as(found, self._lakefs_folder.prefix)
         while same is not None:
             found = self.find(same)
@@ -101,7 +101,7 @@ class CommitMapping:
         )
 
     def learn(self, ours: CommitMetadata, commit: str) -> None:
-        """Remember that a lakeFS commit stands for one of ours."""
+        """Record that a lakeFS commit represents one of ours."""
         metadata_cache = self._metadata_cache
         metadata_cache.add_nodes(ours.blocks)
         metadata_cache.add_commit(from_text(ours.commit.cid), commit)
@@ -111,10 +111,10 @@ class CommitMapping:
                 metadata_cache.add_commit(from_text(parent.cid), parent.id)
 
     def find(self, commit: str) -> LakefsCommit:
-        """The lakeFS commit of this id; a request brings those before it, too.
+        """The lakeFS commit with this id; one request also fetches its ancestors.
 
         Raises:
-            RefNotFoundError: there is none.
+            RefNotFoundError: it does not exist.
         """
         found = self._seen.get(commit)
         for each in self._page(commit) if found is None else ():
@@ -131,12 +131,12 @@ class CommitMapping:
                 return
 
     def cid_of(self, found: LakefsCommit) -> Cid:
-        """The name of the commit that a lakeFS commit stands for."""
+        """The CID of the commit that a lakeFS commit represents."""
         ours = self.take(found)
         return to_cid(self._meant(found).id) if ours is None else from_text(ours.commit.cid)
 
     def read(self, found: LakefsCommit) -> Commit:
-        """The commit that a lakeFS commit stands for."""
+        """The commit that a lakeFS commit represents."""
         ours = self.take(found)
         if ours is not None:
             return ours.commit
@@ -156,7 +156,7 @@ class CommitMapping:
             raise BlockNotFoundError(f"commit {text}: {error}", cid=text) from error
 
     def named(self, text: str) -> Cid | None:
-        """See `ForeignCommits.named`: a lakeFS commit id, or 8 characters or more of one."""
+        """See `ForeignCommits.named`: a lakeFS commit id, or a prefix of 8 characters or more."""
         if not is_id(text):
             return None
         try:
@@ -165,7 +165,7 @@ class CommitMapping:
             return None
 
     def may_move(self, branch: str, to: Cid) -> bool:
-        """See `ForeignCommits.may_move`: not past protection rules, nor hooks; few requests."""
+        """See `ForeignCommits.may_move`: not if protection rules or hooks apply; few requests."""
         target, commit = to_branch(branch), self.id_of(to)
         refs = [target] if commit is None else [target, commit]
         return not self._client.is_protected(target) and not any(map(self._has_hooks, refs))
@@ -174,22 +174,22 @@ class CommitMapping:
         return any(True for _ in self._client.list(ref, _HOOKS))
 
     def id_of(self, cid: Cid) -> str | None:
-        """The lakeFS commit that stands for a commit; None if there is none that is known of."""
+        """The lakeFS commit that represents a commit; None if none is known."""
         return to_id(cid) or self._metadata_cache.id_of(cid)
 
     def has(self, cid: Cid) -> bool:
-        """Whether a CID is the name of a lakeFS commit that is there."""
+        """Whether a CID is that of an existing lakeFS commit."""
         try:
             return bool(self.commit(cid))
         except BlockNotFoundError:
             return False
 
     def parent_at(self, cid: Cid, tsize: int) -> ParentMetadata:
-        """A commit as the parent of another."""
+        """A commit as a parent of another."""
         return ParentMetadata(to_text(cid), tsize, self.id_of(cid) or "")
 
     def search(self, is_found: Callable[[], bool]) -> bool:
-        """Read the histories of all branches until something is known. O(history)."""
+        """Read the histories of all branches until something is found. O(history)."""
         for _, head in self._client.branches():
             for found in self._client.log(head):
                 self.take(found)

@@ -24,20 +24,20 @@ from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
 from versioned_zarr.ipld.dag_pb import Link
 
 VALUE_CID = "vz-cid"
-"""The key of an object's user metadata that holds the CID of its value."""
+"""The key of an object's user metadata with the CID of its value."""
 VALUE_TSIZE = "vz-tsize"
 VALUE_WRITER = "vz-writer"
 VALUE_NUMBER = "vz-number"
-"""How many writes of its writer were before it."""
+"""The number of earlier writes of its writer."""
 VALUE_SEAL = "vz-seal"
-"""Ties the CID to the bytes that it was computed of."""
+"""Binds the CID to the bytes for which it was computed."""
 VALUE_RIVAL = "vz-rival"
 PURPOSE = "vz-purpose"
 WORK = "vz-work"
 """Metadata of commits on our hidden branches."""
 
 SAME = "vz-same-as"
-"""The lakeFS commit whose place another one takes on a branch: it holds the same tree."""
+"""The lakeFS commit that another one replaces on a branch, with the same tree."""
 
 _COMMIT = "vz-commit"
 _ON = "vz-on"
@@ -55,9 +55,9 @@ class ParentMetadata(NamedTuple):
     """A parent of a commit of ours.
 
     Attributes:
-        cid: its name, as text.
-        tsize: the cumulative size of its blocks, as the link to it says.
-        id: the lakeFS commit that holds it; empty if lakeFS has none.
+        cid: its CID, as text.
+        tsize: the cumulative size of its blocks, as in a link to it.
+        id: the lakeFS commit that represents it; empty if there is none.
     """
 
     cid: str
@@ -66,7 +66,7 @@ class ParentMetadata(NamedTuple):
 
 
 class CommitMetadata(NamedTuple):
-    """A commit of ours, as it was read from a lakeFS commit."""
+    """A commit of ours, read from a lakeFS commit."""
 
     commit: Commit
     tree: Link
@@ -75,21 +75,21 @@ class CommitMetadata(NamedTuple):
 
 
 def shown_message(message: str) -> str:
-    """The message for lakeFS, which takes none that is empty."""
+    """The message for lakeFS, which accepts no empty one."""
     return message if message.strip() else "(no message)"
 
 
 def encode(
     commit: Commit, tree: Link, parents: Sequence[ParentMetadata], *, on: str, prefix: str
 ) -> dict[str, str]:
-    """The metadata of a lakeFS commit that stands for a commit of ours.
+    """The metadata of a lakeFS commit that represents a commit of ours.
 
     Args:
-        commit: ours.
-        tree: its tree, with the cumulative size.
+        commit: the commit of ours.
+        tree: its tree, with its cumulative size.
         parents: its parents.
-        on: the lakeFS commit that it is made on.
-        prefix: the folder of the lakeFS repository that it speaks of.
+        on: the parent of the lakeFS commit.
+        prefix: the folder of the repository in lakeFS.
     """
     found = {
         _COMMIT: commit.cid,
@@ -114,14 +114,14 @@ def decode(
     prefix: str,
     hash_function: HashFunction,
 ) -> CommitMetadata | None:
-    """The commit of ours that a lakeFS commit stands for; None if it stands for none.
+    """The commit of ours that a lakeFS commit represents; None if there is none.
 
     Args:
         message: the message of the lakeFS commit.
         metadata: its metadata.
         parent: the id of its first parent.
-        prefix: the folder that we speak of.
-        hash_function: the repository's.
+        prefix: the folder of the repository in lakeFS.
+        hash_function: the hash function of the repository.
     """
     if metadata.get(_PREFIX) != prefix or metadata.get(_ON) != parent:
         return None
@@ -145,20 +145,20 @@ def decode(
 
 
 def as_before(to: str, *, on: str, prefix: str) -> dict[str, str]:
-    """The metadata of a lakeFS commit that lets a branch name what an earlier one stands for.
+    """The metadata of a lakeFS commit that represents the same commit as an earlier one.
 
     Args:
         to: the earlier one.
-        on: the lakeFS commit that it is made on.
-        prefix: the folder of the lakeFS repository that it speaks of.
+        on: the parent of the lakeFS commit.
+        prefix: the folder of the repository in lakeFS.
     """
     return {SAME: to, _ON: on, _PREFIX: prefix}
 
 
 def same_as(found: LakefsCommit, prefix: str) -> str | None:
-    """The lakeFS commit that one stands for anew; None if it stands for itself.
+    """The earlier lakeFS commit that one represents; None if it represents itself.
 
-    Only if nothing came in between, as it holds that, too, otherwise.
+    Only if there is no commit in between, which it would otherwise contain, too.
     """
     told = found.metadata
     is_made_so = bool(found.parents) and told.get(_ON) == found.parents[0]
@@ -166,7 +166,7 @@ def same_as(found: LakefsCommit, prefix: str) -> str | None:
 
 
 def first(found: LakefsCommit, hash_function: HashFunction) -> CommitMetadata:
-    """The commit with which lakeFS begins a repository, as one of ours: its tree is empty."""
+    """The first commit of a lakeFS repository, as one of ours: its tree is empty."""
     empty = unixfs.EMPTY_DIRECTORY
     tree = Link("", hash_function.dag_pb(empty), len(empty))
     commit, blocks = commits.encode(
@@ -182,28 +182,28 @@ def first(found: LakefsCommit, hash_function: HashFunction) -> CommitMetadata:
 
 
 def named_in(metadata: Mapping[str, str]) -> str | None:
-    """The CID of the commit of ours that a lakeFS commit was made for, believed or not."""
+    """The CID of the commit of ours for which a lakeFS commit was made; not verified."""
     return metadata.get(_COMMIT)
 
 
 def value_metadata(cid: str, size: int, tsize: int, checksum: str) -> dict[str, str]:
-    """The user metadata of an object that holds a value of ours.
+    """The user metadata of an object with a value of ours.
 
     Args:
-        cid: the value.
+        cid: the CID of the value.
         size: its length in bytes.
         tsize: the cumulative size of its blocks.
-        checksum: what lakeFS tells the object's content by.
+        checksum: the checksum of the object's content in lakeFS.
     """
     told = {VALUE_CID: cid, VALUE_SEAL: _seal(cid, size, tsize, checksum)}
     return told if size == tsize else {**told, VALUE_TSIZE: str(tsize)}
 
 
 def value_in(metadata: Mapping[str, str], size: int, checksum: str) -> tuple[Cid, int] | None:
-    """The CID and the cumulative size of a value, as an object's user metadata gives them.
+    """The CID and the cumulative size of a value, from the user metadata of its object.
 
-    They count only while the object holds the bytes that they were written with: tools keep the
-    metadata of what they write anew, and people edit it.
+    They are valid only if the object still has the same content: tools copy the metadata when they
+    overwrite an object, and people edit it.
     """
     text = metadata.get(VALUE_CID)
     if text is None:
@@ -218,7 +218,7 @@ def value_in(metadata: Mapping[str, str], size: int, checksum: str) -> tuple[Cid
 
 
 def value_of(stat: Stat) -> Cid | None:
-    """The CID of what an object holds, if its user metadata say it and count."""
+    """The CID of an object's value, if its user metadata contain it and are valid."""
     told = value_in(stat.metadata, stat.size, stat.checksum)
     return None if told is None else told[0]
 

@@ -42,11 +42,11 @@ _LOOKED_AT = 50
 
 
 class StagedSession(NamedTuple):
-    """What a session that is about to commit has staged on its branch.
+    """The staged writes of a session that is about to commit.
 
     Attributes:
-        base: the lakeFS commit that it is based on.
-        root: the tree that it comes to.
+        base: the lakeFS commit on which it is based.
+        root: the tree with all writes.
         changed: the keys that it wrote or deleted (None), with their values.
     """
 
@@ -62,30 +62,30 @@ class CommitWriter:
         self._lakefs_folder = parts.lakefs_folder
         self._client, self._prefix = parts.lakefs_folder.client, parts.lakefs_folder.prefix
         self._blocks, self._trees, self._commits = parts.blocks, parts.trees, parts.commits
-        self._survey, self._workers = parts.survey, parts.lakefs_folder.workers
+        self._tree_reader, self._workers = parts.tree_reader, parts.lakefs_folder.workers
         self._hidden = HiddenBranches(self._client, self._workers)
-        # What sessions that are about to commit have staged.
+        # The staged writes of sessions that are about to commit.
         self._offers: WeakKeyDictionary[SessionBranch, StagedSession] = WeakKeyDictionary()
         self._guard = ForkSafeLock()
 
     def offer(self, branch: SessionBranch, offer: StagedSession) -> None:
-        """Told of a session that is about to commit, and has staged all that it wrote."""
+        """Called for a session that has staged all its writes and is about to commit."""
         with self._guard:
             self._offers[branch] = offer
 
     def _staged(self, base: str, root: Cid) -> tuple[str, StagedSession] | None:
-        """A session's branch that holds a tree on a base, and what it staged; given once."""
+        """The branch of a session with this tree and base, and its staged writes; returned once."""
         with self._guard:
             for branch, offer in self._offers.items():
                 if (offer.base, offer.root) == (base, root) and branch.name is not None:
                     self._offers[branch] = StagedSession(
                         "", root, {}
-                    )  # its values may be linked still
+                    )  # its values can still be linked
                     return branch.name, offer
         return None
 
     def _location(self, cid: Cid) -> ObjectLocation | None:
-        """Where a value lies, in a commit or on the branch of a session that is committing."""
+        """The location of a value, in a commit or on the branch of a session that is committing."""
         with self._guard:
             branches = list(self._offers)
         found = (branch.location(cid) for branch in branches)
@@ -96,10 +96,10 @@ class CommitWriter:
     # Commits
 
     def merge_onto(self, branch: str, head: str, cid: Cid) -> str:
-        """Bring a commit of ours onto a branch whose head is its first parent; the new head.
+        """Merge a commit of ours into a branch with its first parent as head; returns the new head.
 
         Raises:
-            BranchMovedError: the branch is not at `head` any more.
+            BranchMovedError: the branch is no longer at `head`.
         """
         commit = commits.read(cid, self._blocks)
         tree = self._tree_link(commit)
@@ -121,7 +121,7 @@ class CommitWriter:
         with self._hidden.own(head) if ready is None else contextlib.nullcontext(ready[0]) as work:
             sent = [] if ready is not None else self._stage(work, head, tree.cid)
             made = self._commit(work, cid, message, {**metadata, commit_metadata.WORK: "1"})
-            # Others may write on a session's branch; the commit that is merged changes no more.
+            # Others may write to a session's branch; the merged commit does not change.
             if ready is not None and not self._holds(head, made.id, ready[1].changed):
                 raise StagingChangedError
             new = merge(made.id, squash=True)
@@ -129,15 +129,15 @@ class CommitWriter:
         return new
 
     def _holds(self, on: str, commit: str, changed: Mapping[str, Cid | None]) -> bool:
-        """Whether a lakeFS commit differs from another one by just these keys and values.
+        """Whether a lakeFS commit differs from another one in exactly these keys and values.
 
-        Costs a request for each 1000 keys that differ.
+        Costs one request per 1000 keys that differ.
         """
-        old, prefix = self._survey.tree_of(on).cid, self._prefix
+        old, prefix = self._tree_reader.tree_of(on).cid, self._prefix
         wanted = {prefix + key: value for key, value in changed.items()}
         differing = self._client.diff(on, commit, prefix=prefix, with_stats=True)
         found = {each.path: each for each in differing}
-        for path in found.keys() - wanted.keys():  # as one that was written again as it was
+        for path in found.keys() - wanted.keys():  # such as one that was rewritten without a change
             before = self._trees.subtree(old, path[len(prefix) :])
             wanted[path] = None if before is None else before.cid
         untold = []
@@ -149,19 +149,20 @@ class CommitWriter:
             elif said != value:
                 return False
         for path, stat in self._lakefs_folder.stats(commit, untold):
-            if (None if stat is None else self._survey.value(commit, stat).cid) != wanted[path]:
+            found_cid = None if stat is None else self._tree_reader.value(commit, stat).cid
+            if found_cid != wanted[path]:
                 return False
         return True
 
     def _merges_alike(self, head: str, theirs: str, root: Cid) -> bool:
-        """Whether lakeFS, which merges by paths, comes to a tree from two commits; it is tried.
+        """Whether a lakeFS merge of two commits, which merges by path, has a given tree; tried out.
 
-        Each path that a merge of lakeFS changes holds what it holds on the other side, so that the
-        paths tell all. Costs four requests and one for each 1000 keys.
+        Each path that a lakeFS merge changes has the object of the other side, so it is enough to
+        compare paths. Costs four requests and one per 1000 keys.
         """
         if not theirs:
             return False
-        old, other = self._survey.tree_of(head).cid, self._survey.tree_of(theirs).cid
+        old, other = self._tree_reader.tree_of(head).cid, self._tree_reader.tree_of(theirs).cid
         wanted: dict[str, bool] = {}
         for change in changes(self._trees, old, root):
             found = self._trees.find(other, change.key)
@@ -179,12 +180,12 @@ class CommitWriter:
             return {each.path: each.kind == "removed" for each in differing} == wanted
 
     def _remember(self, commit: str, sent: Iterable[tuple[Cid, ObjectLocation]]) -> None:
-        """Values that were staged on a branch of ours lie in a commit now."""
+        """Record that the values staged on a branch of ours are in a commit now."""
         locations = ((cid, location._replace(ref=commit)) for cid, location in sent)
         self._blocks.metadata_cache.add_locations(locations)
 
     def make(self, cid: Cid) -> str:
-        """A lakeFS commit for a commit of ours, and for those before it, on no branch."""
+        """Create a lakeFS commit for a commit of ours, and for its ancestors, on no branch."""
         waiting = [cid]
         while waiting:
             commit = commits.read(waiting[-1], self._blocks)
@@ -221,7 +222,7 @@ class CommitWriter:
     def _commit(
         self, work: str, cid: Cid, message: str, metadata: Mapping[str, str]
     ) -> LakefsCommit:
-        """Commit what is staged on a branch of ours."""
+        """Commit the staged changes on a branch of ours."""
         name = to_text(cid)
         return self._client.commit_surely(
             work, message, metadata, lambda found: commit_metadata.named_in(found.metadata) == name
@@ -241,7 +242,7 @@ class CommitWriter:
         return next(made, None)
 
     def _first_commit(self) -> str:
-        """Where every lakeFS repository begins. O(history) requests of 1000."""
+        """The first commit of the lakeFS repository. O(history) requests of 1000 commits."""
         _, head = next(self._client.branches())
         *_, first = self._client.log(head, first_parent=True)
         return first.id
@@ -264,11 +265,11 @@ class CommitWriter:
     # Staging
 
     def _stage(self, work: str, on: str, root: Cid) -> list[tuple[Cid, ObjectLocation]]:
-        """Let a branch hold a tree; costs a request for each key that differs.
+        """Stage a tree on a branch; costs one request per key that differs.
 
-        Gives where the values lie there.
+        Returns the locations of the values there.
         """
-        old = self._survey.tree_of(on).cid
+        old = self._tree_reader.tree_of(on).cid
         differing = list(changes(self._trees, old, root))
         gone = [self._prefix + change.key for change in differing if change.new is None]
         self._client.delete_many(work, gone)
@@ -294,7 +295,7 @@ class CommitWriter:
         return link.cid, ObjectLocation(work, path, len(data))
 
     def _linked(self, work: str, path: str, location: ObjectLocation, link: Link) -> bool:
-        """Link a value that lakeFS has already; says whether it was still there."""
+        """Link a value that lakeFS already has; returns whether it still existed."""
         stat = self._client.stat(location.ref, location.path)
         if stat is None:
             return False
@@ -305,14 +306,14 @@ class CommitWriter:
     # Branches
 
     def move(self, branch: str, head: str, to: str) -> None:
-        """Let a branch name what a lakeFS commit stands for, wherever in the history that is.
+        """Move a branch to the commit that a lakeFS commit represents, anywhere in the history.
 
-        lakeFS compares nothing when it moves a branch, so a commit that somebody made just before
-        would be gone. It merges instead: the branch gets a commit that holds the tree, and counts
-        as the other one if it was made on `head`. What came in between is not lost in any case.
+        lakeFS moves a branch without comparing its head, so a concurrent commit would be lost.
+        Therefore, this merges: the branch gets a commit with the tree, which represents the other
+        commit if it was made on `head`. Concurrent commits are never lost.
 
         Raises:
-            BranchMovedError: the branch is not at `head` any more.
+            BranchMovedError: the branch is no longer at `head`.
         """
         if to == head:
             return
@@ -336,7 +337,7 @@ class CommitWriter:
 
     @contextlib.contextmanager
     def _source_of(self, branch: str, head: str, to: str) -> Iterator[str]:
-        """What to merge into a branch at `head` so that it holds the tree of a commit."""
+        """What to merge into a branch at `head` so that it has the tree of a commit."""
         if self._client.merge_base(to, branch) == head:
             yield to
             return
@@ -345,6 +346,6 @@ class CommitWriter:
                 f"{branch!r} is a protected branch of lakeFS: only merges can update it"
             )
         with self._hidden.own(head) as work:
-            self._stage(work, head, self._survey.tree_of(to).cid)
+            self._stage(work, head, self._tree_reader.tree_of(to).cid)
             own = {commit_metadata.WORK: "1"}
             yield self._client.commit_surely(work, "Move", own, lambda made: made.id != head).id

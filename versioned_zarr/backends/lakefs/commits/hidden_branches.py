@@ -1,7 +1,7 @@
 """Temporary hidden branches on lakeFS: work branches, and claims on a head.
 
-Branches left by an interrupt, a lost answer or a killed process are removed by the next operation
-of the process, or by other processes once they know that nobody needs them.
+Branches left by an interrupt, a lost response or a killed process are removed by the next operation
+of the process, or by other processes once they know that the branches are unused.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _LOG = logging.getLogger("versioned_zarr")
 LEASE_S: Final = 30.0
 """How long a claim is respected while the branch does not move."""
 KEPT_H: Final = 48
-"""How long a branch to work on is left alone, of which nobody knows whether its process lives."""
+"""How long a work branch is kept if it is unknown whether its process is alive."""
 _POLL_S = 0.02
 
 
 class _Act:
-    """Lives as long as the act that holds a branch."""
+    """Exists as long as the operation that uses a branch."""
 
 
 @dataclass
 class _Hold:
-    """A branch that an act made, or may have made.
+    """A branch that an operation created, or may have created.
 
     Attributes:
-        name: of the branch.
-        act: dead once the act has ended, however it did.
-        is_ours: whether nobody else can have made the branch.
+        name: the name of the branch.
+        act: garbage-collected once the operation has ended in any way.
+        is_ours: whether nobody else can have created the branch.
     """
 
     name: str
@@ -72,20 +72,20 @@ class HiddenBranches:
 
     Args:
         client: the lakeFS repository.
-        workers: where the branches of others are looked through, once.
+        workers: runs the search for the branches of others, once.
     """
 
     def __init__(self, client: LakefsClient, workers: ThreadPool) -> None:
         self._client, self._workers = client, workers
-        # A branch leaves this once it is removed. An interrupt may come at any point: then the act
-        # is gone, and its branch is still here. Changed by single steps, so it needs no lock,
-        # which a fork could copy while it is held.
+        # An entry is removed after its branch. If an interrupt ends the operation earlier, the
+        # branch is still recorded here. Each change is one atomic step, so there is no lock, which
+        # a fork could copy while it is held.
         self._held: dict[int, _Hold] = {}
         self._is_swept = False
 
     @contextlib.contextmanager
     def own(self, on: str) -> Iterator[str]:
-        """A branch to work on, at a lakeFS commit."""
+        """A work branch at a lakeFS commit."""
         self._look_round()
         owner = process_identity.current().replace(":", "-")
         name = f"{WORK_PREFIX}{secrets.token_hex(8)}-{_now_h()}{owner and '-'}{owner}"
@@ -95,11 +95,11 @@ class HiddenBranches:
 
     @contextlib.contextmanager
     def claim(self, branch: str, head: str) -> Iterator[None]:
-        """Keep our other writers from moving a branch on from its head, on any machine.
+        """Prevent other writers of this package, on any machine, from moving a branch.
 
         Raises:
-            BranchMovedError: the branch has moved on.
-            StorageError: the server does not say whether it made the claim.
+            BranchMovedError: the branch has moved.
+            StorageError: the server does not say whether it created the claim.
         """
         self._look_round()
         with contextlib.ExitStack() as held:
@@ -120,7 +120,7 @@ class HiddenBranches:
                 if time.monotonic() - waited_since > LEASE_S:
                     number, waited_since = number + 1, time.monotonic()
                 time.sleep(_POLL_S * 2**lost)
-            for each in range(number):  # those that nobody gave back
+            for each in range(number):  # claims that nobody released
                 held.callback(self._delete, _claim_name(branch, head, each))
             yield
 
@@ -130,7 +130,7 @@ class HiddenBranches:
 
     @contextlib.contextmanager
     def _during(self, name: str, make: Callable[[], None], *, is_ours: bool) -> Iterator[None]:
-        """A branch for a while; one whose name others may take is removed only if it was made."""
+        """A branch during a context; if others may use its name, removed only if created here."""
         act = _Act()
         hold = _Hold(name, weakref.ref(act), is_ours)
         self._held[id(hold)] = hold
@@ -142,15 +142,15 @@ class HiddenBranches:
             self._let_go(hold)
 
     def _let_go(self, hold: _Hold) -> None:
-        """Remove a branch; where the server does not let it go now, a later act does.
+        """Remove a branch; if the server rejects that now, a later operation repeats it.
 
-        The act is done, or has failed for a reason of its own, whatever becomes of this.
+        Errors are ignored, because the operation itself is complete or has already failed.
         """
         if not hold.is_ours or self._delete(hold.name):
             self._held.pop(id(hold), None)
 
     def _delete(self, name: str) -> bool:
-        """Delete a branch; says whether no more is to be done."""
+        """Delete a branch; returns whether nothing is left to do."""
         for _ in range(2):
             try:
                 self._client.delete_branch(name)
@@ -166,7 +166,7 @@ class HiddenBranches:
         return False
 
     def _look_round(self) -> None:
-        """Remove what acts of this process left behind, and, once, what others did."""
+        """Remove branches left by operations of this process, and, once, by others."""
         for hold in list(self._held.values()):
             if hold.act() is None:
                 self._let_go(hold)
@@ -175,10 +175,10 @@ class HiddenBranches:
             self._workers.start(self.sweep)
 
     def sweep(self) -> None:
-        """Remove what processes that were killed left behind.
+        """Remove branches left by killed processes.
 
-        A claim is dead once its branch has moved on. A branch to work on is removed if its process
-        is known to be dead, or, where that cannot be known, after `KEPT_H`. Costs two requests.
+        A claim is unused once its branch has moved. A work branch is removed if its process is
+        known to be dead, or, if that is unknown, after `KEPT_H`. Costs two requests.
         """
         with contextlib.suppress(VersionedZarrError):
             hidden = [name for name, _ in self._client.branches(HIDDEN_PREFIX, hidden=True)]
@@ -190,7 +190,7 @@ class HiddenBranches:
 
 
 def moved_on(branch: str, head: str) -> BranchMovedError:
-    """The error for a branch that is not at a lakeFS commit any more."""
+    """The error for a branch that is no longer at a lakeFS commit."""
     return BranchMovedError(
         f"branch {branch!r} is no longer at lakeFS commit {head}",
         branch=branch,
@@ -207,7 +207,7 @@ def _digest(branch: str) -> str:
 
 
 def _is_claim_on(name: str, heads: dict[str, str]) -> bool:
-    """Whether the branch that a claim is on stands where it was claimed."""
+    """Whether the branch of a claim is still at the claimed head."""
     digest, _, rest = name.removeprefix(CLAIM_PREFIX).partition("-")
     return heads.get(digest, "").startswith(rest.partition("-")[0] or "-")
 
@@ -218,7 +218,7 @@ def _now_h() -> int:
 
 
 def _is_left(name: str) -> bool:
-    """Whether nobody works any more on a branch to work on."""
+    """Whether a work branch is unused."""
     _, made, owner = (*name.removeprefix(WORK_PREFIX).split("-", 2), "", "")[:3]
     identity = owner.replace("-", ":")
     if process_identity.is_known_dead(identity):

@@ -38,14 +38,18 @@ class LakefsRefs:
     Args:
         client: the lakeFS repository.
         commits: reads commits.
-        landing: brings commits there.
-        storage: where this machine keeps its logs.
+        commit_writer: writes commits.
+        storage: stores the logs of this machine.
     """
 
     def __init__(
-        self, client: LakefsClient, commits: CommitMapping, landing: CommitWriter, storage: Storage
+        self,
+        client: LakefsClient,
+        commits: CommitMapping,
+        commit_writer: CommitWriter,
+        storage: Storage,
     ) -> None:
-        self._client, self._commits, self._landing = client, commits, landing
+        self._client, self._commits, self._commit_writer = client, commits, commit_writer
         self._logs = LogRefs(storage)
 
     def _id(self, kind: str, name: str) -> str | None:
@@ -57,7 +61,7 @@ class LakefsRefs:
             return None
 
     def read(self, kind: str, name: str) -> RefEntry | None:
-        """See `RefStore.read`; a request, and another for a commit that is new here."""
+        """See `RefStore.read`; one request, and another for a commit that is new here."""
         if kind == REMOTES:
             return self._logs.read(kind, name)
         commit = self._id(kind, name)
@@ -75,7 +79,7 @@ class LakefsRefs:
             found = {from_branch(name) for name, _ in self._client.branches()}
         else:
             found = {from_tag(name) for name, _ in self._client.tags()}
-        if kind == HEADS and not found:  # lakeFS lists none of a repository that is gone
+        if kind == HEADS and not found:  # lakeFS lists no branches of a deleted repository
             self._client.check_exists()
         if deleted:
             found.update(self._logs.names(kind, deleted=True))
@@ -90,7 +94,7 @@ class LakefsRefs:
     def _surely(
         self, kind: str, name: str, new: Cid | None, move: Callable[[], Cid | None], why: str
     ) -> RefEntry:
-        """Move a ref, and look where it stands, and try again, as often as an answer is lost."""
+        """Move a ref; if a response is lost, check the ref and try again."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._observe(kind, name, move(), why)
@@ -99,7 +103,7 @@ class LakefsRefs:
                     time.sleep(pause_s)
                     if self._cid_of(self._id(kind, name)) == new:
                         return self._observe(kind, name, new, why)
-                if isinstance(error, AnswerLateError):  # it must not be asked for once more
+                if isinstance(error, AnswerLateError):  # it must not be requested again
                     raise self._unknown(name, new, error) from error
                 if attempt == ATTEMPTS:
                     raise StorageError(str(error)) from error
@@ -120,10 +124,10 @@ class LakefsRefs:
         return None if commit is None else self._commits.cid_of(self._commits.find(commit))
 
     def _swap(self, kind: str, name: str, expect: Cid | None, new: Cid | None) -> Cid | None:
-        """Move a ref; gives what it names then.
+        """Move a ref; returns its new commit.
 
         Raises:
-            BranchMovedError: it does not name what is expected.
+            BranchMovedError: it is not at the expected commit.
         """
         if kind == HEADS and expect is not None and new is not None:
             now = self._go_on(name, expect, new)
@@ -142,30 +146,30 @@ class LakefsRefs:
         return self._move(kind, name, commit, new)
 
     def _move(self, kind: str, name: str, head: str | None, new: Cid | None) -> Cid | None:
-        """Do it; gives what the ref names then."""
+        """Execute the move; returns the new commit of the ref."""
         target = to_branch(name) if kind == HEADS else to_tag(name)
         if new is None:
             delete = self._client.delete_branch if kind == HEADS else self._client.delete_tag
-            with suppress(RefNotFoundError):  # it was there, and its deletion is sent again
+            with suppress(RefNotFoundError):  # it existed, and its deletion was repeated
                 delete(target)
             return None
         known = self._commits.id_of(new)
         if kind != HEADS or head is None:
             make = self._client.create_branch if kind == HEADS else self._client.create_tag
             try:
-                make(target, known or self._landing.make(new))
+                make(target, known or self._commit_writer.make(new))
             except AlreadyExistsError as error:
                 raise BranchMovedError(str(error), branch=name, expected=None) from error
             return new
         if known is None and self._is_next(new, head):
             return self._land(target, head, new)
-        self._landing.move(target, head, known or self._landing.make(new))
+        self._commit_writer.move(target, head, known or self._commit_writer.make(new))
         return new
 
     def _go_on(self, name: str, expect: Cid, new: Cid) -> Cid | None:
-        """The usual case, with the fewest requests: a new commit on the one that is expected.
+        """The usual case, with the fewest requests: a new commit whose parent is the expected one.
 
-        What the branch names then; None if this is another case, or the branch is elsewhere.
+        Returns the new commit of the branch; None in other cases, or if the branch has moved.
         """
         head = self._commits.id_of(expect)
         if head is None or self._commits.id_of(new) is not None or not self._is_next(new, head):
@@ -176,41 +180,41 @@ class LakefsRefs:
             return None
 
     def _is_next(self, new: Cid, head: str) -> bool:
-        """Whether a commit was made on the head of a branch."""
-        parents = self._landing.parents_of(new)
+        """Whether the parent of a commit is the head of a branch."""
+        parents = self._commit_writer.parents_of(new)
         return bool(parents) and parents[0] == self._commits.cid_of(self._commits.find(head))
 
     def _land(self, branch: str, head: str, new: Cid) -> Cid:
-        """Merge a commit of ours; gives what the branch names then."""
+        """Merge a commit of ours; returns the new commit of the branch."""
         try:
-            there = self._landing.merge_onto(branch, head, new)
+            there = self._commit_writer.merge_onto(branch, head, new)
         except BranchMovedError:
             raise
         except Exception:
-            # The answer may have been lost after the merge was made.
-            found = self._landing.landed(branch, new)
+            # The response may have been lost after the merge.
+            found = self._commit_writer.landed(branch, new)
             if found is None:
                 raise
             there = found
         return self._commits.cid_of(self._commits.find(there))
 
     def _observe(self, kind: str, name: str, commit: Cid | None, why: str) -> RefEntry:
-        """Write down where a ref stands, unless that is the last that was written."""
+        """Record the commit of a ref in the log, unless the last entry has it."""
         last = next(self._logs.history(kind, name), None)
         if last is not None and last.commit == commit:
             return last
         if last is None and commit is None:
             return RefEntry(0, None, datetime.now(UTC), why)
-        with suppress(BranchMovedError):  # another process wrote it down
+        with suppress(BranchMovedError):  # another process recorded it
             return self._logs.swap(kind, name, None if last is None else last.commit, commit, why)
         return RefEntry(0, commit, datetime.now(UTC), why)
 
     def broken(self, kind: str) -> dict[str, CorruptRefError]:
-        """See `RefStore.broken`: the server's own are sound."""
+        """See `RefStore.broken`: refs on the server are never damaged."""
         return self._logs.broken(kind) if kind == REMOTES else {}
 
     def rename(self, kind: str, old: str, new: str, why: str) -> None:
-        """See `RefStore.rename`: two requests; a server that stops in between has both names."""
+        """See `RefStore.rename`: two requests; if the server stops in between, both names exist."""
         if kind == REMOTES:
             self._logs.rename(kind, old, new, why)
         else:
@@ -225,7 +229,7 @@ class LakefsRefs:
             self._surely(kind, name, None, lambda: self._move(kind, name, head, None), why)
 
     def settle(self, kind: str, name: str) -> None:
-        """See `RefStore.settle`: what the server has acknowledged, it has."""
+        """See `RefStore.settle`: the server keeps what it has acknowledged."""
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
         """See `RefStore.history`."""
@@ -240,7 +244,7 @@ class LakefsRefs:
             yield from self._before(first.commit)
 
     def _before(self, commit: Cid) -> Iterator[RefEntry]:
-        """The first parents of the oldest commit that this machine saw a branch at."""
+        """The first-parent history before the oldest commit that this machine saw on a branch."""
         start = self._commits.id_of(commit)
         if start is None:
             return
@@ -254,7 +258,7 @@ class LakefsRefs:
         self._logs.forget(kind, name, before)
 
     def lock(self, kind: str, name: str) -> AbstractContextManager[bool]:
-        """See `RefStore.lock`: against processes of this machine."""
+        """See `RefStore.lock`: only affects processes of this machine."""
         return self._logs.lock(kind, name)
 
 

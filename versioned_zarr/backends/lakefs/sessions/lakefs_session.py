@@ -59,7 +59,7 @@ class LakefsSession(SessionReader):
         self, parts: LakefsContext, head: SessionHead, root: Cid, branch: str | None = None
     ) -> None:
         super().__init__(parts.blocks, parts.trees, head)
-        self._commits, self._survey = parts.commits, parts.survey
+        self._commits, self._tree_reader = parts.commits, parts.tree_reader
         self.state = ChangeSet(parts.trees, head.base, root)
         self.consumed = 0
         self.closed: str | None = None
@@ -67,7 +67,7 @@ class LakefsSession(SessionReader):
         self._gate, self._numbers = WriteGate(), WriteNumbers()
         self._is_shared = branch is not None
         self._doubted: set[str] = set()
-        """Keys of which nobody knows whether a write of this process was done."""
+        """Keys for which it is unknown whether a write of this process succeeded."""
         self._process = os.getpid()
         if branch is not None:
             self.refresh()
@@ -77,8 +77,8 @@ class LakefsSession(SessionReader):
                 self.state.intent = JournalRecord(RecordKind.INTENT, "", 0, seen, cid=intended)
 
     def before_fork(self) -> None:
-        """See `SessionState`: the session's branch has to be there for both."""
-        with suppress(VersionedZarrError):  # who writes next is told
+        """See `SessionState`: the parent and the child both need the session's branch."""
+        with suppress(VersionedZarrError):  # tells the next writer
             self.share()
 
     def after_fork(self) -> None:
@@ -96,7 +96,7 @@ class LakefsSession(SessionReader):
     # Reading
 
     def find(self, key: str) -> PendingWrite | Link | None:
-        """See `SessionReader.find`; a request where others may write into the session."""
+        """See `SessionReader.find`; one request if others may write to the session."""
         if self._is_shared and self.exists:
             self._look(key)
         elif self._doubted:
@@ -119,7 +119,7 @@ class LakefsSession(SessionReader):
     def write(
         self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
     ) -> None:
-        """See `LocalSession.write`: one request; one more where others may have written the key."""
+        """See `LocalSession.write`: one request; one more if others may have written the key."""
         check_key(key)
         self.blocks.check_may_wait()
         self.branch.check_length(key)
@@ -128,7 +128,7 @@ class LakefsSession(SessionReader):
             if only_new and self.find(key) is not None:
                 return
             with self._gate.lock:
-                self.state.check_place(key)  # before anything is sent
+                self.state.check_place(key)  # before any request
             self._doubted.add(key)
             rivals = self._send(key, file, known)
             with self._gate.lock:
@@ -147,7 +147,7 @@ class LakefsSession(SessionReader):
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:
-        """While one key is written: nobody else of this process writes it, nor commits."""
+        """A context in which no other thread of this process writes the key or commits."""
         with self._gate.lock:
             self.check_open()
             self.materialise()
@@ -156,7 +156,7 @@ class LakefsSession(SessionReader):
             yield
 
     def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[PendingWrite, ...]:
-        """Send a value; returns the different values that others wrote there independently."""
+        """Send a value; returns the different values that others wrote to the key independently."""
         if not self._is_shared:
             self._put(key, file)
             return ()
@@ -168,7 +168,7 @@ class LakefsSession(SessionReader):
                 self._put(key, file, only_new=True)
                 return ()
             except PreconditionFailedError:
-                pass  # another process of the session was first, or this one's answer was lost
+                pass  # another process of the session was first, or the response was lost
         return self._send_over(key, file, before, known)
 
     def _put(self, key: str, file: unixfs.File, rival: str = "", *, only_new: bool = False) -> None:
@@ -179,10 +179,10 @@ class LakefsSession(SessionReader):
     def _send_over(
         self, key: str, file: unixfs.File, before: Cid | None, known: Known | None
     ) -> tuple[PendingWrite, ...]:
-        """Send a value where there may be one that this process does not know of.
+        """Send a value to a key that may have a value that this process does not know of.
 
-        lakeFS cannot replace an object on a condition: of two that write within the same few
-        milliseconds over a value that was there before, the later one is not told of the other.
+        lakeFS cannot replace an object conditionally: if two processes overwrite a value within the
+        same few milliseconds, the later one does not detect the earlier one.
         """
         stat = self.branch.stat(key)
         if stat is not None:
@@ -203,7 +203,7 @@ class LakefsSession(SessionReader):
         before: Cid | None,
         known: Known | None,
     ) -> bool:
-        """Whether who writes a key knows what another process wrote there. No clock is asked."""
+        """Whether the writer of a key knew what another process wrote to it. Uses no clock."""
         if theirs.writer == self._numbers.writer:
             return True
         if known is None or isinstance(known, int):
@@ -223,7 +223,7 @@ class LakefsSession(SessionReader):
         return True
 
     def clear(self, path: str, known: Known | None = None) -> None:  # noqa: ARG002 - as there
-        """See `LocalSession.clear`: a request for each 1000 keys."""
+        """See `LocalSession.clear`: one request per 1000 keys."""
         self.check_open()
         self.blocks.check_may_wait()
         keys = [key for key, _ in self.walk(path)]
@@ -232,7 +232,7 @@ class LakefsSession(SessionReader):
                 self._remove(keys)
 
     def _remove(self, keys: list[str]) -> None:
-        """Take keys away, and know for certain which are gone: an answer may be lost."""
+        """Delete keys, and determine which are deleted even if a response is lost."""
         self._doubted.update(keys)
         try:
             self.branch.delete(keys)
@@ -266,19 +266,19 @@ class LakefsSession(SessionReader):
         if self._process != os.getpid():
             self.after_fork()
 
-    # What others wrote
+    # Writes of other processes
 
     def _take(
         self, key: str, record: JournalRecord, rivals: tuple[PendingWrite, ...], *, is_own: bool
     ) -> None:
-        """Lay a write over the state; those of this process and others' are numbered as seen."""
+        """Apply a write to the state; writes of this and other processes are recorded as seen."""
         self.consumed += 1
         self.state.entries.pop(key, None)
         pending = self.state.lay(record._replace(position=self.consumed), is_own=is_own)
         pending.rivals = rivals
 
     def _look(self, key: str) -> None:
-        """Take in what one key holds on the server."""
+        """Read the value of one key from the server."""
         self.blocks.check_may_wait()
         with suppress(InvalidKeyError):
             check_key(key)
@@ -305,24 +305,24 @@ class LakefsSession(SessionReader):
                 self._take(key, record, rivals, is_own=record.writer == self._numbers.writer)
 
     def _settle(self) -> None:
-        """Look at the keys of which nobody knows whether a write of this process was done."""
+        """Check the keys for which it is unknown whether a write of this process succeeded."""
         for key in list(self._doubted):
             if self.exists:
                 self._look(key)
             self._doubted.discard(key)
 
     def refresh(self) -> None:
-        """See `LocalSession.refresh`: costs requests only where others may write into it."""
+        """See `LocalSession.refresh`: costs requests only if others may write to the session."""
         if self._is_shared and self.exists:
             self.look_again()
         elif self._doubted:
             self._settle()
 
     def look_again(self) -> None:
-        """See `LocalSession.look_again`: takes in all that differs on the branch from its base.
+        """See `LocalSession.look_again`: reads all differences of the branch from its base.
 
         Raises:
-            StorageError: others removed what this session wrote, which nobody else writes into.
+            StorageError: writes of this session, which is not shared, were removed by others.
         """
         self.blocks.check_may_wait()
         with self._gate.lock:
@@ -348,13 +348,13 @@ class LakefsSession(SessionReader):
             self._is_shared = True
 
     def materialise(self) -> None:
-        """Make the session's branch, if it has none."""
+        """Create the session's branch, if it has none."""
         with self._gate.lock:
             if self.branch.name is None:
                 self.branch.make(self.state.base)
 
     def position(self) -> Known:
-        """See `LocalSession.position`: up to which write of each process this one knows all."""
+        """See `LocalSession.position`: the last write of each process up to which all are known."""
         self.refresh()
         return self.known()
 
@@ -375,14 +375,14 @@ class LakefsSession(SessionReader):
                 assert there is not None
                 self.state.intent = None
                 self.branch.landed(there)
-                self.state.rebase(commit, self._survey.tree_of(there).cid, upto + 1)
+                self.state.rebase(commit, self._tree_reader.tree_of(there).cid, upto + 1)
 
     def drop_damaged(self) -> list[str]:
-        """See `LocalSession.drop_damaged`: what the server acknowledged, it has."""
+        """See `LocalSession.drop_damaged`: the server keeps all acknowledged writes."""
         return []
 
     def drop_drafts(self) -> None:
-        """See `LocalSession.drop_drafts`: the branch begins anew where others may write on."""
+        """See `LocalSession.drop_drafts`: a shared session continues on a new branch."""
         with self._gate.lock:
             if not self.exists:
                 return

@@ -25,11 +25,11 @@ class LakefsSessionStore:
 
     Args:
         parts: the repository.
-        landing: is told what is staged already.
+        commit_writer: is notified of staged writes.
     """
 
-    def __init__(self, parts: LakefsContext, landing: CommitWriter) -> None:
-        self._parts, self._landing = parts, landing
+    def __init__(self, parts: LakefsContext, commit_writer: CommitWriter) -> None:
+        self._parts, self._commit_writer = parts, commit_writer
         self._client, self._commits = parts.lakefs_folder.client, parts.commits
 
     def begin(self, head: SessionHead, root: Cid) -> LakefsSession:
@@ -39,14 +39,14 @@ class LakefsSessionStore:
     def resume(self, session: str) -> LakefsSession:
         """See `SessionStore.resume`."""
         branch, head, base = self._find(session)
-        return LakefsSession(self._parts, head, self._parts.survey.tree_of(base).cid, branch)
+        return LakefsSession(self._parts, head, self._parts.tree_reader.tree_of(base).cid, branch)
 
     def mend(self, session: str) -> str | None:  # noqa: ARG002 - the server keeps what it was given
         """See `SessionStore.mend`."""
         return None
 
     def publish(self, writing: SessionState, root: Cid) -> Sequence[Block]:
-        """See `SessionStore.publish`: what was written is on the session's branch already."""
+        """See `SessionStore.publish`: the values are already on the session's branch."""
         assert isinstance(writing, LakefsSession)
         base = self._commits.id_of(from_text(writing.state.base))
         branch = writing.branch
@@ -54,12 +54,12 @@ class LakefsSessionStore:
             changed = {
                 key: None if now is None else now.cid for key, now in writing.state.tree.changed()
             }
-            self._landing.offer(branch, StagedSession(base, root, changed))
+            self._commit_writer.offer(branch, StagedSession(base, root, changed))
         return ()
 
     def _all(self, prefix: str = SESSION_PREFIX) -> Iterator[tuple[str, SessionHead, LakefsCommit]]:
         for branch, commit in self._client.branches(prefix, hidden=True):
-            with suppress(RefNotFoundError):  # it ended meanwhile
+            with suppress(RefNotFoundError):  # the session has ended
                 base, purpose = self._base(commit)
                 text = to_text(self._commits.cid_of(base))
                 head = session_of(branch, text, purpose)
@@ -67,7 +67,7 @@ class LakefsSessionStore:
                     yield branch, head, base
 
     def _base(self, commit: str) -> tuple[LakefsCommit, str]:
-        """What a session's branch was made on, and what the session is for."""
+        """The base commit of a session's branch, and the purpose of the session."""
         purpose = ""
         found = self._commits.find(commit)
         while commit_metadata.WORK in found.metadata:
@@ -86,7 +86,7 @@ class LakefsSessionStore:
         )
 
     def sessions(self) -> Sequence[SessionInfo]:
-        """See `SessionStore.sessions`; a request for each session and 1000 of its keys."""
+        """See `SessionStore.sessions`; one request per session and per 1000 of its keys."""
         return [self._info(branch, head) for branch, head, _ in self._all()]
 
     def _info(self, branch: str, head: SessionHead) -> SessionInfo:
@@ -124,5 +124,5 @@ class LakefsSessionStore:
 
 
 def _is_alive(head: SessionHead) -> bool:
-    """Whether the process that opened a session lives, as far as it can be told from here."""
+    """Whether the process that opened a session is alive, as far as this machine can tell."""
     return not process_identity.is_known_dead(head.incarnation)

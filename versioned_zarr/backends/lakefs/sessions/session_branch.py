@@ -32,7 +32,7 @@ _PATH_LIMIT_BYTES = 1024
 
 
 class SessionWrite(NamedTuple):
-    """A write into a session: the number of the process, and how many writes it made before."""
+    """A write to a session: the number of the process and of the write, counted per process."""
 
     writer: int
     number: int
@@ -44,10 +44,10 @@ class SessionBranch:
     Args:
         parts: the repository.
         head: the session.
-        name: the branch, if it is there.
+        name: the branch, if it exists.
 
     Attributes:
-        name: what lakeFS calls it; None while it is not there.
+        name: the lakeFS name; None if the branch does not exist.
     """
 
     def __init__(self, parts: LakefsContext, head: SessionHead, name: str | None = None) -> None:
@@ -62,9 +62,9 @@ class SessionBranch:
         self.name = name
 
     def make(self, base: str) -> str:
-        """Make the branch at a commit of ours: one request, two where the session has a purpose."""
+        """Create the branch at one of our commits: one request, or two with a purpose."""
         name, on = str(SessionName(self._head)), self._id_of(base)
-        with suppress(AlreadyExistsError):  # of this session, which was stopped
+        with suppress(AlreadyExistsError):  # from an interrupted attempt of this session
             self._client.make_own_branch(name, on)
         if self._head.purpose:
             metadata = {
@@ -94,21 +94,21 @@ class SessionBranch:
         *,
         only_new: bool = False,
     ) -> None:
-        """Put a value on the branch, and know for certain whether it is there.
+        """Write a value to the branch, and determine whether it succeeded.
 
-        An answer may be lost.
+        The response may be lost.
 
         Args:
-            key: where.
+            key: the key.
             file: the value.
-            by: which write of which process it is.
-            rival: the CID of what another process wrote there, if this one did not know of it.
-            only_new: whether there must be none.
+            by: the process and the number of the write.
+            rival: the CID of a value from another process that this one did not know of.
+            only_new: whether the key must not have a value.
 
         Raises:
-            PreconditionFailedError: there is one.
-            SessionClosedError: the branch is gone.
-            StorageError: the value is not there.
+            PreconditionFailedError: the key has a value.
+            SessionClosedError: the branch does not exist any more.
+            StorageError: the write failed.
         """
         try:
             self._upload(key, file, by, rival, only_new=only_new)
@@ -142,7 +142,7 @@ class SessionBranch:
         self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
 
     def _has(self, key: str, by: SessionWrite) -> bool:
-        """Whether a key holds what one write put there."""
+        """Whether the value of a key is from a given write."""
         try:
             stat = self.stat(key)
         except VersionedZarrError:
@@ -150,7 +150,7 @@ class SessionBranch:
         return stat is not None and write_in(stat) == by
 
     def _sent(self, key: str, file: unixfs.File) -> None:
-        """Remember a value that is on the branch now."""
+        """Record a value that is on the branch now."""
         assert self.name is not None
         self._note(file.cid, ObjectLocation(self.name, self._lakefs_folder.path(key), file.size))
         if len(file.blocks) > 1:
@@ -164,10 +164,10 @@ class SessionBranch:
             self._locations[cid] = location
 
     def check_length(self, key: str) -> None:
-        """Make sure that lakeFS takes an object at a key.
+        """Make sure that lakeFS accepts the length of a key.
 
         Raises:
-            InvalidKeyError: its path is longer than 1024 characters there.
+            InvalidKeyError: its path in lakeFS is longer than 1024 characters.
         """
         path = self._lakefs_folder.path(key)
         if len(path.encode()) > _PATH_LIMIT_BYTES:
@@ -178,11 +178,11 @@ class SessionBranch:
             )
 
     def explain(self, error: VersionedZarrError) -> None:
-        """Raise what a refusal comes of, if the repository or this branch is not there any more.
+        """Raise the cause of an error, if the repository or this branch does not exist any more.
 
         Raises:
-            RepositoryNotFoundError: the repository is gone.
-            SessionClosedError: the branch is gone.
+            RepositoryNotFoundError: the repository does not exist any more.
+            SessionClosedError: the branch does not exist any more.
         """
         if not isinstance(error, RefNotFoundError) or self.name is None:
             return
@@ -194,22 +194,22 @@ class SessionBranch:
         ) from error
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Take keys away: a request for each thousand."""
+        """Delete keys: one request per thousand."""
         assert self.name is not None
         self._client.delete_many(self.name, [self._lakefs_folder.path(key) for key in keys])
 
     # Reading
 
     def location(self, cid: Cid) -> ObjectLocation | None:
-        """Where a value lies that this process wrote or saw there."""
+        """The location of a value that this process wrote or saw on the branch."""
         with self._guard:
             return self._locations.get(cid)
 
     def read(self, found: PendingWrite, start: int, end: int | None) -> memoryview | None:
-        """The bytes of a value that lies on the branch, or a range of them; None if it does not.
+        """The bytes of a value on the branch, or a range of them; None if it is not there.
 
         Raises:
-            CorruptBlockError: all of it was read, and is not what was written.
+            CorruptBlockError: the whole value was read, and does not match its CID.
         """
         location = self.location(found.cid)
         if location is None:
@@ -238,14 +238,14 @@ class SessionBranch:
         return memoryview(data)
 
     def stat(self, key: str) -> Stat | None:
-        """What lies under a key."""
+        """The metadata of a key."""
         assert self.name is not None
         return self._client.stat(self.name, self._lakefs_folder.path(key))
 
     def record(self, key: str, stat: Stat) -> JournalRecord:
-        """An object as the write that put it there."""
+        """The write that created an object, as a record."""
         assert self.name is not None
-        value = self._parts.survey.value(self.name, stat)
+        value = self._parts.tree_reader.value(self.name, stat)
         self._note(value.cid, ObjectLocation(self.name, stat.path, stat.size))
         return JournalRecord(
             RecordKind.SET,
@@ -258,9 +258,9 @@ class SessionBranch:
         )
 
     def changes(self, base: str, known: Iterable[str]) -> Iterator[tuple[str, Stat | None]]:
-        """The keys that differ from a commit of ours, and what they hold; `known` ones as well.
+        """The keys that differ from one of our commits, and the `known` ones, with their values.
 
-        Costs what `LakefsFolder.stats` costs, and a request for each thousand.
+        Costs what `LakefsFolder.stats` costs, and one request per thousand keys.
         """
         assert self.name is not None
         name, lakefs_folder = self.name, self._lakefs_folder
@@ -275,7 +275,7 @@ class SessionBranch:
         return ((lakefs_folder.key(path), stat) for path, stat in lakefs_folder.stats(name, wanted))
 
     def intended(self) -> Cid | None:
-        """The commit of ours that all committed on the branch was for, if that was begun."""
+        """Our commit that the lakeFS commits of the branch were meant for, if any."""
         assert self.name is not None
         found = self._parts.commits.find(self._client.head(self.name))
         text = (
@@ -288,7 +288,7 @@ class SessionBranch:
     # After a commit
 
     def landed(self, commit: str) -> None:
-        """All that lies on the branch lies in a lakeFS commit now."""
+        """Record that everything on the branch is in a lakeFS commit now."""
         with self._guard:
             locations = list(self._locations.items())
             self._locations.clear()
@@ -298,11 +298,11 @@ class SessionBranch:
     def begin_again(self, base: str) -> None:
         """Continue from one of our commits; later writes of other processes stay on the branch."""
         assert self.name is not None
-        with suppress(StorageError):  # what is on it is in the commit all the same
+        with suppress(StorageError):  # its content is in the commit anyway
             self._client.hard_reset(self.name, self._id_of(base))
 
     def remove(self) -> None:
-        """Remove the branch, with what is on it."""
+        """Delete the branch and its content."""
         if self.name is not None:
             with suppress(RefNotFoundError):
                 self._client.delete_branch(self.name)
@@ -312,7 +312,7 @@ class SessionBranch:
 
 
 def write_in(stat: Stat) -> SessionWrite:
-    """Which write put an object there; of none of ours, one of writer 0."""
+    """The write that created an object; writer 0 if it was not created by a session."""
     try:
         told = stat.metadata
         return SessionWrite(

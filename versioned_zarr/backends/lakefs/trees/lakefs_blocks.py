@@ -45,10 +45,10 @@ class LakefsBlocks:
     """A `BlockStore` on a lakeFS repository. Thread-safe.
 
     Args:
-        lakefs_folder: the folder that contains them.
-        cache: blocks of values that were read or written lately.
+        lakefs_folder: the folder of the repository.
+        cache: the cache of recently read or written blocks of values.
         outgoing: a folder for blocks that are stored here but are not on lakeFS yet.
-        survey: computes trees.
+        tree_reader: computes trees.
         commits: reads commits.
     """
 
@@ -59,7 +59,7 @@ class LakefsBlocks:
         lakefs_folder: LakefsFolder,
         cache: BlockCache,
         outgoing: LocalStorage,
-        survey: TreeReader,
+        tree_reader: TreeReader,
         commits: CommitMapping,
     ) -> None:
         self._client, self.metadata_cache, self.cache = (
@@ -67,13 +67,17 @@ class LakefsBlocks:
             lakefs_folder.metadata_cache,
             cache,
         )
-        self._survey, self._commits, self._workers = survey, commits, lakefs_folder.workers
+        self._tree_reader, self._commits, self._workers = (
+            tree_reader,
+            commits,
+            lakefs_folder.workers,
+        )
         self.hash: HashFunction = lakefs_folder.hash
         self._outgoing = PackStore(outgoing, cache.hash, verify=False)
         weakref.finalize(self, _remove, outgoing.folder, os.getpid())
         self._nearness = NonBlocking()
         self._ahead = ValueReadAhead(self._fetch, cache.__contains__, self._links)
-        # Which value, and which of its bytes, a leaf is.
+        # The value and the range of its bytes for each leaf.
         self._leaves: LruCache[Cid, tuple[Cid, int, int]] = LruCache(_REMEMBERED_LEAVES)
 
     # Reading
@@ -83,7 +87,7 @@ class LakefsBlocks:
         return self._nearness.asked()
 
     def check_may_wait(self) -> None:
-        """Raise WouldBlockError if the caller asked not to wait for the server."""
+        """Raise WouldBlockError if the caller must not wait for the server."""
         self._nearness.check()
 
     def get(self, cid: Cid) -> memoryview:
@@ -102,7 +106,7 @@ class LakefsBlocks:
             self._ahead.want(cid)
             self.check_may_wait()
         found = self._ahead.get(cid) if near is None else near
-        if self.cache.limit_bytes:  # what comes unasked has to be kept somewhere
+        if self.cache.limit_bytes:  # prefetched blocks must be cached
             self._ahead.asked(cid, len(found), was_near=near is not None)
         return found
 
@@ -110,13 +114,13 @@ class LakefsBlocks:
         found = self.cache.get(cid) if cids.is_raw(cid) else None
         if found is None:
             found = self._outgoing.find_known(cid)  # nobody else writes there
-        if found is None and not self._is_value(cid):  # what a commit says is a raw leaf, too
+        if found is None and not self._is_value(cid):  # the document of a commit is a raw leaf, too
             node = self.metadata_cache.node(cid)
             found = None if node is None else memoryview(node)
         return found
 
     def _work_out(self, cid: Cid) -> memoryview:
-        """A node that this machine does not know: of a tree, a commit, or a large value."""
+        """Compute a node that is not cached: of a tree, a commit, or a large value."""
         location = self.metadata_cache.location(cid)
         if location is not None:
             self._read_whole(cid, location)
@@ -126,7 +130,7 @@ class LakefsBlocks:
                 self._commits.search(lambda: self._is_told(cid))
                 commit = self.metadata_cache.commit_with(cid)
             if commit is not None:
-                self._survey.tree_of(commit)
+                self._tree_reader.tree_of(commit)
         node = self.metadata_cache.node(cid)
         if node is None:
             raise self._absent(cid)
@@ -147,7 +151,7 @@ class LakefsBlocks:
     def _fetch(self, cid: Cid) -> memoryview:
         """The block of a small value, or a leaf of a large one."""
         came = self.cache.get(cid) if cids.is_raw(cid) else None
-        if came is not None:  # ahead of who asks, since it was looked for
+        if came is not None:  # fetched ahead of the reader since the lookup
             return came
         leaf = self._leaves.get(cid)
         if leaf is not None:
@@ -171,7 +175,7 @@ class LakefsBlocks:
             raise self._absent(value) from None
 
     def _read_whole(self, cid: Cid, location: ObjectLocation) -> unixfs.File:
-        """A large value, whose nodes are then known, read and compared with its CID."""
+        """Read and verify a large value, after which its nodes are known."""
         file = unixfs.build_file(self._read(location, cid, 0, None), self.hash)
         if file.cid != cid:
             text = to_text(cid)
@@ -186,7 +190,7 @@ class LakefsBlocks:
         return file
 
     def read_value(self, cid: Cid, start: int = 0, end: int | None = None) -> memoryview:
-        """See `FileReader.read_value`: one request for the leaves that the range touches."""
+        """See `FileReader.read_value`: one request for the leaves of the range."""
         location = self.metadata_cache.location(cid)
         root = self._at_hand(cid)
         if location is None or cids.is_raw(cid) or cid in self._outgoing:
@@ -208,7 +212,7 @@ class LakefsBlocks:
         return data[start - first : stop - first]
 
     def leaves_of(self, cid: Cid) -> Iterator[tuple[Cid, int, int]]:
-        """The leaves of a large value, and the first byte of each and the one behind its last."""
+        """The leaves of a large value, each with its first byte and its end."""
         position = 0
         waiting = [cid]
         while waiting:
@@ -226,7 +230,7 @@ class LakefsBlocks:
         return self._work_out(cid) if found is None else found
 
     def _expect_what_it_links(self, cid: Cid, block: memoryview) -> None:
-        """Make ready to give what a node links to: values, or the leaves of a large one."""
+        """Prepare for reads of what a node links to: values, or the leaves of a large one."""
         node = unixfs.decode(block)
         if node.kind is not unixfs.UnixFsType.FILE:
             self._ahead.saw(cid, node.links)
@@ -235,12 +239,12 @@ class LakefsBlocks:
                 self._leaves.put(leaf, (cid, low, high))
 
     def _links(self, cid: Cid) -> Sequence[Link]:
-        """What a node of a tree links to, if this machine knows it."""
+        """The links of a tree node, if it is cached."""
         node = self.metadata_cache.node(cid)
         return () if node is None else unixfs.decode(node).links
 
     def get_joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
-        """See `BlockStore.get_joined`; what is not at hand is fetched in parallel."""
+        """See `BlockStore.get_joined`; blocks that are not local are fetched in parallel."""
         joined = self.cache.get_joined(wanted, sizes_bytes)
         if joined is None:
             joined = join(wanted, sizes_bytes, self._workers.map(self.get, wanted))
@@ -261,14 +265,14 @@ class LakefsBlocks:
         )
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """See `BlockStore.missing`; of commits and trees, the branches' histories are asked."""
+        """See `BlockStore.missing`; for commits and trees, reads the branches' histories."""
         return [cid for cid in wanted if cid not in self and not self._is_reached(cid)]
 
     def search(self, cid: Cid) -> bool:
-        """See `Searchable.search`: finds trees and values, but no part of a value by itself."""
+        """See `Searchable.search`: finds trees and values, but not parts of a value."""
         for _, head in (*self._client.branches(), *self._client.tags()):
-            with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # none that is served
-                self._survey.tree_of(head)
+            with contextlib.suppress(InvalidKeyError, CorruptBlockError):  # cannot be served
+                self._tree_reader.tree_of(head)
             if cid in self or self.metadata_cache.location(cid) is not None:
                 return True
         return False
@@ -284,17 +288,17 @@ class LakefsBlocks:
     # Writing
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes go apart
-        """See `BlockStore.put`: kept here until a ref names what needs them."""
+        """See `BlockStore.put`: kept here until a ref needs them."""
         self.metadata_cache.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
         values = [block for block in blocks if cids.is_raw(block[0])]
         if values:
             self._outgoing.put(values, values[0][0], durable=False)
 
     def follow(self, draft: Followable) -> None:
-        """See `BlockStore.follow`: nothing is sent ahead."""
+        """See `BlockStore.follow`: nothing is sent in advance."""
 
     def expect(self, blocks: Sequence[Block]) -> None:
-        """See `BlockStore.expect`: nothing to do, nodes are not sent."""
+        """See `BlockStore.expect`: nothing to do, because nodes are not sent."""
 
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`."""
@@ -302,17 +306,17 @@ class LakefsBlocks:
 
     @contextlib.contextmanager
     def keep(self, cids_: Iterable[Cid]) -> Iterator[bool]:
-        """See `BlockStore.keep`: lakeFS keeps what its commits name."""
+        """See `BlockStore.keep`: lakeFS keeps everything that its commits need."""
         absent = self.missing(list(cids_))
         yield all(self._commits.has(cid) for cid in absent)
 
     def refresh(self) -> bool:
-        """See `BlockStore.refresh`: what others found out is seen at once."""
+        """See `BlockStore.refresh`: the results of other processes are visible immediately."""
         return False
 
 
 def outgoing_folder() -> str:
-    """A folder of this process alone for what it is about to send."""
+    """A folder for blocks that this process is about to send."""
     return f"outgoing/{secrets.token_hex(8)}"
 
 

@@ -37,13 +37,13 @@ _LOG = logging.getLogger("versioned_zarr")
 _WAIT_S = 30.0
 _NEAR_PLACES = 1 << 16
 _IN_MEMORY = ":memory:"
-# The first of them: its tables are not these.
+# The first version: its tables are different.
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _T = TypeVar("_T")
 
 
 class ObjectLocation(NamedTuple):
-    """Where a value lies: the path is whole, with the repository's prefix."""
+    """The location of a value: the path includes the repository's prefix."""
 
     ref: str
     path: str
@@ -54,7 +54,7 @@ class MetadataCache:
     """See the module. Thread-safe; a forked child opens the file again.
 
     Args:
-        path: the file; its folder exists.
+        path: the path of the file; its folder exists.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +77,7 @@ class MetadataCache:
         )
         try:
             database.execute("PRAGMA journal_mode=WAL")
-            # What a crash of the machine takes is found out again.
+            # Entries lost in a crash of the machine are recomputed.
             database.execute("PRAGMA synchronous=OFF")
             database.executescript(_TABLES)
         except BaseException:
@@ -87,10 +87,10 @@ class MetadataCache:
         return database
 
     def _replace(self, error: sqlite3.DatabaseError) -> None:
-        """Go on with a new file; in memory, where the file is sound but cannot be used.
+        """Continue with a new file; in memory, if the file is intact but cannot be used.
 
         Raises:
-            StorageError: other processes hold it for long.
+            StorageError: other processes keep it locked.
         """
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -113,7 +113,7 @@ class MetadataCache:
             before.backup(self._database)
 
     def _do(self, act: Callable[[], _T]) -> _T:
-        """Do something to the database, once more if it was replaced because of that."""
+        """Access the database; once more if the file was replaced as a result."""
         with self._ready():
             try:
                 return act()
@@ -149,7 +149,7 @@ class MetadataCache:
         return self._lock
 
     def node(self, cid: Cid) -> bytes | None:
-        """The bytes of a tree's, commit's or large value's node."""
+        """The bytes of a node of a tree, commit or large value."""
         row = self._row("SELECT data FROM nodes WHERE cid = ?", cid)
         if row is None:
             return None
@@ -161,13 +161,13 @@ class MetadataCache:
         return None
 
     def add_nodes(self, nodes: Iterable[tuple[Cid, Bytes]]) -> None:
-        """Remember nodes."""
+        """Add nodes."""
         self._add(
             "INSERT OR IGNORE INTO nodes VALUES (?, ?)", ((cid, bytes(data)) for cid, data in nodes)
         )
 
     def location(self, cid: Cid) -> ObjectLocation | None:
-        """Where a value of this CID lies."""
+        """The location of a value."""
         near = self._near.get(cid)
         if near is not None:
             return near
@@ -179,14 +179,14 @@ class MetadataCache:
         return location
 
     def _keep_near(self, locations: Iterable[tuple[Cid, ObjectLocation]]) -> None:
-        """Spare the database what was asked or said lately."""
+        """Keep recent locations in memory, which saves database queries."""
         for cid, location in locations:
             if len(self._near) >= _NEAR_PLACES:
                 self._near.clear()
             self._near[cid] = location
 
     def add_locations(self, locations: Iterable[tuple[Cid, ObjectLocation]]) -> None:
-        """Remember where values lie; the newest place counts."""
+        """Add locations of values; the newest location of a value is used."""
         told = list(locations)
         self._add(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
@@ -195,19 +195,19 @@ class MetadataCache:
         self._keep_near(told)
 
     def forget_location(self, cid: Cid) -> None:
-        """A value is not where it was."""
+        """Remove a location where a value is no longer found."""
         self._near.pop(cid, None)
         self._add("DELETE FROM places WHERE cid = ?", [(cid,)])
 
     def object(self, address: str, checksum: str) -> tuple[Cid, int] | None:
-        """The CID and the cumulative size of what an object holds that was hashed before."""
+        """The CID and the cumulative size of an object's value, if it was hashed before."""
         row = self._row(
             "SELECT cid, tsize FROM objects WHERE address = ? AND checksum = ?", address, checksum
         )
         return None if row is None else (Cid(row[0]), row[1])
 
     def add_object(self, address: str, checksum: str, cid: Cid, tsize: int) -> None:
-        """Remember what an object hashed to."""
+        """Add the result of hashing an object."""
         self._add(
             "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", [(address, checksum, cid, tsize)]
         )
@@ -223,14 +223,14 @@ class MetadataCache:
         return None if row is None else str(row[0])
 
     def add_tree(self, commit: str, root: Link) -> None:
-        """Remember the tree of a lakeFS commit."""
+        """Add the tree of a lakeFS commit."""
         self._add("INSERT OR REPLACE INTO trees VALUES (?, ?, ?)", [(commit, root.cid, root.tsize)])
 
     def id_of(self, cid: Cid) -> str | None:
-        """The lakeFS commit that stands for a commit of ours."""
+        """The lakeFS commit that represents a commit of ours."""
         row = self._row("SELECT id FROM commits WHERE cid = ?", cid)
         return None if row is None else str(row[0])
 
     def add_commit(self, cid: Cid, commit: str) -> None:
-        """Remember which lakeFS commit stands for a commit of ours."""
+        """Record which lakeFS commit represents a commit of ours."""
         self._add("INSERT OR REPLACE INTO commits VALUES (?, ?)", [(cid, commit)])

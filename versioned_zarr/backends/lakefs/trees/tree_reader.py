@@ -24,26 +24,26 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
-_NEAR = 20
+_RECENT_COMMITS = 20
 _LOOKED_AT = 10_000
 
 
 class ListedValue(NamedTuple):
-    """A value as a tree wants it."""
+    """The properties of a value that a tree needs."""
 
     cid: Cid
     tsize: int
 
 
 class TreeReader:
-    """Finds the trees of lakeFS commits. Thread-safe.
+    """Computes the trees of lakeFS commits. Thread-safe.
 
     Args:
-        lakefs_folder: the folder that contains them.
-        tell: called while what others wrote is hashed; None for nobody.
+        lakefs_folder: the folder of the repository.
+        tell: called while values of other tools are hashed; may be None.
 
     Attributes:
-        trees: reads trees; set by who reads blocks from here, too.
+        trees: reads trees; set by the block store.
     """
 
     trees: Trees
@@ -54,14 +54,14 @@ class TreeReader:
         self._lock = ForkSafeLock()
 
     def tree_of(self, commit: str) -> Link:
-        """The root of the tree of a lakeFS commit, whose nodes are then known.
+        """The root of the tree of a lakeFS commit, whose nodes are cached afterward.
 
-        Costs a request where a recent ancestor is known and one more for each key that changed
-        since; otherwise one for each 1000 keys; and the bytes of what nobody hashed before.
+        If a recent ancestor is known, costs one request, and one per key that changed since;
+        otherwise one per 1000 keys. Also reads all values that were never hashed.
 
         Raises:
-            CorruptBlockError: the commit says of itself that it has another tree.
-            InvalidKeyError: there are keys that no tree can hold.
+            CorruptBlockError: the metadata of the commit state another tree.
+            InvalidKeyError: there are keys that no tree can contain.
         """
         with self._lock:
             said = self._metadata_cache.tree(commit)
@@ -110,21 +110,21 @@ class TreeReader:
         return root
 
     def _nearest(self, commit: str) -> tuple[str, Cid] | None:
-        """The nearest of the last first parents whose tree is known, and holds anything."""
-        history = self._client.log(commit, amount=_NEAR, first_parent=True)
-        for _, found in zip(range(_NEAR), history, strict=False):
+        """The nearest first-parent ancestor with a known, nonempty tree, among the last ones."""
+        history = self._client.log(commit, amount=_RECENT_COMMITS, first_parent=True)
+        for _, found in zip(range(_RECENT_COMMITS), history, strict=False):
             root = self._metadata_cache.tree(found.id)
             if root is not None and root.cid == self.trees.empty:
-                return None  # a listing costs less than what differs from nothing
+                return None  # a listing costs less than a diff with an empty tree
             if found.id != commit and root is not None and self._is_known(root.cid):
                 return found.id, root.cid
         return None
 
     def values(self, ref: str, stats: Iterable[Stat]) -> Iterator[tuple[str, ListedValue]]:
-        """The keys and values of objects, hashed where that was not done before.
+        """The keys and values of objects; hashes those that are not known.
 
         Args:
-            ref: where they are read: an immutable one, so that they can be found there again.
+            ref: an immutable ref to read from, so that the values can be found there later.
             stats: the objects.
         """
         locations: list[tuple[Cid, ObjectLocation]] = []
@@ -146,11 +146,11 @@ class TreeReader:
         self._metadata_cache.add_locations(locations)
 
     def value(self, ref: str, stat: Stat) -> ListedValue:
-        """The CID of what an object holds, which is read if it was never hashed."""
+        """The CID of an object's value, which is read if it was never hashed."""
         return self._value(ref, stat, self._said(stat))
 
     def _said(self, stat: Stat) -> ListedValue | None:
-        """What an object's metadata or this machine say that it holds."""
+        """The value of an object according to its metadata or the cache."""
         said = value_in(stat.metadata, stat.size, stat.checksum)
         if said is None:
             said = self._metadata_cache.object(stat.physical_address, stat.checksum)
@@ -172,10 +172,10 @@ class TreeReader:
 
 
 def _is_marker(stat: Stat) -> bool:
-    """Whether an object is what some tools write for an empty folder, and no value.
+    """Whether an object is the marker of an empty folder, as written by some tools, not a value.
 
     Raises:
-        InvalidKeyError: it is called as such a one, and holds bytes, which no key can name.
+        InvalidKeyError: it has the name of a marker, but has content, which no key can name.
     """
     if not stat.path.endswith("/"):
         return False

@@ -22,23 +22,23 @@ from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 
 SMALL_BYTES: Final = 256 << 10
-"""Longer values come when they are asked for."""
+"""Larger values are not prefetched."""
 LIMIT_BYTES: Final = 4 << 20
-"""No more than this is there unread, whatever was asked for before."""
+"""The maximum number of unread bytes, whatever was requested before."""
 _WINDOW: Final = 2 * AT_ONCE
-"""So many requests may be under way, asked for or not."""
+"""The maximum number of requests in flight, including prefetches."""
 _REMEMBERED: Final = 1 << 16
 
 Fetch = Callable[[Cid], memoryview]
 
 
 class ValueReadAhead:
-    """See the module; those who want the same value wait for one request. Thread-safe; forks.
+    """See the module; concurrent readers of a value share one request. Thread-safe; forks.
 
     Args:
-        fetch: gets the block of a value, and keeps it.
-        is_near: whether it is kept already.
-        links: what a directory or a shard links to; nothing where that is not known here.
+        fetch: fetches the block of a value, and caches it.
+        is_near: whether it is cached.
+        links: the links of a directory or a shard; empty if unknown.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ValueReadAhead:
         self._given: dict[Cid | None, int] = {}
 
     def saw(self, cid: Cid, links: Sequence[Link]) -> None:
-        """Take note of what a directory or a shard links to."""
+        """Record the links of a directory or a shard."""
         with self._guard:
             self._note(cid, links)
 
@@ -77,7 +77,7 @@ class ValueReadAhead:
             return
         if len(self._locations) + len(self._following) > _REMEMBERED:
             self._forget()
-        # So that numbers, as the names of chunks are, come in their order.
+        # So that numeric names, like those of chunks, are in numeric order.
         links = sorted(links, key=lambda link: (len(link.name), link.name))
         folders = [link.cid for link in links if not cids.is_raw(link.cid)]
         self._following.update(pairwise(folders))
@@ -86,45 +86,46 @@ class ValueReadAhead:
             self._locations[link.cid] = (cid, number)
 
     def want(self, cid: Cid) -> None:
-        """Take note that a value is about to be asked for by another thread."""
+        """Record that another thread is about to request a value."""
         with self._guard:
             if len(self._wanted) < _REMEMBERED:
                 self._wanted.add(cid)
 
     def get(self, cid: Cid) -> memoryview:
-        """The block of a value: fetched, or waited for if it is under way."""
+        """The block of a value: fetched, or from the request in flight."""
         with self._guard:
             self._wanted.discard(cid)
             if cid not in self._flights:
-                self._coming.pop(cid, None)  # it waits for a thread, and this one has come first
+                self._coming.pop(cid, None)  # it is still queued, and this thread is first
         return self._flights.take(cid, partial(self._fetch, cid))
 
     def _fetch_ahead(self, cid: Cid) -> None:
-        """Fetch a value that nobody asked for, unless somebody has meanwhile."""
+        """Prefetch a value, unless it was requested meanwhile."""
         if cid in self._coming:
-            with suppress(Exception):  # who asks for it will be told
+            with suppress(Exception):  # the thread that requests it gets the error
                 self._flights.take(cid, partial(self._fetch_unasked, cid))
 
     def _fetch_unasked(self, cid: Cid) -> memoryview:
-        """Fetch a value, and take note of it before anybody who waits for it can read it."""
+        """Prefetch a value, and record it before any waiting thread can read it."""
         try:
             block = self._fetch(cid)
         except BaseException:
             with self._guard:
                 self._coming.pop(cid, None)
-                self._asked_bytes = 0  # the trust has to be earned anew
+                self._asked_bytes = 0  # start again with a small budget
             raise
         with self._guard:
             size_bytes = self._coming.get(cid)
-            if size_bytes is not None:  # else it was asked for just before
+            if size_bytes is not None:  # else it was requested just before
                 self._unread[cid] = size_bytes
                 self._unread_bytes += size_bytes
                 del self._coming[cid]  # last: see `asked`
         return block
 
     def asked(self, cid: Cid, size_bytes: int, *, was_near: bool) -> None:
-        """Take note of a value that was asked for, and fetch those that may come next."""
-        # In the order in which it goes from one to the other, so that it is in neither unseen.
+        """Record a requested value, and prefetch those that may come next."""
+        # It moves from one collection to the other in this order, so that it is always in one of
+        # them.
         if was_near and cid not in self._coming and cid not in self._unread:
             return
         started: list[Cid] = []
@@ -143,7 +144,7 @@ class ValueReadAhead:
             self._workers.start(self._fetch_ahead, each)
 
     def _next(self, cid: Cid) -> Iterator[Link]:
-        """The values behind one, in its directory and in the next, that were not given before."""
+        """The next values, in its directory and the following one, not returned before."""
         at = self._locations.get(cid)
         if at is None:
             return
@@ -167,5 +168,5 @@ class ValueReadAhead:
         return not any(cid in each for each in known) and not self._is_near(cid)
 
 
-# What is under way in the parent never comes here.
+# Requests in flight in the parent never complete here.
 _ALL = renewed_after_fork(ValueReadAhead._start)

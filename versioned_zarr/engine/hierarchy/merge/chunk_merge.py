@@ -22,7 +22,7 @@ from versioned_zarr.tree.merge_tree import KeyConflict
 SIDES: Final = ("base", "ours", "theirs")
 Read: TypeAlias = Callable[[Link], bytes]
 Taken: TypeAlias = "Link | bytes | Callable[[], bytes] | None"
-"""What to take under a key: a link to its value, its bytes, what makes these, or nothing."""
+"""The new value of a key: a link, bytes, a function that returns bytes, or None."""
 
 
 @dataclass
@@ -41,13 +41,13 @@ class ChunkClash:
 
     @property
     def links(self) -> tuple[Link | None, Link | None, Link | None]:
-        """The links to what it was, what it is on our side and on theirs."""
+        """The links to the chunk in the base, on our side and on theirs."""
         return self.keys.base, self.keys.ours, self.keys.theirs
 
     def merge(self, layout: ShardLayout | None, read: Read) -> MergedShard | None:
-        """The merge of a shard; None if it is none whose index can be read.
+        """The merge of a shard; None if this is not a shard with a readable index.
 
-        It holds all three states of the shard, so that one is to be had at a time.
+        Keeps all three states of the shard in memory, so merge one shard at a time.
         """
         if layout is None:
             return None
@@ -55,7 +55,7 @@ class ChunkClash:
         return merge_shards(layout, *states, may_agree=self.may_agree)
 
     def told(self, merged: MergedShard | None) -> ChunkConflict:
-        """What is told of a conflict in it."""
+        """The description of a conflict in it."""
         inner: tuple[tuple[int, ...], ...] = ()
         kind = kind_of(self.keys)
         if merged is not None:
@@ -71,9 +71,9 @@ class ChunksOfArray:
     """All such chunks of one array.
 
     Attributes:
-        path: the array.
-        layout: of its shards, alike in all three states; None if they are no shards to look into.
-        read: gives all bytes of a value; asked for shards.
+        path: the path of the array.
+        layout: of its shards, the same in all three states; None if the array is not sharded.
+        read: returns all bytes of a value; used for shards.
         clashes: the chunks.
     """
 
@@ -83,10 +83,10 @@ class ChunksOfArray:
     clashes: list[ChunkClash] = field(default_factory=list)
 
     def settle(self, decider: Decider) -> tuple[list[tuple[str, Taken]], Conflict | None]:
-        """Merge what can be merged, and ask for the rest.
+        """Merge what can be merged, and resolve the rest.
 
         Returns:
-            What to take under which key, and what is left in conflict.
+            The new contents by key, and the remaining conflicts.
         """
         taken: list[tuple[str, Taken]] = []
         asked: list[tuple[ChunkClash, ChunkConflict]] = []
@@ -108,7 +108,7 @@ class ChunksOfArray:
         return taken, of_chunks(self.path, left) if left else None
 
     def _settled(self, clash: ChunkClash, decision: Decision) -> Taken:
-        """The chunk as it was decided."""
+        """The resolved chunk."""
         if isinstance(decision, bytes):
             return decision
         side = SIDES.index(str(decision))
@@ -116,7 +116,7 @@ class ChunksOfArray:
         return clash.links[side] if merged is None else self._shard(clash, merged, side)
 
     def _shard(self, clash: ChunkClash, merged: MergedShard, side: int) -> Taken:
-        """The shard with its conflicts settled by a side; as one side has it, if just one does."""
+        """The shard with its conflicts resolved to a side; the link if only one side has it."""
         chunks = merged.settled_chunks(side)
         if not any(chunk is not None for chunk in chunks):
             return None
@@ -134,7 +134,7 @@ class ChunksOfArray:
 
 
 def kind_of(clash: KeyConflict) -> ConflictKind:
-    """What happened to a key."""
+    """The kind of change of a key."""
     ours, theirs = clash.ours, clash.theirs
     if (ours and ours.cid) == (theirs and theirs.cid):
         return ConflictKind.ALIKE

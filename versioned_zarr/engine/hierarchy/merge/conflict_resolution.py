@@ -43,29 +43,29 @@ class FieldValue:
 Decision: TypeAlias = "Choice | bytes | FieldValue | None"
 _Decide: TypeAlias = "Callable[[Conflict], Decision | Mapping[str, Decision]]"
 Resolve: TypeAlias = "Choice | Mapping[str, Choice] | _Decide | None"
-"""How conflicts are settled: one side for all; a side for each path pattern (as in `fnmatch`), of
-which the first that matches counts, and for a chunk also one that matches its array; or a function
-that gives a side, the bytes of the value for a key, a `FieldValue` for a field, or None to leave
-the conflict. Of an array's chunks it may give a mapping of patterns of their keys to those."""
+"""How to resolve conflicts: a side for all of them; a mapping of path patterns (as in `fnmatch`) to
+sides, of which the first match counts, and for a chunk also a match of its array; or a function
+that returns a side, the bytes of the value for a key, a `FieldValue` for a field, or None to leave
+the conflict. For the chunks of an array, it may return a mapping of key patterns to these."""
 
 
 def check_resolve(resolve: Resolve) -> None:
-    """Make sure that conflicts can be settled so, before there is one.
+    """Make sure that `resolve` is valid, before there is a conflict.
 
     Raises:
-        InvalidInputError: `resolve` is nothing that decides.
+        InvalidInputError: `resolve` is not valid.
     """
     Decider(resolve)
 
 
 class Decider:
-    """Settles conflicts as it was told to.
+    """Resolves conflicts according to `resolve`.
 
     Args:
         resolve: see `Resolve`.
 
     Raises:
-        InvalidInputError: `resolve` is nothing that decides.
+        InvalidInputError: `resolve` is not valid.
     """
 
     def __init__(self, resolve: Resolve) -> None:
@@ -85,7 +85,7 @@ class Decider:
             )
 
     def of(self, conflict: Conflict) -> Decision:
-        """What is decided of a conflict; None leaves it."""
+        """The resolution of a conflict; None leaves it unresolved."""
         if self._decide is None:
             return _first(self._sides, conflict.path)
         decision = self._decide(conflict)
@@ -97,7 +97,7 @@ class Decider:
         return _checked(decision)
 
     def of_chunks(self, conflict: Conflict) -> list[Decision]:
-        """What is decided of each of an array's chunks in conflict."""
+        """The resolution of each conflicting chunk of an array."""
         chunks = conflict.chunks
         if self._decide is None:
             return [_first(self._sides, chunk.key, conflict.path) for chunk in chunks]
@@ -122,7 +122,7 @@ def _by_key(decisions: Mapping[str, Decision], chunks: Sequence[ChunkConflict]) 
 
 
 def _first(decisions: Mapping[str, Decision], *paths: str) -> Decision:
-    """What the first pattern says that matches one of the paths."""
+    """The resolution of the first pattern that matches one of the paths."""
     for pattern, decision in decisions.items():
         if any(fnmatchcase(path, pattern) for path in paths):
             return decision

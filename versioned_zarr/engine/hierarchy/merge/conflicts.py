@@ -165,11 +165,11 @@ class Conflict:
 
 
 def of_chunks(path: str, chunks: Sequence[ChunkConflict]) -> Conflict:
-    """The conflict of an array's chunks, as one.
+    """The conflict of an array's chunks, as one conflict.
 
     Args:
-        path: the array.
-        chunks: its chunks in conflict, at least one.
+        path: the path of the array.
+        chunks: its conflicting chunks, at least one.
     """
     kinds = {chunk.kind for chunk in chunks}
     kind = kinds.pop() if len(kinds) == 1 else ConflictKind.CHANGED
@@ -183,9 +183,9 @@ def of_chunks(path: str, chunks: Sequence[ChunkConflict]) -> Conflict:
 
 
 def shown_apart(texts: Sequence[str]) -> list[str]:
-    """Texts to be shown beside each other; long ones cut in the middle, around a difference.
+    """Texts for display side by side; long ones are cut in the middle, around a difference.
 
-    Two that differ never look the same.
+    Two different texts never look the same.
     """
     if all(len(text) <= _SHOWN_CHARACTERS for text in texts):
         return list(texts)
@@ -193,7 +193,7 @@ def shown_apart(texts: Sequence[str]) -> list[str]:
 
 
 def _difference(text: str, others: Sequence[str]) -> int:
-    """The first place at which a text is not what another one is."""
+    """The first position at which two texts differ."""
     found = [
         next(
             (at for at, (one, two) in enumerate(zip(text, other, strict=False)) if one != two),
@@ -202,7 +202,7 @@ def _difference(text: str, others: Sequence[str]) -> int:
         for other in others
         if other != text
     ]
-    # The last of them tells it from the text that is most alike.
+    # The last difference distinguishes it from the most similar text.
     return max(found, default=0)
 
 

@@ -20,15 +20,15 @@ _OF_NODE = {V3: (V3,), V2: (".zarray", ".zgroup", ".zattrs")}
 
 Document: TypeAlias = dict[str, Any]
 Read: TypeAlias = Callable[[str], Document | None]
-"""Gives a document by its key, in one state of the tree."""
+"""Returns a document by its key, in one state of the tree."""
 
 
 def node_of(name: str, field: Sequence[str]) -> str | None:
-    """The node whose copy a field of a document is part of, relative to that document's group.
+    """The node whose copy contains a field of a document, relative to that document's group.
 
     Args:
-        name: the document, as `zarr.json`.
-        field: the names that lead to the field.
+        name: the document, such as `zarr.json`.
+        field: the path of the field.
     """
     if name == V3 and len(field) > 2 and tuple(field[:2]) == (_FIELD, "metadata"):
         return field[2]
@@ -38,7 +38,7 @@ def node_of(name: str, field: Sequence[str]) -> str | None:
 
 
 def left_over(name: str, field: FieldClash) -> Document | None:
-    """All copies, where one side changed some and the other dropped them; None if it did not.
+    """All copies, if one side changed some and the other dropped all; otherwise None.
 
     zarr-python drops them from a `zarr.json` when it writes other fields of it.
     """
@@ -47,28 +47,28 @@ def left_over(name: str, field: FieldClash) -> Document | None:
 
 
 def is_left_over(name: str, is_ours_gone: bool, is_theirs_gone: bool) -> bool:
-    """Whether a document is all copies, which one side changed and the other removed: it stays."""
+    """Whether a document with only copies was changed by one side and removed by the other."""
     return name == V2 and is_ours_gone != is_theirs_gone
 
 
 def refreshed(
     nodes: Iterable[str], result: Read, base: Read, ours: Read, theirs: Read
 ) -> Iterator[tuple[str, Document]]:
-    """The documents whose copies of these nodes are not what the nodes' own documents say.
+    """The documents whose copies of these nodes differ from the nodes' own documents.
 
-    A node that has no copy gets one only if it has one in another state of the document, or was
-    seen without: on a side whose document holds no copies.
+    A node without a copy gets one only if it has one in another state of the document, or if it was
+    visible without one, on a side whose document has no copies.
 
     Args:
         nodes: the paths of the nodes.
-        result: reads what the merge came to.
-        base: reads what both sides started from.
-        ours: reads our side.
-        theirs: reads the other side.
+        result: reads the merged documents.
+        base: reads the documents of the base.
+        ours: reads the documents of our side.
+        theirs: reads the documents of the other side.
 
     Yields:
-        Each such document as it is to be, under its key. Costs O(nodes times their depth), and as
-        much as the documents with copies above them are long.
+        Each updated document with its key. Costs O(nodes times their depth), and the size of the
+        documents with copies above them.
     """
     own = cache(result)
     for group, below in _by_group(nodes).items():
@@ -90,7 +90,7 @@ def refreshed(
 
 
 def _by_group(nodes: Iterable[str]) -> dict[str, list[str]]:
-    """For each group on the way to nodes, and each node, those at and below it."""
+    """For each node and each group above nodes, the nodes at and below it."""
     groups: dict[str, list[str]] = {}
     for node in nodes:
         group = node
@@ -105,9 +105,9 @@ class _Copies:
     """The copies in one document of a group.
 
     Args:
-        name: the document, as `zarr.json`.
+        name: the document, such as `zarr.json`.
         group: the path of the group.
-        copies: what it holds; not changed.
+        copies: the copies; not changed.
         states: read the base and the two sides.
     """
 
@@ -121,7 +121,7 @@ class _Copies:
         self._without = [read for each, read in found[1:] if each is None]
 
     def refresh(self, path: str, own: Read) -> None:
-        """Make the copies of a node what its documents say."""
+        """Update the copies of a node from its documents."""
         node = path[len(self._group) :].strip("/")
         if not node and self._name == V3:
             return
@@ -145,7 +145,7 @@ def _copies(name: str, document: Document | None) -> Document | None:
 
 
 def _copy(name: str, document: Document, before: Iterable[Any]) -> Document:
-    """A node's document as its copy has it; a group's keeps its own consolidated metadata."""
+    """The copy of a node's document; a group keeps its own consolidated metadata in it."""
     if name == V2:
         return document
     copy = {key: value for key, value in document.items() if key != _FIELD}

@@ -10,15 +10,15 @@ from versioned_zarr.engine.hierarchy.merge.named_lists import merge_lists
 from versioned_zarr.engine.hierarchy.zarr_nodes import DOCUMENTS
 
 _POSITIONAL = "_ARRAY_DIMENSIONS"
-"""xarray's names of an array's dimensions in Zarr v2: a name for each, not a set of names."""
+"""xarray's names of the dimensions in Zarr v2: one name per dimension, not a set of names."""
 
 
 class FieldClash(NamedTuple):
     """A field that both sides changed differently.
 
     Attributes:
-        path: its names, from the outermost; `[name=x]` for that item of a list.
-        values: its value in the base, on our side and on theirs; MISSING where it is not.
+        path: its path, from the outermost name; `[name=x]` for an item of a list.
+        values: its value in the base, on our side and on theirs; MISSING if absent.
     """
 
     path: tuple[str, ...]
@@ -32,14 +32,14 @@ def merge_documents(
     theirs: dict[str, Any] | None,
     settle: Callable[[FieldClash], Any],
 ) -> dict[str, Any]:
-    """The document with both sides' changes.
+    """Merge the changes of both sides to a document.
 
     Args:
-        name: which document, as `zarr.json`.
-        base: what both sides started from; None if it was not there.
+        name: the document, such as `zarr.json`.
+        base: the document in the base; None if absent.
         ours: our side.
         theirs: the other side.
-        settle: asked for the value of each field that both changed differently; MISSING to
+        settle: returns the value of a field that both sides changed differently; MISSING to
             leave it out.
     """
     merged = _JsonMerge(name, settle).merge((), base or {}, ours or {}, theirs or {})
@@ -47,7 +47,7 @@ def merge_documents(
 
 
 def field_name(path: Iterable[str]) -> str:
-    """The path of a field in one text, as `attributes.ome.multiscales[name=x].version`."""
+    """The path of a field as text, such as `attributes.ome.multiscales[name=x].version`."""
     return "".join(part if part.startswith("[") else f".{part}" for part in path).lstrip(".")
 
 
@@ -87,10 +87,10 @@ class _JsonMerge:
 
 
 def _has_fields(path: tuple[str, ...], name: str) -> bool:
-    """Whether an object at a path of a document is merged by its own fields.
+    """Whether an object at a path of a document is merged field by field.
 
-    That is the document, its attributes and all below them, and the documents in consolidated
-    metadata; any other object, as a chunk grid, is a value.
+    These are the document, its attributes and everything below them, and the documents in
+    consolidated metadata; any other object, such as a chunk grid, is a single value.
     """
     inner = _in_copy(path, name)
     if inner is not None:
@@ -102,7 +102,7 @@ def _has_fields(path: tuple[str, ...], name: str) -> bool:
 
 
 def _is_attribute(path: tuple[str, ...], name: str) -> bool:
-    """Whether an attribute, or a part of one, lies at a path of a document."""
+    """Whether a path of a document is an attribute or a part of one."""
     inner = _in_copy(path, name)
     if inner is not None:
         return _is_attribute(*inner)
@@ -114,7 +114,7 @@ def _is_within(path: tuple[str, ...], name: str) -> bool:
 
 
 def _in_copy(path: tuple[str, ...], name: str) -> tuple[tuple[str, ...], str] | None:
-    """The path within a document of which consolidated metadata has a copy, and its name."""
+    """The path within a document that has a copy in consolidated metadata, and its name."""
     if name == ".zmetadata" and path[:1] == ("metadata",) and len(path) > 1:
         inner = path[1].rpartition("/")[2]
         return (path[2:], inner) if inner in DOCUMENTS and inner != name else None

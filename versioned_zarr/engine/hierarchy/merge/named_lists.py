@@ -12,22 +12,22 @@ from typing import Any, Final, TypeAlias
 from versioned_zarr.engine.hierarchy.json_values import MISSING
 
 IDENTITIES: Final = ("name", "id", "label")
-"""The keys that tell an object in a list from the others: the first that all have."""
+"""The keys that identify an object in a list: the first one that all objects have."""
 
 _Items: TypeAlias = dict[str, Any]
 MergeItem: TypeAlias = Callable[[str, Any, Any, Any], Any]
-"""Merges an item: given what it is called in paths, and what it is in the base and on each side;
-MISSING for one that is to be left out."""
+"""Merges an item, given its name in paths, and its values in the base and on each side; MISSING
+to leave it out."""
 
 
 def merge_lists(base: Any, ours: Any, theirs: Any, merge_item: MergeItem) -> list[Any] | None:
-    """Merge two lists item by item; None if they are not lists to be merged so.
+    """Merge two lists item by item; None if they cannot be merged in this way.
 
-    Items keep the order of the base. What a side added stands behind the item that it stood
-    behind there; where both added, ours come first.
+    Items keep the order of the base. An added item follows the item that it followed on its side;
+    if both sides added items there, ours come first.
 
     Args:
-        base: what both sides started from.
+        base: the list in the base.
         ours: our side.
         theirs: the other side.
         merge_item: see `MergeItem`.
@@ -57,7 +57,7 @@ def merge_lists(base: Any, ours: Any, theirs: Any, merge_item: MergeItem) -> lis
 
 
 def _by_identity(lists: Sequence[list[Any]]) -> list[_Items] | None:
-    """The items of each list under what tells them apart; None if nothing does."""
+    """The items of each list by identity; None if the items have none."""
     items = [item for each in lists for item in each]
     if all(isinstance(item, str) for item in items):
         return _unique([[(json.dumps(item), item) for item in each] for each in lists])
@@ -75,7 +75,7 @@ def _by_identity(lists: Sequence[list[Any]]) -> list[_Items] | None:
 
 
 def _text(name: str | int) -> str:
-    # A text that looks like a number keeps its quotes, so that "1" is not 1.
+    # A string that looks like a number keeps its quotes, so that "1" is not 1.
     return name if isinstance(name, str) and not name.lstrip("-").isdigit() else json.dumps(name)
 
 
@@ -90,7 +90,7 @@ def _keeps_order(before: _Items, side: _Items) -> bool:
 
 
 def _additions(before: _Items, side: _Items) -> dict[str | None, list[str]]:
-    """What a side added, by the item of the base that it stands behind; None for the start."""
+    """The items that a side added, by the base item that they follow; None for the start."""
     gaps: dict[str | None, list[str]] = {}
     anchor = None
     for name in side:
@@ -105,13 +105,13 @@ _Side: TypeAlias = tuple[_Items, dict[str | None, list[str]]]
 
 
 def _both_replaced(before: _Items, ours: _Side, theirs: _Side) -> bool:
-    """Whether both sides put something else in the place of one item, each its own."""
+    """Whether both sides replaced one item differently."""
     mine, others = _replacements(before, ours), _replacements(before, theirs)
     return any(mine[name] != others[name] for name in mine.keys() & others.keys())
 
 
 def _replacements(before: _Items, side: _Side) -> dict[str, list[str]]:
-    """The items that a side removed where it added some, with those."""
+    """The items that a side removed where it added others, with those."""
     items, gaps = side
     found: dict[str, list[str]] = {}
     anchor = None

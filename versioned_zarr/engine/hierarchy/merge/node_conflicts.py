@@ -21,17 +21,17 @@ from versioned_zarr.tree.lookup import Trees
 
 _Fields: TypeAlias = "dict[str, Any] | None"
 _FORMATS = ((V3,), (".zarray", ".zgroup"))
-"""The names of the documents that make a node, by Zarr format."""
+"""The names of a node's documents, by Zarr format."""
 _OWN = (V3, *V2_DOCUMENTS)
 
 
 class Side:
-    """One side of a merge: its tree, and what it changed.
+    """One side of a merge: its tree, and its changes.
 
     Args:
         trees: reads trees.
-        base: the tree that both sides started from.
-        root: its tree.
+        base: the tree of the merge base.
+        root: the tree of this side.
     """
 
     def __init__(self, trees: Trees, base: Cid, root: Cid) -> None:
@@ -42,7 +42,7 @@ class Side:
         self._sorted = sorted(self.changes)
 
     def below(self, path: str) -> Iterator[str]:
-        """The keys that it changed in a folder and below it."""
+        """The keys in a folder and below it that this side changed."""
         start = f"{path}/" if path else ""
         for at in range(bisect_left(self._sorted, start), len(self._sorted)):
             if not self._sorted[at].startswith(start):
@@ -50,7 +50,7 @@ class Side:
             yield self._sorted[at]
 
     def has_changed(self, path: str) -> bool:
-        """Whether it changed the document of a node."""
+        """Whether this side changed the document of a node."""
         return any(key in self.changes for key in _keys(path, zarr_nodes.NODE_DOCUMENTS))
 
 
@@ -64,10 +64,10 @@ class NodeConflict(NamedTuple):
     """A node that cannot be merged key by key.
 
     Attributes:
-        path: where it is.
-        kind: what is wrong.
-        names: of the fields or documents that it is about.
-        is_whole: whether it speaks for all keys below the node; if not, for its documents.
+        path: the path of the node.
+        kind: the kind of conflict.
+        names: the fields or documents involved.
+        is_whole: whether it concerns all keys below the node, or only its documents.
     """
 
     path: str
@@ -76,7 +76,7 @@ class NodeConflict(NamedTuple):
     is_whole: bool = True
 
     def keys(self, *sides: Side) -> list[str]:
-        """The keys that it speaks for, of those that a side changed."""
+        """The keys that it concerns, among those that a side changed."""
         if self.is_whole:
             return [key for side in sides for key in side.below(self.path)]
         own = list(_keys(self.path, _OWN))
@@ -84,11 +84,11 @@ class NodeConflict(NamedTuple):
 
 
 class NodeConflicts:
-    """Finds them, of which none lies below one that speaks for all below it.
+    """Finds node conflicts; none is below another that concerns all keys below it.
 
     Args:
         trees: reads trees.
-        base: the tree that both sides started from.
+        base: the tree of the merge base.
         ours: our side.
         theirs: the other side.
         document: reads a document.
@@ -108,7 +108,7 @@ class NodeConflicts:
     def __iter__(self) -> Iterator[NodeConflict]:
         found: set[str] = set()
         paths = changed_nodes(self._ours, self._theirs, names=_OWN)
-        # The group before what is in it, so that its removal is one conflict.
+        # Groups before their members, so that the removal of a group is one conflict.
         for path in sorted(paths, key=lambda path: (path.count("/") + bool(path), path)):
             if zarr_nodes.is_within(path, found):
                 continue
@@ -159,9 +159,9 @@ class NodeConflicts:
     # Two formats
 
     def _clash_of_formats(self, path: str) -> NodeConflict | None:
-        """A node with documents of both formats of which one side changed others than the other.
+        """A node with documents of both formats, if the sides changed different formats.
 
-        Each side's documents may agree with each other, and those of the merge would not.
+        The documents of each side may be consistent, but those of the merge would not be.
         """
         mine = self._own_changes(path, self._ours, self._theirs)
         others = self._own_changes(path, self._theirs, self._ours)
@@ -181,7 +181,7 @@ class NodeConflicts:
     def _clash_with_group(self, path: str, one: Side, other: Side) -> NodeConflict | None:
         """A node that one side added in the format of its group, which the other side changed.
 
-        Whoever opens the group in the format that it has now would not see the node.
+        The node would be hidden if the group is opened in its new format.
         """
         if not one.has_changed(path):
             return None
@@ -205,7 +205,7 @@ class NodeConflicts:
         return {_is_v3(zarr_nodes.split(key)[1]) for key, _ in self._found(root, path)}
 
     def _own_changes(self, path: str, one: Side, other: Side) -> list[str]:
-        """The documents of a node that one side changed, and the other not in the same way."""
+        """The documents of a node that one side changed, unless the other changed them equally."""
         found = []
         for name, key in zip(_OWN, _keys(path, _OWN), strict=True):
             change, across = one.changes.get(key), other.changes.get(key)
@@ -217,12 +217,12 @@ class NodeConflicts:
         return found
 
     def _is_of_copies(self, change: KeyChange) -> bool:
-        """Whether nothing but consolidated metadata changed in a document."""
+        """Whether only consolidated metadata changed in a document."""
         old, new = (_without_copies(self._document(link)) for link in (change.old, change.new))
         return old is not None and new is not None and same(old, new)
 
     def _is_left(self, path: str, names: Collection[str]) -> bool:
-        """Whether one of these documents is there once both sides' changes are made."""
+        """Whether one of these documents exists after the changes of both sides."""
         for key in _keys(path, names):
             sides = [side.changes.get(key) for side in (self._ours, self._theirs)]
             changed = [change.new for change in sides if change is not None]
@@ -233,7 +233,7 @@ class NodeConflicts:
     # Structure
 
     def _structures(self, root: Cid, path: str) -> list[dict[str, Any]]:
-        """What a node's documents say of how chunks are to be read; of a group nothing."""
+        """The fields of a node's documents that determine how chunks are read; none for a group."""
         found = self._found(root, path)
         all_of_them = (
             zarr_nodes.structure(zarr_nodes.split(key)[1], self._document(link))
@@ -244,7 +244,7 @@ class NodeConflicts:
     def _clash_with(
         self, path: str, change: KeyChange, one: Side, other: Side
     ) -> NodeConflict | None:
-        """What is wrong between one side's change of a node's document and the other's of it."""
+        """The conflict between the changes of both sides to a node's document, if any."""
         if change.new is None:
             return self._clash_with_removal(path, one, other)
         found = self._trees.find(other.root, change.key)
@@ -276,10 +276,10 @@ class NodeConflicts:
         return NodeConflict(path, ConflictKind.STRUCTURE_AND_CHUNKS, tuple(fields))
 
     def _clash_with_removal(self, path: str, one: Side, other: Side) -> NodeConflict | None:
-        """What is wrong where one side removed a node's document and the other changed the node.
+        """The conflict if one side removed a node's document and the other changed the node.
 
-        A group of which a document stays is still there, and so is what is in it; an array too, if
-        it had that document before.
+        A group of which a document remains still exists, with its members; so does an array, if it
+        had that document before.
         """
         left = [key for key, _ in self._found(one.root, path)]
         is_group = bool(left) and not any(
@@ -295,7 +295,7 @@ class NodeConflicts:
         return None
 
     def _clash_of_documents(self, path: str) -> NodeConflict | None:
-        """What is wrong between two documents of one format, both of which were changed."""
+        """The conflict between two changed documents of one format, if any."""
         for names in _FORMATS:
             kinds = [
                 self._kind_of(root, path, names)
@@ -316,14 +316,14 @@ class NodeConflicts:
     def _kind_of(
         self, root: Cid, path: str, names: Collection[str] = zarr_nodes.NODE_DOCUMENTS
     ) -> tuple[str, dict[str, Any]] | None:
-        """A node's document by name, and what it says of how chunks are to be read."""
+        """The name of a node's document, and its fields that determine how chunks are read."""
         for key, link in self._found(root, path, names):
             name = zarr_nodes.split(key)[1]
             return name, zarr_nodes.structure(name, self._document(link))
         return None
 
     def _has_nodes_in_array(self, path: str, one: Side, other: Side) -> bool:
-        """Whether one side made an array where the other made nodes below."""
+        """Whether one side created an array where the other created nodes below."""
         if not one.has_changed(path):
             return False
         if not self._structures(one.root, path) or self._structures(self._base, path):
@@ -338,10 +338,10 @@ class NodeConflicts:
 
 
 def _clashing_fields(base: _Fields, ours: _Fields, theirs: _Fields) -> list[str]:
-    """The fields of an array that no merge field by field would get right.
+    """The fields of an array that cannot be merged field by field.
 
-    A data type of one side and a fill value of the other may make no array. Two shapes alone do:
-    which one it is to be is asked as of any field.
+    The data type of one side with the fill value of the other may not be a valid array. If only the
+    shapes differ, the array is valid, and the field is in conflict like any other.
     """
     if base is None or ours is None or theirs is None:
         return []

@@ -1,4 +1,4 @@
-"""Shapes of arrays that change: whether one only grew, and which chunks lie in both."""
+"""Changing shapes of arrays: whether one only grew, and which chunks are inside both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
 
 
 def has_grown(before: Any, after: Any) -> bool:
-    """Whether a shape has the same dimensions as another and is shorter along none."""
+    """Whether a shape has the same dimensions as another and is not shorter along any."""
     if not (_is_shape(before) and _is_shape(after) and len(before) == len(after)):
         return False
     return all(new >= old for old, new in zip(before, after, strict=True))
@@ -20,10 +20,10 @@ def _is_shape(shape: Any) -> bool:
 
 
 def are_inside(node: ZarrNode, keys: Iterable[str]) -> bool:
-    """Whether all of these keys that are chunks of an array lie in its shape.
+    """Whether all of these keys that are chunks of an array are inside its shape.
 
-    A chunk behind the shape is out of sight, and would come to light in an array that grew.
-    False if nobody can tell, as with a chunk grid that is not regular.
+    A chunk outside the shape is hidden, and would appear if the array grew. False if unknown, for
+    example if the chunk grid is not regular.
     """
     grid = node.grid_shape
     for key in keys:

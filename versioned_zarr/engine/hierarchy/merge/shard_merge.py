@@ -16,14 +16,14 @@ from versioned_zarr.engine.hierarchy.shards import (
 
 @dataclass
 class MergedShard:
-    """What the merge of a shard comes to.
+    """The result of merging a shard.
 
     Attributes:
-        layout: how it is laid out.
-        order: in which order its inner chunks are put.
+        layout: its layout.
+        order: the order of its inner chunks.
         sides: the inner chunks in the base, on our side and on theirs.
-        chunks: the merged ones; ours where both sides changed one differently.
-        conflicts: the numbers of those.
+        chunks: the merged inner chunks; ours if both sides changed one differently.
+        conflicts: the numbers of those in conflict.
     """
 
     layout: ShardLayout
@@ -39,11 +39,11 @@ class MergedShard:
         return bool(self.conflicts) and all(ours[at] == theirs[at] for at in self.conflicts)
 
     def settled(self, side: int) -> bytes | None:
-        """The shard with its conflicts settled by a side: 0 the base, 1 ours, 2 theirs."""
+        """The shard with its conflicts resolved to a side: 0 the base, 1 ours, 2 theirs."""
         return assemble(self.layout, self.settled_chunks(side), self.order)
 
     def settled_chunks(self, side: int) -> list[Part]:
-        """Its inner chunks, likewise."""
+        """Its inner chunks, resolved in the same way."""
         chunks = list(self.chunks)
         for number in self.conflicts:
             chunks[number] = self.sides[side][number]
@@ -56,14 +56,14 @@ def merge_shards(
     """Merge three states of a shard; the result has the same bytes whichever side is ours.
 
     Args:
-        layout: how all three are laid out.
-        base: what both sides started from; None if it was not stored.
+        layout: the layout of all three states.
+        base: the shard in the base; None if it is not stored.
         ours: our side; None if it is not stored.
-        theirs: the other side; likewise.
+        theirs: the other side; None if it is not stored.
         may_agree: whether the same change of an inner chunk by both sides is allowed.
 
     Returns:
-        None if one of their indexes cannot be read.
+        None if an index cannot be read.
     """
     before, mine, others = (inner_chunks(layout, shard) for shard in (base, ours, theirs))
     if before is None or mine is None or others is None:
@@ -88,7 +88,7 @@ def merge_shards(
 def _merge_nested(
     layout: ShardLayout, old: Part, one: Part, other: Part, *, may_agree: bool
 ) -> MergedShard | None:
-    """The merge of an inner chunk that is a shard as well; None if it cannot be had."""
+    """The merge of an inner chunk that is itself a shard; None if its index cannot be read."""
     if layout.inner is None:
         return None
     merged = merge_shards(layout.inner, old, one, other, may_agree=may_agree)

@@ -51,12 +51,12 @@ _Document: TypeAlias = dict[str, Any] | None
 
 @dataclass
 class Merged:
-    """What a merge comes to.
+    """The result of a merge.
 
     Attributes:
-        changes: what to do to our tree: each key with a link to its value, its bytes, what makes
-            these when they are needed, or None.
-        conflicts: what is not settled; `changes` then leave it out.
+        changes: the changes to our tree: for each key a link to its value, its bytes, a function
+            that returns these on demand, or None to delete it.
+        conflicts: the unresolved conflicts; `changes` does not contain their keys.
     """
 
     changes: list[tuple[str, Taken]]
@@ -77,19 +77,20 @@ def merge_trees(
 
     Args:
         trees: reads trees.
-        base: the tree that both sides started from.
-        ours: the tree to change.
+        base: the tree of the merge base.
+        ours: the tree that is changed.
         theirs: the other tree.
-        read: gives all bytes of a value; asked for metadata documents, and for shards that both
+        read: returns all bytes of a value; used for metadata documents, and for shards that both
             sides changed.
         resolve: see `Resolve`.
         unaware: whether their side wrote a key without having read it; None if both sides may
-            have made the same change to any value, as two branches may. Two sessions that did
-            may both have added 1 to the same 6, and one of them is lost. So they agree on
-            documents, and on the chunks of coordinate arrays that were written unaware.
+            make the same change to any value, as two branches may. Two sessions that did so may
+            both have added 1 to the same 6, and one update is lost. So the same change by two
+            sessions is allowed only for documents, and for chunks of coordinate arrays that were
+            written unaware.
 
     Raises:
-        InvalidInputError: `resolve` says something that is no decision.
+        InvalidInputError: `resolve` returns something that is not valid.
     """
     return _TreeMerge(trees, (base, ours, theirs), read, Decider(resolve), unaware).run()
 
@@ -129,7 +130,7 @@ class _TreeMerge:
         return Merged(list(self._take.items()), self._conflicts)
 
     def _agreements(self) -> Iterator[KeyConflict]:
-        """The values to which both sides made the same change although that is not allowed."""
+        """The keys to which both sides made the same change although that is not allowed."""
         if self._unaware is None:
             return
         for key in sorted(self._ours.changes.keys() & self._theirs.changes.keys()):
@@ -151,7 +152,7 @@ class _TreeMerge:
     # Nodes
 
     def _settle_nodes(self) -> set[str]:
-        """Settle the nodes that cannot be merged key by key; gives the paths and keys of them."""
+        """Resolve the nodes that cannot be merged key by key; returns their paths and keys."""
         clashes = NodeConflicts(self.trees, self.base, self._ours, self._theirs, self._document)
         settled: set[str] = set()
         for clash in clashes:
@@ -224,7 +225,7 @@ class _TreeMerge:
     # Chunks
 
     def _collect(self, clash: KeyConflict, arrays: dict[str, ChunksOfArray]) -> bool:
-        """Note a chunk of an array under the array; false if the key is none on both sides."""
+        """Record a chunk under its array; returns false if the key is not a chunk on both sides."""
         if zarr_nodes.split(clash.key)[1] in zarr_nodes.DOCUMENTS:
             return False
         links = (clash.base, clash.ours, clash.theirs)
@@ -241,7 +242,7 @@ class _TreeMerge:
         return True
 
     def _layout(self, path: str) -> ShardLayout | None:
-        """The layout of an array's shards, if it is the same wherever the array is."""
+        """The layout of an array's shards, if it is the same in all states that have the array."""
         found = [nodes.at(path) for nodes in self._nodes]
         layouts = [layout_of(node.document) for node in found if node is not None and node.is_array]
         return layouts[0] if all(each == layouts[0] for each in layouts) else None
@@ -288,7 +289,7 @@ class _TreeMerge:
             self._take_document(clash.key, merged)
 
     def _take_document(self, key: str, document: dict[str, Any]) -> None:
-        """Take a document; as the bytes of a side, if one says the same."""
+        """Take a document; as the bytes of a side, if that side has the same content."""
         ours, theirs = (self.trees.find(root, key) for root in self.roots[1:])
         if same(document, self._document(ours)):
             self._take.pop(key, None)
@@ -300,7 +301,7 @@ class _TreeMerge:
     # Consolidated metadata
 
     def _refresh_copies(self) -> None:
-        """Let consolidated metadata say of the nodes in question what their documents say."""
+        """Update the consolidated metadata of the affected nodes from their documents."""
         states = [self._reader(root) for root in self.roots]
         for key, document in consolidated.refreshed(self._copied, self._result, *states):
             self._take_document(key, document)
@@ -312,7 +313,7 @@ class _TreeMerge:
         return lambda key: self._read(link) if (link := self.trees.find(root, key)) else None
 
     def _result(self, key: str) -> _Document:
-        """A document as the merge leaves it."""
+        """A document after the merge."""
         found = self._take[key] if key in self._take else self.trees.find(self._ours.root, key)
         if isinstance(found, bytes):
             return zarr_nodes.parse(found)
