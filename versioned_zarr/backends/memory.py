@@ -65,7 +65,7 @@ class MemoryStorage:
         path: str,
         parts: Sequence[Bytes],
         *,
-        durable: bool = True,  # noqa: ARG002 - memory is as durable as it gets
+        durable: bool = True,  # noqa: ARG002 - memory cannot be more durable
     ) -> None:
         """See `Storage.put`."""
         with self._guard:
@@ -86,7 +86,7 @@ class MemoryStorage:
         self,
         path: str,
         *,
-        durable: bool = False,  # noqa: ARG002 - memory is as durable as it gets
+        durable: bool = False,  # noqa: ARG002 - memory cannot be more durable
     ) -> None:
         """See `Storage.delete`."""
         with self._guard:
@@ -249,7 +249,7 @@ class _MemoryDraft:
         path: str,
         size: int,
         *,
-        durable: bool = True,  # noqa: ARG002 - memory is as durable as it gets
+        durable: bool = True,  # noqa: ARG002 - memory cannot be more durable
     ) -> None:
         with self._storage._guard:
             del self._item.data[size:]

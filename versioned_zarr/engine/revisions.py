@@ -243,7 +243,7 @@ def _from_reflog(stores: RepositoryContext, name: str, number: int, ref: str) ->
     for each in dict.fromkeys((name, name.removeprefix(f"{HEADS}/"))):
         if entry is None:
             moves = islice(stores.refs.history(HEADS, each), number + 1)
-            for count, entry in enumerate(moves, 1):  # noqa: B007 - the last of each is wanted
+            for count, entry in enumerate(moves, 1):  # noqa: B007 - only the last values are used
                 pass
     if entry is None:
         raise _not_found(stores, name, ref)

@@ -75,7 +75,7 @@ def _load_sha2_256() -> HashFunction:
 
 def _load_blake3() -> HashFunction:
     try:
-        from blake3 import blake3  # noqa: PLC0415 - an extra, loaded when asked for
+        from blake3 import blake3  # noqa: PLC0415 - an extra, loaded on demand
     except ImportError as error:
         raise MissingDependencyError(
             "the hash function blake3 needs the package blake3; "

@@ -52,7 +52,7 @@ class Attempt:
         """Run the errand to its end."""
         try:
             errand(self)
-        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+        except BaseException as error:  # noqa: BLE001 - raised again by waiting threads
             self.error = error
         self.is_done = True
         self._said.put(self)

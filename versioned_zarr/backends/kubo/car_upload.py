@@ -68,7 +68,7 @@ class CarUpload:
     def _send_ahead(self) -> None:
         try:
             self._send()
-        except Exception:  # noqa: BLE001 - `finish` sends the rest again, and says what fails
+        except Exception:  # noqa: BLE001 - `finish` sends it again, and raises errors
             self._has_failed = True
 
     def finish(self) -> None:

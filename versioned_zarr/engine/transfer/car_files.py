@@ -171,7 +171,7 @@ def import_car(
     """See `Repository.import_car`."""
     where = os.fspath(path)
     try:
-        opened = open(where, "rb", buffering=1 << 20)  # noqa: SIM115 - left below
+        opened = open(where, "rb", buffering=1 << 20)  # noqa: SIM115 - closed below
     except OSError as error:
         raise StorageError(f"cannot read {where}: {error.strerror}", where=where) from error
     with opened as file, receiving(stores):

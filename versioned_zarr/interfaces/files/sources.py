@@ -156,7 +156,7 @@ def _file_system(text: str, name: str, options: Mapping[str, Any]) -> tuple[Any,
         raise
     except (ValueError, ImportError) as error:
         raise InvalidInputError(f"cannot read {name!r}: {without_user(str(error))}") from error
-    except Exception as error:  # noqa: BLE001 - file systems raise what they like
+    except Exception as error:  # noqa: BLE001 - file systems raise any error
         failure = error
     if isinstance(failure, FileNotFoundError):
         raise NotFoundError(f"cannot open {name!r}: no such file; check its name")
@@ -193,7 +193,7 @@ def _list(files: Any, root: str, name: str, *, has_user: bool) -> dict[str, dict
         raise
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except Exception as error:  # noqa: BLE001 - file systems raise what they like
+    except Exception as error:  # noqa: BLE001 - file systems raise any error
         failure = error
     raise _failure(f"cannot list {name!r}", name, failure, "", has_user=has_user)
 

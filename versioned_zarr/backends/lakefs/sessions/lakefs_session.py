@@ -212,7 +212,7 @@ class LakefsSession(SessionReader):
             is_seen = self.state.has_seen(key, theirs.cid)
         return is_seen or write.number <= known.get(write.writer, 0)
 
-    def delete(self, key: str, known: Known | None = None) -> bool:  # noqa: ARG002 - no trace stays
+    def delete(self, key: str, known: Known | None = None) -> bool:  # noqa: ARG002 - deletions leave no object
         """See `LocalSession.delete`."""
         if self.find(key) is None:
             self.check_open()

@@ -41,7 +41,7 @@ class LakefsSessionStore:
         branch, head, base = self._find(session)
         return LakefsSession(self._parts, head, self._parts.tree_reader.tree_of(base).cid, branch)
 
-    def mend(self, session: str) -> str | None:  # noqa: ARG002 - the server keeps what it was given
+    def mend(self, session: str) -> str | None:  # noqa: ARG002 - never damaged
         """See `SessionStore.mend`."""
         return None
 

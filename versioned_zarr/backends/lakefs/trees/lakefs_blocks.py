@@ -287,7 +287,7 @@ class LakefsBlocks:
 
     # Writing
 
-    def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes go apart
+    def put(self, blocks: Sequence[Block], root: Cid) -> None:  # noqa: ARG002 - nodes are stored separately
         """See `BlockStore.put`: kept here until a ref needs them."""
         self.metadata_cache.add_nodes(block for block in blocks if not cids.is_raw(block[0]))
         values = [block for block in blocks if cids.is_raw(block[0])]
