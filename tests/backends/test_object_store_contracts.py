@@ -6,7 +6,7 @@ import gc
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -45,10 +45,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
+class SharedStore(MemoryStore):
+    """A store in memory whose pickles lead to it again, as those of a server do."""
+
+    known: ClassVar[dict[int, SharedStore]] = {}
+
+    def __reduce__(self) -> Any:
+        self.known[id(self)] = self
+        return store_of, (id(self),)
+
+
+def store_of(number: int) -> SharedStore:
+    return SharedStore.known[number]
+
+
 class OnMemory:
     @pytest.fixture
     def options(self) -> dict[str, Any]:
-        return {"store": MemoryStore()}
+        return {"store": SharedStore()}
 
 
 class OnS3:

@@ -12,6 +12,7 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.kubo.kubo_backend import KuboBackend
 from versioned_zarr.backends.lakefs.lakefs_backend import LakefsBackend
+from versioned_zarr.backends.objectstore.object_store_backend import ObjectStoreBackend
 from versioned_zarr.backends.registry import Options
 
 PLACES: list[tuple[str, type]] = [
@@ -19,6 +20,7 @@ PLACES: list[tuple[str, type]] = [
     ("ipfs+https://me:s3cret@127.0.0.1:1/x", KuboBackend),
     ("ipfs+/ip4/127.0.0.1/tcp/1/x", KuboBackend),
     ("lakefs://x", LakefsBackend),
+    ("s3://x/y", ObjectStoreBackend),
 ]
 CALLS: list[Callable[..., object]] = [vz.open, vz.create, vz.open_or_create]
 

@@ -444,7 +444,7 @@ def test_nothing_but_results_goes_to_a_pipe(
         (["squash", "main"], "nothing to squash"),
         (["merge", "main", "--into", "nope"], "'nope' not found"),
         (["-C", "foo://x", "log"], "unknown scheme"),
-        (["-C", "s3://bucket/x", "log"], "S3 is not supported yet"),
+        (["-C", "s3:///x", "log"], "must have the form s3://BUCKET/PREFIX"),
     ],
 )
 def test_an_error_is_one_line_on_stderr(

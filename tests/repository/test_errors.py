@@ -409,7 +409,7 @@ OPENERS = [vz.open, vz.create, vz.open_or_create]
         ("memory:///", "name.*memory://scratch"),
         ("foo://x", "unknown scheme 'foo'.*file://.*memory://"),
         ("file://host/p", "three slashes"),
-        ("s3://bucket/prefix", r"S3 is not supported yet.*file://"),
+        ("s3:///prefix", r"s3://BUCKET/PREFIX"),
         ("http://host/r", r"over HTTP is not supported yet.*vz serve"),
         ("ipfs://name", r"vz\.open_snapshot"),
     ],

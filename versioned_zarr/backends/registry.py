@@ -141,6 +141,7 @@ def _lakefs(url: str, options: Options) -> Made:
 
 
 def _object_store(url: str, options: Options) -> Made:
+    _check_no_user(url)
     try:
         from versioned_zarr.backends.objectstore.object_store_backend import (  # noqa: PLC0415
             ObjectStoreBackend,
