@@ -12,7 +12,7 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
-class OpenFolder:
+class DescriptorFolder:
     """A folder of which no link, put there at any time, leads out. Every name is a single part.
 
     Args:
@@ -22,9 +22,9 @@ class OpenFolder:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def again(self) -> OpenFolder:
+    def again(self) -> DescriptorFolder:
         """The same folder, to be closed for itself."""
-        return OpenFolder(os.dup(self._fd))
+        return DescriptorFolder(os.dup(self._fd))
 
     def close(self) -> None:
         """Let go of it."""
@@ -35,7 +35,7 @@ class OpenFolder:
         with os.scandir(self._fd) as entries:
             yield from entries
 
-    def folder(self, name: str, *, make: bool = False) -> OpenFolder:
+    def folder(self, name: str, *, make: bool = False) -> DescriptorFolder:
         """Open a folder in it.
 
         Args:
@@ -52,8 +52,8 @@ class OpenFolder:
                 os.mkdir(name, dir_fd=self._fd)
         return self._folder(name)
 
-    def _folder(self, name: str) -> OpenFolder:
-        return OpenFolder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd))
+    def _folder(self, name: str) -> DescriptorFolder:
+        return DescriptorFolder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd))
 
     def open_file(self, name: str) -> BinaryIO:
         """Open a file in it for reading, which may be no regular one.
@@ -80,9 +80,9 @@ class OpenFolder:
         os.unlink(name, dir_fd=self._fd)
 
 
-def open_folder(path: str) -> OpenFolder:
+def open_folder(path: str) -> DescriptorFolder:
     """Open a folder; a symbolic link is followed."""
-    return OpenFolder(os.open(path, _FOLDER))
+    return DescriptorFolder(os.open(path, _FOLDER))
 
 
 def is_no_process(number: int) -> bool:

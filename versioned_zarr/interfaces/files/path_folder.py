@@ -22,8 +22,8 @@ _NO_NAME: Final = re.compile(
 )
 
 
-class OpenFolder:
-    """See `descriptor_folder.OpenFolder`.
+class PathFolder:
+    """See `descriptor_folder.DescriptorFolder`.
 
     Args:
         path: where it is.
@@ -32,45 +32,45 @@ class OpenFolder:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def again(self) -> OpenFolder:
-        """See `descriptor_folder.OpenFolder.again`."""
+    def again(self) -> PathFolder:
+        """See `descriptor_folder.DescriptorFolder.again`."""
         return self
 
     def close(self) -> None:
-        """See `descriptor_folder.OpenFolder.close`."""
+        """See `descriptor_folder.DescriptorFolder.close`."""
 
     def entries(self) -> Generator[os.DirEntry[str]]:
-        """See `descriptor_folder.OpenFolder.entries`."""
+        """See `descriptor_folder.DescriptorFolder.entries`."""
         with os.scandir(self._path) as entries:
             yield from entries
 
-    def folder(self, name: str, *, make: bool = False) -> OpenFolder:
-        """See `descriptor_folder.OpenFolder.folder`."""
+    def folder(self, name: str, *, make: bool = False) -> PathFolder:
+        """See `descriptor_folder.DescriptorFolder.folder`."""
         path = self._unlinked(name)
         if make:
             with suppress(FileExistsError):
                 os.mkdir(path)
         if not stat.S_ISDIR(os.stat(path).st_mode):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        return OpenFolder(path)
+        return PathFolder(path)
 
     def open_file(self, name: str) -> BinaryIO:
-        """See `descriptor_folder.OpenFolder.open_file`."""
+        """See `descriptor_folder.DescriptorFolder.open_file`."""
         path = self._unlinked(name)
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for a writer
             raise OSError(errno.EINVAL, "no regular file", path)
         return open(path, "rb")
 
     def new_file(self, name: str) -> BinaryIO:
-        """See `descriptor_folder.OpenFolder.new_file`."""
+        """See `descriptor_folder.DescriptorFolder.new_file`."""
         return open(self._below(name), "xb")
 
     def replace(self, name: str, to: str) -> None:
-        """See `descriptor_folder.OpenFolder.replace`."""
+        """See `descriptor_folder.DescriptorFolder.replace`."""
         os.replace(self._below(name), self._below(to))
 
     def remove(self, name: str) -> None:
-        """See `descriptor_folder.OpenFolder.remove`."""
+        """See `descriptor_folder.DescriptorFolder.remove`."""
         os.unlink(self._below(name))
 
     def _below(self, name: str) -> str:
@@ -88,9 +88,9 @@ class OpenFolder:
         return path
 
 
-def open_folder(path: str) -> OpenFolder:
+def open_folder(path: str) -> PathFolder:
     """See `descriptor_folder.open_folder`."""
-    return OpenFolder(os.path.realpath(path))
+    return PathFolder(os.path.realpath(path))
 
 
 def is_no_process(number: int) -> bool:
