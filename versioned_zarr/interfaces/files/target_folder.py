@@ -20,10 +20,7 @@ from versioned_zarr.errors import AlreadyExistsError, StorageFullError
 
 if os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW"):
     from versioned_zarr.interfaces.files.descriptor_folder import DescriptorFolder as OpenFolder
-    from versioned_zarr.interfaces.files.descriptor_folder import (
-        is_no_process,
-        open_folder,
-    )
+    from versioned_zarr.interfaces.files.descriptor_folder import is_no_process, open_folder
 else:
     from versioned_zarr.interfaces.files.path_folder import (  # type: ignore[assignment]
         PathFolder as OpenFolder,
