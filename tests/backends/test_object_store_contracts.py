@@ -111,7 +111,7 @@ class OnObjects:
         self, objects: ObstoreStorage, tmp_path: Path, request: pytest.FixtureRequest
     ) -> BlockStore:
         cache = BlockCache(LocalStorage(tmp_path / "cache"), hash_function(request.param))
-        return ObjectBlocks(PackCatalogue(objects), cache)
+        return ObjectBlocks(PackCatalogue(objects, cache.hash.code), cache)
 
     @pytest.fixture
     def refs(self, objects: ObstoreStorage, tmp_path: Path) -> RefStore:

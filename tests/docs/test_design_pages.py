@@ -95,6 +95,15 @@ def ref_log() -> bytes:
     return b"".join(map(log_refs.encode_entry, entries))
 
 
+def ref_record() -> bytes:
+    pytest.importorskip("obstore")
+    from versioned_zarr.backends.objectstore.record_refs import RefRecord, encode_record
+
+    entry = RefEntry(1, from_text(second_commit()[0]), TIME, "commit: say hello")
+    packs = {"index": [], "newest": [PACK_NAME], "packs": [PACK_NAME]}
+    return encode_record(RefRecord(1, entry, "0011223344556677", packs))
+
+
 def session_head() -> bytes:
     head = SessionHead(
         id="20260131T120000-0a1b2c3d",
@@ -145,6 +154,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "pack": pack,
     "index-file": index_file,
     "ref-log": ref_log,
+    "ref-record": ref_record,
     "commit-json": lambda: commit_json() + b"\n",  # the page's line ends, the value does not
     "commit-block": commit_block,
     "session-head": session_head,

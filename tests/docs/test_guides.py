@@ -18,6 +18,7 @@ import zarr
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
 from tests.servers.lakefs import LakefsServer
+from tests.servers.versity import s3_server
 
 xr = pytest.importorskip("xarray")
 
@@ -118,6 +119,22 @@ def test_what_the_hash_means(node: Daemon, tmp_path: Path, dataset: Any) -> None
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == repo.checkout().cid
+
+
+@pytest.mark.compat
+def test_object_stores(tmp_path: Path, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    with s3_server(tmp_path / "s3") as server:
+        for name, value in (
+            ("ENDPOINT", server.endpoint),
+            ("ALLOW_HTTP", "true"),
+            ("REGION", "us-east-1"),
+            ("ACCESS_KEY_ID", server.access_key_id),
+            ("SECRET_ACCESS_KEY", server.secret_access_key),
+        ):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        names = run(GUIDES / "object-stores.md", dataset=dataset)
+        assert names["repo"].checkout().to_xarray().identical(dataset)
 
 
 @pytest.mark.compat

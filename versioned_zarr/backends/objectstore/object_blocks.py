@@ -6,13 +6,15 @@ Reads go through a cache on this machine, and are verified against their CIDs wh
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.objectstore.pack_catalogue import NEWEST, PackCatalogue
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
+from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, new_name, pack_path
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import Block, ByteRange, Followable
@@ -26,6 +28,8 @@ from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 MEMORY_BYTES: Final = 64 << 20
 PACK_BYTES: Final = 32 << 20
 """A session begins another pack after this many bytes, so that packs are sent while it writes."""
+_DOCUMENT_BYTES: Final = 16 << 10
+_DOCUMENTS_BYTES: Final = 128 << 10
 _CACHED_BYTES: Final = 4 << 20
 """Longer values are not cached: reading them again costs one request for many bytes."""
 
@@ -47,6 +51,8 @@ class ObjectBlocks:
         self._packed = PackStore(catalogue, cache.hash, verify=True)
         self._nearness = NonBlocking()
         self._recent = MemoryCache(MEMORY_BYTES)
+        self._at_work = threading.local()
+        self._newest: str | None = None
         self._flights: ForkLocal[SingleFlight[memoryview]] = ForkLocal(SingleFlight[memoryview])
 
     # Reading
@@ -111,6 +117,7 @@ class ObjectBlocks:
 
     def __contains__(self, cid: Cid) -> bool:
         """See `BlockStore.__contains__`."""
+        self._packed.refresh()  # compares two numbers if no record named new packs
         return cid in self._packed
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
@@ -141,8 +148,18 @@ class ObjectBlocks:
         """See `BlockStore.expect`: they are sent with the commit, in one pack."""
 
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
-        """See `BlockStore.put`: one request."""
-        self._packed.put(blocks, root)
+        """See `BlockStore.put`: one request.
+
+        The Zarr documents of the drafts that were just published are stored once more, next to the
+        nodes, so that one request reads both when the commit is opened.
+        """
+        name, documents = new_name(), self._documents()
+        self._at_work.documents = {}
+        known = {cid for cid, _ in blocks}
+        extra = [block for block in documents.items() if block[0] not in known]
+        self.catalogue.put(pack_path(name), pack_of([*extra, *blocks], root, self.hash))
+        self._packed.registry.learn(name)
+        self._newest = name
         for cid, data in blocks:
             self._recent.add(cid, memoryview(data).toreadonly())
 
@@ -154,6 +171,17 @@ class ObjectBlocks:
         name = new_name()
         self.catalogue.put(pack_path(name), draft.sealed(root))
         self._packed.registry.learn(name)
+        documents = self._documents()
+        for cid, start, end in draft.finished():
+            if cids.is_raw(cid) and end - start <= _DOCUMENT_BYTES:
+                data = bytes(draft.read(start, end))
+                if data[:1] == b"{" and sum(map(len, documents.values())) < _DOCUMENTS_BYTES:
+                    documents[cid] = data
+
+    def _documents(self) -> dict[Cid, bytes]:
+        """The documents of the drafts that this thread published for its commit."""
+        documents: dict[Cid, bytes] = self._at_work.__dict__.setdefault("documents", {})
+        return documents
 
     def let_go(self, draft: Followable, root: Cid) -> None:
         """See `ServedBlocks.let_go`: it fills the cache."""
@@ -180,4 +208,5 @@ class ObjectBlocks:
         return {
             INDEX: [name for name, _ in known.merged],
             PACKS: [run.packs[0] for run in known.single],
+            NEWEST: [self._newest] if self._newest else [],
         }

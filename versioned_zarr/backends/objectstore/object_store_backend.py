@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -22,18 +23,22 @@ from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
-from versioned_zarr.backends.objectstore.record_refs import RecordRefs
+from versioned_zarr.backends.objectstore.record_refs import RecordRefs, ref_folder
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
+from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
     InvalidUrlError,
     StorageError,
 )
+from versioned_zarr.fork_local import threads
+from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.storage.object_store import Stored
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.urls import split_url, without_user
@@ -80,6 +85,10 @@ class ObjectStoreBackend:
             raise InvalidInputError("pass store= or storage_options=, not both")
         self._objects = ObstoreStorage(store, self.url)
         self._cache_bytes = cache_bytes
+        self._workers = threads(1, "vz-open")
+        self._is_free = False
+        self._marker: bytes | None = None
+        self._listed: dict[str, Future[Stored | None]] = {}
         self._homes = home() / "objects"
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:32]
         # What is known before the repository exists, by the only name that it has then.
@@ -87,7 +96,10 @@ class ObjectStoreBackend:
 
     def check_free(self) -> None:
         """See `Backend.check_free`; one request."""
+        if self._is_free:  # this process looked just now
+            return
         found = self._objects.first("")
+        self._is_free = found is None
         if found is not None:
             raise AlreadyExistsError(
                 f"{self.url!r} is not empty ({found.path!r} is there); open it with vz.open, or "
@@ -96,8 +108,12 @@ class ObjectStoreBackend:
             )
 
     def read_marker(self) -> bytes:
-        """See `Backend.read_marker`; one request."""
-        return bytes(self._objects.read(MARKER))
+        """See `Backend.read_marker`; one request, and another for the branch `main` beside it."""
+        if not self._listed:
+            folder = ref_folder(HEADS, MAIN)
+            self._listed[folder] = self._workers().submit(self._objects.first, folder)
+        self._marker = bytes(self._objects.read(MARKER))
+        return self._marker
 
     def write_marker(self, marker: bytes) -> None:
         """See `Backend.write_marker`; two requests, of which the second must fail.
@@ -135,10 +151,13 @@ class ObjectStoreBackend:
 
     def _identity(self) -> str:
         """The identity of this repository, which distinguishes it from later ones at its URL."""
-        with suppress(FileNotFoundError):
-            return identity_in(self.read_marker()) or ""
+        if self._marker is not None:
+            return identity_in(self._marker) or ""
         with suppress(FileNotFoundError):
             return bytes(self.storage.read(_IDENTITY)).decode()
+        if not self._is_free:
+            with suppress(FileNotFoundError):
+                return identity_in(bytes(self._objects.read(MARKER))) or ""
         made = secrets.token_hex(16)
         self.storage.put(_IDENTITY, [made.encode()])
         return made
@@ -157,9 +176,9 @@ class ObjectStoreBackend:
         cache = BlockCache(
             storage, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        catalogue = PackCatalogue(self._objects)
+        catalogue = PackCatalogue(self._objects, hash_function.code)
         blocks = ObjectBlocks(catalogue, cache)
-        refs = RecordRefs(self._objects, storage, blocks.to_record, catalogue.learn)
+        refs = RecordRefs(self._objects, storage, blocks.to_record, catalogue.learn, self._listed)
         return RepositoryContext(
             storage,
             blocks,

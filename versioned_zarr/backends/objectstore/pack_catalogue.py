@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.range_reader import RangeReader
+from versioned_zarr.blocks.packs.index import HEAD_SIZE, NAME_SIZE, head_of
 from versioned_zarr.blocks.packs.pack_format import FOOTER_SIZE, INDEX_ENTRY, decode_footer
 from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
@@ -22,6 +23,9 @@ from versioned_zarr.storage.object_store import Bytes, Stored
 
 _INDEX_ENDING: Final = ".idx"
 _TAIL_BYTES: Final = 64 << 10
+_NEWEST_BYTES: Final = 512 << 10
+"""As much is read of the end of the pack with the newest commit, for the nodes of its tree."""
+NEWEST: Final = "newest"
 _AT_ONCE: Final = 16
 _SMALL_INDEX_BYTES: Final = 4 << 20
 """Index files up to this size are read as a whole."""
@@ -35,10 +39,11 @@ class PackCatalogue:
 
     Args:
         storage: the objects.
+        hash_code: the multihash code of the repository.
     """
 
-    def __init__(self, storage: ObstoreStorage) -> None:
-        self._storage, self.url = storage, storage.url
+    def __init__(self, storage: ObstoreStorage, hash_code: int) -> None:
+        self._storage, self.url, self._hash_code = storage, storage.url, hash_code
         self.reader = RangeReader(storage)
         self._known: dict[str, int] = {}
         """Size in bytes by path, -1 if it is not known."""
@@ -54,12 +59,16 @@ class PackCatalogue:
     def learn(self, said: Mapping[str, Any]) -> None:
         """Add what a record says, and fetch the tails of new packs in the background."""
         with self._guard:
+            for name in said.get(NEWEST, ()):
+                self._begin(f"{PACKS}/{name}{ENDING}", _NEWEST_BYTES)
             for folder, ending in ((PACKS, ENDING), (INDEX, _INDEX_ENDING)):
                 for name in said.get(folder, ()):
-                    path = f"{folder}/{name}{ending}"
-                    if path not in self._known:
-                        self._add(path, -1)
-                        self._coming[path] = self._workers().submit(self._fetched, path)
+                    self._begin(f"{folder}/{name}{ending}")
+
+    def _begin(self, path: str, size_bytes: int = _TAIL_BYTES) -> None:
+        if path not in self._known:
+            self._add(path, -1)
+            self._coming[path] = self._workers().submit(self._fetched, path, size_bytes)
 
     def _add(self, path: str, size: int) -> None:
         self._known[path] = size
@@ -74,20 +83,30 @@ class PackCatalogue:
                 self._add(stored.path, stored.size)
         return bool(new)
 
-    def _fetched(self, path: str) -> _End | None:
+    def _fetched(self, path: str, size_bytes: int) -> _End | None:
         """The end of a pack, or an index file if it is small."""
         try:
             if path.startswith(PACKS):
-                return self._end_of_pack(path)
-            data = self._storage.read(path, -_SMALL_INDEX_BYTES)
+                return self._end_of_pack(path, size_bytes)
+            data = self._storage.read(path, 0, _SMALL_INDEX_BYTES)
             if len(data) < _SMALL_INDEX_BYTES:
                 self._whole[path] = data
+            self._add_covered(data, path)
         except (FileNotFoundError, StorageError, ReadOnlyError, CorruptError):
             pass  # whoever needs it is told
         return None
 
-    def _end_of_pack(self, path: str) -> _End | None:
-        data = self._storage.read(path, -_TAIL_BYTES)
+    def _add_covered(self, data: memoryview, path: str) -> None:
+        """Add the packs that an index file names."""
+        packs, _ = head_of(data, self._hash_code, path)
+        names = bytes(data[HEAD_SIZE : HEAD_SIZE + packs * NAME_SIZE]).decode("latin-1")
+        with self._guard:
+            for at in range(0, len(names), NAME_SIZE):
+                self._known.setdefault(f"{PACKS}/{names[at : at + NAME_SIZE]}{ENDING}", -1)
+            self._version += 1
+
+    def _end_of_pack(self, path: str, size_bytes: int) -> _End | None:
+        data = self._storage.read(path, -size_bytes)
         footer = decode_footer(data, path)
         size = footer.data_end + footer.blocks * INDEX_ENTRY.itemsize + FOOTER_SIZE
         first = min(size - len(data), footer.data_end)
@@ -103,7 +122,9 @@ class PackCatalogue:
         return self._version
 
     def list(self, prefix: str) -> list[Stored]:
-        """See `ObjectStore.list`: what is known; no request."""
+        """See `ObjectStore.list`: what is known; waits for the index files that records named."""
+        for path in [path for path in self._coming if path.startswith(INDEX)]:
+            self._wait(path)
         with self._guard:
             return [
                 Stored(path, size, 0.0)
@@ -156,9 +177,7 @@ class PackCatalogue:
             if path.startswith(INDEX):
                 self._whole[path] = memoryview(b"".join(parts))
             else:
-                tail = memoryview(parts[-1])
-                is_short = size <= _TAIL_BYTES
-                self._ends[path] = _End(size, memoryview(b"".join(parts)) if is_short else tail)
+                self._ends[path] = _End(size, _last_of(parts))
             self._add(path, size)
 
     def delete(self, path: str, *, durable: bool = False) -> None:
@@ -177,6 +196,19 @@ class PackCatalogue:
         """See `Locks.lock`: nothing to lock, because nothing is deleted while it is used."""
         del name, shared, wait
         yield True
+
+
+def _last_of(parts: Sequence[Bytes]) -> memoryview:
+    """The last part, and as much before it as is read when a pack is opened."""
+    kept: list[Bytes] = []
+    kept_bytes = 0
+    for part in reversed(parts):
+        if kept and kept_bytes >= _TAIL_BYTES:
+            break
+        wanted = max(0, _TAIL_BYTES - kept_bytes) if kept else len(part)
+        kept.append(memoryview(part)[max(0, len(part) - wanted) :])
+        kept_bytes += len(kept[-1])
+    return memoryview(b"".join(reversed(kept)))
 
 
 class _End:

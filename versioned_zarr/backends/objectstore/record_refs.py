@@ -15,7 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -35,6 +35,7 @@ from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_
 from versioned_zarr.history.refs import RefEntry, rename_by_moves, times_left
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.storage.locks import Locks
+from versioned_zarr.storage.object_store import Stored
 
 _LAST: Final = 2**63 - 1
 _ATTEMPTS: Final = 5
@@ -44,7 +45,7 @@ FORGOTTEN: Final = b"forgotten\n"
 """What stands in place of a record whose move was forgotten; its number stays taken."""
 
 
-class _Record(NamedTuple):
+class RefRecord(NamedTuple):
     """A record: the move that it tells of, and who made it.
 
     Attributes:
@@ -68,6 +69,7 @@ class RecordRefs:
         locks: keep the processes of this machine from competing for the same number.
         packs: returns what to say of packs in a new record.
         learn: is passed what records say of packs.
+        listed: lists of folders that were begun when the repository was opened; each is used once.
     """
 
     def __init__(
@@ -76,10 +78,14 @@ class RecordRefs:
         locks: Locks,
         packs: Callable[[], Mapping[str, Any]],
         learn: Callable[[Mapping[str, Any]], None],
+        listed: Mapping[str, Future[Stored | None]] | None = None,
     ) -> None:
         self._storage, self._locks, self._packs, self._learn = storage, locks, packs, learn
-        self._newest: dict[str, _Record] = {}
+        self._listed = dict(listed or {})
+        self._newest: dict[str, RefRecord] = {}
         """The newest record known of each ref; a newer one may exist."""
+        self._absent: set[str] = set()
+        """Refs that were found not to exist; the next move relies on that once."""
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-refs")
         self._here = threading.local()
 
@@ -91,22 +97,26 @@ class RecordRefs:
         No request while this thread holds `lock`: a record that is not the newest is found out when
         the next one is created.
         """
-        record = self._current(_folder(kind, name), name)
+        record = self._current(ref_folder(kind, name), name)
         return None if record is None or record.entry.commit is None else record.entry
 
-    def _current(self, folder: str, name: str) -> _Record | None:
+    def _current(self, folder: str, name: str) -> RefRecord | None:
         if folder in getattr(self._here, "locked", ()) and folder in self._newest:
             return self._newest[folder]
         return self._latest(folder, name)
 
-    def _latest(self, folder: str, name: str) -> _Record | None:
+    def _latest(self, folder: str, name: str) -> RefRecord | None:
         """The newest record of a ref; None if there was never one."""
         known = self._newest.get(folder)
         if known is not None and self._bytes_at(folder, known.number + 1) is None:
             return known
+        begun = self._listed.pop(folder, None)
+        if begun is not None and (found := self._from_list(folder, begun.result(), name)):
+            return found
         first = self._storage.first(folder)
         if first is None:
             self._newest.pop(folder, None)
+            self._absent.add(folder)
             return None
         number = _number_in(first.path)
         if number is None:
@@ -116,7 +126,18 @@ class RecordRefs:
             raise _damaged(first.path, name)
         return self._remember(folder, record)
 
-    def _remember(self, folder: str, record: _Record) -> _Record:
+    def _from_list(self, folder: str, first: Stored | None, name: str) -> RefRecord | None:
+        """The newest record by a list that may be old by now; None if it was not the newest."""
+        number = None if first is None else _number_in(first.path)
+        if number is None:
+            return None
+        newer = self._workers().submit(self._bytes_at, folder, number + 1)
+        record = self._at(folder, number, name)
+        if record is None or newer.result() is not None:
+            return None
+        return self._remember(folder, record)
+
+    def _remember(self, folder: str, record: RefRecord) -> RefRecord:
         known = self._newest.get(folder)
         if known is None or known.number < record.number:
             self._newest[folder] = record
@@ -129,7 +150,7 @@ class RecordRefs:
         except FileNotFoundError:
             return None
 
-    def _at(self, folder: str, number: int, name: str) -> _Record | None:
+    def _at(self, folder: str, number: int, name: str) -> RefRecord | None:
         """The record of a number; None if it does not exist, or was forgotten."""
         data = self._bytes_at(folder, number)
         if data is None or data == FORGOTTEN:
@@ -162,7 +183,7 @@ class RecordRefs:
 
         def entry(name: str) -> RefEntry | CorruptRefError | None:
             try:
-                found = self._latest(_folder(kind, name), name)
+                found = self._latest(ref_folder(kind, name), name)
             except CorruptRefError as error:
                 return error
             return None if found is None else found.entry
@@ -171,7 +192,7 @@ class RecordRefs:
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
         """See `RefStore.history`; a request for each move, 16 in parallel."""
-        folder = _folder(kind, name)
+        folder = ref_folder(kind, name)
         try:
             newest = self._latest(folder, name)
         except CorruptRefError:
@@ -208,8 +229,12 @@ class RecordRefs:
         Raises:
             OutcomeUnknownError: the store did not answer; the error names the commit.
         """
-        folder = _folder(kind, name)
-        last = self._newest.get(folder) or self._latest(folder, name)
+        folder = ref_folder(kind, name)
+        last = self._newest.get(folder)
+        if last is None and folder in self._absent:
+            self._absent.discard(folder)
+        elif last is None:
+            last = self._latest(folder, name)
         if _commit_of(last) != expect:
             last = self._latest(folder, name)
         if _commit_of(last) != expect:
@@ -217,15 +242,15 @@ class RecordRefs:
         return self._add(folder, name, last, new, why).entry
 
     def _add(
-        self, folder: str, name: str, last: _Record | None, new: Cid | None, why: str
-    ) -> _Record:
+        self, folder: str, name: str, last: RefRecord | None, new: Cid | None, why: str
+    ) -> RefRecord:
         """Create the record after the last one.
 
         Raises:
             BranchMovedError: another writer created it.
         """
         record = _next(last, new, why, self._packs())
-        path, data = _path(folder, record.number), _encoded(record)
+        path, data = _path(folder, record.number), encode_record(record)
         pause_s, failure = _FIRST_PAUSE_S, None
         for _ in range(_ATTEMPTS):
             try:
@@ -268,7 +293,7 @@ class RecordRefs:
 
     def remove(self, kind: str, name: str, why: str) -> None:
         """See `RefStore.remove`."""
-        folder = _folder(kind, name)
+        folder = ref_folder(kind, name)
         while True:
             try:
                 last = self._latest(folder, name)
@@ -280,13 +305,15 @@ class RecordRefs:
                 self._add(folder, name, last, None, why)
                 return
 
-    def _unreadable(self, folder: str) -> _Record | None:
+    def _unreadable(self, folder: str) -> RefRecord | None:
         """In place of the newest record, which is damaged: only its number is known."""
         first = self._storage.first(folder)
         number = None if first is None else _number_in(first.path)
         if number is None:
             return None
-        return _Record(number, RefEntry(number, None, datetime.min.replace(tzinfo=UTC), ""), "", {})
+        return RefRecord(
+            number, RefEntry(number, None, datetime.min.replace(tzinfo=UTC), ""), "", {}
+        )
 
     def settle(self, kind: str, name: str) -> None:
         """See `RefStore.settle`: a record that can be read is durable."""
@@ -297,7 +324,7 @@ class RecordRefs:
         The objects stay, without their content. If a number became free, a writer that has not
         looked at the ref since could take it, and would not notice that it is not the newest.
         """
-        folder = _folder(kind, name)
+        folder = ref_folder(kind, name)
         for entry, left_at in times_left(self.history(kind, name)):
             if left_at is not None and left_at < before:
                 self._storage.put(_path(folder, entry.number), [FORGOTTEN])
@@ -305,7 +332,7 @@ class RecordRefs:
     @contextmanager
     def lock(self, kind: str, name: str) -> Iterator[bool]:
         """See `RefStore.lock`: among the processes of this machine."""
-        folder = _folder(kind, check_ref_name(name))
+        folder = ref_folder(kind, check_ref_name(name))
         with self._locks.lock(f"{kind}-{to_file_name(name)}") as is_held:
             outer = getattr(self._here, "locked", frozenset[str]())
             self._here.locked = outer | {folder}
@@ -315,7 +342,8 @@ class RecordRefs:
                 self._here.locked = outer
 
 
-def _folder(kind: str, name: str) -> str:
+def ref_folder(kind: str, name: str) -> str:
+    """The folder of the records of a ref."""
     return f"refs/{kind}/{to_file_name(name)}"
 
 
@@ -328,16 +356,18 @@ def _number_in(path: str) -> int | None:
     return _LAST - int(text) if len(text) == 19 and text.isdecimal() else None
 
 
-def _commit_of(record: _Record | None) -> Cid | None:
+def _commit_of(record: RefRecord | None) -> Cid | None:
     return None if record is None else record.entry.commit
 
 
-def _next(last: _Record | None, commit: Cid | None, why: str, packs: Mapping[str, Any]) -> _Record:
+def _next(
+    last: RefRecord | None, commit: Cid | None, why: str, packs: Mapping[str, Any]
+) -> RefRecord:
     """The record after the last one; its time is never earlier."""
     now, nonce = datetime.now(UTC), secrets.token_hex(8)
     number = 0 if last is None else last.number + 1
     when = now if last is None else max(now, last.entry.time)
-    return _Record(number, RefEntry(number, commit, when, why), nonce, packs)
+    return RefRecord(number, RefEntry(number, commit, when, why), nonce, packs)
 
 
 def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError:
@@ -351,8 +381,8 @@ def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError
     )
 
 
-def _encoded(record: _Record) -> bytes:
-    """A record as a line of JSON, with its checksum."""
+def encode_record(record: RefRecord) -> bytes:
+    """A record as a line of JSON, with its checksum; docs/design/object-stores.md shows it."""
     commit = record.entry.commit
     document = {
         "commit": None if commit is None else to_text(commit),
@@ -366,7 +396,7 @@ def _encoded(record: _Record) -> bytes:
     return b"%s %08x\n" % (text, zlib.crc32(text))
 
 
-def _decoded(data: bytes, path: str, name: str) -> _Record:
+def _decoded(data: bytes, path: str, name: str) -> RefRecord:
     """The record in an object.
 
     Raises:
@@ -385,7 +415,7 @@ def _decoded(data: bytes, path: str, name: str) -> _Record:
         time=parse_time(document["time"]),
         why=document["why"],
     )
-    return _Record(number, entry, document["nonce"], document["packs"])
+    return RefRecord(number, entry, document["nonce"], document["packs"])
 
 
 def _damaged(path: str, name: str) -> CorruptRefError:

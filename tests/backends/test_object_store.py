@@ -1,0 +1,357 @@
+"""An object store: how many requests are made, and what happens when they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import versioned_zarr as vz
+
+obstore = pytest.importorskip("obstore")
+zarr = pytest.importorskip("zarr", minversion="3")
+
+from obstore.store import MemoryStore  # noqa: E402
+
+from versioned_zarr.backends.objectstore import obstore_storage, record_refs  # noqa: E402
+from versioned_zarr.backends.objectstore.range_reader import RangeReader  # noqa: E402
+
+URL = "s3://bucket/prefix"
+
+
+class Requests:
+    """obstore, with a note of each request, and failures where they are wanted.
+
+    Attributes:
+        made: the name and the path of each request, in their order.
+        rows: how many requests followed each other, each begun after the one before had ended.
+        latency_s: how long each takes at the least.
+        fail: the error of a request before it is made, if any.
+        lose: the error in place of its answer, if any.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str | None]] = []
+        self.rows = 0
+        self.latency_s = 0.0
+        self.fail: Callable[[str, str | None], BaseException | None] = lambda name, path: None
+        self.lose: Callable[[str, str | None], BaseException | None] = lambda name, path: None
+        self._guard = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(obstore, name)
+
+        def call(store: Any, *arguments: Any, **keywords: Any) -> Any:
+            path = arguments[0] if arguments else None
+            with self._guard:
+                self.made.append((name, path))
+                row = self.rows + 1
+            time.sleep(self.latency_s)
+            error = self.fail(name, path)
+            if error is not None:
+                raise error
+            result = function(store, *arguments, **keywords)
+            with self._guard:
+                self.rows = max(self.rows, row)
+            error = self.lose(name, path)
+            if error is not None:
+                raise error
+            return result
+
+        return call
+
+    def counted(self) -> Counter[str]:
+        """How many requests of each kind were made since the last time."""
+        with self._guard:
+            found = Counter(name for name, _ in self.made)
+            self.made.clear()
+            return found
+
+    @property
+    def total(self) -> int:
+        return sum(self.counted().values())
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    found = Requests()
+    monkeypatch.setattr(obstore_storage, "obstore", found)
+    return found
+
+
+@pytest.fixture
+def store() -> Any:
+    return MemoryStore()
+
+
+@pytest.fixture
+def repository(store: Any) -> vz.Repository:
+    return vz.create(URL, store=store)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
+    """From now on, this is a machine that knows nothing."""
+    number = iter(range(100))
+
+    def move() -> None:
+        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / f"machine{next(number)}"))
+
+    return move
+
+
+def generic(text: str = "operation timed out") -> BaseException:
+    error: BaseException = obstore.exceptions.GenericError(text)
+    return error
+
+
+def test_a_repository_is_created_with_few_requests(requests: Requests, store: Any) -> None:
+    vz.create(URL, store=store)
+    assert requests.total <= 8
+
+
+def test_a_commit_of_one_chunk_is_two_requests(
+    repository: vz.Repository, requests: Requests
+) -> None:
+    session = repository.session()
+    requests.counted()
+    for number in range(12):
+        session.write("a/c/0", bytes([number]) * 1000)
+        session.commit(f"{number}")
+        assert requests.counted() == {"put": 2}
+
+
+def test_a_branch_that_moved_costs_a_few_more(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    session = repository.session()
+    session.write("a", b"ours")
+    elsewhere()
+    with vz.open(URL, store=store).session(message="theirs") as other:
+        other.write("b", b"theirs")
+    requests.counted()
+    session.commit("ours")
+    assert requests.total <= 9
+    assert dict(repository.checkout().mapping) == {"a": b"ours", "b": b"theirs"}
+
+
+def test_many_chunks_are_few_requests(
+    repository: vz.Repository,
+    requests: Requests,
+    store: Any,
+    elsewhere: Callable[[], None],
+) -> None:
+    chance = np.random.default_rng(0)
+    values = {f"a/c/{number}": chance.bytes(16 << 10) for number in range(1024)}
+    session = repository.session()
+    requests.counted()
+    for key, value in values.items():
+        session.write(key, value)
+    session.commit("many")
+    assert requests.total <= 1 + 6  # 16 MiB in parts of 32
+    elsewhere()
+    snapshot = vz.open(URL, store=store).checkout()
+    snapshot.read("a/c/0")
+    requests.counted()
+    assert all(snapshot.read(key) == value for key, value in values.items())
+    assert requests.total <= 2 + 6
+    assert all(snapshot.read(key) == value for key, value in values.items())
+    assert requests.total == 0  # cached on this machine
+
+
+def test_the_first_chunk_comes_after_four_requests_in_a_row(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    with repository.session(message="an array") as session:
+        shape, chunks = (256, 64, 64), (1, 64, 64)
+        array = zarr.create_array(session.store, name="a", shape=shape, chunks=chunks, dtype="f8")
+        array[:] = np.random.default_rng(0).random((256, 64, 64))
+    elsewhere()
+    requests.rows, requests.latency_s = 0, 0.05
+    requests.counted()
+    snapshot = vz.open(URL, store=store).checkout()
+    zarr.open_array(snapshot.store, path="a", mode="r")[0]
+    assert requests.rows <= 4
+    assert requests.total <= 10
+
+
+def test_what_no_record_names_is_found_by_a_list(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    repository.branches.create("dev", "main")
+    with repository.session("dev", message="theirs") as session:
+        session.write("a", b"1")
+    cid = repository.branches["dev"].cid
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert there.checkout(cid).read("a") == b"1"
+    requests.counted()
+    with pytest.raises(vz.RefNotFoundError):
+        there.checkout(repository._stores.hash.raw(b"nothing").hex())
+    assert requests.total < 10
+
+
+@pytest.mark.parametrize("kind", ["fail", "lose"])
+@pytest.mark.parametrize("what", ["packs/", "refs/"])
+def test_a_lost_request_or_answer_loses_no_commit(
+    repository: vz.Repository,
+    requests: Requests,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    what: str,
+) -> None:
+    monkeypatch.setattr(record_refs, "_FIRST_PAUSE_S", 0.0)
+    session = repository.session()
+    session.write("a", b"1")
+    left = [generic(), None]
+
+    def once(name: str, path: str | None) -> BaseException | None:
+        is_it = name == "put" and str(path).startswith(what)
+        return left.pop(0) if is_it and left else None
+
+    setattr(requests, kind, once)
+    if what == "packs/":
+        with pytest.raises(vz.StorageError, match="timed out"):
+            session.commit("one")
+    commit = session.commit("one")
+    assert next(iter(repository.log())).cid == commit.cid
+    assert [each.message for each in repository.log()] == ["one", "Create the repository"]
+    assert repository.checkout().read("a") == b"1"
+
+
+def test_an_outcome_that_stays_unknown_names_the_commit(
+    repository: vz.Repository, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_refs, "_FIRST_PAUSE_S", 0.0)
+    session = repository.session()
+    session.write("a", b"1")
+    requests.lose = lambda name, path: generic() if str(path).startswith("refs/") else None
+    requests.fail = lambda name, path: (
+        generic() if name == "get" and str(path).startswith("refs/") else None
+    )
+    with pytest.raises(vz.OutcomeUnknownError, match="bafy"):
+        session.commit("one")
+    requests.lose = requests.fail = lambda name, path: None
+    commit = session.commit("one")
+    assert [each.message for each in repository.log()] == ["one", "Create the repository"]
+    assert next(iter(repository.log())).cid == commit.cid
+
+
+def test_a_conflict_that_nobody_won_is_tried_again(
+    repository: vz.Repository, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_refs, "_FIRST_PAUSE_S", 0.0)
+    left = [obstore.exceptions.AlreadyExistsError("conflicting operation in progress")]
+    requests.fail = lambda name, path: (
+        left.pop() if left and name == "put" and str(path).startswith("refs/") else None
+    )
+    with repository.session(message="one") as session:
+        session.write("a", b"1")
+    assert not left
+    assert repository.checkout().read("a") == b"1"
+
+
+def test_a_number_that_was_forgotten_is_not_used_again(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    late = vz.open(URL, store=store).session()
+    late.write("late", b"1")
+    for number in range(3):
+        with repository.session(message=f"{number}") as session:
+            session.write("a", bytes([number]))
+    repository.gc(keep_reflog=timedelta(0))
+    elsewhere()
+    assert len(list(vz.open(URL, store=store).reflog("main"))) == 1
+    late.commit("late")
+    assert [each.message for each in repository.log()][:4] == ["late", "2", "1", "0"]
+
+
+def test_a_store_that_overwrites_is_refused(
+    requests: Requests, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = obstore_storage.ObstoreStorage.create
+
+    def overwrite(self: Any, path: str, data: bytes) -> None:
+        if path == "versioned-zarr.json":
+            obstore.put(store, path, data)
+        else:
+            create(self, path, data)
+
+    monkeypatch.setattr(obstore_storage.ObstoreStorage, "create", overwrite)
+    with pytest.raises(vz.StorageError, match="does not support conditional writes"):
+        vz.create(URL, store=store)
+
+
+def test_credentials_that_are_wrong_are_told(repository: vz.Repository, requests: Requests) -> None:
+    requests.fail = lambda name, path: obstore.exceptions.PermissionDeniedError("403 Forbidden\nx")
+    with pytest.raises(vz.ReadOnlyError, match=r"denies access to .*: 403 Forbidden; check the"):
+        repository.branches["main"]
+
+
+def test_options_are_not_shown(store: Any) -> None:
+    options = {"access_key_id": "who", "secret_access_key": "huntersesame", "nonsense": "sesame"}
+    with pytest.raises(vz.InvalidInputError) as caught:
+        vz.open(URL, storage_options=options)
+    assert "sesame" not in str(caught.value)
+    with pytest.raises(vz.InvalidInputError, match="not both"):
+        vz.open(URL, storage_options={"region": "x"}, store=store)
+    for url in ("s3://bucket/x?y", "s3:///x", "s3://bucket#x"):
+        with pytest.raises(vz.InvalidUrlError):
+            vz.open(url, store=store)
+
+
+def test_a_forked_child_is_told_to_be_spawned() -> None:
+    script = """if True:
+        import os, sys, warnings
+        import versioned_zarr as vz
+        from obstore.store import MemoryStore
+        warnings.simplefilter("ignore")
+        repository = vz.create("s3://bucket/x", store=MemoryStore())
+        child = os.fork()
+        if child == 0:
+            try:
+                repository.branches["main"]
+            except vz.StorageError as error:
+                os._exit(7 if "spawn" in str(error) else 8)
+            os._exit(9)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=120, env=os.environ)
+    assert done.returncode == 7
+
+
+def test_reads_at_any_place_of_a_pack_are_right() -> None:
+    data = np.random.default_rng(1).bytes(3 << 20)
+
+    class Storage:
+        url = "x"
+        reads: list[tuple[int, int]] = []
+
+        def read(self, path: str, start: int, end: int) -> memoryview:
+            self.reads.append((start, min(end, len(data)) - start))
+            return memoryview(data)[start:end]
+
+    storage = Storage()
+    reader = RangeReader(storage)  # type: ignore[arg-type] # all that it needs
+    chance = np.random.default_rng(2)
+    wanted = 0
+    for _ in range(500):
+        start = int(chance.integers(0, len(data) - 1))
+        end = min(len(data), start + int(chance.integers(1, 20_000)))
+        wanted += end - start
+        assert reader.read("p", start, end) == data[start:end]
+    assert sum(size for _, size in storage.reads) <= 5 * wanted
+    storage.reads.clear()
+    for start in range(0, len(data), 4096):
+        assert reader.read("q", start, start + 4096) == data[start : start + 4096]
+    assert len(storage.reads) < 20
