@@ -97,7 +97,7 @@ def ref_log() -> bytes:
 
 def ref_record() -> bytes:
     pytest.importorskip("obstore")
-    from versioned_zarr.backends.objectstore.record_refs import RefRecord, encode_record
+    from versioned_zarr.backends.objectstore.ref_record import RefRecord, encode_record
 
     entry = RefEntry(1, from_text(second_commit()[0]), TIME, "commit: say hello")
     packs = {"index": [], "newest": [PACK_NAME], "packs": [PACK_NAME]}

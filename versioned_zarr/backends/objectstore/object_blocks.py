@@ -80,13 +80,25 @@ class ObjectBlocks:
 
     def _fetched(self, cid: Cid) -> memoryview:
         try:
-            found = self._packed.get(cid)
+            found = self._at_hand(cid)
+            if found is None:
+                found = self._packed.get(cid)
         except BlockNotFoundError:
             if not self.catalogue.scan():
                 raise
             found = self._packed.get(cid)
         self._keep(cid, found)
         return found
+
+    def _at_hand(self, cid: Cid) -> memoryview | None:
+        """A block in the end of a pack that was read already; it may be in other packs, too."""
+        self._packed.refresh()
+        for location in self._packed.registry.find_all(cid):
+            end = location.start + location.size
+            found = self.catalogue.at_hand(pack_path(location.pack), location.start, end)
+            if found is not None and cids.matches(cid, found):
+                return found
+        return None
 
     def _keep(self, cid: Cid, data: memoryview) -> None:
         if len(data) <= _CACHED_BYTES:

@@ -23,7 +23,8 @@ from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
-from versioned_zarr.backends.objectstore.record_refs import RecordRefs, ref_folder
+from versioned_zarr.backends.objectstore.record_refs import RecordRefs
+from versioned_zarr.backends.objectstore.ref_record import ref_folder
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext

@@ -7,6 +7,7 @@ that none of them has.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _TAIL_BYTES: Final = 64 << 10
 _NEWEST_BYTES: Final = 512 << 10
 """As much is read of the end of the pack with the newest commit, for the nodes of its tree."""
 NEWEST: Final = "newest"
+_KEPT_ENDS: Final = 64
 _AT_ONCE: Final = 16
 _SMALL_INDEX_BYTES: Final = 4 << 20
 """Index files up to this size are read as a whole."""
@@ -48,7 +50,7 @@ class PackCatalogue:
         self._known: dict[str, int] = {}
         """Size in bytes by path, -1 if it is not known."""
         self._version = 0
-        self._ends: dict[str, _End] = {}
+        self._ends: OrderedDict[str, _End] = OrderedDict()
         self._whole: dict[str, memoryview] = {}
         self._coming: dict[str, Future[_End | None]] = {}
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-tails")
@@ -139,17 +141,23 @@ class PackCatalogue:
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> memoryview:
         """See `ObjectStore.read`."""
-        self._wait(path)
-        found = self._ends.get(path)
-        if found is not None:
-            at = found.size + start if start < 0 else start
-            stop = found.size if end is None else min(end, found.size)
-            first = found.size - len(found.data)
-            if max(at, 0) >= first:
-                return found.data[max(at, 0) - first : max(stop, first) - first]
+        at_hand = self.at_hand(path, start, end)
+        if at_hand is not None:
+            return at_hand
         if end is None or start < 0 or path.startswith(INDEX):
             return self._storage.read(path, start, end)
         return self.reader.read(path, start, end)
+
+    def at_hand(self, path: str, start: int, end: int | None) -> memoryview | None:
+        """Bytes of the end of a pack, if they are in memory; waits if they are being fetched."""
+        self._wait(path)
+        found = self._ends.get(path)
+        if found is None:
+            return None
+        at = max(0, found.size + start) if start < 0 else start
+        stop = found.size if end is None else min(end, found.size)
+        first = found.size - len(found.data)
+        return found.data[at - first : max(at, stop) - first] if at >= first else None
 
     def _wait(self, path: str) -> None:
         coming = self._coming.get(path)
@@ -157,8 +165,14 @@ class PackCatalogue:
             return
         found = coming.result()
         if found is not None:
-            self._ends[path] = found
+            self._keep_end(path, found)
         self._coming.pop(path, None)
+
+    def _keep_end(self, path: str, end: _End) -> None:
+        with self._guard:
+            self._ends[path] = end
+            while len(self._ends) > _KEPT_ENDS:
+                self._ends.popitem(last=False)
 
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """See `ObjectStore.put`; the end of it stays in memory."""
@@ -177,7 +191,7 @@ class PackCatalogue:
             if path.startswith(INDEX):
                 self._whole[path] = memoryview(b"".join(parts))
             else:
-                self._ends[path] = _End(size, _last_of(parts))
+                self._keep_end(path, _End(size, _last_of(parts)))
             self._add(path, size)
 
     def delete(self, path: str, *, durable: bool = False) -> None:

@@ -9,18 +9,26 @@ bytes.
 
 from __future__ import annotations
 
-import json
-import secrets
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.ref_record import (
+    FORGOTTEN,
+    RefRecord,
+    damaged,
+    decode_record,
+    encode_record,
+    next_record,
+    number_in,
+    record_path,
+    ref_folder,
+)
 from versioned_zarr.errors import (
     BranchMovedError,
     CorruptRefError,
@@ -29,36 +37,16 @@ from versioned_zarr.errors import (
     StorageError,
 )
 from versioned_zarr.fork_local import ForkLocal, threads
-from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.history.log_refs import may_be_ref
 from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_file_name
 from versioned_zarr.history.refs import RefEntry, rename_by_moves, times_left
-from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage.locks import Locks
 from versioned_zarr.storage.object_store import Stored
 
-_LAST: Final = 2**63 - 1
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE_S: Final = 0.1
 _AT_ONCE: Final = 16
-FORGOTTEN: Final = b"forgotten\n"
-"""What stands in place of a record whose move was forgotten; its number stays taken."""
-
-
-class RefRecord(NamedTuple):
-    """A record: the move that it tells of, and who made it.
-
-    Attributes:
-        number: how many records came before it.
-        entry: the move.
-        nonce: random; whoever reads it back knows their own record by it.
-        packs: where to find the blocks of the commit; see `PackCatalogue.to_record`.
-    """
-
-    number: int
-    entry: RefEntry
-    nonce: str
-    packs: Mapping[str, Any]
 
 
 class RecordRefs:
@@ -118,17 +106,17 @@ class RecordRefs:
             self._newest.pop(folder, None)
             self._absent.add(folder)
             return None
-        number = _number_in(first.path)
+        number = number_in(first.path)
         if number is None:
-            raise _damaged(first.path, name)
+            raise damaged(first.path, name)
         record = self._at(folder, number, name)
         if record is None:
-            raise _damaged(first.path, name)
+            raise damaged(first.path, name)
         return self._remember(folder, record)
 
     def _from_list(self, folder: str, first: Stored | None, name: str) -> RefRecord | None:
         """The newest record by a list that may be old by now; None if it was not the newest."""
-        number = None if first is None else _number_in(first.path)
+        number = None if first is None else number_in(first.path)
         if number is None:
             return None
         newer = self._workers().submit(self._bytes_at, folder, number + 1)
@@ -146,7 +134,7 @@ class RecordRefs:
 
     def _bytes_at(self, folder: str, number: int) -> bytes | None:
         try:
-            return bytes(self._storage.read(_path(folder, number)))
+            return bytes(self._storage.read(record_path(folder, number)))
         except FileNotFoundError:
             return None
 
@@ -155,7 +143,7 @@ class RecordRefs:
         data = self._bytes_at(folder, number)
         if data is None or data == FORGOTTEN:
             return None
-        return _decoded(data, _path(folder, number), name)
+        return decode_record(data, record_path(folder, number), name)
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
         """See `RefStore.names`: a request for the list, and up to two for each ref, in parallel."""
@@ -199,7 +187,7 @@ class RecordRefs:
             if not readable:
                 raise
             first = self._storage.first(folder)
-            number = None if first is None else _number_in(first.path)
+            number = None if first is None else number_in(first.path)
         else:
             number = None if newest is None else newest.number
 
@@ -249,8 +237,8 @@ class RecordRefs:
         Raises:
             BranchMovedError: another writer created it.
         """
-        record = _next(last, new, why, self._packs())
-        path, data = _path(folder, record.number), encode_record(record)
+        record = next_record(last, new, why, self._packs())
+        path, data = record_path(folder, record.number), encode_record(record)
         pause_s, failure = _FIRST_PAUSE_S, None
         for _ in range(_ATTEMPTS):
             try:
@@ -308,7 +296,7 @@ class RecordRefs:
     def _unreadable(self, folder: str) -> RefRecord | None:
         """In place of the newest record, which is damaged: only its number is known."""
         first = self._storage.first(folder)
-        number = None if first is None else _number_in(first.path)
+        number = None if first is None else number_in(first.path)
         if number is None:
             return None
         return RefRecord(
@@ -327,7 +315,7 @@ class RecordRefs:
         folder = ref_folder(kind, name)
         for entry, left_at in times_left(self.history(kind, name)):
             if left_at is not None and left_at < before:
-                self._storage.put(_path(folder, entry.number), [FORGOTTEN])
+                self._storage.put(record_path(folder, entry.number), [FORGOTTEN])
 
     @contextmanager
     def lock(self, kind: str, name: str) -> Iterator[bool]:
@@ -342,32 +330,8 @@ class RecordRefs:
                 self._here.locked = outer
 
 
-def ref_folder(kind: str, name: str) -> str:
-    """The folder of the records of a ref."""
-    return f"refs/{kind}/{to_file_name(name)}"
-
-
-def _path(folder: str, number: int) -> str:
-    return f"{folder}/{_LAST - number:019}"
-
-
-def _number_in(path: str) -> int | None:
-    text = path.rpartition("/")[2]
-    return _LAST - int(text) if len(text) == 19 and text.isdecimal() else None
-
-
 def _commit_of(record: RefRecord | None) -> Cid | None:
     return None if record is None else record.entry.commit
-
-
-def _next(
-    last: RefRecord | None, commit: Cid | None, why: str, packs: Mapping[str, Any]
-) -> RefRecord:
-    """The record after the last one; its time is never earlier."""
-    now, nonce = datetime.now(UTC), secrets.token_hex(8)
-    number = 0 if last is None else last.number + 1
-    when = now if last is None else max(now, last.entry.time)
-    return RefRecord(number, RefEntry(number, commit, when, why), nonce, packs)
 
 
 def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError:
@@ -378,50 +342,4 @@ def _moved(name: str, expect: Cid | None, found: Cid | None) -> BranchMovedError
         branch=name,
         expected=texts[0],
         found=texts[1],
-    )
-
-
-def encode_record(record: RefRecord) -> bytes:
-    """A record as a line of JSON, with its checksum; docs/design/object-stores.md shows it."""
-    commit = record.entry.commit
-    document = {
-        "commit": None if commit is None else to_text(commit),
-        "nonce": record.nonce,
-        "number": record.number,
-        "packs": record.packs,
-        "time": format_time(record.entry.time),
-        "why": record.entry.why,
-    }
-    text = json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
-    return b"%s %08x\n" % (text, zlib.crc32(text))
-
-
-def _decoded(data: bytes, path: str, name: str) -> RefRecord:
-    """The record in an object.
-
-    Raises:
-        CorruptRefError: it is damaged.
-    """
-    text, checksum = data[:-10], data[-10:]
-    if checksum != b" %08x\n" % zlib.crc32(text):
-        raise _damaged(path, name)
-    document = json.loads(text)
-    commit, number = document["commit"], document["number"]
-    if number != _number_in(path):
-        raise _damaged(path, name)
-    entry = RefEntry(
-        number=number,
-        commit=None if commit is None else from_text(commit),
-        time=parse_time(document["time"]),
-        why=document["why"],
-    )
-    return RefRecord(number, entry, document["nonce"], document["packs"])
-
-
-def _damaged(path: str, name: str) -> CorruptRefError:
-    return CorruptRefError(
-        f"the record {path!r} of {name!r} is damaged; the records with larger numbers in their "
-        "names are the earlier positions of the ref: restore or delete the damaged object",
-        ref=name,
-        where=path,
     )

@@ -1,0 +1,112 @@
+"""A ref record: one update of a branch or tag, as an object.
+
+docs/design/object-stores.md shows the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from versioned_zarr.errors import CorruptRefError
+from versioned_zarr.history.commit_object import format_time, parse_time
+from versioned_zarr.history.ref_names import to_file_name
+from versioned_zarr.history.refs import RefEntry
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
+
+_LAST: Final = 2**63 - 1
+FORGOTTEN: Final = b"forgotten\n"
+"""What stands in place of a record whose move was forgotten; its number stays taken."""
+
+
+class RefRecord(NamedTuple):
+    """A record: the move that it tells of, and who made it.
+
+    Attributes:
+        number: how many records came before it.
+        entry: the move.
+        nonce: random; whoever reads it back knows their own record by it.
+        packs: where to find the blocks of the commit; see `PackCatalogue.to_record`.
+    """
+
+    number: int
+    entry: RefEntry
+    nonce: str
+    packs: Mapping[str, Any]
+
+
+def ref_folder(kind: str, name: str) -> str:
+    """The folder of the records of a ref."""
+    return f"refs/{kind}/{to_file_name(name)}"
+
+
+def record_path(folder: str, number: int) -> str:
+    """The object of the record with this number."""
+    return f"{folder}/{_LAST - number:019}"
+
+
+def number_in(path: str) -> int | None:
+    """The number of the record at a path; None if it is not the path of one."""
+    text = path.rpartition("/")[2]
+    return _LAST - int(text) if len(text) == 19 and text.isdecimal() else None
+
+
+def next_record(
+    last: RefRecord | None, commit: Cid | None, why: str, packs: Mapping[str, Any]
+) -> RefRecord:
+    """The record after the last one; its time is never earlier."""
+    now, nonce = datetime.now(UTC), secrets.token_hex(8)
+    number = 0 if last is None else last.number + 1
+    when = now if last is None else max(now, last.entry.time)
+    return RefRecord(number, RefEntry(number, commit, when, why), nonce, packs)
+
+
+def encode_record(record: RefRecord) -> bytes:
+    """A record as a line of JSON, with its checksum; docs/design/object-stores.md shows it."""
+    commit = record.entry.commit
+    document = {
+        "commit": None if commit is None else to_text(commit),
+        "nonce": record.nonce,
+        "number": record.number,
+        "packs": record.packs,
+        "time": format_time(record.entry.time),
+        "why": record.entry.why,
+    }
+    text = json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
+    return b"%s %08x\n" % (text, zlib.crc32(text))
+
+
+def decode_record(data: bytes, path: str, name: str) -> RefRecord:
+    """The record in an object.
+
+    Raises:
+        CorruptRefError: it is damaged.
+    """
+    text, checksum = data[:-10], data[-10:]
+    if checksum != b" %08x\n" % zlib.crc32(text):
+        raise damaged(path, name)
+    document = json.loads(text)
+    commit, number = document["commit"], document["number"]
+    if number != number_in(path):
+        raise damaged(path, name)
+    entry = RefEntry(
+        number=number,
+        commit=None if commit is None else from_text(commit),
+        time=parse_time(document["time"]),
+        why=document["why"],
+    )
+    return RefRecord(number, entry, document["nonce"], document["packs"])
+
+
+def damaged(path: str, name: str) -> CorruptRefError:
+    """The error for a damaged record."""
+    return CorruptRefError(
+        f"the record {path!r} of {name!r} is damaged; the records with larger numbers in their "
+        "names are the earlier positions of the ref: restore or delete the damaged object",
+        ref=name,
+        where=path,
+    )
