@@ -10,7 +10,7 @@ from typing import Unpack, get_args
 
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.gateway.gateway_snapshot import caches
-from versioned_zarr.backends.registry import Options, backend_at
+from versioned_zarr.backends.registry import Location, Options, backend_at
 from versioned_zarr.blocks.protocol import BoundedCache
 from versioned_zarr.engine.backend import BEGUN, Backend, Verify, is_begun
 from versioned_zarr.engine.backend import begin as begin_backend
@@ -47,7 +47,7 @@ _GUARD = ForkSafeLock()
 
 
 def create(
-    url: str | os.PathLike[str],
+    url: Location,
     *,
     hash: str = "sha2-256",
     verify: Verify = "network",
@@ -60,7 +60,8 @@ def create(
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
             on an IPFS node, optionally with `USER:PASSWORD@`, its multiaddr
-            `ipfs+/ip4/HOST/tcp/PORT/NAME`, or `lakefs://REPO/PREFIX`.
+            `ipfs+/ip4/HOST/tcp/PORT/NAME`, `lakefs://REPO/PREFIX`, `s3://BUCKET/PREFIX` (or
+            `gs://`, `az://`, `abfs://`), or a store of obstore, including the prefix.
         hash: the function that names every block: "sha2-256", as `ipfs add` does, or "blake3",
             about three times as fast (extra `blake3`). It cannot be changed later.
         verify: see `open`.
@@ -111,7 +112,7 @@ def _check_free(backend: Backend, hash_name: str) -> None:
 
 
 def open(  # noqa: A001 - the public name is vz.open
-    url: str | os.PathLike[str],
+    url: Location,
     *,
     verify: Verify = "network",
     **options: Unpack[Options],
@@ -121,7 +122,8 @@ def open(  # noqa: A001 - the public name is vz.open
     Args:
         url: a path, `file://…`, `memory://NAME`, `ipfs+http://HOST:PORT/NAME` (or `ipfs+https://…`)
             on an IPFS node, optionally with `USER:PASSWORD@`, its multiaddr
-            `ipfs+/ip4/HOST/tcp/PORT/NAME`, or `lakefs://REPO/PREFIX`.
+            `ipfs+/ip4/HOST/tcp/PORT/NAME`, `lakefs://REPO/PREFIX`, `s3://BUCKET/PREFIX` (or
+            `gs://`, `az://`, `abfs://`), or a store of obstore, including the prefix.
         verify: which blocks are verified against their CID on every read: "always" all blocks,
             "network" blocks from a network, or "never" none. This does not affect writing, `fsck`
             and data that leaves the repository.
@@ -150,7 +152,7 @@ def open(  # noqa: A001 - the public name is vz.open
 
 
 def open_or_create(
-    url: str | os.PathLike[str],
+    url: Location,
     *,
     hash: str = "sha2-256",
     verify: Verify = "network",

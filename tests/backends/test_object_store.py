@@ -21,10 +21,11 @@ import versioned_zarr as vz
 obstore = pytest.importorskip("obstore")
 zarr = pytest.importorskip("zarr", minversion="3")
 
-from obstore.store import MemoryStore  # noqa: E402
+from obstore.store import AzureStore, LocalStore, MemoryStore, S3Store  # noqa: E402
 
 from versioned_zarr.backends.objectstore import obstore_storage, record_refs  # noqa: E402
 from versioned_zarr.backends.objectstore.range_reader import RangeReader  # noqa: E402
+from versioned_zarr.backends.objectstore.store_url import is_store, store_url  # noqa: E402
 
 URL = "s3://bucket/prefix"
 
@@ -296,6 +297,25 @@ def test_credentials_that_are_wrong_are_told(repository: vz.Repository, requests
     requests.fail = lambda name, path: obstore.exceptions.PermissionDeniedError("403 Forbidden\nx")
     with pytest.raises(vz.ReadOnlyError, match=r"denies access to .*: 403 Forbidden; check the"):
         repository.branches["main"]
+
+
+def test_a_store_is_opened_as_it_is(tmp_path: Path) -> None:
+    for store in (MemoryStore(), LocalStore(tmp_path / "objects", mkdir=True)):
+        with vz.create(store).session(message="one") as session:
+            session.write("a", b"1")
+        repository = vz.open(store)
+        assert repository.checkout().read("a") == b"1"
+        assert repository.url.startswith("obstore://")
+        assert [each.message for each in repository.log()] == ["one", "Create the repository"]
+
+
+def test_a_store_has_the_url_of_its_bucket() -> None:
+    keys = {"access_key_id": "who", "secret_access_key": "sesame"}
+    one = S3Store("bucket", prefix="/a/b/", region="x", **keys)
+    assert store_url(one) == "s3://bucket/a/b"
+    other = AzureStore("container", account_name="who", skip_signature=True)
+    assert store_url(other) == "az://container"
+    assert not is_store("s3://bucket")
 
 
 def test_options_are_not_shown(store: Any) -> None:

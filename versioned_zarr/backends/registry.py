@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict
 from urllib.parse import unquote
 
 from versioned_zarr.backends.http.authorization import basic, names_one
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
+from versioned_zarr.backends.objectstore.store_url import is_store, store_url
 from versioned_zarr.engine.backend import Backend, StorageBackend
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import InvalidInputError, InvalidUrlError
@@ -76,14 +77,28 @@ lists them.
 """
 
 
-def backend_at(url: str | os.PathLike[str], options: Options) -> Made:
-    """The backend for a path or URL, whether or not there is a repository.
+class StoreLike(Protocol):
+    """A store of obstore."""
+
+    def get_range(self, path: str, *, start: int, end: int) -> Any:
+        """Read a range of an object."""
+        ...
+
+
+Location: TypeAlias = "str | os.PathLike[str] | StoreLike"
+"""Where a repository is: a path, a URL, or a store of obstore with its prefix."""
+
+
+def backend_at(url: Location, options: Options) -> Made:
+    """The backend for a path, a URL or a store, whether or not there is a repository.
 
     Raises:
         InvalidUrlError: it is neither a path nor a URL with a supported scheme.
         InvalidInputError: the backend does not accept one of these options.
     """
-    given: object = os.fspath(url)
+    if is_store(url):
+        return _object_store(store_url(url), {**options, "store": url})
+    given: object = os.fspath(url)  # type: ignore[arg-type] # a TypeError says what it takes
     if not given or not isinstance(given, str):
         shown = repr(given) if not given else f"of {type(given).__name__}"
         raise InvalidUrlError(f"a repository must be given as a path or a URL, not {shown}", url="")
@@ -194,6 +209,7 @@ _ENTRIES: Mapping[str, Entry] = {
     "gs": _object_store,
     "az": _object_store,
     "abfs": _object_store,
+    "obstore": _object_store,
 }
 _KNOWN = "a path, file://, memory://, ipfs+http://, lakefs://, s3://, gs://, az:// and abfs://"
 
