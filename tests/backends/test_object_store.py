@@ -186,6 +186,47 @@ def test_the_first_chunk_comes_after_four_requests_in_a_row(
     assert requests.total <= 10
 
 
+def test_full_packs_are_sent_while_the_session_writes(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    chance = np.random.default_rng(0)
+    values = {f"a/c/{number}": chance.bytes(5 << 20) for number in range(20)}
+    session = repository.session()
+    requests.counted()
+    for key, value in values.items():
+        session.write(key, value)
+    deadline = time.monotonic() + 60
+    while sum(name == "put" for name, _ in requests.made) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert requests.counted()["put"] >= 2
+    session.commit("many")
+    assert requests.counted()["put"] <= 4
+    elsewhere()
+    snapshot = vz.open(URL, store=store).checkout()
+    assert all(snapshot.read(key) == value for key, value in values.items())
+
+
+def test_a_pack_that_could_not_be_sent_is_sent_at_the_commit(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    chance = np.random.default_rng(0)
+    values = {f"a/c/{number}": chance.bytes(5 << 20) for number in range(8)}
+    requests.fail = lambda name, path: generic() if name == "put" else None
+    session = repository.session()
+    for key, value in values.items():
+        session.write(key, value)
+    with pytest.raises(vz.StorageError, match="timed out"):
+        session.commit("many")
+    requests.fail = lambda name, path: None
+    session.write("a/c/0", b"another")
+    session.commit("many")
+    elsewhere()
+    snapshot = vz.open(URL, store=store).checkout()
+    assert all(
+        snapshot.read(key) == value for key, value in {**values, "a/c/0": b"another"}.items()
+    )
+
+
 def test_what_no_record_names_is_found_by_a_list(
     repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
 ) -> None:

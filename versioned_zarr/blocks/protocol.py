@@ -45,6 +45,16 @@ class Followable(Publishable, Protocol):
     follower: Follower | None
     """Notified when the draft grows."""
 
+    @property
+    def end(self) -> int:
+        """The number of bytes of blocks, including blocks that are still being written."""
+        ...
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all blocks are written, without holes."""
+        ...
+
     def sealed(self, root: Cid) -> Sequence[Bytes]:
         """The bytes of the pack that the draft becomes; the last part is its tail."""
         ...

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any, Final
 
 from versioned_zarr.backends.objectstore.pack_catalogue import NEWEST, PackCatalogue
+from versioned_zarr.backends.objectstore.pack_upload import PACK_BYTES, PackUpload, PackUploads
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.packs.pack import pack_of
-from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, new_name, pack_path
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.protocol import Block, ByteRange, Followable
 from versioned_zarr.blocks.remote.nonblocking import NonBlocking
@@ -26,8 +27,6 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 
 MEMORY_BYTES: Final = 64 << 20
-PACK_BYTES: Final = 32 << 20
-"""A session begins another pack after this many bytes, so that packs are sent while it writes."""
 _DOCUMENT_BYTES: Final = 16 << 10
 _DOCUMENTS_BYTES: Final = 128 << 10
 _CACHED_BYTES: Final = 4 << 20
@@ -49,6 +48,7 @@ class ObjectBlocks:
         self.catalogue, self.cache = catalogue, cache
         self.hash: HashFunction = cache.hash
         self._packed = PackStore(catalogue, cache.hash, verify=True)
+        self._uploads = PackUploads(catalogue)
         self._nearness = NonBlocking()
         self._recent = MemoryCache(MEMORY_BYTES)
         self._at_work = threading.local()
@@ -165,24 +165,24 @@ class ObjectBlocks:
         The Zarr documents of the drafts that were just published are stored once more, next to the
         nodes, so that one request reads both when the commit is opened.
         """
-        name, documents = new_name(), self._documents()
+        documents = self._documents()
         self._at_work.documents = {}
         known = {cid for cid, _ in blocks}
         extra = [block for block in documents.items() if block[0] not in known]
-        self.catalogue.put(pack_path(name), pack_of([*extra, *blocks], root, self.hash))
-        self._packed.registry.learn(name)
-        self._newest = name
+        self._newest = self._uploads.put(pack_of([*extra, *blocks], root, self.hash))
+        self._packed.registry.learn(self._newest)
         for cid, data in blocks:
             self._recent.add(cid, memoryview(data).toreadonly())
 
     def follow(self, draft: Followable) -> None:
-        """See `BlockStore.follow`: a draft is sent when it is finished."""
+        """See `BlockStore.follow`: a draft is sent when it is full."""
+        self._uploads.follow(draft)
 
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`: one request, or one for every 64 MiB of a longer draft."""
-        name = new_name()
-        self.catalogue.put(pack_path(name), draft.sealed(root))
-        self._packed.registry.learn(name)
+        follower = draft.follower
+        upload = follower if isinstance(follower, PackUpload) else PackUpload(self._uploads, draft)
+        self._packed.registry.learn(upload.finish(root))
         documents = self._documents()
         for cid, start, end in draft.finished():
             if cids.is_raw(cid) and end - start <= _DOCUMENT_BYTES:

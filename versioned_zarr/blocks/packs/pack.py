@@ -67,14 +67,18 @@ class PackEntries:
             digest = bytes(self._digests[32 * number : 32 * number + 32])
             yield cid_of(digest, self._codecs[number], hash_code), at, stop
 
-    def to_array(self, end: int) -> Entries:
-        """The entries as rows of INDEX_ENTRY, sorted by offset; the last block ends at `end`."""
-        entries = np.empty(len(self), INDEX_ENTRY)
-        offsets = np.frombuffer(self._offsets, "<u8")
-        entries["digest"] = np.frombuffer(self._digests, "V32")
+    def to_array(self, count: int, end: int) -> Entries:
+        """The first entries as rows of INDEX_ENTRY, in insertion order; the last ends at `end`.
+
+        May run while another thread adds entries.
+        """
+        entries = np.empty(count, INDEX_ENTRY)
+        # Copies: a buffer cannot grow while an array of numpy uses it.
+        offsets = np.frombuffer(self._offsets[:count], "<u8")
+        entries["digest"] = np.frombuffer(self._digests[: 32 * count], "V32")
         entries["offset"] = offsets
         entries["size"] = np.diff(offsets, append=np.uint64(end))
-        entries["codec"] = np.frombuffer(self._codecs, "u1")
+        entries["codec"] = np.frombuffer(self._codecs[:count], "u1")
         return entries
 
 
@@ -214,15 +218,14 @@ class PackWriter:
             self._reserved = offset, count + len(blocks)
 
     def sealed(self, root: Cid) -> list[Bytes]:
-        """The bytes of the whole pack; the last part is the tail."""
+        """The bytes of the whole pack; the last part is the tail. May run beside `reserve`."""
         end, tail = self._tail(root)
         pieces = range(0, end, _PIECE_BYTES)
         return [*(self.read(at, min(end, at + _PIECE_BYTES)) for at in pieces), tail]
 
     def _tail(self, root: Cid) -> tuple[int, bytes]:
         end, count = self._reserved
-        self.entries.cut(count)
-        return end, encode_tail(self.entries.to_array(end), root, self.hash.code, end)
+        return end, encode_tail(self.entries.to_array(count, end), root, self.hash.code, end)
 
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
         """Add the tail and publish the pack at `path`."""
@@ -240,5 +243,5 @@ def pack_of(blocks: Sequence[Block], root: Cid, hash_function: HashFunction) -> 
     for cid, data in blocks:
         entries.add(cid, offset)
         offset += len(data)
-    tail = encode_tail(entries.to_array(offset), root, hash_function.code, offset)
+    tail = encode_tail(entries.to_array(len(entries), offset), root, hash_function.code, offset)
     return [*(data for _, data in blocks), tail]

@@ -105,7 +105,9 @@ class PackStaging:
     def own(self) -> tuple[int, PackWriter]:
         """The draft for the next value of this process, and its number."""
         draft = self._own.get(self._number)
-        if draft is None or draft.end > self._limit_bytes or draft.has_failed:
+        if draft is None or draft.end >= self._limit_bytes or draft.has_failed:
+            if draft is not None and draft.follower is not None:
+                draft.follower.grown()
             number = new_number()
             path = draft_path(self._session, number)
             draft = PackWriter(self._storage.open_draft(path), self._blocks.hash)

@@ -1,0 +1,94 @@
+"""The pack upload: sends a full draft as a pack while the session continues to write.
+
+The commit then only waits for the rest. A pack whose draft changed afterward, or is not used, is
+left for garbage collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.blocks.packs.pack_registry import new_name, pack_path
+from versioned_zarr.blocks.protocol import Followable
+from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage.object_store import Bytes
+
+PACK_BYTES: Final = 32 << 20
+"""A session starts another draft above this size."""
+AT_ONCE: Final = 4
+"""The number of packs that are sent at a time; each is in memory meanwhile."""
+
+
+class PackUploads:
+    """Sends packs in parallel. Thread-safe.
+
+    Args:
+        catalogue: stores the packs.
+    """
+
+    def __init__(self, catalogue: PackCatalogue) -> None:
+        self._catalogue = catalogue
+        self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
+
+    def follow(self, draft: Followable) -> None:
+        """Send a draft as soon as it is full."""
+        draft.follower = PackUpload(self, draft)
+
+    def start(self, draft: Followable, root: Cid) -> Future[str]:
+        """Send a draft in the background; returns the name of the pack."""
+        return self._workers().submit(self.send, draft, root)
+
+    def send(self, draft: Followable, root: Cid) -> str:
+        """Send a draft; returns the name of the pack.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        return self.put(draft.sealed(root))
+
+    def put(self, parts: Sequence[Bytes]) -> str:
+        """Store a pack; returns its name."""
+        name = new_name()
+        self._catalogue.put(pack_path(name), parts)
+        return name
+
+
+class PackUpload:
+    """The upload of one draft; see `Follower`.
+
+    Args:
+        uploads: sends it.
+        draft: the draft.
+    """
+
+    def __init__(self, uploads: PackUploads, draft: Followable) -> None:
+        self._uploads, self._draft = uploads, draft
+        self._sending: Future[str] | None = None
+        self._sent_end = 0
+
+    def grown(self) -> None:
+        """See `Follower.grown`: sends the draft if it is full and completely written."""
+        end = self._draft.end
+        if self._sending is not None or end < PACK_BYTES or not self._draft.is_sound:
+            return
+        root = next((cid for cid, _, _ in self._draft.finished()), None)
+        if root is not None:
+            self._sent_end = end
+            self._sending = self._uploads.start(self._draft, root)
+
+    def finish(self, root: Cid) -> str:
+        """The name of the pack of the whole draft, which is sent now if it was not before.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        sending = self._sending
+        if sending is not None and self._sent_end == self._draft.end:
+            if sending.exception() is None:
+                return sending.result()
+            self._sending = None
+        return self._uploads.send(self._draft, root)
