@@ -373,21 +373,31 @@ def test_options_are_not_shown(store: Any) -> None:
 
 def test_a_forked_child_is_told_to_be_spawned() -> None:
     script = """if True:
-        import os, sys, warnings
+        import os, signal, sys, warnings
         import versioned_zarr as vz
         from obstore.store import MemoryStore
         warnings.simplefilter("ignore")
-        repository = vz.create("s3://bucket/x", store=MemoryStore())
-        child = os.fork()
-        if child == 0:
-            try:
-                repository.branches["main"]
-            except vz.StorageError as error:
-                os._exit(7 if "spawn" in str(error) else 8)
-            os._exit(9)
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        for number in range(6):
+            repository = vz.create(f"s3://bucket/{number}", store=MemoryStore())
+            session = repository.session()
+            session.write("a", b"1" * 1000)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                try:
+                    if number % 2:
+                        repository.branches["main"]
+                    else:
+                        session.commit("no")
+                except vz.StorageError as error:
+                    os._exit(7 if "spawn" in str(error) else 8)
+                os._exit(9)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if code != 7:
+                sys.exit(code)
+        sys.exit(7)
     """
-    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=120, env=os.environ)
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=300, env=os.environ)
     assert done.returncode == 7
 
 

@@ -410,7 +410,7 @@ OPENERS = [vz.open, vz.create, vz.open_or_create]
         ("foo://x", "unknown scheme 'foo'.*file://.*memory://"),
         ("file://host/p", "three slashes"),
         ("s3:///prefix", r"s3://BUCKET/PREFIX"),
-        ("http://host/r", r"over HTTP is not supported yet.*vz serve"),
+        ("http://host/r?x", r"must have the form http://BUCKET/PREFIX"),
         ("ipfs://name", r"vz\.open_snapshot"),
     ],
 )

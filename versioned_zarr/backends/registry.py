@@ -210,8 +210,10 @@ _ENTRIES: Mapping[str, Entry] = {
     "az": _object_store,
     "abfs": _object_store,
     "obstore": _object_store,
+    "http": _object_store,
+    "https": _object_store,
 }
-_KNOWN = "a path, file://, memory://, ipfs+http://, lakefs://, s3://, gs://, az:// and abfs://"
+_KNOWN = "a path, file://, memory://, ipfs+http://, lakefs://, s3://, gs://, az://, abfs:// and http(s)://"
 
 
 def _unknown(scheme: str, shown: str) -> InvalidUrlError:
@@ -219,12 +221,6 @@ def _unknown(scheme: str, shown: str) -> InvalidUrlError:
     if scheme in ("ipfs", "ipns"):
         return InvalidUrlError(
             f"{shown!r} is a snapshot, not a repository; open it with vz.open_snapshot",
-            url=shown,
-        )
-    if scheme in ("http", "https"):
-        return InvalidUrlError(
-            f"opening a repository over HTTP is not supported yet: {shown!r}; zarr itself reads "
-            f"URL/BRANCH from 'vz serve'; supported: {_KNOWN}",
             url=shown,
         )
     return InvalidUrlError(

@@ -34,6 +34,7 @@ from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
     InvalidUrlError,
+    ReadOnlyError,
     StorageError,
 )
 from versioned_zarr.fork_local import threads
@@ -84,7 +85,8 @@ class ObjectStoreBackend:
             store = _store_at(self.url, storage_options or {})
         elif storage_options:
             raise InvalidInputError("pass store= or storage_options=, not both")
-        self._objects = ObstoreStorage(store, self.url)
+        is_web = parts.scheme in ("http", "https")
+        self._objects = ObstoreStorage(store, self.url, can_list=not is_web)
         self._cache_bytes = cache_bytes
         self._workers = threads(1, "vz-open")
         self._is_free = False
@@ -99,6 +101,8 @@ class ObjectStoreBackend:
         """See `Backend.check_free`; one request."""
         if self._is_free:  # this process looked just now
             return
+        if not self._objects.can_list:
+            raise ReadOnlyError(f"{self.url!r} is a web server, which is read-only", url=self.url)
         found = self._objects.first("")
         self._is_free = found is None
         if found is not None:
@@ -110,7 +114,7 @@ class ObjectStoreBackend:
 
     def read_marker(self) -> bytes:
         """See `Backend.read_marker`; one request, and another for the branch `main` beside it."""
-        if not self._listed:
+        if self._objects.can_list and not self._listed:
             folder = ref_folder(HEADS, MAIN)
             self._listed[folder] = self._workers().submit(self._objects.first, folder)
         self._marker = bytes(self._objects.read(MARKER))
@@ -191,12 +195,19 @@ class ObjectStoreBackend:
         )
 
 
+def _client(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = options.get("client_options") or {}
+    return found
+
+
 def _store_at(url: str, options: Mapping[str, Any]) -> Any:
     """The store of obstore at a URL, by options, the environment and configuration files.
 
     Raises:
         InvalidInputError: obstore does not accept the options.
     """
+    if url.startswith("http://"):
+        options = {**options, "client_options": {"allow_http": True, **_client(options)}}
     try:
         return from_url(url, **options)
     except Exception as error:  # noqa: BLE001 - errors of obstore have no common class here

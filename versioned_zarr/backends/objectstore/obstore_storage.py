@@ -30,10 +30,11 @@ class ObstoreStorage:
     Args:
         store: any store of obstore, with the prefix.
         url: the URL that errors show; it contains no credentials.
+        can_list: whether the store can list objects; otherwise it is read-only.
     """
 
-    def __init__(self, store: Any, url: str) -> None:
-        self._store, self.url = store, url
+    def __init__(self, store: Any, url: str, *, can_list: bool = True) -> None:
+        self._store, self.url, self.can_list = store, url, can_list
 
     def __repr__(self) -> str:
         return f"ObstoreStorage({self.url!r})"
@@ -61,6 +62,7 @@ class ObstoreStorage:
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """See `ObjectStore.put`; objects of more than 64 MiB are sent in parts."""
         del durable  # an object store has stored what it acknowledges
+        self._check_writable()
         size_bytes = sum(map(len, parts))
         is_long = size_bytes > _MULTIPART_BYTES
         body: Any = iter([bytes(part) for part in parts]) if is_long else b"".join(parts)
@@ -73,14 +75,29 @@ class ObstoreStorage:
             FileExistsError: it exists, or another writer is creating it.
             StorageError: the outcome may be unknown.
         """
+        self._check_writable()
         try:
             with self._named_errors(path):
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
         except exceptions.AlreadyExistsError as error:
             raise FileExistsError(path) from error
 
+    def check_process(self) -> None:
+        """Refuse what would never return in this process; called before a wait for another thread.
+
+        Raises:
+            StorageError: a parent of this process used obstore.
+        """
+        _check_not_forked(self.url)
+
+    def _check_writable(self) -> None:
+        if not self.can_list:
+            raise ReadOnlyError(f"{self.url!r} is a web server, which is read-only", url=self.url)
+
     def list(self, prefix: str) -> list[Stored]:
-        """See `ObjectStore.list`."""
+        """See `ObjectStore.list`; empty if the store cannot list."""
+        if not self.can_list:
+            return []
         return sorted(self._listed(prefix))
 
     def first(self, prefix: str) -> Stored | None:
@@ -108,6 +125,7 @@ class ObstoreStorage:
     def delete(self, path: str, *, durable: bool = False) -> None:
         """See `ObjectStore.delete`."""
         del durable
+        self._check_writable()
         try:
             self._call(path, lambda: obstore.delete(self._store, path))
         except FileNotFoundError:
@@ -126,7 +144,7 @@ class ObstoreStorage:
             ReadOnlyError: the credentials do not allow the request.
             StorageError: the store failed, or cannot be reached.
         """
-        _check_not_forked(self.url)
+        self.check_process()
         try:
             yield
         except (FileNotFoundError, exceptions.AlreadyExistsError):

@@ -56,6 +56,10 @@ class PackCatalogue:
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-tails")
         self._guard = ForkSafeLock()
 
+    def check_process(self) -> None:
+        """See `ObstoreStorage.check_process`."""
+        self._storage.check_process()
+
     # What is known
 
     def learn(self, said: Mapping[str, Any]) -> None:
@@ -163,6 +167,7 @@ class PackCatalogue:
         coming = self._coming.get(path)
         if coming is None:
             return
+        self._storage.check_process()
         found = coming.result()
         if found is not None:
             self._keep_end(path, found)

@@ -34,6 +34,10 @@ class PackUploads:
         self._catalogue = catalogue
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
 
+    def check_process(self) -> None:
+        """See `ObstoreStorage.check_process`."""
+        self._catalogue.check_process()
+
     def follow(self, draft: Followable) -> None:
         """Send a draft as soon as it is full."""
         draft.follower = PackUpload(self, draft)
@@ -86,6 +90,7 @@ class PackUpload:
         Raises:
             StorageError: the store failed.
         """
+        self._uploads.check_process()
         sending = self._sending
         if sending is not None and self._sent_end == self._draft.end:
             if sending.exception() is None:

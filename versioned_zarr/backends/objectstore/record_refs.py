@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.ref_record import (
     FORGOTTEN,
+    HINT,
+    HINTED_EVERY,
     RefRecord,
     damaged,
     decode_record,
@@ -29,17 +32,19 @@ from versioned_zarr.backends.objectstore.ref_record import (
     record_path,
     ref_folder,
 )
+from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.errors import (
     BranchMovedError,
     CorruptRefError,
     OutcomeUnknownError,
+    ReadOnlyError,
     RefNotFoundError,
     StorageError,
 )
 from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.history.log_refs import may_be_ref
 from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_file_name
-from versioned_zarr.history.refs import RefEntry, rename_by_moves, times_left
+from versioned_zarr.history.refs import HEADS, RefEntry, rename_by_moves, times_left
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage.locks import Locks
 from versioned_zarr.storage.object_store import Stored
@@ -98,21 +103,53 @@ class RecordRefs:
         known = self._newest.get(folder)
         if known is not None and self._bytes_at(folder, known.number + 1) is None:
             return known
+        self._storage.check_process()
         begun = self._listed.pop(folder, None)
         if begun is not None and (found := self._from_list(folder, begun.result(), name)):
             return found
-        first = self._storage.first(folder)
-        if first is None:
+        number = self._newest_number(folder, name)
+        if number is None:
             self._newest.pop(folder, None)
             self._absent.add(folder)
+            return None
+        record = self._at(folder, number, name)
+        if record is None:
+            raise damaged(record_path(folder, number), name)
+        return self._remember(folder, record)
+
+    def _newest_number(self, folder: str, name: str) -> int | None:
+        """The number of the newest record, by a list or, if the store has none, by the hint."""
+        if not self._storage.can_list:
+            return self._probed_number(folder)
+        first = self._storage.first(folder)
+        if first is None:
             return None
         number = number_in(first.path)
         if number is None:
             raise damaged(first.path, name)
-        record = self._at(folder, number, name)
-        if record is None:
-            raise damaged(first.path, name)
-        return self._remember(folder, record)
+        return number
+
+    def _probed_number(self, folder: str) -> int | None:
+        """The number of the newest record: the hint, the next one, and then 16 in parallel."""
+        known = self._newest.get(folder)
+        number = known.number if known is not None else self._hint(folder)
+        size = 1
+        while True:
+            batch = range(number + 1, number + 1 + size)
+            size = HINTED_EVERY
+            there = list(self._workers().map(partial(self._bytes_at, folder), batch))
+            count = there.index(None) if None in there else len(there)
+            number += count
+            if count < len(there):
+                return number if number >= 0 else None
+
+    def _hint(self, folder: str) -> int:
+        """A number that a record of the ref once had; -1 if there is no hint."""
+        try:
+            text = bytes(self._storage.read(f"{folder}/{HINT}"))
+        except FileNotFoundError:
+            return -1
+        return int(text) if text.strip().isdigit() else -1
 
     def _from_list(self, folder: str, first: Stored | None, name: str) -> RefRecord | None:
         """The newest record by a list that may be old by now; None if it was not the newest."""
@@ -162,12 +199,23 @@ class RecordRefs:
             if isinstance(entry, CorruptRefError)
         }
 
+    def _names_there(self, kind: str) -> list[str]:
+        """The names of all refs of a kind; without lists, `main` and those that were read."""
+        if not self._storage.can_list:
+            start = f"refs/{kind}/"
+            known = {each.removeprefix(start) for each in self._newest if each.startswith(start)}
+            usual = {MAIN} if kind == HEADS else set[str]()
+            return sorted({from_file_name(each) for each in known} | usual)
+        folders = self._storage.folders(f"refs/{kind}")
+        names = [(from_file_name(folder), folder) for folder in folders]
+        return [
+            name
+            for name, folder in names
+            if to_file_name(name) == folder and may_be_ref(kind, name)
+        ]
+
     def _standing(self, kind: str) -> dict[str, RefEntry | CorruptRefError | None]:
-        names = []
-        for folder in self._storage.folders(f"refs/{kind}"):
-            name = from_file_name(folder)
-            if to_file_name(name) == folder and may_be_ref(kind, name):
-                names.append(name)
+        names = self._names_there(kind)
 
         def entry(name: str) -> RefEntry | CorruptRefError | None:
             try:
@@ -259,6 +307,9 @@ class RecordRefs:
                 time.sleep(pause_s)
                 pause_s *= 2
                 continue
+            if record.number % HINTED_EVERY == HINTED_EVERY - 1:
+                with suppress(StorageError, ReadOnlyError):  # readers then look a little longer
+                    self._storage.put(f"{folder}/{HINT}", [b"%d\n" % record.number])
             return self._remember(folder, record)
         raise self._unknown(name, new, failure)
 

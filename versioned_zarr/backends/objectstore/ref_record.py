@@ -19,6 +19,9 @@ from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 _LAST: Final = 2**63 - 1
+HINT: Final = "hint"
+"""Next to the records of a ref: the number of one of the last, for readers that cannot list."""
+HINTED_EVERY: Final = 16
 FORGOTTEN: Final = b"forgotten\n"
 """What stands in place of a record whose move was forgotten; its number stays taken."""
 
