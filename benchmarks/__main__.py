@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import arrays, ipfs, lakefs, scale, transfer
+from benchmarks import arrays, ipfs, lakefs, objects, scale, transfer
 from benchmarks.timing import Result
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "transfer": transfer.run,
     "ipfs": ipfs.run,
     "lakefs": lakefs.run,
+    "objects": objects.run,
 }
 
 
