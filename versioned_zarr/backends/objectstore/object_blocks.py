@@ -18,6 +18,7 @@ from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
 from versioned_zarr.blocks.packs.pack_store import PackStore
+from versioned_zarr.blocks.packs.ranged_run import RangedRun
 from versioned_zarr.blocks.protocol import Block, ByteRange, Followable
 from versioned_zarr.blocks.remote.nonblocking import NonBlocking
 from versioned_zarr.blocks.remote.singleflight import SingleFlight
@@ -29,8 +30,8 @@ from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 MEMORY_BYTES: Final = 64 << 20
 _DOCUMENT_BYTES: Final = 16 << 10
 _DOCUMENTS_BYTES: Final = 128 << 10
-_CACHED_BYTES: Final = 4 << 20
-"""Longer values are not cached: reading them again costs one request for many bytes."""
+_CACHED_BYTES: Final = 1 << 20
+"""Values of more than one leaf are not cached: reading them again costs one request each."""
 
 
 class ObjectBlocks:
@@ -64,6 +65,8 @@ class ObjectBlocks:
     def get(self, cid: Cid) -> memoryview:
         """See `BlockStore.get`: from the cache, or with one request for it and its neighbors."""
         found = self._find(cid)
+        if found is None and (found := self._peek(cid)) is not None:
+            self._keep(cid, found)
         if found is not None:
             return found
         self._nearness.check()
@@ -89,6 +92,18 @@ class ObjectBlocks:
             found = self._packed.get(cid)
         self._keep(cid, found)
         return found
+
+    def _peek(self, cid: Cid) -> memoryview | None:
+        """A block that came with one that was read before; does not block."""
+        known = self._packed.registry.known
+        if any(isinstance(run, RangedRun) for run in known.runs):  # a lookup makes requests
+            return None
+        for location in known.find_all(cid):
+            end = location.start + location.size
+            found = self.catalogue.peek(pack_path(location.pack), location.start, end)
+            if found is not None and cids.matches(cid, found):
+                return found
+        return None
 
     def _at_hand(self, cid: Cid) -> memoryview | None:
         """A block in the end of a pack that was read already; it may be in other packs, too."""

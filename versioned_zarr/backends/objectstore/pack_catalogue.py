@@ -155,6 +155,14 @@ class PackCatalogue:
     def at_hand(self, path: str, start: int, end: int | None) -> memoryview | None:
         """Bytes of the end of a pack, if they are in memory; waits if they are being fetched."""
         self._wait(path)
+        return self._end_at(path, start, end)
+
+    def peek(self, path: str, start: int, end: int) -> memoryview | None:
+        """Bytes of a pack that were fetched; does not block."""
+        found = self._end_at(path, start, end)
+        return self.reader.peek(path, start, end) if found is None else found
+
+    def _end_at(self, path: str, start: int, end: int | None) -> memoryview | None:
         found = self._ends.get(path)
         if found is None:
             return None

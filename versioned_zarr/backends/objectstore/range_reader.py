@@ -1,7 +1,7 @@
 """The range reader: reads of packs that are near each other become few requests.
 
-Reads that continue each other get windows that grow to 8 MiB. The bytes that were fetched and not
-read never exceed four times those that were read.
+A read fetches a window of up to 8 MiB. The bytes that were fetched and not read never exceed twice
+those that were read, so windows grow while they are used.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.storage.object_store import ObjectStore
 
 _LONGEST_BYTES: Final = 8 << 20
-_NEAR_BYTES: Final = 1 << 20
-"""A read that begins at most this far after the last one continues it."""
-_KEPT_BYTES: Final = 64 << 20
+_KEPT_BYTES: Final = 128 << 20
 
 
 @dataclass(eq=False)
@@ -44,7 +42,6 @@ class RangeReader:
         self._guard = ForkSafeLock()
         self._windows: OrderedDict[tuple[str, int], _Window] = OrderedDict()
         self._kept_bytes = 0
-        self._last_end: dict[str, int] = {}
         self._read_bytes = self._fetched_bytes = 0
 
     def read(self, path: str, start: int, end: int) -> memoryview:
@@ -62,7 +59,6 @@ class RangeReader:
             if window is None:
                 window = self._begin(path, start, end)
             self._read_bytes += end - start
-            self._last_end[path] = max(self._last_end.get(path, 0), end)
         if is_mine:
             self._fetch(window)
         else:
@@ -74,6 +70,15 @@ class RangeReader:
         assert window.data is not None
         return window.data[start - window.start : end - window.start]
 
+    def peek(self, path: str, start: int, end: int) -> memoryview | None:
+        """The bytes of an object between two offsets if they were fetched; does not block."""
+        with self._guard:
+            window = self._covering(path, start, end)
+            if window is None or window.data is None:
+                return None
+            self._read_bytes += end - start
+        return window.data[start - window.start : end - window.start]
+
     def _covering(self, path: str, start: int, end: int) -> _Window | None:
         for window in reversed(self._windows.values()):
             if window.path == path and window.start <= start and end <= window.end:
@@ -81,12 +86,9 @@ class RangeReader:
         return None
 
     def _begin(self, path: str, start: int, end: int) -> _Window:
-        """A new window, longer than what is read if reads continue each other."""
-        last = self._last_end.get(path)
-        ahead = 0
-        if last is not None and last - _LONGEST_BYTES <= start <= last + _NEAR_BYTES:
-            unread = self._fetched_bytes - self._read_bytes
-            ahead = min(_LONGEST_BYTES, max(0, 4 * self._read_bytes - unread))
+        """A new window, longer than what is read if earlier ones were used."""
+        unread = self._fetched_bytes - self._read_bytes
+        ahead = min(_LONGEST_BYTES, max(0, 2 * self._read_bytes - unread))
         window = _Window(path, start, max(end, start + ahead))
         self._drop(self._windows.get((path, start)))
         self._windows[path, start] = window
