@@ -355,3 +355,61 @@ def test_reads_at_any_place_of_a_pack_are_right() -> None:
     for start in range(0, len(data), 4096):
         assert reader.read("q", start, start + 4096) == data[start : start + 4096]
     assert len(storage.reads) < 20
+
+
+def test_a_store_that_is_busy_is_asked_again(
+    repository: vz.Repository, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(obstore_storage, "_PAUSES_S", (0.0, 0.0))
+    left = 2
+
+    def busy(name: str, path: str | None) -> BaseException | None:
+        nonlocal left
+        left -= name == "put" and str(path).startswith("packs/")
+        return obstore.exceptions.AlreadyExistsError("409 Conflict") if left >= 0 else None
+
+    session = repository.session()
+    session.write("a", b"1")
+    requests.fail = busy
+    session.commit("one")
+    left = 100
+    session.write("a", b"2")
+    with pytest.raises(vz.StorageError, match="another operation on that object"):
+        session.commit("two")
+    requests.fail = lambda name, path: None
+    session.commit("two")
+    assert repository.checkout().read("a") == b"2"
+
+
+def test_a_bucket_that_is_missing_or_denied_is_told(requests: Requests, store: Any) -> None:
+    def listing(text: str) -> Callable[[str, str | None], BaseException | None]:
+        return lambda name, path: generic(text) if name == "list" else None
+
+    requests.fail = listing("Server returned non-2xx status code: 404 Not Found: <?xml")
+    with pytest.raises(vz.StorageError, match="create the bucket or container first"):
+        vz.create(URL, store=store)
+    requests.fail = listing("Server returned non-2xx status code: 403 Forbidden: <?xml")
+    with pytest.raises(vz.ReadOnlyError, match="check the credentials"):
+        vz.create(URL, store=store)
+    missing = FileNotFoundError("no such bucket")
+    requests.fail = lambda name, path: missing if name == "put" else None
+    with pytest.raises(vz.StorageError, match="create the bucket or container first"):
+        vz.create(URL, store=store)
+
+
+def test_no_password_of_an_endpoint_is_shown(repository: vz.Repository, requests: Requests) -> None:
+    requests.fail = lambda name, path: generic("GET http://me:sesame@127.0.0.1/bucket failed")
+    with pytest.raises(vz.StorageError, match=r"GET http://127\.0\.0\.1/bucket failed"):
+        repository.branches["main"]
+
+
+def test_an_endpoint_that_is_no_url_is_told() -> None:
+    options = {"endpoint": "no url", "access_key_id": "a", "secret_access_key": "b", "region": "x"}
+    with pytest.raises(vz.StorageError, match="check the storage options"):
+        vz.open(URL, storage_options=options)
+
+
+def test_an_endpoint_without_tls_is_told_what_it_needs() -> None:
+    options = {"endpoint": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"}
+    with pytest.raises(vz.StorageError, match="allow_http=True"):
+        vz.open(URL, storage_options={**options, "region": "x"})
