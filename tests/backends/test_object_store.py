@@ -413,3 +413,52 @@ def test_an_endpoint_without_tls_is_told_what_it_needs() -> None:
     options = {"endpoint": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"}
     with pytest.raises(vz.StorageError, match="allow_http=True"):
         vz.open(URL, storage_options={**options, "region": "x"})
+
+
+def test_a_branch_that_others_made_again_is_found(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    repository.branches.create("dev")
+    with repository.session(message="one") as session:
+        session.write("a", b"1")
+    repository.branches.delete("dev")
+    elsewhere()
+    vz.open(URL, store=store).branches.create("dev", "main~1")
+    assert repository.merge("main", "dev").message == "one"
+
+
+def test_other_objects_are_left_alone(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    with repository.session(message="one") as session:
+        session.write("a", b"1")
+    for folder in ("refs/heads/main/", "refs/heads/", "packs/", "index/", ""):
+        obstore.put(store, f"{folder}.keep", b"")
+    obstore.put(store, f"packs/{'0' * 24}.pack", b"")
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert there.checkout().read("a") == b"1"
+    with pytest.raises(vz.RefNotFoundError):
+        there.checkout(there._stores.hash.raw(b"nothing").hex())
+    assert there.fsck().is_clean
+
+
+def test_a_record_that_is_forgotten_while_it_is_read_is_not_the_newest(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert list(there.tags) == []
+    there._stores.refs._listed.clear()  # type: ignore[attr-defined] # of this backend
+    is_done = False
+
+    def meanwhile(name: str, path: str | None) -> None:
+        nonlocal is_done
+        if name == "get" and str(path).startswith("refs/") and not is_done:
+            is_done = True
+            with repository.session(message="one") as session:
+                session.write("a", b"1")
+            repository.gc(keep_reflog=timedelta(0))
+
+    requests.fail = meanwhile
+    assert there.branches["main"].message == "one"

@@ -24,6 +24,7 @@ from versioned_zarr.backends.objectstore.ref_record import (
     damaged,
     decode_record,
     encode_record,
+    is_record,
     next_record,
     number_in,
     record_path,
@@ -89,8 +90,11 @@ class RecordRefs:
         return None if record is None or record.entry.commit is None else record.entry
 
     def _current(self, folder: str, name: str) -> RefRecord | None:
-        if folder in getattr(self._here, "locked", ()) and folder in self._newest:
-            return self._newest[folder]
+        known = self._newest.get(folder)
+        is_locked = folder in getattr(self._here, "locked", ())
+        # Of a ref that was deleted, no record may be created before others are looked for.
+        if is_locked and known is not None and known.entry.commit is not None:
+            return known
         return self._latest(folder, name)
 
     def _latest(self, folder: str, name: str) -> RefRecord | None:
@@ -99,20 +103,30 @@ class RecordRefs:
         if known is not None and self._bytes_at(folder, known.number + 1) is None:
             return known
         begun = self._listed.pop(folder, None)
+        if begun is not None:
+            self._storage.check()  # no thread of the parent goes on in a forked child
         if begun is not None and (found := self._from_list(folder, begun.result(), name)):
             return found
-        first = self._storage.first(folder)
-        if first is None:
-            self._newest.pop(folder, None)
-            self._absent.add(folder)
-            return None
-        number = number_in(first.path)
-        if number is None:
-            raise damaged(first.path, name)
-        record = self._at(folder, number, name)
-        if record is None:
-            raise damaged(first.path, name)
-        return self._remember(folder, record)
+        listed = None
+        while True:
+            first = self._first(folder)
+            if first is None:
+                self._newest.pop(folder, None)
+                self._absent.add(folder)
+                return None
+            number = number_in(first.path)
+            if number is None:
+                raise damaged(first.path, name)
+            record = self._at(folder, number, name)
+            if record is not None:
+                return self._remember(folder, record)
+            if number == listed:
+                raise damaged(first.path, name)
+            listed = number  # it was forgotten since, because there is a newer one
+
+    def _first(self, folder: str) -> Stored | None:
+        """The object of the newest record, or another one if there are only others."""
+        return self._storage.first(folder, is_record)
 
     def _from_list(self, folder: str, first: Stored | None, name: str) -> RefRecord | None:
         """The newest record by a list that may be old by now; None if it was not the newest."""
@@ -186,7 +200,7 @@ class RecordRefs:
         except CorruptRefError:
             if not readable:
                 raise
-            first = self._storage.first(folder)
+            first = self._first(folder)
             number = None if first is None else number_in(first.path)
         else:
             number = None if newest is None else newest.number
@@ -238,29 +252,35 @@ class RecordRefs:
             BranchMovedError: another writer created it.
         """
         record = next_record(last, new, why, self._packs())
-        path, data = record_path(folder, record.number), encode_record(record)
-        pause_s, failure = _FIRST_PAUSE_S, None
+        data = encode_record(record)
+        pause_s = _FIRST_PAUSE_S
+        failure: StorageError | None = None
         for _ in range(_ATTEMPTS):
             try:
-                self._storage.create(path, data)
-            except FileExistsError:
-                there = self._bytes_at(folder, record.number)
-                if there is None:  # "conflict" can also mean that several are being created
-                    time.sleep(pause_s)
-                    pause_s *= 2
-                    continue
-                # It is ours if an answer was lost, and the request was repeated.
-                if there != data:
-                    self._newest.pop(folder, None)
-                    now = self._latest(folder, name)
-                    raise _moved(name, _commit_of(last), _commit_of(now)) from None
+                there = self._created(folder, record.number, data)
             except StorageError as error:
-                failure = error
-                time.sleep(pause_s)
-                pause_s *= 2
-                continue
-            return self._remember(folder, record)
+                failure, there = error, None
+            if there == data:
+                return self._remember(folder, record)
+            if there is not None:
+                self._newest.pop(folder, None)
+                now = self._latest(folder, name)
+                raise _moved(name, _commit_of(last), _commit_of(now))
+            time.sleep(pause_s)
+            pause_s *= 2
         raise self._unknown(name, new, failure)
+
+    def _created(self, folder: str, number: int, data: bytes) -> bytes | None:
+        """Create a record; returns the one that is there then.
+
+        It is ours also if an answer was lost, and the request was repeated. If there is none, the
+        store was busy with several that are to be created.
+        """
+        try:
+            self._storage.create(record_path(folder, number), data)
+        except FileExistsError:
+            return self._bytes_at(folder, number)
+        return data
 
     def _unknown(
         self, name: str, new: Cid | None, failure: StorageError | None
@@ -295,7 +315,7 @@ class RecordRefs:
 
     def _unreadable(self, folder: str) -> RefRecord | None:
         """In place of the newest record, which is damaged: only its number is known."""
-        first = self._storage.first(folder)
+        first = self._first(folder)
         number = None if first is None else number_in(first.path)
         if number is None:
             return None
