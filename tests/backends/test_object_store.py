@@ -462,3 +462,25 @@ def test_a_record_that_is_forgotten_while_it_is_read_is_not_the_newest(
 
     requests.fail = meanwhile
     assert there.branches["main"].message == "one"
+
+
+def test_a_rename_whose_outcome_is_unknown_keeps_the_new_name(
+    repository: vz.Repository, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_refs, "_FIRST_PAUSE_S", 0.0)
+    repository.branches.create("old")
+    with repository.session("old", message="only here") as session:
+        session.write("a", b"1")
+    is_lost = False
+
+    def lose(name: str, path: str | None) -> BaseException | None:
+        nonlocal is_lost
+        is_lost |= name == "put" and str(path).startswith("refs/heads/old")
+        return generic() if is_lost and str(path).startswith("refs/heads/old") else None
+
+    requests.lose = lose
+    with pytest.raises(vz.StorageError):
+        repository.branches.rename("old", "new")
+    requests.lose = requests.fail = lambda name, path: None
+    reached = {commit.message for name in repository.branches for commit in repository.log(name)}
+    assert "only here" in reached
