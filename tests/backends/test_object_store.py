@@ -484,3 +484,19 @@ def test_a_rename_whose_outcome_is_unknown_keeps_the_new_name(
     requests.lose = requests.fail = lambda name, path: None
     reached = {commit.message for name in repository.branches for commit in repository.log(name)}
     assert "only here" in reached
+
+
+def test_a_merge_of_what_is_there_already_looks_whether_it_still_is(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    first = repository.branches["main"].cid
+    repository.branches.create("dev")
+    with repository.session("dev", message="dev") as session:
+        session.write("a", b"1")
+    repository.merge("dev")
+    elsewhere()
+    there = vz.open(URL, store=store)
+    there.branches.move("main", first)
+    merged = repository.merge("dev")
+    assert there.branches["main"].cid == merged.cid
+    assert there.checkout().read("a") == b"1"
