@@ -500,3 +500,27 @@ def test_a_merge_of_what_is_there_already_looks_whether_it_still_is(
     merged = repository.merge("dev")
     assert there.branches["main"].cid == merged.cid
     assert there.checkout().read("a") == b"1"
+
+
+def test_readers_do_not_wait_for_a_fetch_that_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Storage:
+        url = "x"
+
+        def read(self, path: str, start: int, end: int) -> memoryview:
+            return memoryview(b"x" * (end - start))
+
+    def interrupted(self: RangeReader, window: object) -> None:
+        raise KeyboardInterrupt
+
+    reader = RangeReader(Storage())  # type: ignore[arg-type] # all that it needs
+    with monkeypatch.context() as patched:
+        patched.setattr(RangeReader, "_fetch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reader.read("p", 0, 10)
+    found: list[memoryview] = []
+    second = threading.Thread(target=lambda: found.append(reader.read("p", 2, 5)), daemon=True)
+    second.start()
+    second.join(10)
+    assert found == [b"xxx"]
