@@ -23,9 +23,15 @@ zarr = pytest.importorskip("zarr", minversion="3")
 
 from obstore.store import AzureStore, LocalStore, MemoryStore, S3Store  # noqa: E402
 
-from versioned_zarr.backends.objectstore import obstore_storage, record_refs  # noqa: E402
+from versioned_zarr.backends.objectstore import (  # noqa: E402
+    object_store_backend,
+    obstore_storage,
+    pack_catalogue,
+    record_refs,
+)
 from versioned_zarr.backends.objectstore.range_reader import RangeReader  # noqa: E402
 from versioned_zarr.backends.objectstore.store_url import is_store, store_url  # noqa: E402
+from versioned_zarr.blocks.protocol import WouldBlockError  # noqa: E402
 
 URL = "s3://bucket/prefix"
 
@@ -332,6 +338,8 @@ def test_a_store_that_overwrites_is_refused(
     monkeypatch.setattr(obstore_storage.ObstoreStorage, "create", overwrite)
     with pytest.raises(vz.StorageError, match="does not support conditional writes"):
         vz.create(URL, store=store)
+    with pytest.raises(vz.RepositoryNotFoundError):
+        vz.open(URL, store=store)
 
 
 def test_credentials_that_are_wrong_are_told(repository: vz.Repository, requests: Requests) -> None:
@@ -426,3 +434,303 @@ def test_reads_at_any_place_of_a_pack_are_right() -> None:
     for start in range(0, len(data), 4096):
         assert reader.read("q", start, start + 4096) == data[start : start + 4096]
     assert len(storage.reads) < 20
+
+
+def test_a_store_that_is_busy_is_asked_again(
+    repository: vz.Repository, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(obstore_storage, "_PAUSES_S", (0.0, 0.0))
+    left = 2
+
+    def busy(name: str, path: str | None) -> BaseException | None:
+        nonlocal left
+        left -= name == "put" and str(path).startswith("packs/")
+        return obstore.exceptions.AlreadyExistsError("409 Conflict") if left >= 0 else None
+
+    session = repository.session()
+    session.write("a", b"1")
+    requests.fail = busy
+    session.commit("one")
+    left = 100
+    session.write("a", b"2")
+    with pytest.raises(vz.StorageError, match="another operation on that object"):
+        session.commit("two")
+    requests.fail = lambda name, path: None
+    session.commit("two")
+    assert repository.checkout().read("a") == b"2"
+
+
+def test_a_marker_that_nobody_else_created_is_created_again(requests: Requests, store: Any) -> None:
+    left = [obstore.exceptions.AlreadyExistsError("409 Conflict")]
+    requests.fail = lambda name, path: (
+        left.pop() if left and name == "put" and path == "versioned-zarr.json" else None
+    )
+    assert list(vz.create(URL, store=store).branches) == ["main"]
+    assert not left
+
+
+def test_a_bucket_that_is_missing_or_denied_is_told(requests: Requests, store: Any) -> None:
+    def listing(text: str) -> Callable[[str, str | None], BaseException | None]:
+        return lambda name, path: generic(text) if name == "list" else None
+
+    requests.fail = listing("Server returned non-2xx status code: 404 Not Found: <?xml")
+    with pytest.raises(vz.StorageError, match="create the bucket or container first"):
+        vz.create(URL, store=store)
+    requests.fail = listing("Server returned non-2xx status code: 403 Forbidden: <?xml")
+    with pytest.raises(vz.ReadOnlyError, match="check the credentials"):
+        vz.create(URL, store=store)
+    missing = FileNotFoundError("no such bucket")
+    requests.fail = lambda name, path: missing if name == "put" else None
+    with pytest.raises(vz.StorageError, match="create the bucket or container first"):
+        vz.create(URL, store=store)
+
+
+def test_no_password_of_an_endpoint_is_shown(repository: vz.Repository, requests: Requests) -> None:
+    requests.fail = lambda name, path: generic("GET http://me:sesame@127.0.0.1/bucket failed")
+    with pytest.raises(vz.StorageError, match=r"GET http://127\.0\.0\.1/bucket failed"):
+        repository.branches["main"]
+
+
+def test_an_endpoint_that_is_no_url_is_told() -> None:
+    options = {"endpoint": "no url", "access_key_id": "a", "secret_access_key": "b", "region": "x"}
+    with pytest.raises(vz.StorageError, match="check the storage options"):
+        vz.open(URL, storage_options=options)
+
+
+def test_a_merge_of_what_is_there_already_looks_whether_it_still_is(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    first = repository.branches["main"].cid
+    repository.branches.create("dev")
+    with repository.session("dev", message="dev") as session:
+        session.write("a", b"1")
+    repository.merge("dev")
+    elsewhere()
+    there = vz.open(URL, store=store)
+    there.branches.move("main", first)
+    merged = repository.merge("dev")
+    assert there.branches["main"].cid == merged.cid
+    assert there.checkout().read("a") == b"1"
+
+
+def test_a_branch_that_others_made_again_is_found(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    repository.branches.create("dev")
+    with repository.session(message="one") as session:
+        session.write("a", b"1")
+    repository.branches.delete("dev")
+    elsewhere()
+    vz.open(URL, store=store).branches.create("dev", "main~1")
+    assert repository.merge("main", "dev").message == "one"
+
+
+def test_other_objects_are_left_alone(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    with repository.session(message="one") as session:
+        session.write("a", b"1")
+    for folder in ("refs/heads/main/", "refs/heads/", "packs/", "index/", ""):
+        obstore.put(store, f"{folder}.keep", b"")
+    obstore.put(store, f"packs/{'0' * 24}.pack", b"")
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert there.checkout().read("a") == b"1"
+    with pytest.raises(vz.RefNotFoundError):
+        there.checkout(there._stores.hash.raw(b"nothing").hex())
+    assert there.fsck().is_clean
+
+
+def test_a_record_that_is_forgotten_while_it_is_read_is_not_the_newest(
+    repository: vz.Repository, requests: Requests, store: Any, elsewhere: Callable[[], None]
+) -> None:
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert list(there.tags) == []
+    there._stores.refs._listed.clear()  # type: ignore[attr-defined] # of this backend
+    is_done = False
+
+    def meanwhile(name: str, path: str | None) -> None:
+        nonlocal is_done
+        if name == "get" and str(path).startswith("refs/") and not is_done:
+            is_done = True
+            with repository.session(message="one") as session:
+                session.write("a", b"1")
+            repository.gc(keep_reflog=timedelta(0))
+
+    requests.fail = meanwhile
+    assert there.branches["main"].message == "one"
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "empty"])
+def test_fsck_finds_what_the_store_lost(
+    repository: vz.Repository, store: Any, elsewhere: Callable[[], None], damage: str
+) -> None:
+    value = np.random.default_rng(0).bytes(1 << 20)
+    with repository.session(message="one") as session:
+        session.write("a", value)
+    stored = max(
+        (each for page in obstore.list(store, "packs") for each in page), key=lambda it: it["size"]
+    )
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert there.fsck().is_clean
+    if damage == "lost":
+        obstore.delete(store, stored["path"])
+    else:
+        whole = bytes(obstore.get(store, stored["path"]).bytes())
+        obstore.put(store, stored["path"], whole[:1000] if damage == "cut" else b"")
+    there._stores.blocks._there = 0.0, set(), {}  # type: ignore[attr-defined] # it is looked again
+    for again in (there, None):
+        if again is None:
+            elsewhere()
+        report = (again or vz.open(URL, store=store)).fsck()
+        assert [each.cid for each in report.missing], report
+    with pytest.raises((vz.BlockNotFoundError, vz.CorruptBlockError)):
+        vz.open(URL, store=store).checkout().read("a")
+
+
+def test_many_lookups_in_a_long_index_are_few_requests(
+    repository: vz.Repository,
+    requests: Requests,
+    store: Any,
+    elsewhere: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pack_catalogue, "_SMALL_INDEX_BYTES", 1 << 10)
+    values = {f"a/{number}": b"%d" % number * 100 for number in range(5000)}
+    with repository.session(message="many") as session:
+        for key, value in values.items():
+            session.write(key, value)
+    with repository.session(message="one more") as session:
+        session.write("b", b"1")
+    elsewhere()
+    snapshot = vz.open(URL, store=store).checkout()
+    requests.counted()
+    assert all(snapshot.read(key) == values[key] for key in list(values)[:300])
+    assert requests.total < 60
+
+
+def test_a_rename_whose_outcome_is_unknown_keeps_the_new_name(
+    repository: vz.Repository, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_refs, "_FIRST_PAUSE_S", 0.0)
+    repository.branches.create("old")
+    with repository.session("old", message="only here") as session:
+        session.write("a", b"1")
+    is_lost = False
+
+    def lose(name: str, path: str | None) -> BaseException | None:
+        nonlocal is_lost
+        is_lost |= name == "put" and str(path).startswith("refs/heads/old")
+        return generic() if is_lost and str(path).startswith("refs/heads/old") else None
+
+    requests.lose = lose
+    with pytest.raises(vz.StorageError):
+        repository.branches.rename("old", "new")
+    requests.lose = requests.fail = lambda name, path: None
+    reached = {commit.message for name in repository.branches for commit in repository.log(name)}
+    assert "only here" in reached
+
+
+def test_readers_do_not_wait_for_a_fetch_that_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Storage:
+        url = "x"
+
+        def read(self, path: str, start: int, end: int) -> memoryview:
+            return memoryview(b"x" * (end - start))
+
+    def interrupted(self: RangeReader, window: object) -> None:
+        raise KeyboardInterrupt
+
+    reader = RangeReader(Storage())  # type: ignore[arg-type] # all that it needs
+    with monkeypatch.context() as patched:
+        patched.setattr(RangeReader, "_fetch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reader.read("p", 0, 10)
+    found: list[memoryview] = []
+    second = threading.Thread(target=lambda: found.append(reader.read("p", 2, 5)), daemon=True)
+    second.start()
+    second.join(10)
+    assert found == [b"xxx"]
+
+
+@pytest.mark.parametrize("part", [{"paths": ["a"]}, {"depth": 1}, {"depth": 1, "paths": ["a"]}])
+def test_a_partial_clone_fetches_the_rest(
+    store: Any,
+    elsewhere: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    part: dict[str, Any],
+) -> None:
+    source = vz.create(tmp_path / "source.vz")
+    values = {f"{folder}/{n}": bytes([n]) * 3000 for folder in "ab" for n in range(5)}
+    values["b/big"] = np.random.default_rng(0).bytes(3 << 20)
+    for message in ("one", "two"):
+        with source.session(message=message) as session:
+            for key, value in values.items():
+                session.write(key, message.encode() + value)
+    monkeypatch.setattr(object_store_backend, "_store_at", lambda url, options: store)
+    copy = vz.clone(source.url, URL, **part)
+    assert copy.fsck().absent
+    assert dict(copy.checkout().mapping) == {key: b"two" + each for key, each in values.items()}
+    with copy.session(message="three") as session:
+        session.write("c", b"1")
+    elsewhere()
+    there = vz.open(URL, store=store)
+    assert len(there.checkout().mapping) == 12
+    assert [commit.message for commit in there.log()][:3] == ["three", "two", "one"]
+
+
+def test_stats_count_the_packs(repository: vz.Repository, store: Any) -> None:
+    stored = [each["size"] for page in obstore.list(store, "packs") for each in page]
+    stats = repository.stats()
+    assert (stats.packs, stats.stored_bytes) == (len(stored), sum(stored))
+
+
+def test_an_endpoint_without_tls_is_told_what_it_needs() -> None:
+    options = {"endpoint": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"}
+    with pytest.raises(vz.StorageError, match="allow_http=True"):
+        vz.open(URL, storage_options={**options, "region": "x"})
+
+
+def test_a_lookup_that_must_not_wait_does_not(
+    repository: vz.Repository,
+    requests: Requests,
+    store: Any,
+    elsewhere: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pack_catalogue, "_SMALL_INDEX_BYTES", 1 << 10)
+    elsewhere()
+    there = vz.open(URL, store=store)
+    blocks = there._stores.blocks
+    cid = blocks.hash.raw(b"nothing")
+
+    def is_there() -> bool | None:
+        requests.counted()
+        try:
+            with blocks.near():
+                return cid in blocks
+        except WouldBlockError:
+            return None
+        finally:
+            assert not requests.total
+
+    assert is_there() is False
+    for count in (1, 5000):  # the second is in a long index file
+        with repository.session(message="more") as session:
+            for number in range(count):
+                session.write(f"a/{number}", b"%d" % number * 100)
+        with repository.session(message="one more") as session:
+            session.write("b", b"%d" % count)
+        there._stores.refs.read("heads", "main")
+        time.sleep(0.1)  # the ends of new packs come in the background
+        assert is_there() is None
+        assert cid not in blocks
+    assert is_there() is None
+    for _ in range(20):
+        assert cid not in blocks
+    assert is_there() is False

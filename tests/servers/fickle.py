@@ -15,6 +15,26 @@ from tests.servers.threaded import threaded
 
 KINDS = ("lost before", "lost after", "repeated", "cut", "a page before", "500 after")
 """What may become of a request: before it came to the server, or after it was answered."""
+OF_OBJECTS = (
+    "503 before",
+    "409 before",
+    "500 after",
+    "lost before",
+    "lost after",
+    "repeated",
+    "cut",
+)
+"""What may become of a request to an object store; the first two are its own refusals."""
+_REFUSALS = {
+    "503 before": (
+        503,
+        b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>",
+    ),
+    "409 before": (
+        409,
+        b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>",
+    ),
+}
 
 Choose: TypeAlias = Callable[[int], str]
 """What becomes of the request of a number, from 1; nothing if it is empty."""
@@ -85,9 +105,15 @@ def now_and_then(kinds: Sequence[str], one_in: int, seed: int) -> Choose:
 
 
 @contextmanager
-def fickle(target: str) -> Iterator[Fickle]:
-    """Such a proxy for the length of a block."""
+def fickle(target: str, *, keeps_host: bool = False) -> Iterator[Fickle]:
+    """Such a proxy for the length of a block.
+
+    Args:
+        target: the server's address.
+        keeps_host: whether the server is told the proxy's address, because requests are signed.
+    """
     state = Fickle(target)
+    dropped = _OF_CONNECTION - {"host"} if keeps_host else _OF_CONNECTION
     upstream = httpx.Client(base_url=target, timeout=60)
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,6 +125,10 @@ def fickle(target: str) -> Iterator[Fickle]:
             kind = state.due(f"{self.command} {self.path}")
             if kind == "lost before":
                 self.close_connection = True
+                return
+            if kind in _REFUSALS:
+                status, said = _REFUSALS[kind]
+                self._answer(status, [("Content-Type", "application/xml")], said)
                 return
             if kind == "a page before":
                 self._answer(200, [("Content-Type", "text/html")], _PAGE)
@@ -122,9 +152,7 @@ def fickle(target: str) -> Iterator[Fickle]:
 
         def _ask(self, body: bytes) -> httpx.Response:
             sent = {
-                name: value
-                for name, value in self.headers.items()
-                if name.lower() not in _OF_CONNECTION
+                name: value for name, value in self.headers.items() if name.lower() not in dropped
             }
             sent.setdefault("Accept-Encoding", "identity")
             return upstream.request(self.command, self.path, content=body, headers=sent)

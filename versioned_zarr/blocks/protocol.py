@@ -156,6 +156,15 @@ class BlockStore(Protocol):
 
 
 @runtime_checkable
+class CountedPacks(Protocol):
+    """Blocks in packs that can be counted."""
+
+    def packs(self) -> Mapping[str, int]:
+        """The current packs by name, with their sizes in bytes."""
+        ...
+
+
+@runtime_checkable
 class PackedBlocks(BlockStore, Protocol):
     """Blocks in packs on the repository's own storage, which `gc` and `repack` maintain."""
 

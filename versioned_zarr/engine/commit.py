@@ -168,11 +168,14 @@ class BranchUpdate:
             with self.stores.refs.lock(HEADS, self.branch):
                 head = head_of(self.stores, self.branch)
                 step = self.stage(head)
-                if step.commit.cid == head.cid:
-                    return head, False
-                self.publish(step)
-                with suppress(BranchMovedError):
-                    return self._swap(head, step), True
+                if step.commit.cid != head.cid:
+                    self.publish(step)
+                    with suppress(BranchMovedError):
+                        return self._swap(head, step), True
+                    continue
+            # Nothing is to change, if the branch is really there: no swap has confirmed it.
+            if head_of(self.stores, self.branch).cid == head.cid:
+                return head, False
 
     def _swap(self, head: Commit, step: Step) -> Commit:
         """Move the branch, and determine whether it moved even if a response is lost.

@@ -12,6 +12,7 @@ from versioned_zarr.errors import (
     AlreadyExistsError,
     BranchMovedError,
     CorruptRefError,
+    OutcomeUnknownError,
     RefNotFoundError,
     VersionedZarrError,
 )
@@ -173,9 +174,12 @@ def rename_by_moves(refs: RefStore, kind: str, old: str, new: str, why: str) -> 
                 now = _commit_of(refs, kind, old)
                 refs.swap(kind, new, at, now, why)
                 at = now
+    except OutcomeUnknownError:
+        raise  # the old name may be gone: then the new one is the only one
     except BaseException:
         with suppress(VersionedZarrError):
-            refs.swap(kind, new, at, None, f"{why}, which failed")
+            if _commit_of(refs, kind, old) == at:
+                refs.swap(kind, new, at, None, f"{why}, which failed")
         raise
 
 

@@ -6,8 +6,11 @@ Reads go through a cache on this machine, and are verified against their CIDs wh
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, Final
 
@@ -15,11 +18,13 @@ from versioned_zarr.backends.objectstore.pack_catalogue import NEWEST, PackCatal
 from versioned_zarr.backends.objectstore.pack_upload import PACK_BYTES, PackUpload, PackUploads
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
+from versioned_zarr.blocks.file_reader import check_size
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.packs.ranged_run import RangedRun
 from versioned_zarr.blocks.protocol import Block, ByteRange, Followable
+from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.blocks.remote.nonblocking import NonBlocking
 from versioned_zarr.blocks.remote.singleflight import SingleFlight
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
@@ -30,6 +35,7 @@ from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 MEMORY_BYTES: Final = 64 << 20
 _DOCUMENT_BYTES: Final = 16 << 10
 _DOCUMENTS_BYTES: Final = 128 << 10
+_LISTED_EVERY_S: Final = 10.0
 _CACHED_BYTES: Final = 1 << 20
 """Values of more than one leaf are not cached: reading them again costs one request each."""
 
@@ -40,13 +46,16 @@ class ObjectBlocks:
     Args:
         catalogue: the packs.
         cache: the blocks that were written or read on this machine.
+        completion: fetches blocks that a partial clone lacks; None if it is never partial.
     """
 
     is_remote = True
     pack_bytes = PACK_BYTES
 
-    def __init__(self, catalogue: PackCatalogue, cache: BlockCache) -> None:
-        self.catalogue, self.cache = catalogue, cache
+    def __init__(
+        self, catalogue: PackCatalogue, cache: BlockCache, completion: LazyOrigin | None = None
+    ) -> None:
+        self.catalogue, self.cache, self._completion = catalogue, cache, completion
         self.hash: HashFunction = cache.hash
         self._packed = PackStore(catalogue, cache.hash, verify=True)
         self._uploads = PackUploads(catalogue)
@@ -54,6 +63,7 @@ class ObjectBlocks:
         self._recent = MemoryCache(MEMORY_BYTES)
         self._at_work = threading.local()
         self._newest: str | None = None
+        self._there: tuple[float, AbstractSet[str], Mapping[str, int]] = -math.inf, set(), {}
         self._flights: ForkLocal[SingleFlight[memoryview]] = ForkLocal(SingleFlight[memoryview])
 
     # Reading
@@ -79,17 +89,14 @@ class ObjectBlocks:
 
     def _find(self, cid: Cid) -> memoryview | None:
         found = self._recent.get(cid)
-        return self.cache.get(cid) if found is None else found
+        if found is None:
+            found = self.cache.get(cid)
+        return self._completion.get(cid) if found is None and self._completion else found
 
     def _fetched(self, cid: Cid) -> memoryview:
-        try:
-            found = self._at_hand(cid)
-            if found is None:
-                found = self._packed.get(cid)
-        except BlockNotFoundError:
-            if not self.catalogue.scan():
-                raise
-            found = self._packed.get(cid)
+        found = self._at_hand(cid)
+        if found is None:
+            found = self._searched(cid)
         self._keep(cid, found)
         return found
 
@@ -104,6 +111,19 @@ class ObjectBlocks:
             if found is not None and cids.matches(cid, found):
                 return found
         return None
+
+    def _searched(self, cid: Cid) -> memoryview:
+        """A block from a pack that is known, from any other, or from the origin of this clone."""
+        try:
+            return self._packed.get(cid)
+        except BlockNotFoundError:
+            if self.catalogue.scan():
+                with contextlib.suppress(BlockNotFoundError):
+                    return self._packed.get(cid)
+            origin = None if self._completion is None else self._completion.origin()
+            if self._completion is None or origin is None:
+                raise
+            return self._completion.fetch(cid, origin)
 
     def _at_hand(self, cid: Cid) -> memoryview | None:
         """A block in the end of a pack that was read already; it may be in other packs, too."""
@@ -128,9 +148,7 @@ class ObjectBlocks:
             try:
                 joined = self._packed.get_joined(wanted, sizes_bytes)
             except BlockNotFoundError:
-                if not self.catalogue.scan():
-                    raise
-                joined = self._packed.get_joined(wanted, sizes_bytes)
+                joined = self._joined(wanted, sizes_bytes)
             if len(joined) <= _CACHED_BYTES:
                 at = 0
                 for cid, size in zip(wanted, sizes_bytes, strict=True):
@@ -138,12 +156,25 @@ class ObjectBlocks:
                     at += size
         return joined
 
+    def _joined(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
+        """Blocks that are not all in packs that are known, fetched one by one."""
+        blocks = [self.get(cid) for cid in wanted]
+        for cid, size, block in zip(wanted, sizes_bytes, blocks, strict=True):
+            check_size(cid, len(block), size)
+        return memoryview(b"".join(blocks))
+
     def locate(self, wanted: Sequence[Cid], sizes_bytes: Sequence[int]) -> ByteRange | None:
         """See `LocatedBlocks.locate`."""
         return self._packed.locate(wanted, sizes_bytes)
 
     def __contains__(self, cid: Cid) -> bool:
-        """See `BlockStore.__contains__`."""
+        """See `BlockStore.__contains__`; new packs and long index files may cost requests.
+
+        Raises:
+            WouldBlockError: they would, and this thread must not wait.
+        """
+        if not self.catalogue.is_at_hand(self._packed.registry):
+            self._nearness.check()
         self._packed.refresh()  # compares two numbers if no record named new packs
         return cid in self._packed
 
@@ -155,13 +186,15 @@ class ObjectBlocks:
     def problems(
         self, wanted: Sequence[Cid], *, read_all: bool
     ) -> dict[Cid, BlockNotFoundError | CorruptBlockError]:
-        """See `ServedBlocks.problems`."""
+        """See `ServedBlocks.problems`; lists the packs, and once more after ten seconds."""
         found: dict[Cid, BlockNotFoundError | CorruptBlockError] = {}
         for cid in self.missing(wanted):
-            text = to_text(cid)
-            found[cid] = BlockNotFoundError(
-                f"block {text} is not in {self.catalogue.url}", cid=text
-            )
+            found[cid] = self._is_not_there(cid)
+        sizes = self._packs_there()
+        for cid in wanted:
+            places = self._packed.registry.find_all(cid)
+            if not any(place.start + place.size <= sizes.get(place.pack, -1) for place in places):
+                found[cid] = self._is_not_there(cid)
         for cid in wanted if read_all else ():
             try:
                 self._packed.get(cid)
@@ -169,7 +202,30 @@ class ObjectBlocks:
                 found[cid] = error
         return found
 
+    def _is_not_there(self, cid: Cid) -> BlockNotFoundError:
+        text = to_text(cid)
+        return BlockNotFoundError(f"block {text} is not in {self.catalogue.url}", cid=text)
+
+    def _packs_there(self) -> Mapping[str, int]:
+        """The sizes of the packs in the store: records and index files may name lost ones."""
+        listed_s, looked_for, sizes = self._there
+        now_s = time.monotonic()
+        known = self._packed.registry.known.packs
+        if not known <= looked_for or now_s - listed_s > _LISTED_EVERY_S:
+            sizes = self.catalogue.look()
+            self._there = now_s, known, sizes
+        return sizes
+
+    def packs(self) -> Mapping[str, int]:
+        """See `CountedPacks`."""
+        return self.catalogue.look()
+
     # Writing
+
+    def _store_fetched(self) -> None:
+        """Store blocks fetched from an origin, because new blocks may need them."""
+        if self._completion is not None:
+            self._completion.flush()
 
     def expect(self, blocks: Sequence[Block]) -> None:
         """See `BlockStore.expect`: they are sent with the commit, in one pack."""
@@ -180,6 +236,7 @@ class ObjectBlocks:
         The Zarr documents of the drafts that were just published are stored once more, next to the
         nodes, so that one request reads both when the commit is opened.
         """
+        self._store_fetched()
         documents = self._documents()
         self._at_work.documents = {}
         known = {cid for cid, _ in blocks}
@@ -195,6 +252,7 @@ class ObjectBlocks:
 
     def publish(self, draft: Followable, root: Cid) -> None:
         """See `BlockStore.publish`: one request, or one for every 64 MiB of a longer draft."""
+        self._store_fetched()
         follower = draft.follower
         upload = follower if isinstance(follower, PackUpload) else PackUpload(self._uploads, draft)
         self._packed.registry.learn(upload.finish(root))

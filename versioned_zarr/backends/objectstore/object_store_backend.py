@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,14 +23,19 @@ from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.cache_storage import CacheStorage
 from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage, first_line
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
-from versioned_zarr.backends.objectstore.ref_record import ref_folder
+from versioned_zarr.backends.objectstore.ref_record import is_record, ref_folder
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.blocks.packs.pack import pack_of
+from versioned_zarr.blocks.packs.pack_registry import new_name, pack_path
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
+from versioned_zarr.engine.partial_clone import origin_of
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -46,6 +53,8 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.urls import split_url, without_user
 
 _IDENTITY: Final = "identity"
+_PAUSES_S: Final = (0.1, 0.3, 1.0)
+"""Between attempts to create the marker while others seem to."""
 
 
 class ObjectStoreBackend:
@@ -116,7 +125,7 @@ class ObjectStoreBackend:
         """See `Backend.read_marker`; one request, and another for the branch `main` beside it."""
         if self._objects.can_list and not self._listed:
             folder = ref_folder(HEADS, MAIN)
-            self._listed[folder] = self._workers().submit(self._objects.first, folder)
+            self._listed[folder] = self._workers().submit(self._objects.first, folder, is_record)
         self._marker = bytes(self._objects.read(MARKER))
         return self._marker
 
@@ -129,17 +138,31 @@ class ObjectStoreBackend:
         """
         hash_name = hash_name_in(marker)
         marker = encode_marker(hash_name, self._identity())
-        try:
-            self._objects.create(MARKER, marker)
-        except FileExistsError:
-            if hash_name_in(self.read_marker()) != hash_name:
-                raise AlreadyExistsError(
-                    f"another process created a repository at {self.url!r} with another hash "
-                    "function; open it with vz.open",
-                    name=self.url,
-                ) from None
+        if hash_name_in(self._created(marker)) != hash_name:
+            raise AlreadyExistsError(
+                f"another process created a repository at {self.url!r} with another hash "
+                "function; open it with vz.open",
+                name=self.url,
+            )
         self._check_conditional(marker)
         self.storage.delete(_IDENTITY)
+
+    def _created(self, marker: bytes) -> bytes:
+        """Create the marker; returns the one that is there then."""
+        for pause_s in _PAUSES_S:
+            try:
+                self._objects.create(MARKER, marker)
+            except FileExistsError:
+                with suppress(FileNotFoundError):
+                    return self.read_marker()
+                time.sleep(pause_s)  # others may be creating it
+            else:
+                return marker
+        raise StorageError(
+            f"{self.url!r} did not create {MARKER!r}: it says that another operation on that "
+            "object is under way; try again",
+            where=self.url,
+        )
 
     def _check_conditional(self, marker: bytes) -> None:
         """Check that the store creates an object only if it does not exist."""
@@ -147,6 +170,8 @@ class ObjectStoreBackend:
             self._objects.create(MARKER, marker)
         except FileExistsError:
             return
+        with suppress(StorageError, ReadOnlyError):  # nobody must open it
+            self._objects.delete(MARKER)
         raise StorageError(
             f"{self.url!r} does not support conditional writes: it overwrote an object that was to "
             "be created only if absent, so concurrent commits could be lost; use a store that "
@@ -182,7 +207,11 @@ class ObjectStoreBackend:
             storage, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
         catalogue = PackCatalogue(self._objects, hash_function.code)
-        blocks = ObjectBlocks(catalogue, cache)
+        completion = LazyOrigin(
+            lambda: origin_of(self._objects, open_other),
+            partial(_store_fetched, catalogue, hash_function),
+        )
+        blocks = ObjectBlocks(catalogue, cache, completion)
         refs = RecordRefs(self._objects, storage, blocks.to_record, catalogue.learn, self._listed)
         return RepositoryContext(
             storage,
@@ -200,6 +229,14 @@ def _client(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def _store_fetched(
+    catalogue: PackCatalogue, hash_function: HashFunction, blocks: list[Block]
+) -> None:
+    """Store fetched blocks of a partial clone; errors only leave them at its origin."""
+    with suppress(StorageError, ReadOnlyError):
+        catalogue.put(pack_path(new_name()), pack_of(blocks, blocks[-1][0], hash_function))
+
+
 def _store_at(url: str, options: Mapping[str, Any]) -> Any:
     """The store of obstore at a URL, by options, the environment and configuration files.
 
@@ -212,7 +249,7 @@ def _store_at(url: str, options: Mapping[str, Any]) -> Any:
         return from_url(url, **options)
     except Exception as error:  # noqa: BLE001 - errors of obstore have no common class here
         names = ", ".join(sorted(options)) or "none"
-        said = str(error).partition("\n")[0]
+        said = first_line(error)
         raise InvalidInputError(
             f"{url!r} cannot be opened with the storage options {names}: {said}"
         ) from None

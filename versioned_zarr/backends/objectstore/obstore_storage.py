@@ -7,21 +7,35 @@ what is safe to repeat.
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import obstore
 from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from versioned_zarr.errors import ReadOnlyError, StorageError
 from versioned_zarr.storage.object_store import Bytes, Stored
+from versioned_zarr.urls import split_url
 
 _T = TypeVar("_T")
 _PROCESSES: Final[dict[str, int]] = {}
 """The first process that used obstore, among this one and its parents."""
 _MULTIPART_BYTES: Final = 64 << 20
 """Objects up to this size are written by one request."""
+_ORDERED: Final = (AzureStore, GCSStore, MemoryStore, S3Store)
+"""Stores whose lists are in the order of the paths."""
+_DENIED: Final = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
+_USER: Final = re.compile(r"//[^/\s]*@")
+_NO_RANGE: Final = re.compile(r"non-2xx status code: 416|non-partial response|[Rr]ange")
+"""What errors say, among others, if an object ends before the range that was asked for."""
+_NO_BUCKET: Final = "create the bucket or container first, or correct the URL"
+_PAUSES_S: Final = (0.1, 0.3, 1.0)
+"""Between attempts to write an object while the store says that another operation is under way."""
 
 
 class ObstoreStorage:
@@ -35,6 +49,9 @@ class ObstoreStorage:
 
     def __init__(self, store: Any, url: str, *, can_list: bool = True) -> None:
         self._store, self.url, self.can_list = store, url, can_list
+        # Directory buckets of S3 list in any order, as folders do.
+        is_directory = split_url(url).netloc.endswith("--x-s3")
+        self._is_ordered = isinstance(store, _ORDERED) and not is_directory
 
     def __repr__(self) -> str:
         return f"ObstoreStorage({self.url!r})"
@@ -48,16 +65,25 @@ class ObstoreStorage:
         """See `ObjectStore.read`; a negative `start` reads the end of the object."""
         if end is not None and end <= start:
             return memoryview(b"")
-        if end is not None:
-            return self._call(path, lambda: _read_only(self._range(path, start, end)))
         options: Any = None
         if start:
             options = {"range": {"suffix": -start} if start < 0 else {"offset": start}}
-        found = self._call(path, lambda: obstore.get(self._store, path, options=options).bytes())
-        return _read_only(found)
 
-    def _range(self, path: str, start: int, end: int) -> Any:
-        return obstore.get_range(self._store, path, start=start, end=end)
+        def get() -> Any:
+            if end is not None:
+                return obstore.get_range(self._store, path, start=start, end=end)
+            return obstore.get(self._store, path, options=options).bytes()
+
+        try:
+            return _read_only(self._call(path, get))
+        except StorageError as error:
+            if not _NO_RANGE.search(str(error)) or max(0, start) < self._size(path):
+                raise
+            return memoryview(b"")  # the object is empty, or was truncated
+
+    def _size(self, path: str) -> int:
+        size: int = self._call(path, lambda: obstore.head(self._store, path))["size"]
+        return size
 
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """See `ObjectStore.put`; objects of more than 64 MiB are sent in parts."""
@@ -65,8 +91,25 @@ class ObstoreStorage:
         self._check_writable()
         size_bytes = sum(map(len, parts))
         is_long = size_bytes > _MULTIPART_BYTES
-        body: Any = iter([bytes(part) for part in parts]) if is_long else b"".join(parts)
-        self._call(path, lambda: obstore.put(self._store, path, body, use_multipart=is_long))
+        whole = None if is_long else b"".join(parts)
+
+        def put() -> None:
+            body: Any = map(bytes, parts) if whole is None else whole
+            obstore.put(self._store, path, body, use_multipart=is_long)
+
+        for pause_s in _PAUSES_S:
+            try:
+                return self._write(path, put)
+            except FileExistsError:
+                time.sleep(pause_s)
+        try:
+            self._write(path, put)
+        except FileExistsError:
+            raise StorageError(
+                f"{self.url!r} did not store {path!r}: it says that another operation on that "
+                "object is under way; try again",
+                where=self.url,
+            ) from None
 
     def create(self, path: str, data: bytes) -> None:
         """Write an object that does not exist.
@@ -76,11 +119,23 @@ class ObstoreStorage:
             StorageError: the outcome may be unknown.
         """
         self._check_writable()
-        try:
-            with self._named_errors(path):
-                obstore.put(self._store, path, data, mode="create", use_multipart=False)
-        except exceptions.AlreadyExistsError as error:
-            raise FileExistsError(path) from error
+        self._write(
+            path,
+            lambda: obstore.put(self._store, path, data, mode="create", use_multipart=False),
+        )
+
+    def _write(self, path: str, request: Callable[[], object]) -> None:
+        """Make a request that writes an object.
+
+        Raises:
+            FileExistsError: it exists, or the store is busy with another operation on it.
+            StorageError: the store failed; there may be no such bucket.
+        """
+        with self._named_errors(path, needs_bucket=True):
+            try:
+                request()
+            except exceptions.AlreadyExistsError as error:
+                raise FileExistsError(path) from error
 
     def check_process(self) -> None:
         """Refuse what would never return in this process; called before a wait for another thread.
@@ -100,27 +155,37 @@ class ObstoreStorage:
             return []
         return sorted(self._listed(prefix))
 
-    def first(self, prefix: str) -> Stored | None:
-        """The first object in a folder, in the order of the paths; one request."""
+    def first(
+        self, prefix: str, counts: Callable[[str], bool] = lambda path: True
+    ) -> Stored | None:
+        """The first object in a folder, in the order of the paths; one request.
+
+        Args:
+            prefix: the folder.
+            counts: whether a path counts; if none on the first page does, any is returned.
+        """
 
         def first() -> Any:
-            # The first page is in order on every store that lists in pages.
-            page = next(iter(obstore.list(self._store, prefix, chunk_size=1000)), [])
-            return min(page, key=lambda each: each["path"], default=None)
+            pages = obstore.list(self._store, prefix, chunk_size=1000)
+            found = next(iter(pages), []) if self._is_ordered else [one for p in pages for one in p]
+            wanted = [each for each in found if counts(each["path"])]
+            return min(wanted or found, key=lambda each: each["path"], default=None)
 
-        found = self._call(prefix, first)
+        found = self._call(prefix, first, needs_bucket=True)
         return None if found is None else _stored(found)
 
     def folders(self, prefix: str) -> Sequence[str]:
         """The names of the folders in a folder, sorted."""
-        found = self._call(prefix, lambda: obstore.list_with_delimiter(self._store, prefix))
+        found = self._call(
+            prefix, lambda: obstore.list_with_delimiter(self._store, prefix), needs_bucket=True
+        )
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
 
     def _listed(self, prefix: str) -> Iterator[Stored]:
         def pages() -> Sequence[Any]:
             return [each for page in obstore.list(self._store, prefix or None) for each in page]
 
-        return map(_stored, self._call(prefix, pages))
+        return map(_stored, self._call(prefix, pages, needs_bucket=True))
 
     def delete(self, path: str, *, durable: bool = False) -> None:
         """See `ObjectStore.delete`."""
@@ -131,34 +196,54 @@ class ObstoreStorage:
         except FileNotFoundError:
             return
 
-    def _call(self, path: str, request: Callable[[], _T]) -> _T:
-        with self._named_errors(path):
+    def _call(self, path: str, request: Callable[[], _T], *, needs_bucket: bool = False) -> _T:
+        with self._named_errors(path, needs_bucket=needs_bucket):
             return request()
 
     @contextmanager
-    def _named_errors(self, path: str) -> Iterator[None]:
+    def _named_errors(self, path: str, *, needs_bucket: bool) -> Iterator[None]:
         """Raise the package's errors in place of obstore's.
+
+        Args:
+            path: the object or folder of the request.
+            needs_bucket: whether the request can miss nothing but the bucket.
 
         Raises:
             FileNotFoundError: the object does not exist.
+            FileExistsError: a condition of the caller.
             ReadOnlyError: the credentials do not allow the request.
             StorageError: the store failed, or cannot be reached.
         """
         self.check_process()
         try:
             yield
-        except (FileNotFoundError, exceptions.AlreadyExistsError):
+        except FileExistsError:
             raise
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise ReadOnlyError(
-                f"{self.url!r} denies access to {path!r}: {_first_line(error)}; check the "
-                "credentials, and that they may read, write and list this prefix",
-                url=self.url,
-            ) from None
+        except (FileNotFoundError, exceptions.NotFoundError) as error:
+            if not needs_bucket:
+                raise FileNotFoundError(path) from None
+            raise self._failed(path, error, _NO_BUCKET) from None
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise StorageError(
-                f"{self.url!r} failed at {path!r}: {_first_line(error)}", where=self.url
-            ) from None
+            said = _STATUS.search(str(error))  # lists have no errors of their own for these
+            status = int(said[1]) if said else 0
+            if isinstance(error, _DENIED) or status in (401, 403):
+                raise ReadOnlyError(
+                    f"{self.url!r} denies access to {path!r}: {first_line(error)}; check the "
+                    "credentials, and that they may read, write and list this prefix",
+                    url=self.url,
+                ) from None
+            hint = _NO_BUCKET if needs_bucket and status == 404 else ""
+            if str(error).partition("\n")[0].endswith("builder error"):
+                hint = "an endpoint with http:// also needs the option allow_http=True"
+            raise self._failed(path, error, hint) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # it cannot be imported
+                raise
+            raise self._failed(path, error, "check the storage options") from None
+
+    def _failed(self, path: str, error: BaseException, hint: str) -> StorageError:
+        text = f"{self.url!r} failed at {path!r}: {first_line(error)}"
+        return StorageError(f"{text}; {hint}" if hint else text, where=self.url)
 
 
 def _check_not_forked(url: str) -> None:
@@ -176,9 +261,10 @@ def _check_not_forked(url: str) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    """What an error of obstore says, without its debug output."""
-    return str(error).partition("\n")[0].strip() or type(error).__name__
+def first_line(error: BaseException) -> str:
+    """What an error of obstore says, without its debug output and the credentials in URLs."""
+    said = str(error).partition("\n")[0].strip()
+    return _USER.sub("//", said) or type(error).__name__
 
 
 def _read_only(data: Any) -> memoryview:

@@ -17,7 +17,7 @@ from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.range_reader import RangeReader
 from versioned_zarr.blocks.packs.index import HEAD_SIZE, NAME_SIZE, head_of
 from versioned_zarr.blocks.packs.pack_format import FOOTER_SIZE, INDEX_ENTRY, decode_footer
-from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
+from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS, PackRegistry
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, threads
 from versioned_zarr.storage.object_store import Bytes, Stored
@@ -28,9 +28,13 @@ _NEWEST_BYTES: Final = 512 << 10
 """As much is read of the end of the pack with the newest commit, for the nodes of its tree."""
 NEWEST: Final = "newest"
 _KEPT_ENDS: Final = 64
+_KEPT_END_BYTES: Final = 64 << 20
 _AT_ONCE: Final = 16
 _SMALL_INDEX_BYTES: Final = 4 << 20
-"""Index files up to this size are read as a whole."""
+"""Index files up to this size are read as a whole when a record names them."""
+_KEPT_INDEX_BYTES: Final = 256 << 20
+_RANGED_READS: Final = 16
+"""After so many reads of an index file it is read as a whole, up to `_KEPT_INDEX_BYTES`."""
 
 
 class PackCatalogue:
@@ -52,9 +56,11 @@ class PackCatalogue:
         self._version = 0
         self._ends: OrderedDict[str, _End] = OrderedDict()
         self._whole: dict[str, memoryview] = {}
+        self._ranged_reads: dict[str, int] = {}
         self._coming: dict[str, Future[_End | None]] = {}
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-tails")
         self._guard = ForkSafeLock()
+        self._index_guard = ForkSafeLock()
 
     def check_process(self) -> None:
         """See `ObstoreStorage.check_process`."""
@@ -89,6 +95,19 @@ class PackCatalogue:
                 self._add(stored.path, stored.size)
         return bool(new)
 
+    def look(self) -> dict[str, int]:
+        """The sizes of the packs in the store by name; forgets what was read of them."""
+        listed = self._storage.list(PACKS)
+        with self._guard:
+            self._ends.clear()
+            self.reader = RangeReader(self._storage)
+        start = len(PACKS) + 1
+        return {
+            stored.path[start : -len(ENDING)]: stored.size
+            for stored in listed
+            if stored.path.endswith(ENDING)
+        }
+
     def _fetched(self, path: str, size_bytes: int) -> _End | None:
         """The end of a pack, or an index file if it is small."""
         try:
@@ -120,6 +139,13 @@ class PackCatalogue:
             data = self._storage.read(path, first, size)
         return _End(size, data)
 
+    def is_at_hand(self, registry: PackRegistry) -> bool:
+        """Whether lookups in a registry of this catalogue cost no request."""
+        names = [name for name, _ in registry.known.merged]
+        return registry.is_current() and all(
+            f"{INDEX}/{name}{_INDEX_ENDING}" in self._whole for name in names
+        )
+
     # See `PackStorage`
 
     def stamp(self, prefix: str) -> object:
@@ -129,8 +155,9 @@ class PackCatalogue:
 
     def list(self, prefix: str) -> list[Stored]:
         """See `ObjectStore.list`: what is known; waits for the index files that records named."""
-        for path in [path for path in self._coming if path.startswith(INDEX)]:
-            self._wait(path)
+        for path in list(self._coming):
+            if path.startswith(INDEX):
+                self._wait(path)
         with self._guard:
             return [
                 Stored(path, size, 0.0)
@@ -148,9 +175,23 @@ class PackCatalogue:
         at_hand = self.at_hand(path, start, end)
         if at_hand is not None:
             return at_hand
-        if end is None or start < 0 or path.startswith(INDEX):
+        if path.startswith(INDEX):
+            return self._read_index(path, start, end)
+        if end is None or start < 0:
             return self._storage.read(path, start, end)
         return self.reader.read(path, start, end)
+
+    def _read_index(self, path: str, start: int, end: int | None) -> memoryview:
+        """A range of an index file: a lookup is up to six requests, so many lookups read it all."""
+        with self._index_guard:
+            whole = self._whole.get(path)
+            if whole is None:
+                reads = self._ranged_reads[path] = self._ranged_reads.get(path, 0) + 1
+                if reads == _RANGED_READS:
+                    data = self._storage.read(path, 0, _KEPT_INDEX_BYTES)
+                    if len(data) < _KEPT_INDEX_BYTES:
+                        whole = self._whole[path] = data
+        return self._storage.read(path, start, end) if whole is None else whole[start:end]
 
     def at_hand(self, path: str, start: int, end: int | None) -> memoryview | None:
         """Bytes of the end of a pack, if they are in memory; waits if they are being fetched."""
@@ -184,8 +225,12 @@ class PackCatalogue:
     def _keep_end(self, path: str, end: _End) -> None:
         with self._guard:
             self._ends[path] = end
-            while len(self._ends) > _KEPT_ENDS:
-                self._ends.popitem(last=False)
+            kept_bytes = sum(len(each.data) for each in self._ends.values())
+            while len(self._ends) > 1 and (
+                len(self._ends) > _KEPT_ENDS or kept_bytes > _KEPT_END_BYTES
+            ):
+                _, dropped = self._ends.popitem(last=False)
+                kept_bytes -= len(dropped.data)
 
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
         """See `ObjectStore.put`; the end of it stays in memory."""
@@ -201,9 +246,9 @@ class PackCatalogue:
         """
         size = sum(map(len, parts))
         with self._guard:
-            if path.startswith(INDEX):
+            if path.startswith(INDEX) and size < _KEPT_INDEX_BYTES:
                 self._whole[path] = memoryview(b"".join(parts))
-            else:
+            elif path.startswith(PACKS):
                 self._keep_end(path, _End(size, _last_of(parts)))
             self._add(path, size)
 

@@ -6,11 +6,11 @@ those that were read, so windows grow while they are used.
 
 from __future__ import annotations
 
-import threading
+import os
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
+from versioned_zarr.blocks.remote.singleflight import Flight, FlightOwner
 from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.storage.object_store import ObjectStore
 
@@ -18,16 +18,26 @@ _LONGEST_BYTES: Final = 8 << 20
 _KEPT_BYTES: Final = 128 << 20
 
 
-@dataclass(eq=False)
-class _Window:
-    """A range of a pack that is fetched by one request."""
+class _Window(Flight):
+    """A range of a pack that is fetched by one request.
 
-    path: str
-    start: int
-    end: int
-    done: threading.Event = field(default_factory=threading.Event)
+    Args:
+        owner: of the call that fetches it.
+        path: the pack.
+        start: the first byte.
+        end: the byte after the last.
+    """
+
     data: memoryview | None = None
-    error: BaseException | None = None
+
+    def __init__(self, owner: FlightOwner, path: str, start: int, end: int) -> None:
+        super().__init__(owner)
+        self.path, self.start, self.end = path, start, end
+        self._process = os.getpid()
+
+    def is_there(self) -> bool:
+        """Whether it was fetched, or may still be; not by a parent that forked this process."""
+        return self.data is not None or (not self.is_left and self._process == os.getpid())
 
 
 class RangeReader:
@@ -53,20 +63,17 @@ class RangeReader:
         """
         if end <= start:
             return memoryview(b"")
+        owner = FlightOwner()
         with self._guard:
             window = self._covering(path, start, end)
             is_mine = window is None
             if window is None:
-                window = self._begin(path, start, end)
+                window = self._begin(owner, path, start, end)
             self._read_bytes += end - start
         if is_mine:
             self._fetch(window)
-        else:
-            window.done.wait()
-        if window.error is not None and not is_mine:
-            return self._storage.read(path, start, end)  # it may have been interrupted
-        if window.error is not None:
-            raise window.error
+        elif not window.wait() or window.data is None:  # it failed, or was interrupted
+            return self._storage.read(path, start, end)
         assert window.data is not None
         return window.data[start - window.start : end - window.start]
 
@@ -81,15 +88,16 @@ class RangeReader:
 
     def _covering(self, path: str, start: int, end: int) -> _Window | None:
         for window in reversed(self._windows.values()):
-            if window.path == path and window.start <= start and end <= window.end:
+            covers = window.path == path and window.start <= start and end <= window.end
+            if covers and window.is_there():
                 return window
         return None
 
-    def _begin(self, path: str, start: int, end: int) -> _Window:
+    def _begin(self, owner: FlightOwner, path: str, start: int, end: int) -> _Window:
         """A new window, longer than what is read if earlier ones were used."""
         unread = self._fetched_bytes - self._read_bytes
         ahead = min(_LONGEST_BYTES, max(0, 2 * self._read_bytes - unread))
-        window = _Window(path, start, max(end, start + ahead))
+        window = _Window(owner, path, start, max(end, start + ahead))
         self._drop(self._windows.get((path, start)))
         self._windows[path, start] = window
         self._fetched_bytes += window.end - start
@@ -106,10 +114,9 @@ class RangeReader:
     def _fetch(self, window: _Window) -> None:
         try:
             window.data = self._storage.read(window.path, window.start, window.end)
-        except BaseException as error:
-            window.error = error
-            with self._guard:
-                self._drop(window)
-            raise
         finally:
-            window.done.set()
+            window.is_left = True
+            if window.data is None:
+                with self._guard:
+                    self._drop(window)
+            window.land()

@@ -27,6 +27,7 @@ from versioned_zarr.backends.objectstore.ref_record import (
     damaged,
     decode_record,
     encode_record,
+    is_record,
     next_record,
     number_in,
     record_path,
@@ -94,8 +95,11 @@ class RecordRefs:
         return None if record is None or record.entry.commit is None else record.entry
 
     def _current(self, folder: str, name: str) -> RefRecord | None:
-        if folder in getattr(self._here, "locked", ()) and folder in self._newest:
-            return self._newest[folder]
+        known = self._newest.get(folder)
+        is_locked = folder in getattr(self._here, "locked", ())
+        # Of a ref that was deleted, no record may be created before others are looked for.
+        if is_locked and known is not None and known.entry.commit is not None:
+            return known
         return self._latest(folder, name)
 
     def _latest(self, folder: str, name: str) -> RefRecord | None:
@@ -103,25 +107,33 @@ class RecordRefs:
         known = self._newest.get(folder)
         if known is not None and self._bytes_at(folder, known.number + 1) is None:
             return known
-        self._storage.check_process()
+        self._storage.check_process()  # no thread of the parent continues in a forked child
         begun = self._listed.pop(folder, None)
         if begun is not None and (found := self._from_list(folder, begun.result(), name)):
             return found
-        number = self._newest_number(folder, name)
-        if number is None:
-            self._newest.pop(folder, None)
-            self._absent.add(folder)
-            return None
-        record = self._at(folder, number, name)
-        if record is None:
-            raise damaged(record_path(folder, number), name)
-        return self._remember(folder, record)
+        listed = None
+        while True:
+            number = self._newest_number(folder, name)
+            if number is None:
+                self._newest.pop(folder, None)
+                self._absent.add(folder)
+                return None
+            record = self._at(folder, number, name)
+            if record is not None:
+                return self._remember(folder, record)
+            if number == listed:
+                raise damaged(record_path(folder, number), name)
+            listed = number  # it was forgotten since, because there is a newer one
+
+    def _first(self, folder: str) -> Stored | None:
+        """The object of the newest record, or another one if there are only others."""
+        return self._storage.first(folder, is_record)
 
     def _newest_number(self, folder: str, name: str) -> int | None:
         """The number of the newest record, by a list or, if the store has none, by the hint."""
         if not self._storage.can_list:
             return self._probed_number(folder)
-        first = self._storage.first(folder)
+        first = self._first(folder)
         if first is None:
             return None
         number = number_in(first.path)
@@ -234,7 +246,7 @@ class RecordRefs:
         except CorruptRefError:
             if not readable:
                 raise
-            first = self._storage.first(folder)
+            first = self._first(folder)
             number = None if first is None else number_in(first.path)
         else:
             number = None if newest is None else newest.number
@@ -286,32 +298,38 @@ class RecordRefs:
             BranchMovedError: another writer created it.
         """
         record = next_record(last, new, why, self._packs())
-        path, data = record_path(folder, record.number), encode_record(record)
-        pause_s, failure = _FIRST_PAUSE_S, None
+        data = encode_record(record)
+        pause_s = _FIRST_PAUSE_S
+        failure: StorageError | None = None
         for _ in range(_ATTEMPTS):
             try:
-                self._storage.create(path, data)
-            except FileExistsError:
-                there = self._bytes_at(folder, record.number)
-                if there is None:  # "conflict" can also mean that several are being created
-                    time.sleep(pause_s)
-                    pause_s *= 2
-                    continue
-                # It is ours if an answer was lost, and the request was repeated.
-                if there != data:
-                    self._newest.pop(folder, None)
-                    now = self._latest(folder, name)
-                    raise _moved(name, _commit_of(last), _commit_of(now)) from None
+                there = self._created(folder, record.number, data)
             except StorageError as error:
-                failure = error
-                time.sleep(pause_s)
-                pause_s *= 2
-                continue
-            if record.number % HINTED_EVERY == HINTED_EVERY - 1:
-                with suppress(StorageError, ReadOnlyError):  # readers then look a little longer
-                    self._storage.put(f"{folder}/{HINT}", [b"%d\n" % record.number])
-            return self._remember(folder, record)
+                failure, there = error, None
+            if there == data:
+                if record.number % HINTED_EVERY == HINTED_EVERY - 1:
+                    with suppress(StorageError, ReadOnlyError):  # readers then look a little longer
+                        self._storage.put(f"{folder}/{HINT}", [b"%d\n" % record.number])
+                return self._remember(folder, record)
+            if there is not None:
+                self._newest.pop(folder, None)
+                now = self._latest(folder, name)
+                raise _moved(name, _commit_of(last), _commit_of(now))
+            time.sleep(pause_s)
+            pause_s *= 2
         raise self._unknown(name, new, failure)
+
+    def _created(self, folder: str, number: int, data: bytes) -> bytes | None:
+        """Create a record; returns the one that is there then.
+
+        It is ours also if an answer was lost, and the request was repeated. If there is none, the
+        store was busy with several that are to be created.
+        """
+        try:
+            self._storage.create(record_path(folder, number), data)
+        except FileExistsError:
+            return self._bytes_at(folder, number)
+        return data
 
     def _unknown(
         self, name: str, new: Cid | None, failure: StorageError | None
@@ -346,7 +364,7 @@ class RecordRefs:
 
     def _unreadable(self, folder: str) -> RefRecord | None:
         """In place of the newest record, which is damaged: only its number is known."""
-        first = self._storage.first(folder)
+        first = self._first(folder)
         number = None if first is None else number_in(first.path)
         if number is None:
             return None

@@ -58,6 +58,11 @@ def number_in(path: str) -> int | None:
     return _LAST - int(text) if len(text) == 19 and text.isdecimal() else None
 
 
+def is_record(path: str) -> bool:
+    """Whether this is the path of a record; other objects may be in the folder, too."""
+    return number_in(path) is not None and path.count("/") == 3
+
+
 def next_record(
     last: RefRecord | None, commit: Cid | None, why: str, packs: Mapping[str, Any]
 ) -> RefRecord:

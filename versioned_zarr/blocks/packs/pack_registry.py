@@ -107,6 +107,10 @@ class PackRegistry:
         """The damaged index files; the next one that is written replaces them."""
         self.refresh()
 
+    def is_current(self) -> bool:
+        """Whether `refresh` would find nothing new."""
+        return self._stamp() == self.known.stamp
+
     def refresh(self) -> bool:
         """Look for new packs and index files; returns whether there were changes."""
         stamp = self._stamp()

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from versioned_zarr.blocks.protocol import PackedBlocks
+from versioned_zarr.blocks.protocol import CountedPacks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.revisions import reached_commits
 from versioned_zarr.errors import VersionedZarrError
@@ -84,7 +84,7 @@ class Stats:
 
 def measure(stores: RepositoryContext) -> Stats:
     """See `Repository.stats`. O(keys of all refs)."""
-    packs = stores.blocks.packs() if isinstance(stores.blocks, PackedBlocks) else {}
+    packs = stores.blocks.packs() if isinstance(stores.blocks, CountedPacks) else {}
     names = [(kind, name) for kind in (HEADS, TAGS) for name in stores.refs.names(kind)]
     holders: dict[Cid, set[int]] = {}
     sizes: dict[Cid, int] = {}
