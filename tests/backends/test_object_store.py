@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -734,3 +736,22 @@ def test_a_lookup_that_must_not_wait_does_not(
     for _ in range(20):
         assert cid not in blocks
     assert is_there() is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"commit": "x"}, {"time": "x"}, {"packs": [1]}, {"packs": {"packs": [5]}}, {"why": 5}, None],
+)
+def test_a_record_with_a_right_checksum_and_wrong_content_is_damaged(
+    repository: vz.Repository, store: Any, change: dict[str, Any] | None
+) -> None:
+    path = "refs/heads/main/9223372036854775807"
+    line = bytes(obstore.get(store, path).bytes())
+    document = [] if change is None else {**json.loads(line[:-10]), **change}
+    text = json.dumps(document).encode()
+    obstore.put(store, path, b"%s %08x\n" % (text, zlib.crc32(text)))
+    there = vz.open(URL, store=store)
+    with pytest.raises(vz.CorruptRefError, match="damaged"):
+        there.branches["main"]
+    with pytest.raises(vz.CorruptRefError, match="damaged"):
+        list(there.reflog("main"))

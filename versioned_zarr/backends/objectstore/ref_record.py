@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from versioned_zarr.errors import CorruptRefError
+from versioned_zarr.errors import CorruptRefError, InvalidCidError
 from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.history.ref_names import to_file_name
 from versioned_zarr.history.refs import RefEntry
@@ -94,20 +94,33 @@ def decode_record(data: bytes, path: str, name: str) -> RefRecord:
     Raises:
         CorruptRefError: it is damaged.
     """
-    text, checksum = data[:-10], data[-10:]
+    text, checksum = bytes(data[:-10]), data[-10:]
     if checksum != b" %08x\n" % zlib.crc32(text):
         raise damaged(path, name)
-    document = json.loads(text)
-    commit, number = document["commit"], document["number"]
-    if number != number_in(path):
+    try:
+        document: Any = json.loads(text)
+        commit, number, packs = document["commit"], document["number"], document["packs"]
+        entry = RefEntry(
+            number=number,
+            commit=None if commit is None else from_text(commit),
+            time=parse_time(document["time"]),
+            why=document["why"],
+        )
+        texts: list[Any] = [document["why"], document["nonce"]]
+    except (ValueError, LookupError, TypeError, AttributeError, InvalidCidError) as error:
+        raise damaged(path, name) from error
+    are_texts = all(isinstance(each, str) for each in texts) and _are_names(packs)
+    if number != number_in(path) or not are_texts:
         raise damaged(path, name)
-    entry = RefEntry(
-        number=number,
-        commit=None if commit is None else from_text(commit),
-        time=parse_time(document["time"]),
-        why=document["why"],
+    return RefRecord(number, entry, document["nonce"], packs)
+
+
+def _are_names(packs: object) -> bool:
+    """Whether this has the form of what `PackCatalogue.to_record` says."""
+    return isinstance(packs, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        for names in packs.values()
     )
-    return RefRecord(number, entry, document["nonce"], document["packs"])
 
 
 def damaged(path: str, name: str) -> CorruptRefError:
