@@ -9,7 +9,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from versioned_zarr.backends.objectstore.pack_upload import PACK_BYTES, PackUplo
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.file_reader import check_size
+from versioned_zarr.blocks.packs.index import BlockLocation
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
 from versioned_zarr.blocks.packs.pack_store import PackStore
@@ -105,12 +106,7 @@ class ObjectBlocks:
         known = self._packed.registry.known
         if any(isinstance(run, RangedRun) for run in known.runs):  # a lookup makes requests
             return None
-        for location in known.find_all(cid):
-            end = location.start + location.size
-            found = self.catalogue.peek(pack_path(location.pack), location.start, end)
-            if found is not None and cids.matches(cid, found):
-                return found
-        return None
+        return _in_memory(cid, known.find_all(cid), self.catalogue.peek)
 
     def _searched(self, cid: Cid) -> memoryview:
         """A block from a pack that is known, from any other, or from the origin of this clone."""
@@ -128,12 +124,7 @@ class ObjectBlocks:
     def _at_hand(self, cid: Cid) -> memoryview | None:
         """A block in the end of a pack that was read already; it may be in other packs, too."""
         self._packed.refresh()
-        for location in self._packed.registry.find_all(cid):
-            end = location.start + location.size
-            found = self.catalogue.at_hand(pack_path(location.pack), location.start, end)
-            if found is not None and cids.matches(cid, found):
-                return found
-        return None
+        return _in_memory(cid, self._packed.registry.find_all(cid), self.catalogue.at_hand)
 
     def _keep(self, cid: Cid, data: memoryview) -> None:
         if len(data) <= _CACHED_BYTES:
@@ -295,3 +286,16 @@ class ObjectBlocks:
             PACKS: [run.packs[0] for run in known.single],
             NEWEST: [self._newest] if self._newest else [],
         }
+
+
+def _in_memory(
+    cid: Cid,
+    locations: Iterable[BlockLocation],
+    read: Callable[[str, int, int], memoryview | None],
+) -> memoryview | None:
+    """The block at the first of these locations whose bytes `read` returns and match its CID."""
+    for location in locations:
+        found = read(pack_path(location.pack), location.start, location.start + location.size)
+        if found is not None and cids.matches(cid, found):
+            return found
+    return None

@@ -138,12 +138,21 @@ class ObstoreStorage:
                 raise FileExistsError(path) from error
 
     def check_process(self) -> None:
-        """Refuse what would never return in this process; called before a wait for another thread.
+        """Refuse what would never return: obstore's threads do not exist in a forked child.
+
+        Called before each request, and before a wait for another thread.
 
         Raises:
             StorageError: a parent of this process used obstore.
         """
-        _check_not_forked(self.url)
+        process = os.getpid()
+        if _PROCESSES.setdefault("first", process) != process:
+            raise StorageError(
+                f"{self.url!r} cannot be used in a process that was forked after its parent had "
+                "used an object store; start processes with multiprocessing's 'spawn' or "
+                "'forkserver'",
+                where=self.url,
+            )
 
     def _check_writable(self) -> None:
         if not self.can_list:
@@ -244,21 +253,6 @@ class ObstoreStorage:
     def _failed(self, path: str, error: BaseException, hint: str) -> StorageError:
         text = f"{self.url!r} failed at {path!r}: {first_line(error)}"
         return StorageError(f"{text}; {hint}" if hint else text, where=self.url)
-
-
-def _check_not_forked(url: str) -> None:
-    """Refuse what would never return: obstore's threads do not exist in a forked child.
-
-    Raises:
-        StorageError: a parent of this process used obstore.
-    """
-    process = os.getpid()
-    if _PROCESSES.setdefault("first", process) != process:
-        raise StorageError(
-            f"{url!r} cannot be used in a process that was forked after its parent had used an "
-            "object store; start processes with multiprocessing's 'spawn' or 'forkserver'",
-            where=url,
-        )
 
 
 def first_line(error: BaseException) -> str:
