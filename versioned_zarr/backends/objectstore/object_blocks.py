@@ -232,7 +232,7 @@ class ObjectBlocks:
         self._at_work.documents = {}
         known = {cid for cid, _ in blocks}
         extra = [block for block in documents.items() if block[0] not in known]
-        self._newest = self._uploads.put(pack_of([*extra, *blocks], root, self.hash))
+        self._newest = self.catalogue.put_pack(pack_of([*extra, *blocks], root, self.hash))
         self._packed.registry.learn(self._newest)
         for cid, data in blocks:
             self._recent.add(cid, memoryview(data).toreadonly())

@@ -29,7 +29,6 @@ from versioned_zarr.backends.objectstore.record_refs import RecordRefs
 from versioned_zarr.backends.objectstore.ref_record import is_record, ref_folder
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.blocks.packs.pack import pack_of
-from versioned_zarr.blocks.packs.pack_registry import new_name, pack_path
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
@@ -234,7 +233,7 @@ def _store_fetched(
 ) -> None:
     """Store fetched blocks of a partial clone; errors only leave them at its origin."""
     with suppress(StorageError, ReadOnlyError):
-        catalogue.put(pack_path(new_name()), pack_of(blocks, blocks[-1][0], hash_function))
+        catalogue.put_pack(pack_of(blocks, blocks[-1][0], hash_function))
 
 
 def _store_at(url: str, options: Mapping[str, Any]) -> Any:

@@ -17,7 +17,14 @@ from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.range_reader import RangeReader
 from versioned_zarr.blocks.packs.index import HEAD_SIZE, NAME_SIZE, head_of
 from versioned_zarr.blocks.packs.pack_format import FOOTER_SIZE, INDEX_ENTRY, decode_footer
-from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS, PackRegistry
+from versioned_zarr.blocks.packs.pack_registry import (
+    ENDING,
+    INDEX,
+    PACKS,
+    PackRegistry,
+    new_name,
+    pack_path,
+)
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, threads
 from versioned_zarr.storage.object_store import Bytes, Stored
@@ -233,17 +240,8 @@ class PackCatalogue:
                 kept_bytes -= len(dropped.data)
 
     def put(self, path: str, parts: Sequence[Bytes], *, durable: bool = True) -> None:
-        """See `ObjectStore.put`; the end of it stays in memory."""
+        """See `ObjectStore.put`; the end of a pack, and a whole index file, stay in memory."""
         self._storage.put(path, parts, durable=durable)
-        self.wrote(path, parts)
-
-    def wrote(self, path: str, parts: Sequence[Bytes]) -> None:
-        """Note an object that this process has just written.
-
-        Args:
-            path: its path.
-            parts: its bytes; the last part is the tail, if it is a pack.
-        """
         size = sum(map(len, parts))
         with self._guard:
             if path.startswith(INDEX) and size < _KEPT_INDEX_BYTES:
@@ -251,6 +249,12 @@ class PackCatalogue:
             elif path.startswith(PACKS):
                 self._keep_end(path, _End(size, _last_of(parts)))
             self._add(path, size)
+
+    def put_pack(self, parts: Sequence[Bytes]) -> str:
+        """Store a pack, of which the last part is the tail; returns its name."""
+        name = new_name()
+        self.put(pack_path(name), parts)
+        return name
 
     def delete(self, path: str, *, durable: bool = False) -> None:
         """Forget an index file that another replaces; only `gc` deletes objects.

@@ -6,16 +6,13 @@ left for garbage collection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
-from versioned_zarr.blocks.packs.pack_registry import new_name, pack_path
 from versioned_zarr.blocks.protocol import Followable
 from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.ipld.cid import Cid
-from versioned_zarr.storage.object_store import Bytes
 
 PACK_BYTES: Final = 32 << 20
 """A session starts another draft above this size."""
@@ -52,13 +49,7 @@ class PackUploads:
         Raises:
             StorageError: the store failed.
         """
-        return self.put(draft.sealed(root))
-
-    def put(self, parts: Sequence[Bytes]) -> str:
-        """Store a pack; returns its name."""
-        name = new_name()
-        self._catalogue.put(pack_path(name), parts)
-        return name
+        return self._catalogue.put_pack(draft.sealed(root))
 
 
 class PackUpload:
