@@ -243,7 +243,7 @@ SUITES = {
     # Which files cannot be mapped is no question, nor whether a process of a number lives.
     "errors": ("backends/test_local.py", "-k", "not mapped"),
     "exports": ("interfaces/test_transfer.py", "-k", "not killed_export"),
-    "object stores": ("backends/test_object_store_contracts.py", "-k", "Memory"),
+    "object stores": ("backends/objectstore/test_object_store_contracts.py", "-k", "Memory"),
     "Kubo": ("backends/test_kubo_contracts.py",),
     "lakeFS": ("backends/test_lakefs_contracts.py",),
 }
