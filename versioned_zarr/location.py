@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Unpack, get_args
 
@@ -29,6 +30,7 @@ from versioned_zarr.engine.transfer.clone import (
     finish,
 )
 from versioned_zarr.errors import (
+    AlreadyExistsError,
     InvalidInputError,
     RepositoryNotFoundError,
 )
@@ -71,7 +73,7 @@ def create(
         InvalidUrlError: the URL is not valid.
         ReadOnlyError: no permission to write there.
     """
-    backend, _ = backend_at(url, options)
+    backend, options = backend_at(url, options)
     function = hash_function(hash)
     _check_verify(verify)
     _check_free(backend, hash)  # before anything is created there, including the lock
@@ -94,11 +96,11 @@ def create(
         )
         root = from_text(commit.cid)
         stores.blocks.put([(function.dag_pb(tree), tree), *own], root)
-        if stores.refs.read(HEADS, MAIN) is None:
+        with suppress(AlreadyExistsError):  # an interrupted process was first
             create_or_explain(stores.refs, HEADS, MAIN, root, "create")
         backend.write_marker(encode_marker(hash))
         backend.storage.delete(BEGUN)
-    return open(url, verify=verify, **options)
+    return _opened(backend, verify, options, stores)
 
 
 def _check_free(backend: Backend, hash_name: str) -> None:
@@ -135,6 +137,13 @@ def open(  # noqa: A001 - the public name is vz.open
     """
     backend, options = backend_at(url, options)
     _check_verify(verify)
+    return _opened(backend, verify, options)
+
+
+def _opened(
+    backend: Backend, verify: Verify, options: Options, stores: RepositoryContext | None = None
+) -> Repository:
+    """The repository of a backend; the one that is open already, unless there are options."""
     document = read_marker(backend.url, backend.read_marker)
     # A repository that was deleted and created again counts as another one.
     key = (backend.url, verify, document.get("id"))
@@ -142,7 +151,8 @@ def open(  # noqa: A001 - the public name is vz.open
         found = _OPEN().get(key)
     if found is not None and found.hash == document["hash"] and not options:
         return found
-    stores = backend.stores(hash_function(document["hash"]), verify, _open_other)
+    if stores is None or stores.hash.name != document["hash"]:
+        stores = backend.stores(hash_function(document["hash"]), verify, _open_other)
     kept = {name: value for name, value in options.items() if name != "progress"}
     repository = Repository(stores, _reopen, backend.url, verify, kept)
     if not options:

@@ -1,7 +1,7 @@
 """A model of garbage collection on an object store: every interleaving of a few processes.
 
-The steps are those of `PackCollector`, `CommitCheck` and `RecordRefs`, by the same names. A store has
-create-if-absent, GET, LIST and DELETE, all strongly consistent; a step is one request.
+The steps are those of `PackCollector`, `CommitCheck` and `RecordRefs`. A store has create,
+GET, LIST and DELETE, all strongly consistent; a step is one request.
 
 The state is what is in the store, the place of each process, and what was acknowledged. `explore`
 visits every state that some interleaving reaches, and returns the first in which an acknowledged
@@ -104,9 +104,9 @@ def _is_lost(state: State) -> bool:
     """Whether the newest record of a ref, which was acknowledged, needs a pack that is gone."""
     for ref, records in state.refs:
         needs = records[-1].needs
-        if needs is not None and not needs <= state.packs:
-            if any(each == (ref, _moves(records)) for each in state.acknowledged):
-                return True
+        is_told = (ref, _moves(records)) in state.acknowledged
+        if is_told and needs is not None and not needs <= state.packs:
+            return True
     return False
 
 
@@ -137,7 +137,7 @@ def _fences(records: Sequence[Record]) -> int:
     return sum(record.is_fence for record in records)
 
 
-# A writer: a commit on `main` (W, V) or `dev` (X) that counts on a block in the old pack, if it may.
+# A writer: a commit on `main` (W, V) or `dev` (X) that counts on the old pack, if it may.
 
 
 def _writer(state: State, name: str, step: int, memory: Any, rules: Rules) -> Iterator[Moved]:
@@ -206,7 +206,7 @@ def _creator(state: State, name: str, step: int, memory: Any, rules: Rules) -> I
             yield _acknowledged(state, "new"), DONE, ()
 
 
-# A merger: a commit on `main` that counts on a ref that names what it needs, if nothing is condemned.
+# A merger: a commit on `main` that counts on another ref, if nothing is condemned.
 
 
 def _merger(state: State, name: str, step: int, memory: Any, rules: Rules) -> Iterator[Moved]:

@@ -102,6 +102,7 @@ class ObjectStoreBackend:
         self._workers = threads(1, "vz-open")
         self._is_free = False
         self._marker: bytes | None = None
+        self._written: bytes | None = None
         self._listed: dict[str, Future[Stored | None]] = {}
         self._homes = home() / "objects"
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:32]
@@ -125,6 +126,10 @@ class ObjectStoreBackend:
 
     def read_marker(self) -> bytes:
         """See `Backend.read_marker`; one request, and another for the branch `main` beside it."""
+        written, self._written = self._written, None
+        if written is not None:
+            self._marker = written
+            return written
         if self._objects.can_list and not self._listed:
             folder = ref_folder(HEADS, MAIN)
             self._listed[folder] = self._workers().submit(self._objects.first, folder, is_record)
@@ -140,14 +145,15 @@ class ObjectStoreBackend:
         """
         hash_name = hash_name_in(marker)
         marker = encode_marker(hash_name, self._identity())
-        if hash_name_in(self._created(marker)) != hash_name:
+        there = self._created(marker)
+        if hash_name_in(there) != hash_name:
             raise AlreadyExistsError(
                 f"another process created a repository at {self.url!r} with another hash "
                 "function; open it with vz.open",
                 name=self.url,
             )
         self._check_conditional(marker)
-        self._is_free = False
+        self._is_free, self._written = False, there
         self.storage.delete(_IDENTITY)
 
     def _created(self, marker: bytes) -> bytes:

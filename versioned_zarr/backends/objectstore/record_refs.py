@@ -204,7 +204,7 @@ class RecordRefs:
         last = self._log.newest.get(folder)
         if last is None and folder in self._log.absent:
             self._log.absent.discard(folder)
-        elif last is None:
+        elif last is None and not self._is_new():
             last = self._log.latest(folder, name)
         if _commit_of(last) != expect:
             last = self._log.latest(folder, name)
