@@ -246,7 +246,7 @@ class ObstoreStorage:
                 hint = "an endpoint with http:// also needs the option allow_http=True"
             raise self._failed(path, error, hint) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # it cannot be imported
+            if not is_panic(error):
                 raise
             raise self._failed(path, error, "check the storage options") from None
 
@@ -259,6 +259,11 @@ def first_line(error: BaseException) -> str:
     """What an error of obstore says, without its debug output and the credentials in URLs."""
     said = str(error).partition("\n")[0].strip()
     return _USER.sub("//", said) or type(error).__name__
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether obstore itself failed, with an error that is no `Exception`."""
+    return type(error).__name__ == "PanicException"  # it cannot be imported
 
 
 def _read_only(data: Any) -> memoryview:
