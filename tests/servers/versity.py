@@ -6,10 +6,14 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.servers.programs import find_program, free_port, missing
 
@@ -32,6 +36,32 @@ class S3Server:
     bucket: str = "bucket"
     access_key_id: str = "for-the-tests"
     secret_access_key: str = "on-loopback-only"
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """How obstore reaches it."""
+        return {
+            "endpoint": self.endpoint,
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.secret_access_key,
+            "region": "us-east-1",
+            "allow_http": True,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same, as obstore finds it in the environment."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
+
+    def url(self) -> str:
+        """The URL of a repository that is not there yet."""
+        return f"s3://{self.bucket}/{uuid.uuid4().hex}"
 
 
 @contextmanager
@@ -66,6 +96,22 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 gateway for the whole run."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_by_environment(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with its address and credentials where every process of the test finds them."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3
 
 
 def _answers(endpoint: str) -> bool:

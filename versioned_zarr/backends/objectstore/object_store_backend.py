@@ -60,7 +60,7 @@ class ObjectStoreBackend:
 
     Args:
         url: `SCHEME://BUCKET/PREFIX`; the prefix may be empty.
-        storage_options: see `versioned_zarr.backends.registry.Options`, as all that follow.
+        storage_options: see `versioned_zarr.engine.open_options.Options`, as all that follow.
         store: see there.
         cache_bytes: see there.
 
