@@ -20,7 +20,8 @@ from zarr.core.buffer import cpu
 from zarr.testing.stateful import ZarrHierarchyStateMachine, ZarrStoreStateMachine
 
 import versioned_zarr as vz
-from tests.compat.places import Place, fresh_session, in_folder, in_memory
+from tests.compat.places import Place, fresh_session, in_folder, in_memory, in_objects
+from versioned_zarr.engine.open_options import Location
 from versioned_zarr.ipld import Buffer
 
 # The machines draw data types that Zarr v3 has not specified; zarr says so each time.
@@ -29,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning"),
 ]
 
-PLACES = pytest.mark.parametrize("place", [in_memory, in_folder])
+PLACES = pytest.mark.parametrize("place", [in_memory, in_folder, in_objects])
 SETTINGS = settings(
     max_examples=30, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
@@ -59,7 +60,7 @@ class Committed:
 class VersionedHierarchy(ZarrHierarchyStateMachine):
     """zarr's machine over hierarchies, whose store is that of a session."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Location) -> None:
         self.url = url
         self.repository = vz.create(url)
         self.session = self.repository.session("main")
