@@ -73,7 +73,7 @@ def options(server: S3Server, endpoint: str | None = None) -> dict[str, Any]:
             "access_key_id": server.access_key_id,
             "secret_access_key": server.secret_access_key,
             "region": "us-east-1",
-            "client_options": {"allow_http": True},
+            "client_options": {"allow_http": True, "timeout": "1s"},
             "retry_config": RETRIES,
         }
     }
