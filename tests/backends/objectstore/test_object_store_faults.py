@@ -30,6 +30,8 @@ STRIDE = max(1, 13 // TIMES)
 SHORT_STRIDE = max(1, 4 // TIMES)
 LOSSES = ("lost before", "lost after", "500 after", "503 before", "repeated")
 ONE_IN = 12
+STORM = {"machines": 4, "commits": 8} if TIMES == 1 else {"machines": 8, "commits": 50}
+BANK = {"machines": 3, "transfers": 5} if TIMES == 1 else {"machines": 6, "transfers": 15}
 RETRIES = {
     "max_retries": 2,
     "backoff": {
@@ -267,19 +269,21 @@ def test_a_clone_into_a_folder_survives_whatever_becomes_of_an_answer(
         number += SHORT_STRIDE
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("way", ["direct", "lossy"])
 def test_no_acknowledged_commit_is_lost_in_a_storm(
     server: S3Server, between: Fickle, environment: Callable[[str], None], tmp_path: Path, way: str
 ) -> None:
     between.begin(nothing if way == "direct" else now_and_then(LOSSES, ONE_IN, SEED))
     environment(server.endpoint if way == "direct" else between.url)
-    check_a_storm(vz.create(new_url()), tmp_path, machines=4, commits=8)
+    check_a_storm(vz.create(new_url()), tmp_path, **STORM)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("way", ["direct", "lossy"])
 def test_the_sum_of_all_accounts_never_changes(
     server: S3Server, between: Fickle, environment: Callable[[str], None], tmp_path: Path, way: str
 ) -> None:
     between.begin(nothing if way == "direct" else now_and_then(LOSSES, ONE_IN, SEED))
     environment(server.endpoint if way == "direct" else between.url)
-    check_the_accounts(vz.create(new_url()), tmp_path, machines=3, transfers=5)
+    check_the_accounts(vz.create(new_url()), tmp_path, **BANK)
