@@ -19,6 +19,7 @@ KINDS = ("lost before", "lost after", "repeated", "cut", "a page before", "500 a
 OF_OBJECTS = (
     "503 before",
     "409 before",
+    "429 before",
     "500 after",
     "lost before",
     "lost after",
@@ -26,13 +27,17 @@ OF_OBJECTS = (
     "cut",
     "late",
 )
-"""What may become of a request to an object store; the first two are its own refusals."""
+"""What may become of a request to an object store; the first three are its own refusals."""
 LATE_S = 1.6
 """How long a late request is held before it is passed on; who waits less asks again meanwhile."""
 _REFUSALS = {
     "503 before": (
         503,
         b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>",
+    ),
+    "429 before": (
+        429,
+        b"<Error><Code>TooManyRequests</Code><Message>Reduce your rate.</Message></Error>",
     ),
     "409 before": (
         409,
