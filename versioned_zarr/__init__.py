@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         Conflict,
         ConflictKind,
     )
-    from versioned_zarr.engine.maintenance.repack import Collected
+    from versioned_zarr.engine.maintenance.collected import Collected
     from versioned_zarr.engine.maintenance.report import Damage, Report
     from versioned_zarr.engine.maintenance.stats import Stats
     from versioned_zarr.engine.progress import Progress

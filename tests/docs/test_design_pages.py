@@ -104,6 +104,13 @@ def ref_record() -> bytes:
     return encode_record(RefRecord(1, entry, "0011223344556677", packs))
 
 
+def condemned_list() -> bytes:
+    pytest.importorskip("obstore")
+    from versioned_zarr.backends.objectstore.condemned_packs import encode_list
+
+    return encode_list([PACK_NAME])
+
+
 def session_head() -> bytes:
     head = SessionHead(
         id="20260131T120000-0a1b2c3d",
@@ -155,6 +162,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "index-file": index_file,
     "ref-log": ref_log,
     "ref-record": ref_record,
+    "condemned-list": condemned_list,
     "commit-json": lambda: commit_json() + b"\n",  # the page's line ends, the value does not
     "commit-block": commit_block,
     "session-head": session_head,

@@ -22,6 +22,7 @@ from versioned_zarr.storage.protocol import Documents, Storage
 from versioned_zarr.tree.lookup import Trees
 
 if TYPE_CHECKING:
+    from versioned_zarr.engine.maintenance.collected import Collector
     from versioned_zarr.engine.sessions.protocol import SessionStore
 
 TRANSFER_LOCK = "transfer"
@@ -93,6 +94,7 @@ class RepositoryContext:
         documents: small files that all machines share; None if the backend cannot store them.
         publisher: publishes snapshots under names, if the backend can.
         session_store: stores the sessions, unless `storage` does.
+        collector: runs `gc` and `repack`, if the backend does that itself.
         upkeep: for error messages: what maintains the blocks, if not this package.
         others: the commits of the other version control system, if any.
     """
@@ -107,6 +109,7 @@ class RepositoryContext:
     publisher: Publisher | None = None
     session_store: SessionStore | None = None
     others: ForeignCommits | None = None
+    collector: Collector | None = None
     upkeep: str = ""
     _commits: LruCache[str, Commit] = field(default_factory=lambda: LruCache(_REMEMBERED_COMMITS))
 

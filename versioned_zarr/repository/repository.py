@@ -17,8 +17,8 @@ from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.log_queries import log_of
 from versioned_zarr.engine.maintenance import gc, repack
+from versioned_zarr.engine.maintenance.collected import Collected
 from versioned_zarr.engine.maintenance.fsck import fsck
-from versioned_zarr.engine.maintenance.repack import Collected
 from versioned_zarr.engine.maintenance.report import Report
 from versioned_zarr.engine.maintenance.stats import Stats, measure
 from versioned_zarr.engine.progress import OnProgress

@@ -549,7 +549,7 @@ def test_a_record_that_is_forgotten_while_it_is_read_is_not_the_newest(
     elsewhere()
     there = vz.open(URL, store=store)
     assert list(there.tags) == []
-    there._stores.refs._listed.clear()  # type: ignore[attr-defined] # of this backend
+    there._stores.refs._log._listed.clear()  # type: ignore[attr-defined] # of this backend
     is_done = False
 
     def meanwhile(name: str, path: str | None) -> None:

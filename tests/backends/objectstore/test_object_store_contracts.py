@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -31,9 +32,12 @@ from versioned_zarr.testing import (
 obstore = pytest.importorskip("obstore")
 
 from tests.servers.shared_store import SharedStore  # noqa: E402
+from versioned_zarr.backends.objectstore.commit_check import CommitCheck  # noqa: E402
+from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks  # noqa: E402
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks  # noqa: E402
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage  # noqa: E402
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue  # noqa: E402
+from versioned_zarr.backends.objectstore.record_log import RecordLog  # noqa: E402
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs  # noqa: E402
 from versioned_zarr.blocks.cache.block_cache import BlockCache  # noqa: E402
 
@@ -96,15 +100,17 @@ class OnObjects:
         self, objects: ObstoreStorage, tmp_path: Path, request: pytest.FixtureRequest
     ) -> BlockStore:
         cache = BlockCache(LocalStorage(tmp_path / "cache"), hash_function(request.param))
-        return ObjectBlocks(PackCatalogue(objects, cache.hash.code), cache)
+        return ObjectBlocks(PackCatalogue(objects, cache.hash.code), cache, CondemnedPacks(objects))
 
     @pytest.fixture
     def refs(self, objects: ObstoreStorage, tmp_path: Path) -> RefStore:
-        return RecordRefs(objects, LocalStorage(tmp_path / "locks"), dict, lambda said: None)
+        log, locks = RecordLog(objects, lambda said: None), LocalStorage(tmp_path / "locks")
+        check: Any = mock.create_autospec(CommitCheck, instance=True)
+        return RecordRefs(objects, log, locks, dict, check, lambda: False)
 
 
 class Repositories(RepositoryContract, SessionStoreContract, MaintenanceContract):
-    keeps_packs = False
+    fsck_reads_packs = False
 
 
 class TestMemoryBlocks(OnMemory, OnObjects, BlockStoreContract):

@@ -14,14 +14,17 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, Final
 
+from versioned_zarr.backends.objectstore.commit_check import CommitCheck
+from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
 from versioned_zarr.backends.objectstore.pack_catalogue import NEWEST, PackCatalogue
 from versioned_zarr.backends.objectstore.pack_upload import PACK_BYTES, PackUpload, PackUploads
 from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.file_reader import check_size
 from versioned_zarr.blocks.packs.index import BlockLocation
+from versioned_zarr.blocks.packs.membership import Membership
 from versioned_zarr.blocks.packs.pack import pack_of
-from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, pack_path
+from versioned_zarr.blocks.packs.pack_registry import INDEX, PACKS, PackRegistry, pack_path
 from versioned_zarr.blocks.packs.pack_store import PackStore
 from versioned_zarr.blocks.packs.ranged_run import RangedRun
 from versioned_zarr.blocks.protocol import Block, ByteRange, Followable
@@ -31,6 +34,7 @@ from versioned_zarr.blocks.remote.singleflight import SingleFlight
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.fork_local import ForkLocal
 from versioned_zarr.ipld import cid as cids
+from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 
 MEMORY_BYTES: Final = 64 << 20
@@ -47,6 +51,7 @@ class ObjectBlocks:
     Args:
         catalogue: the packs.
         cache: the blocks that were written or read on this machine.
+        condemned: the packs that a gc may be deleting.
         completion: fetches blocks that a partial clone lacks; None if it is never partial.
     """
 
@@ -54,18 +59,33 @@ class ObjectBlocks:
     pack_bytes = PACK_BYTES
 
     def __init__(
-        self, catalogue: PackCatalogue, cache: BlockCache, completion: LazyOrigin | None = None
+        self,
+        catalogue: PackCatalogue,
+        cache: BlockCache,
+        condemned: CondemnedPacks,
+        completion: LazyOrigin | None = None,
     ) -> None:
         self.catalogue, self.cache, self._completion = catalogue, cache, completion
         self.hash: HashFunction = cache.hash
         self._packed = PackStore(catalogue, cache.hash, verify=True)
-        self._uploads = PackUploads(catalogue)
+        self._uploads = PackUploads(catalogue, lambda: self.check.condemned)
+        self.check = CommitCheck(
+            self, catalogue, self._packed.registry, condemned, self._is_partial
+        )
         self._nearness = NonBlocking()
         self._recent = MemoryCache(MEMORY_BYTES)
         self._at_work = threading.local()
         self._newest: str | None = None
         self._there: tuple[float, AbstractSet[str], Mapping[str, int]] = -math.inf, set(), {}
         self._flights: ForkLocal[SingleFlight[memoryview]] = ForkLocal(SingleFlight[memoryview])
+
+    @property
+    def registry(self) -> PackRegistry:
+        """The locations of the blocks in the packs."""
+        return self._packed.registry
+
+    def _is_partial(self) -> bool:
+        return self._completion is not None and self._completion.origin() is not None
 
     # Reading
 
@@ -87,6 +107,15 @@ class ObjectBlocks:
         """See `HasCache.get_verified`."""
         found = self.get(cid)
         return found if cids.matches(cid, found) else self._packed.get(cid)
+
+    def get_here(self, cid: Cid) -> memoryview:
+        """See `PartialBlocks.get_here`."""
+        found = self._find(cid)
+        if found is None and self._completion is not None and self._is_partial():
+            self._packed.refresh()
+            if cid not in self._packed and not (self.catalogue.scan() and cid in self._packed):
+                return memoryview(unixfs.EMPTY_DIRECTORY)
+        return self.get(cid) if found is None else found
 
     def _find(self, cid: Cid) -> memoryview | None:
         found = self._recent.get(cid)
@@ -170,9 +199,21 @@ class ObjectBlocks:
         return cid in self._packed
 
     def missing(self, wanted: Sequence[Cid]) -> list[Cid]:
-        """See `BlockStore.missing`: lists the store if one of them is in no known pack."""
-        absent = self._packed.missing(wanted)
-        return self._packed.missing(absent) if absent and self.catalogue.scan() else absent
+        """See `BlockStore.missing`: lists the store if one of them is in no known pack.
+
+        Blocks that are only in packs known to be condemned are missing, too.
+        """
+        absent = self._absent(wanted)
+        return self._absent(absent) if absent and self.catalogue.scan() else absent
+
+    def _absent(self, wanted: Sequence[Cid]) -> list[Cid]:
+        condemned = self.check.condemned
+        if not condemned:
+            return self._packed.missing(wanted)
+        self._packed.refresh()
+        known = self._packed.registry.known
+        absent = Membership(known.runs, known.packs - condemned).missing(wanted)
+        return [cid for cid in wanted if cid in absent]
 
     def problems(
         self, wanted: Sequence[Cid], *, read_all: bool
@@ -265,7 +306,7 @@ class ObjectBlocks:
 
     @contextlib.contextmanager
     def keep(self, wanted: Iterable[Cid]) -> Iterator[bool]:
-        """See `BlockStore.keep`: nothing is deleted from an object store."""
+        """See `BlockStore.keep`: `CommitCheck` makes sure of it when a ref names them."""
         listed = list(wanted)
         if listed:
             self._nearness.check()

@@ -20,10 +20,13 @@ from urllib.parse import quote
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.cache_storage import CacheStorage
 from versioned_zarr.backends.local.state_dir import home
+from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
 from versioned_zarr.backends.objectstore.obstore_options import store_at
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.objectstore.pack_collector import PackCollector
+from versioned_zarr.backends.objectstore.record_log import RecordLog
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
 from versioned_zarr.backends.objectstore.ref_record import is_record, ref_folder
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
@@ -143,6 +146,7 @@ class ObjectStoreBackend:
                 name=self.url,
             )
         self._check_conditional(marker)
+        self._is_free = False
         self.storage.delete(_IDENTITY)
 
     def _created(self, marker: bytes) -> bytes:
@@ -205,12 +209,19 @@ class ObjectStoreBackend:
             storage, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
         catalogue = PackCatalogue(self._objects, hash_function.code)
+        condemned = CondemnedPacks(self._objects)
         completion = LazyOrigin(
             lambda: origin_of(self._objects, open_other),
             partial(_store_fetched, catalogue, hash_function),
         )
-        blocks = ObjectBlocks(catalogue, cache, completion)
-        refs = RecordRefs(self._objects, storage, blocks.to_record, catalogue.learn, self._listed)
+        blocks = ObjectBlocks(catalogue, cache, condemned, completion)
+        log = RecordLog(self._objects, catalogue.learn, self._listed)
+        refs = RecordRefs(
+            self._objects, log, storage, blocks.to_record, blocks.check, lambda: self._is_free
+        )
+        collector = PackCollector(
+            self._objects, catalogue, blocks.registry, condemned, refs, hash_function
+        )
         return RepositoryContext(
             storage,
             blocks,
@@ -219,6 +230,7 @@ class ObjectStoreBackend:
             self.read_marker,
             open_other,
             self._objects,
+            collector=collector,
         )
 
 

@@ -7,6 +7,7 @@ that none of them has.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,6 +62,8 @@ class PackCatalogue:
         self._known: dict[str, int] = {}
         """Size in bytes by path, -1 if it is not known."""
         self._version = 0
+        self._put_at: dict[str, int] = {}
+        """When (ns) this process began to send each of its packs."""
         self._ends: OrderedDict[str, _End] = OrderedDict()
         self._whole: dict[str, memoryview] = {}
         self._ranged_reads: dict[str, int] = {}
@@ -95,25 +98,56 @@ class PackCatalogue:
 
     def scan(self) -> bool:
         """List the store; says whether that found anything new."""
-        found = [*self._storage.list(PACKS), *self._storage.list(INDEX)]
+        known = set(self._known)
+        index = self._listed(INDEX)
+        for path in index.keys() - known:
+            self._begin(path)
+        for path in index.keys() - known:
+            self._wait(path)  # it names packs, whose tails are then not needed
+        found = self._listed(PACKS).keys() | index.keys()
+        return not found <= known
+
+    def _listed(self, folder: str) -> dict[str, int]:
+        """List a folder: adds what is new, forgets what is gone; returns sizes by path."""
         with self._guard:
-            new = [stored for stored in found if stored.path not in self._known]
-            for stored in new:
-                self._add(stored.path, stored.size)
-        return bool(new)
+            before = {path for path in self._known if path.startswith(f"{folder}/")}
+        ending = ENDING if folder == PACKS else _INDEX_ENDING
+        listed = self._storage.list(folder)
+        found = {stored.path: stored.size for stored in listed if stored.path.endswith(ending)}
+        for path in before - found.keys():
+            self.forget(path)
+        with self._guard:
+            new = found.keys() - self._known.keys()
+            for path in new if folder == PACKS else ():
+                self._begin(path)
+            for path, size in found.items():
+                self._known[path] = size
+        return found
+
+    def forget(self, path: str) -> None:
+        """Forget a pack or an index file, until the store is listed again."""
+        with self._guard:
+            self._known.pop(path, None)
+            self._whole.pop(path, None)
+            self._ends.pop(path, None)
+            self._coming.pop(path, None)
+            self._version += 1
+
+    def present(self) -> dict[str, int]:
+        """The sizes of the packs in the store by name; one request for each 1000.
+
+        Packs that were deleted are forgotten.
+        """
+        start = len(PACKS) + 1
+        return {path[start : -len(ENDING)]: size for path, size in self._listed(PACKS).items()}
 
     def look(self) -> dict[str, int]:
-        """The sizes of the packs in the store by name; forgets what was read of them."""
-        listed = self._storage.list(PACKS)
+        """Like `present`; also forgets what was read of packs, so that it is read again."""
+        found = self.present()
         with self._guard:
             self._ends.clear()
             self.reader = RangeReader(self._storage)
-        start = len(PACKS) + 1
-        return {
-            stored.path[start : -len(ENDING)]: stored.size
-            for stored in listed
-            if stored.path.endswith(ENDING)
-        }
+        return found
 
     def _fetched(self, path: str, size_bytes: int) -> _End | None:
         """The end of a pack, or an index file if it is small."""
@@ -182,11 +216,15 @@ class PackCatalogue:
         at_hand = self.at_hand(path, start, end)
         if at_hand is not None:
             return at_hand
-        if path.startswith(INDEX):
-            return self._read_index(path, start, end)
-        if end is None or start < 0:
-            return self._storage.read(path, start, end)
-        return self.reader.read(path, start, end)
+        try:
+            if path.startswith(INDEX):
+                return self._read_index(path, start, end)
+            if end is None or start < 0:
+                return self._storage.read(path, start, end)
+            return self.reader.read(path, start, end)
+        except FileNotFoundError:
+            self.forget(path)  # a gc deleted it; what is in use is elsewhere
+            raise
 
     def _read_index(self, path: str, start: int, end: int | None) -> memoryview:
         """A range of an index file: a lookup is up to six requests, so many lookups read it all."""
@@ -253,19 +291,29 @@ class PackCatalogue:
     def put_pack(self, parts: Sequence[Bytes]) -> str:
         """Store a pack, of which the last part is the tail; returns its name."""
         name = new_name()
+        self._put_at[name] = time.monotonic_ns()
         self.put(pack_path(name), parts)
         return name
 
+    def put_since(self, moment_ns: int) -> frozenset[str]:
+        """The packs that this process began to send after a moment."""
+        return frozenset(name for name, put_ns in self._put_at.items() if put_ns > moment_ns)
+
+    def is_there(self, name: str) -> bool:
+        """Whether a pack is known and was not found to be deleted."""
+        return pack_path(name) in self._known
+
+    def is_own(self, name: str) -> bool:
+        """Whether this process sent a pack."""
+        return name in self._put_at
+
     def delete(self, path: str, *, durable: bool = False) -> None:
-        """Forget an index file that another replaces; only `gc` deletes objects.
+        """Forget an index file that another replaces; only `Collector` deletes objects.
 
         Processes on other machines may be reading it.
         """
         del durable
-        with self._guard:
-            self._known.pop(path, None)
-            self._whole.pop(path, None)
-            self._version += 1
+        self.forget(path)
 
     @contextmanager
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:

@@ -6,6 +6,8 @@ left for garbage collection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -25,10 +27,13 @@ class PackUploads:
 
     Args:
         catalogue: stores the packs.
+        condemned: returns the packs that a gc may be deleting, as far as this process knows.
     """
 
-    def __init__(self, catalogue: PackCatalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(
+        self, catalogue: PackCatalogue, condemned: Callable[[], AbstractSet[str]] = frozenset
+    ) -> None:
+        self._catalogue, self._condemned = catalogue, condemned
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
 
     def check_process(self) -> None:
@@ -38,6 +43,10 @@ class PackUploads:
     def follow(self, draft: Followable) -> None:
         """Send a draft as soon as it is full."""
         draft.follower = PackUpload(self, draft)
+
+    def is_there(self, pack: str) -> bool:
+        """Whether a pack that was sent is there still, as far as this process knows."""
+        return self._catalogue.is_there(pack) and pack not in self._condemned()
 
     def start(self, draft: Followable, root: Cid) -> Future[str]:
         """Send a draft in the background; returns the name of the pack."""
@@ -84,7 +93,7 @@ class PackUpload:
         self._uploads.check_process()
         sending = self._sending
         if sending is not None and self._sent_end == self._draft.end:
-            if sending.exception() is None:
+            if sending.exception() is None and self._uploads.is_there(sending.result()):
                 return sending.result()
             self._sending = None
         return self._uploads.send(self._draft, root)

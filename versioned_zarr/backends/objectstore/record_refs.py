@@ -12,47 +12,47 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
+from versioned_zarr.backends.objectstore.commit_check import NEVER, CommitCheck
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.record_log import AT_ONCE, RecordLog
 from versioned_zarr.backends.objectstore.ref_record import (
     FORGOTTEN,
     HINT,
     HINTED_EVERY,
     RefRecord,
-    damaged,
-    decode_record,
     encode_record,
-    is_record,
+    next_fence,
     next_record,
     number_in,
     record_path,
     ref_folder,
 )
-from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.errors import (
     BranchMovedError,
+    CollectedError,
     CorruptRefError,
     OutcomeUnknownError,
     ReadOnlyError,
     RefNotFoundError,
     StorageError,
 )
-from versioned_zarr.fork_local import ForkLocal, threads
-from versioned_zarr.history.log_refs import may_be_ref
 from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_file_name
-from versioned_zarr.history.refs import HEADS, RefEntry, rename_by_moves, times_left
+from versioned_zarr.history.refs import (
+    KINDS,
+    TAKEN_BACK,
+    RefEntry,
+    rename_by_moves,
+    times_left,
+)
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.storage.locks import Locks
-from versioned_zarr.storage.object_store import Stored
 
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE_S: Final = 0.1
-_AT_ONCE: Final = 16
 
 
 class RecordRefs:
@@ -60,27 +60,26 @@ class RecordRefs:
 
     Args:
         storage: the objects.
+        log: the records.
         locks: keep the processes of this machine from competing for the same number.
         packs: returns what to say of packs in a new record.
-        learn: is passed what records say of packs.
-        listed: lists of folders that were begun when the repository was opened; each is used once.
+        check: checks that what a commit reaches will stay.
+        is_new: whether the repository is being created, so that no gc can have begun.
     """
 
     def __init__(
         self,
         storage: ObstoreStorage,
+        log: RecordLog,
         locks: Locks,
         packs: Callable[[], Mapping[str, Any]],
-        learn: Callable[[Mapping[str, Any]], None],
-        listed: Mapping[str, Future[Stored | None]] | None = None,
+        check: CommitCheck,
+        is_new: Callable[[], bool],
     ) -> None:
-        self._storage, self._locks, self._packs, self._learn = storage, locks, packs, learn
-        self._listed = dict(listed or {})
-        self._newest: dict[str, RefRecord] = {}
-        """The newest record known of each ref; a newer one may exist."""
-        self._absent: set[str] = set()
-        """Refs that were found not to exist; the next move relies on that once."""
-        self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-refs")
+        self._storage, self._log, self._locks = storage, log, locks
+        self._packs, self._check, self._is_new = packs, check, is_new
+        self._checked: set[str] = set()
+        """New refs of this process whose commits were checked after they were created."""
         self._here = threading.local()
 
     # Reading
@@ -95,104 +94,12 @@ class RecordRefs:
         return None if record is None or record.entry.commit is None else record.entry
 
     def _current(self, folder: str, name: str) -> RefRecord | None:
-        known = self._newest.get(folder)
+        known = self._log.newest.get(folder)
         is_locked = folder in getattr(self._here, "locked", ())
         # Of a ref that was deleted, no record may be created before others are looked for.
         if is_locked and known is not None and known.entry.commit is not None:
             return known
-        return self._latest(folder, name)
-
-    def _latest(self, folder: str, name: str) -> RefRecord | None:
-        """The newest record of a ref; None if there was never one."""
-        known = self._newest.get(folder)
-        if known is not None and self._bytes_at(folder, known.number + 1) is None:
-            return known
-        self._storage.check_process()  # no thread of the parent continues in a forked child
-        begun = self._listed.pop(folder, None)
-        if begun is not None and (found := self._from_list(folder, begun.result(), name)):
-            return found
-        listed = None
-        while True:
-            number = self._newest_number(folder, name)
-            if number is None:
-                self._newest.pop(folder, None)
-                self._absent.add(folder)
-                return None
-            record = self._at(folder, number, name)
-            if record is not None:
-                return self._remember(folder, record)
-            if number == listed:
-                raise damaged(record_path(folder, number), name)
-            listed = number  # it was forgotten since, because there is a newer one
-
-    def _first(self, folder: str) -> Stored | None:
-        """The object of the newest record, or another one if there are only others."""
-        return self._storage.first(folder, is_record)
-
-    def _newest_number(self, folder: str, name: str) -> int | None:
-        """The number of the newest record, by a list or, if the store has none, by the hint."""
-        if not self._storage.can_list:
-            return self._probed_number(folder)
-        first = self._first(folder)
-        if first is None:
-            return None
-        number = number_in(first.path)
-        if number is None:
-            raise damaged(first.path, name)
-        return number
-
-    def _probed_number(self, folder: str) -> int | None:
-        """The number of the newest record: the hint, the next one, and then 16 in parallel."""
-        known = self._newest.get(folder)
-        number = known.number if known is not None else self._hint(folder)
-        size = 1
-        while True:
-            batch = range(number + 1, number + 1 + size)
-            size = HINTED_EVERY
-            there = list(self._workers().map(partial(self._bytes_at, folder), batch))
-            count = there.index(None) if None in there else len(there)
-            number += count
-            if count < len(there):
-                return number if number >= 0 else None
-
-    def _hint(self, folder: str) -> int:
-        """A number that a record of the ref once had; -1 if there is no hint."""
-        try:
-            text = bytes(self._storage.read(f"{folder}/{HINT}"))
-        except FileNotFoundError:
-            return -1
-        return int(text) if text.strip().isdigit() else -1
-
-    def _from_list(self, folder: str, first: Stored | None, name: str) -> RefRecord | None:
-        """The newest record by a list that may be old by now; None if it was not the newest."""
-        number = None if first is None else number_in(first.path)
-        if number is None:
-            return None
-        newer = self._workers().submit(self._bytes_at, folder, number + 1)
-        record = self._at(folder, number, name)
-        if record is None or newer.result() is not None:
-            return None
-        return self._remember(folder, record)
-
-    def _remember(self, folder: str, record: RefRecord) -> RefRecord:
-        known = self._newest.get(folder)
-        if known is None or known.number < record.number:
-            self._newest[folder] = record
-            self._learn(record.packs)
-        return record
-
-    def _bytes_at(self, folder: str, number: int) -> bytes | None:
-        try:
-            return bytes(self._storage.read(record_path(folder, number)))
-        except FileNotFoundError:
-            return None
-
-    def _at(self, folder: str, number: int, name: str) -> RefRecord | None:
-        """The record of a number; None if it does not exist, or was forgotten."""
-        data = self._bytes_at(folder, number)
-        if data is None or data == FORGOTTEN:
-            return None
-        return decode_record(data, record_path(folder, number), name)
+        return self._log.latest(folder, name)
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
         """See `RefStore.names`: a request for the list, and up to two for each ref, in parallel."""
@@ -211,63 +118,53 @@ class RecordRefs:
             if isinstance(entry, CorruptRefError)
         }
 
-    def _names_there(self, kind: str) -> list[str]:
-        """The names of all refs of a kind; without lists, `main` and those that were read."""
-        if not self._storage.can_list:
-            start = f"refs/{kind}/"
-            known = {each.removeprefix(start) for each in self._newest if each.startswith(start)}
-            usual = {MAIN} if kind == HEADS else set[str]()
-            return sorted({from_file_name(each) for each in known} | usual)
-        folders = self._storage.folders(f"refs/{kind}")
-        names = [(from_file_name(folder), folder) for folder in folders]
-        return [
-            name
-            for name, folder in names
-            if to_file_name(name) == folder and may_be_ref(kind, name)
-        ]
-
     def _standing(self, kind: str) -> dict[str, RefEntry | CorruptRefError | None]:
-        names = self._names_there(kind)
+        names = self._log.names(kind)
 
         def entry(name: str) -> RefEntry | CorruptRefError | None:
             try:
-                found = self._latest(ref_folder(kind, name), name)
+                found = self._log.latest(ref_folder(kind, name), name)
             except CorruptRefError as error:
                 return error
             return None if found is None else found.entry
 
-        return dict(zip(names, self._workers().map(entry, names), strict=True))
+        return dict(zip(names, self._log.workers().map(entry, names), strict=True))
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
-        """See `RefStore.history`; a request for each move, 16 in parallel."""
+        """See `RefStore.history`; a request for each record, 16 in parallel."""
+        for record in self._records(kind, name, readable=readable):
+            if not record.is_fence:
+                yield record.entry
+
+    def _records(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefRecord]:
+        """The records of a ref, newest first; `readable` as in `history`."""
         folder = ref_folder(kind, name)
         try:
-            newest = self._latest(folder, name)
+            newest = self._log.latest(folder, name)
         except CorruptRefError:
             if not readable:
                 raise
-            first = self._first(folder)
+            first = self._log.first(folder)
             number = None if first is None else number_in(first.path)
         else:
             number = None if newest is None else newest.number
 
-        def read(number: int) -> RefEntry | CorruptRefError | None:
+        def read(number: int) -> RefRecord | CorruptRefError | None:
             try:
-                record = self._at(folder, number, name)
+                return self._log.at(folder, number, name)
             except CorruptRefError as error:
                 return error
-            return None if record is None else record.entry
 
         while number is not None and number >= 0:
-            batch = range(number, max(-1, number - _AT_ONCE), -1)
-            for found in self._workers().map(read, batch):
+            batch = range(number, max(-1, number - AT_ONCE), -1)
+            for found in self._log.workers().map(read, batch):
                 if found is None:
                     return
-                if isinstance(found, RefEntry):
+                if isinstance(found, RefRecord):
                     yield found
                 elif not readable:
                     raise found
-            number -= _AT_ONCE
+            number -= AT_ONCE
 
     # Moving
 
@@ -278,26 +175,85 @@ class RecordRefs:
             OutcomeUnknownError: the store did not answer; the error names the commit.
         """
         folder = ref_folder(kind, name)
-        last = self._newest.get(folder)
-        if last is None and folder in self._absent:
-            self._absent.discard(folder)
+        last = self._expected(folder, name, expect)
+        while True:
+            if new is not None and last is not None:
+                self._check_before(folder, last, new)
+            try:
+                is_checked = last is not None or self._is_new()
+                record = next_record(last, new, why, self._packs(), is_checked=is_checked)
+                record = self._add(folder, name, record)
+            except BranchMovedError as error:
+                now = self._log.newest.get(folder)
+                if now is None or _commit_of(now) != expect:
+                    raise _moved(name, expect, _commit_of(now)) from error
+                last = now  # a fence of a gc
+                continue
+            if new is not None and not record.is_checked:
+                self._check_after(folder, name, record, new)
+            return record.entry
+
+    def _expected(self, folder: str, name: str, expect: Cid | None) -> RefRecord | None:
+        """The newest record known of a ref, which must name a commit."""
+        last = self._log.newest.get(folder)
+        if last is None and folder in self._log.absent:
+            self._log.absent.discard(folder)
         elif last is None:
-            last = self._latest(folder, name)
+            last = self._log.latest(folder, name)
         if _commit_of(last) != expect:
-            last = self._latest(folder, name)
+            last = self._log.latest(folder, name)
         if _commit_of(last) != expect:
             raise _moved(name, expect, _commit_of(last))
-        return self._add(folder, name, last, new, why).entry
+        return last
 
-    def _add(
-        self, folder: str, name: str, last: RefRecord | None, new: Cid | None, why: str
-    ) -> RefRecord:
-        """Create the record after the last one.
+    def _check_before(self, folder: str, last: RefRecord, new: Cid) -> None:
+        """Check what a commit reaches, before a record after `last` names it."""
+        fences, seen_ns = self._log.seen.get(folder, (-1, NEVER))
+        old = last.entry.commit if self._is_checked(folder, last) else None
+        since_ns = seen_ns if fences == last.fences else NEVER
+        self._check.check(new, old, since_ns, self._live_elsewhere(folder))
+
+    def _check_after(self, folder: str, name: str, record: RefRecord, new: Cid) -> None:
+        """Check what a commit reaches, which the first record of a ref names already."""
+        try:
+            self._check.check(new, None, NEVER, self._live_elsewhere(folder))
+        except CollectedError:
+            self._add(folder, name, next_record(record, None, TAKEN_BACK, self._packs()))
+            raise
+        self._checked.add(folder)
+
+    def _is_checked(self, folder: str, record: RefRecord) -> bool:
+        """Whether all that a record's commit reaches stays as long as the record is the newest."""
+        return record.is_checked or folder in self._checked
+
+    def _live_elsewhere(self, but: str) -> Callable[[Cid], bool]:
+        """Returns a function: whether another ref names a commit, or a descendant of it, now."""
+        now: dict[str, RefRecord | None] = {}
+
+        def names(folder: str, record: RefRecord | None, commit: Cid) -> bool:
+            if record is None or not self._is_checked(folder, record):
+                return False
+            head = record.entry.commit
+            return head is not None and self._check.is_ancestor(commit, head)
+
+        def is_live(commit: Cid) -> bool:
+            for folder, known in list(self._log.newest.items()):
+                if folder == but or not names(folder, known, commit):
+                    continue
+                if folder not in now:
+                    now[folder] = self._log.latest(folder, from_file_name(folder.split("/")[2]))
+                if now[folder] == known or names(folder, now[folder], commit):
+                    return True
+            return False
+
+        return is_live
+
+    def _add(self, folder: str, name: str, record: RefRecord) -> RefRecord:
+        """Create a record.
 
         Raises:
-            BranchMovedError: another writer created it.
+            BranchMovedError: another writer created that number; the newest record is known then.
         """
-        record = next_record(last, new, why, self._packs())
         data = encode_record(record)
         pause_s = _FIRST_PAUSE_S
         failure: StorageError | None = None
@@ -310,14 +266,14 @@ class RecordRefs:
                 if record.number % HINTED_EVERY == HINTED_EVERY - 1:
                     with suppress(StorageError, ReadOnlyError):  # readers then look a little longer
                         self._storage.put(f"{folder}/{HINT}", [b"%d\n" % record.number])
-                return self._remember(folder, record)
+                return self._log.remember(folder, record)
             if there is not None:
-                self._newest.pop(folder, None)
-                now = self._latest(folder, name)
-                raise _moved(name, _commit_of(last), _commit_of(now))
+                self._log.newest.pop(folder, None)
+                now = self._log.latest(folder, name)
+                raise _moved(name, record.entry.commit, _commit_of(now))
             time.sleep(pause_s)
             pause_s *= 2
-        raise self._unknown(name, new, failure)
+        raise self._unknown(name, record.entry.commit, failure)
 
     def _created(self, folder: str, number: int, data: bytes) -> bytes | None:
         """Create a record; returns the one that is there then.
@@ -328,7 +284,7 @@ class RecordRefs:
         try:
             self._storage.create(record_path(folder, number), data)
         except FileExistsError:
-            return self._bytes_at(folder, number)
+            return self._log.bytes_at(folder, number)
         return data
 
     def _unknown(
@@ -353,24 +309,23 @@ class RecordRefs:
         folder = ref_folder(kind, name)
         while True:
             try:
-                last = self._latest(folder, name)
+                last = self._log.latest(folder, name)
             except CorruptRefError:
                 last = self._unreadable(folder)
             if last is None:
                 raise RefNotFoundError(f"{name!r} not found in {self._storage.url!r}", ref=name)
             with suppress(BranchMovedError):
-                self._add(folder, name, last, None, why)
+                self._add(folder, name, next_record(last, None, why, self._packs()))
                 return
 
     def _unreadable(self, folder: str) -> RefRecord | None:
         """In place of the newest record, which is damaged: only its number is known."""
-        first = self._first(folder)
+        first = self._log.first(folder)
         number = None if first is None else number_in(first.path)
         if number is None:
             return None
-        return RefRecord(
-            number, RefEntry(number, None, datetime.min.replace(tzinfo=UTC), ""), "", {}
-        )
+        entry = RefEntry(0, None, datetime.min.replace(tzinfo=UTC), "")
+        return RefRecord(number, entry, "", {}, fences=number)  # there cannot be more
 
     def settle(self, kind: str, name: str) -> None:
         """See `RefStore.settle`: a record that can be read is durable."""
@@ -382,9 +337,32 @@ class RecordRefs:
         looked at the ref since could take it, and would not notice that it is not the newest.
         """
         folder = ref_folder(kind, name)
-        for entry, left_at in times_left(self.history(kind, name)):
+        moves = [record for record in self._records(kind, name) if not record.is_fence]
+        times = times_left(record.entry for record in moves)
+        for record, (_, left_at) in zip(moves, times, strict=True):
             if left_at is not None and left_at < before:
-                self._storage.put(record_path(folder, entry.number), [FORGOTTEN])
+                self._storage.put(record_path(folder, record.number), [FORGOTTEN])
+
+    # Garbage collection
+
+    def fence(self) -> None:
+        """Create a record that moves nothing in every log of a ref, deleted or not.
+
+        Whoever has read a record before it reads again what is condemned, to create one after it.
+        Two requests for each ref, 16 in parallel.
+        """
+        names = [(kind, name) for kind in KINDS for name in self._log.names(kind)]
+        list(self._log.workers().map(self._fence, *zip(*names, strict=True)) if names else ())
+
+    def _fence(self, kind: str, name: str) -> None:
+        folder = ref_folder(kind, name)
+        while True:
+            last = self._log.latest(folder, name)
+            if last is None:
+                return
+            with suppress(BranchMovedError):
+                self._add(folder, name, next_fence(last, self._packs()))
+                return
 
     @contextmanager
     def lock(self, kind: str, name: str) -> Iterator[bool]:

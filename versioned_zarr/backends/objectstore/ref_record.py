@@ -31,15 +31,23 @@ class RefRecord(NamedTuple):
 
     Attributes:
         number: how many records came before it.
-        entry: the move.
+        entry: the move; for a fence, the one before it.
         nonce: random; whoever reads it back knows their own record by it.
         packs: where to find the blocks of the commit; see `PackCatalogue.to_record`.
+        is_checked: whether `CommitCheck` checked what the commit reaches before it was named, or no
+            gc could have begun.
+        fences: how many of the records up to this one are fences.
+        is_fence: whether it moves nothing, and only makes writers look for condemned packs; see
+            `Collector`.
     """
 
     number: int
     entry: RefEntry
     nonce: str
     packs: Mapping[str, Any]
+    is_checked: bool = True
+    fences: int = 0
+    is_fence: bool = False
 
 
 def ref_folder(kind: str, name: str) -> str:
@@ -64,20 +72,36 @@ def is_record(path: str) -> bool:
 
 
 def next_record(
-    last: RefRecord | None, commit: Cid | None, why: str, packs: Mapping[str, Any]
+    last: RefRecord | None,
+    commit: Cid | None,
+    why: str,
+    packs: Mapping[str, Any],
+    *,
+    is_checked: bool = True,
 ) -> RefRecord:
     """The record after the last one; its time is never earlier."""
     now, nonce = datetime.now(UTC), secrets.token_hex(8)
-    number = 0 if last is None else last.number + 1
-    when = now if last is None else max(now, last.entry.time)
-    return RefRecord(number, RefEntry(number, commit, when, why), nonce, packs)
+    if last is None:
+        return RefRecord(0, RefEntry(0, commit, now, why), nonce, packs, is_checked)
+    number, when = last.number + 1, max(now, last.entry.time)
+    entry = RefEntry(number - last.fences, commit, when, why)
+    return RefRecord(number, entry, nonce, packs, is_checked, last.fences)
+
+
+def next_fence(last: RefRecord, packs: Mapping[str, Any]) -> RefRecord:
+    """The fence after a record."""
+    number, fences, nonce = last.number + 1, last.fences + 1, secrets.token_hex(8)
+    return RefRecord(number, last.entry, nonce, packs, last.is_checked, fences, is_fence=True)
 
 
 def encode_record(record: RefRecord) -> bytes:
     """A record as a line of JSON, with its checksum; docs/design/object-stores.md shows it."""
     commit = record.entry.commit
     document = {
+        "checked": record.is_checked,
         "commit": None if commit is None else to_text(commit),
+        "fence": record.is_fence,
+        "fences": record.fences,
         "nonce": record.nonce,
         "number": record.number,
         "packs": record.packs,
@@ -100,8 +124,9 @@ def decode_record(data: bytes, path: str, name: str) -> RefRecord:
     try:
         document: Any = json.loads(text)
         commit, number, packs = document["commit"], document["number"], document["packs"]
+        fences, is_fence, is_checked = (document[key] for key in ("fences", "fence", "checked"))
         entry = RefEntry(
-            number=number,
+            number=number - fences,
             commit=None if commit is None else from_text(commit),
             time=parse_time(document["time"]),
             why=document["why"],
@@ -110,9 +135,10 @@ def decode_record(data: bytes, path: str, name: str) -> RefRecord:
     except (ValueError, LookupError, TypeError, AttributeError, InvalidCidError) as error:
         raise damaged(path, name) from error
     are_texts = all(isinstance(each, str) for each in texts) and _are_names(packs)
-    if number != number_in(path) or not are_texts:
+    are_flags = is_fence in (False, True) and is_checked in (False, True)
+    if number != number_in(path) or not (are_texts and are_flags and is_fence <= fences <= number):
         raise damaged(path, name)
-    return RefRecord(number, entry, document["nonce"], packs)
+    return RefRecord(number, entry, document["nonce"], packs, is_checked, fences, is_fence)
 
 
 def _are_names(packs: object) -> bool:

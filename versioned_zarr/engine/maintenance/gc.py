@@ -20,8 +20,9 @@ from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes
 from versioned_zarr.blocks.protocol import PackedBlocks
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.maintenance.collected import Collected
 from versioned_zarr.engine.maintenance.reachability import reach, roots_of
-from versioned_zarr.engine.maintenance.repack import Collected, blocks_in, may_go, rewrite
+from versioned_zarr.engine.maintenance.repack import blocks_in, may_go, rewrite
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.engine.sessions.journal import (
     SESSIONS,
@@ -33,6 +34,7 @@ from versioned_zarr.engine.sessions.journal import (
 )
 from versioned_zarr.engine.sessions.listing import session_info
 from versioned_zarr.errors import (
+    BlockNotFoundError,
     CorruptError,
     InvalidInputError,
     SessionNotFoundError,
@@ -57,6 +59,10 @@ def collect(
     """See `Repository.gc`."""
     cutoff = _before_now(keep_reflog)
     with stores.storage.lock(MAINTENANCE_LOCK):
+        if stores.collector is not None:
+            marks = _RefMarks(stores, cutoff, spares=keep_reflog > timedelta(0))
+            found = stores.collector.collect(marks, dry_run=dry_run, progress=progress)
+            return replace(found, removed_sessions=_remove_idle(stores, dry_run=dry_run))
         if not isinstance(stores.blocks, PackedBlocks):
             return _forget(stores, cutoff, dry_run=dry_run, progress=progress)
         if not dry_run and drop_damaged_indexes(stores.storage, stores.hash):
@@ -186,15 +192,49 @@ def _forget(
     For example, a Kubo node removes unreachable blocks in its own `ipfs repo gc`.
     """
     Steps(0, progress)
-    idle = _abandoned(stores)
     problems = roots_of(stores, cutoff).problems
     if not dry_run:
         _forget_moves(stores, cutoff)
-        for session in idle:
-            if _is_abandoned(stores, session):
-                remove_session(stores.storage, session)
+    idle = _remove_idle(stores, dry_run=dry_run)
+    if not dry_run:
         stores.storage.sweep(_SWEPT)
-    return Collected(removed_sessions=len(idle), problems=tuple(problems))
+    return Collected(removed_sessions=idle, problems=tuple(problems))
+
+
+class _RefMarks:
+    """See `Marks`."""
+
+    def __init__(self, stores: RepositoryContext, cutoff: datetime, *, spares: bool) -> None:
+        self._stores, self._since = stores, cutoff
+        self.cutoff = cutoff if spares else None
+
+    def mark(self, *, everything: bool) -> tuple[set[bytes], tuple[str, ...]]:
+        """See `Marks.mark`."""
+        stores = self._stores
+        roots = roots_of(stores, None if everything else self._since)
+        live: set[bytes] = set()
+        for cid in roots.commits - {stores.empty_tree}:
+            try:
+                stores.blocks.get(cid)
+            except BlockNotFoundError as error:
+                roots.problems.append(f"a commit that a log or a session names: {error}")
+        if not roots.problems:
+            here = {cid for cid in roots.values if cid in stores.blocks}
+            reach(stores.blocks, roots.commits | here, live)
+        return live, tuple(roots.problems)
+
+    def forget(self) -> None:
+        """See `Marks.forget`."""
+        _forget_moves(self._stores, self._since)
+
+
+def _remove_idle(stores: RepositoryContext, *, dry_run: bool) -> int:
+    """Remove the idle sessions of this machine; returns how many there are."""
+    idle = _abandoned(stores)
+    for session in () if dry_run else idle:
+        if _is_abandoned(stores, session):
+            remove_session(stores.storage, session)
+    return len(idle)
 
 
 def _forget_moves(stores: RepositoryContext, cutoff: datetime) -> bool:
@@ -246,7 +286,14 @@ def _is_claimed_draft(stores: RepositoryContext, path: str) -> bool:
 def _mark(
     stores: RepositoryContext, cutoff: datetime | None, live: set[bytes], packs: Collection[str]
 ) -> tuple[str, ...]:
-    """Mark everything that must be kept; returns the problems, for which all commits are kept."""
+    """Mark everything that must be kept; returns the problems, for which all commits are kept.
+
+    Args:
+        stores: the repository.
+        cutoff: entries of reflogs that were left before do not count; None if all count.
+        live: the digests of what is kept; added to.
+        packs: where to look for commits if there are problems.
+    """
     roots = roots_of(stores, cutoff)
     stores.blocks.refresh()
     known = {cid for cid in roots.commits if cid in stores.blocks or cid == stores.empty_tree}

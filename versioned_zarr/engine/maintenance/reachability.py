@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +24,9 @@ from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.tree.lookup import BlockSource
+
+_AT_ONCE = 16
+"""The number of nodes that are read from a network at a time."""
 
 
 @dataclass
@@ -97,14 +102,21 @@ def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> Non
         BlockNotFoundError: a block is missing, and not just absent from a partial clone.
     """
     get = source.get_here if isinstance(source, PartialBlocks) else source.get
-    stack = [cid for cid in roots if cid[-32:] not in reached]
-    while stack:
-        cid = stack.pop()
-        digest = cid[-32:]
-        if digest in reached:
-            continue
-        reached.add(digest)
-        if cids.is_raw(cid):
-            continue
-        links = dag_pb.decode(get(cid))[0]
-        stack += [link.cid for link in links if link.cid[-32:] not in reached]
+    is_remote = getattr(source, "is_remote", False)
+    with ThreadPoolExecutor(_AT_ONCE, "vz-reach") if is_remote else nullcontext() as pool:
+        read = map if pool is None else pool.map
+        wanted = _new(roots, reached)
+        while wanted:
+            nodes = [cid for cid in wanted if not cids.is_raw(cid)]
+            links = (link.cid for node in read(get, nodes) for link in dag_pb.decode(node)[0])
+            wanted = _new(links, reached)
+
+
+def _new(found: Iterable[Cid], reached: set[bytes]) -> list[Cid]:
+    """Those whose digests were not reached before; adds these."""
+    new = []
+    for cid in found:
+        if cid[-32:] not in reached:
+            reached.add(cid[-32:])
+            new.append(cid)
+    return new

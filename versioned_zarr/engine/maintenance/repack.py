@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
 from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of
@@ -18,6 +16,7 @@ from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block, PackedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
+from versioned_zarr.engine.maintenance.collected import Collected
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld import cid as cids
@@ -29,33 +28,6 @@ SMALL_PACK_BYTES = 64 << 20
 _TIERS_BYTES = (32 << 10, 512 << 10, 8 << 20)
 _TIDY_PACKS = 16
 _BATCH_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Collected:
-    """The result of `gc` or `repack`, or of a dry run.
-
-    Attributes:
-        removed_blocks: the number of removed blocks.
-        removed_bytes: the number of bytes by which the packs shrank.
-        removed_packs: the number of removed packs.
-        written_packs: the number of new packs that replace them.
-        removed_sessions: the number of removed sessions of dead processes without uncommitted
-            writes.
-        problems: refs and sessions that could not be read. What they reach is unknown, so all
-            commits were kept.
-    """
-
-    removed_blocks: int = 0
-    removed_bytes: int = 0
-    removed_packs: int = 0
-    written_packs: int = 0
-    removed_sessions: int = 0
-    problems: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The counts as plain JSON data."""
-        return {**self.__dict__, "problems": list(self.problems)}
 
 
 def blocks_in(stores: RepositoryContext, pack: str) -> list[PackBlock]:
@@ -167,6 +139,9 @@ class _Rewriter:
 
 def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
     """See `Repository.repack`; does nothing if the repository has no packs."""
+    if stores.collector is not None:
+        with stores.storage.lock(MAINTENANCE_LOCK):
+            return stores.collector.repack(progress)
     if not isinstance(stores.blocks, PackedBlocks):
         Steps(0, progress)
         return Collected()

@@ -23,7 +23,12 @@ from versioned_zarr.engine.sessions.protocol import (
     SessionStore,
     StagingChangedError,
 )
-from versioned_zarr.errors import BranchMovedError, NothingToCommitError, StorageError
+from versioned_zarr.errors import (
+    BranchMovedError,
+    CollectedError,
+    NothingToCommitError,
+    StorageError,
+)
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld.cid import from_text, is_raw, to_text
@@ -169,7 +174,8 @@ def commit_session(
 ) -> Commit:
     """Commit the writes of a session; no thread of this process writes meanwhile.
 
-    If other processes write on a server meanwhile, their writes are read and committed too.
+    If other processes write on a server meanwhile, their writes are read and committed too. What a
+    gc took of the values that were sent is sent again.
 
     Raises:
         NothingToCommitError: nothing changed.
@@ -177,10 +183,12 @@ def commit_session(
         ConflictError: see `SessionCommit`.
         BranchMovedError: the branch moved, and the request does not allow a merge.
     """
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         try:
             return _commit_once(stores, store, session, request)
-        except StagingChangedError:
+        except StagingChangedError as error:
+            if isinstance(error, CollectedError) and attempt == _ATTEMPTS - 1:
+                raise
             session.look_again()
     raise StorageError(
         f"session {session.head.id} cannot be committed while other processes keep writing to it; "
