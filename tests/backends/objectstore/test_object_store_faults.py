@@ -28,6 +28,8 @@ pytestmark = pytest.mark.compat
 
 STRIDE = max(1, 13 // TIMES)
 SHORT_STRIDE = max(1, 4 // TIMES)
+SLOW = 1 if TIMES > 1 else 3
+"""How much rarer what takes time is tried."""
 LOSSES = ("lost before", "lost after", "500 after", "503 before", "repeated")
 ONE_IN = 12
 STORM = {"machines": 4, "commits": 8} if TIMES == 1 else {"machines": 8, "commits": 50}
@@ -156,7 +158,8 @@ def environs(
 def test_a_story_survives_whatever_becomes_of_an_answer(
     server: S3Server, between: Fickle, elsewhere: Callable[[], None], tmp_path: Path, kind: str
 ) -> None:
-    number = 1 + SEED % STRIDE
+    stride = STRIDE * (SLOW if kind == "late" else 1)
+    number = 1 + SEED % stride
     while True:
         url, acknowledged = new_url(), list[str]()
         between.begin(nothing)
@@ -179,7 +182,7 @@ def test_a_story_survives_whatever_becomes_of_an_answer(
         if is_over:
             assert len(acknowledged) == 4
             return
-        number += STRIDE
+        number += stride
 
 
 def check_afterwards(
@@ -212,8 +215,9 @@ def test_creating_and_cloning_survive_whatever_becomes_of_an_answer(
         lambda url: vz.create(url, **options(server, between.url)),
         lambda url: vz.clone(source.url, url),
     ]
+    stride = SHORT_STRIDE * (SLOW if kind == "late" else 1)
     for make in makes:
-        number = 1 + SEED % SHORT_STRIDE
+        number = 1 + SEED % stride
         while True:
             url, said = new_url(), list[str]()
             elsewhere()
@@ -240,7 +244,7 @@ def test_creating_and_cloning_survive_whatever_becomes_of_an_answer(
                 raise
             if is_over:
                 break
-            number += SHORT_STRIDE
+            number += stride
 
 
 @pytest.mark.usefixtures("environs")
@@ -255,7 +259,8 @@ def test_a_clone_into_a_folder_survives_whatever_becomes_of_an_answer(
     with repository.session(message="one") as session:
         for key, value in values.items():
             session.write(key, value)
-    number = 1 + SEED % SHORT_STRIDE
+    stride = SHORT_STRIDE * (SLOW if kind == "late" else 1)
+    number = 1 + SEED % stride
     while True:
         said: list[str] = []
         elsewhere()
@@ -266,7 +271,7 @@ def test_a_clone_into_a_folder_survives_whatever_becomes_of_an_answer(
         if between.passed < number:
             assert not said
             return
-        number += SHORT_STRIDE
+        number += stride
 
 
 @pytest.mark.torture
