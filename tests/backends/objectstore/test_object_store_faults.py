@@ -97,7 +97,7 @@ def told(acknowledged: list[str]) -> Iterator[None]:
 
 
 def story(repository: Repository, source: Repository, acknowledged: list[str]) -> None:
-    """Commits, a branch, a merge, moves, a tag, a name that changes, pushes and a clone."""
+    """Commits, a branch, a merge, moves, a tag, a name that changes, pushes, and gc."""
     session = repository.session()
     session.write("b/0", b"2")
     session.write("b/1", b"3" * 2000)
@@ -120,6 +120,12 @@ def story(repository: Repository, source: Repository, acknowledged: list[str]) -
     source.push(repository.url, "main:pushed")
     acknowledged.append(source.branches["main"].cid)
     assert bytes(repository.checkout("pushed").read("d")) == b"5" * 3000
+    if TIMES > 1:  # as many requests again
+        repository.branches.create("waste")
+        with repository.session("waste", message="to be collected") as another:
+            another.write("waste", uuid.uuid4().bytes * 1000)
+        repository.branches.delete("waste")
+        repository.gc(keep_reflog=timedelta(0))
 
 
 def check_everyone_reads(fresh: Repository, acknowledged: list[str]) -> None:
