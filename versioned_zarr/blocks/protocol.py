@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
+from versioned_zarr.errors import BlockNotFoundError, CollectedError, CorruptBlockError
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.protocol import Bytes, FilePart
 
@@ -19,6 +19,10 @@ Block: TypeAlias = tuple[Cid, Bytes]
 
 class WouldBlockError(Exception):
     """A block would have to be fetched, and the caller did not allow that. Package-internal."""
+
+
+class StagedBlocksCollectedError(CollectedError):
+    """A gc took blocks before a ref named them; whoever has them can store them again."""
 
 
 class Publishable(Protocol):

@@ -8,13 +8,12 @@ reading.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.blocks.protocol import Block, StagedBlocksCollectedError
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.chunk_merge import Taken
 from versioned_zarr.engine.hierarchy.merge.three_way import (
@@ -40,6 +39,8 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _PENDING_BYTES = 64 << 20
+_ATTEMPTS = 3
+"""As often blocks are stored while a gc takes them."""
 
 
 class StoredValue(NamedTuple):
@@ -148,6 +149,9 @@ class BranchUpdate:
         if step.blocks:
             self.stores.blocks.put(step.blocks, from_text(step.commit.cid))
 
+    def unpublished(self) -> None:
+        """Called if a gc took blocks that `publish` stored."""
+
     def record(self, commit: Commit) -> None:
         """Called with the commit to which the branch moved."""
 
@@ -164,15 +168,23 @@ class BranchUpdate:
         return commit
 
     def _moved_on(self) -> tuple[Commit, bool]:
+        collections = 0
         while True:
             with self.stores.refs.lock(HEADS, self.branch):
                 head = head_of(self.stores, self.branch)
                 step = self.stage(head)
                 if step.commit.cid != head.cid:
                     self.publish(step)
-                    with suppress(BranchMovedError):
+                    try:
                         return self._swap(head, step), True
-                    continue
+                    except BranchMovedError:
+                        continue
+                    except StagedBlocksCollectedError:
+                        collections += 1
+                        if collections == _ATTEMPTS:
+                            raise
+                        self.unpublished()
+                        continue
             # Nothing is to change, if the branch is really there: no swap has confirmed it.
             if head_of(self.stores, self.branch).cid == head.cid:
                 return head, False
@@ -185,7 +197,7 @@ class BranchUpdate:
 
         Raises:
             BranchMovedError: the branch is at another commit.
-            CollectedError: the server removed blocks of the commit; the branch was moved back.
+            CollectedError: the server removed blocks of the commit; the branch is as it was.
         """
         old, new = from_text(head.cid), from_text(step.commit.cid)
         refs = self.stores.refs

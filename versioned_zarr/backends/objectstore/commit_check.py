@@ -24,8 +24,8 @@ from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.blocks.packs.index import Run
 from versioned_zarr.blocks.packs.membership import Membership
 from versioned_zarr.blocks.packs.pack_registry import PackRegistry
-from versioned_zarr.blocks.protocol import BlockStore
-from versioned_zarr.engine.sessions.protocol import StagedBlocksCollectedError
+from versioned_zarr.blocks.protocol import BlockStore, StagedBlocksCollectedError
+from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history import commit_object
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.walk import first_parents, is_ancestor
@@ -145,6 +145,14 @@ class CommitCheck:
         """
         if new == old:
             return
+        try:
+            self._check(new, old, since_ns, is_live)
+        except BlockNotFoundError as error:
+            raise self._collected(str(error)) from error
+
+    def _check(
+        self, new: Cid, old: Cid | None, since_ns: int, is_live: Callable[[Cid], bool]
+    ) -> None:
         sent, look = self._catalogue.put_since(since_ns), None
         if since_ns == NEVER:  # even what was just sent may be gone
             look = self._look(since_ns)
@@ -180,13 +188,16 @@ class CommitCheck:
         if absent:
             usable = look.usable
             absent = Membership(self._runs(), usable).missing(absent)
-        if not absent:
-            return
-        url, text = self._catalogue.url, to_text(next(iter(absent)))
-        raise StagedBlocksCollectedError(
-            f"a gc of {url!r} took {len(absent)} blocks on which this change counts, or is about "
-            f"to ({text} is one); nothing was changed: do it again, or, if its commits were on no "
-            "branch, fetch them from another copy of the repository",
+        if absent:
+            text = to_text(next(iter(absent)))
+            raise self._collected(f"{len(absent)} blocks are not there to stay, such as {text}")
+
+    def _collected(self, what: str) -> StagedBlocksCollectedError:
+        url = self._catalogue.url
+        return StagedBlocksCollectedError(
+            f"a gc of {url!r} took blocks on which this change counts, or is about to: {what}; "
+            "nothing was changed: do it again, or, if it needs commits that were on no branch, "
+            "fetch them from another copy of the repository",
             where=url,
         )
 

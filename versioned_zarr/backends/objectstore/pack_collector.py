@@ -51,11 +51,13 @@ class _Written:
         packs: how many.
         size_bytes: their size.
         seen: the digests of the blocks in them.
+        gone: the packs that another gc deleted before they were copied.
     """
 
     packs: int = 0
     size_bytes: int = 0
     seen: set[bytes] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
 
 
 class PackCollector:
@@ -150,7 +152,8 @@ class PackCollector:
     ) -> _Written:
         """Delete packs behind fences, after their used blocks were copied."""
         old_indexes = [stored.path for stored in self._storage.list(INDEX)]
-        written = self._copy(dying, packs, steps) if dying else _Written()
+        written = self._copy(dying, packs, steps)
+        dying = {name: content for name, content in dying.items() if name not in written.gone}
         if not dying:
             if marks is not None:
                 marks.forget()
@@ -270,16 +273,19 @@ class PackCollector:
         batches: dict[bool, list[Block]] = {True: [], False: []}
         sizes = {True: 0, False: 0}
         for name, content in sorted(dying.items()):
-            for block, data in self._blocks_in(name, content.used):
-                if block.cid[-32:] in written.seen:
-                    continue
-                written.seen.add(block.cid[-32:])
-                kind = cids.is_raw(block.cid)
-                batches[kind].append((block.cid, data))
-                sizes[kind] += len(data)
-                if sizes[kind] >= _PACK_BYTES:
-                    self._put(batches[kind], written)
-                    batches[kind], sizes[kind] = [], 0
+            try:
+                for block, data in self._blocks_in(name, content.used):
+                    if block.cid[-32:] in written.seen:
+                        continue
+                    written.seen.add(block.cid[-32:])
+                    kind = cids.is_raw(block.cid)
+                    batches[kind].append((block.cid, data))
+                    sizes[kind] += len(data)
+                    if sizes[kind] >= _PACK_BYTES:
+                        self._put(batches[kind], written)
+                        batches[kind], sizes[kind] = [], 0
+            except FileNotFoundError:
+                written.gone.add(name)
             steps.add(packs[name].size)
         for batch in batches.values():
             self._put(batch, written)

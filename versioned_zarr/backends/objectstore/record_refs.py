@@ -132,9 +132,15 @@ class RecordRefs:
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
         """See `RefStore.history`; a request for each record, 16 in parallel."""
+        return (record.entry for record in self._moves(kind, name, readable=readable))
+
+    def _moves(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefRecord]:
+        """The records that are neither fences nor creations that were taken back."""
+        is_taken_back = False
         for record in self._records(kind, name, readable=readable):
-            if not record.is_fence:
-                yield record.entry
+            if not record.is_fence and (record.is_checked or not is_taken_back):
+                yield record
+            is_taken_back = record.entry.why == TAKEN_BACK
 
     def _records(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefRecord]:
         """The records of a ref, newest first; `readable` as in `history`."""
@@ -337,7 +343,7 @@ class RecordRefs:
         looked at the ref since could take it, and would not notice that it is not the newest.
         """
         folder = ref_folder(kind, name)
-        moves = [record for record in self._records(kind, name) if not record.is_fence]
+        moves = list(self._moves(kind, name))
         times = times_left(record.entry for record in moves)
         for record, (_, left_at) in zip(moves, times, strict=True):
             if left_at is not None and left_at < before:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import RecordKind, SessionHead
-from versioned_zarr.errors import CollectedError, SessionClosedError
+from versioned_zarr.errors import SessionClosedError
 from versioned_zarr.history.commit_object import format_time
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
@@ -31,10 +31,6 @@ class StagingChangedError(Exception):
 
     The commit reads the writes and is prepared again. Package-internal.
     """
-
-
-class StagedBlocksCollectedError(StagingChangedError, CollectedError):
-    """A gc took blocks of a commit before it was made; a session sends them again."""
 
 
 class SessionState(Protocol):

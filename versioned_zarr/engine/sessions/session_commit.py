@@ -23,12 +23,7 @@ from versioned_zarr.engine.sessions.protocol import (
     SessionStore,
     StagingChangedError,
 )
-from versioned_zarr.errors import (
-    BranchMovedError,
-    CollectedError,
-    NothingToCommitError,
-    StorageError,
-)
+from versioned_zarr.errors import BranchMovedError, NothingToCommitError, StorageError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.refs import HEADS, went_to
 from versioned_zarr.ipld.cid import from_text, is_raw, to_text
@@ -148,6 +143,10 @@ class SessionCommit(BranchUpdate):
         if self._session.exists:
             self._session.note(RecordKind.INTENT, from_text(step.commit.cid), self._upto)
 
+    def unpublished(self) -> None:
+        """See `BranchUpdate.unpublished`: the session still has its values."""
+        self._is_stored = False
+
     def record(self, commit: Commit) -> None:
         """See `BranchUpdate.record`: from now on, the session is based on the commit."""
         self._session.note(RecordKind.COMMIT, from_text(commit.cid), self._upto)
@@ -174,8 +173,7 @@ def commit_session(
 ) -> Commit:
     """Commit the writes of a session; no thread of this process writes meanwhile.
 
-    If other processes write on a server meanwhile, their writes are read and committed too. What a
-    gc took of the values that were sent is sent again.
+    If other processes write on a server meanwhile, their writes are read and committed too.
 
     Raises:
         NothingToCommitError: nothing changed.
@@ -183,12 +181,10 @@ def commit_session(
         ConflictError: see `SessionCommit`.
         BranchMovedError: the branch moved, and the request does not allow a merge.
     """
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         try:
             return _commit_once(stores, store, session, request)
-        except StagingChangedError as error:
-            if isinstance(error, CollectedError) and attempt == _ATTEMPTS - 1:
-                raise
+        except StagingChangedError:
             session.look_again()
     raise StorageError(
         f"session {session.head.id} cannot be committed while other processes keep writing to it; "

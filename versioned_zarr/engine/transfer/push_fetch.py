@@ -26,7 +26,12 @@ from versioned_zarr.engine.remotes import UNNAMED, Remotes
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.engine.transfer.history_walk import commit_blocks, either, newest, tips
 from versioned_zarr.engine.transfer.missing_objects import Get, MissingObjects
-from versioned_zarr.engine.transfer.ref_updates import WORDS, RefMove, move_ref
+from versioned_zarr.engine.transfer.ref_updates import (
+    WORDS,
+    RefMove,
+    again_if_collected,
+    move_ref,
+)
 from versioned_zarr.engine.transfer.refspecs import (
     WantedRef,
     kind_at,
@@ -167,7 +172,9 @@ def push(
             for kind in (HEADS, TAGS)
             for ref in stores.refs.names(kind)
         ]
-    with receiving(target):
+    moves: list[RefMove] = []
+
+    def send() -> Sent:
         due: list[tuple[WantedRef, Cid | None]] = []
         for wish in wishes:
             entry = target.refs.read(wish.kind, wish.name)
@@ -181,9 +188,12 @@ def push(
             due.append((wish, found))
         sent = copy_commits(stores, target, [wish.commit for wish, _ in due], progress)
         why = f"push from {stores.storage.url}"
-        moves = [
-            move_ref(target, wish.kind, wish.name, found, wish.commit, why) for wish, found in due
-        ]
+        for wish, found in due:
+            moves.append(move_ref(target, wish.kind, wish.name, found, wish.commit, why))
+        return sent
+
+    with receiving(target):
+        sent = again_if_collected(send)
     _tidy(target)
     if name is not None:
         for wish in wishes:
