@@ -109,6 +109,17 @@ def test_two_stores_of_one_name_are_not_confused(memory: dict[str, Any]) -> None
     assert not vz.open(URL, **other).checkout().mapping
 
 
+@pytest.mark.compat
+def test_options_for_the_same_server_share_a_session(s3: S3Server) -> None:
+    url, options = s3.url(), s3.storage_options
+    fill(vz.create(url, storage_options=options))
+    files = fsspec.filesystem("vzarr", fo=url, target_options=options)
+    files.pipe_file("note", b"mine")
+    given = {"storage_options": {**options, "timeout": "50s"}, "cache_bytes": 0}
+    assert fsspec.filesystem("vzarr", fo=url, target_options=given).cat_file("note") == b"mine"
+    files.end_session(commit=False)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -113,7 +113,7 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         if handed_on:
             self._shared = SharedSession(self.repository, ref, may_open=False)
         else:
-            self._shared = SharedSession.of(self.repository, ref, object_urls.identity_of(options))
+            self._shared = SharedSession.of(self.repository, ref, object_urls.server_of(options))
             if self._shared.to_read() is None:
                 self.repository.checkout(ref)  # otherwise its error would count as a missing file
         self._seen: tuple[int, Snapshot] | None = None

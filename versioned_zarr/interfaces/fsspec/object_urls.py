@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from fsspec import AbstractFileSystem, register_implementation
 from fsspec.registry import known_implementations, registry
-from fsspec.utils import tokenize
 
 from versioned_zarr.urls import split_url, without_user
 
@@ -25,6 +24,7 @@ _PACKAGES: Final = {
     "https": "aiohttp",
 }
 """What fsspec needs for a scheme."""
+_OF_SERVER: Final = ("endpoint", "endpoint_url", "account_name")
 _OF_OPEN: Final = frozenset({"storage_options", "store", "cache_bytes"})
 _HARMLESS: Final = frozenset(
     {
@@ -79,12 +79,18 @@ def options_at(place: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def identity_of(options: Mapping[str, Any]) -> str:
-    """A text that differs if options lead to another server or store, and shows no value."""
-    parts = [
-        f"{name}={id(value) if name == 'store' else value!r}" for name, value in options.items()
-    ]
-    return tokenize(*sorted(parts)) if parts else ""
+def server_of(options: Mapping[str, Any]) -> str:
+    """A text that differs if options lead a URL to another server, account or store.
+
+    >>> server_of({"storage_options": {"endpoint": "http://127.0.0.1:9000", "region": "eu"}})
+    "endpoint='http://127.0.0.1:9000'"
+    """
+    given = {**options, **(options.get("storage_options") or {})}
+    named = {name.lower(): value for name, value in given.items()}
+    parts = [f"{name}={value!r}" for name, value in named.items() if name.endswith(_OF_SERVER)]
+    if "store" in options:
+        parts.append(f"store={id(options['store'])}")
+    return " ".join(sorted(parts))
 
 
 def without_secrets(given: Any) -> Any:
