@@ -13,8 +13,17 @@ from tests.servers.conformance import conformance
 from tests.servers.daemon import node
 from tests.servers.kubo import kubo
 from tests.servers.lakefs import lakefs, lakefs_by_environment
+from tests.servers.versity import s3, s3_by_environment
 
-__all__ = ["conformance", "kubo", "lakefs", "lakefs_by_environment", "node"]
+__all__ = [
+    "conformance",
+    "kubo",
+    "lakefs",
+    "lakefs_by_environment",
+    "node",
+    "s3",
+    "s3_by_environment",
+]
 
 HERE = Path(__file__).parent
 # tests/zarr2 runs in an environment of its own, which has nothing that the others need.

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Unpack, get_args
+from typing import Unpack, cast, get_args
 
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.gateway.gateway_snapshot import caches
-from versioned_zarr.backends.registry import Location, Options, backend_at
+from versioned_zarr.backends.registry import backend_at
 from versioned_zarr.blocks.protocol import BoundedCache
 from versioned_zarr.engine.backend import BEGUN, Backend, Verify, is_begun
 from versioned_zarr.engine.backend import begin as begin_backend
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.marker import encode_marker, read_marker
+from versioned_zarr.engine.open_options import Location, Options, ServerOptions
 from versioned_zarr.engine.partial_clone import PartialClone
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import MAIN
@@ -176,13 +176,15 @@ def open_or_create(
 
 
 def clone(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
+    src: Location,
+    dst: Location,
     *,
     refs: str | Sequence[str] | None = None,
     depth: int | None = None,
     paths: Sequence[str] | None = None,
     progress: OnProgress | None = None,
+    src_options: ServerOptions | None = None,
+    **options: Unpack[ServerOptions],
 ) -> Repository:
     """Clone a repository; the clone has the original as its remote `origin`.
 
@@ -197,6 +199,9 @@ def clone(
             omitted data is fetched from `src` when it is read, verified, and kept.
         paths: only these groups, arrays or keys, and the metadata above them.
         progress: called after each stored batch.
+        src_options: the options of `open` for `src`. They are not stored: a partial clone fetches
+            omitted data with those of the environment.
+        options: the options of `open` for `dst`.
 
     Raises:
         RepositoryNotFoundError: there is no repository at `src`.
@@ -206,17 +211,17 @@ def clone(
         KeyNotFoundError: one of `paths` does not exist on any branch.
         InvalidInputError: `depth` is less than 1, or missing data could not be fetched later.
     """
-    source = open(src)
+    source = open(src, **(src_options or {}))
     if isinstance(paths, str):
         raise InvalidInputError(f"paths must be a list of paths, such as [{paths!r}]")
     selection = PartialClone(source.url, depth, tuple(sorted(set(paths or ()))))
     check_paths(source._stores, selection)
     if refs is not None:
         check_refs(source._stores, [refs] if isinstance(refs, str) else refs)
-    backend, _ = backend_at(dst, {})
-    _to_begin(dst, backend, source.hash, selection)  # before anything is created there
+    backend, _ = backend_at(dst, cast("Options", options))
+    _to_begin(dst, options, backend, source.hash, selection)  # before anything is created there
     with backend.storage.lock("create"):
-        stores = _to_begin(dst, backend, source.hash, selection)
+        stores = _to_begin(dst, options, backend, source.hash, selection)
         if stores is not None:
             begin(stores, selection)
             if backend.has_history:
@@ -224,14 +229,14 @@ def clone(
     # It cannot be opened until it is complete.
     is_made = stores is None or backend.has_history
     if is_made:
-        copy = open(dst)._stores
+        copy = open(dst, **options)._stores
     else:
         copy = backend.stores(hash_function(source.hash), "network", _open_other)
-    fill(copy, src, refs, progress=progress)
+    fill(copy, src, refs, progress=progress, options=src_options)
     if not is_made:
         backend.write_marker(encode_marker(source.hash))
     finish(copy)
-    return open(dst)
+    return open(dst, **options)
 
 
 def gateway_caches() -> Sequence[BoundedCache]:
@@ -240,7 +245,11 @@ def gateway_caches() -> Sequence[BoundedCache]:
 
 
 def _to_begin(
-    dst: str | os.PathLike[str], backend: Backend, hash_name: str, selection: PartialClone
+    dst: Location,
+    options: ServerOptions,
+    backend: Backend,
+    hash_name: str,
+    selection: PartialClone,
 ) -> RepositoryContext | None:
     """The parts of a clone that is not a repository yet; None if it is one.
 
@@ -248,7 +257,7 @@ def _to_begin(
         AlreadyExistsError: there is something else.
     """
     try:
-        check_begun(open(dst)._stores, selection)
+        check_begun(open(dst, **options)._stores, selection)
     except RepositoryNotFoundError:
         stores = backend.stores(hash_function(hash_name), "network", _open_other)
         if begun(stores) is None:
@@ -263,8 +272,8 @@ def _reopen(url: str, verify: Verify, options: Options) -> Repository:
     return open(url, verify=verify, **options)
 
 
-def _open_other(url: str | os.PathLike[str]) -> RepositoryContext:
-    return open(url)._stores
+def _open_other(url: Location, /, **options: Unpack[ServerOptions]) -> RepositoryContext:
+    return open(url, **options)._stores
 
 
 def _check_verify(verify: str) -> None:

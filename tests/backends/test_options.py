@@ -13,7 +13,7 @@ import versioned_zarr as vz
 from versioned_zarr.backends.kubo.kubo_backend import KuboBackend
 from versioned_zarr.backends.lakefs.lakefs_backend import LakefsBackend
 from versioned_zarr.backends.objectstore.object_store_backend import ObjectStoreBackend
-from versioned_zarr.backends.registry import Options
+from versioned_zarr.engine.open_options import Options, ServerOptions
 
 PLACES: list[tuple[str, type]] = [
     ("ipfs+http://127.0.0.1:1/x", KuboBackend),
@@ -78,5 +78,5 @@ def test_each_option_has_one_type_and_a_line_that_says_what_it_is() -> None:
         for name, kind in keywords(backend).items():
             assert known.setdefault(name, kind) == kind
     assert known == get_type_hints(Options)
-    described = inspect.getdoc(Options) or ""
+    described = f"{inspect.getdoc(ServerOptions)}\n{inspect.getdoc(Options)}"
     assert all(f"    {name}: " in described for name in known)

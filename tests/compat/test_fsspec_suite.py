@@ -11,16 +11,20 @@ pytest.importorskip("fsspec.tests.abstract")
 from fsspec.tests import abstract
 
 import versioned_zarr as vz
-from tests.compat.places import Place, in_folder, in_memory
+from tests.compat.places import Place, in_folder, in_memory, in_objects
 from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
 
 
 class BranchFixtures(abstract.AbstractFixtures):
-    @pytest.fixture(params=[in_memory, in_folder])
+    @pytest.fixture(params=[in_memory, in_folder, in_objects])
     def fs(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[VersionedFileSystem]:
         place: Place = request.param
-        repository = vz.create(place(tmp_path))
-        files = VersionedFileSystem(repository.url, skip_instance_cache=True)
+        where = place(tmp_path)
+        repository = vz.create(where)
+        options = {} if isinstance(where, str) else {"store": where}
+        files = VersionedFileSystem(
+            repository.url, target_options=options, skip_instance_cache=True
+        )
         yield files
         files.end_session(commit=False)
 

@@ -1,4 +1,4 @@
-"""xarray's own tests of its Zarr backend, on the store of a session in a folder and on lakeFS.
+"""xarray's own tests of its Zarr backend on the store of a session: folder, lakeFS and S3.
 
 They write, append, write regions, change attributes, and read back through the same store, in both
 Zarr formats and with Dask; what they skip or expect to fail is xarray's choice.
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from zarr.abc.store import Store
 
-from tests.compat.places import fresh_session, in_folder, in_memory, on_lakefs
+from tests.compat.places import fresh_session, in_folder, in_memory, on_lakefs, on_s3
 
 pytest.importorskip("xarray")
 pytest.importorskip("dask")
@@ -58,6 +58,26 @@ class TestSessionOnLakefs(ZarrBase):
     @contextlib.contextmanager
     def create_zarr_target(self) -> Iterator[Store]:
         session = fresh_session(on_lakefs, Path())
+        yield session.store
+        session.discard()
+
+
+@pytest.mark.usefixtures("s3_by_environment")
+class TestSessionOnS3(ZarrBase):
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        session = fresh_session(on_s3, Path())
+        yield session.store
+        session.discard()
+
+
+@pytest.mark.usefixtures("s3_by_environment")
+class TestRegionOnS3(RegionAuto):
+    __test__ = True
+
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        session = fresh_session(on_s3, Path())
         yield session.store
         session.discard()
 

@@ -20,7 +20,8 @@ from zarr.core.buffer import cpu
 from zarr.testing.stateful import ZarrHierarchyStateMachine, ZarrStoreStateMachine
 
 import versioned_zarr as vz
-from tests.compat.places import Place, fresh_session, in_folder, in_memory
+from tests.compat.places import Place, fresh_session, in_folder, in_memory, on_s3
+from versioned_zarr.engine.open_options import Location
 from versioned_zarr.ipld import Buffer
 
 # The machines draw data types that Zarr v3 has not specified; zarr says so each time.
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning"),
 ]
 
-PLACES = pytest.mark.parametrize("place", [in_memory, in_folder])
 SETTINGS = settings(
     max_examples=30, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
@@ -59,7 +59,7 @@ class Committed:
 class VersionedHierarchy(ZarrHierarchyStateMachine):
     """zarr's machine over hierarchies, whose store is that of a session."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Location) -> None:
         self.url = url
         self.repository = vz.create(url)
         self.session = self.repository.session("main")
@@ -123,18 +123,23 @@ class VersionedHierarchy(ZarrHierarchyStateMachine):
         super().teardown()
 
 
-@PLACES
+@pytest.fixture(params=[in_memory, in_folder, on_s3])
+def place(request: pytest.FixtureRequest) -> Place:
+    if request.param is on_s3:
+        request.getfixturevalue("s3_by_environment")
+    found: Place = request.param
+    return found
+
+
 def test_zarr_hierarchy_machine(place: Place, tmp_path: Path) -> None:
     store = fresh_session(place, tmp_path).store
     run_state_machine_as_test(lambda: ZarrHierarchyStateMachine(store), settings=SETTINGS)
 
 
-@PLACES
 def test_zarr_store_machine(place: Place, tmp_path: Path) -> None:
     store = fresh_session(place, tmp_path).store
     run_state_machine_as_test(lambda: ZarrStoreStateMachine(store), settings=FIXED)
 
 
-@PLACES
 def test_hierarchy_machine_with_version_control(place: Place, tmp_path: Path) -> None:
     run_state_machine_as_test(lambda: VersionedHierarchy(place(tmp_path)), settings=LONGER)

@@ -13,7 +13,15 @@ import pytest
 from zarr.core.buffer import Buffer, cpu
 from zarr.testing.store import StoreTests
 
-from tests.compat.places import Place, fresh_session, in_folder, in_memory, on_lakefs
+from tests.compat.places import (
+    Place,
+    fresh_session,
+    in_folder,
+    in_memory,
+    in_objects,
+    on_lakefs,
+    on_s3,
+)
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 
 
@@ -49,6 +57,15 @@ class TestSessionInMemory(OnASession):
 
 class TestSessionInAFolder(OnASession):
     place = staticmethod(in_folder)
+
+
+class TestSessionInObjects(OnASession):
+    place = staticmethod(in_objects)
+
+
+@pytest.mark.usefixtures("s3_by_environment")
+class TestSessionOnS3(OnASession):
+    place = staticmethod(on_s3)
 
 
 @pytest.mark.usefixtures("lakefs_by_environment")

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from obstore.store import MemoryStore
 
 import versioned_zarr as vz
 from tests.servers.daemon import Daemon
@@ -130,13 +132,13 @@ def removed_and_changed(document: str, below: set[str], base: Tree, one: Tree, o
 class VersionControl(RuleBasedStateMachine):
     """Sessions, commits, refs, merges and housekeeping in any order."""
 
-    url = ""
+    url: Any = ""
     has_upkeep = True
     keeps_main = False
 
     @abstractmethod
-    def make_url(self) -> str:
-        """The URL of a place where nothing is yet."""
+    def make_url(self) -> Any:
+        """The URL, or the store, of a place where nothing is yet."""
 
     @initialize()
     def create(self) -> None:
@@ -437,12 +439,43 @@ def test_the_repository_on_lakefs_is_the_model() -> None:
     )
 
 
+class OnS3(VersionControl):
+    """On a real server, and so with fewer examples."""
+
+    def make_url(self) -> str:
+        return f"s3://bucket/model-{uuid.uuid4().hex}"
+
+
+@pytest.mark.compat
+@pytest.mark.slow
+@pytest.mark.usefixtures("s3_by_environment")
+def test_the_repository_on_s3_is_the_model() -> None:
+    run_state_machine_as_test(
+        OnS3,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+class InObjects(VersionControl):
+    """On an object store in memory."""
+
+    def make_url(self) -> Any:
+        return MemoryStore()
+
+
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [
         (InMemory, 1),
         pytest.param(InMemory, 40, marks=pytest.mark.slow),
         pytest.param(InFolder, 40, marks=pytest.mark.slow),
+        (InObjects, 1),
+        pytest.param(InObjects, 40, marks=pytest.mark.slow),
     ],
 )
 def test_the_repository_is_the_model(machine: type[VersionControl], examples: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
@@ -18,17 +19,25 @@ KINDS = ("lost before", "lost after", "repeated", "cut", "a page before", "500 a
 OF_OBJECTS = (
     "503 before",
     "409 before",
+    "429 before",
     "500 after",
     "lost before",
     "lost after",
     "repeated",
     "cut",
+    "late",
 )
-"""What may become of a request to an object store; the first two are its own refusals."""
+"""What may become of a request to an object store; the first three are its own refusals."""
+LATE_S = 1.6
+"""How long a late request is held before it is passed on; who waits less asks again meanwhile."""
 _REFUSALS = {
     "503 before": (
         503,
         b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>",
+    ),
+    "429 before": (
+        429,
+        b"<Error><Code>TooManyRequests</Code><Message>Reduce your rate.</Message></Error>",
     ),
     "409 before": (
         409,
@@ -49,29 +58,30 @@ class Fickle:
         target: the server's address.
         url: where the proxy listens.
         passed: how many requests came since `begin`.
+        done: the numbers of those that were answered, or will never be.
         hit: the request that something became of.
     """
 
     def __init__(self, target: str) -> None:
         self.target, self.url, self.hit = target, "", ""
-        self.passed = 0
+        self.passed, self.done = 0, set[int]()
         self._choose = nothing
         self._guard = threading.Lock()
 
-    def due(self, request: str) -> str:
-        """What becomes of the next request."""
+    def due(self, request: str) -> tuple[int, str]:
+        """The number of the next request, and what becomes of it."""
         with self._guard:
             self.passed += 1
             number, choose = self.passed, self._choose
         kind = choose(number)
         if kind:
             self.hit = request
-        return kind
+        return number, kind
 
     def begin(self, choose: Choose) -> None:
         """Count from now, and let a function choose what becomes of each request."""
         with self._guard:
-            self._choose, self.passed = choose, 0
+            self._choose, self.passed, self.done = choose, 0, set()
 
 
 def nothing(number: int) -> str:
@@ -122,7 +132,15 @@ def fickle(target: str, *, keeps_host: bool = False) -> Iterator[Fickle]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            kind = state.due(f"{self.command} {self.path}")
+            number, kind = state.due(f"{self.command} {self.path}")
+            try:
+                self._become(kind, body)
+            finally:
+                state.done.add(number)
+
+        def _become(self, kind: str, body: bytes) -> None:
+            if kind == "late":
+                time.sleep(LATE_S)
             if kind == "lost before":
                 self.close_connection = True
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, Protocol, TypeAlias, TypedDict
+from typing import TypeAlias
 from urllib.parse import unquote
 
 from versioned_zarr.backends.http.authorization import basic, names_one
@@ -13,7 +13,7 @@ from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.backends.objectstore.store_url import is_store, store_url
 from versioned_zarr.engine.backend import Backend, StorageBackend
-from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.engine.open_options import Location, Options
 from versioned_zarr.errors import InvalidInputError, InvalidUrlError
 from versioned_zarr.ipld.address.multiaddr import spelled_out
 from versioned_zarr.urls import (
@@ -26,45 +26,6 @@ from versioned_zarr.urls import (
     without_user,
 )
 
-
-class Options(TypedDict, total=False):
-    """Options for reaching a repository on a server: an IPFS node, or, from `endpoint` on, lakeFS.
-
-    Attributes:
-        headers: sent with every request; the values are never shown.
-        token: a bearer token; $VERSIONED_ZARR_IPFS_AUTH by default. Never shown.
-        client: an `ipfshttpclient.Client` whose credentials and headers are used; the node is that
-            of the URL, not that of the client.
-        timeout_s: the time for a request, in seconds, without its bytes at 4 KiB a second.
-        cache_bytes: the size of the cache on this machine; 0 turns it off.
-        endpoint: the URL of the lakeFS server. The default of this and the next two options is
-            that of lakeFS's own clients: the environment or the configuration of `lakectl`.
-        access_key_id: the access key.
-        secret_access_key: its secret. Never shown.
-        storage_namespace: where lakeFS should store a repository that `create` creates, such as
-            `s3://bucket/path`.
-        progress: called while values from other tools are read from lakeFS and hashed, with the
-            number of bytes done and found so far, on the waiting thread.
-        storage_options: the options of an object store, as `obstore.store.from_url` accepts them,
-            such as `region`, `endpoint`, `access_key_id` or `skip_signature`; by default those that
-            obstore finds in the environment. Never shown.
-        store: an obstore store, including the prefix, to use for the URL.
-    """
-
-    headers: Mapping[str, str]
-    token: str
-    client: Any
-    timeout_s: float
-    cache_bytes: int
-    endpoint: str
-    access_key_id: str
-    secret_access_key: str
-    storage_namespace: str
-    progress: OnProgress
-    storage_options: Mapping[str, Any]
-    store: Any
-
-
 Made: TypeAlias = tuple[Backend, Options]
 """A backend and its options: those of the caller, and the user in its URL."""
 
@@ -75,18 +36,6 @@ Entry: TypeAlias = Callable[[str, Options], Made]
 The keyword arguments of the backend are the options that it accepts; an error for any other option
 lists them.
 """
-
-
-class StoreLike(Protocol):
-    """A store of obstore."""
-
-    def get_range(self, path: str, *, start: int, end: int) -> Any:
-        """Read a range of an object."""
-        ...
-
-
-Location: TypeAlias = "str | os.PathLike[str] | StoreLike"
-"""Where a repository is: a path, a URL, or a store of obstore with its prefix."""
 
 
 def backend_at(url: Location, options: Options) -> Made:

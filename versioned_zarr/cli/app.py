@@ -22,6 +22,8 @@ from versioned_zarr.cli import (
     value_commands,
 )
 from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_conflicts
+from versioned_zarr.cli.store_options import storage_option
+from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.terminal_text import escaped_line
 from versioned_zarr.urls import without_user
 
@@ -84,11 +86,12 @@ class Commands(click.Group):
     help="Repository path or URL.  [default: $VERSIONED_ZARR_REPO, or the repository that contains "
     "the current folder]",
 )
+@storage_option
 @click.version_option(vz.__version__, prog_name="vz")
 @click.pass_context
-def cli(context: click.Context, repository: str | None) -> None:
+def cli(context: click.Context, repository: str | None, storage_options: ServerOptions) -> None:
     """Version control for Zarr: branches, commits, diffs and merges."""
-    context.obj = Context(repository)
+    context.obj = Context(repository, storage_options)
 
 
 for module in (

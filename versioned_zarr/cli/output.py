@@ -23,6 +23,7 @@ from rich.progress import Progress as Bar
 
 import versioned_zarr as vz
 from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.address.ipfs_address import is_address
 from versioned_zarr.terminal_text import escaped, escaped_json, escaped_line
@@ -33,10 +34,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Context:
-    """The value of `-C`, and the repository that it selects."""
+    """The value of `-C`, and the repository that it selects.
 
-    def __init__(self, location: str | None) -> None:
-        self.location = location
+    Attributes:
+        location: the value; None if there is none.
+        options: the options of `vz.open` for the repository.
+    """
+
+    def __init__(self, location: str | None, options: ServerOptions) -> None:
+        self.location, self.options = location, options
         self._repository: vz.Repository | None = None
 
     @property
@@ -45,9 +51,9 @@ class Context:
         if self._repository is None:
             location = self.location or _enclosing_repository()
             if location.startswith("lakefs:"):
-                self._repository = vz.open(location, progress=_hashing_bar())
+                self._repository = vz.open(location, progress=_hashing_bar(), **self.options)
             else:
-                self._repository = vz.open(location)
+                self._repository = vz.open(location, **self.options)
         return self._repository
 
     def snapshot(self, ref: str, gateways: tuple[str, ...]) -> vz.Snapshot:

@@ -49,7 +49,7 @@ def serve(
     can; to allow others, set --host. Without --ref, anyone who knows the CID of stored data can
     read it.
     """
-    repository = vz.open(context.repository.url if repo is None else repo)
+    repository = vz.open(context.repository.url if repo is None else repo, **context.options)
 
     def say(url: str) -> None:
         console().print(f"serving {repository.url} at {url}", markup=False)

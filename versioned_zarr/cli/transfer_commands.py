@@ -18,6 +18,8 @@ from versioned_zarr.cli.output import (
     resolve_option,
     with_repository,
 )
+from versioned_zarr.cli.store_options import remote_option
+from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.urls import without_user
 
 
@@ -27,19 +29,24 @@ from versioned_zarr.urls import without_user
 @click.option("-r", "--ref", "refs", multiple=True, help="Only this branch or tag; repeatable.")
 @click.option("--depth", type=click.IntRange(min=1), help="Only this many commits per branch.")
 @click.option("-p", "--path", "paths", multiple=True, help="Only this group or array; repeatable.")
+@remote_option
 @as_json
+@with_repository
 def clone(
+    context: Context,
     source: str,
     destination: str,
     refs: tuple[str, ...],
     depth: int | None,
     paths: tuple[str, ...],
+    remote_options: ServerOptions,
     as_json: bool,
 ) -> None:
     """Clone the repository SOURCE into DESTINATION.
 
-    Both are paths or URLs. If the clone is interrupted, run the command again to resume. Data that
-    --depth and --path leave out is fetched from SOURCE when it is read.
+    Both are paths or URLs. Options of the object store with SOURCE are --remote-option, and of that
+    with DESTINATION vz --storage-option. If the clone is interrupted, run the command again to
+    resume. Data that --depth and --path leave out is fetched from SOURCE when it is read.
     """
     with progress_bar("cloning") as progress:
         copy = vz.clone(
@@ -49,6 +56,8 @@ def clone(
             depth=depth,
             paths=paths,
             progress=progress,
+            src_options=remote_options,
+            **context.options,
         )
     if as_json:
         branches = {name: commit.cid for name, commit in copy.branches.items()}
@@ -69,6 +78,7 @@ def clone(
     help="Overwrite a diverged branch if it is still where it was last seen.",
 )
 @click.option("--lease", metavar="COMMIT", help="Overwrite a diverged branch if it is at COMMIT.")
+@remote_option
 @as_json
 @with_repository
 def push(
@@ -77,6 +87,7 @@ def push(
     refs: tuple[str, ...],
     is_forced: bool,
     lease: str | None,
+    remote_options: ServerOptions,
     as_json: bool,
 ) -> None:
     """Send REFS and their history to TO.
@@ -86,7 +97,11 @@ def push(
     """
     with progress_bar("pushing") as progress:
         done = context.repository.push(
-            to, list(refs) or None, force_with_lease=lease or is_forced, progress=progress
+            to,
+            list(refs) or None,
+            force_with_lease=lease or is_forced,
+            progress=progress,
+            **remote_options,
         )
     _show(done, as_json)
 
@@ -94,16 +109,25 @@ def push(
 @click.command()
 @click.argument("source", default="origin")
 @click.argument("refs", nargs=-1)
+@remote_option
 @as_json
 @with_repository
-def fetch(context: Context, source: str, refs: tuple[str, ...], as_json: bool) -> None:
+def fetch(
+    context: Context,
+    source: str,
+    refs: tuple[str, ...],
+    remote_options: ServerOptions,
+    as_json: bool,
+) -> None:
     """Fetch REFS and their history from SOURCE.
 
     SOURCE is a remote or URL, origin by default. REFS are branches and tags; all by default.
     Fetched branches are recorded as SOURCE/BRANCH.
     """
     with progress_bar("fetching") as progress:
-        done = context.repository.fetch(source, list(refs) or None, progress=progress)
+        done = context.repository.fetch(
+            source, list(refs) or None, progress=progress, **remote_options
+        )
     _show(done, as_json)
 
 
@@ -111,6 +135,7 @@ def fetch(context: Context, source: str, refs: tuple[str, ...], as_json: bool) -
 @click.argument("source", default="origin")
 @click.argument("refs", nargs=-1)
 @resolve_option
+@remote_option
 @as_json
 @with_repository
 def pull(
@@ -118,6 +143,7 @@ def pull(
     source: str,
     refs: tuple[str, ...],
     resolve: Literal["ours", "theirs"] | None,
+    remote_options: ServerOptions,
     as_json: bool,
 ) -> None:
     """Fetch branches from SOURCE and merge them.
@@ -127,7 +153,11 @@ def pull(
     """
     with progress_bar("pulling") as progress:
         done = context.repository.pull(
-            source, list(refs) or None, resolve=resolve, progress=progress
+            source,
+            list(refs) or None,
+            resolve=resolve,
+            progress=progress,
+            **remote_options,
         )
     _show(done, as_json)
 

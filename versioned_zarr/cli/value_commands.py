@@ -52,7 +52,8 @@ workers_option = click.option(
 @with_repository
 def init(context: Context, location: str | None, hash_name: str, as_json: bool) -> None:
     """Create a repository at LOCATION, a path or URL."""
-    repository = vz.create(location or context.location or os.curdir, hash=hash_name)
+    place = location or context.location or os.curdir
+    repository = vz.create(place, hash=hash_name, **context.options)
     if as_json:
         print_json({"url": repository.url, "hash": hash_name})
         return

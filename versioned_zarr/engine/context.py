@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 from versioned_zarr.blocks.file_reader import read_value
 from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.engine.open_options import Location, ServerOptions
 from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.commit_object import Commit
@@ -72,8 +72,12 @@ class ForeignCommits(Protocol):
         ...
 
 
-OpenOther: TypeAlias = "Callable[[str | os.PathLike[str]], RepositoryContext]"
-"""Opens the repository at a path or URL."""
+class OpenOther(Protocol):
+    """Opens another repository."""
+
+    def __call__(self, url: Location, /, **options: Unpack[ServerOptions]) -> RepositoryContext:
+        """The repository at a location, with the options of `vz.open`."""
+        ...
 
 
 @dataclass

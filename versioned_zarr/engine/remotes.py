@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.open_options import Location
 from versioned_zarr.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -104,7 +105,7 @@ class Remotes(Mapping[str, str]):
             if ref.startswith(f"{name}/") and entry is not None:
                 refs.swap(REMOTES, ref, entry.commit, None, f"remote: deleted {name}")
 
-    def check_name(self, remote: str | os.PathLike[str]) -> None:
+    def check_name(self, remote: Location) -> None:
         """Check that an argument is the name of a remote, a path or a URL.
 
         Raises:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Unpack
 
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
+from versioned_zarr.engine.open_options import Location, ServerOptions
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.remotes import Remotes
 from versioned_zarr.engine.transfer import car_files, push_fetch
@@ -26,11 +28,12 @@ class TransferMethods:
 
     def push(
         self,
-        to: str | os.PathLike[str],
+        to: Location,
         refs: str | Sequence[str] | None = None,
         *,
         force_with_lease: bool | str | None = None,
         progress: OnProgress | None = None,
+        **options: Unpack[ServerOptions],
     ) -> Transfer:
         """Send refs and their history to another repository.
 
@@ -39,12 +42,14 @@ class TransferMethods:
         the rest.
 
         Args:
-            to: the name of a remote, a path or a URL.
+            to: the name of a remote, a path, a URL or a store of obstore.
             refs: one or more of `REF` or `REF:NAME`, where NAME is the name there; `tags/NAME` for
                 a tag. All branches and tags by default. Nothing is sent unless all refs can move.
             force_with_lease: overwrite refs even if a branch loses commits, if they are still where
                 this repository last saw them (True), or at this commit or ref (text).
             progress: called after each stored batch.
+            options: the options of `vz.open` for the other repository, such as `storage_options`;
+                they are not stored.
 
         Raises:
             BranchMovedError: a branch there has commits that this one lacks, or the lease failed.
@@ -55,15 +60,21 @@ class TransferMethods:
         """
         self.remotes.check_name(to)
         return push_fetch.push(
-            self._stores, to, refs, force_with_lease=force_with_lease, progress=progress
+            self._stores,
+            to,
+            refs,
+            force_with_lease=force_with_lease,
+            progress=progress,
+            options=options,
         )
 
     def fetch(
         self,
-        source: str | os.PathLike[str],
+        source: Location,
         refs: str | Sequence[str] | None = None,
         *,
         progress: OnProgress | None = None,
+        **options: Unpack[ServerOptions],
     ) -> Transfer:
         """Fetch branches and tags of another repository, and their history.
 
@@ -72,9 +83,10 @@ class TransferMethods:
         tags are kept.
 
         Args:
-            source: the name of a remote, a path or a URL.
+            source: the name of a remote, a path, a URL or a store of obstore.
             refs: its branches and tags; all by default.
             progress: called after each stored batch.
+            options: see `push`.
 
         Raises:
             RepositoryNotFoundError: there is no such remote or repository.
@@ -83,24 +95,26 @@ class TransferMethods:
             InvalidInputError: it uses another hash function.
         """
         self.remotes.check_name(source)
-        return push_fetch.fetch(self._stores, source, refs, progress=progress)
+        return push_fetch.fetch(self._stores, source, refs, progress=progress, options=options)
 
     def pull(
         self,
-        source: str | os.PathLike[str],
+        source: Location,
         refs: str | Sequence[str] | None = None,
         *,
         resolve: Resolve = None,
         progress: OnProgress | None = None,
+        **options: Unpack[ServerOptions],
     ) -> Transfer:
         """Fetch branches of another repository and merge each into the branch of the same name.
 
         Args:
-            source: the name of a remote, a path or a URL.
+            source: the name of a remote, a path, a URL or a store of obstore.
             refs: one or more of `BRANCH` or `BRANCH:INTO`; "main" by default. A missing local
                 branch is created.
             resolve: resolves conflicts; see `merge`.
             progress: called after each stored batch.
+            options: see `push`.
 
         Raises:
             ConflictError: both sides changed the same data; the fetched data is kept.
@@ -108,7 +122,9 @@ class TransferMethods:
             RefNotFoundError: it has no such branch.
         """
         self.remotes.check_name(source)
-        return push_fetch.pull(self._stores, source, refs, resolve=resolve, progress=progress)
+        return push_fetch.pull(
+            self._stores, source, refs, resolve=resolve, progress=progress, options=options
+        )
 
     def export_car(
         self,

@@ -29,7 +29,7 @@ from versioned_zarr.testing.reading_contract import VALUES, ReadingContract
 _HASH = "sha2-256"
 
 
-def _no_other(url: object) -> RepositoryContext:
+def _no_other(url: object, /, **_options: object) -> RepositoryContext:
     raise AssertionError(f"nothing is exchanged with {url!r}")
 
 

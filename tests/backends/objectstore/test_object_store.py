@@ -674,7 +674,7 @@ def test_a_partial_clone_fetches_the_rest(
         with source.session(message=message) as session:
             for key, value in values.items():
                 session.write(key, message.encode() + value)
-    monkeypatch.setattr(object_store_backend, "_store_at", lambda url, options: store)
+    monkeypatch.setattr(object_store_backend, "store_at", lambda url, options: store)
     copy = vz.clone(source.url, URL, **part)
     assert copy.fsck().absent
     assert dict(copy.checkout().mapping) == {key: b"two" + each for key, each in values.items()}

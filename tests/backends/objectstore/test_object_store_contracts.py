@@ -6,7 +6,7 @@ import gc
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -31,8 +31,7 @@ from versioned_zarr.testing import (
 
 obstore = pytest.importorskip("obstore")
 
-from obstore.store import MemoryStore  # noqa: E402
-
+from tests.servers.shared_store import SharedStore  # noqa: E402
 from versioned_zarr.backends.objectstore.commit_check import CommitCheck  # noqa: E402
 from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks  # noqa: E402
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks  # noqa: E402
@@ -47,20 +46,6 @@ from versioned_zarr.blocks.cache.block_cache import BlockCache  # noqa: E402
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
-
-
-class SharedStore(MemoryStore):
-    """A store in memory whose pickles lead to it again, as those of a server do."""
-
-    known: ClassVar[dict[int, SharedStore]] = {}
-
-    def __reduce__(self) -> Any:
-        self.known[id(self)] = self
-        return store_of, (id(self),)
-
-
-def store_of(number: int) -> SharedStore:
-    return SharedStore.known[number]
 
 
 class OnMemory:

@@ -28,8 +28,12 @@ pytestmark = pytest.mark.compat
 
 STRIDE = max(1, 13 // TIMES)
 SHORT_STRIDE = max(1, 4 // TIMES)
+SLOW = 1 if TIMES > 1 else 3
+"""How much rarer what takes time is tried."""
 LOSSES = ("lost before", "lost after", "500 after", "503 before", "repeated")
 ONE_IN = 12
+STORM = {"machines": 4, "commits": 8} if TIMES == 1 else {"machines": 8, "commits": 50}
+BANK = {"machines": 3, "transfers": 5} if TIMES == 1 else {"machines": 6, "transfers": 15}
 RETRIES = {
     "max_retries": 2,
     "backoff": {
@@ -73,7 +77,7 @@ def options(server: S3Server, endpoint: str | None = None) -> dict[str, Any]:
             "access_key_id": server.access_key_id,
             "secret_access_key": server.secret_access_key,
             "region": "us-east-1",
-            "client_options": {"allow_http": True},
+            "client_options": {"allow_http": True, "timeout": "1s"},
             "retry_config": RETRIES,
         }
     }
@@ -93,7 +97,7 @@ def told(acknowledged: list[str]) -> Iterator[None]:
 
 
 def story(repository: Repository, source: Repository, acknowledged: list[str]) -> None:
-    """Commits, a branch, a merge, moves, a tag, a name that changes, pushes and a clone."""
+    """Commits, a branch, a merge, moves, a tag, a name that changes, pushes, and gc."""
     session = repository.session()
     session.write("b/0", b"2")
     session.write("b/1", b"3" * 2000)
@@ -116,6 +120,12 @@ def story(repository: Repository, source: Repository, acknowledged: list[str]) -
     source.push(repository.url, "main:pushed")
     acknowledged.append(source.branches["main"].cid)
     assert bytes(repository.checkout("pushed").read("d")) == b"5" * 3000
+    if TIMES > 1:  # as many requests again
+        repository.branches.create("waste")
+        with repository.session("waste", message="to be collected") as another:
+            another.write("waste", uuid.uuid4().bytes * 1000)
+        repository.branches.delete("waste")
+        repository.gc(keep_reflog=timedelta(0))
 
 
 def check_everyone_reads(fresh: Repository, acknowledged: list[str]) -> None:
@@ -154,7 +164,8 @@ def environs(
 def test_a_story_survives_whatever_becomes_of_an_answer(
     server: S3Server, between: Fickle, elsewhere: Callable[[], None], tmp_path: Path, kind: str
 ) -> None:
-    number = 1 + SEED % STRIDE
+    stride = STRIDE * (SLOW if kind == "late" else 1)
+    number = 1 + SEED % stride
     while True:
         url, acknowledged = new_url(), list[str]()
         between.begin(nothing)
@@ -177,7 +188,7 @@ def test_a_story_survives_whatever_becomes_of_an_answer(
         if is_over:
             assert len(acknowledged) == 4
             return
-        number += STRIDE
+        number += stride
 
 
 def check_afterwards(
@@ -210,8 +221,9 @@ def test_creating_and_cloning_survive_whatever_becomes_of_an_answer(
         lambda url: vz.create(url, **options(server, between.url)),
         lambda url: vz.clone(source.url, url),
     ]
+    stride = SHORT_STRIDE * (SLOW if kind == "late" else 1)
     for make in makes:
-        number = 1 + SEED % SHORT_STRIDE
+        number = 1 + SEED % stride
         while True:
             url, said = new_url(), list[str]()
             elsewhere()
@@ -238,7 +250,7 @@ def test_creating_and_cloning_survive_whatever_becomes_of_an_answer(
                 raise
             if is_over:
                 break
-            number += SHORT_STRIDE
+            number += stride
 
 
 @pytest.mark.usefixtures("environs")
@@ -253,7 +265,8 @@ def test_a_clone_into_a_folder_survives_whatever_becomes_of_an_answer(
     with repository.session(message="one") as session:
         for key, value in values.items():
             session.write(key, value)
-    number = 1 + SEED % SHORT_STRIDE
+    stride = SHORT_STRIDE * (SLOW if kind == "late" else 1)
+    number = 1 + SEED % stride
     while True:
         said: list[str] = []
         elsewhere()
@@ -264,22 +277,24 @@ def test_a_clone_into_a_folder_survives_whatever_becomes_of_an_answer(
         if between.passed < number:
             assert not said
             return
-        number += SHORT_STRIDE
+        number += stride
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("way", ["direct", "lossy"])
 def test_no_acknowledged_commit_is_lost_in_a_storm(
     server: S3Server, between: Fickle, environment: Callable[[str], None], tmp_path: Path, way: str
 ) -> None:
     between.begin(nothing if way == "direct" else now_and_then(LOSSES, ONE_IN, SEED))
     environment(server.endpoint if way == "direct" else between.url)
-    check_a_storm(vz.create(new_url()), tmp_path, machines=4, commits=8)
+    check_a_storm(vz.create(new_url()), tmp_path, **STORM)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("way", ["direct", "lossy"])
 def test_the_sum_of_all_accounts_never_changes(
     server: S3Server, between: Fickle, environment: Callable[[str], None], tmp_path: Path, way: str
 ) -> None:
     between.begin(nothing if way == "direct" else now_and_then(LOSSES, ONE_IN, SEED))
     environment(server.endpoint if way == "direct" else between.url)
-    check_the_accounts(vz.create(new_url()), tmp_path, machines=3, transfers=5)
+    check_the_accounts(vz.create(new_url()), tmp_path, **BANK)

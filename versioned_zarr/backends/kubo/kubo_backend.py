@@ -53,7 +53,7 @@ class KuboBackend:
 
     Args:
         url: `ipfs+http://HOST:PORT/NAME`, or with https; without a user.
-        headers: see `versioned_zarr.backends.registry.Options`, also for the others.
+        headers: see `versioned_zarr.engine.open_options.Options`, also for the others.
         token: see there.
         client: see there.
         timeout_s: see there.

@@ -46,7 +46,7 @@ class LakefsBackend:
 
     Args:
         url: `lakefs://REPO`, or `lakefs://REPO/PREFIX` for a folder of it.
-        endpoint: see `versioned_zarr.backends.registry.Options`, also for the others.
+        endpoint: see `versioned_zarr.engine.open_options.Options`, also for the others.
         access_key_id: see there.
         secret_access_key: see there.
         storage_namespace: see there.

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from obstore.store import from_url
-
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.cache_storage import CacheStorage
 from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage, first_line
+from versioned_zarr.backends.objectstore.obstore_options import store_at
+from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.backends.objectstore.pack_collector import PackCollector
 from versioned_zarr.backends.objectstore.record_log import RecordLog
@@ -64,7 +63,7 @@ class ObjectStoreBackend:
 
     Args:
         url: `SCHEME://BUCKET/PREFIX`; the prefix may be empty.
-        storage_options: see `versioned_zarr.backends.registry.Options`, as all that follow.
+        storage_options: see `versioned_zarr.engine.open_options.Options`, as all that follow.
         store: see there.
         cache_bytes: see there.
 
@@ -93,7 +92,7 @@ class ObjectStoreBackend:
             )
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         if store is None:
-            store = _store_at(self.url, storage_options or {})
+            store = store_at(self.url, storage_options or {})
         elif storage_options:
             raise InvalidInputError("pass store= or storage_options=, not both")
         is_web = parts.scheme in ("http", "https")
@@ -241,32 +240,9 @@ class ObjectStoreBackend:
         )
 
 
-def _client(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = options.get("client_options") or {}
-    return found
-
-
 def _store_fetched(
     catalogue: PackCatalogue, hash_function: HashFunction, blocks: list[Block]
 ) -> None:
     """Store fetched blocks of a partial clone; errors only leave them at its origin."""
     with suppress(StorageError, ReadOnlyError):
         catalogue.put_pack(pack_of(blocks, blocks[-1][0], hash_function))
-
-
-def _store_at(url: str, options: Mapping[str, Any]) -> Any:
-    """The store of obstore at a URL, by options, the environment and configuration files.
-
-    Raises:
-        InvalidInputError: obstore does not accept the options.
-    """
-    if url.startswith("http://"):
-        options = {**options, "client_options": {"allow_http": True, **_client(options)}}
-    try:
-        return from_url(url, **options)
-    except Exception as error:  # noqa: BLE001 - errors of obstore have no common class here
-        names = ", ".join(sorted(options)) or "none"
-        said = first_line(error)
-        raise InvalidInputError(
-            f"{url!r} cannot be opened with the storage options {names}: {said}"
-        ) from None

@@ -30,6 +30,7 @@ _ORDERED: Final = (AzureStore, GCSStore, MemoryStore, S3Store)
 """Stores whose lists are in the order of the paths."""
 _DENIED: Final = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
 _STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
+_IN_BODY: Final = "AccessDenied"
 _USER: Final = re.compile(r"//[^/\s]*@")
 _NO_RANGE: Final = re.compile(r"non-2xx status code: 416|non-partial response|[Rr]ange")
 """What errors say, among others, if an object ends before the range that was asked for."""
@@ -235,10 +236,11 @@ class ObstoreStorage:
         except (exceptions.BaseError, OSError, ValueError) as error:
             said = _STATUS.search(str(error))  # lists have no errors of their own for these
             status = int(said[1]) if said else 0
-            if isinstance(error, _DENIED) or status in (401, 403):
+            is_denied = _IN_BODY in str(error)  # S3 deletes several objects at once
+            if isinstance(error, _DENIED) or status in (401, 403) or is_denied:
                 raise ReadOnlyError(
                     f"{self.url!r} denies access to {path!r}: {first_line(error)}; check the "
-                    "credentials, and that they may read, write and list this prefix",
+                    "credentials, and what they may do below this prefix",
                     url=self.url,
                 ) from None
             hint = _NO_BUCKET if needs_bucket and status == 404 else ""
@@ -246,7 +248,7 @@ class ObstoreStorage:
                 hint = "an endpoint with http:// also needs the option allow_http=True"
             raise self._failed(path, error, hint) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # it cannot be imported
+            if not is_panic(error):
                 raise
             raise self._failed(path, error, "check the storage options") from None
 
@@ -257,8 +259,13 @@ class ObstoreStorage:
 
 def first_line(error: BaseException) -> str:
     """What an error of obstore says, without its debug output and the credentials in URLs."""
-    said = str(error).partition("\n")[0].strip()
+    said = str(error).partition("\n")[0].partition(": <?xml")[0].strip()
     return _USER.sub("//", said) or type(error).__name__
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether obstore itself failed, with an error that is no `Exception`."""
+    return type(error).__name__ == "PanicException"  # it cannot be imported
 
 
 def _read_only(data: Any) -> memoryview:

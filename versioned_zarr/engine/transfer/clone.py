@@ -5,10 +5,10 @@ An interrupted clone has a record of what it copies.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.open_options import Location, ServerOptions
 from versioned_zarr.engine.partial_clone import (
     PARTIAL,
     PartialClone,
@@ -127,10 +127,11 @@ def check_refs(source: RepositoryContext, refs: Sequence[str]) -> None:
 
 def fill(
     stores: RepositoryContext,
-    source: str | os.PathLike[str],
+    source: Location,
     refs: str | Sequence[str] | None,
     *,
     progress: OnProgress | None = None,
+    options: ServerOptions | None = None,
 ) -> None:
     """Fetch from `origin`, and create a local branch for each fetched branch.
 
@@ -139,11 +140,12 @@ def fill(
         source: `origin` as the caller passed it, with credentials, which `origin` does not have.
         refs: fetch only these branches and tags.
         progress: called after each stored batch.
+        options: the options of `vz.open` for it.
 
     Raises:
         InvalidRefError: none of `refs` is a branch, and a repository needs one.
     """
-    fetch(stores, source, refs, progress=progress)
+    fetch(stores, source, refs, progress=progress, options=options)
     start = f"{ORIGIN}/"
     for seen in stores.refs.names(REMOTES):
         entry = stores.refs.read(REMOTES, seen)

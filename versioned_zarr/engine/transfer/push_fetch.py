@@ -7,7 +7,6 @@ interrupted, both sides remain consistent, and the next attempt sends only the r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from versioned_zarr.engine import rewrite
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
+from versioned_zarr.engine.open_options import Location, ServerOptions
 from versioned_zarr.engine.partial_clone import PartialClone, read
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import MAIN
@@ -156,14 +156,15 @@ def _nearest(source: RepositoryContext, target: RepositoryContext) -> Get:
 
 def push(
     stores: RepositoryContext,
-    repository: str | os.PathLike[str],
+    repository: Location,
     refs: str | Sequence[str] | None,
     *,
     force_with_lease: bool | str | None,
     progress: OnProgress | None,
+    options: ServerOptions | None = None,
 ) -> Transfer:
     """See `Repository.push`."""
-    name, target = _open(stores, repository)
+    name, target = _open(stores, repository, options)
     wishes = [to_push(stores, text) for text in listed(refs)]
     if refs is None:
         wishes = [
@@ -207,13 +208,14 @@ def push(
 
 def fetch(
     stores: RepositoryContext,
-    repository: str | os.PathLike[str],
+    repository: Location,
     refs: str | Sequence[str] | None,
     *,
     progress: OnProgress | None,
+    options: ServerOptions | None = None,
 ) -> Transfer:
     """See `Repository.fetch`."""
-    name, source = _open(stores, repository)
+    name, source = _open(stores, repository, options)
     kinds = [(HEADS, ref) for ref in source.refs.names(HEADS)]
     kinds += [(TAGS, ref) for ref in source.refs.names(TAGS)]
     if refs is not None:
@@ -263,20 +265,21 @@ def _selected(stores: RepositoryContext, source: RepositoryContext) -> PartialCl
 
 def pull(
     stores: RepositoryContext,
-    repository: str | os.PathLike[str],
+    repository: Location,
     refs: str | Sequence[str] | None,
     *,
     resolve: Resolve,
     progress: OnProgress | None,
+    options: ServerOptions | None = None,
 ) -> Transfer:
     """See `Repository.pull`."""
     pairs = [sides_of(text) for text in listed(refs)] or [(MAIN, MAIN)]
-    name, source = _open(stores, repository)
+    name, source = _open(stores, repository, options)
     for ref, into in pairs:
         check_new_ref_name(into)
         if kind_at(source, ref)[0] != HEADS:
             raise InvalidRefError(f"{ref!r} is a tag; fetch and merge it instead", ref=ref)
-    done = fetch(stores, repository, [ref for ref, _ in pairs], progress=progress)
+    done = fetch(stores, repository, [ref for ref, _ in pairs], progress=progress, options=options)
     moves = list(done.moves)
     for ref, into in pairs:
         seen = f"{REMOTES}/{name or UNNAMED}/{ref.removeprefix(f'{HEADS}/')}"
@@ -301,13 +304,13 @@ def pull(
 
 
 def _open(
-    stores: RepositoryContext, repository: str | os.PathLike[str]
+    stores: RepositoryContext, repository: Location, options: ServerOptions | None
 ) -> tuple[str | None, RepositoryContext]:
     """The name of a remote, if it has one, and the repository."""
     remotes = Remotes(stores)
     if isinstance(repository, str) and repository in remotes:
-        return repository, stores.open_other(remotes[repository])
-    opened = stores.open_other(repository)
+        return repository, stores.open_other(remotes[repository], **(options or {}))
+    opened = stores.open_other(repository, **(options or {}))
     return remotes.name_of(opened.storage.url), opened
 
 

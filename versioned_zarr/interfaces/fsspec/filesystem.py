@@ -23,7 +23,7 @@ from fsspec.transaction import Transaction
 from versioned_zarr import location
 from versioned_zarr.errors import InvalidUrlError, SessionNotFoundError
 from versioned_zarr.history.commit_object import Commit
-from versioned_zarr.interfaces.fsspec import branch_urls
+from versioned_zarr.interfaces.fsspec import branch_urls, object_urls
 from versioned_zarr.interfaces.fsspec.shared_session import SharedSession
 from versioned_zarr.interfaces.fsspec.written_files import WrittenFiles
 from versioned_zarr.repository.repository import Repository
@@ -31,7 +31,10 @@ from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.urls import without_user
 
+object_urls.register_placeholders()
+
 _OF_LAKEFS = {"host": "endpoint", "username": "access_key_id", "password": "secret_access_key"}
+_WITH_SECRETS = {"fo", "target_options"}
 _PROCESS = secrets.token_hex(8)
 """Identifies this process, together with its process ID."""
 
@@ -55,7 +58,16 @@ class _Commit(Transaction):  # type: ignore[misc]  # fsspec has no types
             files.end_session(commit=is_whole)
 
 
-class VersionedFileSystem(WrittenFiles):
+class _Instances(type(WrittenFiles)):  # type: ignore[misc]  # fsspec has no types
+    """Creates a file system for each store of obstore; fsspec cannot tell these from each other."""
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        if "store" in (options.get("target_options") or {}):
+            options["skip_instance_cache"] = True
+        return super().__call__(*arguments, **options)
+
+
+class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
     """See the module. The ref is resolved once; `invalidate_cache` resolves it again.
 
     Args:
@@ -63,7 +75,8 @@ class VersionedFileSystem(WrittenFiles):
             `target_protocol` has it.
         ref: a branch; any ref for reading.
         target_protocol: the scheme of the repository's URL.
-        target_options: the options of `vz.open`; for lakeFS, also in the terms of lakefs-spec.
+        target_options: the options of `vz.open`; for lakeFS, also in the terms of lakefs-spec, and
+            for an object store also its own, such as `region`.
         message: the default message of commits.
         handed_on: the state of a pickled file system; not for callers.
         storage_options: for fsspec.
@@ -93,13 +106,14 @@ class VersionedFileSystem(WrittenFiles):
                 url=branch_urls.START,
             )
         self._place = _place_of(fo, target_protocol)
-        options = {_OF_LAKEFS.get(k, k): value for k, value in (target_options or {}).items()}
+        given = object_urls.options_at(self._place, target_options or {})
+        options = {_OF_LAKEFS.get(name, name): value for name, value in given.items()}
         self.repository: Repository = location.open(self._place, **options)
         self.ref, self.message = ref, message
         if handed_on:
             self._shared = SharedSession(self.repository, ref, may_open=False)
         else:
-            self._shared = SharedSession.of(self.repository, ref)
+            self._shared = SharedSession.of(self.repository, ref, object_urls.server_of(options))
             if self._shared.to_read() is None:
                 self.repository.checkout(ref)  # otherwise its error would count as a missing file
         self._seen: tuple[int, Snapshot] | None = None
@@ -117,6 +131,21 @@ class VersionedFileSystem(WrittenFiles):
         session = found if isinstance(found, Session) else None
         self._shared = SharedSession(self.repository, self.ref, session, may_open=False)
         self._seen = (self._shared.ends, found) if isinstance(found, Snapshot) else None
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """The arguments of this file system, as JSON data, without any credentials."""
+        del include_password  # there is none
+        kind = type(self)
+        options = {
+            name: object_urls.without_secrets(value) if name in _WITH_SECRETS else value
+            for name, value in self.storage_options.items()
+        }
+        return {
+            "cls": f"{kind.__module__}:{kind.__name__}",
+            "protocol": "vzarr",
+            "args": [object_urls.without_secrets(each) for each in self.storage_args],
+            **options,
+        }
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:

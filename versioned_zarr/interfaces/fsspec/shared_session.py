@@ -50,12 +50,19 @@ class SharedSession:
         self._is_handed_on = False
 
     @classmethod
-    def of(cls, repository: Repository, ref: str) -> SharedSession:
-        """The instance of this process for a branch."""
+    def of(cls, repository: Repository, ref: str, place: str = "") -> SharedSession:
+        """The instance of this process for a branch.
+
+        Args:
+            repository: the repository.
+            ref: the branch.
+            place: distinguishes repositories with the same URL on different servers.
+        """
+        key = (repository.url, ref, place)
         with _GUARD:
-            found = _KNOWN.get((repository.url, ref))
+            found = _KNOWN.get(key)
             if found is None:
-                found = _KNOWN[repository.url, ref] = cls(repository, ref)
+                found = _KNOWN[key] = cls(repository, ref)
             return found
 
     @property
@@ -212,7 +219,9 @@ def _has_changes(session: Session) -> bool:
     return working.state.has_changes
 
 
-_KNOWN: weakref.WeakValueDictionary[tuple[str, str], SharedSession] = weakref.WeakValueDictionary()
+_KNOWN: weakref.WeakValueDictionary[tuple[str, str, str], SharedSession] = (
+    weakref.WeakValueDictionary()
+)
 _OPEN: set[SharedSession] = set()
 """Instances with a session, kept alive because a forked child loses fsspec's cache."""
 
