@@ -75,7 +75,7 @@ class World:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *, is_mixed: bool) -> None:
-        self._monkeypatch, self._folder = monkeypatch, folder
+        self._monkeypatch, self.folder = monkeypatch, folder
         self.store = MemoryStore()
         self.kept: dict[str, dict[str, bytes]] = {}
         self._machines = 0
@@ -93,7 +93,7 @@ class World:
 
     def _move(self) -> None:
         self._machines += 1
-        home = self._folder / f"machine{self._machines}"
+        home = self.folder / f"machine{self._machines}"
         self._monkeypatch.setenv("VERSIONED_ZARR_HOME", str(home))
 
     def machine(self) -> vz.Repository:
@@ -171,11 +171,12 @@ def renames(world: World, repo: vz.Repository) -> None:
 
 
 def pushes_what_is_dead(world: World, repo: vz.Repository) -> None:
-    here = vz.clone(repo.url, world._folder / f"clone{world._machines}")
+    where = {"store": world.store}
+    here = vz.clone(URL, world.folder / "clone", src_options=where)
     with here.session(message="pushed") as session:
         for key, value in DEAD.items():
             session.write(key, value)
-    here.push("origin", "main")
+    here.push(URL, "main", **where)
     commit = here.branches["main"].cid
     world.kept[commit] = dict(here.checkout(commit).mapping)
 
