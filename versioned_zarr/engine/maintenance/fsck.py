@@ -277,11 +277,18 @@ def _check_drafts(
     sound: _Sound,
     report: Report,
 ) -> None:
-    """Read the values in drafts that the journal lists; other bytes were never acknowledged."""
+    """Read the values in drafts that the journal lists; other bytes were never acknowledged.
+
+    The leaves that they reuse must be in packs.
+    """
     by_draft: dict[int, list[JournalRecord]] = {}
     for record in records:
         if record.kind is RecordKind.SET and record.cid[-32:] not in sound.locations:
             by_draft.setdefault(record.draft, []).append(record)
+            for cid in record.reused.cids():
+                if cid[-32:] not in sound.locations:
+                    problem = "a leaf that a session reuses is missing or damaged"
+                    report.missing.append(Damage(PACKS, problem, to_text(cid), (record.key,)))
     for number, group in by_draft.items():
         path = draft_path(session, number)
         try:
