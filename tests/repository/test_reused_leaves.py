@@ -10,6 +10,7 @@ import uuid
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 import versioned_zarr as vz
 from tests.repository.barrier import before_lock
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK
+from versioned_zarr.engine.maintenance import repack
 from versioned_zarr.ipld.unixfs import LEAF_SIZE
 from versioned_zarr.repository.repository import Repository
 
@@ -123,7 +125,7 @@ def test_a_value_is_stored_whole_if_reuse_saves_less_than_a_fourth(
     check(repository, {"old": OLD, "new": value})
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, min_size=1), max_size=4))
 def test_what_is_written_over_and_over_is_read_back(steps: list[dict[str, bytes]]) -> None:
     repository = vz.create(f"memory://{uuid.uuid4()}")
@@ -138,9 +140,112 @@ def test_what_is_written_over_and_over_is_read_back(steps: list[dict[str, bytes]
             for start, end in ranges_of(value):
                 assert bytes(session.read(key, start, end)) == value[slice(start, end)]
         session.commit("a step", allow_empty=True)
-        check(repository, expected)
+    check(repository, expected)
     repository.repack()
     check(repository, expected)
+
+
+# repack
+
+
+def changed(value: bytes, leaf: int) -> bytes:
+    start = leaf * LEAF_SIZE
+    return value[:start] + CHANCE.randbytes(LEAF_SIZE) + value[start + LEAF_SIZE :]
+
+
+def test_repack_makes_the_current_values_whole(repository: Repository) -> None:
+    value = CHANCE.randbytes(9 * LEAF_SIZE + 5)
+    versions = []
+    for leaf in (None, 3, 0, 8):
+        value = value if leaf is None else changed(value, leaf)
+        commit(repository, {"shard": value, "note": b"%r" % leaf})
+        versions.append((repository.checkout().cid, value))
+    before = pack_bytes(repository)
+    assert repository.checkout().place("shard") is None
+    done = repository.repack()
+    place = repository.checkout().place("shard")
+    assert place is not None
+    assert place.size == len(value)
+    assert pack_bytes(repository) <= before  # no leaf is stored twice
+    assert done.removed_packs
+    for cid, old in versions:
+        check(repository, {"shard": old, "old": OLD}, cid)
+    repository.gc(keep_reflog=NOW)
+    check(repository, {"shard": value, "old": OLD})
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1 << 40])
+def test_repacking_again_changes_nothing(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, small_bytes: int
+) -> None:
+    shared = b"".join([*LEAVES, *LEAVES[:1]])  # one leaf twice
+    commit(repository, {"a": shared, "b": b"".join(LEAVES[::-1])})
+    commit(repository, {"a": changed(shared, 2)})
+    repository.branches.create("other")
+    commit(repository, {"a": changed(shared, 4)}, "other")
+    monkeypatch.setattr(repack, "SMALL_PACK_BYTES", small_bytes)
+    repository.repack()
+    before = pack_bytes(repository)
+    for number in range(2):
+        commit(repository, {"note": b"%d" % number})
+        assert repository.checkout("main").place("a") is not None
+        assert (repository.repack().removed_packs > 0) is (small_bytes > 0)
+        assert pack_bytes(repository) - before < LEAF_SIZE
+
+
+def test_repack_leaves_large_packs_with_whole_values_alone(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repack, "SMALL_PACK_BYTES", LEAF_SIZE)
+    shard, other = CHANCE.randbytes(5 * LEAF_SIZE), CHANCE.randbytes(5 * LEAF_SIZE)
+    commit(repository, {"shard": shard})
+    commit(repository, {"other": other})
+    kept = repository.checkout().place("other")
+    shard = changed(shard, 1)
+    commit(repository, {"shard": shard})
+    repository.repack()
+    assert repository.checkout().place("other") == kept
+    assert repository.checkout().place("shard") is not None
+    check(repository, {"old": OLD, "shard": shard, "other": other})
+
+
+def test_a_value_is_not_divided_between_two_packs(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repack, "PACK_LIMIT_BYTES", 2 * LEAF_SIZE)
+    values = {key: CHANCE.randbytes(3 * LEAF_SIZE + 7) for key in "abc"}
+    for key, value in values.items():
+        commit(repository, {key: value})
+    repository.repack()
+    assert all(repository.checkout().place(key) for key in values)
+    check(repository, {"old": OLD, **values})
+
+
+def test_repack_of_a_damaged_leaf_changes_nothing(repository: Repository) -> None:
+    commit(repository, {"new": NEW})
+    flip(repository, 2 * LEAF_SIZE)
+    packs = repository._stores.storage.list("packs")
+    with pytest.raises(vz.CorruptBlockError):
+        vz.open(repository.url).repack()
+    assert repository._stores.storage.list("packs") == packs
+
+
+@pytest.mark.parametrize("act", ["repack", "gc"])
+def test_what_is_written_while_packs_are_copied_is_kept(repository: Repository, act: str) -> None:
+    commit(repository, {"new": NEW})
+    commit(repository, {"old": b""})
+    storage = repository._stores.storage
+    session = vz.open(repository.url).session()
+    written = changed(OLD, 1)
+
+    def write() -> None:
+        session.write("written", written)
+        commit(vz.open(repository.url), {"committed": changed(NEW, 0)})
+
+    with before_lock(storage, GC_LOCK, write, nth=1):
+        repository.repack() if act == "repack" else repository.gc(keep_reflog=NOW)
+    session.commit("later")
+    check(repository, {"new": NEW, "written": written})
 
 
 # What happens between the write and the commit
@@ -296,15 +401,20 @@ def test_a_flipped_bit_in_a_draft_is_found(tmp_path: Path) -> None:
     assert "new" in str(opened.resume(session.id).dropped)
 
 
-def test_a_flipped_bit_in_a_reused_leaf_is_found(repository: Repository, tmp_path: Path) -> None:
-    commit(repository, {"new": NEW})
-    place = repository.checkout().place("old")
-    assert place is not None
-    path = tmp_path / "r.vz" / place.url.removeprefix(f"{repository._stores.storage.url}/")
+def flip(repository: Repository, at: int) -> None:
+    """Flip a bit of the value OLD, which is contiguous."""
+    first = repository._stores.blocks.hash.raw(LEAVES[0])
+    (place,) = repository._stores.blocks.registry.find_all(first)
+    path = Path(unquote(urlsplit(repository.url).path)) / "packs" / f"{place.pack}.pack"
     path.chmod(0o600)
     content = bytearray(path.read_bytes())
-    content[place.offset + 2 * LEAF_SIZE] ^= 1
+    content[place.start + at] ^= 1
     path.write_bytes(content)
+
+
+def test_a_flipped_bit_in_a_reused_leaf_is_found(repository: Repository) -> None:
+    commit(repository, {"new": NEW})
+    flip(repository, 2 * LEAF_SIZE)
     damaged = vz.open(repository.url).fsck().damaged
     assert {key for damage in damaged for key in damage.keys} == {"old", "new"}
     with pytest.raises(vz.CorruptBlockError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import accumulate, islice
 
 from versioned_zarr.blocks.buffer_pool import BufferPool
@@ -224,6 +225,15 @@ class PackStore:
     def packs(self) -> dict[str, int]:
         """See `PackedBlocks.packs`."""
         return pack_names(self.storage)
+
+    def packs_of(self, cids: Sequence[Cid]) -> list[AbstractSet[str]]:
+        """See `PackedBlocks.packs_of`."""
+        return [{place.pack for place in self.registry.find_all(cid)} for cid in cids]
+
+    def common_pack(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> str | None:
+        """See `PackedBlocks.common_pack`."""
+        place, count = self._longest_run(cids, sizes_bytes, 0)
+        return None if place is None or count < len(cids) else place.pack
 
     def is_scattered(self, packs: int) -> bool:
         """See `PackedBlocks.is_scattered`."""
