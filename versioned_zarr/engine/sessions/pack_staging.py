@@ -10,12 +10,13 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
+from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, JournalRecord, draft_path
 from versioned_zarr.engine.sessions.reused_leaves import ReusedLeaves, reusable_leaves
-from versioned_zarr.errors import CorruptBlockError
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, is_raw, to_text
@@ -111,8 +112,12 @@ class PackStaging:
         return True
 
     def has_leaves(self, pending: PendingWrite) -> bool:
-        """Whether the leaves that a pending value reuses are stored."""
-        return not pending.reused or not self._blocks.missing(pending.reused.cids())
+        """Whether the leaves that a pending value reuses are stored, or can still be read here."""
+        lost = self._blocks.missing(pending.reused.cids()) if pending.reused else []
+        try:
+            return all(get_verified(self._blocks, cid, self._storage.url) for cid in lost)
+        except (BlockNotFoundError, CorruptBlockError):
+            return False
 
     def _reader(self, number: int) -> StagedPack:
         own = self._own.get(number)

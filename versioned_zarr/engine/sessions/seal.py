@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from versioned_zarr.blocks.file_reader import leaves_of
+from versioned_zarr.blocks.file_reader import get_verified, leaves_of
 from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.protocol import Block, BlockStore
 from versioned_zarr.engine.context import RepositoryContext
@@ -37,7 +37,7 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
     inline: list[Block] = []
     working.close_drafts()
     waiting = {key: it for key, it in entries.items() if it.cid not in there}
-    _check_reused(working, waiting)
+    inline += _lost_leaves(working, waiting)
     _check_sound(working, waiting)
     for entry in entries.values():
         if entry.cid not in there:
@@ -65,28 +65,27 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
     return inline
 
 
-def _check_reused(working: LocalSession, entries: dict[str, PendingWrite]) -> None:
-    """Make sure that the leaves that values reuse are still stored.
+def _lost_leaves(working: LocalSession, entries: dict[str, PendingWrite]) -> list[Block]:
+    """Leaves that values reuse and that are no longer stored, but can still be read here.
 
     Raises:
-        CollectedError: some are not; nothing was stored.
+        CollectedError: some cannot be read here either; nothing was stored.
     """
+    blocks, url = working.blocks, working.storage.url
     reused = {cid for pending in entries.values() for cid in pending.reused.cids()}
-    with working.blocks.keep(reused) as is_kept:
-        lacking = (
-            []
-            if is_kept
-            else [key for key, it in entries.items() if not working.drafts.has_leaves(it)]
-        )
-    if not lacking:
-        return
-    session, url = working.head.id, working.storage.url
-    raise CollectedError(
-        f"{len(lacking)} values of session {session} share leaves with values that were removed "
-        f"from {url!r} since: {_shown(lacking)}; nothing was committed: write them again, or drop "
-        f"them and keep the rest with repo.resume({session!r})",
-        where=url,
-    )
+    with blocks.keep(reused) as is_kept:
+        lost = [] if is_kept else blocks.missing([*reused])
+    try:
+        return [(cid, get_verified(blocks, cid, url)) for cid in lost]
+    except (BlockNotFoundError, CorruptBlockError) as error:
+        lacking = [key for key, it in entries.items() if not working.drafts.has_leaves(it)]
+        session = working.head.id
+        raise CollectedError(
+            f"{len(lacking)} values of session {session} share leaves with values that were "
+            f"removed from {url!r} since: {_shown(lacking)}; nothing was committed: write them "
+            f"again, or drop them and keep the rest with repo.resume({session!r})",
+            where=url,
+        ) from error
 
 
 def _shown(keys: list[str]) -> str:
