@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -55,6 +56,11 @@ def commit(repository: Repository, values: dict[str, bytes], branch: str = "main
 
 def pack_bytes(repository: Repository) -> int:
     return repository.stats().stored_bytes
+
+
+def changed(value: bytes, leaf: int) -> bytes:
+    start = leaf * LEAF_SIZE
+    return value[:start] + CHANCE.randbytes(LEAF_SIZE) + value[start + LEAF_SIZE :]
 
 
 def check(repository: Repository, values: dict[str, bytes], ref: str = "main") -> None:
@@ -133,6 +139,7 @@ def test_what_is_written_over_and_over_is_read_back(steps: list[dict[str, bytes]
     for step in steps:
         session = repository.session()
         for key, value in step.items():
+            session.write(key, OLD)
             session.write(key, value)
         expected.update(step)
         for key, value in expected.items():
@@ -145,12 +152,22 @@ def test_what_is_written_over_and_over_is_read_back(steps: list[dict[str, bytes]
     check(repository, expected)
 
 
+def test_threads_write_values_that_reuse_leaves(repository: Repository) -> None:
+    values = {f"{leaf}/{number}": changed(OLD, leaf) for leaf in range(4) for number in range(3)}
+    with repository.session(message="of many threads") as session, ThreadPoolExecutor(4) as pool:
+        list(pool.map(session.write, values, values.values()))
+    check(repository, {"old": OLD, **values})
+
+
+def test_a_session_merges_values_that_reuse_leaves(repository: Repository) -> None:
+    session = repository.session()
+    commit(repository, {"theirs": changed(OLD, 1)})
+    session.write("ours", NEW)
+    session.commit("merged", on_moved="merge")
+    check(repository, {"old": OLD, "ours": NEW})
+
+
 # repack
-
-
-def changed(value: bytes, leaf: int) -> bytes:
-    start = leaf * LEAF_SIZE
-    return value[:start] + CHANCE.randbytes(LEAF_SIZE) + value[start + LEAF_SIZE :]
 
 
 def test_repack_makes_the_current_values_whole(repository: Repository) -> None:
