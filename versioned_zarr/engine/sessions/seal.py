@@ -73,6 +73,8 @@ def _lost_leaves(working: LocalSession, entries: dict[str, PendingWrite]) -> lis
     """
     blocks, url = working.blocks, working.storage.url
     reused = {cid for pending in entries.values() for cid in pending.reused.cids()}
+    if not reused:
+        return []
     with blocks.keep(reused) as is_kept:
         lost = [] if is_kept else blocks.missing([*reused])
     try:
