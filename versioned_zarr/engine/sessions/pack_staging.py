@@ -12,10 +12,14 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.blocks.packs.pack import PackWriter
-from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
+from versioned_zarr.blocks.protocol import Block, BlockStore, LocatedBlocks, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, JournalRecord, draft_path
-from versioned_zarr.engine.sessions.reused_leaves import ReusedLeaves, reusable_leaves
+from versioned_zarr.engine.sessions.reused_leaves import (
+    NO_LEAVES,
+    ReusedLeaves,
+    reusable_leaves,
+)
 from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import unixfs
@@ -51,6 +55,7 @@ class PackStaging:
         self._limit_bytes = DRAFT_LIMIT_BYTES
         if isinstance(blocks, ServedBlocks):
             self._limit_bytes = blocks.pack_bytes
+        self._has_index = isinstance(blocks, LocatedBlocks)
         self._lock = ForkSafeLock()
 
     # Reading
@@ -134,7 +139,7 @@ class PackStaging:
 
     def reusable(self, file: File) -> ReusedLeaves:
         """The leaves of a value that need not be stored again."""
-        return reusable_leaves(file, self._blocks)
+        return reusable_leaves(file, self._blocks) if self._has_index else NO_LEAVES
 
     def keeping(self, reused: ReusedLeaves) -> AbstractContextManager[bool]:
         """A context in which `gc` keeps these leaves; afterwards, the journal protects them.

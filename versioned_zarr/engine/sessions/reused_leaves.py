@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from versioned_zarr.blocks.protocol import Block, BlockStore, LocatedBlocks, WouldBlockError
+from versioned_zarr.blocks.protocol import Block, BlockStore, WouldBlockError
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, is_raw
 from versioned_zarr.ipld.unixfs import LEAF_SIZE, File
 
@@ -104,8 +104,6 @@ def reusable_leaves(file: File, blocks: BlockStore) -> ReusedLeaves:
     Costs a lookup in the index for each leaf, and no request: leaves that a remote store would have
     to be asked for are stored again.
     """
-    if len(file.blocks) == 1 or not isinstance(blocks, LocatedBlocks):
-        return NO_LEAVES
     leaves = [cid for cid, _ in file.blocks if is_raw(cid)]
     try:
         with blocks.near():
