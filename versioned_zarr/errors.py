@@ -293,7 +293,7 @@ class OutcomeUnknownError(StorageError):
 
 
 class CollectedError(StorageError):
-    """A server's garbage collection removed blocks that a commit or a transfer had just sent.
+    """Garbage collection removed blocks that a commit or a transfer relied on.
 
     The operation had no effect and can be tried again.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from versioned_zarr.engine.sessions.journal import (
     SessionHead,
     encode_record,
 )
+from versioned_zarr.engine.sessions.reused_leaves import ReusedLeaves
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history import log_refs
 from versioned_zarr.history.refs import RefEntry
@@ -139,6 +141,23 @@ def record_set() -> bytes:
     return encode_record(record)
 
 
+def record_of_reused_leaves() -> bytes:
+    file = unixfs.build_file(bytes((1 << 20) + 1), HASH)
+    leaf = struct.pack("<I36s", 0, file.blocks[1][0])
+    record = JournalRecord(
+        RecordKind.SET,
+        "a",
+        writer=0x11223344,
+        seen=0,
+        draft=0x01020304,
+        size=file.size,
+        tsize=file.tsize,
+        cid=file.cid,
+        reused=ReusedLeaves(leaf),
+    )
+    return encode_record(record)
+
+
 def value_of_two_leaves() -> bytes:
     return bytes(unixfs.build_file(bytes((1 << 20) + 1), HASH).blocks[0][1])
 
@@ -167,6 +186,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "commit-block": commit_block,
     "session-head": session_head,
     "journal-record": record_set,
+    "journal-record-of-reused-leaves": record_of_reused_leaves,
     "marker": lambda: encode_marker("sha2-256"),
     "tree-block": lambda: TREE_BLOCK,
     "value-of-two-leaves": value_of_two_leaves,

@@ -19,12 +19,14 @@ import pytest
 import versioned_zarr as vz
 from tests.repository.barrier import before_lock, is_free
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK
+from versioned_zarr.ipld.unixfs import LEAF_SIZE
 from versioned_zarr.repository.repository import Repository
 
 SPAWN = multiprocessing.get_context("spawn")
 CHANCE = random.Random(22)
 KEPT, BESIDE, ALONE = (CHANCE.randbytes(300_000) for _ in range(3))
 LARGE = CHANCE.randbytes(1_200_000)  # of more than one leaf
+PART = LARGE[:LEAF_SIZE] + b"another end"
 DEAD = {"dead/beside": BESIDE, "dead/alone": ALONE, "dead/small": b"small", "dead/large": LARGE}
 KEPT_VALUES = {"kept": KEPT, "top": b"top"}
 NOW = timedelta(0)
@@ -114,6 +116,24 @@ def writes_into_a_session(place: Place, repository: Repository) -> None:
     place.promised["main"] = {**KEPT_VALUES, **DEAD}
 
 
+def commits_a_part(place: Place, repository: Repository) -> None:
+    written(repository, {"part": PART}).commit("a leaf of it")
+    place.promised["main"] = {**KEPT_VALUES, "part": PART}
+
+
+def writes_a_part_into_a_session(place: Place, repository: Repository) -> None:
+    session = written(repository, {"part": PART})
+    place.later.append(lambda: session.commit("later"))
+    place.promised["main"] = {**KEPT_VALUES, "part": PART}
+
+
+def leaves_a_session_with_a_part(place: Place, repository: Repository) -> None:
+    session = written(repository, {"part": PART, "again": PART})
+    session._working.end("died", keep_folder=True)
+    place.later.append(lambda: place.opened().resume(session.id).commit("resumed"))
+    place.promised["main"] = {**KEPT_VALUES, "part": PART, "again": PART}
+
+
 def leaves_a_session(place: Place, repository: Repository) -> None:
     session = written(repository, DEAD)
     session._working.end("died", keep_folder=True)
@@ -163,6 +183,9 @@ ACTS = [
     commits_the_same_tree,
     writes_into_a_session,
     leaves_a_session,
+    commits_a_part,
+    writes_a_part_into_a_session,
+    leaves_a_session_with_a_part,
     opens_a_session_on_it,
     names_it,
     moves_a_branch_to_it,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 
 import pytest
@@ -14,12 +15,13 @@ from versioned_zarr.engine.sessions.journal import (
     decode_records,
     encode_record,
 )
+from versioned_zarr.engine.sessions.reused_leaves import NO_LEAVES, ReusedLeaves
 from versioned_zarr.errors import CorruptJournalError
 from versioned_zarr.ipld.cid import hash_function
 
 CID = hash_function("sha2-256").raw(b"value")
 KEYS = st.text("ab/§J", min_size=1, max_size=8)  # what a record begins with is in '§J'
-RECORDS = st.builds(
+WHOLE = st.builds(
     JournalRecord,
     kind=st.sampled_from(RecordKind),
     key=KEYS,
@@ -31,7 +33,20 @@ RECORDS = st.builds(
     tsize=st.integers(0, 1 << 40),
     cid=st.just(CID),
     is_blind=st.booleans(),
+    reused=st.just(NO_LEAVES),
 )
+
+
+@st.composite
+def partly_reused(draw: st.DrawFn) -> JournalRecord:
+    """The record of a value of which some leaves are not in the draft."""
+    numbers = draw(st.sets(st.integers(0, 20), min_size=1, max_size=4))
+    size = (max(numbers) << 20) + draw(st.integers(1, 3 << 20))
+    rows = b"".join(struct.pack("<I36s", number, CID) for number in sorted(numbers))
+    return draw(WHOLE)._replace(size=size, reused=ReusedLeaves(rows))
+
+
+RECORDS = WHOLE | partly_reused()
 
 
 def at(record: JournalRecord, position: int) -> JournalRecord:

@@ -99,14 +99,29 @@ def test_a_value_that_is_stored_already_is_kept_until_its_record_is_appended(
     assert repository.fsck().is_clean
 
 
-def test_repack_and_gc_keep_out_those_who_count_on_blocks(repository: Repository) -> None:
+def test_repack_and_gc_keep_out_those_who_count_on_blocks(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         commit(repository, {"a": b"%d" % number})
     storage = vz.open(repository.url)._stores.storage
     found: list[set[str]] = []
-    repository.repack(progress=lambda *_: found.append(held(storage)))
-    assert found
+    delete = type(storage).delete
+
+    def delete_and_look(self: Storage, path: str, **how: bool) -> None:
+        if path.endswith(".pack"):
+            found.append(held(storage))
+        delete(self, path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(storage), "delete", delete_and_look)
+        repository.repack()
+    assert len(found) > 2
     assert all(each == {MAINTENANCE_LOCK, GC_LOCK} for each in found)
+    found.clear()
+    commit(repository, {"a": b"more"})
+    repository.repack(progress=lambda *_: found.append(held(storage)))
+    assert set(map(frozenset, found)) == {frozenset({MAINTENANCE_LOCK})}
     with before_lock(storage, "refs", lambda: found.append(held(storage)), nth=None):
         found.clear()
         repository.gc()

@@ -168,3 +168,24 @@ def test_zarr_does_not_take_what_is_absent_for_what_never_was(
             make()
     assert session.status().is_empty
     assert zarr.open_array(session.store, path="a", mode="r")[:].sum() == 4
+
+
+def test_leaves_that_were_fetched_and_not_stored_are_fetched_again(tmp_path: Path) -> None:
+    ours = memory()
+    old = os.urandom(5 << 20)
+    commit(ours, {"tas/note": b"note", "pr/shard": old})
+    copy = vz.clone(ours.url, place(tmp_path), paths=["tas"])
+    new = b"changed" + old[7:]
+    session = copy.session()
+    assert bytes(session.read("pr/shard")) == old
+    session.write("pr/shard", new)
+    session._working.end("died", keep_folder=True)
+    copy._stores.blocks._completion._gathering.clear()  # as a death of the process does
+    copy = vz.open(place(tmp_path))
+    assert copy.fsck().is_clean
+    resumed = copy.resume(session.id)
+    assert not resumed.dropped
+    resumed.commit("with leaves of the origin")
+    copy.push("origin", "main")
+    assert ours.checkout().read("pr/shard") == new
+    assert ours.fsck().is_clean

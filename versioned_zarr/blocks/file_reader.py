@@ -143,9 +143,22 @@ def locate(blocks: BlockStore, cid: Cid) -> ByteRange | None:
     """
     if not isinstance(blocks, LocatedBlocks):
         return None
-    block = blocks.get(cid)
+    leaves = sized_leaves(blocks.get, cid)
+    return blocks.locate(*zip(*leaves, strict=True)) if leaves else None
+
+
+def sized_leaves(get: Get, cid: Cid) -> list[tuple[Cid, int]] | None:
+    """The leaves of a value in order, with their sizes in bytes; together, they are its bytes.
+
+    None if another layout than ours has bytes of the value in nodes, or very small leaves.
+
+    Raises:
+        BlockNotFoundError: a node of the value is missing.
+        CorruptBlockError: a block is not part of a value.
+    """
+    block = get(cid)
     if cids.is_raw(cid):
-        return blocks.locate([cid], [len(block)])
+        return [(cid, len(block))]
     leaves: list[tuple[Cid, int]] = []
     root = _decoded(cid, block)
     waiting = [root]
@@ -160,8 +173,8 @@ def locate(blocks: BlockStore, cid: Cid) -> ByteRange | None:
         elif any(cids.is_raw(link.cid) for link in node.links):
             return None
         else:
-            waiting += [_decoded(link.cid, blocks.get(link.cid)) for link in node.links[::-1]]
-    return blocks.locate(*zip(*leaves, strict=True)) if leaves else None
+            waiting += [_decoded(link.cid, get(link.cid)) for link in node.links[::-1]]
+    return leaves
 
 
 def check_room(size_bytes: int) -> None:

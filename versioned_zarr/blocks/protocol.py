@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -174,6 +175,14 @@ class PackedBlocks(BlockStore, Protocol):
 
     def packs(self) -> dict[str, int]:
         """The current packs by name, with their sizes in bytes."""
+        ...
+
+    def packs_of(self, cids: Sequence[Cid]) -> list[AbstractSet[str]]:
+        """The names of the packs that have each of the blocks."""
+        ...
+
+    def common_pack(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> str | None:
+        """The name of the pack in which the blocks are contiguous; None if they are not."""
         ...
 
     def is_scattered(self, packs: int) -> bool:

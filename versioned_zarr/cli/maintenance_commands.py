@@ -50,7 +50,7 @@ def gc(context: Context, keep_reflog: float, dry_run: bool, as_json: bool) -> No
 @as_json
 @with_repository
 def repack(context: Context, as_json: bool) -> None:
-    """Combine small packs into larger ones."""
+    """Combine small packs, and make values contiguous."""
     with progress_bar("repacking") as progress:
         done = context.repository.repack(progress=progress)
     if as_json:

@@ -89,6 +89,20 @@ class File(NamedTuple):
     blocks: list[tuple[Cid, Buffer]]
 
 
+class Leaf(NamedTuple):
+    """A leaf of a value.
+
+    Attributes:
+        cid: its CID.
+        size: its size in bytes.
+        data: its bytes, if they are at hand.
+    """
+
+    cid: Cid
+    size: int
+    data: Buffer | None
+
+
 class _Part(NamedTuple):
     """A subtree of a value's blocks that is being built from the leaves up."""
 
@@ -116,9 +130,19 @@ def build_file(
         cid = hash_function.raw(view)
         return File(cid, len(view), len(view), [(cid, view)])
     leaves = [view[at : at + LEAF_SIZE] for at in range(0, len(view), LEAF_SIZE)]
+    found = zip(run(hash_function.raw, leaves), leaves, strict=True)
+    return build_nodes((Leaf(cid, len(leaf), leaf) for cid, leaf in found), hash_function)
+
+
+def build_nodes(leaves: Iterable[Leaf], hash_function: HashFunction) -> File:
+    """Build the blocks of a value of at least two leaves.
+
+    Args:
+        leaves: the leaves, in order; those without bytes are left out of the blocks of the result.
+        hash_function: the hash function of the CIDs.
+    """
     level = [
-        _Part(cid, len(leaf), len(leaf), [(cid, leaf)])
-        for cid, leaf in zip(run(hash_function.raw, leaves), leaves, strict=True)
+        _Part(cid, size, size, [] if data is None else [(cid, data)]) for cid, size, data in leaves
     ]
     while len(level) > 1:
         level = [

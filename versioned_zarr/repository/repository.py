@@ -349,7 +349,11 @@ class Repository(TransferMethods, _hooks.Shown):
         return gc.collect(self._stores, keep_reflog, dry_run=dry_run, progress=progress)
 
     def repack(self, *, progress: OnProgress | None = None) -> Collected:
-        """Combine small packs into a few large ones. O(their size).
+        """Combine small packs into a few large ones, and make values contiguous. O(their packs).
+
+        The values of the commits that branches and tags name become contiguous, if leaves of them
+        were stored with other values; values of older commits that share these leaves do not.
+        While it copies, it needs free space for the new packs.
 
         Args:
             progress: as for `gc`, for the packs that are combined; not called if there are none.

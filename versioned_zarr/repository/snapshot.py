@@ -228,7 +228,8 @@ class Snapshot(_hooks.Shown):
 
         Returns:
             The URL of a pack, the offset of the first byte and the number of bytes; None if the
-            value is not one range of one pack, as on a node or a lakeFS server.
+            value is not one range of one pack: on a node or a lakeFS server, and if it shares
+            leaves with other values; `repack` makes current values one range.
 
         Raises:
             KeyNotFoundError: there is no value under this key.

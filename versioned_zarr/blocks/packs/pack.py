@@ -11,7 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from versioned_zarr.blocks.packs.pack_format import INDEX_ENTRY, Entries, cid_of, encode_tail
+from versioned_zarr.blocks.packs.pack_format import (
+    FOOTER_SIZE,
+    INDEX_ENTRY,
+    Entries,
+    cid_of,
+    encode_tail,
+)
 from versioned_zarr.blocks.protocol import Block, Follower
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, HashFunction
@@ -106,6 +112,12 @@ class PackWriter:
     def end(self) -> int:
         """The number of bytes of blocks, including blocks that are still being written."""
         return self._reserved[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the pack that it becomes."""
+        end, count = self._reserved
+        return end + count * INDEX_ENTRY.itemsize + FOOTER_SIZE
 
     @property
     def path(self) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Set as AbstractSet
+from itertools import accumulate, islice
 
 from versioned_zarr.blocks.buffer_pool import BufferPool
 from versioned_zarr.blocks.file_reader import check_size
@@ -26,6 +27,8 @@ MAINTENANCE_LOCK = "housekeeping"
 """Only one process removes packs at a time, so that the packs do not change in between."""
 _ALL_LOCAL = contextlib.nullcontext()
 _BUFFERS = BufferPool()
+_TRIED_LOCATIONS = 16
+"""Of a block that is stored in many locations, this many are tried as the start of a run."""
 
 
 class PackStore:
@@ -71,43 +74,79 @@ class PackStore:
         return data if len(data) == size else None
 
     def get_joined(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> memoryview:
-        """See `BlockStore.get_joined`; without a copy if the blocks are contiguous."""
-        place = self._side_by_side(cids, sizes_bytes)
-        found = None if place is None else self._read(*place)
-        if found is not None and (not self.verify or _is_sound(cids, sizes_bytes, found)):
-            return found
-        blocks = [self.get(cid) for cid in cids]
-        for cid, size, block in zip(cids, sizes_bytes, blocks, strict=True):
-            check_size(cid, len(block), size)
+        """See `BlockStore.get_joined`: one read for each run of contiguous blocks.
+
+        Without a copy if there is only one run.
+        """
+        runs: list[memoryview] = []
+        first = 0
+        while first < len(cids):
+            place, count = self._longest_run(cids, sizes_bytes, first)
+            last = first + count
+            found = None if place is None else self._read(*place)
+            if found is not None and (
+                not self.verify or _is_sound(cids[first:last], sizes_bytes[first:last], found)
+            ):
+                runs.append(found)
+            else:
+                for cid, size in zip(cids[first:last], sizes_bytes[first:last], strict=True):
+                    runs.append(self.get(cid))
+                    check_size(cid, len(runs[-1]), size)
+            first = last
+        if len(runs) == 1:
+            return runs[0]
         joined = _BUFFERS.take(sum(sizes_bytes))
         at = 0
-        for block in blocks:
-            joined[at : at + len(block)] = block
-            at += len(block)
+        for run in runs:
+            joined[at : at + len(run)] = run
+            at += len(run)
         return joined.toreadonly()
 
     def locate(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> ByteRange | None:
         """See `LocatedBlocks.locate`."""
-        place = self._side_by_side(cids, sizes_bytes)
-        if place is None:
+        place, count = self._longest_run(cids, sizes_bytes, 0)
+        if place is None or count < len(cids):
             return None
         return ByteRange(f"{self.storage.url}/{pack_path(place.pack)}", place.start, place.size)
 
-    def _side_by_side(
-        self, cids: Sequence[Cid], sizes_bytes: Sequence[int]
-    ) -> BlockLocation | None:
-        """The location of blocks of these sizes, if they are contiguous."""
-        first = self.registry.find(cids[0])
-        if first is None or first.size != sizes_bytes[0]:
-            return None
-        end = first.start + first.size
-        for cid, size in zip(cids[1:], sizes_bytes[1:], strict=True):
-            wanted = BlockLocation(first.pack, end, size)
-            # Another pack may contain it, too.
-            if self.registry.find(cid) != wanted and wanted not in self.registry.find_all(cid):
-                return None
-            end += size
-        return BlockLocation(first.pack, first.start, end - first.start)
+    def _longest_run(
+        self, cids: Sequence[Cid], sizes_bytes: Sequence[int], first: int
+    ) -> tuple[BlockLocation | None, int]:
+        """Where the blocks from number `first` on are contiguous, and the number of these.
+
+        If the first of them is unknown or has another size, there is no location.
+        """
+        best: tuple[BlockLocation | None, int] = None, 1
+        known: dict[Cid, set[BlockLocation]] = {}
+        for begin in islice(self._locations(cids[first]), _TRIED_LOCATIONS):
+            if begin.size != sizes_bytes[first]:
+                continue
+            last, end = first + 1, begin.start + begin.size
+            while last < len(cids):
+                wanted = BlockLocation(begin.pack, end, sizes_bytes[last])
+                if not self._is_at(cids[last], wanted, known):
+                    break
+                last, end = last + 1, end + wanted.size
+            if best[0] is None or last - first > best[1]:
+                best = BlockLocation(begin.pack, begin.start, end - begin.start), last - first
+            if last == len(cids):
+                break
+        return best
+
+    def _locations(self, cid: Cid) -> Iterator[BlockLocation]:
+        """The locations of a block, beginning with the one that costs the least to find."""
+        found = self.registry.find(cid)
+        if found is not None:
+            yield found
+            yield from (place for place in self.registry.find_all(cid) if place != found)
+
+    def _is_at(self, cid: Cid, wanted: BlockLocation, known: dict[Cid, set[BlockLocation]]) -> bool:
+        """Whether a block is at a location; others may contain it, too."""
+        if self.registry.find(cid) == wanted:
+            return True
+        if cid not in known:
+            known[cid] = {*self.registry.find_all(cid)}
+        return wanted in known[cid]
 
     def _find_sound(self, cid: Cid) -> memoryview:
         """The block from any location where it is intact; otherwise an error says what is wrong."""
@@ -186,6 +225,15 @@ class PackStore:
     def packs(self) -> dict[str, int]:
         """See `PackedBlocks.packs`."""
         return pack_names(self.storage)
+
+    def packs_of(self, cids: Sequence[Cid]) -> list[AbstractSet[str]]:
+        """See `PackedBlocks.packs_of`."""
+        return [{place.pack for place in self.registry.find_all(cid)} for cid in cids]
+
+    def common_pack(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> str | None:
+        """See `PackedBlocks.common_pack`."""
+        place, count = self._longest_run(cids, sizes_bytes, 0)
+        return None if place is None or count < len(cids) else place.pack
 
     def is_scattered(self, packs: int) -> bool:
         """See `PackedBlocks.is_scattered`."""

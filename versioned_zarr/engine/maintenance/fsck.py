@@ -13,7 +13,7 @@ from versioned_zarr.blocks.packs.index import run_from_file
 from versioned_zarr.blocks.packs.pack_registry import ENDING, INDEX, PACKS
 from versioned_zarr.blocks.packs.pack_store import MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import check_pack
-from versioned_zarr.blocks.protocol import ServedBlocks
+from versioned_zarr.blocks.protocol import PartialBlocks, ServedBlocks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.maintenance.damage_trace import DamageTrace, trace
 from versioned_zarr.engine.maintenance.reachability import roots_of
@@ -277,11 +277,19 @@ def _check_drafts(
     sound: _Sound,
     report: Report,
 ) -> None:
-    """Read the values in drafts that the journal lists; other bytes were never acknowledged."""
+    """Read the values in drafts that the journal lists; other bytes were never acknowledged.
+
+    The leaves that they reuse must be in packs, or be fetched from the origin of a partial clone.
+    """
+    is_partial = isinstance(stores.blocks, PartialBlocks)
     by_draft: dict[int, list[JournalRecord]] = {}
     for record in records:
         if record.kind is RecordKind.SET and record.cid[-32:] not in sound.locations:
             by_draft.setdefault(record.draft, []).append(record)
+            for cid in () if is_partial else record.reused.cids():
+                if cid[-32:] not in sound.locations:
+                    problem = "a leaf that a session reuses is missing or damaged"
+                    report.missing.append(Damage(PACKS, problem, to_text(cid), (record.key,)))
     for number, group in by_draft.items():
         path = draft_path(session, number)
         try:

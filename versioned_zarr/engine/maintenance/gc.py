@@ -156,7 +156,8 @@ class _Run:
         if mixed:
             live: set[bytes] = set()
             _mark(stores, None, live, self.packs)
-            written = rewrite(stores, self.store, mixed, lambda cid: cid[-32:] in live, self.steps)
+            new = rewrite(stores, self.store, mixed, lambda cid: cid[-32:] in live, self.steps)
+            written = new.packs
             self._remove(mixed, cutoff)
         with stores.storage.lock(GC_LOCK):
             for session in self.idle:

@@ -35,7 +35,7 @@ class Roots:
 
     Attributes:
         commits: the commits.
-        values: values of sessions, some of which are only in drafts.
+        values: values of sessions, some of which are only in drafts, and leaves that they reuse.
         problems: refs and sessions that could not be read, so that what they reach is unknown.
     """
 
@@ -91,6 +91,7 @@ def _add_session(stores: RepositoryContext, session: str, roots: Roots) -> None:
     for record in records:
         if record.kind is RecordKind.SET:
             roots.values.add(record.cid)
+            roots.values.update(record.reused.cids())
         elif record.kind is RecordKind.COMMIT:
             roots.commits.add(record.cid)
 

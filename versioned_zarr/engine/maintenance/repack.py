@@ -1,13 +1,15 @@
 """Repack: combines small packs, and copies live blocks into new packs, concurrently with writers.
 
-New packs are durable before old ones are removed.
+It also makes values contiguous. New packs are durable before old ones are removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
+from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of
 from versioned_zarr.blocks.packs.pack_recovery import recover
@@ -17,6 +19,7 @@ from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_
 from versioned_zarr.blocks.protocol import Block, PackedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
 from versioned_zarr.engine.maintenance.collected import Collected
+from versioned_zarr.engine.maintenance.whole_values import WholeValue, whole_values
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld import cid as cids
@@ -43,21 +46,37 @@ def may_go(stores: RepositoryContext, pack: str) -> bool:
     return finds_all(view_or_read(stores.storage, path), stores.hash, path)
 
 
+class Rewritten(NamedTuple):
+    """The new packs: their number, and their total size in bytes."""
+
+    packs: int
+    size_bytes: int
+
+
 def rewrite(
     stores: RepositoryContext,
     store: PackedBlocks,
     packs: Mapping[str, int],
     keep: Callable[[Cid], bool],
     steps: Steps,
-) -> int:
-    """Copy live blocks into new packs, nodes separate from values; returns the number of packs.
+    whole: Iterable[WholeValue] = (),
+) -> Rewritten:
+    """Copy live blocks into new packs, nodes separate from values.
+
+    Args:
+        stores: the repository.
+        store: its blocks.
+        packs: the old packs, with their sizes in bytes.
+        keep: whether a block is live.
+        steps: told of the size of each pack, and of each whole value.
+        whole: live values that become contiguous.
 
     Raises:
         CorruptBlockError: a block is damaged; the packs are unchanged.
     """
     writers = {True: _Rewriter(stores, store), False: _Rewriter(stores, store)}
     try:
-        return _rewrite(stores, packs, keep, steps, writers)
+        return _rewrite(stores, packs, keep, steps, writers, whole)
     except BaseException:
         for writer in writers.values():
             writer.give_up()
@@ -70,9 +89,14 @@ def _rewrite(
     keep: Callable[[Cid], bool],
     steps: Steps,
     writers: Mapping[bool, _Rewriter],
-) -> int:
+    whole: Iterable[WholeValue],
+) -> Rewritten:
     seen: set[Cid] = set()
     digest_of = stores.hash.digest
+    for value in whole:
+        writers[True].add_value(value.leaves)
+        seen.update(value.leaves)
+        steps.add(sum(value.sizes))
     for pack, size in sorted(packs.items()):
         path = pack_path(pack)
         data = view_or_read(stores.storage, path)
@@ -87,7 +111,10 @@ def _rewrite(
         steps.add(size)
     for writer in writers.values():
         writer.finish()
-    return sum(writer.written for writer in writers.values())
+    return Rewritten(
+        sum(writer.written for writer in writers.values()),
+        sum(writer.written_bytes for writer in writers.values()),
+    )
 
 
 class _Rewriter:
@@ -100,15 +127,33 @@ class _Rewriter:
         self._batch: list[Block] = []
         self._batch_bytes = 0
         self.written = 0
+        self.written_bytes = 0
 
     def add(self, cid: Cid, block: memoryview) -> None:
         """Copy a block."""
+        self._add(cid, block)
+        if not self._batch:
+            self._finish_if_full()
+
+    def add_value(self, leaves: Sequence[Cid]) -> None:
+        """Copy a value into one pack, contiguously.
+
+        Raises:
+            CorruptBlockError: a leaf is damaged.
+        """
+        for cid in leaves:
+            self._add(cid, get_verified(self._store, cid, self._stores.storage.url))
+        self._finish_if_full()
+
+    def _add(self, cid: Cid, block: memoryview) -> None:
         self._batch.append((cid, block))
         self._batch_bytes += len(block)
         if self._batch_bytes >= _BATCH_BYTES:
             self._write()
-            if self._draft is not None and self._draft.end > PACK_LIMIT_BYTES:
-                self.finish()
+
+    def _finish_if_full(self) -> None:
+        if self._draft is not None and self._draft.end > PACK_LIMIT_BYTES:
+            self.finish()
 
     def _write(self) -> None:
         if self._draft is None:
@@ -131,10 +176,12 @@ class _Rewriter:
         if self._batch:
             self._write()
         if self._draft is not None and self._root is not None:
+            size_bytes = self._draft.size_bytes
             self._store.publish(self._draft, self._root)
             self._draft.draft.close()
             self._draft = None
             self.written += 1
+            self.written_bytes += size_bytes
 
 
 def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
@@ -148,7 +195,10 @@ def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Col
     with stores.storage.lock(MAINTENANCE_LOCK):
         if drop_damaged_indexes(stores.storage, stores.hash):
             stores.blocks.rebuild_index()
-        return _join(stores, stores.blocks, 0, SMALL_PACK_BYTES, least=2, progress=progress)
+        stores.blocks.refresh()
+        whole = whole_values(stores, stores.blocks)
+        small = _between(stores.blocks, 0, SMALL_PACK_BYTES)
+        return _join(stores, stores.blocks, small, whole, least=2, progress=progress)
 
 
 def tidy(stores: RepositoryContext) -> None:
@@ -164,34 +214,69 @@ def tidy(stores: RepositoryContext) -> None:
     with lock(MAINTENANCE_LOCK, wait=False) as is_held, lock(TRANSFER_LOCK, wait=False) as is_free:
         lower = 0
         for upper in _TIERS_BYTES if is_held and is_free else ():
-            _join(stores, store, lower, upper, least=_TIDY_PACKS)
+            _join(stores, store, _between(store, lower, upper), (), least=_TIDY_PACKS)
             lower = upper
+
+
+def _between(store: PackedBlocks, lower_bytes: int, upper_bytes: int) -> dict[str, int]:
+    """The packs of some sizes."""
+    return {pack: size for pack, size in store.packs().items() if lower_bytes <= size < upper_bytes}
 
 
 def _join(
     stores: RepositoryContext,
     store: PackedBlocks,
-    lower_bytes: int,
-    upper_bytes: int,
+    small: dict[str, int],
+    whole: Sequence[WholeValue],
     *,
     least: int,
     progress: OnProgress | None = None,
 ) -> Collected:
+    """Merge small packs, if there are enough of them, and make values whole.
+
+    The maintenance lock is held, so no other process removes packs. Writers need not wait for the
+    copies: everything that they may count on remains stored.
+    """
+    scattered = _packs_to_open(stores, store, whole)
+    if len(small) >= least:
+        small = {pack: size for pack, size in small.items() if may_go(stores, pack)}
+    old = {**(small if len(small) >= least else {}), **scattered}
+    if not old:
+        return Collected()
+    moved = [value for value in whole if _is_moved(store, value, old)]
+    before = sum(old.values())
+    steps = Steps(before + sum(sum(value.sizes) for value in moved), progress)
+    new = rewrite(stores, store, old, lambda cid: True, steps, moved)
     with stores.storage.lock(GC_LOCK):
-        small = {
-            pack: size for pack, size in store.packs().items() if lower_bytes <= size < upper_bytes
-        }
-        if len(small) >= least:
-            small = {pack: size for pack, size in small.items() if may_go(stores, pack)}
-        if len(small) < least:
-            return Collected()
-        before = sum(small.values())
-        written = rewrite(stores, store, small, lambda cid: True, Steps(before, progress))
-        for pack in small:
+        for pack in old:
             stores.storage.delete(pack_path(pack))
     store.refresh()
     store.merge_index()
-    after = sum(store.packs().values())
     return Collected(
-        removed_bytes=max(0, before - after), removed_packs=len(small), written_packs=written
+        removed_bytes=max(0, before - new.size_bytes),
+        removed_packs=len(old),
+        written_packs=new.packs,
     )
+
+
+def _packs_to_open(
+    stores: RepositoryContext, store: PackedBlocks, whole: Iterable[WholeValue]
+) -> dict[str, int]:
+    """The packs from which leaves of scattered values are taken, with their sizes in bytes."""
+    may: dict[str, bool] = {}
+    names: set[str] = set()
+    for value in whole:
+        if value.pack is None:
+            parts = store.packs_of(value.leaves)
+            packs = set().union(*parts)
+            may.update({pack: may_go(stores, pack) for pack in packs - may.keys()})
+            if all(parts) and all(may[pack] for pack in packs):
+                names |= packs
+    return {pack: size for pack, size in store.packs().items() if pack in names} if names else {}
+
+
+def _is_moved(store: PackedBlocks, value: WholeValue, old: Mapping[str, int]) -> bool:
+    """Whether a value is written anew as a whole: all packs that have its leaves are replaced."""
+    if value.pack is not None:
+        return value.pack in old
+    return all(packs and packs <= old.keys() for packs in store.packs_of(value.leaves))

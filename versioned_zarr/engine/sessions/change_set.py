@@ -30,6 +30,7 @@ class PendingWrite:
         offset: the offset of its first block in the draft.
         size: the value's length in bytes.
         tsize: the cumulative size of its blocks.
+        reused: its leaves that the draft lacks, because the repository has them.
         writer: the number of the process that wrote it.
         position: the position of its record in the journal.
         is_unseen: whether another process wrote it and this one has not read it since.
@@ -47,6 +48,7 @@ class PendingWrite:
         "is_unseen",
         "offset",
         "position",
+        "reused",
         "rivals",
         "size",
         "tsize",
@@ -60,12 +62,18 @@ class PendingWrite:
         self.offset = record.offset
         self.size = record.size
         self.tsize = record.tsize
+        self.reused = record.reused
         self.writer = record.writer
         self.position = record.position
         self.is_unseen = is_unseen
         self.is_blind = record.is_blind
         self.is_checked = False
         self.rivals: tuple[PendingWrite, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """The number of bytes in the draft: nodes and leaves."""
+        return self.tsize - self.reused.size_bytes(self.size)
 
 
 class ChangeSet:

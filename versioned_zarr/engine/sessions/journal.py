@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from versioned_zarr import process_identity
 from versioned_zarr.blocks.protocol import BlockStore
+from versioned_zarr.engine.sessions.reused_leaves import NO_LEAVES, ReusedLeaves
 from versioned_zarr.errors import CorruptJournalError, SessionClosedError, SessionNotFoundError
 from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
@@ -37,6 +38,7 @@ _KEY_SIZE_AT = 4
 _CRC = struct.Struct("<I")
 _NO_CID = Cid(bytes(CID_SIZE))
 _BLIND = 1
+_REUSES = 2  # after the key, a zero byte and the leaves that the value reuses
 
 
 class RecordKind(IntEnum):
@@ -65,6 +67,7 @@ class JournalRecord(NamedTuple):
         cid: the value, or the commit.
         is_blind: whether the writer had not read the key since the commit it is based on.
         position: the position of the record in the journal; not part of its bytes.
+        reused: the leaves of the value that the draft lacks, because the repository has them.
     """
 
     kind: RecordKind
@@ -78,16 +81,24 @@ class JournalRecord(NamedTuple):
     cid: Cid = _NO_CID
     is_blind: bool = False
     position: int = 0
+    reused: ReusedLeaves = NO_LEAVES
+
+    @property
+    def stored_bytes(self) -> int:
+        """The number of bytes in the draft: nodes and leaves."""
+        return self.tsize - self.reused.size_bytes(self.size)
 
 
 def encode_record(record: JournalRecord) -> bytes:
     """Encode a record; its position is not included."""
-    key = record.key.encode("utf-8")
+    key, flags = record.key.encode("utf-8"), _BLIND if record.is_blind else 0
+    if record.reused:
+        key, flags = b"%b\0%b" % (key, record.reused.encoded), flags | _REUSES
     body = (
         _HEAD.pack(
             _MAGIC,
             record.kind,
-            _BLIND if record.is_blind else 0,
+            flags,
             len(key),
             record.writer,
             record.draft,
@@ -153,11 +164,17 @@ def _record_at(data: bytes, at: int, position: int) -> tuple[JournalRecord, int]
     if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
         return None
     try:
-        key, what = data[at + _HEAD.size : end].decode("utf-8"), RecordKind(kind)
+        name, reused = data[at + _HEAD.size : end], NO_LEAVES
+        if flags & _REUSES:
+            name, _, rows = name.partition(b"\0")
+            reused = ReusedLeaves(rows)
+        key, what = name.decode("utf-8"), RecordKind(kind)
     except ValueError:
         return None
+    if not reused.is_valid_for(size):
+        return None
     is_blind = bool(flags & _BLIND)
-    fields = (draft, offset, size, tsize, Cid(cid), is_blind, position + at)
+    fields = (draft, offset, size, tsize, Cid(cid), is_blind, position + at, reused)
     return JournalRecord(what, key, writer, seen, *fields), end + _CRC.size
 
 

@@ -26,6 +26,7 @@ from versioned_zarr.engine.sessions.journal import (
 from versioned_zarr.engine.sessions.journal_view import REMOVED, JournalView
 from versioned_zarr.engine.sessions.pack_staging import PackStaging
 from versioned_zarr.engine.sessions.protocol import Known, ended_error
+from versioned_zarr.engine.sessions.reused_leaves import NO_LEAVES, ReusedLeaves, stored_blocks
 from versioned_zarr.engine.sessions.session_reader import SessionReader
 from versioned_zarr.engine.sessions.stable_copy import copy_of, is_large
 from versioned_zarr.ipld import unixfs
@@ -163,6 +164,11 @@ class LocalSession(SessionReader):
             StorageError: the value could not be stored; the session is unchanged.
         """
         check_key(key)
+        self._write(key, data, known, only_new=only_new, may_reuse=True)
+
+    def _write(
+        self, key: str, data: Bytes, known: Known | None, *, only_new: bool, may_reuse: bool
+    ) -> None:
         is_copied = not is_large(data)
         file = unixfs.build_file(copy_of(data) if is_copied else data, self.blocks.hash)
         try:
@@ -173,21 +179,28 @@ class LocalSession(SessionReader):
                 if self._write_again(key, file, known):
                     return
                 number, draft = self.drafts.own()
-                offset = draft.reserve(file.blocks)
                 if len(file.blocks) == 1:
+                    offset = draft.reserve(file.blocks)
                     draft.write(offset, file.blocks)
                     self._set(key, file, number, offset, known)
                     return
+                reused = self.drafts.reusable(file) if may_reuse else NO_LEAVES
+                blocks = stored_blocks(file, reused)
+                offset = draft.reserve(blocks)
                 self._writers.add(threading.get_ident())
-            draft.write(offset, file.blocks)
-            if not is_copied and not draft.holds(offset, file.blocks):
+            draft.write(offset, blocks)
+            if not is_copied and not draft.holds(offset, blocks):
                 # The data changed meanwhile: the written bytes differ from the hashed bytes.
                 draft.has_failed = True
-                self.write(key, bytes(data), known, only_new=only_new)
+                self._write(key, bytes(data), known, only_new=only_new, may_reuse=may_reuse)
                 return
-            with self._lock:
+            with self._lock, self.drafts.keeping(reused) as is_kept:
                 self._journal.settle()
-                self._set(key, file, number, offset, known)
+                if is_kept:
+                    self._set(key, file, number, offset, known, reused)
+                    return
+            # The leaves were collected meanwhile.
+            self._write(key, data, known, only_new=only_new, may_reuse=False)
         finally:
             if threading.get_ident() in self._writers:
                 with self._lock:
@@ -246,7 +259,7 @@ class LocalSession(SessionReader):
         """Record a value that is already stored, without writing it; returns whether it was."""
         written = self._journal.written.get(file.cid)
         if written is not None and written.draft != IN_STORE:
-            self._set(key, file, written.draft, written.offset, known)
+            self._set(key, file, written.draft, written.offset, known, written.reused)
             return True
         if not self._may_lose_blocks and file.cid in self.blocks:
             with self.blocks.keep([cid for cid, _ in file.blocks]) as is_kept:
@@ -256,11 +269,18 @@ class LocalSession(SessionReader):
         return False
 
     def _set(
-        self, key: str, file: unixfs.File, draft: int, offset: int, known: Known | None
+        self,
+        key: str,
+        file: unixfs.File,
+        draft: int,
+        offset: int,
+        known: Known | None,
+        reused: ReusedLeaves = NO_LEAVES,
     ) -> None:
-        seen = self._seen(key, known)
+        seen, writer = self._seen(key, known), self._journal.writer
         place = (draft, offset, file.size, file.tsize, file.cid, self.state.is_blind(key))
-        self._journal.set(JournalRecord(RecordKind.SET, key, self._journal.writer, seen, *place))
+        record = JournalRecord(RecordKind.SET, key, writer, seen, *place, reused=reused)
+        self._journal.set(record)
 
     def _seen(self, key: str, known: Known | None) -> int:
         """The position up to which the writer of a key knows the writes of others to it."""
@@ -334,7 +354,7 @@ class LocalSession(SessionReader):
         self.drafts.adopt(self.state.entries.values())
 
     def drop_damaged(self) -> list[str]:
-        """Drop writes of other processes whose values are damaged or lost; returns the keys.
+        """Drop writes whose values are damaged or lost; returns the keys.
 
         Reads and hashes all pending values that this process did not write.
         """
@@ -342,20 +362,13 @@ class LocalSession(SessionReader):
             self.refresh()
             damaged = [
                 key
-                for key, pending in self.state.entries.items()
-                if not pending.is_gone and pending.draft != IN_STORE and not self.is_sound(pending)
+                for key, it in self.state.entries.items()
+                if not it.is_gone and it.draft != IN_STORE and not self.drafts.is_sound(it)
             ]
             for key in damaged:
                 writer = self._journal.writer
                 self._journal.append(JournalRecord(RecordKind.FORGET, key, writer, self.consumed))
             return damaged
-
-    def is_sound(self, pending: PendingWrite) -> bool:
-        """Whether a pending value is intact; reads it if another process wrote it."""
-        try:
-            return self.drafts.is_sound(pending)
-        except FileNotFoundError:  # its draft has become a pack, unless it is lost
-            return pending.cid in self.blocks or not self.blocks.missing([pending.cid])
 
     def drop_drafts(self) -> None:
         """After a commit: remove its drafts, and the folder if it is no longer needed."""

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
+from versioned_zarr.blocks.file_reader import get_verified
 from versioned_zarr.blocks.packs.pack import PackWriter
-from versioned_zarr.blocks.protocol import Block, BlockStore, ServedBlocks
+from versioned_zarr.blocks.protocol import Block, BlockStore, LocatedBlocks, ServedBlocks
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, JournalRecord, draft_path
-from versioned_zarr.errors import CorruptBlockError
+from versioned_zarr.engine.sessions.reused_leaves import (
+    NO_LEAVES,
+    ReusedLeaves,
+    reusable_leaves,
+)
+from versioned_zarr.errors import BlockNotFoundError, CorruptBlockError
 from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, is_raw, to_text
+from versioned_zarr.ipld.unixfs import LEAF_SIZE, File, Leaf
 from versioned_zarr.storage.protocol import StagedPack, Storage
 
 DRAFT_LIMIT_BYTES = 1 << 30
@@ -48,6 +55,7 @@ class PackStaging:
         self._limit_bytes = DRAFT_LIMIT_BYTES
         if isinstance(blocks, ServedBlocks):
             self._limit_bytes = blocks.pack_bytes
+        self._has_index = isinstance(blocks, LocatedBlocks)
         self._lock = ForkSafeLock()
 
     # Reading
@@ -57,13 +65,28 @@ class PackStaging:
 
         Raises:
             FileNotFoundError: its draft has become a pack.
+            BlockNotFoundError: a leaf that it reuses is gone.
         """
         start, end, _ = slice(start, end).indices(pending.size)
+        end = max(start, end)
         first = pending.offset + pending.tsize - pending.size  # after the nodes
-        return self._reader(pending.draft).read(first + start, first + max(start, end))
+        draft = self._reader(pending.draft)
+        if not pending.reused:
+            return draft.read(first + start, first + end)
+        parts = []
+        for piece in pending.reused.pieces(pending.size, start, end):
+            if piece.cids:
+                leaves = self._blocks.get_joined(piece.cids, piece.sizes)
+                parts.append(leaves[piece.start : piece.start + piece.size])
+            else:
+                at = first + piece.start
+                parts.append(draft.read(at, at + piece.size))
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
     def blocks_of(self, pending: PendingWrite) -> list[Block]:
         """The blocks of a pending value, root first; verified unless this process wrote them.
+
+        Leaves that it reuses are not among them.
 
         Raises:
             CorruptBlockError: the stored bytes do not match the journal.
@@ -71,14 +94,16 @@ class PackStaging:
         """
         own = self._own.get(pending.draft)
         if own is not None and not own.is_recovered:
-            end = pending.offset + pending.tsize
+            end = pending.offset + pending.stored_bytes
             locations = own.blocks_at(pending.offset, end)
             found: list[Block] = [(cid, own.read(low, high)) for cid, low, high in locations]
             return found or [(pending.cid, b"")]
         return value_in(self._reader(pending.draft), pending, self._blocks.hash)
 
     def is_sound(self, pending: PendingWrite) -> bool:
-        """Whether a pending value of another process matches the journal."""
+        """Whether a pending value is intact; reads it if another process wrote it."""
+        if not self.has_leaves(pending):
+            return False
         own = self._own.get(pending.draft)
         if pending.is_checked or (own is not None and not own.is_recovered):
             return True
@@ -86,8 +111,18 @@ class PackStaging:
             self.blocks_of(pending)
         except CorruptBlockError:
             return False
+        except FileNotFoundError:  # its draft has become a pack, unless it is lost
+            return pending.cid in self._blocks or not self._blocks.missing([pending.cid])
         pending.is_checked = True
         return True
+
+    def has_leaves(self, pending: PendingWrite) -> bool:
+        """Whether the leaves that a pending value reuses are stored, or can still be read here."""
+        lost = self._blocks.missing(pending.reused.cids()) if pending.reused else []
+        try:
+            return all(get_verified(self._blocks, cid, self._storage.url) for cid in lost)
+        except (BlockNotFoundError, CorruptBlockError):
+            return False
 
     def _reader(self, number: int) -> StagedPack:
         own = self._own.get(number)
@@ -101,6 +136,19 @@ class PackStaging:
             return reader
 
     # Writing
+
+    def reusable(self, file: File) -> ReusedLeaves:
+        """The leaves of a value that need not be stored again."""
+        return reusable_leaves(file, self._blocks) if self._has_index else NO_LEAVES
+
+    def keeping(self, reused: ReusedLeaves) -> AbstractContextManager[bool]:
+        """A context in which `gc` keeps these leaves; afterwards, the journal protects them.
+
+        Yields False if one of them is gone. A server is asked for them at the commit instead.
+        """
+        if not reused or isinstance(self._blocks, ServedBlocks):
+            return nullcontext(enter_result=True)
+        return self._blocks.keep(reused.cids())
 
     def own(self) -> tuple[int, PackWriter]:
         """The draft for the next value of this process, and its number."""
@@ -210,17 +258,37 @@ def value_in(
 ) -> list[Block]:
     """The blocks of a value in a draft, root first; rebuilt from its bytes.
 
+    Leaves that it reuses are not among them, and only their CIDs are verified.
+
     Raises:
         CorruptBlockError: the stored bytes do not match the journal.
     """
-    start, end = staged.offset, staged.offset + staged.tsize
-    data = draft.read(start, end)
+    start = staged.offset
+    data = draft.read(start, start + staged.stored_bytes)
     nodes_size = staged.tsize - staged.size
-    file = unixfs.build_file(data[nodes_size:], hash_function)
+    if staged.reused:
+        file = unixfs.build_nodes(
+            _leaves_in(data[nodes_size:], staged, hash_function), hash_function
+        )
+    else:
+        file = unixfs.build_file(data[nodes_size:], hash_function)
     nodes = b"".join(block for cid, block in file.blocks if not is_raw(cid))
-    if file.cid != staged.cid or nodes != data[:nodes_size] or len(data) != staged.tsize:
+    if file.cid != staged.cid or nodes != data[:nodes_size] or len(data) != staged.stored_bytes:
         text = to_text(staged.cid)
         raise CorruptBlockError(
             f"no value {text} at byte {start} of {draft.path}", cid=text, where=draft.path
         )
     return list(file.blocks)
+
+
+def _leaves_in(
+    data: memoryview, staged: PendingWrite | JournalRecord, hash_function: HashFunction
+) -> Iterator[Leaf]:
+    """The leaves of a value that reuses some; `data` is the bytes of the others."""
+    for piece in staged.reused.pieces(staged.size, 0, staged.size):
+        for cid, size in zip(piece.cids, piece.sizes, strict=True):
+            yield Leaf(cid, size, None)
+        end = 0 if piece.cids else piece.start + piece.size
+        for at in range(piece.start, end, LEAF_SIZE):
+            leaf = data[at : min(end, at + LEAF_SIZE)]
+            yield Leaf(hash_function.raw(leaf), len(leaf), leaf)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from versioned_zarr.blocks.file_reader import leaves_of
+from versioned_zarr.blocks.file_reader import get_verified, leaves_of
 from versioned_zarr.blocks.packs.pack import PackWriter
-from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.blocks.protocol import Block, BlockStore
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import IN_STORE, draft_path
@@ -28,7 +28,7 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
 
     Raises:
         CorruptBlockError: a value of another process is damaged; nothing was stored.
-        CollectedError: a server has collected blocks that it had when a value was written.
+        CollectedError: blocks are gone that were stored when a value was written.
     """
     stores.blocks.refresh()
     entries = {key: it for key, it in working.state.entries.items() if not it.is_gone}
@@ -36,7 +36,9 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
     live: dict[int, dict[Cid, PendingWrite]] = {}
     inline: list[Block] = []
     working.close_drafts()
-    _check_sound(working, {key: it for key, it in entries.items() if it.cid not in there})
+    waiting = {key: it for key, it in entries.items() if it.cid not in there}
+    inline += _lost_leaves(working, waiting)
+    _check_sound(working, waiting)
     for entry in entries.values():
         if entry.cid not in there:
             if entry.draft == IN_STORE:
@@ -44,7 +46,7 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
             else:
                 live.setdefault(entry.draft, {})[entry.cid] = entry
     sizes = {
-        number: sum(pending.tsize for pending in values.values()) for number, values in live.items()
+        number: sum(it.stored_bytes for it in values.values()) for number, values in live.items()
     }
     if sum(sizes.values()) <= INLINE_LIMIT_BYTES:
         for values in live.values():
@@ -63,20 +65,48 @@ def publish_values(stores: RepositoryContext, working: LocalSession) -> list[Blo
     return inline
 
 
+def _lost_leaves(working: LocalSession, entries: dict[str, PendingWrite]) -> list[Block]:
+    """Leaves that values reuse and that are no longer stored, but can still be read here.
+
+    Raises:
+        CollectedError: some cannot be read here either; nothing was stored.
+    """
+    blocks, url = working.blocks, working.storage.url
+    reused = {cid for pending in entries.values() for cid in pending.reused.cids()}
+    if not reused:
+        return []
+    with blocks.keep(reused) as is_kept:
+        lost = [] if is_kept else blocks.missing([*reused])
+    try:
+        return [(cid, get_verified(blocks, cid, url)) for cid in lost]
+    except (BlockNotFoundError, CorruptBlockError) as error:
+        lacking = [key for key, it in entries.items() if not working.drafts.has_leaves(it)]
+        session = working.head.id
+        raise CollectedError(
+            f"{len(lacking)} values of session {session} share leaves with values that were "
+            f"removed from {url!r} since: {_shown(lacking)}; nothing was committed: write them "
+            f"again, or drop them and keep the rest with repo.resume({session!r})",
+            where=url,
+        ) from error
+
+
+def _shown(keys: list[str]) -> str:
+    return ", ".join(map(repr, keys[:8])) + (", …" if len(keys) > 8 else "")
+
+
 def _check_sound(working: LocalSession, entries: dict[str, PendingWrite]) -> None:
     """Make sure that the values of other processes in drafts match the journal."""
     damaged = [
         key
         for key, pending in entries.items()
-        if pending.draft != IN_STORE and not working.is_sound(pending)
+        if pending.draft != IN_STORE and not working.drafts.is_sound(pending)
     ]
     if not damaged:
         return
     session, first = working.head.id, entries[damaged[0]]
-    shown = ", ".join(map(repr, damaged[:8])) + (", …" if len(damaged) > 8 else "")
     raise CorruptBlockError(
         f"{len(damaged)} values of session {session} were written by another process and are "
-        f"damaged: {shown}; nothing was committed: write them again, or "
+        f"damaged: {_shown(damaged)}; nothing was committed: write them again, or "
         f"drop them and keep the rest with repo.resume({session!r})",
         cid=to_text(first.cid),
         where=draft_path(session, first.draft),
@@ -89,15 +119,25 @@ def _stored(stores: RepositoryContext, pending: list[PendingWrite]) -> set[Cid]:
     Asks a server for all their blocks, because it may have collected blocks that a cache has.
     """
     blocks = stores.blocks
-    near = {entry.cid for entry in pending if entry.cid in blocks}
     if not blocks.is_remote:
-        return near | {entry.cid for entry in pending if entry.draft == IN_STORE}
+        return {it.cid for it in pending if it.draft == IN_STORE or _is_complete(blocks, it.cid)}
+    near = {entry.cid for entry in pending if entry.cid in blocks}
     parts: dict[Cid, list[Cid]] = {}
     for cid in near | {entry.cid for entry in pending if entry.draft == IN_STORE}:
         with suppress(BlockNotFoundError):
             parts[cid] = [cid, *leaves_of(blocks.get, cid)]
     lacking = set(blocks.missing([each for cids in parts.values() for each in cids]))
     return {cid for cid, cids in parts.items() if lacking.isdisjoint(cids)}
+
+
+def _is_complete(blocks: BlockStore, value: Cid) -> bool:
+    """Whether all blocks of a value are stored; `gc` may have removed some that nothing used."""
+    if value not in blocks:
+        return False
+    try:
+        return all(leaf in blocks for leaf in leaves_of(blocks.get, value))
+    except BlockNotFoundError:
+        return False
 
 
 def _still_near(stores: RepositoryContext, value: Cid) -> list[Block]:
