@@ -170,12 +170,8 @@ class CountedPacks(Protocol):
 
 
 @runtime_checkable
-class PackedBlocks(BlockStore, Protocol):
-    """Blocks in packs on the repository's own storage, which `gc` and `repack` maintain."""
-
-    def packs(self) -> dict[str, int]:
-        """The current packs by name, with their sizes in bytes."""
-        ...
+class PlacedBlocks(BlockStore, Protocol):
+    """Blocks in packs, whose locations are known."""
 
     def packs_of(self, cids: Sequence[Cid]) -> list[AbstractSet[str]]:
         """The names of the packs that have each of the blocks."""
@@ -183,6 +179,15 @@ class PackedBlocks(BlockStore, Protocol):
 
     def common_pack(self, cids: Sequence[Cid], sizes_bytes: Sequence[int]) -> str | None:
         """The name of the pack in which the blocks are contiguous; None if they are not."""
+        ...
+
+
+@runtime_checkable
+class PackedBlocks(PlacedBlocks, Protocol):
+    """Blocks in packs on the repository's own storage, which `gc` and `repack` maintain."""
+
+    def packs(self) -> dict[str, int]:
+        """The current packs by name, with their sizes in bytes."""
         ...
 
     def is_scattered(self, packs: int) -> bool:
@@ -209,7 +214,11 @@ class LocatedBlocks(BlockStore, Protocol):
 
 @runtime_checkable
 class PartialBlocks(Protocol):
-    """Blocks of a partial clone, which fetches missing blocks from its origin."""
+    """Blocks that may be those of a partial clone, which fetches missing ones from its origin."""
+
+    def is_partial(self) -> bool:
+        """Whether they are."""
+        ...
 
     def get_here(self, cid: Cid) -> memoryview:
         """Like `get`, but returns an empty directory in place of a missing block."""

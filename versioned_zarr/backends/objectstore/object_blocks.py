@@ -69,9 +69,7 @@ class ObjectBlocks:
         self.hash: HashFunction = cache.hash
         self._packed = PackStore(catalogue, cache.hash, verify=True)
         self._uploads = PackUploads(catalogue, lambda: self.check.condemned)
-        self.check = CommitCheck(
-            self, catalogue, self._packed.registry, condemned, self._is_partial
-        )
+        self.check = CommitCheck(self, catalogue, self._packed.registry, condemned, self.is_partial)
         self._nearness = NonBlocking()
         self._recent = MemoryCache(MEMORY_BYTES)
         self._at_work = threading.local()
@@ -84,7 +82,8 @@ class ObjectBlocks:
         """The locations of the blocks in the packs."""
         return self._packed.registry
 
-    def _is_partial(self) -> bool:
+    def is_partial(self) -> bool:
+        """See `PartialBlocks.is_partial`; a request until it is found to be."""
         return self._completion is not None and self._completion.origin() is not None
 
     # Reading
@@ -111,7 +110,7 @@ class ObjectBlocks:
     def get_here(self, cid: Cid) -> memoryview:
         """See `PartialBlocks.get_here`."""
         found = self._find(cid)
-        if found is None and self._completion is not None and self._is_partial():
+        if found is None and self._completion is not None and self.is_partial():
             self._packed.refresh()
             if cid not in self._packed and not (self.catalogue.scan() and cid in self._packed):
                 return memoryview(unixfs.EMPTY_DIRECTORY)
@@ -251,6 +250,14 @@ class ObjectBlocks:
     def packs(self) -> Mapping[str, int]:
         """See `CountedPacks`."""
         return self.catalogue.look()
+
+    def packs_of(self, cids_: Sequence[Cid]) -> list[AbstractSet[str]]:
+        """See `PlacedBlocks.packs_of`."""
+        return self._packed.packs_of(cids_)
+
+    def common_pack(self, cids_: Sequence[Cid], sizes_bytes: Sequence[int]) -> str | None:
+        """See `PlacedBlocks.common_pack`."""
+        return self._packed.common_pack(cids_, sizes_bytes)
 
     # Writing
 

@@ -225,9 +225,7 @@ class ObjectStoreBackend:
         refs = RecordRefs(
             self._objects, log, storage, blocks.to_record, blocks.check, lambda: self._is_free
         )
-        collector = PackCollector(
-            self._objects, catalogue, blocks.registry, condemned, refs, hash_function
-        )
+        collector = PackCollector(self._objects, blocks, condemned, refs)
         return RepositoryContext(
             storage,
             blocks,

@@ -7,7 +7,7 @@ remove the list. `CommitCheck` is the other half of the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,18 +16,18 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
+from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
-from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of, read_tail
-from versioned_zarr.blocks.packs.pack_registry import INDEX, PackRegistry, pack_path
+from versioned_zarr.blocks.packs.pack_registry import INDEX, pack_path
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.maintenance.collected import Collected, Marks
+from versioned_zarr.engine.maintenance.whole_values import WholeValue
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptError, VersionedZarrError
 from versioned_zarr.ipld import cid as cids
-from versioned_zarr.ipld.cid import HashFunction
 from versioned_zarr.storage.object_store import Stored
 
 _AT_ONCE: Final = 16
@@ -65,24 +65,21 @@ class PackCollector:
 
     Args:
         storage: the objects.
-        catalogue: the packs.
-        registry: the locations of the blocks in the packs.
+        blocks: the blocks.
         condemned: the lists of condemned packs.
         refs: the branches and tags.
-        hash_function: the hash function of the repository.
     """
 
     def __init__(
         self,
         storage: ObstoreStorage,
-        catalogue: PackCatalogue,
-        registry: PackRegistry,
+        blocks: ObjectBlocks,
         condemned: CondemnedPacks,
         refs: RecordRefs,
-        hash_function: HashFunction,
     ) -> None:
-        self._storage, self._catalogue, self._registry = storage, catalogue, registry
-        self._condemned, self._refs, self._hash = condemned, refs, hash_function
+        self._storage, self._blocks = storage, blocks
+        self._catalogue, self._registry = blocks.catalogue, blocks.registry
+        self._condemned, self._refs, self._hash = condemned, refs, blocks.hash
 
     def collect(
         self, marks: Marks, *, dry_run: bool, progress: OnProgress | None = None
@@ -114,19 +111,22 @@ class PackCollector:
         self._remove_lists(before)
         return Collected(**{**found.__dict__, "written_packs": written.packs})
 
-    def repack(self, progress: OnProgress | None = None) -> Collected:
+    def repack(self, whole: Sequence[WholeValue], progress: OnProgress | None = None) -> Collected:
         """See `Collector.repack`: combines packs of less than 32 MiB."""
         packs = self._list_packs()
-        steps = Steps(sum(stored.size for stored in packs.values()), progress)
-        small = [name for name, stored in packs.items() if stored.size < _SMALL_BYTES]
-        dying = self._contents(small) if len(small) > 1 else {}
-        if len(dying) < 2:
+        small = {name for name, stored in packs.items() if stored.size < _SMALL_BYTES}
+        opened = {pack for value in whole if value.pack is None for pack in self._packs_of(value)}
+        dying = self._contents((small if len(small) > 1 else set()) | (opened & packs.keys()))
+        if len(dying) < 2:  # nothing to combine
             dying = {}
+        moved = [value for value in whole if dying and self._packs_of(value) <= dying.keys()]
+        sizes = sum(stored.size for stored in packs.values())
+        steps = Steps(sizes + sum(sum(value.sizes) for value in moved), progress)
         steps.add(sum(packs[name].size for name in packs.keys() - dying.keys()))
         if not dying:
             return Collected()
         before = sum(packs[name].size for name in dying)
-        written = self._replace(dying, packs, None, steps)
+        written = self._replace(dying, packs, None, steps, moved)
         return Collected(
             removed_bytes=max(0, before - written.size_bytes),
             removed_packs=len(dying),
@@ -149,10 +149,11 @@ class PackCollector:
         packs: Mapping[str, Stored],
         marks: Marks | None,
         steps: Steps,
+        moved: Iterable[WholeValue] = (),
     ) -> _Written:
         """Delete packs behind fences, after their used blocks were copied."""
         old_indexes = [stored.path for stored in self._storage.list(INDEX)]
-        written = self._copy(dying, packs, steps)
+        written = self._copy(dying, packs, steps, moved)
         dying = {name: content for name, content in dying.items() if name not in written.gone}
         if not dying:
             if marks is not None:
@@ -208,6 +209,10 @@ class PackCollector:
 
     # What is where
 
+    def _packs_of(self, value: WholeValue) -> set[str]:
+        """The packs that have leaves of a value."""
+        return set().union(*self._blocks.packs_of(value.leaves))
+
     def _dying(
         self,
         packs: Mapping[str, Stored],
@@ -262,9 +267,15 @@ class PackCollector:
     # Copying
 
     def _copy(
-        self, dying: Mapping[str, _Content], packs: Mapping[str, Stored], steps: Steps
+        self,
+        dying: Mapping[str, _Content],
+        packs: Mapping[str, Stored],
+        steps: Steps,
+        moved: Iterable[WholeValue],
     ) -> _Written:
         """Copy the used blocks of packs into new ones, nodes separate from values.
+
+        The leaves of the values that are moved become contiguous.
 
         Raises:
             CorruptBlockError: a block is damaged.
@@ -272,6 +283,15 @@ class PackCollector:
         written = _Written()
         batches: dict[bool, list[Block]] = {True: [], False: []}
         sizes = {True: 0, False: 0}
+        for value in moved:
+            leaves = [(cid, self._blocks.get_verified(cid)) for cid in value.leaves]
+            batches[True] += leaves
+            written.seen.update(cid[-32:] for cid in value.leaves)
+            sizes[True] += sum(value.sizes)
+            if sizes[True] >= _PACK_BYTES:
+                self._put(batches[True], written)
+                batches[True], sizes[True] = [], 0
+            steps.add(sum(value.sizes))
         for name, content in sorted(dying.items()):
             try:
                 for block, data in self._blocks_in(name, content.used):

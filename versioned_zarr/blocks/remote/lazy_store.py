@@ -52,6 +52,10 @@ class LazyStore(PackStore):
         self.refresh()  # it may have been stored with others
         return found
 
+    def is_partial(self) -> bool:
+        """See `PartialBlocks.is_partial`."""
+        return True
+
     def get_here(self, cid: Cid) -> memoryview:
         """Like `get`, but returns an empty directory in place of an absent block."""
         found = self._completion.get(cid)

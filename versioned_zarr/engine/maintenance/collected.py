@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from versioned_zarr.engine.progress import OnProgress
+
+if TYPE_CHECKING:
+    from versioned_zarr.engine.maintenance.whole_values import WholeValue
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,6 @@ class Collector(Protocol):
         """Remove what is not marked."""
         ...
 
-    def repack(self, progress: OnProgress | None = None) -> Collected:
-        """Combine small packs."""
+    def repack(self, whole: Sequence[WholeValue], progress: OnProgress | None = None) -> Collected:
+        """Combine small packs, and make values contiguous if they are not."""
         ...

@@ -16,7 +16,7 @@ from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.pack_registry import PACKS, new_name, pack_path
 from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
-from versioned_zarr.blocks.protocol import Block, PackedBlocks
+from versioned_zarr.blocks.protocol import Block, PackedBlocks, PlacedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
 from versioned_zarr.engine.maintenance.collected import Collected
 from versioned_zarr.engine.maintenance.whole_values import WholeValue, whole_values
@@ -186,9 +186,10 @@ class _Rewriter:
 
 def repack(stores: RepositoryContext, progress: OnProgress | None = None) -> Collected:
     """See `Repository.repack`; does nothing if the repository has no packs."""
-    if stores.collector is not None:
+    if stores.collector is not None and isinstance(stores.blocks, PlacedBlocks):
         with stores.storage.lock(MAINTENANCE_LOCK):
-            return stores.collector.repack(progress)
+            whole = whole_values(stores, stores.blocks)
+            return stores.collector.repack(whole, progress)
     if not isinstance(stores.blocks, PackedBlocks):
         Steps(0, progress)
         return Collected()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from versioned_zarr.blocks.file_reader import sized_leaves
-from versioned_zarr.blocks.protocol import PackedBlocks, PartialBlocks
+from versioned_zarr.blocks.protocol import PartialBlocks, PlacedBlocks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history.refs import KINDS
@@ -38,12 +38,12 @@ class WholeValue(NamedTuple):
     pack: str | None
 
 
-def whole_values(stores: RepositoryContext, store: PackedBlocks) -> list[WholeValue]:
+def whole_values(stores: RepositoryContext, store: PlacedBlocks) -> list[WholeValue]:
     """The values of more than one leaf that should be contiguous. O(the current values).
 
     None in a partial clone, which may lack some of their blocks.
     """
-    if isinstance(store, PartialBlocks):
+    if isinstance(store, PartialBlocks) and store.is_partial():
         return []
     found: list[WholeValue] = []
     taken: set[Cid] = set()

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from versioned_zarr.blocks.protocol import BlockStore, ServedBlocks
+from versioned_zarr.blocks.file_reader import leaves_of
+from versioned_zarr.blocks.protocol import BlockStore, ServedBlocks, WouldBlockError
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import (
     IN_STORE,
@@ -29,6 +30,7 @@ from versioned_zarr.engine.sessions.protocol import Known, ended_error
 from versioned_zarr.engine.sessions.reused_leaves import NO_LEAVES, ReusedLeaves, stored_blocks
 from versioned_zarr.engine.sessions.session_reader import SessionReader
 from versioned_zarr.engine.sessions.stable_copy import copy_of, is_large
+from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
@@ -184,7 +186,7 @@ class LocalSession(SessionReader):
                     draft.write(offset, file.blocks)
                     self._set(key, file, number, offset, known)
                     return
-                reused = self.drafts.reusable(file) if may_reuse else NO_LEAVES
+                reused = self._reusable(key, file) if may_reuse else NO_LEAVES
                 blocks = stored_blocks(file, reused)
                 offset = draft.reserve(blocks)
                 self._writers.add(threading.get_ident())
@@ -267,6 +269,22 @@ class LocalSession(SessionReader):
                     self._set(key, file, IN_STORE, 0, known)
                     return True
         return False
+
+    def _reusable(self, key: str, file: unixfs.File) -> ReusedLeaves:
+        """The leaves of a new value that need not be stored again.
+
+        A `gc` on another machine does not know what a session here reuses. It keeps the commit that
+        the session is based on, so only leaves of the value that the key has there are reused.
+        """
+        if not self._may_lose_blocks:
+            return self.drafts.reusable(file)
+        try:
+            with self.blocks.near():
+                link = self.trees.find(self.state.root, key)
+                before = [] if link is None else list(leaves_of(self.blocks.get, link.cid))
+        except (WouldBlockError, BlockNotFoundError):
+            return NO_LEAVES
+        return self.drafts.reusable(file, frozenset(before))
 
     def _set(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from versioned_zarr.blocks.file_reader import get_verified
@@ -137,9 +138,9 @@ class PackStaging:
 
     # Writing
 
-    def reusable(self, file: File) -> ReusedLeaves:
-        """The leaves of a value that need not be stored again."""
-        return reusable_leaves(file, self._blocks) if self._has_index else NO_LEAVES
+    def reusable(self, file: File, among: AbstractSet[Cid] | None = None) -> ReusedLeaves:
+        """The leaves of a value that need not be stored again; only those `among`, if given."""
+        return reusable_leaves(file, self._blocks, among) if self._has_index else NO_LEAVES
 
     def keeping(self, reused: ReusedLeaves) -> AbstractContextManager[bool]:
         """A context in which `gc` keeps these leaves; afterwards, the journal protects them.

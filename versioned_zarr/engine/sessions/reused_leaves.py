@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -98,16 +99,27 @@ def _leaf_size(number: int, size: int) -> int:
     return min(LEAF_SIZE, size - number * LEAF_SIZE)
 
 
-def reusable_leaves(file: File, blocks: BlockStore) -> ReusedLeaves:
+def reusable_leaves(
+    file: File, blocks: BlockStore, among: AbstractSet[Cid] | None = None
+) -> ReusedLeaves:
     """The leaves of a value that need not be stored again; none if this saves too little.
 
     Costs a lookup in the index for each leaf, and no request: leaves that a remote store would have
     to be asked for are stored again.
+
+    Args:
+        file: the value.
+        blocks: the block store.
+        among: only these leaves are reused, if given.
     """
     leaves = [cid for cid, _ in file.blocks if is_raw(cid)]
     try:
         with blocks.near():
-            found = [(number, cid) for number, cid in enumerate(leaves) if cid in blocks]
+            found = [
+                (number, cid)
+                for number, cid in enumerate(leaves)
+                if cid in blocks and (among is None or cid in among)
+            ]
     except WouldBlockError:
         return NO_LEAVES
     reused = ReusedLeaves(b"".join(_ROW.pack(number, cid) for number, cid in found))
