@@ -148,3 +148,31 @@ def test_a_leaf_that_the_store_lost_is_sent_again_or_not_committed(
         with pytest.raises(vz.CollectedError, match="'shard'"):
             session.commit("a hole")
         assert packs(tmp_path) == before
+
+
+def test_repack_makes_the_value_whole(
+    repository: vz.Repository, store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with repository.session(message="new") as session:
+        session.write("shard", NEW)
+    first = repository.checkout("main~1")
+    assert repository.checkout().place("shard") is None
+    told: list[Any] = []
+    assert repository.repack(progress=told.append).removed_packs > 1
+    assert told[-1].done == told[-1].total > len(NEW)
+    other = on_another_machine(store, monkeypatch, tmp_path)
+    place = other.checkout().place("shard")
+    assert place is not None
+    assert place.size == len(NEW)
+    assert bytes(other.checkout().read("shard")) == NEW
+    assert bytes(first.read("shard")) == OLD
+    assert other.fsck(read_all=True).is_clean
+    assert other.repack().removed_packs == 0
+
+
+def test_a_leaf_of_another_value_is_stored_again(repository: vz.Repository, tmp_path: Path) -> None:
+    """A gc on another machine may take the other value, and does not know of this session."""
+    before = sum(map(len, packs(tmp_path)))
+    with repository.session(message="new") as session:
+        session.write("elsewhere", NEW)
+    assert sum(map(len, packs(tmp_path))) - before > len(NEW)

@@ -117,7 +117,7 @@ class PackCollector:
         small = {name for name, stored in packs.items() if stored.size < _SMALL_BYTES}
         opened = {pack for value in whole if value.pack is None for pack in self._packs_of(value)}
         dying = self._contents((small if len(small) > 1 else set()) | (opened & packs.keys()))
-        if len(dying) < 2:  # nothing to combine
+        if not opened and len(dying) <= _fewest_packs(dying):
             dying = {}
         moved = [value for value in whole if dying and self._packs_of(value) <= dying.keys()]
         sizes = sum(stored.size for stored in packs.values())
@@ -329,6 +329,15 @@ class PackCollector:
             self._registry.learn(self._catalogue.put_pack(parts))
             written.packs += 1
             written.size_bytes += sum(map(len, parts))
+
+
+def _fewest_packs(contents: Mapping[str, _Content]) -> int:
+    """How many packs the blocks of some packs can be combined into."""
+    sizes = {True: 0, False: 0}
+    for content in contents.values():
+        for block in content.used:
+            sizes[cids.is_raw(block.cid)] += block.end - block.start
+    return sum(-(-size // _PACK_BYTES) for size in sizes.values())
 
 
 def _contiguous(blocks: list[PackBlock]) -> Iterator[list[PackBlock]]:
