@@ -18,7 +18,8 @@ obstore = pytest.importorskip("obstore")
 
 from obstore.store import LocalStore  # noqa: E402
 
-from versioned_zarr.backends.objectstore import obstore_storage  # noqa: E402
+from versioned_zarr.backends.objectstore import obstore_storage, pack_upload  # noqa: E402
+from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks  # noqa: E402
 
 LEAF = 1 << 20
 OLD = os.urandom(16 * LEAF + 1028)
@@ -176,3 +177,20 @@ def test_a_leaf_of_another_value_is_stored_again(repository: vz.Repository, tmp_
     with repository.session(message="new") as session:
         session.write("elsewhere", NEW)
     assert sum(map(len, packs(tmp_path))) - before > len(NEW)
+
+
+def test_values_that_are_stored_are_not_sent_again(
+    repository: vz.Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_upload, "PACK_BYTES", 200_000)
+    monkeypatch.setattr(ObjectBlocks, "pack_bytes", 200_000)
+    values = {f"a/c/{number}": os.urandom(20_000) for number in range(50)}
+    for folder, most in (("a", 1_100_000), ("b", 80_000)):
+        before = sum(map(len, packs(tmp_path)))
+        with repository.session(message=folder) as session:
+            for key, value in values.items():
+                session.write(key.replace("a/", f"{folder}/"), value)
+            session.write(f"{folder}/c/more", os.urandom(50_000))
+        assert sum(map(len, packs(tmp_path))) - before < most
+    snapshot = repository.checkout()
+    assert all(snapshot.read(key.replace("a/", "b/")) == value for key, value in values.items())

@@ -68,7 +68,7 @@ class ObjectBlocks:
         self.catalogue, self.cache, self._completion = catalogue, cache, completion
         self.hash: HashFunction = cache.hash
         self._packed = PackStore(catalogue, cache.hash, verify=True)
-        self._uploads = PackUploads(catalogue, lambda: self.check.condemned)
+        self._uploads = PackUploads(catalogue, lambda: self.check.condemned, self._missing_at_hand)
         self.check = CommitCheck(self, catalogue, self._packed.registry, condemned, self.is_partial)
         self._nearness = NonBlocking()
         self._recent = MemoryCache(MEMORY_BYTES)
@@ -204,6 +204,12 @@ class ObjectBlocks:
         """
         absent = self._absent(wanted)
         return self._absent(absent) if absent and self.catalogue.scan() else absent
+
+    def _missing_at_hand(self, wanted: Sequence[Cid]) -> AbstractSet[Cid]:
+        """Those of the blocks that no known pack has; all if the indexes would have to be read."""
+        if not self.catalogue.is_at_hand(self._packed.registry):
+            return set(wanted)
+        return set(self._absent(wanted))
 
     def _absent(self, wanted: Sequence[Cid]) -> list[Cid]:
         condemned = self.check.condemned

@@ -6,7 +6,7 @@ left for garbage collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
@@ -28,12 +28,16 @@ class PackUploads:
     Args:
         catalogue: stores the packs.
         condemned: returns the packs that a gc may be deleting, as far as this process knows.
+        missing: returns those of some blocks that are in no known pack.
     """
 
     def __init__(
-        self, catalogue: PackCatalogue, condemned: Callable[[], AbstractSet[str]] = frozenset
+        self,
+        catalogue: PackCatalogue,
+        condemned: Callable[[], AbstractSet[str]],
+        missing: Callable[[Sequence[Cid]], AbstractSet[Cid]],
     ) -> None:
-        self._catalogue, self._condemned = catalogue, condemned
+        self._catalogue, self._condemned, self._missing = catalogue, condemned, missing
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
 
     def check_process(self) -> None:
@@ -43,6 +47,12 @@ class PackUploads:
     def follow(self, draft: Followable) -> None:
         """Send a draft as soon as it is full."""
         draft.follower = PackUpload(self, draft)
+
+    def is_stored(self, blocks: Sequence[tuple[Cid, int, int]]) -> bool:
+        """Whether packs that are known contain at least half of the bytes of a draft's blocks."""
+        missing = self._missing([cid for cid, _, _ in blocks])
+        lacking = sum(end - start for cid, start, end in blocks if cid in missing)
+        return 2 * lacking <= sum(end - start for _, start, end in blocks)
 
     def is_there(self, pack: str) -> bool:
         """Whether a pack that was sent is there still, as far as this process knows."""
@@ -75,14 +85,17 @@ class PackUpload:
         self._sent_end = 0
 
     def grown(self) -> None:
-        """See `Follower.grown`: sends the draft if it is full and completely written."""
+        """See `Follower.grown`: sends the draft if it is full and completely written.
+
+        Not if the store has most of it: then the commit sends only the rest.
+        """
         end = self._draft.end
         if self._sending is not None or end < PACK_BYTES or not self._draft.is_sound:
             return
-        root = next((cid for cid, _, _ in self._draft.finished()), None)
-        if root is not None:
+        blocks = list(self._draft.finished())
+        if blocks and not self._uploads.is_stored(blocks):
             self._sent_end = end
-            self._sending = self._uploads.start(self._draft, root)
+            self._sending = self._uploads.start(self._draft, blocks[0][0])
 
     def finish(self, root: Cid) -> str:
         """The name of the pack of the whole draft, which is sent now if it was not before.
