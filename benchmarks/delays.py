@@ -30,7 +30,9 @@ def delayed(endpoint: str, delay_s: float) -> Iterator[str]:
 async def _serve(host: str, port: int, delay_s: float, ready: asyncio.Future[int]) -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(host, port)
-        await asyncio.gather(_pass(reader, back, 0), _pass(there, writer, delay_s))
+        ways = _pass(reader, back, 0), _pass(there, writer, delay_s)
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*ways, return_exceptions=True)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     ready.set_result(server.sockets[0].getsockname()[1])

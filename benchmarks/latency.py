@@ -1,4 +1,4 @@
-"""Arrays on a distant S3 server: with 5, 30 and 100 ms for each answer, beside Icechunk and zarr."""
+"""Arrays on a distant S3 server: 5, 30 and 100 ms for each answer, beside Icechunk and zarr."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(rounds: int) -> Iterator[Result]:
 def _first_chunk(watch: Stopwatch, name: str, open_: Any) -> None:
     """Time from nothing to the first chunk."""
     with watch.measure(name):
-        array = zarr.open_array(open_(), mode="r")
+        array = zarr.open_array(open_(), path="a", mode="r")
         assert array[:64, :64].shape == CHUNKS
 
 
@@ -96,9 +96,7 @@ def _icechunk(watch: Stopwatch, server: S3Server, endpoint: str, data: Any) -> N
 
 def _object_store(watch: Stopwatch, server: S3Server, endpoint: str, data: Any) -> None:
     def opened(*, read_only: bool = True) -> Any:
-        store = S3Store(
-            server.bucket, prefix=prefix, **{**options(server), "endpoint": endpoint}
-        )
+        store = S3Store(server.bucket, prefix=prefix, **{**options(server), "endpoint": endpoint})
         return ObjectStore(store, read_only=read_only)
 
     prefix = uuid.uuid4().hex
