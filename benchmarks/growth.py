@@ -96,11 +96,11 @@ def _measured(size: int, counting: Counting, place: Path) -> dict[str, tuple[flo
         assert bytes(value) == b"%016d" % COMMITS
         read = counting.requests - before_read
     return {
-        "commit of one chunk": (statistics.median(times) * 1e3, "ms"),
-        "requests of it": (requests, ""),
-        "bytes sent by it": (sent_bytes / 1024, "KiB"),
-        "cold read of one chunk": (read_s * 1e3, "ms"),
-        "requests of that": (read, ""),
+        "commit, time": (statistics.median(times) * 1e3, "ms"),
+        "commit, requests": (requests, ""),
+        "commit, sent": (sent_bytes / 1024, "KiB"),
+        "cold read, time": (read_s * 1e3, "ms"),
+        "cold read, requests": (read, ""),
     }
 
 
@@ -116,8 +116,10 @@ def plot(found: dict[str, list[float]], path: Path) -> None:
         for name, values in found.items():
             if name.endswith(f"({part})") or (part == "KiB" and name.endswith("()")):
                 axes.plot(SIZES, values, marker="o", label=name.replace(" ()", ""))
-        axes.set(xscale="log", yscale="log", xlabel="values in the repository")
-        axes.legend(fontsize=8, frameon=False)
-    left.set_ylabel("milliseconds")
+        axes.set(xscale="log", xlabel="values in the repository")
+        axes.legend(fontsize=8, frameon=False, loc="upper left")
+        axes.margins(y=0.3)
+        axes.set_ylim(bottom=0)
+    left.set_ylabel("ms")
     right.set_ylabel("KiB, requests")
     figure.savefig(path, metadata={"Date": None})
