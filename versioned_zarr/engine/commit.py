@@ -39,8 +39,8 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _PENDING_BYTES = 64 << 20
-_ATTEMPTS = 3
-"""As often blocks are stored while a gc takes them."""
+_ATTEMPTS = 16
+"""So often are blocks stored while a gc takes them."""
 
 
 class StoredValue(NamedTuple):

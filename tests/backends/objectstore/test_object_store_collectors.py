@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -13,8 +13,8 @@ import pytest
 import versioned_zarr as vz
 from tests.backends.objectstore import collecting
 from tests.backends.objectstore.test_object_store_faults import LOSSES, ONE_IN, new_url
-from tests.servers.fickle import Fickle, fickle, nothing, now_and_then
-from tests.servers.versity import S3Server, s3_server
+from tests.servers.fickle import Fickle, nothing, now_and_then
+from tests.servers.versity import S3Server
 from tests.torture import SEED, TIMES
 
 pytest.importorskip("obstore")
@@ -24,32 +24,6 @@ pytestmark = pytest.mark.compat
 SPAWN = multiprocessing.get_context("spawn")
 WRITERS = 3
 ROUNDS = 6 * min(TIMES, 8)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def between(server: S3Server) -> Iterator[Fickle]:
-    with fickle(server.endpoint, keeps_host=True) as between:
-        yield between
-
-
-@pytest.fixture
-def environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Clients find what is passed in the environment, with the credentials."""
-
-    def set_to(endpoint: str) -> None:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-
-    return set_to
 
 
 @pytest.mark.parametrize("way", ["direct", "lossy"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 import versioned_zarr as vz
-from tests.servers.versity import S3Server, s3_server
+from tests.servers.versity import S3Server
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.registry import backend_at
 from versioned_zarr.blocks.protocol import BlockStore
@@ -40,12 +40,6 @@ from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue  # 
 from versioned_zarr.backends.objectstore.record_log import RecordLog  # noqa: E402
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs  # noqa: E402
 from versioned_zarr.blocks.cache.block_cache import BlockCache  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
 
 
 class OnMemory:

@@ -17,8 +17,8 @@ import pytest
 
 import versioned_zarr as vz
 from tests.backends.test_lakefs_concurrency import check_a_storm, check_the_accounts
-from tests.servers.fickle import OF_OBJECTS, Fickle, at, fickle, nothing, now_and_then
-from tests.servers.versity import S3Server, s3_server
+from tests.servers.fickle import OF_OBJECTS, Fickle, at, nothing, now_and_then
+from tests.servers.versity import S3Server
 from tests.torture import SEED, TIMES
 from versioned_zarr.repository.repository import Repository
 
@@ -42,32 +42,6 @@ RETRIES = {
         "base": 2,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def between(server: S3Server) -> Iterator[Fickle]:
-    with fickle(server.endpoint, keeps_host=True) as between:
-        yield between
-
-
-@pytest.fixture
-def environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Clients find what is passed in the environment, with the credentials."""
-
-    def set_to(endpoint: str) -> None:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-
-    return set_to
 
 
 def options(server: S3Server, endpoint: str | None = None) -> dict[str, Any]:

@@ -182,8 +182,8 @@ def test_a_leaf_of_another_value_is_stored_again(repository: vz.Repository, tmp_
 def test_values_that_are_stored_are_not_sent_again(
     repository: vz.Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_upload, "PACK_BYTES", 200_000)
-    monkeypatch.setattr(ObjectBlocks, "pack_bytes", 200_000)
+    monkeypatch.setattr(pack_upload, "PACK_BYTES", 400_000)
+    monkeypatch.setattr(ObjectBlocks, "pack_bytes", 400_000)
     values = {f"a/c/{number}": os.urandom(20_000) for number in range(50)}
     for folder, most in (("a", 1_100_000), ("b", 80_000)):
         before = sum(map(len, packs(tmp_path)))

@@ -38,6 +38,7 @@ from versioned_zarr.lru_cache import LruCache
 _COMMIT, _PARENTS, _NODE = "commit", "parents", "node"
 _REMEMBERED: Final = 4096
 _FOLLOWED: Final = 1000
+_LOOKS: Final = 16
 NEVER: Final = 2**63
 """A moment after which nothing has happened."""
 
@@ -185,12 +186,22 @@ class CommitCheck:
             if not look.condemned:
                 left = self._shortened(left, stays, is_live)
             absent |= self._walk(left, stays, lambda _: True).reached
-        if absent:
-            usable = look.usable
-            absent = Membership(self._runs(), usable).missing(absent)
+        absent = self._lost(absent, look)
         if absent:
             text = to_text(next(iter(absent)))
             raise self._collected(f"{len(absent)} blocks are not there to stay, such as {text}")
+
+    def _lost(self, wanted: set[Cid], look: _Look) -> set[Cid]:
+        """Those of the blocks that are in no pack which is there to stay."""
+        for _ in range(_LOOKS):
+            usable = look.usable if wanted else frozenset[str]()
+            runs = self._runs()
+            wanted = Membership(runs, usable).missing(wanted)
+            if not wanted or usable.issubset(pack for run in runs for pack in run.packs):
+                break
+            # Another gc replaced a pack after it was listed, so its blocks are in a new one.
+            look = self._look(NEVER)
+        return wanted
 
     def _collected(self, what: str) -> StagedBlocksCollectedError:
         url = self._catalogue.url

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -38,8 +37,6 @@ from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, to_text
 
 MEMORY_BYTES: Final = 64 << 20
-_DOCUMENT_BYTES: Final = 16 << 10
-_DOCUMENTS_BYTES: Final = 128 << 10
 _LISTED_EVERY_S: Final = 10.0
 _CACHED_BYTES: Final = 1 << 20
 """Values of more than one leaf are not cached: reading them again costs one request each."""
@@ -72,7 +69,6 @@ class ObjectBlocks:
         self.check = CommitCheck(self, catalogue, self._packed.registry, condemned, self.is_partial)
         self._nearness = NonBlocking()
         self._recent = MemoryCache(MEMORY_BYTES)
-        self._at_work = threading.local()
         self._newest: str | None = None
         self._there: tuple[float, AbstractSet[str], Mapping[str, int]] = -math.inf, set(), {}
         self._flights: ForkLocal[SingleFlight[memoryview]] = ForkLocal(SingleFlight[memoryview])
@@ -206,7 +202,8 @@ class ObjectBlocks:
         return self._absent(absent) if absent and self.catalogue.scan() else absent
 
     def _missing_at_hand(self, wanted: Sequence[Cid]) -> AbstractSet[Cid]:
-        """Those of the blocks that no known pack has; all if the indexes would have to be read."""
+        """Those of the blocks that no known pack has; all if long index files would be read."""
+        self._packed.refresh()
         if not self.catalogue.is_at_hand(self._packed.registry):
             return set(wanted)
         return set(self._absent(wanted))
@@ -278,13 +275,12 @@ class ObjectBlocks:
     def put(self, blocks: Sequence[Block], root: Cid) -> None:
         """See `BlockStore.put`: one request.
 
-        The Zarr documents of the drafts that were just published are stored once more, next to the
+        The Zarr documents of the drafts that were sent before are stored once more, next to the
         nodes, so that one request reads both when the commit is opened.
         """
         self._store_fetched()
-        documents = self._documents()
-        self._at_work.documents = {}
         known = {cid for cid, _ in blocks}
+        documents = self._uploads.documents.take()
         extra = [block for block in documents.items() if block[0] not in known]
         self._newest = self.catalogue.put_pack(pack_of([*extra, *blocks], root, self.hash))
         self._packed.registry.learn(self._newest)
@@ -301,17 +297,7 @@ class ObjectBlocks:
         follower = draft.follower
         upload = follower if isinstance(follower, PackUpload) else PackUpload(self._uploads, draft)
         self._packed.registry.learn(upload.finish(root))
-        documents = self._documents()
-        for cid, start, end in draft.finished():
-            if cids.is_raw(cid) and end - start <= _DOCUMENT_BYTES:
-                data = bytes(draft.read(start, end))
-                if data[:1] == b"{" and sum(map(len, documents.values())) < _DOCUMENTS_BYTES:
-                    documents[cid] = data
-
-    def _documents(self) -> dict[Cid, bytes]:
-        """The documents of the drafts that this thread published for its commit."""
-        documents: dict[Cid, bytes] = self._at_work.__dict__.setdefault("documents", {})
-        return documents
+        self._uploads.documents.add_from(draft)
 
     def let_go(self, draft: Followable, root: Cid) -> None:
         """See `ServedBlocks.let_go`: it fills the cache."""

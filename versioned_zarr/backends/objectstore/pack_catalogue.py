@@ -61,6 +61,7 @@ class PackCatalogue:
         self.reader = RangeReader(storage)
         self._known: dict[str, int] = {}
         """Size in bytes by path, -1 if it is not known."""
+        self._deleted: set[str] = set()
         self._version = 0
         self._put_at: dict[str, int] = {}
         """When (ns) this process began to send each of its packs."""
@@ -88,7 +89,7 @@ class PackCatalogue:
                     self._begin(f"{folder}/{name}{ending}")
 
     def _begin(self, path: str, size_bytes: int = _TAIL_BYTES) -> None:
-        if path not in self._known:
+        if path not in self._known and path not in self._deleted:
             self._add(path, -1)
             self._coming[path] = self._workers().submit(self._fetched, path, size_bytes)
 
@@ -115,7 +116,7 @@ class PackCatalogue:
         listed = self._storage.list(folder)
         found = {stored.path: stored.size for stored in listed if stored.path.endswith(ending)}
         for path in before - found.keys():
-            self.forget(path)
+            self._note_deleted(path)
         with self._guard:
             new = found.keys() - self._known.keys()
             for path in new if folder == PACKS else ():
@@ -132,6 +133,11 @@ class PackCatalogue:
             self._ends.pop(path, None)
             self._coming.pop(path, None)
             self._version += 1
+
+    def _note_deleted(self, path: str) -> None:
+        """Forget an object for ever: records and index files may still name it."""
+        self._deleted.add(path)
+        self.forget(path)
 
     def present(self) -> dict[str, int]:
         """The sizes of the packs in the store by name; one request for each 1000.
@@ -158,7 +164,9 @@ class PackCatalogue:
             if len(data) < _SMALL_INDEX_BYTES:
                 self._whole[path] = data
             self._add_covered(data, path)
-        except (FileNotFoundError, StorageError, ReadOnlyError, CorruptError):
+        except FileNotFoundError:
+            self._note_deleted(path)
+        except (StorageError, ReadOnlyError, CorruptError):
             pass  # whoever needs it is told
         return None
 
@@ -168,7 +176,9 @@ class PackCatalogue:
         names = bytes(data[HEAD_SIZE : HEAD_SIZE + packs * NAME_SIZE]).decode("latin-1")
         with self._guard:
             for at in range(0, len(names), NAME_SIZE):
-                self._known.setdefault(f"{PACKS}/{names[at : at + NAME_SIZE]}{ENDING}", -1)
+                pack = f"{PACKS}/{names[at : at + NAME_SIZE]}{ENDING}"
+                if pack not in self._deleted:
+                    self._known.setdefault(pack, -1)
             self._version += 1
 
     def _end_of_pack(self, path: str, size_bytes: int) -> _End | None:
@@ -223,7 +233,7 @@ class PackCatalogue:
                 return self._storage.read(path, start, end)
             return self.reader.read(path, start, end)
         except FileNotFoundError:
-            self.forget(path)  # a gc deleted it; what is in use is elsewhere
+            self._note_deleted(path)  # what is in use is elsewhere
             raise
 
     def _read_index(self, path: str, start: int, end: int | None) -> memoryview:

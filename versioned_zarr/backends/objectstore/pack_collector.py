@@ -23,8 +23,7 @@ from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of, read_tail
 from versioned_zarr.blocks.packs.pack_registry import INDEX, pack_path
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.maintenance.collected import Collected, Marks
-from versioned_zarr.engine.maintenance.whole_values import WholeValue
+from versioned_zarr.engine.maintenance.collected import Collected, Marks, WholeValue
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptError, VersionedZarrError
 from versioned_zarr.ipld import cid as cids

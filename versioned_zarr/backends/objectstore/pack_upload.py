@@ -14,12 +14,38 @@ from typing import Final
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.blocks.protocol import Followable
 from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
+_DOCUMENT_BYTES: Final = 16 << 10
+_DOCUMENTS_BYTES: Final = 128 << 10
 PACK_BYTES: Final = 32 << 20
 """A session starts another draft above this size."""
 AT_ONCE: Final = 4
 """The number of packs that are sent at a time; each is in memory meanwhile."""
+
+
+class Documents:
+    """Small Zarr documents of packs that were sent; the next commit stores them once more.
+
+    One request then reads them with the nodes of the tree. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Cid, bytes] = {}
+
+    def add_from(self, draft: Followable) -> None:
+        """Add the documents in a draft, up to 128 KiB in all."""
+        for cid, start, end in draft.finished():
+            if cids.is_raw(cid) and end - start <= _DOCUMENT_BYTES:
+                data = bytes(draft.read(start, end))
+                if data[:1] == b"{" and sum(map(len, self._found.values())) < _DOCUMENTS_BYTES:
+                    self._found[cid] = data
+
+    def take(self) -> dict[Cid, bytes]:
+        """The documents; there are none afterward."""
+        found, self._found = self._found, {}
+        return found
 
 
 class PackUploads:
@@ -38,6 +64,7 @@ class PackUploads:
         missing: Callable[[Sequence[Cid]], AbstractSet[Cid]],
     ) -> None:
         self._catalogue, self._condemned, self._missing = catalogue, condemned, missing
+        self.documents = Documents()
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
 
     def check_process(self) -> None:
@@ -48,7 +75,7 @@ class PackUploads:
         """Send a draft as soon as it is full."""
         draft.follower = PackUpload(self, draft)
 
-    def is_stored(self, blocks: Sequence[tuple[Cid, int, int]]) -> bool:
+    def _is_stored(self, blocks: Sequence[tuple[Cid, int, int]]) -> bool:
         """Whether packs that are known contain at least half of the bytes of a draft's blocks."""
         missing = self._missing([cid for cid, _, _ in blocks])
         lacking = sum(end - start for cid, start, end in blocks if cid in missing)
@@ -58,9 +85,21 @@ class PackUploads:
         """Whether a pack that was sent is there still, as far as this process knows."""
         return self._catalogue.is_there(pack) and pack not in self._condemned()
 
-    def start(self, draft: Followable, root: Cid) -> Future[str]:
-        """Send a draft in the background; returns the name of the pack."""
-        return self._workers().submit(self.send, draft, root)
+    def start(self, draft: Followable) -> Future[str | None]:
+        """Send a draft in the background, unless the store has most of it.
+
+        Returns:
+            The name of the pack, if it is sent.
+        """
+        return self._workers().submit(self._sent_ahead, draft)
+
+    def _sent_ahead(self, draft: Followable) -> str | None:
+        blocks = list(draft.finished())
+        if self._is_stored(blocks):
+            return None
+        pack = self.send(draft, blocks[0][0])
+        self.documents.add_from(draft)
+        return pack
 
     def send(self, draft: Followable, root: Cid) -> str:
         """Send a draft; returns the name of the pack.
@@ -81,7 +120,7 @@ class PackUpload:
 
     def __init__(self, uploads: PackUploads, draft: Followable) -> None:
         self._uploads, self._draft = uploads, draft
-        self._sending: Future[str] | None = None
+        self._sending: Future[str | None] | None = None
         self._sent_end = 0
 
     def grown(self) -> None:
@@ -92,10 +131,8 @@ class PackUpload:
         end = self._draft.end
         if self._sending is not None or end < PACK_BYTES or not self._draft.is_sound:
             return
-        blocks = list(self._draft.finished())
-        if blocks and not self._uploads.is_stored(blocks):
-            self._sent_end = end
-            self._sending = self._uploads.start(self._draft, blocks[0][0])
+        self._sent_end = end
+        self._sending = self._uploads.start(self._draft)
 
     def finish(self, root: Cid) -> str:
         """The name of the pack of the whole draft, which is sent now if it was not before.
@@ -106,7 +143,8 @@ class PackUpload:
         self._uploads.check_process()
         sending = self._sending
         if sending is not None and self._sent_end == self._draft.end:
-            if sending.exception() is None and self._uploads.is_there(sending.result()):
-                return sending.result()
+            pack = None if sending.exception() else sending.result()
+            if pack is not None and self._uploads.is_there(pack):
+                return pack
             self._sending = None
         return self._uploads.send(self._draft, root)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from versioned_zarr.engine.progress import OnProgress
-
-if TYPE_CHECKING:
-    from versioned_zarr.engine.maintenance.whole_values import WholeValue
+from versioned_zarr.ipld.cid import Cid
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,20 @@ class Collected:
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain JSON data."""
         return {**self.__dict__, "problems": list(self.problems)}
+
+
+class WholeValue(NamedTuple):
+    """A value that should be contiguous.
+
+    Attributes:
+        leaves: its leaves, in order.
+        sizes: their sizes in bytes.
+        pack: the pack in which they are contiguous; None if they are not.
+    """
+
+    leaves: tuple[Cid, ...]
+    sizes: tuple[int, ...]
+    pack: str | None
 
 
 class Marks(Protocol):

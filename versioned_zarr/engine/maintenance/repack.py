@@ -18,8 +18,8 @@ from versioned_zarr.blocks.packs.pack_store import GC_LOCK, MAINTENANCE_LOCK
 from versioned_zarr.blocks.packs.verify_pack import drop_damaged_indexes, finds_all
 from versioned_zarr.blocks.protocol import Block, PackedBlocks, PlacedBlocks
 from versioned_zarr.engine.context import TRANSFER_LOCK, RepositoryContext
-from versioned_zarr.engine.maintenance.collected import Collected
-from versioned_zarr.engine.maintenance.whole_values import WholeValue, whole_values
+from versioned_zarr.engine.maintenance.collected import Collected, WholeValue
+from versioned_zarr.engine.maintenance.whole_values import whole_values
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld import cid as cids

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from versioned_zarr.blocks.file_reader import sized_leaves
 from versioned_zarr.blocks.protocol import PartialBlocks, PlacedBlocks
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.maintenance.collected import WholeValue
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld.cid import Cid, from_text, is_raw, to_text
@@ -22,20 +22,6 @@ from versioned_zarr.ipld.unixfs import LEAF_SIZE
 
 _LEAST_SHARED = 4
 """A value is not made whole if this would store again at least one fourth of it."""
-
-
-class WholeValue(NamedTuple):
-    """A value that should be contiguous.
-
-    Attributes:
-        leaves: its leaves, in order.
-        sizes: their sizes in bytes.
-        pack: the pack in which they are contiguous; None if they are not.
-    """
-
-    leaves: tuple[Cid, ...]
-    sizes: tuple[int, ...]
-    pack: str | None
 
 
 def whole_values(stores: RepositoryContext, store: PlacedBlocks) -> list[WholeValue]:

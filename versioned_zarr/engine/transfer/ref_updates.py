@@ -15,7 +15,7 @@ from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, to_text
 
 T = TypeVar("T")
-_ATTEMPTS = 3
+_ATTEMPTS = 8
 WORDS = {HEADS: "branch", TAGS: "tag", REMOTES: "remote branch"}
 
 
