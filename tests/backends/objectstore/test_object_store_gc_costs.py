@@ -14,6 +14,7 @@ import versioned_zarr as vz
 
 obstore = pytest.importorskip("obstore")
 
+from obstore.exceptions import PermissionDeniedError  # noqa: E402
 from obstore.store import MemoryStore  # noqa: E402
 
 from versioned_zarr.backends.objectstore import obstore_storage  # noqa: E402
@@ -162,6 +163,52 @@ def test_a_creation_is_taken_back_past_the_fence_of_a_gc(
     assert noted.after is None
     assert "saved" not in machine().branches
     assert [move.commit for move in machine().reflog("saved")] == [None]
+
+
+def test_a_gc_that_may_not_delete_writes_nothing(
+    machine: Machine, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = machine()
+    repo.branches.create("waste")
+    with repo.session("waste", message="waste") as session:
+        session.write("waste", b"waste")
+    repo.branches.delete("waste")
+    repo.repack()
+    keeper = machine()
+    before = objects_of(store)
+
+    def denied(*_: object) -> None:
+        raise PermissionDeniedError("403 Forbidden")
+
+    monkeypatch.setattr(obstore, "delete", denied)
+    for _ in range(2):
+        with pytest.raises(vz.ReadOnlyError, match="denies access"):
+            keeper.gc(keep_reflog=NOW)
+        assert objects_of(store) == before
+
+
+def objects_of(store: MemoryStore) -> set[str]:
+    return {stored["path"] for page in obstore.list(store) for stored in page}
+
+
+def test_a_missing_commit_is_reported_with_the_branch_that_names_it(
+    machine: Machine, store: MemoryStore
+) -> None:
+    repo = machine()
+    repo.branches.create("torn")
+    before = objects_of(store)
+    with repo.session("torn", message="torn") as session:
+        session.write("torn", b"torn")
+    for path in objects_of(store) - before:
+        if path.startswith("packs/"):
+            obstore.delete(store, path)
+    repo = machine()
+    (problem,) = repo.gc(keep_reflog=NOW).problems
+    assert "which 'torn' names, is missing; fetch it" in problem
+    repo.branches.delete("torn")
+    (problem,) = repo.gc().problems
+    assert "which the log of 'torn' names, is missing" in problem
+    assert not repo.gc(keep_reflog=NOW).problems
 
 
 def test_a_list_of_packs_reads_index_files_first(machine: Machine, noted: Noted) -> None:

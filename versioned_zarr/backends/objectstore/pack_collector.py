@@ -152,6 +152,8 @@ class PackCollector:
         moved: Iterable[WholeValue] = (),
     ) -> _Written:
         """Delete packs behind fences, after their used blocks were copied."""
+        if dying:
+            self._condemned.check_permission()  # before a copy is written that nothing replaces
         old_indexes = [stored.path for stored in self._storage.list(INDEX)]
         written = self._copy(dying, packs, steps, moved)
         dying = {name: content for name, content in dying.items() if name not in written.gone}
