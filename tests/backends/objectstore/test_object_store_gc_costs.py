@@ -187,6 +187,17 @@ def test_a_gc_that_may_not_delete_writes_nothing(
         assert objects_of(store) == before
 
 
+def test_a_repack_beside_a_damaged_ref_writes_nothing(machine: Machine, store: MemoryStore) -> None:
+    machine().branches.create("dev")
+    (record,) = (path for path in objects_of(store) if path.startswith("refs/heads/dev/"))
+    obstore.put(store, record, b"damaged")
+    repo = machine()
+    before = objects_of(store)
+    with pytest.raises(vz.CorruptRefError, match="of 'dev' is damaged"):
+        repo.repack()
+    assert objects_of(store) == before
+
+
 def objects_of(store: MemoryStore) -> set[str]:
     return {stored["path"] for page in obstore.list(store) for stored in page}
 
