@@ -13,6 +13,7 @@ tests/models has a model checker for this protocol.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -229,13 +230,26 @@ class CommitCheck:
     def _nearest_live(
         self, commit: Cid, stays: set[Cid], is_live: Callable[[Cid], bool]
     ) -> Cid | None:
-        """The first commit, following first parents, that another ref names; it then stays."""
-        for each in islice(first_parents(to_text(commit), self._commit), _FOLLOWED):
-            cid = from_text(each.cid)
-            if cid in stays or is_live(cid):
-                stays.add(cid)
-                return cid
-        return None
+        """The first commit, following first parents, that a ref reaches; it then stays.
+
+        All ancestors of such a commit are reached, too, so few commits are tried.
+        """
+
+        def is_kept(cid: Cid) -> bool:
+            return any(self.is_ancestor(cid, each) for each in stays) or is_live(cid)
+
+        parents = islice(first_parents(to_text(commit), self._commit), _FOLLOWED)
+        line: list[Cid] = []
+        tried = 0
+        while not line or not is_kept(line[-1]):
+            tried = len(line)
+            line += [from_text(each.cid) for each in islice(parents, tried + 1)]
+            if len(line) == tried:
+                return None
+        last = len(line) - 1
+        nearest = line[bisect_left(line, 1, tried, last, key=is_kept)]
+        stays.add(nearest)
+        return nearest
 
     def _was_sent(self, cid: Cid) -> bool:
         return any(self._catalogue.is_own(at.pack) for at in self._registry.find_all(cid))

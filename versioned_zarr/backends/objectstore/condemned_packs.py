@@ -66,6 +66,14 @@ class CondemnedPacks:
                 where=path,
             ) from error
 
+    def check_permission(self) -> None:
+        """Check that objects may be deleted, with one request.
+
+        Raises:
+            ReadOnlyError: the store denies it.
+        """
+        self.remove(new_name())
+
     def add(self, packs: Collection[str]) -> str:
         """Condemn packs; returns the name of the list."""
         name = new_name()

@@ -106,10 +106,13 @@ class ObjectBlocks:
     def get_here(self, cid: Cid) -> memoryview:
         """See `PartialBlocks.get_here`."""
         found = self._find(cid)
-        if found is None and self._completion is not None and self.is_partial():
+        if found is None:
             self._packed.refresh()
-            if cid not in self._packed and not (self.catalogue.scan() and cid in self._packed):
-                return memoryview(unixfs.EMPTY_DIRECTORY)
+            if cid not in self._packed and self.is_partial():  # a request if it is not
+                self.catalogue.scan()
+                self._packed.refresh()
+                if cid not in self._packed:
+                    return memoryview(unixfs.EMPTY_DIRECTORY)
         return self.get(cid) if found is None else found
 
     def _find(self, cid: Cid) -> memoryview | None:
@@ -137,7 +140,9 @@ class ObjectBlocks:
         try:
             return self._packed.get(cid)
         except BlockNotFoundError:
-            if self.catalogue.scan():
+            found_more = True
+            while found_more:  # a gc may delete a pack again before it is read
+                found_more = self.catalogue.scan()
                 with contextlib.suppress(BlockNotFoundError):
                     return self._packed.get(cid)
             origin = None if self._completion is None else self._completion.origin()

@@ -102,8 +102,6 @@ class PackCatalogue:
         known = set(self._known)
         index = self._listed(INDEX)
         for path in index.keys() - known:
-            self._begin(path)
-        for path in index.keys() - known:
             self._wait(path)  # it names packs, whose tails are then not needed
         found = self._listed(PACKS).keys() | index.keys()
         return not found <= known
@@ -119,7 +117,7 @@ class PackCatalogue:
             self._note_deleted(path)
         with self._guard:
             new = found.keys() - self._known.keys()
-            for path in new if folder == PACKS else ():
+            for path in new:
                 self._begin(path)
             for path, size in found.items():
                 self._known[path] = size

@@ -26,6 +26,7 @@ from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.maintenance.collected import Collected, Marks, WholeValue
 from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptError, VersionedZarrError
+from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.storage.object_store import Stored
 
@@ -124,6 +125,7 @@ class PackCollector:
         steps.add(sum(packs[name].size for name in packs.keys() - dying.keys()))
         if not dying:
             return Collected()
+        self._check_refs()
         before = sum(packs[name].size for name in dying)
         written = self._replace(dying, packs, None, steps, moved)
         return Collected(
@@ -133,6 +135,16 @@ class PackCollector:
         )
 
     # The steps
+
+    def _check_refs(self) -> None:
+        """Check that every ref can be fenced, before anything is copied.
+
+        Raises:
+            CorruptRefError: the newest record of a ref is damaged.
+        """
+        for kind in KINDS:
+            for error in self._refs.broken(kind).values():
+                raise error
 
     def _list_packs(self) -> dict[str, Stored]:
         """The packs in the store. Those that writers add from now on are not collected."""
@@ -151,6 +163,8 @@ class PackCollector:
         moved: Iterable[WholeValue] = (),
     ) -> _Written:
         """Delete packs behind fences, after their used blocks were copied."""
+        if dying:
+            self._condemned.check_permission()  # before a copy is written that nothing replaces
         old_indexes = [stored.path for stored in self._storage.list(INDEX)]
         written = self._copy(dying, packs, steps, moved)
         dying = {name: content for name, content in dying.items() if name not in written.gone}

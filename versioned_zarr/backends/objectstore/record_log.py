@@ -7,7 +7,7 @@ where to begin. docs/design/object-stores.md shows the bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
@@ -25,10 +25,11 @@ from versioned_zarr.backends.objectstore.ref_record import (
     record_path,
 )
 from versioned_zarr.engine.ref_mappings import MAIN
+from versioned_zarr.errors import CorruptRefError
 from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.history.log_refs import may_be_ref
 from versioned_zarr.history.ref_names import from_file_name, to_file_name
-from versioned_zarr.history.refs import HEADS
+from versioned_zarr.history.refs import HEADS, TAKEN_BACK
 from versioned_zarr.storage.object_store import Stored
 
 AT_ONCE: Final = 16
@@ -158,6 +159,54 @@ class RecordLog:
         if data is None or data == FORGOTTEN:
             return None
         return decode_record(data, record_path(folder, number), name)
+
+    def moves(self, folder: str, name: str, *, readable: bool = False) -> Iterator[RefRecord]:
+        """The records that are neither fences nor creations that were taken back, newest first.
+
+        A request for each record, 16 in parallel.
+
+        Args:
+            folder: the folder of the ref.
+            name: the name of the ref.
+            readable: whether to leave out damaged records, instead of raising an error.
+        """
+        is_taken_back = False
+        for record in self._records(folder, name, readable=readable):
+            if record.is_fence:
+                continue
+            if record.is_checked or not is_taken_back:
+                yield record
+            is_taken_back = record.entry.why == TAKEN_BACK
+
+    def _records(self, folder: str, name: str, *, readable: bool) -> Iterator[RefRecord]:
+        """The records of a ref, newest first, without most fences that follow each other."""
+        try:
+            newest = self.latest(folder, name)
+        except CorruptRefError:
+            if not readable:
+                raise
+            first = self.first(folder)
+            number = None if first is None else number_in(first.path)
+        else:
+            number = None if newest is None else newest.before_fences
+
+        def read(number: int) -> RefRecord | CorruptRefError | None:
+            try:
+                return self.at(folder, number, name)
+            except CorruptRefError as error:
+                return error
+
+        while number is not None and number >= 0:
+            batch = range(number, max(-1, number - AT_ONCE), -1)
+            number = batch[-1] - 1
+            for found in self.workers().map(read, batch):
+                if found is None:
+                    return
+                if isinstance(found, RefRecord):
+                    yield found
+                    number = min(number, found.before_fences)
+                elif not readable:
+                    raise found
 
     def names(self, kind: str) -> list[str]:
         """The names of all refs of a kind; without lists, `main` and those that were read."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from versioned_zarr.backends.objectstore.commit_check import NEVER, CommitCheck
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
-from versioned_zarr.backends.objectstore.record_log import AT_ONCE, RecordLog
+from versioned_zarr.backends.objectstore.record_log import RecordLog
 from versioned_zarr.backends.objectstore.ref_record import (
     FORGOTTEN,
     HINT,
@@ -31,6 +31,7 @@ from versioned_zarr.backends.objectstore.ref_record import (
     record_path,
     ref_folder,
 )
+from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.errors import (
     BranchMovedError,
     CollectedError,
@@ -42,6 +43,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.ref_names import check_ref_name, from_file_name, to_file_name
 from versioned_zarr.history.refs import (
+    HEADS,
     KINDS,
     TAKEN_BACK,
     RefEntry,
@@ -132,45 +134,8 @@ class RecordRefs:
 
     def history(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefEntry]:
         """See `RefStore.history`; a request for each record, 16 in parallel."""
-        return (record.entry for record in self._moves(kind, name, readable=readable))
-
-    def _moves(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefRecord]:
-        """The records that are neither fences nor creations that were taken back."""
-        is_taken_back = False
-        for record in self._records(kind, name, readable=readable):
-            if not record.is_fence and (record.is_checked or not is_taken_back):
-                yield record
-            is_taken_back = record.entry.why == TAKEN_BACK
-
-    def _records(self, kind: str, name: str, *, readable: bool = False) -> Iterator[RefRecord]:
-        """The records of a ref, newest first; `readable` as in `history`."""
-        folder = ref_folder(kind, name)
-        try:
-            newest = self._log.latest(folder, name)
-        except CorruptRefError:
-            if not readable:
-                raise
-            first = self._log.first(folder)
-            number = None if first is None else number_in(first.path)
-        else:
-            number = None if newest is None else newest.number
-
-        def read(number: int) -> RefRecord | CorruptRefError | None:
-            try:
-                return self._log.at(folder, number, name)
-            except CorruptRefError as error:
-                return error
-
-        while number is not None and number >= 0:
-            batch = range(number, max(-1, number - AT_ONCE), -1)
-            for found in self._log.workers().map(read, batch):
-                if found is None:
-                    return
-                if isinstance(found, RefRecord):
-                    yield found
-                elif not readable:
-                    raise found
-            number -= AT_ONCE
+        moves = self._log.moves(ref_folder(kind, name), name, readable=readable)
+        return (record.entry for record in moves)
 
     # Moving
 
@@ -224,33 +189,53 @@ class RecordRefs:
         try:
             self._check.check(new, None, NEVER, self._live_elsewhere(folder))
         except CollectedError:
-            self._add(folder, name, next_record(record, None, TAKEN_BACK, self._packs()))
+            self._take_back(folder, name, record)
             raise
         self._checked.add(folder)
+
+    def _take_back(self, folder: str, name: str, record: RefRecord) -> None:
+        """Delete a ref that was just created, unless others have moved it since."""
+        last: RefRecord | None = record
+        while last is not None and last.entry == record.entry:
+            try:
+                self._add(folder, name, next_record(last, None, TAKEN_BACK, self._packs()))
+            except BranchMovedError:
+                last = self._log.newest.get(folder)  # it may be a fence of a gc
+            else:
+                return
 
     def _is_checked(self, folder: str, record: RefRecord) -> bool:
         """Whether all that a record's commit reaches stays as long as the record is the newest."""
         return record.is_checked or folder in self._checked
 
     def _live_elsewhere(self, but: str) -> Callable[[Cid], bool]:
-        """Returns a function: whether another ref names a commit, or a descendant of it, now."""
+        """Returns a function: whether another ref names a commit, or a descendant of it, now.
+
+        It asks about the refs that this process has read, and about `main`.
+        """
         now: dict[str, RefRecord | None] = {}
 
-        def names(folder: str, record: RefRecord | None, commit: Cid) -> bool:
+        def names(record: RefRecord | None, folder: str, commit: Cid) -> bool:
             if record is None or not self._is_checked(folder, record):
                 return False
             head = record.entry.commit
             return head is not None and self._check.is_ancestor(commit, head)
 
+        def read(folder: str) -> RefRecord | None:
+            if folder not in now:
+                now[folder] = None
+                with suppress(CorruptRefError):
+                    now[folder] = self._log.latest(folder, from_file_name(folder.split("/")[2]))
+            return now[folder]
+
         def is_live(commit: Cid) -> bool:
             for folder, known in list(self._log.newest.items()):
-                if folder == but or not names(folder, known, commit):
-                    continue
-                if folder not in now:
-                    now[folder] = self._log.latest(folder, from_file_name(folder.split("/")[2]))
-                if now[folder] == known or names(folder, now[folder], commit):
-                    return True
-            return False
+                if folder != but and names(known, folder, commit):
+                    latest = read(folder)
+                    if latest == known or names(latest, folder, commit):
+                        return True
+            main = ref_folder(HEADS, MAIN)
+            return main not in {but, *self._log.newest} and names(read(main), main, commit)
 
         return is_live
 
@@ -343,7 +328,7 @@ class RecordRefs:
         looked at the ref since could take it, and would not notice that it is not the newest.
         """
         folder = ref_folder(kind, name)
-        moves = list(self._moves(kind, name))
+        moves = list(self._log.moves(folder, name))
         times = times_left(record.entry for record in moves)
         for record, (_, left_at) in zip(moves, times, strict=True):
             if left_at is not None and left_at < before:

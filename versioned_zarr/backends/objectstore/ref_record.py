@@ -37,8 +37,8 @@ class RefRecord(NamedTuple):
         is_checked: whether `CommitCheck` checked what the commit reaches before it was named, or no
             gc could have begun.
         fences: how many of the records up to this one are fences.
-        is_fence: whether it moves nothing, and only makes writers look for condemned packs; see
-            `Collector`.
+        repeats: the number of the record whose move a fence repeats; None if this is a move. A
+            fence only makes writers look for condemned packs; see `Collector`.
     """
 
     number: int
@@ -47,7 +47,17 @@ class RefRecord(NamedTuple):
     packs: Mapping[str, Any]
     is_checked: bool = True
     fences: int = 0
-    is_fence: bool = False
+    repeats: int | None = None
+
+    @property
+    def is_fence(self) -> bool:
+        """Whether it moves nothing."""
+        return self.repeats is not None
+
+    @property
+    def before_fences(self) -> int:
+        """The number of the record whose move a fence repeats; otherwise its own number."""
+        return self.number if self.repeats is None else self.repeats
 
 
 def ref_folder(kind: str, name: str) -> str:
@@ -91,7 +101,9 @@ def next_record(
 def next_fence(last: RefRecord, packs: Mapping[str, Any]) -> RefRecord:
     """The fence after a record."""
     number, fences, nonce = last.number + 1, last.fences + 1, secrets.token_hex(8)
-    return RefRecord(number, last.entry, nonce, packs, last.is_checked, fences, is_fence=True)
+    return RefRecord(
+        number, last.entry, nonce, packs, last.is_checked, fences, repeats=last.before_fences
+    )
 
 
 def encode_record(record: RefRecord) -> bytes:
@@ -100,7 +112,7 @@ def encode_record(record: RefRecord) -> bytes:
     document = {
         "checked": record.is_checked,
         "commit": None if commit is None else to_text(commit),
-        "fence": record.is_fence,
+        "fence": record.repeats,
         "fences": record.fences,
         "nonce": record.nonce,
         "number": record.number,
@@ -124,7 +136,7 @@ def decode_record(data: bytes, path: str, name: str) -> RefRecord:
     try:
         document: Any = json.loads(text)
         commit, number, packs = document["commit"], document["number"], document["packs"]
-        fences, is_fence, is_checked = (document[key] for key in ("fences", "fence", "checked"))
+        fences, repeats, is_checked = (document[key] for key in ("fences", "fence", "checked"))
         entry = RefEntry(
             number=number - fences,
             commit=None if commit is None else from_text(commit),
@@ -135,10 +147,12 @@ def decode_record(data: bytes, path: str, name: str) -> RefRecord:
     except (ValueError, LookupError, TypeError, AttributeError, InvalidCidError) as error:
         raise damaged(path, name) from error
     are_texts = all(isinstance(each, str) for each in texts) and _are_names(packs)
-    are_flags = is_fence in (False, True) and is_checked in (False, True)
-    if number != number_in(path) or not (are_texts and are_flags and is_fence <= fences <= number):
+    is_move = repeats is None
+    is_sound = is_move or (type(repeats) is int and fences > 0 and 0 <= repeats < number)
+    is_sound = is_sound and is_checked in (False, True) and 0 <= fences <= number
+    if number != number_in(path) or not (are_texts and is_sound):
         raise damaged(path, name)
-    return RefRecord(number, entry, document["nonce"], packs, is_checked, fences, is_fence)
+    return RefRecord(number, entry, document["nonce"], packs, is_checked, fences, repeats)
 
 
 def _are_names(packs: object) -> bool:

@@ -43,7 +43,6 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.commit_object import is_commit
 from versioned_zarr.history.refs import KINDS
-from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
 _SWEPT = (PACKS, INDEX, "refs", SESSIONS)
@@ -217,8 +216,8 @@ class _RefMarks:
         for cid in roots.commits - {stores.empty_tree}:
             try:
                 stores.blocks.get(cid)
-            except BlockNotFoundError as error:
-                roots.problems.append(f"a commit that a log or a session names: {error}")
+            except BlockNotFoundError:
+                roots.problems.append(roots.missing(cid))
         if not roots.problems:
             here = {cid for cid in roots.values if cid in stores.blocks}
             reach(stores.blocks, roots.commits | here, live)
@@ -299,8 +298,7 @@ def _mark(
     stores.blocks.refresh()
     known = {cid for cid in roots.commits if cid in stores.blocks or cid == stores.empty_tree}
     for cid in roots.commits - known:
-        text = cids.to_text(cid)
-        roots.problems.append(f"commit {text}, named by a log or a session, is missing")
+        roots.problems.append(roots.missing(cid))
     if roots.problems:
         known |= _all_commits(stores, packs)
     reach(stores.blocks, known, live)

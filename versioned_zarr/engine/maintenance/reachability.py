@@ -22,7 +22,7 @@ from versioned_zarr.errors import (
 from versioned_zarr.history.refs import KINDS, times_left
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import dag_pb
-from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.tree.lookup import BlockSource
 
 _AT_ONCE = 16
@@ -37,11 +37,26 @@ class Roots:
         commits: the commits.
         values: values of sessions, some of which are only in drafts, and leaves that they reuse.
         problems: refs and sessions that could not be read, so that what they reach is unknown.
+        named_by: for each commit one of the refs, logs and sessions that name it.
     """
 
     commits: set[Cid] = field(default_factory=set)
     values: set[Cid] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
+    named_by: dict[Cid, str] = field(default_factory=dict)
+
+    def name(self, commit: Cid, where: str) -> None:
+        """Add a commit."""
+        self.commits.add(commit)
+        self.named_by.setdefault(commit, where)
+
+    def missing(self, commit: Cid) -> str:
+        """The problem that a commit is missing."""
+        where = self.named_by.get(commit, "a session")
+        return (
+            f"commit {to_text(commit)}, which {where} names, is missing; fetch it from another "
+            "copy of the repository, or delete what names it and run gc with keep_reflog=0"
+        )
 
 
 def roots_of(stores: RepositoryContext, since: datetime | None) -> Roots:
@@ -64,17 +79,21 @@ def _add_refs(stores: RepositoryContext, since: datetime | None, roots: Roots) -
             except CorruptRefError as error:
                 roots.problems.append(str(error))
                 entries = list(stores.refs.history(kind, name, readable=True))
-                roots.commits |= {entry.commit for entry in entries if entry.commit is not None}
+                for entry in entries:
+                    if entry.commit is not None:
+                        roots.name(entry.commit, f"the log of {name!r}")
                 continue
             for entry, left_at in times_left(entries):
                 is_kept = left_at is None or since is None or left_at >= since
                 if entry.commit is not None and is_kept:
-                    roots.commits.add(entry.commit)
+                    where = repr(name) if left_at is None else f"the log of {name!r}"
+                    roots.name(entry.commit, where)
 
 
 def _add_session(stores: RepositoryContext, session: str, roots: Roots) -> None:
     try:
-        roots.commits.add(from_text(read_head(stores.storage, session).base))
+        base = from_text(read_head(stores.storage, session).base)
+        roots.name(base, f"session {session}")
     except NotFoundError:
         pass  # it has no head, or no longer has one
     except VersionedZarrError as error:
@@ -93,7 +112,7 @@ def _add_session(stores: RepositoryContext, session: str, roots: Roots) -> None:
             roots.values.add(record.cid)
             roots.values.update(record.reused.cids())
         elif record.kind is RecordKind.COMMIT:
-            roots.commits.add(record.cid)
+            roots.name(record.cid, f"session {session}")
 
 
 def reach(source: BlockSource, roots: Iterable[Cid], reached: set[bytes]) -> None:
