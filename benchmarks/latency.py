@@ -96,9 +96,7 @@ def _icechunk(watch: Stopwatch, server: S3Server, endpoint: str, data: Any) -> N
 
 def _object_store(watch: Stopwatch, server: S3Server, endpoint: str, data: Any) -> None:
     def opened(*, read_only: bool = True) -> Any:
-        store = S3Store(
-            server.bucket, prefix=prefix, **{**options(server), "endpoint": endpoint}
-        )
+        store = S3Store(server.bucket, prefix=prefix, **{**options(server), "endpoint": endpoint})
         return ObjectStore(store, read_only=read_only)
 
     prefix = uuid.uuid4().hex

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from versioned_zarr import _hooks
 from versioned_zarr.blocks.file_reader import read_stored
@@ -86,6 +86,12 @@ class Repository(TransferMethods, _hooks.Shown):
         """
         version: ResolvedVersion = resolve(self._stores, ref)
         return Snapshot(self, version.tree, version.commit)
+
+    def __getitem__(self, ref: str) -> Snapshot:
+        return self.checkout(ref)
+
+    __iter__: ClassVar[None] = None
+    """Not iterable, although it has items; `branches` and `tags` are."""
 
     def log(self, ref: str = "main", *, path: str | None = None) -> Log:
         """Iterate over the commits that a ref reaches, newest first. Lazy.

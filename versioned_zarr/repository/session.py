@@ -45,7 +45,7 @@ class SessionOrigin(Protocol):
         ...
 
 
-class Session(_hooks.Shown):
+class Session(_hooks.Shown, _hooks.ZarrStoreLike):
     """A writable, isolated view of a branch. Open one with `Repository.session`.
 
     A session sees the branch as it was when the session was opened, and its own writes. Others see
