@@ -147,3 +147,40 @@ def test_a_snapshot_becomes_a_datatree(snapshot: vz.Snapshot) -> None:
     assert snapshot.to_datatree("air", decode_times=False)["high/t"].values[0] == 1
     with pytest.raises(vz.ReadOnlyError):
         snapshot.to_datatree(mode="w")
+
+
+def test_no_flag_is_needed_for_consolidated_metadata(path: str) -> None:
+    """Warnings are errors here."""
+    session, data = vz.open(path).session(), xarray.Dataset(OPENED)
+    for number, options in enumerate(({}, {"consolidated": False}, {"consolidated": True})):
+        for store in (session, session.store):
+            data.to_zarr(store, group=f"n{number}", mode="w", **options)
+            data.to_zarr(store, group=f"n{number}", append_dim="x", **options)
+            assert xarray.open_zarr(store, group=f"n{number}", **options).t.shape == (6,)
+    for store in (session, session.store):
+        assert xarray.open_zarr(store, group="air/high").t.values[0] == 1
+    assert b"consolidated_metadata" not in bytes(session.read("zarr.json"))
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+def test_consolidated_metadata_is_written_and_read_on_request() -> None:
+    repository = vz.create("memory://consolidated-on-request")
+    with repository.session(message="air") as session:
+        xarray.Dataset(OPENED).to_zarr(session, group="air")
+        store = session.store.with_consolidated_metadata()
+        zarr.consolidate_metadata(store)
+        assert not session.store.supports_consolidated_metadata
+        for same in (
+            store,
+            store.with_read_only(read_only=True),
+            pickle.loads(pickle.dumps(store)),
+        ):
+            assert same.supports_consolidated_metadata
+            assert same != session.store
+    snapshot = repository.checkout()
+    assert b"consolidated_metadata" in bytes(snapshot.read("zarr.json"))
+    assert snapshot.open(use_consolidated=True).metadata.consolidated_metadata is not None
+    assert snapshot.open().metadata.consolidated_metadata is None
+    assert snapshot.to_xarray("air", consolidated=True).t.shape == (3,)
+    assert snapshot.to_datatree(consolidated=True)["air/t"].shape == (3,)
+    assert xarray.open_dataset(repository, consolidated=True, group="air").t.shape == (3,)

@@ -24,7 +24,8 @@ def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group 
     """
     _take_mode(snapshot, options)
     _refuse_places(options, ("store", "storage_options"))
-    return zarr.open(VersionedStore(snapshot), path=path or None, mode="r", **options)
+    store = VersionedStore(snapshot, consolidates=bool(options.get("use_consolidated")))
+    return zarr.open(store, path=path or None, mode="r", **options)
 
 
 def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.Dataset:
@@ -42,7 +43,8 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
     import xarray
 
     _take_xarray_options(snapshot, options)
-    dataset: xarray.Dataset = xarray.open_zarr(VersionedStore(snapshot), group=group, **options)
+    store = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
+    dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
     return dataset
 
 
@@ -58,7 +60,8 @@ def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) ->
     import xarray
 
     _take_xarray_options(snapshot, options)
-    store: Any = VersionedStore(snapshot)  # xarray's types list paths and files only
+    # xarray's types list paths and files only.
+    store: Any = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
     return xarray.open_datatree(store, engine="zarr", group=group, **options)
 
 

@@ -75,7 +75,7 @@ class VersionedBackend(BackendEntrypoint):
     ) -> xarray.Dataset:
         """Open a group as a Dataset."""
         reading = _take_reading(options)
-        store: Any = _store_of(filename_or_obj, ref, options)
+        store = _store_of(filename_or_obj, ref, reading, options)
         return ZarrBackendEntrypoint().open_dataset(store, **reading)
 
     def open_datatree(
@@ -83,7 +83,7 @@ class VersionedBackend(BackendEntrypoint):
     ) -> xarray.DataTree:
         """Open a group and all groups below it as a DataTree."""
         reading = _take_reading(options)
-        store: Any = _store_of(filename_or_obj, ref, options)
+        store = _store_of(filename_or_obj, ref, reading, options)
         return ZarrBackendEntrypoint().open_datatree(store, **reading)
 
     def open_groups_as_dict(
@@ -91,7 +91,7 @@ class VersionedBackend(BackendEntrypoint):
     ) -> dict[str, xarray.Dataset]:
         """Open a group and all groups below it as Datasets, by path."""
         reading = _take_reading(options)
-        store: Any = _store_of(filename_or_obj, ref, options)
+        store = _store_of(filename_or_obj, ref, reading, options)
         return ZarrBackendEntrypoint().open_groups_as_dict(store, **reading)
 
 
@@ -104,7 +104,17 @@ def _take_reading(options: dict[str, Any]) -> dict[str, Any]:
     return {"consolidated": False, **reading}
 
 
-def _store_of(place: Any, ref: str | None, options: dict[str, Any]) -> Store:
+def _store_of(
+    place: Any, ref: str | None, reading: dict[str, Any], options: dict[str, Any]
+) -> Any:  # xarray's types list paths and files only
+    """The store of what is to be opened; consolidated metadata is read on request."""
+    store = _opened(place, ref, options)
+    if reading["consolidated"] and isinstance(store, VersionedStore):
+        return store.with_consolidated_metadata()
+    return store
+
+
+def _opened(place: Any, ref: str | None, options: dict[str, Any]) -> Store:
     """The store of what is to be opened: of a snapshot, unless a session is given.
 
     Raises:
