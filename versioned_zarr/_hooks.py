@@ -66,6 +66,34 @@ class Shown:
         return interfaces.html(self)  # noqa: F821 - set by the package
 
 
+_PROMPT_LINES = 24
+
+
+class AtPrompt:
+    """Shows the beginning of its text at an interactive prompt, and one line elsewhere."""
+
+    def _name(self) -> str:
+        """The line that names it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._text_at_prompt() if hasattr(sys, "ps1") else self._name()
+
+    def _text_at_prompt(self) -> str:
+        lines = str(self).splitlines()
+        more = len(lines) - _PROMPT_LINES
+        if more <= 1:
+            return "\n".join(lines) or self._name()
+        return "\n".join([*lines[:_PROMPT_LINES], f"… and {more} more lines: print(…)"])
+
+    def _repr_pretty_(self, printer: Any, is_cycle: bool) -> None:
+        printer.text(self._name() if is_cycle else self._text_at_prompt())
+
+
+class ShownAtPrompt(AtPrompt, Shown):
+    """Shows itself by `print`, in notebooks and at a prompt."""
+
+
 class ZarrStoreLike:
     """Is accepted by zarr and xarray where they take a store: `zarr.open_group(snapshot)`.
 
