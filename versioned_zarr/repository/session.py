@@ -25,6 +25,7 @@ from versioned_zarr.errors import (
 from versioned_zarr.fork_local import at_fork
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.repository.session_end import add_resume_note, warn_uncommitted
 from versioned_zarr.tree.diff_tree import KeyChange
@@ -46,7 +47,7 @@ class SessionOrigin(Protocol):
         ...
 
 
-class Session(_hooks.Shown, _hooks.ZarrStoreLike):
+class Session(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """A writable, isolated view of a branch. Open one with `Repository.session`.
 
     A session sees the branch as it was when the session was opened, and its own writes. Others see

@@ -12,6 +12,7 @@ from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SnapshotMapping
 from versioned_zarr.tree.keys import check_key, check_text
 from versioned_zarr.tree.lookup import Directory, Trees
@@ -64,7 +65,7 @@ class FoundValue(Protocol):
         ...
 
 
-class Snapshot(_hooks.Shown, _hooks.ZarrStoreLike):
+class Snapshot(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """An immutable, read-only view of a tree. From `Repository.checkout` or `open_snapshot`.
 
     Two snapshots are equal if their trees are equal, whatever their source. A snapshot is pickled
