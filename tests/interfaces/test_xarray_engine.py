@@ -184,3 +184,22 @@ def test_consolidated_metadata_is_written_and_read_on_request() -> None:
     assert snapshot.to_xarray("air", consolidated=True).t.shape == (3,)
     assert snapshot.to_datatree(consolidated=True)["air/t"].shape == (3,)
     assert xarray.open_dataset(repository, consolidated=True, group="air").t.shape == (3,)
+
+
+def test_versions_that_dask_cannot_tell_apart_are_reported(tmp_path: Path) -> None:
+    """xarray names Dask arrays after the path that was opened, whatever was read there."""
+    pytest.importorskip("dask.array")
+    repository, data = vz.create(str(tmp_path / "climate.vz")), xarray.Dataset(OPENED)
+    place = str(tmp_path / "climate.vz")
+    with repository.session(message="old") as session:
+        data.to_zarr(session)
+    first = xarray.open_dataset(place, chunks={})
+    assert xarray.open_dataset(place, chunks={}).identical(first)
+    with repository.session(message="new") as session:
+        (data + 1).to_zarr(session, mode="w")
+    with pytest.warns(UserWarning, match="open versions as snapshots"):
+        xarray.open_dataset(place, chunks={})
+    old, new = (xarray.open_dataset(repository[ref], chunks={}) for ref in ("main~1", "main"))
+    assert (new - old).t.values.tolist() == [1, 1, 1]
+    old = xarray.open_dataset(place, chunks={}, ref="main~1")
+    assert (new - old).t.values.tolist() == [1, 1, 1]

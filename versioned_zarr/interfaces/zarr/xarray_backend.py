@@ -7,6 +7,9 @@ repositories, snapshots, sessions and their stores.
 from __future__ import annotations
 
 import os
+import sys
+import warnings
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -37,6 +40,8 @@ _DECODERS = (
 )
 _READING = (*_DECODERS, "group", "consolidated", "zarr_format")
 _SUFFIX = ".vz"
+_READ: weakref.WeakValueDictionary[tuple[str | None, ...], Snapshot] = weakref.WeakValueDictionary()
+"""The snapshots of open datasets, by what xarray names their Dask arrays after."""
 
 
 class VersionedBackend(BackendEntrypoint):
@@ -109,9 +114,30 @@ def _store_of(
 ) -> Any:  # xarray's types list paths and files only
     """The store of what is to be opened; consolidated metadata is read on request."""
     store = _opened(place, ref, options)
+    if isinstance(place, (str, os.PathLike)) and isinstance(store, VersionedStore):
+        _warn_of_equal_names((os.fspath(place), ref, reading.get("group")), store.view)
     if reading["consolidated"] and isinstance(store, VersionedStore):
         return store.with_consolidated_metadata()
     return store
+
+
+def _warn_of_equal_names(key: tuple[str | None, ...], view: Snapshot | Session) -> None:
+    """Warn if an open dataset of another version has the same names of Dask arrays.
+
+    xarray derives these names from the path and the options. Dask would compute the difference of
+    the two datasets as zero.
+    """
+    if not isinstance(view, Snapshot) or "dask" not in sys.modules:
+        return
+    earlier = _READ.get(key)
+    if earlier is not None and earlier != view:
+        warnings.warn(
+            f"{key[0]!r} was opened before, at another version, and is still in use; Dask cannot "
+            "tell these two apart: if you use chunks=…, open versions as snapshots: "
+            "xarray.open_dataset(repo['REF'], chunks=…)",
+            stacklevel=2,
+        )
+    _READ[key] = view
 
 
 def _opened(place: Any, ref: str | None, options: dict[str, Any]) -> Store:
