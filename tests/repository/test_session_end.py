@@ -74,8 +74,9 @@ def test_a_daily_job_may_have_nothing_to_commit(repository) -> None:
         session = repository.session(message="daily", on_nothing=on_nothing)
         session.write("a", b"a")
         if on_nothing == "raise":
-            with pytest.raises(vz.NothingToCommitError), session:
+            with pytest.raises(vz.NothingToCommitError) as caught, session:
                 pass
+            assert "on_nothing='skip'" in caught.value.__notes__[0]
         else:
             with session:
                 pass

@@ -332,10 +332,11 @@ class Session(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
         if self.message is not None:
             try:
                 self.commit(self.message)
-            except NothingToCommitError:
+            except NothingToCommitError as nothing:
                 self._end("has ended", keep_folder=False)
                 if self._on_nothing == "skip":
                     return
+                nothing.add_note("To skip this commit instead: repo.session(…, on_nothing='skip').")
                 raise
             except BaseException as failed:
                 self._end(
