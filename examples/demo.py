@@ -60,7 +60,7 @@ def load(scenario: str) -> xr.Dataset:
 
 def write(dataset: xr.Dataset, session: vz.Session) -> None:
     """Write a whole Dataset into a session."""
-    dataset.to_zarr(session.store, mode="w", consolidated=False)
+    dataset.to_zarr(session.store, mode="w")
 
 
 def size_of(folder: Path) -> float:
@@ -156,7 +156,7 @@ def commit_both(a1b: xr.Dataset, e1: xr.Dataset) -> tuple[vz.Repository, vz.Comm
     with step("3. Describe the data on main, and merge that into the branch"):
         with repo.session("main", message="Say where the data come from") as session:
             about = xr.Dataset(attrs={"institution": "Met Office"})
-            about.to_zarr(session.store, mode="a", consolidated=False)
+            about.to_zarr(session.store, mode="a")
         repo.merge("main", into="e1")
         print(repo.log("e1"))
     return repo, first

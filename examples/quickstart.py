@@ -20,7 +20,7 @@ temperature = np.random.default_rng(0).normal(15, 8, size=(12, 18, 36)).astype("
 dataset = xr.Dataset({"temperature": (("month", "lat", "lon"), temperature)})
 with repo.session("main", message="Monthly means") as session:
     encoding = {"temperature": {"chunks": (1, 18, 36)}}
-    dataset.to_zarr(session.store, consolidated=False, encoding=encoding)
+    dataset.to_zarr(session.store, encoding=encoding)
 
 # Any library that writes Zarr works. Here zarr itself changes one month, with an explicit commit.
 session = repo.session("main")

@@ -30,14 +30,14 @@ except vz.StorageError as error:
 ours = vz.clone(shared, folder / "ours.vz")
 with ours.session("main", message="January") as session:
     data = xr.Dataset({"t2m": (("time", "x"), np.random.default_rng(1).random((31, 100)))})
-    data.to_zarr(session.store, mode="w", consolidated=False)
+    data.to_zarr(session.store, mode="w")
 ours.push("origin", "main")
 
 # The other clones, adds a variable, and pushes. Only new data is sent.
 theirs = vz.clone(shared, folder / "theirs.vz")
 with theirs.session("main", message="Rain") as session:
     rain = xr.Dataset({"rain": (("time", "x"), np.zeros((31, 100)))})
-    rain.to_zarr(session.store, mode="a", consolidated=False)
+    rain.to_zarr(session.store, mode="a")
 print(theirs.push("origin", "main"))
 
 # Meanwhile the first has new commits; a pull merges the two.
@@ -51,6 +51,6 @@ print(f"both have {cid}")
 
 # A reader has no repository, only the CID and any gateway. All data is verified.
 snapshot = vz.open_snapshot(f"ipfs://{cid}", gateways=[gateway])
-assert sorted(snapshot.to_xarray(consolidated=False)) == ["rain", "t2m"]
+assert sorted(snapshot.to_xarray()) == ["rain", "t2m"]
 assert snapshot.mapping["README"] == b"Hourly means."
 print("and a reader with only the CID reads the same")

@@ -7,6 +7,7 @@ from versioned_zarr import _hooks
 from versioned_zarr.errors import *  # noqa: F403
 from versioned_zarr.errors import __all__ as _errors
 from versioned_zarr.interfaces import presentation
+from versioned_zarr.repository import guessed_names
 
 if TYPE_CHECKING:
     from versioned_zarr.engine.hierarchy.diff import ChunkChange, Diff, NodeDiff
@@ -106,7 +107,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = "" if name.startswith("_") else guessed_names.hint(__name__, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{found}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return value
 

@@ -7,12 +7,14 @@ package can be imported; nothing is looked up by name.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import xarray
     import zarr
     from zarr.abc.store import Store
+    from zarr.storage import StorePath
 
 
 class Interfaces(Protocol):
@@ -30,12 +32,20 @@ class Interfaces(Protocol):
         """A snapshot or session as a zarr v3 store."""
         ...
 
+    def store_path(self, view: Any, path: str) -> StorePath:
+        """A path in the store of a snapshot or session."""
+        ...
+
     def open_node(self, snapshot: Any, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
         """A group or array, opened by zarr."""
         ...
 
     def to_xarray(self, snapshot: Any, group: str | None, **options: Any) -> xarray.Dataset:
         """A group as a Dataset."""
+        ...
+
+    def to_datatree(self, snapshot: Any, group: str | None, **options: Any) -> xarray.DataTree:
+        """A group and the groups below it as a DataTree."""
         ...
 
     def to_folder(self, snapshot: Any, path: str, **options: Any) -> None:
@@ -54,3 +64,58 @@ class Shown:
 
     def _repr_html_(self) -> str:
         return interfaces.html(self)  # noqa: F821 - set by the package
+
+
+_PROMPT_LINES = 24
+
+
+class AtPrompt:
+    """Shows the beginning of its text at an interactive prompt, and one line elsewhere."""
+
+    def _name(self) -> str:
+        """The line that names it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._text_at_prompt() if hasattr(sys, "ps1") else self._name()
+
+    def _text_at_prompt(self) -> str:
+        lines = str(self).splitlines()
+        more = len(lines) - _PROMPT_LINES
+        if more <= 1:
+            return "\n".join(lines) or self._name()
+        return "\n".join([*lines[:_PROMPT_LINES], f"… and {more} more lines: print(…)"])
+
+    def _repr_pretty_(self, printer: Any, is_cycle: bool) -> None:
+        printer.text(self._name() if is_cycle else self._text_at_prompt())
+
+
+class ShownAtPrompt(AtPrompt, Shown):
+    """Shows itself by `print`, in notebooks and at a prompt."""
+
+
+class ZarrStoreLike:
+    """Is accepted by zarr and xarray where they take a store: `zarr.open_group(snapshot)`.
+
+    zarr takes its own classes only, and asks for them with `isinstance`. Of a `StorePath` it uses
+    the attribute `store` and the operator `/`, so an object with both passes as one. `type` still
+    returns its own class, and so do pickle and copy; zarr is not imported for it.
+    """
+
+    supports_consolidated_metadata = False
+
+    @property
+    def store(self) -> Store:
+        """The object as a zarr v3 store."""
+        raise NotImplementedError
+
+    @property  # type: ignore[misc] # typeshed has an attribute
+    def __class__(self) -> type[Any]:
+        storage = sys.modules.get("zarr.storage")
+        return getattr(storage, "StorePath", type(self))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(type(self)), *vars(self)})  # `dir` asks for __class__
+
+    def __truediv__(self, path: str) -> StorePath:
+        return interfaces.store_path(self, path)  # noqa: F821 - set by the package

@@ -194,7 +194,7 @@ def test_a_consolidated_zarr_of_20000_chunks_opens_with_two_requests(tmp_path):
                     session.write(f"tas/c/{number}", values[number].tobytes())
             else:
                 array[:] = np.arange(size)
-        zarr.consolidate_metadata(session.store)
+        zarr.consolidate_metadata(session.store.with_consolidated_metadata())
     cid = repository.checkout("main").cid
     with serving(repository) as port, gateway(f"http://127.0.0.1:{port}") as server:
 
@@ -204,7 +204,7 @@ def test_a_consolidated_zarr_of_20000_chunks_opens_with_two_requests(tmp_path):
             return spent
 
         found = vz.open_snapshot(f"ipfs://{cid}", gateways=[server.url])
-        group = zarr.open_group(found.store, mode="r", use_consolidated=True)
+        group = found.open(use_consolidated=True)
         assert cost() == 2
         assert (group["time"][:] == np.arange(1000)).all()
         assert cost() == 1  # a small folder comes whole

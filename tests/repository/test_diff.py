@@ -315,10 +315,10 @@ def test_consolidated_metadata_is_no_field_of_the_arrays_in_it(repository: Repos
     session = repository.session()
     group = zarr.open_group(session.store, zarr_format=2)
     array = group.create_array("x", shape=(4,), dtype="i4")
-    zarr.consolidate_metadata(session.store)
+    zarr.consolidate_metadata(session.store.with_consolidated_metadata())
     session.commit("made")
     array.attrs["a"] = 1
-    zarr.consolidate_metadata(session.store)
+    zarr.consolidate_metadata(session.store.with_consolidated_metadata())
     session.commit("changed")
     diff = repository.diff("main")
     assert diff.nodes["x"].fields == {"attributes.a": (None, 1)}

@@ -183,7 +183,7 @@ def test_consolidated_metadata_merges(made: Repository) -> None:
     def consolidated(change: Change) -> Change:
         def both_steps(group: Any) -> None:
             change(group)
-            zarr.consolidate_metadata(group.store, path="g")
+            zarr.consolidate_metadata(group.store.with_consolidated_metadata(), path="g")
 
         return both_steps
 
@@ -195,7 +195,8 @@ def test_consolidated_metadata_merges(made: Repository) -> None:
         consolidated(lambda group: group.create_array("new", shape=(2,), dtype="i4")),
     )
     made.merge("other")
-    found = zarr.open_consolidated(made.checkout().store, path="g", mode="r")
+    store = made.checkout().store.with_consolidated_metadata()
+    found = zarr.open_consolidated(store, path="g", mode="r")
     assert found["x"].attrs["ours"] == 1
     assert found["new"].shape == (2,)
 

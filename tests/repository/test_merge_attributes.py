@@ -346,7 +346,7 @@ def test_nested_attributes_are_copied_into_consolidated_metadata(version: int) -
         consolidated(lambda value: value["omero"].update(b=1)),
     )
     repository.merge("dev")
-    store = repository.checkout().store
+    store = repository.checkout().store.with_consolidated_metadata()
     for is_used in (True, False):
         root = zarr.open_group(store, mode="r", zarr_format=version, use_consolidated=is_used)
         found = root["image"].attrs["ome"]

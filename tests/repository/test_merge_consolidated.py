@@ -23,7 +23,11 @@ class Made:
     """What a session sees of one format of Zarr."""
 
     def __init__(self, session: Session, version: int) -> None:
-        self.store, self.mapping, self.version = session.store, session.mapping, version
+        self.store, self.mapping, self.version = (
+            session.store.with_consolidated_metadata(),
+            session.mapping,
+            version,
+        )
 
     def group(self, path: str = "") -> Any:
         return zarr.open_group(self.store, path=path, use_consolidated=False)
@@ -94,7 +98,7 @@ def members(group: Any) -> dict[str, Any]:
 
 def seen(repository: Repository, ref: str = "main", path: str = "") -> dict[str, Any]:
     """What the consolidated metadata shows, which is what is there."""
-    store = repository.checkout(ref).store
+    store = repository.checkout(ref).store.with_consolidated_metadata()
     one, other = (
         members(zarr.open_group(store, path=path, mode="r", use_consolidated=is_used))
         for is_used in (True, False)

@@ -230,7 +230,7 @@ def test_consolidated_metadata_has_the_shape_that_grew(zarr_format: Any) -> None
     repository = forked(make, grow, correct)
     repository.merge("dev")
     for is_consolidated in (True, False):
-        store = repository.checkout().store
+        store = repository.checkout().store.with_consolidated_metadata()
         read = xarray.open_zarr(store, consolidated=is_consolidated, decode_times=False)
         assert read["t"].values.tolist() == [-5, -4, 2, 3, 4, 5]
         assert read["time"].values.tolist() == [0, 1, 2, 3, 4, 5]

@@ -22,11 +22,11 @@ def forked(base: Change, ours: Change, theirs: Change) -> Repository:
     """A repository whose branches `main` and `dev` changed what both began with."""
     repository = vz.create(f"memory://{uuid.uuid4()}")
     with repository.session(message="base") as session:
-        base(session.store)
+        base(session.store.with_consolidated_metadata())
     repository.branches.create("dev")
     for branch, change in (("main", ours), ("dev", theirs)):
         with repository.session(branch, message=branch) as session:
-            change(session.store)
+            change(session.store.with_consolidated_metadata())
     return repository
 
 
@@ -323,7 +323,7 @@ def write_chunk(store: Store) -> None:
 def agree(repository: Repository, ref: str = "main") -> bool:
     """Whether xarray reads the same with consolidated metadata and without."""
     xarray = pytest.importorskip("xarray")
-    store = repository.checkout(ref).store
+    store = repository.checkout(ref).store.with_consolidated_metadata()
     one, other = (
         xarray.open_zarr(store, consolidated=is_consolidated) for is_consolidated in (True, False)
     )
@@ -395,7 +395,7 @@ def test_consolidated_metadata_of_groups_at_several_levels_follows(version: int)
 
     repository = forked(base, ours, theirs)
     repository.merge("dev", resolve="theirs")
-    store = repository.checkout().store
+    store = repository.checkout().store.with_consolidated_metadata()
     for path, name in (("", "a/b/x"), ("a", "b/x"), ("a/b", "x")):
         one, other = (
             zarr.open_group(store, path=path, mode="r", use_consolidated=is_used)[name]

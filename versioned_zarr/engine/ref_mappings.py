@@ -8,6 +8,7 @@ from typing import TypeVar, overload
 
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.live_mapping import LiveMapping
+from versioned_zarr.engine.ref_text import Ref, ref_text
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.errors import (
     AlreadyExistsError,
@@ -83,7 +84,7 @@ class _Names(LiveMapping[Commit]):
             )
         return entry.commit
 
-    def create(self, name: str, at: str = MAIN) -> Commit:
+    def create(self, name: str, at: Ref = MAIN) -> Commit:
         """Create a ref.
 
         Args:
@@ -96,6 +97,7 @@ class _Names(LiveMapping[Commit]):
             RefNotFoundError: `at` does not exist.
         """
         check_new_ref_name(name)
+        at = ref_text(at)
         commit = resolve_commit(self._stores, at)
         why = f"{self._word}: created at {at}"
         with self._kept(commit, at) as cid:
@@ -162,7 +164,7 @@ class Branches(_Names):
             raise InvalidInputError(f"{name!r} is the last branch; create another one first")
         super().delete(name)
 
-    def move(self, name: str, to: str, expect: str | None = None) -> Commit:
+    def move(self, name: str, to: Ref, expect: Ref | None = None) -> Commit:
         """Move a branch to another commit, related or not.
 
         Args:
@@ -174,10 +176,11 @@ class Branches(_Names):
             RefNotFoundError: there is no such branch or commit.
             BranchMovedError: the branch is not at the expected commit.
         """
+        to = ref_text(to)
         commit = resolve_commit(self._stores, to)
         found = self._at(name)
         if expect is not None:
-            wanted = resolve_commit(self._stores, expect)
+            wanted = resolve_commit(self._stores, ref_text(expect))
             if from_text(wanted.cid) != found:
                 raise BranchMovedError(
                     f"branch {name!r} is at {to_text(found)}, not at {wanted.cid} as expected",

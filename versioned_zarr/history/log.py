@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import index
+from typing import overload
 
 from versioned_zarr import _hooks
 from versioned_zarr.history.commit_object import Commit
@@ -11,11 +14,12 @@ Names = Mapping[str, Sequence[str]]
 """The branches and tags at commits, by the commits' CIDs."""
 
 
-class Log(_hooks.Shown, Iterator[Commit]):
+class Log(_hooks.ShownAtPrompt, Iterator[Commit]):
     """An iterator over commits, newest first, lazy. Returned by `Repository.log`.
 
-    As an iterator, it can be consumed only once. Displaying it, with `print` or in a notebook,
-    walks the history again and does not consume it.
+    As an iterator, it can be consumed only once. Indexing, slicing and `len` do not consume it:
+    `log[0]`, `log[:5]`; they read the history as far as they need, once. Displaying it, with
+    `print` or in a notebook, does not consume it either.
 
     Args:
         walk: starts a walk.
@@ -38,11 +42,41 @@ class Log(_hooks.Shown, Iterator[Commit]):
         self.walk = walk
         self.names = names
         self._commits = walk()
+        self._read: list[Commit] = []
+        self._position = 0
 
     def __next__(self) -> Commit:
-        return next(self._commits)
+        try:
+            commit = self[self._position]
+        except IndexError:
+            raise StopIteration from None
+        self._position += 1
+        return commit
 
-    def __repr__(self) -> str:
+    def __bool__(self) -> bool:
+        return bool(self._until(1))
+
+    def __len__(self) -> int:
+        return len(self._until(None))
+
+    @overload
+    def __getitem__(self, at: int) -> Commit: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Commit]: ...
+
+    def __getitem__(self, at: int | slice) -> Commit | list[Commit]:
+        last = at.stop if isinstance(at, slice) else index(at) + 1
+        is_from_start = last is not None and min(last, getattr(at, "start", 0) or 0) >= 0
+        return self._until(last if is_from_start else None)[at]
+
+    def _until(self, count: int | None) -> list[Commit]:
+        """The commits, of which at least `count` have been read if there are as many."""
+        missing = None if count is None else max(0, count - len(self._read))
+        self._read += islice(self._commits, missing)
+        return self._read
+
+    def _name(self) -> str:
         return f"<Log of {self.title}>" if self.title else "<Log>"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray
     import zarr
+    from zarr.storage import StorePath
 
     from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
     from versioned_zarr.repository.session import Session
@@ -38,6 +39,13 @@ def zarr_store(view: Snapshot | Session) -> VersionedStore:
     return VersionedStore(view)
 
 
+def store_path(view: Snapshot | Session, path: str) -> StorePath:
+    """See `Interfaces.store_path`."""
+    from zarr.storage import StorePath
+
+    return StorePath(view.store) / path
+
+
 def open_node(snapshot: Snapshot, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
     """See `Interfaces.open_node`."""
     from versioned_zarr.interfaces.zarr import open as opening
@@ -50,6 +58,13 @@ def to_xarray(snapshot: Snapshot, group: str | None, **options: Any) -> xarray.D
     from versioned_zarr.interfaces.zarr import open as opening
 
     return opening.to_xarray(snapshot, group, **options)
+
+
+def to_datatree(snapshot: Snapshot, group: str | None, **options: Any) -> xarray.DataTree:
+    """See `Interfaces.to_datatree`."""
+    from versioned_zarr.interfaces.zarr import open as opening
+
+    return opening.to_datatree(snapshot, group, **options)
 
 
 def to_folder(snapshot: Snapshot, path: str, **options: Any) -> None:

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from versioned_zarr import _hooks
 from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.engine import rewrite
 from versioned_zarr.engine.commit import head_of
-from versioned_zarr.engine.context import Publisher, RepositoryContext
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.log_queries import log_of
@@ -23,6 +23,7 @@ from versioned_zarr.engine.maintenance.report import Report
 from versioned_zarr.engine.maintenance.stats import Stats, measure
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.engine.ref_mappings import Branches, Tags
+from versioned_zarr.engine.ref_text import Ref, ref_text
 from versioned_zarr.engine.revisions import ResolvedVersion, compared, resolve
 from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.engine.sessions.local_session_store import LocalSessionStore
@@ -33,16 +34,18 @@ from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.repository.guessed_names import HintsAtNames
+from versioned_zarr.repository.publish_methods import PublishMethods
 from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.session_end import check_on_nothing
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.repository.transfer_methods import TransferMethods
 from versioned_zarr.tree.diff_tree import changes
-from versioned_zarr.urls import split_url
 
 _LOG = logging.getLogger("versioned_zarr")
 
 
-class Repository(TransferMethods, _hooks.Shown):
+class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPrompt):
     """A repository of versioned Zarr data. Thread-safe; pickled by URL.
 
     Open one with `versioned_zarr.open`, or create one with `versioned_zarr.create`.
@@ -60,7 +63,7 @@ class Repository(TransferMethods, _hooks.Shown):
         self._open_sessions = OpenSessions(stores.session_store or LocalSessionStore(stores))
         self._reopen = (reopen, arguments)
 
-    def __repr__(self) -> str:
+    def _name(self) -> str:
         return f"<Repository {self.url}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -73,21 +76,28 @@ class Repository(TransferMethods, _hooks.Shown):
 
     # Reading
 
-    def checkout(self, ref: str = "main") -> Snapshot:
+    def checkout(self, ref: Ref = "main") -> Snapshot:
         """Return the immutable snapshot that a ref currently names.
 
         Args:
             ref: a branch, a tag, a commit CID or its first 8 or more characters, a tree CID, or
-                one of `REF~N`, `REF^N`, `BRANCH@{N}` (from the reflog), `REF@{TIME}` (as of).
+                one of `REF~N`, `REF^N`, `BRANCH@{N}` (from the reflog), `REF@{TIME}` (as of). Or a
+                commit or snapshot, here and wherever a ref is accepted.
 
         Raises:
             InvalidRefError: the ref cannot be parsed.
             RefNotFoundError: the ref does not exist.
         """
-        version: ResolvedVersion = resolve(self._stores, ref)
+        version: ResolvedVersion = resolve(self._stores, ref_text(ref))
         return Snapshot(self, version.tree, version.commit)
 
-    def log(self, ref: str = "main", *, path: str | None = None) -> Log:
+    def __getitem__(self, ref: Ref) -> Snapshot:
+        return self.checkout(ref)
+
+    __iter__: ClassVar[None] = None
+    """Not iterable, although it has items; `branches` and `tags` are."""
+
+    def log(self, ref: Ref = "main", *, path: str | None = None) -> Log:
         """Iterate over the commits that a ref reaches, newest first. Lazy.
 
         The iterator displays as a graph, with `print` and in notebooks.
@@ -101,9 +111,11 @@ class Repository(TransferMethods, _hooks.Shown):
             RefNotFoundError: the ref does not exist.
             InvalidKeyError: the path is not valid.
         """
-        return log_of(self._stores, ref, path, lambda: standing_at(self.branches, self.tags))
+        return log_of(
+            self._stores, ref_text(ref), path, lambda: standing_at(self.branches, self.tags)
+        )
 
-    def diff(self, base: str, other: str | None = None) -> Diff:
+    def diff(self, base: Ref, other: Ref | None = None) -> Diff:
         """Compare two refs, related or not. Lazy; skips equal subtrees.
 
         Args:
@@ -112,7 +124,9 @@ class Repository(TransferMethods, _hooks.Shown):
                 changed on `dev` since it diverged from `main`.
             other: the new side.
         """
-        (old_name, old), (new_name, new) = compared(self._stores, base, other)
+        (old_name, old), (new_name, new) = compared(
+            self._stores, ref_text(base), None if other is None else ref_text(other)
+        )
         trees, read_link = self._stores.trees, self._stores.read_link
 
         def reader(root: Cid) -> Callable[[str], bytes | None]:
@@ -144,51 +158,15 @@ class Repository(TransferMethods, _hooks.Shown):
         """The earlier positions of a branch, newest first, including deleted branches."""
         return self._stores.refs.history(HEADS, check_ref_name(branch))
 
-    # Public names
-
-    def publish(self, ref: str = "main", *, key: str | None = None) -> str:
-        """Publish the snapshot that a ref currently names under an IPNS name.
-
-        The node signs the record, even offline. To move the name, publish again with the same key.
-
-        Args:
-            ref: see `checkout`.
-            key: the node's signing key, created if it does not exist; by default, one for this
-                repository and ref.
-
-        Returns:
-            The name, such as `ipns://k51…`.
-
-        Raises:
-            InvalidInputError: the repository is not on an IPFS node.
-        """
-        tree = resolve(self._stores, ref).tree
-        # Only a ref with a time contains a colon, so these names are unique.
-        own = f"versioned-zarr:{split_url(self.url).path.strip('/')}:{ref}"
-        return self._publisher().publish(tree, own if key is None else key)
-
-    def resolve(self, name: str) -> Snapshot:
-        """Return the snapshot to which an IPNS name resolves.
-
-        Raises:
-            RefNotFoundError: the node cannot resolve the name.
-            InvalidInputError: the repository is not on an IPFS node.
-        """
-        tree, path = self._publisher().resolve(name)
-        return Snapshot(self, tree, None).path(path)
-
-    def _publisher(self) -> Publisher:
-        if self._stores.publisher is None:
-            raise InvalidInputError(
-                f"{self.url!r} is not on an IPFS node; only an IPFS node can publish: push it "
-                "to one"
-            )
-        return self._stores.publisher
-
     # Writing
 
     def session(
-        self, branch: str = "main", *, message: str | None = None, purpose: str = ""
+        self,
+        branch: str = "main",
+        *,
+        message: str | None = None,
+        purpose: str = "",
+        on_nothing: Literal["raise", "skip"] = "raise",
     ) -> Session:
         """Open a writable view of a branch, isolated until it commits.
 
@@ -196,13 +174,16 @@ class Repository(TransferMethods, _hooks.Shown):
             branch: the branch to commit to.
             message: the message with which a clean end of its `with` block commits.
             purpose: a note that `sessions` shows.
+            on_nothing: if nothing changed at this end: "raise" NothingToCommitError, or "skip".
 
         Raises:
             RefNotFoundError: there is no such branch.
         """
+        check_on_nothing(on_nothing)
         base = head_of(self._stores, branch)
         head = SessionHead.new(branch, base.cid, default_author(), purpose)
-        return Session(self, self._open_sessions.begin(head, from_text(base.tree)), message)
+        working = self._open_sessions.begin(head, from_text(base.tree))
+        return Session(self, working, message, on_nothing=on_nothing)
 
     @property
     def sessions(self) -> Sessions:
@@ -240,7 +221,7 @@ class Repository(TransferMethods, _hooks.Shown):
 
     def merge(
         self,
-        source: str,
+        source: Ref,
         into: str = "main",
         *,
         message: str | None = None,
@@ -270,15 +251,16 @@ class Repository(TransferMethods, _hooks.Shown):
                 theirs.
             InvalidInputError: `resolve` is none of these.
         """
+        theirs = ref_text(source)
         commit = rewrite.merge(
-            self._stores, source, into, message, resolve, author=author, metadata=metadata
+            self._stores, theirs, into, message, resolve, author=author, metadata=metadata
         )
         # The merge is complete, even if merging small packs fails.
         with suppress(VersionedZarrError, OSError):
             self._tidy()
         return commit
 
-    def revert(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
+    def revert(self, commit: Ref, into: str = "main", *, resolve: Resolve = None) -> Commit:
         """Undo an earlier commit with a new commit on a branch.
 
         Args:
@@ -290,9 +272,9 @@ class Repository(TransferMethods, _hooks.Shown):
             ConflictError: later commits changed the same data.
             NothingToCommitError: the branch does not contain the change, or no longer does.
         """
-        return rewrite.revert(self._stores, commit, into, resolve)
+        return rewrite.revert(self._stores, ref_text(commit), into, resolve)
 
-    def cherry_pick(self, commit: str, into: str = "main", *, resolve: Resolve = None) -> Commit:
+    def cherry_pick(self, commit: Ref, into: str = "main", *, resolve: Resolve = None) -> Commit:
         """Apply the changes of a commit to a branch, as a new commit.
 
         Args:
@@ -304,9 +286,9 @@ class Repository(TransferMethods, _hooks.Shown):
             ConflictError: the branch changed the same data.
             NothingToCommitError: the branch already contains the changes.
         """
-        return rewrite.cherry_pick(self._stores, commit, into, resolve)
+        return rewrite.cherry_pick(self._stores, ref_text(commit), into, resolve)
 
-    def squash(self, since: str, into: str = "main", *, message: str | None = None) -> Commit:
+    def squash(self, since: Ref, into: str = "main", *, message: str | None = None) -> Commit:
         """Combine the commits of a branch after `since` into one commit with the same tree.
 
         The replaced commits stay in the branch's log.
@@ -320,7 +302,7 @@ class Repository(TransferMethods, _hooks.Shown):
             InvalidRefError: `since` is not an ancestor of the branch.
             NothingToCommitError: there are no commits in between.
         """
-        return rewrite.squash(self._stores, since, into, message)
+        return rewrite.squash(self._stores, ref_text(since), into, message)
 
     # Maintenance
 

@@ -25,7 +25,9 @@ from versioned_zarr.errors import (
 from versioned_zarr.fork_local import at_fork
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
+from versioned_zarr.repository.session_end import add_resume_note, warn_uncommitted
 from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
 
@@ -45,7 +47,7 @@ class SessionOrigin(Protocol):
         ...
 
 
-class Session(_hooks.Shown):
+class Session(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """A writable, isolated view of a branch. Open one with `Repository.session`.
 
     A session sees the branch as it was when the session was opened, and its own writes. Others see
@@ -68,12 +70,14 @@ class Session(_hooks.Shown):
         message: str | None = None,
         known: Known | None = None,
         dropped: Sequence[str] = (),
+        on_nothing: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.repository = repository
         self.message = message
         self._working = working
         self.dropped = tuple(dropped)
         self._known = known
+        self._on_nothing = on_nothing
         self._store: Store | None = None
         _OPEN.add(self)
 
@@ -320,20 +324,30 @@ class Session(_hooks.Shown):
             return
         if kind is not None:
             how = "was ended by an exception; resume it with repo.resume(id)"
-            self._end(how, keep_folder=self._may_have_changes())
+            is_kept = self._may_have_changes()
+            self._end(how, keep_folder=is_kept)
+            if is_kept:
+                add_resume_note(error, self.id)
             return
         if self.message is not None:
             try:
                 self.commit(self.message)
-            except NothingToCommitError:
+            except NothingToCommitError as nothing:
                 self._end("has ended", keep_folder=False)
+                if self._on_nothing == "skip":
+                    return
+                nothing.add_note("To skip this commit instead: repo.session(…, on_nothing='skip').")
                 raise
-            except BaseException:
+            except BaseException as failed:
                 self._end(
                     "could not be committed; resume it with repo.resume(id)", keep_folder=True
                 )
+                add_resume_note(failed, self.id)
                 raise
-        self._end("has ended", keep_folder=self._may_have_changes())
+        is_kept = self._may_have_changes()
+        self._end("has ended", keep_folder=is_kept)
+        if is_kept and self.message is None:
+            warn_uncommitted(self.id, self.branch)
 
     def _may_have_changes(self) -> bool:
         """Whether this process or another has written since the last commit, or may have."""

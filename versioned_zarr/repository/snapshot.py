@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from versioned_zarr import _hooks
 from versioned_zarr.blocks.file_reader import check_room, locate, read_stored
@@ -12,6 +12,7 @@ from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SnapshotMapping
 from versioned_zarr.tree.keys import check_key, check_text
 from versioned_zarr.tree.lookup import Directory, Trees
@@ -64,7 +65,7 @@ class FoundValue(Protocol):
         ...
 
 
-class Snapshot(_hooks.Shown):
+class Snapshot(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """An immutable, read-only view of a tree. From `Repository.checkout` or `open_snapshot`.
 
     Two snapshots are equal if their trees are equal, whatever their source. A snapshot is pickled
@@ -131,6 +132,14 @@ class Snapshot(_hooks.Shown):
         """
         return _hooks.interfaces.open_node(self, path, **options)
 
+    def __getitem__(self, path: str) -> zarr.Group | zarr.Array[Any]:
+        if not self.list_dir(path.strip("/")):  # a TypeError or InvalidKeyError if it is no path
+            raise KeyNotFoundError(f"no group or array at {path!r} in tree {self.cid}", key=path)
+        return self.open(path)
+
+    __iter__: ClassVar[None] = None
+    """Not iterable, although it has items; `keys` iterates over keys."""
+
     def to_xarray(self, group: str | None = None, **options: Any) -> xarray.Dataset:
         """Open the group as an xarray Dataset.
 
@@ -143,6 +152,19 @@ class Snapshot(_hooks.Shown):
             ReadOnlyError: `mode` is one that writes.
         """
         return _hooks.interfaces.to_xarray(self, group, **options)
+
+    def to_datatree(self, group: str | None = None, **options: Any) -> xarray.DataTree:
+        """Open the group and all groups below it as an xarray DataTree.
+
+        Args:
+            group: the path of the group; the root by default.
+            options: passed to `xarray.open_datatree`.
+
+        Raises:
+            MissingDependencyError: xarray is not installed.
+            ReadOnlyError: `mode` is one that writes.
+        """
+        return _hooks.interfaces.to_datatree(self, group, **options)
 
     def to_folder(self, path: str, **options: Any) -> None:
         """Export all values as the files of a plain Zarr folder.

@@ -11,6 +11,7 @@ from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
 from versioned_zarr.engine.open_options import Location, ServerOptions
 from versioned_zarr.engine.progress import OnProgress
+from versioned_zarr.engine.ref_text import Ref, ref_text
 from versioned_zarr.engine.remotes import Remotes
 from versioned_zarr.engine.transfer import car_files, push_fetch
 from versioned_zarr.engine.transfer.push_fetch import Transfer
@@ -128,11 +129,11 @@ class TransferMethods:
 
     def export_car(
         self,
-        ref: str,
+        ref: Ref,
         path: str | os.PathLike[str],
         *,
         history: bool = False,
-        since: str | None = None,
+        since: Ref | None = None,
         version: int = 1,
         progress: OnProgress | None = None,
     ) -> str:
@@ -157,10 +158,10 @@ class TransferMethods:
         """
         return car_files.export_car(
             self._stores,
-            ref,
+            ref_text(ref),
             path,
             history=history,
-            since=since,
+            since=None if since is None else ref_text(since),
             version=version,
             progress=progress,
         )

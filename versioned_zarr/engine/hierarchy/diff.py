@@ -146,7 +146,7 @@ class NodeDiff:
         return f"chunks: {', '.join(parts)}" if parts else ""
 
 
-class Diff:
+class Diff(_hooks.AtPrompt):
     """The difference between two trees. Reads data on demand, and caches it.
 
     True if anything differs. Iteration yields each differing key as a `KeyChange`.
@@ -386,7 +386,7 @@ class Diff:
             lines.append(f"{word} key {change.key}")
         return "\n".join(map(escaped_line, lines)) if lines else "no differences"
 
-    def __repr__(self) -> str:
+    def _name(self) -> str:
         return f"<Diff {self.old_name} -> {self.new_name}>"
 
     def _repr_html_(self) -> str:

@@ -24,7 +24,8 @@ def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group 
     """
     _take_mode(snapshot, options)
     _refuse_places(options, ("store", "storage_options"))
-    return zarr.open(VersionedStore(snapshot), path=path or None, mode="r", **options)
+    store = VersionedStore(snapshot, consolidates=bool(options.get("use_consolidated")))
+    return zarr.open(store, path=path or None, mode="r", **options)
 
 
 def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.Dataset:
@@ -38,25 +39,54 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
         ReadOnlyError: `mode` is one that writes.
         InvalidInputError: an option specifies another store or engine.
     """
+    _import_xarray("to_xarray")
+    import xarray
+
+    _take_xarray_options(snapshot, options)
+    store = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
+    dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
+    return dataset
+
+
+def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.DataTree:
+    """Open the group and those below it as a DataTree; `options` as for `to_xarray`.
+
+    Raises:
+        MissingDependencyError: xarray is not installed.
+        ReadOnlyError: `mode` is one that writes.
+        InvalidInputError: an option specifies another store or engine.
+    """
+    _import_xarray("to_datatree")
+    import xarray
+
+    _take_xarray_options(snapshot, options)
+    # xarray's types list paths and files only.
+    store: Any = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
+    return xarray.open_datatree(store, engine="zarr", group=group, **options)
+
+
+def _import_xarray(method: str) -> None:
     try:
-        import xarray
+        import xarray  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise MissingDependencyError(
-            "to_xarray needs xarray: pip install 'versioned-zarr[xarray]'",
+            f"{method} needs xarray: pip install 'versioned-zarr[xarray]'",
             package="xarray",
             extra="xarray",
         ) from error
+
+
+def _take_xarray_options(snapshot: Snapshot, options: dict[str, Any]) -> None:
+    """Check the options for xarray's functions, and complete them."""
     _take_mode(snapshot, options)
     _refuse_places(options, ("store", "chunk_store", "storage_options", "filename_or_obj"))
     engine = options.pop("engine", "zarr")
-    if engine != "zarr":
+    if engine not in ("zarr", "versioned_zarr"):
         raise InvalidInputError(f"a snapshot is read with the engine 'zarr', not {engine!r}")
     options |= options.pop("backend_kwargs", None) or {}
     if "path" in options:
         raise InvalidInputError("xarray calls a path in a store a group: pass group=…")
     options.setdefault("consolidated", False)
-    dataset: xarray.Dataset = xarray.open_zarr(VersionedStore(snapshot), group=group, **options)
-    return dataset
 
 
 def _take_mode(snapshot: Snapshot, options: dict[str, Any]) -> None:

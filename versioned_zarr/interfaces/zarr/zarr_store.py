@@ -74,14 +74,18 @@ class VersionedStore(Store):
     Args:
         view: the snapshot, which is read-only, or the session.
         read_only: refuse writes to a session too.
+        consolidates: let zarr read and write consolidated metadata.
     """
 
     supports_writes = True
     supports_deletes = True
     supports_listing = True
 
-    def __init__(self, view: Session | Snapshot, *, read_only: bool = False) -> None:
+    def __init__(
+        self, view: Session | Snapshot, *, read_only: bool = False, consolidates: bool = False
+    ) -> None:
         super().__init__(read_only=read_only or view.read_only)
+        self._consolidates = consolidates
         self._view = view
         self._blocks = view.repository._stores.blocks
         if isinstance(view, Session) and not self.read_only:
@@ -124,13 +128,14 @@ class VersionedStore(Store):
             isinstance(other, VersionedStore)
             and other._view == self._view
             and other.read_only == self.read_only
+            and other._consolidates == self._consolidates
         )
 
     def __hash__(self) -> int:
         return hash((self._view, self.read_only))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._view, self.read_only, self._is_open)
+        return _unpickle, (self._view, self.read_only, self._is_open, self._consolidates)
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """The same content in a store that refuses or accepts writes.
@@ -140,7 +145,23 @@ class VersionedStore(Store):
         """
         if not read_only:
             self.session  # noqa: B018 - raises for a snapshot
-        return type(self)(self._view, read_only=read_only)
+        return type(self)(self._view, read_only=read_only, consolidates=self._consolidates)
+
+    @property
+    def supports_consolidated_metadata(self) -> bool:
+        """False unless requested: the tree is as fast, and never stale.
+
+        So zarr and xarray neither write consolidated metadata nor warn that there is none.
+        """
+        return self._consolidates
+
+    def with_consolidated_metadata(self) -> Self:
+        """The same content in a store with which zarr reads and writes consolidated metadata.
+
+        For data that others will read over HTTP without this package, and for data that has it:
+        `zarr.consolidate_metadata(session.store.with_consolidated_metadata())`.
+        """
+        return type(self)(self._view, read_only=self.read_only, consolidates=True)
 
     # Reading
 
@@ -367,7 +388,9 @@ def _send_more_at_once() -> None:
         zarr_config.set({_AT_ONCE: _WRITTEN_AT_ONCE})
 
 
-def _unpickle(view: Session | Snapshot, read_only: bool, is_open: bool) -> VersionedStore:
-    store = VersionedStore(view, read_only=read_only)
+def _unpickle(
+    view: Session | Snapshot, read_only: bool, is_open: bool, consolidates: bool
+) -> VersionedStore:
+    store = VersionedStore(view, read_only=read_only, consolidates=consolidates)
     store._is_open = is_open
     return store

@@ -1,0 +1,164 @@
+"""Names from other tools, and what to type here: `repo.commit`, `vz.init`, `session.rebase`.
+
+The words are those of git, Icechunk, lakeFS, DVC, zarr and xarray. Each line is Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+_COMMIT = "with repo.session('main', message='…') as session: dataset.to_zarr(session)"
+_READ = "repo.checkout('main').to_xarray()"
+_ZARR = "zarr.open_group(repo.checkout('main'), mode='r')"
+_BRANCH = "repo.branches.create('NAME', at='main')"
+_TAG = "repo.tags.create('NAME', at='main')"
+_LOG = "print(repo.log('main'))"
+_STATUS = "print(session.status())"
+_EXPORT = "repo.checkout('main').to_folder('PATH')"
+_ROLL_BACK = "repo.branches.move('main', to='main~1')"
+_IMPORT = "vz.import_zarr(repo, 'PATH', message='…')"
+
+_REPOSITORY: Mapping[str, str] = {
+    **dict.fromkeys(("commit", "add", "save", "transaction", "write", "to_zarr", "stage"), _COMMIT),
+    **dict.fromkeys(("branch", "create_branch", "new_branch"), _BRANCH),
+    **dict.fromkeys(("list_branches", "get_branches", "heads"), "list(repo.branches)"),
+    **dict.fromkeys(("lookup_branch", "get_branch", "head", "HEAD"), "repo.branches['main'].cid"),
+    **dict.fromkeys(("reset", "reset_branch", "rollback", "restore"), _ROLL_BACK),
+    "delete_branch": "repo.branches.delete('NAME')",
+    "rename_branch": "repo.branches.rename('OLD', 'NEW')",
+    **dict.fromkeys(("tag", "create_tag"), _TAG),
+    "list_tags": "list(repo.tags)",
+    "lookup_tag": "repo.tags['NAME'].cid",
+    "delete_tag": "repo.tags.delete('NAME')",
+    "writable_session": "repo.session('main')",
+    **dict.fromkeys(("readonly_session", "switch", "at", "snapshot"), "repo.checkout('main')"),
+    **dict.fromkeys(("ancestry", "history", "commits", "get_commits"), _LOG),
+    **dict.fromkeys(("blame", "annotate"), "print(repo.log('main', path='air/temperature'))"),
+    "show": "print(repo.diff('main'))",
+    **dict.fromkeys(("compare", "changes"), "print(repo.diff('main', 'dev'))"),
+    **dict.fromkeys(("status", "uncommitted"), _STATUS),
+    "stash": "list(repo.sessions)  # what is not committed stays in its session; see repo.resume",
+    "rebase": "repo.merge('dev', into='main')  # sessions merge when they commit",
+    **dict.fromkeys(("garbage_collect", "prune"), "repo.gc()"),
+    "expire_snapshots": "repo.gc(keep_reflog=timedelta(days=30))",
+    **dict.fromkeys(("rewrite_manifests", "compact", "optimize", "vacuum"), "repo.repack()"),
+    **dict.fromkeys(("total_chunks_storage", "size", "info"), "repo.stats()"),
+    **dict.fromkeys(("verify", "check"), "repo.fsck()"),
+    **dict.fromkeys(("remote", "add_remote"), "repo.remotes.add('origin', 'URL')"),
+    "clone": "vz.clone('SOURCE', 'PATH')",
+    "create": "vz.create('PATH')",
+    "open": "vz.open('PATH')",
+    **dict.fromkeys(("to_xarray", "open_dataset", "open_zarr", "to_dataset", "read"), _READ),
+    "to_datatree": "repo.checkout('main').to_datatree()",
+    **dict.fromkeys(("open_group", "open_array", "root"), _ZARR),
+    "store": "repo.checkout('main').store  # to write: repo.session('main').store",
+    **dict.fromkeys(("get", "get_url"), "repo.checkout('main').read('KEY')"),
+    **dict.fromkeys(("keys", "objects", "ls", "list_dir"), "repo.checkout('main').list_dir()"),
+    **dict.fromkeys(("export", "download", "to_folder"), _EXPORT),
+    **dict.fromkeys(("import_zarr", "import_data", "ingest", "upload"), _IMPORT),
+    "close": "del repo  # there is nothing to close",
+}
+
+_END = "session.discard()  # ends the session and drops its writes"
+_REBASE = "session.commit('…')  # merges with what others have committed"
+_SESSION: Mapping[str, str] = {
+    "to_zarr": "dataset.to_zarr(session)",
+    **dict.fromkeys(("to_xarray", "open_zarr", "open_dataset"), "xarray.open_zarr(session)"),
+    **dict.fromkeys(("open", "open_group", "root"), "zarr.open_group(session)"),
+    "open_array": "zarr.open_array(session, path='air/temperature')",
+    "create_group": "zarr.create_group(session, path='air')",
+    "create_array": "zarr.create_array(session, name='t', shape=(4,), dtype='f8')",
+    **dict.fromkeys(("close", "abort", "rollback", "reset", "discard_changes"), _END),
+    **dict.fromkeys(("add", "save", "flush", "push", "stage"), "session.commit('…')"),
+    **dict.fromkeys(("rebase", "merge", "pull", "update"), _REBASE),
+    **dict.fromkeys(("diff", "changes", "uncommitted"), _STATUS),
+    **dict.fromkeys(("has_uncommitted_changes", "is_dirty"), "bool(session.status())"),
+    "snapshot_id": "session.base.cid",
+    **dict.fromkeys(("set", "put", "upload"), "session.write('KEY', b'DATA')"),
+    **dict.fromkeys(("remove", "rm"), "session.delete('KEY')"),
+    **dict.fromkeys(("delete_dir", "rmdir"), "session.clear('air')"),
+    "fork": "pickle.dumps(session)  # its copies write to the same session",
+}
+
+_WRITE = "session = repo.session('main')  # a snapshot never changes"
+_SNAPSHOT: Mapping[str, str] = {
+    **dict.fromkeys(("to_zarr", "export", "save", "download"), "snapshot.to_folder('PATH')"),
+    "diff": "print(repo.diff(snapshot, 'main'))",
+    **dict.fromkeys(("write", "set", "put", "delete", "session"), _WRITE),
+    **dict.fromkeys(("open_zarr", "open_dataset", "to_dataset", "load"), "snapshot.to_xarray()"),
+    "open_datatree": "snapshot.to_datatree()",
+    **dict.fromkeys(("open_group", "root", "group"), "snapshot.open('air')"),
+    **dict.fromkeys(("open_array", "array"), "snapshot['air/temperature']"),
+    "message": "snapshot.commit.message",
+    "author": "snapshot.commit.author",
+    **dict.fromkeys(("time", "written_at", "date"), "snapshot.commit.time"),
+    "metadata": "snapshot.commit.metadata",
+    **dict.fromkeys(("parents", "parent_id"), "snapshot.commit.parents"),
+    **dict.fromkeys(("log", "history", "ancestry"), "print(repo.log(snapshot))"),
+    **dict.fromkeys(("id", "hash", "sha", "tree_id", "snapshot_id"), "snapshot.cid"),
+    **dict.fromkeys(("ls", "list", "objects"), "snapshot.list_dir()"),
+    **dict.fromkeys(("tree", "info", "show"), "print(snapshot)"),
+    "attrs": "snapshot.open().attrs",
+    **dict.fromkeys(("tag", "create_tag"), "repo.tags.create('NAME', at=snapshot)"),
+    **dict.fromkeys(("branch", "create_branch"), "repo.branches.create('NAME', at=snapshot)"),
+}
+
+_OPEN = "repo = vz.open('PATH')"
+_CREATE = "repo = vz.create('PATH')"
+_MODULE: Mapping[str, str] = {
+    **dict.fromkeys(("init", "new", "create_repository", "create_repo"), _CREATE),
+    **dict.fromkeys(("Repo", "repo", "connect", "load", "open_repository", "open_repo"), _OPEN),
+    **dict.fromkeys(("open_zarr", "open_dataset", "to_xarray"), "xarray.open_dataset('PATH')"),
+    "open_datatree": "xarray.open_datatree('PATH')",
+    "open_group": "zarr.open_group(vz.open('PATH').checkout(), mode='r')",
+    **dict.fromkeys(("commit", "add"), _COMMIT),
+    **dict.fromkeys(("checkout", "readonly_session"), "vz.open('PATH').checkout('main')"),
+    **dict.fromkeys(("session", "writable_session"), "vz.open('PATH').session('main')"),
+    "log": "print(vz.open('PATH').log())",
+    "local_filesystem_storage": _CREATE,
+    **dict.fromkeys(("in_memory_storage", "Storage"), "repo = vz.create('memory://NAME')"),
+    "s3_storage": "repo = vz.create('s3://BUCKET/PREFIX')",
+    "gcs_storage": "repo = vz.create('gs://BUCKET/PREFIX')",
+    "azure_storage": "repo = vz.create('az://CONTAINER/PREFIX')",
+    **dict.fromkeys(("Store", "IcechunkStore", "VersionedStore"), "repo.session('main').store"),
+    **dict.fromkeys(("import_", "import_data", "from_zarr", "ingest"), _IMPORT),
+    "export": _EXPORT,
+    "fork": "vz.clone('SOURCE', 'PATH')",
+    "version": "vz.__version__",
+}
+
+GUESSES: Mapping[str, Mapping[str, str]] = {
+    "Repository": _REPOSITORY,
+    "Session": _SESSION,
+    "Snapshot": _SNAPSHOT,
+    "versioned_zarr": _MODULE,
+}
+"""The lines to type, by class or module and by the name that was guessed."""
+
+
+def hint(owner: str, name: str) -> str:
+    """The end of the error for a missing attribute; empty if nobody guesses this name."""
+    line = GUESSES[owner].get(name)
+    return "" if line is None else f"; type: {line}"
+
+
+class HintsAtNames:
+    """Its errors for missing attributes name what to type. Other lookups cost nothing."""
+
+    if not TYPE_CHECKING:  # for type checkers, a missing attribute is an error
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self)
+            if hasattr(kind, name):  # a property failed; its error says why
+                return object.__getattribute__(self, name)
+            found = "" if name.startswith("_") else hint(_owner(kind), name)
+            # Python's own suggestion is for misspelled names.
+            about = {} if found else {"name": name, "obj": self}
+            raise AttributeError(
+                f"{kind.__name__!r} object has no attribute {name!r}{found}", **about
+            )
+
+
+def _owner(kind: type) -> str:
+    return next(each.__name__ for each in kind.__mro__ if each.__name__ in GUESSES)
