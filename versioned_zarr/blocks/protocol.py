@@ -23,7 +23,14 @@ class WouldBlockError(Exception):
 
 
 class StagedBlocksCollectedError(CollectedError):
-    """A gc took blocks before a ref named them; whoever has them can store them again."""
+    """A gc took blocks before a ref named them; whoever has them can store them again.
+
+    Attributes:
+        is_condemned: whether they are still there, so that the gc may yet spare them.
+    """
+
+    facts = (*CollectedError.facts, "is_condemned")
+    is_condemned: bool
 
 
 class Publishable(Protocol):

@@ -30,7 +30,7 @@ from versioned_zarr.errors import (
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.ref_names import check_ref_name
-from versioned_zarr.history.refs import HEADS, went_to
+from versioned_zarr.history.refs import HEADS, pause_if_condemned, went_to
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -41,6 +41,7 @@ from versioned_zarr.tree.tree_builder import TreeBuilder
 _PENDING_BYTES = 64 << 20
 _ATTEMPTS = 16
 """So often are blocks stored while a gc takes them."""
+_WITHOUT_PAUSE = 4
 
 
 class StoredValue(NamedTuple):
@@ -179,11 +180,12 @@ class BranchUpdate:
                         return self._swap(head, step), True
                     except BranchMovedError:
                         continue
-                    except StagedBlocksCollectedError:
+                    except StagedBlocksCollectedError as error:
                         collections += 1
                         if collections == _ATTEMPTS:
                             raise
                         self.unpublished()
+                        pause_if_condemned(error, collections - _WITHOUT_PAUSE)
                         continue
             # Nothing is to change, if the branch is really there: no swap has confirmed it.
             if head_of(self.stores, self.branch).cid == head.cid:

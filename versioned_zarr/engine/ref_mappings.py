@@ -20,7 +20,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.ref_names import check_new_ref_name, check_ref_name
-from versioned_zarr.history.refs import HEADS, TAGS, create_or_explain
+from versioned_zarr.history.refs import HEADS, TAGS, again_if_collected, create_or_explain
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 MAIN = "main"
@@ -100,8 +100,12 @@ class _Names(LiveMapping[Commit]):
         at = ref_text(at)
         commit = resolve_commit(self._stores, at)
         why = f"{self._word}: created at {at}"
-        with self._kept(commit, at) as cid:
-            create_or_explain(self._stores.refs, self._kind, name, cid, why)
+
+        def create() -> None:
+            with self._kept(commit, at) as cid:
+                create_or_explain(self._stores.refs, self._kind, name, cid, why)
+
+        again_if_collected(create, stores=False)
         return commit
 
     @contextmanager
@@ -188,8 +192,12 @@ class Branches(_Names):
                     expected=wanted.cid,
                     found=to_text(found),
                 )
-        with self._kept(commit, to) as new:
-            self._stores.refs.swap(HEADS, name, found, new, f"branch: moved to {to}")
+
+        def move_() -> None:
+            with self._kept(commit, to) as new:
+                self._stores.refs.swap(HEADS, name, found, new, f"branch: moved to {to}")
+
+        again_if_collected(move_, stores=False)
         return commit
 
 

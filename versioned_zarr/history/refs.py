@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
 
+from versioned_zarr.blocks.protocol import StagedBlocksCollectedError
 from versioned_zarr.errors import (
     AlreadyExistsError,
     BranchMovedError,
@@ -18,6 +20,10 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.ipld.cid import Cid
 
+T = TypeVar("T")
+_ATTEMPTS: Final = 12
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 2.0
 HEADS, TAGS, REMOTES = "heads", "tags", "remotes"
 KINDS = (HEADS, TAGS, REMOTES)
 TAKEN_BACK = "taken back"
@@ -140,6 +146,32 @@ def times_left(entries: Iterable[RefEntry]) -> Iterator[tuple[RefEntry, datetime
         times.append(latest)
     times.reverse()
     return zip(moves, [None, *times], strict=False)
+
+
+def again_if_collected(act: Callable[[], T], *, stores: bool) -> T:
+    """Move refs; again if a gc took blocks that they were to reach, or is about to.
+
+    Args:
+        act: moves them.
+        stores: whether it stores blocks before, so that blocks which are gone are then there.
+
+    Raises:
+        StagedBlocksCollectedError: they were taken each time, or are gone.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return act()
+        except StagedBlocksCollectedError as error:
+            if not (stores or error.is_condemned):
+                raise
+            pause_if_condemned(error, attempt)
+    return act()
+
+
+def pause_if_condemned(error: StagedBlocksCollectedError, attempt: int) -> None:
+    """Give a gc time to spare the blocks that it has condemned, if they are there."""
+    if error.is_condemned and attempt >= 0:
+        time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))
 
 
 def create_or_explain(refs: RefStore, kind: str, name: str, commit: Cid, why: str) -> RefEntry:

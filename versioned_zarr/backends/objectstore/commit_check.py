@@ -150,7 +150,7 @@ class CommitCheck:
         try:
             self._check(new, old, since_ns, is_live)
         except BlockNotFoundError as error:
-            raise self._collected(str(error)) from error
+            raise self._collected(str(error), is_condemned=False) from error
 
     def _check(
         self, new: Cid, old: Cid | None, since_ns: int, is_live: Callable[[Cid], bool]
@@ -190,27 +190,31 @@ class CommitCheck:
         absent = self._lost(absent, look)
         if absent:
             text = to_text(next(iter(absent)))
-            raise self._collected(f"{len(absent)} blocks are not there to stay, such as {text}")
+            is_there = not Membership(self._runs(), self.condemned).missing(absent)
+            what = f"{len(absent)} blocks are not there to stay, such as {text}"
+            raise self._collected(what, is_condemned=is_there)
 
     def _lost(self, wanted: set[Cid], look: _Look) -> set[Cid]:
         """Those of the blocks that are in no pack which is there to stay."""
-        for _ in range(_LOOKS):
+        for number in range(_LOOKS):
             usable = look.usable if wanted else frozenset[str]()
             runs = self._runs()
             wanted = Membership(runs, usable).missing(wanted)
-            if not wanted or usable.issubset(pack for run in runs for pack in run.packs):
+            is_all_known = usable.issubset(pack for run in runs for pack in run.packs)
+            if not wanted or (number and is_all_known):
                 break
-            # Another gc replaced a pack after it was listed, so its blocks are in a new one.
+            # The first look may be old, and another gc may replace packs after they were listed.
             look = self._look(NEVER)
         return wanted
 
-    def _collected(self, what: str) -> StagedBlocksCollectedError:
+    def _collected(self, what: str, *, is_condemned: bool) -> StagedBlocksCollectedError:
         url = self._catalogue.url
         return StagedBlocksCollectedError(
             f"a gc of {url!r} took blocks on which this change counts, or is about to: {what}; "
             "nothing was changed: do it again, or, if it needs commits that were on no branch, "
             "fetch them from another copy of the repository",
             where=url,
+            is_condemned=is_condemned,
         )
 
     def _shortened(

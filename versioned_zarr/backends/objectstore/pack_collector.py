@@ -180,6 +180,7 @@ class PackCollector:
             with suppress(VersionedZarrError):  # the next gc deletes what the list names
                 self._condemned.remove(name)  # nothing was deleted yet
             raise
+        name = self._spare(name, dying, doomed)
         self._delete([pack_path(pack) for pack in doomed])
         current = {f"{INDEX}/{each}.idx" for each, _ in self._registry.known.merged}
         self._delete([path for path in old_indexes if path not in current])
@@ -194,6 +195,14 @@ class PackCollector:
             self._catalogue.forget(pack_path(pack))
         self._registry.merge(everything=True)
         return self._condemned.add(dying)
+
+    def _spare(self, name: str, dying: Collection[str], doomed: Collection[str]) -> str:
+        """Replace the list if it names packs that are kept, so that writers may use these again."""
+        if len(doomed) == len(dying):
+            return name
+        shorter = self._condemned.add(doomed)
+        self._condemned.remove(name)
+        return shorter
 
     def _marked_again(self, dying: Mapping[str, _Content], marks: Marks | None) -> list[str]:
         """The packs of which nothing came into use before the fences."""

@@ -29,7 +29,6 @@ from versioned_zarr.engine.transfer.missing_objects import Get, MissingObjects
 from versioned_zarr.engine.transfer.ref_updates import (
     WORDS,
     RefMove,
-    again_if_collected,
     move_ref,
 )
 from versioned_zarr.engine.transfer.refspecs import (
@@ -56,7 +55,7 @@ from versioned_zarr.history.ref_names import (
     looks_like_cid,
     word_before_cid,
 )
-from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
+from versioned_zarr.history.refs import HEADS, REMOTES, TAGS, again_if_collected
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 
 
@@ -193,7 +192,7 @@ def push(
         return sent
 
     with receiving(target):
-        sent = again_if_collected(send)
+        sent = again_if_collected(send, stores=True)
     _tidy(target)
     if name is not None:
         for wish in wishes:

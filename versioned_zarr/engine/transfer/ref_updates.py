@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
-from versioned_zarr.blocks.protocol import StagedBlocksCollectedError
 from versioned_zarr.engine.commit import has_moved
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.errors import CollectedError, OutcomeUnknownError
 from versioned_zarr.history.refs import HEADS, REMOTES, TAGS
 from versioned_zarr.ipld.cid import Cid, to_text
 
-T = TypeVar("T")
-_ATTEMPTS = 8
 WORDS = {HEADS: "branch", TAGS: "tag", REMOTES: "remote branch"}
 
 
@@ -38,18 +32,6 @@ class RefMove:
     def __str__(self) -> str:
         was = "new" if self.old is None else f"was {self.old}"
         return f"{WORDS[self.kind]} {self.name} is at {self.new} ({was})"
-
-
-def again_if_collected(send: Callable[[], T]) -> T:
-    """Send blocks and move refs to them; again if a gc took blocks before a ref named them.
-
-    Raises:
-        StagedBlocksCollectedError: that happened each time.
-    """
-    for _ in range(_ATTEMPTS - 1):
-        with suppress(StagedBlocksCollectedError):
-            return send()
-    return send()
 
 
 def move_ref(
