@@ -113,7 +113,9 @@ class _Names(LiveMapping[Commit]):
         """Prevent `gc` from removing a commit between finding it and naming it."""
         cid = from_text(commit.cid)
         with self._stores.blocks.keep([cid]) as is_kept:
-            if not is_kept:
+            # What is condemned may yet be spared: the swap finds out.
+            is_there = self._stores.collector is not None and cid in self._stores.blocks
+            if not is_kept and not is_there:
                 raise RefNotFoundError(f"the commit at {at!r} was just garbage-collected", ref=at)
             yield cid
 

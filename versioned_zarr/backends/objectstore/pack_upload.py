@@ -25,7 +25,7 @@ AT_ONCE: Final = 4
 """The number of packs that are sent at a time; each is in memory meanwhile."""
 
 
-class Documents:
+class SentDocuments:
     """Small Zarr documents of packs that were sent; the next commit stores them once more.
 
     One request then reads them with the nodes of the tree. Thread-safe.
@@ -64,7 +64,7 @@ class PackUploads:
         missing: Callable[[Sequence[Cid]], AbstractSet[Cid]],
     ) -> None:
         self._catalogue, self._condemned, self._missing = catalogue, condemned, missing
-        self.documents = Documents()
+        self.documents = SentDocuments()
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
 
     def check_process(self) -> None:
