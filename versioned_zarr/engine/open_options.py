@@ -39,7 +39,7 @@ class ServerOptions(TypedDict, total=False):
             `s3://bucket/path`.
         storage_options: the options of an object store, as `obstore.store.from_url` accepts them,
             such as `region`, `endpoint`, `access_key_id` or `skip_signature`; by default those that
-            obstore finds in the environment. Never shown.
+            obstore finds in the environment. Never shown, but part of pickles.
         store: an obstore store, including the prefix, to use for the URL.
     """
 

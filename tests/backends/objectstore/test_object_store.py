@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import versioned_zarr as vz
+from tests.torture import TIMES
 
 obstore = pytest.importorskip("obstore")
 zarr = pytest.importorskip("zarr", minversion="3")
@@ -192,6 +193,33 @@ def test_the_first_chunk_comes_after_four_requests_in_a_row(
     zarr.open_array(snapshot.store, path="a", mode="r")[0]
     assert requests.rows <= 4
     assert requests.total <= 10
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    ("commits", "values"),
+    [(200, 20_000)] if TIMES == 1 else [(10_000, 1_000), (20, 1_000_000)],
+)
+def test_the_first_chunk_of_a_grown_repository_takes_four_requests_in_a_row(
+    repository: vz.Repository,
+    requests: Requests,
+    store: Any,
+    elsewhere: Callable[[], None],
+    commits: int,
+    values: int,
+) -> None:
+    session = repository.session()
+    for number in range(values):
+        session.write(f"a/c/{number // 1000}/{number % 1000}", b"%d" % number)
+    session.commit("fill")
+    for number in range(commits):
+        session.write(f"a/c/0/{number % 1000}", b"new %d" % number)
+        session.commit(f"{number}")
+    elsewhere()
+    requests.rows, requests.latency_s = 0, 0.3  # all that begin together, end together
+    value = vz.open(URL, store=store).checkout().read(f"a/c/0/{(commits - 1) % 1000}")
+    assert bytes(value) == b"new %d" % (commits - 1)
+    assert requests.rows <= 4
 
 
 def test_full_packs_are_sent_while_the_session_writes(
