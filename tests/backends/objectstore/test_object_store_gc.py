@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ class World:
     def check(self) -> None:
         """Everything that a ref reaches is there, and every acknowledged change is reached."""
         repo = self.machine()
+        assert repo.gc(keep_reflog=NOW).problems == ()
         assert repo.fsck(read_all=True).is_clean
+        assert repo.gc(keep_reflog=NOW, dry_run=True).removed_packs == 0
         named = {commit.cid for ref in [*repo.branches, *repo.tags] for commit in repo.log(ref)}
         for commit, values in self.kept.items():
             if commit in named:
@@ -186,7 +189,21 @@ def writes_much(world: World, repo: vz.Repository) -> None:
     world.commit(repo, {f"m/c/{number}": bytes([number]) * 9000 for number in range(12)}, "much")
 
 
+class Killed(BaseException):
+    pass
+
+
+def dies_while_it_creates(world: World, repo: vz.Repository) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    repo._stores.refs._check.check = die  # type: ignore[attr-defined]
+    with suppress(Killed, *GONE):
+        repo.branches.create("saved", at=world.dead)
+
+
 WRITERS = [
+    dies_while_it_creates,
     writes_what_is_dead,
     writes_much,
     pushes_what_is_dead,

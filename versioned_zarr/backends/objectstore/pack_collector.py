@@ -91,6 +91,8 @@ class PackCollector:
         """
         packs = self._list_packs()
         steps = Steps(sum(stored.size for stored in packs.values()), progress)
+        if not dry_run:
+            self._refs.settle_new()
         live, problems = marks.mark(everything=False)
         if problems:  # what must be kept is unknown
             steps.add(sum(stored.size for stored in packs.values()))

@@ -80,8 +80,6 @@ class RecordRefs:
     ) -> None:
         self._storage, self._log, self._locks = storage, log, locks
         self._packs, self._check, self._is_new = packs, check, is_new
-        self._checked: set[str] = set()
-        """New refs of this process whose commits were checked after they were created."""
         self._here = threading.local()
 
     # Reading
@@ -180,18 +178,36 @@ class RecordRefs:
     def _check_before(self, folder: str, last: RefRecord, new: Cid) -> None:
         """Check what a commit reaches, before a record after `last` names it."""
         fences, seen_ns = self._log.seen.get(folder, (-1, NEVER))
-        old = last.entry.commit if self._is_checked(folder, last) else None
+        old = last.entry.commit if last.is_checked else None
         since_ns = seen_ns if fences == last.fences else NEVER
         self._check.check(new, old, since_ns, self._live_elsewhere(folder))
 
     def _check_after(self, folder: str, name: str, record: RefRecord, new: Cid) -> None:
-        """Check what a commit reaches, which the first record of a ref names already."""
-        try:
-            self._check.check(new, None, NEVER, self._live_elsewhere(folder))
-        except CollectedError:
-            self._take_back(folder, name, record)
-            raise
-        self._checked.add(folder)
+        """Check what a commit reaches, which the first record of a ref names already.
+
+        Then another record says so. Until then nobody relies on the ref, and a gc settles it.
+
+        Raises:
+            CollectedError: something is gone, or about to be deleted; the ref was deleted again.
+        """
+        last = record
+        while last.entry == record.entry and not last.is_checked:
+            try:
+                self._check.check(new, None, NEVER, self._live_elsewhere(folder))
+            except CollectedError:
+                self._take_back(folder, name, record)
+                raise
+            checked = next_fence(last, self._packs())._replace(is_checked=True)
+            try:
+                last = self._add(folder, name, checked)
+            except BranchMovedError:  # the other record may be a fence
+                last = self._log.newest[folder]
+        if last.entry.why == TAKEN_BACK:
+            raise CollectedError(
+                f"a gc of {self._storage.url!r} deleted {name!r} again, because blocks that it "
+                "reaches are gone",
+                where=self._storage.url,
+            )
 
     def _take_back(self, folder: str, name: str, record: RefRecord) -> None:
         """Delete a ref that was just created, unless others have moved it since."""
@@ -204,10 +220,6 @@ class RecordRefs:
             else:
                 return
 
-    def _is_checked(self, folder: str, record: RefRecord) -> bool:
-        """Whether all that a record's commit reaches stays as long as the record is the newest."""
-        return record.is_checked or folder in self._checked
-
     def _live_elsewhere(self, but: str) -> Callable[[Cid], bool]:
         """Returns a function: whether another ref names a commit, or a descendant of it, now.
 
@@ -215,8 +227,8 @@ class RecordRefs:
         """
         now: dict[str, RefRecord | None] = {}
 
-        def names(record: RefRecord | None, folder: str, commit: Cid) -> bool:
-            if record is None or not self._is_checked(folder, record):
+        def names(record: RefRecord | None, commit: Cid) -> bool:
+            if record is None or not record.is_checked:
                 return False
             head = record.entry.commit
             return head is not None and self._check.is_ancestor(commit, head)
@@ -230,12 +242,12 @@ class RecordRefs:
 
         def is_live(commit: Cid) -> bool:
             for folder, known in list(self._log.newest.items()):
-                if folder != but and names(known, folder, commit):
+                if folder != but and names(known, commit):
                     latest = read(folder)
-                    if latest == known or names(latest, folder, commit):
+                    if latest == known or names(latest, commit):
                         return True
             main = ref_folder(HEADS, MAIN)
-            return main not in {but, *self._log.newest} and names(read(main), main, commit)
+            return main not in {but, *self._log.newest} and names(read(main), commit)
 
         return is_live
 
@@ -335,6 +347,18 @@ class RecordRefs:
                 self._storage.put(record_path(folder, record.number), [FORGOTTEN])
 
     # Garbage collection
+
+    def settle_new(self) -> None:
+        """Check the refs whose creators have not done so, and take back those that fail."""
+        names = [(kind, name) for kind in KINDS for name in self._log.names(kind)]
+        list(self._log.workers().map(self._settle_new, *zip(*names, strict=True)) if names else ())
+
+    def _settle_new(self, kind: str, name: str) -> None:
+        folder = ref_folder(kind, name)
+        with suppress(CorruptRefError, CollectedError):  # a damaged ref is the problem of the mark
+            last = self._log.latest(folder, name)
+            if last is not None and not last.is_checked and last.entry.commit is not None:
+                self._check_after(folder, name, last, last.entry.commit)
 
     def fence(self) -> None:
         """Create a record that moves nothing in every log of a ref, deleted or not.
