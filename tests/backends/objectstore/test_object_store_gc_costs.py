@@ -1,4 +1,4 @@
-"""What gc and the check of commits cost on an object store, and rare orders of their requests."""
+"""What gc, checks and logs cost on an object store, and rare orders of their requests."""
 
 from __future__ import annotations
 
@@ -252,3 +252,9 @@ def test_a_block_is_found_if_another_thread_has_just_listed_its_pack(
 def test_marking_asks_no_origin(machine: Machine, noted: Noted) -> None:
     machine().gc(keep_reflog=NOW)
     assert noted.count("partial.json") <= 1
+
+
+def test_a_log_reads_each_commit_by_one_request(machine: Machine, noted: Noted) -> None:
+    commits = len(list(machine().log()))
+    assert commits > 40
+    assert noted.count("packs/") <= commits + 10

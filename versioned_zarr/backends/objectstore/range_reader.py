@@ -1,7 +1,8 @@
 """The range reader: reads of packs that are near each other become few requests.
 
 A read fetches a window of up to 8 MiB. The bytes that were fetched and not read never exceed twice
-those that were read, so windows grow while they are used.
+those that were read, so windows grow while they are used. A small block is fetched with the 4 KiB
+before it, where the rest of a commit is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from versioned_zarr.storage.object_store import ObjectStore
 
 _LONGEST_BYTES: Final = 8 << 20
 _KEPT_BYTES: Final = 128 << 20
+_BEFORE_BYTES: Final = 4 << 10
 
 
 class _Window(Flight):
@@ -68,7 +70,8 @@ class RangeReader:
             window = self._covering(path, start, end)
             is_mine = window is None
             if window is None:
-                window = self._begin(owner, path, start, end)
+                before = min(start, _BEFORE_BYTES) if end - start <= _BEFORE_BYTES else 0
+                window = self._begin(owner, path, start - before, end)
             self._read_bytes += end - start
         if is_mine:
             self._fetch(window)
