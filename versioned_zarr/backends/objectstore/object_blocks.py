@@ -130,10 +130,14 @@ class ObjectBlocks:
 
     def _peek(self, cid: Cid) -> memoryview | None:
         """A block that came with one that was read before; does not block."""
+        return _in_memory(cid, self._places_at_hand(cid), self.catalogue.peek)
+
+    def _places_at_hand(self, cid: Cid) -> Iterator[BlockLocation]:
+        """The locations of a block by the indexes in memory; others are looked up by requests."""
         known = self._packed.registry.known
-        if any(isinstance(run, RangedRun) for run in known.runs):  # a lookup makes requests
-            return None
-        return _in_memory(cid, known.find_all(cid), self.catalogue.peek)
+        for run in known.runs:
+            if not isinstance(run, RangedRun):
+                yield from (place for place in run.find(cid[-32:]) if place.pack in known.packs)
 
     def _searched(self, cid: Cid) -> memoryview:
         """A block from a pack that is known, from any other, or from the origin of this clone."""
@@ -153,7 +157,7 @@ class ObjectBlocks:
     def _at_hand(self, cid: Cid) -> memoryview | None:
         """A block in the end of a pack that was read already; it may be in other packs, too."""
         self._packed.refresh()
-        return _in_memory(cid, self._packed.registry.find_all(cid), self.catalogue.at_hand)
+        return _in_memory(cid, self._places_at_hand(cid), self.catalogue.at_hand)
 
     def _keep(self, cid: Cid, data: memoryview) -> None:
         if len(data) <= _CACHED_BYTES:

@@ -67,6 +67,8 @@ class PackCatalogue:
         """When (ns) this process began to send each of its packs."""
         self._ends: OrderedDict[str, _End] = OrderedDict()
         self._whole: dict[str, memoryview] = {}
+        self._starts: dict[str, memoryview] = {}
+        """The first bytes of long index files: their heads, and the names of their packs."""
         self._ranged_reads: dict[str, int] = {}
         self._coming: dict[str, Future[_End | None]] = {}
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-tails")
@@ -128,6 +130,7 @@ class PackCatalogue:
         with self._guard:
             self._known.pop(path, None)
             self._whole.pop(path, None)
+            self._starts.pop(path, None)
             self._ends.pop(path, None)
             self._coming.pop(path, None)
             self._version += 1
@@ -159,8 +162,8 @@ class PackCatalogue:
             if path.startswith(PACKS):
                 return self._end_of_pack(path, size_bytes)
             data = self._storage.read(path, 0, _SMALL_INDEX_BYTES)
-            if len(data) < _SMALL_INDEX_BYTES:
-                self._whole[path] = data
+            kept = self._whole if len(data) < _SMALL_INDEX_BYTES else self._starts
+            kept[path] = data
             self._add_covered(data, path)
         except FileNotFoundError:
             self._note_deleted(path)
@@ -236,6 +239,9 @@ class PackCatalogue:
 
     def _read_index(self, path: str, start: int, end: int | None) -> memoryview:
         """A range of an index file: a lookup is up to six requests, so many lookups read it all."""
+        first = self._starts.get(path)
+        if first is not None and end is not None and end <= len(first):
+            return first[start:end]
         with self._index_guard:
             whole = self._whole.get(path)
             if whole is None:
@@ -244,6 +250,7 @@ class PackCatalogue:
                     data = self._storage.read(path, 0, _KEPT_INDEX_BYTES)
                     if len(data) < _KEPT_INDEX_BYTES:
                         whole = self._whole[path] = data
+                        self._starts.pop(path, None)
         return self._storage.read(path, start, end) if whole is None else whole[start:end]
 
     def at_hand(self, path: str, start: int, end: int | None) -> memoryview | None:
