@@ -258,3 +258,14 @@ def test_a_log_reads_each_commit_by_one_request(machine: Machine, noted: Noted) 
     commits = len(list(machine().log()))
     assert commits > 40
     assert noted.count("packs/") <= commits + 10
+
+
+def test_a_diff_reads_what_changed(store: MemoryStore, machine: Machine, noted: Noted) -> None:
+    with machine().session(message="many") as session:
+        for number in range(5000):
+            session.write(f"a/c/{number // 100}/{number % 100}", b"%d" % number)
+    with machine().session(message="one") as session:
+        session.write("a/c/7/7", b"changed")
+    diff = machine().diff("main~1", "main")
+    assert "a/c/7/7" in str(diff)
+    assert noted.count() <= 20
