@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from versioned_zarr.errors import FormatError, RepositoryNotFoundError, StorageError
+from versioned_zarr.storage.checked_line import checked_line
 
 FORMAT = 2
 MARKER = "versioned-zarr.json"
@@ -27,7 +27,7 @@ def encode_marker(hash_name: str, identity: str | None = None) -> bytes:
     if identity is not None:
         document["id"] = identity
     text = json.dumps(document, sort_keys=True).encode("ascii")
-    return b"%s %08x\n" % (text, zlib.crc32(text))
+    return checked_line(text)
 
 
 def hash_name_in(marker: bytes) -> str:

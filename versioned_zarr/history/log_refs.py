@@ -7,7 +7,6 @@ docs/design/refs.md shows the bytes.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
@@ -38,6 +37,7 @@ from versioned_zarr.history.refs import (
 )
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage.checked_line import checked_line, text_in
 from versioned_zarr.storage.protocol import Storage, Stored
 
 _TAIL_BYTES = 4096
@@ -287,7 +287,7 @@ def encode_entry(entry: RefEntry) -> bytes:
         "why": entry.why,
     }
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-    return b"%s %08x\n" % (text, zlib.crc32(text))
+    return checked_line(text)
 
 
 def _whole_lines(text: bytes, name: str) -> list[bytes]:
@@ -300,8 +300,7 @@ def _whole_lines(text: bytes, name: str) -> list[bytes]:
 
 
 def _is_whole(line: bytes) -> bool:
-    text, checksum = line[:-_CRC_SIZE], line[-_CRC_SIZE:]
-    return checksum == b" %08x" % zlib.crc32(text)
+    return text_in(line + b"\n") is not None
 
 
 def decode_entry(line: bytes, name: str) -> RefEntry:

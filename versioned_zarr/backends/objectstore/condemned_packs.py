@@ -8,7 +8,6 @@ docs/design/object-stores.md shows the bytes.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -17,6 +16,7 @@ from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.blocks.packs.pack_registry import new_name
 from versioned_zarr.errors import CorruptError
 from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.storage.checked_line import checked_line, text_in
 
 CONDEMNED: Final = "condemned"
 _AT_ONCE: Final = 4
@@ -50,12 +50,11 @@ class CondemnedPacks:
         """The packs in a list; None if it was removed."""
         path = f"{CONDEMNED}/{name}"
         try:
-            data = bytes(self._storage.read(path))
+            text = text_in(bytes(self._storage.read(path)))
         except FileNotFoundError:
             return None
-        text, checksum = data[:-10], data[-10:]
         try:
-            if checksum != b" %08x\n" % zlib.crc32(text):
+            if text is None:
                 raise ValueError("its checksum does not match")
             document: Any = json.loads(text)
             return frozenset(map(str, document["packs"]))
@@ -88,4 +87,4 @@ class CondemnedPacks:
 def encode_list(packs: Collection[str]) -> bytes:
     """A list of condemned packs as a line of JSON, with its checksum."""
     text = json.dumps({"packs": sorted(packs)}, separators=(",", ":")).encode("ascii")
-    return b"%s %08x\n" % (text, zlib.crc32(text))
+    return checked_line(text)

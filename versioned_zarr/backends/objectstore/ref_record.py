@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.history.ref_names import to_file_name
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.storage.checked_line import checked_line, text_in
 
 _LAST: Final = 2**63 - 1
 HINT: Final = "hint"
@@ -121,7 +121,7 @@ def encode_record(record: RefRecord) -> bytes:
         "why": record.entry.why,
     }
     text = json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
-    return b"%s %08x\n" % (text, zlib.crc32(text))
+    return checked_line(text)
 
 
 def decode_record(data: bytes, path: str, name: str) -> RefRecord:
@@ -130,8 +130,8 @@ def decode_record(data: bytes, path: str, name: str) -> RefRecord:
     Raises:
         CorruptRefError: it is damaged.
     """
-    text, checksum = bytes(data[:-10]), data[-10:]
-    if checksum != b" %08x\n" % zlib.crc32(text):
+    text = text_in(data)
+    if text is None:
         raise damaged(path, name)
     try:
         document: Any = json.loads(text)

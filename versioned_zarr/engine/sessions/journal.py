@@ -24,6 +24,7 @@ from versioned_zarr.engine.sessions.reused_leaves import NO_LEAVES, ReusedLeaves
 from versioned_zarr.errors import CorruptJournalError, SessionClosedError, SessionNotFoundError
 from versioned_zarr.history.commit_object import format_time, parse_time
 from versioned_zarr.ipld.cid import CID_SIZE, Cid, from_text
+from versioned_zarr.storage.checked_line import checked_line, text_in
 from versioned_zarr.storage.protocol import AppendLog, Storage
 
 SESSIONS = "sessions"
@@ -248,7 +249,7 @@ class SessionHead:
         """The head as a file: a line of JSON and its checksum."""
         document = {**self.__dict__, "started": format_time(self.started)}
         text = json.dumps(document, sort_keys=True).encode("ascii")
-        return b"%s %08x\n" % (text, zlib.crc32(text))
+        return checked_line(text)
 
 
 def folder_of(session: str) -> str:
@@ -310,9 +311,9 @@ def read_head(storage: Storage, session: str) -> SessionHead:
             f"no session {session!r} in {storage.url}; it was committed, deleted, or never wrote",
             session=session,
         )
-    text, checksum = data[:-10], data[-10:]
+    text = text_in(data)
     try:
-        if checksum != b" %08x\n" % zlib.crc32(text):
+        if text is None:
             raise ValueError("its checksum does not match")
         document: dict[str, Any] = json.loads(text)
         return SessionHead(**{**document, "started": parse_time(document["started"])})
