@@ -115,7 +115,7 @@ def test_zarr_takes_snapshots_and_sessions_as_stores(path: str, snapshot: vz.Sna
     xarray.Dataset(OPENED).to_zarr(session, mode="a", group="new", consolidated=False)
     xarray.DataTree(xarray.Dataset(OPENED)).to_zarr(session, mode="a", consolidated=False)
     assert xarray.open_zarr(session, group="new", consolidated=False).t.values[2] == 2
-    with pytest.raises(ValueError, match=r"read-only|read only|never changes"):
+    with pytest.raises(ValueError, match=r"read-only|read only"):
         zarr.open_array(snapshot, path="t", mode="r+")[0] = 1
 
 

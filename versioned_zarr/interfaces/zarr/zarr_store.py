@@ -334,7 +334,8 @@ class VersionedStore(Store):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Like `set`, on the caller's thread."""
-        self.session.write(key, self._checked(value, "set_sync"))
+        data = self._checked(value, "set_sync")
+        self.session.write(key, data)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """See `zarr.abc.store.Store.set_if_not_exists`; atomic within the session's process."""
