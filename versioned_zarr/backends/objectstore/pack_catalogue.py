@@ -108,21 +108,21 @@ class PackCatalogue:
         found = self._listed(PACKS).keys() | index.keys()
         return not found <= known
 
-    def _listed(self, folder: str) -> dict[str, int]:
-        """List a folder: adds what is new, forgets what is gone; returns sizes by path."""
+    def _listed(self, folder: str) -> dict[str, Stored]:
+        """List a folder: adds what is new, and forgets what is gone; returns it by path."""
         with self._guard:
             before = {path for path in self._known if path.startswith(f"{folder}/")}
         ending = ENDING if folder == PACKS else _INDEX_ENDING
         listed = self._storage.list(folder)
-        found = {stored.path: stored.size for stored in listed if stored.path.endswith(ending)}
+        found = {stored.path: stored for stored in listed if stored.path.endswith(ending)}
         for path in before - found.keys():
             self._note_deleted(path)
         with self._guard:
             new = found.keys() - self._known.keys()
             for path in new:
                 self._begin(path)
-            for path, size in found.items():
-                self._known[path] = size
+            for path, stored in found.items():
+                self._known[path] = stored.size
         return found
 
     def forget(self, path: str) -> None:
@@ -140,17 +140,17 @@ class PackCatalogue:
         self._deleted.add(path)
         self.forget(path)
 
-    def present(self) -> dict[str, int]:
-        """The sizes of the packs in the store by name; one request for each 1000.
+    def present(self) -> dict[str, Stored]:
+        """The packs in the store by name; one request for each 1000.
 
         Packs that were deleted are forgotten.
         """
         start = len(PACKS) + 1
-        return {path[start : -len(ENDING)]: size for path, size in self._listed(PACKS).items()}
+        return {path[start : -len(ENDING)]: found for path, found in self._listed(PACKS).items()}
 
     def look(self) -> dict[str, int]:
-        """Like `present`; also forgets what was read of packs, so that it is read again."""
-        found = self.present()
+        """The sizes of the packs; forgets what was read of them, so that it is read again."""
+        found = {name: stored.size for name, stored in self.present().items()}
         with self._guard:
             self._ends.clear()
             self.reader = RangeReader(self._storage)

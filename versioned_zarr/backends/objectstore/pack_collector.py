@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -111,7 +111,7 @@ class PackCollector:
             return found
         written = self._replace(dying, packs, marks, steps)
         self._remove_lists(before)
-        return Collected(**{**found.__dict__, "written_packs": written.packs})
+        return replace(found, written_packs=written.packs)
 
     def repack(self, whole: Sequence[WholeValue], progress: OnProgress | None = None) -> Collected:
         """See `Collector.repack`: combines packs of less than 32 MiB."""
@@ -151,10 +151,9 @@ class PackCollector:
     def _list_packs(self) -> dict[str, Stored]:
         """The packs in the store. Those that writers add from now on are not collected."""
         self._catalogue.scan()
-        names = self._catalogue.present()
+        packs = self._catalogue.present()
         self._registry.refresh()
-        stored = {stored.path: stored for stored in self._storage.list("packs")}
-        return {name: stored[pack_path(name)] for name in names if pack_path(name) in stored}
+        return packs
 
     def _replace(
         self,

@@ -350,8 +350,7 @@ class RecordRefs:
 
     def settle_new(self) -> None:
         """Check the refs whose creators have not done so, and take back those that fail."""
-        names = [(kind, name) for kind in KINDS for name in self._log.names(kind)]
-        list(self._log.workers().map(self._settle_new, *zip(*names, strict=True)) if names else ())
+        self._for_each(self._settle_new)
 
     def _settle_new(self, kind: str, name: str) -> None:
         folder = ref_folder(kind, name)
@@ -366,8 +365,12 @@ class RecordRefs:
         Whoever has read a record before it reads again what is condemned, to create one after it.
         Two requests for each ref, 16 in parallel.
         """
-        names = [(kind, name) for kind in KINDS for name in self._log.names(kind)]
-        list(self._log.workers().map(self._fence, *zip(*names, strict=True)) if names else ())
+        self._for_each(self._fence)
+
+    def _for_each(self, act: Callable[[str, str], None]) -> None:
+        """Call a function with the kind and the name of every ref, 16 at a time."""
+        refs = [(kind, name) for kind in KINDS for name in self._log.names(kind)]
+        list(self._log.workers().map(lambda ref: act(*ref), refs))
 
     def _fence(self, kind: str, name: str) -> None:
         folder = ref_folder(kind, name)
