@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from functools import lru_cache
 
-__all__ = ["current", "is_known_dead", "is_of_this_machine"]
+__all__ = ["current", "is_known_dead", "is_of_this_machine", "shown"]
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NAMESPACE = "/proc/self/ns/pid"
@@ -20,6 +21,11 @@ _NAMESPACE = "/proc/self/ns/pid"
 def current() -> str:
     """The identity of this process, as text; empty if the system does not provide it."""
     return _identity(os.getpid())
+
+
+def shown() -> str:
+    """This process, as errors name it: its process ID and the name of its machine."""
+    return f"process {os.getpid()} on {platform.node() or 'an unnamed machine'}"
 
 
 @lru_cache(maxsize=1)

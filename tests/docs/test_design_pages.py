@@ -19,6 +19,7 @@ from versioned_zarr.engine.sessions.journal import (
     RecordKind,
     SessionHead,
     encode_record,
+    encode_writer,
 )
 from versioned_zarr.engine.sessions.reused_leaves import ReusedLeaves
 from versioned_zarr.history import commit_object as commits
@@ -126,6 +127,10 @@ def session_head() -> bytes:
     return head.to_bytes()
 
 
+def session_writers() -> bytes:
+    return encode_writer(0x11223344, "process 4711 on lab1")
+
+
 def record_set() -> bytes:
     record = JournalRecord(
         RecordKind.SET,
@@ -185,6 +190,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "commit-json": lambda: commit_json() + b"\n",  # the page's line ends, the value does not
     "commit-block": commit_block,
     "session-head": session_head,
+    "session-writers": session_writers,
     "journal-record": record_set,
     "journal-record-of-reused-leaves": record_of_reused_leaves,
     "marker": lambda: encode_marker("sha2-256"),

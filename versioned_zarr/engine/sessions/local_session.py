@@ -243,7 +243,8 @@ class LocalSession(SessionReader):
             yield
 
     def check_open(self) -> None:
-        """Raise SessionClosedError if the session has ended."""
+        """Raise SessionClosedError if the session has ended, here or in another process."""
+        self._journal.check_removed()
         closed = self.closed
         if closed is not None:
             raise ended_error(self.head, closed)
@@ -255,6 +256,8 @@ class LocalSession(SessionReader):
         if not self._journal.is_open:
             self.materialise()
         self.drafts.own()  # tells other processes that the session is alive
+        if self._is_shared:
+            self._journal.name_writer()
         self.refresh()
 
     def _write_again(self, key: str, file: unixfs.File, known: Known | None) -> bool:
@@ -312,6 +315,11 @@ class LocalSession(SessionReader):
         with self._lock:
             self._is_shared = True
             self.materialise()
+            self._journal.name_writer()
+
+    def writer_name(self, writer: int) -> str:
+        """The process that writes under a number: its ID and machine, for errors."""
+        return self._journal.writer_name(writer)
 
     def materialise(self) -> None:
         """Create the session's folder, so that other processes can write to it."""
