@@ -63,7 +63,7 @@ class MissingMethods:
         """
         check_text(path or "")
         folder = (path or "").strip("/")
-        found = find_missing(self.keys(folder), self._read_document)
+        found = self._chunks(folder)
         if path is None:
             return {array: chunks for array, chunks in found.items() if chunks}
         if folder in found:
@@ -72,6 +72,10 @@ class MissingMethods:
             raise KeyNotFoundError(f"no array at {folder!r}: nothing is there", key=folder)
         inside = f"; arrays below it: {', '.join(map(repr, list(found)[:8]))}" if found else ""
         raise InvalidInputError(f"{folder!r} is no array with a regular chunk grid{inside}")
+
+    def _chunks(self, folder: str = "") -> dict[str, MissingChunks]:
+        """Every array in a folder with a regular chunk grid, also if no chunk is missing."""
+        return find_missing(self.keys(folder), self._read_document)
 
     def _read_document(self, key: str) -> bytes | None:
         value = self.get(key)

@@ -71,11 +71,6 @@ class MissingChunks:
             yield tuple(int(at) for at in np.unravel_index(number, grid)) if grid else ()
 
     @property
-    def slices(self) -> Iterator[tuple[slice, ...]]:
-        """The regions of the missing chunks; the same as iteration."""
-        return iter(self)
-
-    @property
     def keys(self) -> Iterator[str]:
         """The keys under which the missing chunks would be stored."""
         return map(self._node.chunk_key, self.coordinates)

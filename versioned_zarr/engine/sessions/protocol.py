@@ -111,6 +111,7 @@ class SessionInfo:
         is_alive: whether a process holds one of its drafts open for writing.
         purpose: the note given when it was opened, if any.
         problem: what is wrong with its journal, if anything.
+        size_bytes: the size in bytes of the values written since its last commit, one per key.
     """
 
     id: str
@@ -125,6 +126,7 @@ class SessionInfo:
     is_alive: bool
     purpose: str = ""
     problem: str | None = None
+    size_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as plain JSON data."""
