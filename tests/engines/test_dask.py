@@ -45,7 +45,7 @@ def test_an_array_is_written_by_one_commit_with_the_tree_of_one_writer(
     )
     da.from_array(numbers(*SHAPE), chunks=CHUNKS).to_zarr(target)
     assert session.commit("By Dask").tree == expected
-    assert [commit.message for commit in repository.log()][0] == "By Dask"
+    assert sum(1 for _ in repository.log()) == 2
 
 
 def test_an_array_is_written_through_the_url_of_the_session(
