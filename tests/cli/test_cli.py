@@ -569,7 +569,7 @@ def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (left,) = vz.open(place).sessions.values()
     assert not left.is_alive
     assert 0 < left.keys < 3001
-    again = program("-C", str(place), "import", str(plain), cwd=tmp_path)
+    again = program("-C", str(place), "import", str(plain), "--processes", "2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert not vz.open(place).sessions
     snapshot = vz.open(place).checkout()

@@ -379,6 +379,16 @@ class LocalSession(SessionReader):
         self.drafts.close_current()
         self.drafts.adopt(self.state.entries.values())
 
+    def release(self) -> None:
+        """Close the drafts of this process, which writes no more for now: it is not alive here.
+
+        The commit takes the drafts over, instead of copying from them. A later write begins another
+        draft.
+        """
+        with self.frozen():
+            self._journal.written = {}
+            self.drafts.after_fork()
+
     def drop_damaged(self) -> list[str]:
         """Drop writes whose values are damaged or lost; returns the keys.
 

@@ -389,6 +389,9 @@ class LakefsSession(SessionReader):
                 self.branch.landed(there)
                 self.state.rebase(commit, self._tree_reader.tree_of(there).cid, upto + 1)
 
+    def release(self) -> None:
+        """See `LocalSession.release`: this process holds nothing that others wait for."""
+
     def drop_damaged(self) -> list[str]:
         """See `LocalSession.drop_damaged`: the server keeps all acknowledged writes."""
         return []
