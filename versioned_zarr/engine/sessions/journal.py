@@ -309,7 +309,8 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         )
     if data is None:
         raise SessionNotFoundError(
-            f"no session {session!r} in {storage.url}; it was committed, deleted, or never wrote",
+            f"no session {session!r} in {storage.url}; it was committed, deleted, or never wrote; "
+            "open a new one with repo.session()",
             session=session,
         )
     text = text_in(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from versioned_zarr.blocks.protocol import Block
@@ -162,8 +163,9 @@ class SessionCommit(BranchUpdate):
 
 def _check_rivals(session: SessionState) -> None:
     conflicts = []
+    name_of = cache(session.writer_name)
     for key, rivals in session.state.rivals():
-        writes = tuple(_competing(session, rival) for rival in rivals)
+        writes = tuple(_competing(name_of(rival.writer), rival) for rival in rivals)
         kind = "written twice" if len(rivals) > 1 else "value above or below another"
         conflicts.append(Conflict(key, kind, None, writes[0].cid, writes[-1].cid, writes=writes))
     if conflicts:
@@ -175,11 +177,10 @@ def _check_rivals(session: SessionState) -> None:
         )
 
 
-def _competing(session: SessionState, rival: PendingWrite) -> CompetingWrite:
-    name = session.writer_name(rival.writer)
+def _competing(writer: str, rival: PendingWrite) -> CompetingWrite:
     if rival.is_gone:
-        return CompetingWrite(name, None, None)
-    return CompetingWrite(name, rival.size, to_text(rival.cid))
+        return CompetingWrite(writer, None, None)
+    return CompetingWrite(writer, rival.size, to_text(rival.cid))
 
 
 def commit_session(

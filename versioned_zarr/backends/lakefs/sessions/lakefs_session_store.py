@@ -81,7 +81,7 @@ class LakefsSessionStore:
                 return branch, head, base.id
         raise SessionNotFoundError(
             f"no session {session!r} in {self._client.repository!r} on lakeFS; it was committed, "
-            "deleted, or never wrote",
+            "deleted, or never wrote; open a new one with repo.session()",
             session=session,
         )
 
