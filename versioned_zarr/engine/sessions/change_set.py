@@ -6,7 +6,7 @@ same change set, and so finds the same keys that processes wrote independently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
 from versioned_zarr.errors import InvalidKeyError
@@ -105,6 +105,11 @@ class ChangeSet:
         self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
         self._cleared: list[JournalRecord] = []
         self._read: set[str] = set()
+
+    @property
+    def cleared(self) -> Sequence[JournalRecord]:
+        """The deletions of folders since the last commit, in order."""
+        return self._cleared
 
     @property
     def has_changes(self) -> bool:

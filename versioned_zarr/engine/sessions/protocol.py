@@ -43,8 +43,10 @@ class SessionState(Protocol):
         is_remote: whether writing a value waits for a network.
     """
 
-    head: SessionHead
-    is_remote: bool
+    @property
+    def head(self) -> SessionHead: ...
+    @property
+    def is_remote(self) -> bool: ...
 
     @property
     def state(self) -> ChangeSet:
