@@ -1,8 +1,8 @@
 """The batch view: the state of a stored session, as far as this process has read its batches.
 
 Writers do not share one order. Each batch says which batches its writer had read. A write replaces
-those that its writer knew; two writes that did not know each other are rivals, in whatever order
-they are applied.
+those that its writer knew. Two writes that did not know each other are rivals, in whatever order
+they are applied; until a conflict is resolved, every process sees the one with the greater CID.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ class BatchView:
             self._clears.append(record)
             self.state.clear(record, is_known, is_own=is_own)
             return
+        before = self.state.entries.get(record.key)
+        if before is not None and _loses_to(record, before, is_known):
+            before.rivals = (*before.rivals, PendingWrite(record, is_unseen=not is_own))
+            return
         pending = self.state.lay(record, is_known, is_own=is_own)
         for clear in self._clears:
             if _is_below(record.key, clear.key) and clear.writer != record.writer:
@@ -128,6 +132,11 @@ def _known_by(seen: Mapping[int, int]) -> IsKnown:
 def _nothing(old: PendingWrite) -> bool:
     del old
     return False
+
+
+def _loses_to(record: JournalRecord, before: PendingWrite, is_known: IsKnown) -> bool:
+    """Whether a rival is the value that all processes see until the conflict is resolved."""
+    return before.writer != record.writer and before.cid > record.cid and not is_known(before)
 
 
 def _is_below(key: str, path: str) -> bool:

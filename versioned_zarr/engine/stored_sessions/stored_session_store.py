@@ -65,6 +65,8 @@ class StoredSessionStore:
             SessionNotFoundError: there is no such session.
         """
         url = self._log.url
+        if not session or "/" in session:
+            raise _no_session(session, url)
         try:
             head = head_in(self._log.head(session), session, f"session {session} of {url}")
         except FileNotFoundError:
