@@ -20,10 +20,11 @@ from versioned_zarr.engine.sessions.journal import (
     RecordKind,
     SessionHead,
 )
+from versioned_zarr.engine.sessions.journal_view import REMOVED
 from versioned_zarr.engine.sessions.local_session import LocalSession
 from versioned_zarr.engine.sessions.protocol import Known
 from versioned_zarr.engine.stored_sessions.stored_session import StoredSession
-from versioned_zarr.errors import SessionClosedError
+from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
@@ -39,14 +40,20 @@ class SpooledSession:
     Args:
         local: the session on this machine.
         stored: returns the stored session with a head, which is not there yet.
+        find: returns the stored session with an id, if there is one.
 
     Attributes:
         now: what it is now.
     """
 
-    def __init__(self, local: LocalSession, stored: Callable[[SessionHead], StoredSession]) -> None:
+    def __init__(
+        self,
+        local: LocalSession,
+        stored: Callable[[SessionHead], StoredSession],
+        find: Callable[[str], StoredSession | None],
+    ) -> None:
         self.now: LocalSession | StoredSession = local
-        self._stored = stored
+        self._stored, self._find = stored, find
         self._lock = threading.RLock()
 
     def _do(self, act: Callable[[LocalSession | StoredSession], _T]) -> _T:
@@ -54,10 +61,21 @@ class SpooledSession:
         now = self.now
         try:
             return act(now)
-        except SessionClosedError:
-            if self.now is now:
+        except (VersionedZarrError, OSError):
+            if self.now is now and not self._was_stored():
                 raise
         return act(self.now)
+
+    def _was_stored(self) -> bool:
+        """Whether another process of this machine has stored the session meanwhile."""
+        with self._lock:
+            now = self.now
+            if isinstance(now, StoredSession) or now.closed != REMOVED:
+                return False
+            found = self._find(now.head.id)
+            if found is not None:
+                self.now = found
+            return found is not None
 
     # Sharing
 
@@ -72,6 +90,9 @@ class SpooledSession:
                 local.refresh()
                 stored = self._stored(replace(local.head, base=local.state.base))
                 stored.adopt(_writes_of(local))
+                adopted = local.consumed
+                local.remove_journal()  # from now on, other processes cannot write to it
+                stored.adopt(_writes_of(local, since=adopted))
                 self.now = stored
                 local.end(_STORED, keep_folder=False)
 
@@ -126,37 +147,37 @@ class SpooledSession:
 
     def find(self, key: str) -> PendingWrite | Link | None:
         """See `SessionReader.find`."""
-        return self.now.find(key)
+        return self._do(lambda now: now.find(key))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
         """See `SessionReader.read`."""
-        return self.now.read(key, start, end)
+        return self._do(lambda now: now.read(key, start, end))
 
     def read_found(
         self, found: PendingWrite | Link, start: int = 0, end: int | None = None
     ) -> memoryview:
         """See `SessionReader.read_found`."""
-        return self.now.read_found(found, start, end)
+        return self._do(lambda now: now.read_found(found, start, end))
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, PendingWrite | Link]]:
         """See `SessionReader.walk`."""
-        return self.now.walk(prefix)
+        return self._do(lambda now: now.walk(prefix))
 
     def list_dir(self, path: str) -> list[str]:
         """See `SessionReader.list_dir`."""
-        return self.now.list_dir(path)
+        return self._do(lambda now: now.list_dir(path))
 
     def is_empty(self, path: str) -> bool:
         """See `SessionReader.is_empty`."""
-        return self.now.is_empty(path)
+        return self._do(lambda now: now.is_empty(path))
 
     def size(self, found: PendingWrite | Link) -> int:
         """See `SessionReader.size`."""
-        return self.now.size(found)
+        return self._do(lambda now: now.size(found))
 
     def changed(self) -> list[tuple[str, PendingWrite | None]]:
         """See `SessionReader.changed`."""
-        return self.now.changed()
+        return self._do(lambda now: now.changed())
 
     def write(
         self, key: str, data: Bytes, known: Known | None = None, *, only_new: bool = False
@@ -206,11 +227,20 @@ class SpooledSession:
         self.now.end(how, keep_folder=keep_folder)
 
 
-def _writes_of(local: LocalSession) -> Iterator[tuple[JournalRecord, Sequence[Block]]]:
-    """The records of a session's writes in an order that has the same result, and their blocks."""
+def _writes_of(
+    local: LocalSession, since: int = 0
+) -> Iterator[tuple[JournalRecord, Sequence[Block]]]:
+    """The writes of a session from a position on, in an order that has the same result.
+
+    Yields:
+        A record, and the blocks of its value.
+    """
     for record in local.state.cleared:
-        yield record, ()
+        if record.position >= since:
+            yield record, ()
     for key, it in local.state.entries.items():
+        if it.position < since:
+            continue
         kind = RecordKind.DELETE if it.is_gone else RecordKind.SET
         blocks: Sequence[Block] = ()
         if not it.is_gone and it.draft != IN_STORE:

@@ -17,7 +17,7 @@ from versioned_zarr.engine.stored_sessions.batch import SessionNote
 from versioned_zarr.engine.stored_sessions.session_log import SessionLog
 from versioned_zarr.engine.stored_sessions.spooled_session import SpooledSession
 from versioned_zarr.engine.stored_sessions.stored_session import StoredSession
-from versioned_zarr.errors import CorruptError, SessionNotFoundError
+from versioned_zarr.errors import CorruptError, CorruptJournalError, SessionNotFoundError
 from versioned_zarr.ipld.cid import Cid, from_text
 
 
@@ -38,7 +38,15 @@ class StoredSessionStore:
         return self._spooled(self._local.begin(head, root))
 
     def _spooled(self, local: LocalSession) -> SpooledSession:
-        return SpooledSession(local, lambda head: self._stored(head, exists=False))
+        return SpooledSession(
+            local, lambda head: self._stored(head, exists=False), self._find_stored
+        )
+
+    def _find_stored(self, session: str) -> StoredSession | None:
+        try:
+            return self._stored(self._head(session), exists=True)
+        except SessionNotFoundError:
+            return None
 
     def _stored(self, head: SessionHead, *, exists: bool) -> StoredSession:
         stores = self._stores
@@ -54,9 +62,17 @@ class StoredSessionStore:
 
     def resume(self, session: str) -> SessionState:
         """See `SessionStore.resume`: one request if this machine has no such session."""
-        with suppress(SessionNotFoundError):
+        try:
             return self._spooled(self._local.resume(session))
-        return self._stored(self._head(session), exists=True)
+        except SessionNotFoundError:
+            return self._stored(self._head(session), exists=True)
+        except CorruptJournalError:
+            # It has no journal if a process was killed after it had stored the session.
+            found = self._find_stored(session)
+            if found is None:
+                raise
+            self._local.delete(session)
+            return found
 
     def _head(self, session: str) -> SessionHead:
         """The head of a session that has not ended.
@@ -93,11 +109,12 @@ class StoredSessionStore:
 
     def sessions(self) -> Sequence[SessionInfo]:
         """See `SessionStore.sessions`; a request or two for each batch of a stored session."""
-        found = list(self._local.sessions())
+        found = {info.id: info for info in self._local.sessions()}
         for session in self._log.ids():
-            with suppress(SessionNotFoundError):
-                found.append(self._info(session))
-        return sorted(found, key=lambda info: info.id)
+            if session not in found or found[session].problem is not None:
+                with suppress(SessionNotFoundError):
+                    found[session] = self._info(session)
+        return [found[session] for session in sorted(found)]
 
     def info(self, session: str) -> SessionInfo:
         """See `SessionStore.info`; a request or two for each of its batches."""
