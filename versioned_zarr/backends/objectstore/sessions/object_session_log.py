@@ -13,6 +13,7 @@ from typing import Final
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
 from versioned_zarr.backends.objectstore.sessions.session_packs import (
     SessionPacks,
     key_and_batch,
@@ -67,7 +68,7 @@ class ObjectSessionLog:
     def begin(self, session: str, head: bytes) -> None:
         """See `SessionLog.begin`."""
         with suppress(FileExistsError):
-            self._storage.create(f"{_SESSIONS}/{session}/{_HEAD}", head)
+            create_new(self._storage, f"{_SESSIONS}/{session}/{_HEAD}", head)
 
     def head(self, session: str) -> bytes:
         """See `SessionLog.head`."""
@@ -110,7 +111,7 @@ class ObjectSessionLog:
 
     def add_note(self, session: str, number: int, note: bytes) -> None:
         """See `SessionLog.add_note`."""
-        self._storage.create(_note_path(session, number), note)
+        create_new(self._storage, _note_path(session, number), note)
 
     def note(self, session: str, number: int) -> bytes:
         """See `SessionLog.note`."""
@@ -132,7 +133,7 @@ class ObjectSessionLog:
     def end(self, session: str) -> None:
         """See `SessionLog.end`."""
         with suppress(FileExistsError):
-            self._storage.create(f"{_SESSIONS}/{session}/{_ENDED}", b"")
+            create_new(self._storage, f"{_SESSIONS}/{session}/{_ENDED}", b"")
         self._packs.forget(session)
 
     def forget(self, session: str) -> None:

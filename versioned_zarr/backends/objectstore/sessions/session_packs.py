@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.packs.index import BlockLocation, Run, run_of_pack
 from versioned_zarr.blocks.packs.pack import pack_of
@@ -108,7 +109,7 @@ class SessionPacks:
         parts = pack_of([*blocks, (root, document)], root, self._hash)
         pack = pack_name(session, name)
         data = b"".join(parts)
-        self._storage.create(pack_path(pack), data)
+        create_new(self._storage, pack_path(pack), data)
         view = memoryview(data)
         tail = decode_tail_in(view, self._hash.code, pack)
         self._learn(pack, tail, len(data))
