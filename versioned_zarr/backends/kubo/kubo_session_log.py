@@ -7,7 +7,7 @@ what a session wrote until the directory is removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -136,6 +136,14 @@ class KuboSessionLog:
     def read(self, session: str, name: BatchName) -> bytes:
         """See `SessionLog.read`."""
         return self._read(f"{session}/{name.writer:08x}-{name.number:06d}/{_DOCUMENT}")
+
+    def read_all(
+        self, session: str, names: Collection[BatchName]
+    ) -> Iterable[tuple[BatchName, bytes]]:
+        """See `SessionLog.read_all`: a request for each."""
+        listed = list(names)
+        found = self._client.in_parallel(lambda name: self.read(session, name), listed)
+        return zip(listed, found, strict=True)
 
     def get(self, cid: Cid) -> memoryview | None:
         """See `SessionLog.get`: the node has all blocks."""

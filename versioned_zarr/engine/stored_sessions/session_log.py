@@ -7,7 +7,7 @@ describes the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from versioned_zarr.blocks.protocol import Block
@@ -90,6 +90,17 @@ class SessionLog(Protocol):
         Raises:
             FileNotFoundError: there is no such batch.
             CorruptError: it is damaged.
+        """
+        ...
+
+    def read_all(
+        self, session: str, names: Collection[BatchName]
+    ) -> Iterable[tuple[BatchName, bytes]]:
+        """The documents of several batches, in any order; in parallel, and fewer than one each.
+
+        Raises:
+            FileNotFoundError: one of them does not exist.
+            CorruptError: one of them is damaged.
         """
         ...
 

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
@@ -31,9 +30,8 @@ from versioned_zarr.engine.stored_sessions.batch import (
 )
 from versioned_zarr.engine.stored_sessions.batch_view import BatchView
 from versioned_zarr.engine.stored_sessions.batch_writer import BATCH_BYTES, BatchWriter, QueuedWrite
-from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionListing, SessionLog
+from versioned_zarr.engine.stored_sessions.session_log import SessionListing, SessionLog
 from versioned_zarr.errors import BlockNotFoundError
-from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
@@ -42,7 +40,6 @@ from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
-_AT_ONCE: Final = 16
 _LOOKED_EVERY_S: Final = 1.0
 
 
@@ -80,7 +77,6 @@ class StoredSession(SessionReader):
         self._view = BatchView(trees, head.base, root, tree_of)
         self.last_write_s = 0.0
         self._ended: str | None = None
-        self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-batches")
         self._start_again()
 
     def _start_again(self) -> None:
@@ -333,7 +329,7 @@ class StoredSession(SessionReader):
         return SessionNote.from_bytes(data, f"note {number} of session {self.head.id}")
 
     def _batches(self, listing: SessionListing, upto: Known | None) -> list[Batch]:
-        """The batches that this process has not read; several are read in parallel."""
+        """The batches that this process has not read."""
         own = self._writer.writer
         names = [
             name
@@ -342,13 +338,10 @@ class StoredSession(SessionReader):
             and not self._view.is_taken(name)
             and (not isinstance(upto, Mapping) or name.number <= upto.get(name.writer, 0))
         ]
-        if len(names) < 2:
-            return [self._read(name) for name in names]
-        return list(self._workers().map(self._read, names))
-
-    def _read(self, name: BatchName) -> Batch:
-        where = f"batch {name.number} of session {self.head.id}"
-        return decode_batch(self.log.read(self.head.id, name), where)
+        return [
+            decode_batch(document, f"batch {name.number} of session {self.head.id}")
+            for name, document in (self.log.read_all(self.head.id, names) if names else ())
+        ]
 
     # Committing
 

@@ -17,7 +17,13 @@ from versioned_zarr.engine.stored_sessions.batch import SessionNote
 from versioned_zarr.engine.stored_sessions.session_log import SessionLog
 from versioned_zarr.engine.stored_sessions.spooled_session import SpooledSession
 from versioned_zarr.engine.stored_sessions.stored_session import StoredSession
-from versioned_zarr.errors import CorruptError, CorruptJournalError, SessionNotFoundError
+from versioned_zarr.errors import (
+    CorruptError,
+    CorruptJournalError,
+    CorruptRefError,
+    SessionNotFoundError,
+)
+from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld.cid import Cid, from_text
 
 
@@ -50,6 +56,10 @@ class StoredSessionStore:
 
     def _stored(self, head: SessionHead, *, exists: bool) -> StoredSession:
         stores = self._stores
+        if exists:
+            # The branch says where its blocks are; without it, every pack would be looked at.
+            with suppress(CorruptRefError):
+                stores.refs.read(HEADS, head.branch)
         return StoredSession(
             self._log,
             stores.blocks,
@@ -87,7 +97,7 @@ class StoredSessionStore:
             head = head_in(self._log.head(session), session, f"session {session} of {url}")
         except FileNotFoundError:
             raise _no_session(session, url) from None
-        if self._log.look(session).is_ended:
+        if self._log.is_ended(session):
             raise _no_session(session, url)
         return head
 

@@ -105,6 +105,12 @@ class ObjectSessionLog:
         """See `SessionLog.read`."""
         return self._packs.read(session, name)
 
+    def read_all(
+        self, session: str, names: Collection[BatchName]
+    ) -> Iterable[tuple[BatchName, bytes]]:
+        """See `SessionLog.read_all`: about a request for each 64 batches of a writer."""
+        return self._packs.read_all(session, names)
+
     def get(self, cid: Cid) -> memoryview | None:
         """See `SessionLog.get`."""
         return self._packs.get(cid)
@@ -125,8 +131,8 @@ class ObjectSessionLog:
                 session=session,
             )
         known = self._packs.runs(session, names)
-        self._registry.adopt([each.run for each in known.values()])
-        self._catalogue.add_packs({pack: each.size_bytes for pack, each in known.items()})
+        self._registry.adopt([run for run, _ in known.values()])
+        self._catalogue.add_packs({pack: size_bytes for pack, (_, size_bytes) in known.items()})
         self._registry.refresh()
         self._registry.merge_if_many()
 

@@ -9,10 +9,21 @@ the names that begin like the session's finds all of its batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.sessions.batch_documents import (
+    StoredDocument,
+    decode_documents,
+    encode_documents,
+    fewest,
+    first_included,
+)
 from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
 from versioned_zarr.blocks.packs.index import BlockLocation, Run, run_of_pack
@@ -29,7 +40,7 @@ from versioned_zarr.blocks.packs.pack_registry import ENDING, PACKS, pack_path
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.stored_sessions.session_log import BatchName
 from versioned_zarr.errors import CorruptError
-from versioned_zarr.fork_local import ForkSafeLock
+from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, threads
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.object_store import Stored
@@ -38,6 +49,7 @@ _KEY_SIZE: Final = 10
 _TAIL_BYTES: Final = 16 << 10
 """The first read of a pack: the tail and the document of about 60 writes."""
 _KEPT_BYTES: Final = 64 << 20
+_AT_ONCE: Final = 16
 
 
 def session_key(session: str) -> str:
@@ -70,10 +82,14 @@ def document_in(blocks: Sequence[PackBlock], root: Cid) -> PackBlock | None:
 
 
 class _Known(NamedTuple):
-    """A pack of a session: its blocks, and its size in bytes."""
+    """A pack of a session: the locations of its blocks, and its document."""
 
     run: Run
-    size_bytes: int
+    stored: StoredDocument
+
+
+def _stored(name: BatchName, document: bytes, tail: Tail, size_bytes: int) -> StoredDocument:
+    return StoredDocument(name.number, document, tail.entries.tobytes(), size_bytes, tail.data_end)
 
 
 class SessionPacks:
@@ -90,6 +106,7 @@ class SessionPacks:
         self._places: dict[bytes, BlockLocation] = {}
         self._recent = MemoryCache(_KEPT_BYTES)
         self._guard = ForkSafeLock()
+        self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-batches")
 
     def named(self, session: str) -> Mapping[BatchName, Stored]:
         """The packs of a session; a request for each 1000."""
@@ -105,19 +122,60 @@ class SessionPacks:
         self, session: str, name: BatchName, document: bytes, blocks: Sequence[Block]
     ) -> None:
         """See `SessionLog.append`."""
-        root = self._hash.raw(document)
-        parts = pack_of([*blocks, (root, document)], root, self._hash)
+        earlier = self._earlier(session, name)
+        block = encode_documents([StoredDocument(name.number, document), *earlier])
+        root = self._hash.raw(block)
+        parts = pack_of([*blocks, (root, block)], root, self._hash)
         pack = pack_name(session, name)
         data = b"".join(parts)
         create_new(self._storage, pack_path(pack), data)
-        view = memoryview(data)
-        tail = decode_tail_in(view, self._hash.code, pack)
-        self._learn(pack, tail, len(data))
-        for cid, block in blocks:
-            self._recent.add(cid, memoryview(bytes(block)))
+        tail = decode_tail_in(memoryview(data), self._hash.code, pack)
+        self._learn(pack, _stored(name, document, tail, len(data)))
+        for cid, content in blocks:
+            self._recent.add(cid, memoryview(bytes(content)))
+
+    def _earlier(self, session: str, name: BatchName) -> list[StoredDocument]:
+        """The batches before a new one that its block contains, too."""
+        numbers = range(first_included(name.number), name.number)
+        packs = [pack_name(session, name._replace(number=number)) for number in numbers]
+        return [self._known[pack].stored for pack in packs if pack in self._known]
 
     def read(self, session: str, name: BatchName) -> bytes:
         """See `SessionLog.read`."""
+        return self._read(session, name)[0].document
+
+    def read_all(
+        self, session: str, names: Collection[BatchName]
+    ) -> Iterator[tuple[BatchName, bytes]]:
+        """See `SessionLog.read_all`."""
+        self._storage.check_process()
+        wanted: dict[int, set[int]] = {}
+        for writer, number in names:
+            wanted.setdefault(writer, set()).add(number)
+        chosen = [
+            BatchName(writer, number)
+            for writer, numbers in wanted.items()
+            for number in fewest(numbers)
+        ]
+        for name, found in zip(chosen, self._read_many(session, chosen), strict=True):
+            for each in found:
+                if each.number in wanted[name.writer]:
+                    wanted[name.writer].discard(each.number)
+                    yield name._replace(number=each.number), each.document
+        rest = [BatchName(writer, n) for writer, numbers in wanted.items() for n in numbers]
+        for name, found in zip(rest, self._read_many(session, rest), strict=True):
+            yield name, found[0].document
+
+    def _read_many(
+        self, session: str, names: Sequence[BatchName]
+    ) -> Iterable[list[StoredDocument]]:
+        def read(name: BatchName) -> list[StoredDocument]:
+            return self._read(session, name)
+
+        return map(read, names) if len(names) < 2 else self._workers().map(read, names)
+
+    def _read(self, session: str, name: BatchName) -> list[StoredDocument]:
+        """What the block of a batch contains, its own document first."""
         pack = pack_name(session, name)
         path = pack_path(pack)
         end = self._storage.read(path, -_TAIL_BYTES)
@@ -126,23 +184,28 @@ class SessionPacks:
         if footer.data_end < size_bytes - len(end):
             end = self._storage.read(path, footer.data_end)
         tail = decode_tail_in(end, self._hash.code, path)
-        self._learn(pack, tail, size_bytes)
-        place = self._places.get(bytes(footer.root[-32:]))
-        if place is None or place.pack != pack:
-            raise CorruptError(f"{path} of {self._storage.url} is no batch", where=path)
-        at = place.start - (size_bytes - len(end))
-        document = end[at : at + place.size] if at >= 0 else None
-        if document is None:
-            document = self._storage.read(path, place.start, place.start + place.size)
-        cids.check(footer.root, document, f"{path} of {self._storage.url}")
-        return bytes(document)
+        where = f"{path} of {self._storage.url}"
+        last = max(tail.entries.tolist(), key=itemgetter(1, 2), default=None)
+        if last is None or bytes(last[0]) != footer.root[-32:]:
+            raise CorruptError(f"{where} is no batch of a session", where=path)
+        at = last[1] - (size_bytes - len(end))
+        block = end[at:][: last[2]] if at >= 0 else self._storage.read(path, last[1], tail.data_end)
+        cids.check(footer.root, block, where)
+        own, *earlier = decode_documents(block, where)
+        stored = _stored(name, own.document, tail, size_bytes)
+        self._learn(pack, stored)
+        for each in earlier:
+            self._learn(pack_name(session, name._replace(number=each.number)), each)
+        return [stored, *earlier]
 
-    def _learn(self, pack: str, tail: Tail, size_bytes: int) -> None:
-        run = run_of_pack(pack, tail.entries, tail.data_end)
-        rows = tail.entries.tolist()
+    def _learn(self, pack: str, stored: StoredDocument) -> None:
+        if pack in self._known:
+            return
+        entries = np.frombuffer(stored.entries, INDEX_ENTRY)
+        known = _Known(run_of_pack(pack, entries, stored.data_end), stored)
         with self._guard:
-            self._known[pack] = _Known(run, size_bytes)
-            for digest, offset, size, _ in rows:
+            self._known[pack] = known
+            for digest, offset, size, _ in entries.tolist():
                 self._places[bytes(digest)] = BlockLocation(pack, offset, size)
 
     def get(self, cid: Cid) -> memoryview | None:
@@ -159,10 +222,11 @@ class SessionPacks:
         cids.check(cid, data, f"{path} of {self._storage.url}")
         return data
 
-    def runs(self, session: str, names: Iterable[BatchName]) -> dict[str, _Known]:
-        """The blocks of batches that were written or read here, by the name of each pack."""
+    def runs(self, session: str, names: Iterable[BatchName]) -> dict[str, tuple[Run, int]]:
+        """Of batches that were written or read here: the blocks and the size of each pack."""
         packs = (pack_name(session, name) for name in names)
-        return {pack: self._known[pack] for pack in packs if pack in self._known}
+        known = {pack: self._known[pack] for pack in packs if pack in self._known}
+        return {pack: (each.run, each.stored.size_bytes) for pack, each in known.items()}
 
     def forget(self, session: str) -> None:
         """See `SessionLog.forget`."""
