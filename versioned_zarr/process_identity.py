@@ -23,9 +23,10 @@ def current() -> str:
     return _identity(os.getpid())
 
 
-def shown() -> str:
-    """This process, as errors name it: its process ID and the name of its machine."""
-    return f"process {os.getpid()} on {platform.node() or 'an unnamed machine'}"
+def shown(process: int | None = None, host: str = "") -> str:
+    """A process, as errors name it, by its process ID and its machine; by default, this one."""
+    number = os.getpid() if process is None else process
+    return f"process {number} on {host or platform.node() or 'an unnamed machine'}"
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import versioned_zarr as vz
+from tests.backends.stored import stored_from_the_start
 from tests.servers.daemon import Daemon
 from versioned_zarr.backends.kubo import KuboBlocks, KuboClient, MfsRefs, mfs_refs
 from versioned_zarr.backends.local import LocalStorage
@@ -87,6 +88,18 @@ class TestKuboRepository(RepositoryContract, SessionStoreContract, MaintenanceCo
             return vz.open(url, verify="always")
 
         return reopen
+
+
+class TestKuboStoredSessions(SessionStoreContract):
+    url, repository, reopen = (
+        TestKuboRepository.url,
+        TestKuboRepository.repository,
+        TestKuboRepository.reopen,
+    )
+
+    @pytest.fixture(autouse=True)
+    def stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stored_from_the_start(monkeypatch)
 
 
 class TestKuboBackend(BackendContract):

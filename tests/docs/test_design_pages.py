@@ -22,6 +22,8 @@ from versioned_zarr.engine.sessions.journal import (
     encode_writer,
 )
 from versioned_zarr.engine.sessions.reused_leaves import ReusedLeaves
+from versioned_zarr.engine.stored_sessions.batch import Batch, encode_batch
+from versioned_zarr.engine.stored_sessions.session_log import BatchName
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history import log_refs
 from versioned_zarr.history.refs import RefEntry
@@ -131,6 +133,12 @@ def session_writers() -> bytes:
     return encode_writer(0x11223344, "process 4711 on lab1")
 
 
+def batch_head() -> bytes:
+    name = BatchName(0x11223344, 2)
+    batch = Batch("20260131T120000-0a1b2c3d", name, {0x11223344: 1}, "lab1", 4711, ())
+    return encode_batch(batch)
+
+
 def record_set() -> bytes:
     record = JournalRecord(
         RecordKind.SET,
@@ -191,6 +199,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "commit-block": commit_block,
     "session-head": session_head,
     "session-writers": session_writers,
+    "batch-head": batch_head,
     "journal-record": record_set,
     "journal-record-of-reused-leaves": record_of_reused_leaves,
     "marker": lambda: encode_marker("sha2-256"),

@@ -10,7 +10,7 @@ import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.engine.sessions import change_set as overlay_module
-from versioned_zarr.engine.sessions.change_set import ChangeSet
+from versioned_zarr.engine.sessions.change_set import ChangeSet, known_before
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
 from versioned_zarr.ipld.cid import from_text
 
@@ -31,13 +31,13 @@ def test_what_came_after_a_commit_is_laid_over_it() -> None:
         JournalRecord(RecordKind.DELETE, "y", 2, 100, position=300),
     ):
         if record.kind is RecordKind.CLEAR:
-            overlay.clear(record, is_own=False)
+            overlay.clear(record, known_before(record.seen), is_own=False)
         else:
-            overlay.lay(record, is_own=False)
-    overlay.rebase(from_text(commit.cid), root, upto=50)
+            overlay.lay(record, known_before(record.seen), is_own=False)
+    overlay.rebase(from_text(commit.cid), root, lambda _, position: position < 50)
     assert [key for key, _ in overlay.tree.walk()] == ["x/3"]
     assert overlay.has_changes
-    overlay.rebase(from_text(commit.cid), root, upto=400)
+    overlay.rebase(from_text(commit.cid), root, lambda _, position: position < 400)
     assert [key for key, _ in overlay.tree.walk()] == ["x/1", "x/2", "y"]
     assert not overlay.has_changes
 
@@ -48,14 +48,19 @@ def test_values_above_and_below_each_other_are_told_not_lost() -> None:
     overlay = ChangeSet(repository._stores.trees, commit.cid, from_text(commit.tree))
     cid = repository._stores.hash.raw(b"new")
     overlay.lay(
-        JournalRecord(RecordKind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0), is_own=True
+        JournalRecord(RecordKind.SET, "a", 1, 0, cid=cid, size=3, tsize=3, position=0),
+        known_before(0),
+        is_own=True,
     )
     overlay.lay(
         JournalRecord(RecordKind.SET, "a/b", 2, 0, cid=cid, size=3, tsize=3, position=9),
+        known_before(0),
         is_own=False,
     )
     assert [key for key, _ in overlay.rivals()] == ["a/b"]
-    overlay.clear(JournalRecord(RecordKind.CLEAR, "", 1, 18, position=18), is_own=True)
+    overlay.clear(
+        JournalRecord(RecordKind.CLEAR, "", 1, 18, position=18), known_before(18), is_own=True
+    )
     assert [key for key, _ in overlay.rivals()] == []
     assert list(overlay.tree.walk()) == []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Unpack
@@ -94,6 +94,7 @@ class RepositoryContext:
         documents: small files that all machines share; None if the backend cannot store them.
         publisher: publishes snapshots under names, if the backend can.
         session_store: stores the sessions, unless `storage` does.
+        session_roots: returns commits that sessions elsewhere need, and which session needs each.
         collector: runs `gc` and `repack`, if the backend does that itself.
         upkeep: for error messages: what maintains the blocks, if not this package.
         others: the commits of the other version control system, if any.
@@ -108,6 +109,7 @@ class RepositoryContext:
     documents: Documents | None = None
     publisher: Publisher | None = None
     session_store: SessionStore | None = None
+    session_roots: Callable[[], Iterable[tuple[Cid, str]]] | None = None
     others: ForeignCommits | None = None
     collector: Collector | None = None
     upkeep: str = ""

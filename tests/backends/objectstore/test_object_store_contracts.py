@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 import versioned_zarr as vz
+from tests.backends.stored import stored_from_the_start
 from tests.servers.versity import S3Server
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.registry import backend_at
@@ -40,6 +41,14 @@ from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue  # 
 from versioned_zarr.backends.objectstore.record_log import RecordLog  # noqa: E402
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs  # noqa: E402
 from versioned_zarr.blocks.cache.block_cache import BlockCache  # noqa: E402
+
+
+class Stored:
+    """Sessions are in the store from the start."""
+
+    @pytest.fixture(autouse=True)
+    def stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stored_from_the_start(monkeypatch)
 
 
 class OnMemory:
@@ -119,6 +128,10 @@ class TestMemoryRepository(OnMemory, OnObjects, Repositories):
     pass
 
 
+class TestMemoryStoredSessions(Stored, OnMemory, OnObjects, SessionStoreContract):
+    pass
+
+
 class TestMemoryBackend(OnMemory, OnObjects, BackendContract):
     pass
 
@@ -132,6 +145,10 @@ class TestS3Refs(OnS3, OnObjects, RefStoreContract):
 
 
 class TestS3Repository(OnS3, OnObjects, Repositories):
+    pass
+
+
+class TestS3StoredSessions(Stored, OnS3, OnObjects, SessionStoreContract):
     pass
 
 

@@ -20,6 +20,7 @@ from versioned_zarr.backends.kubo.car_upload import send
 from versioned_zarr.backends.kubo.client import KuboClient, NoSuchPathError
 from versioned_zarr.backends.kubo.ipns_publisher import IpnsPublisher
 from versioned_zarr.backends.kubo.kubo_blocks import KuboBlocks
+from versioned_zarr.backends.kubo.kubo_session_log import KuboSessionLog
 from versioned_zarr.backends.kubo.mfs_files import MfsFiles
 from versioned_zarr.backends.kubo.mfs_refs import MfsRefs
 from versioned_zarr.backends.local import LocalStorage
@@ -32,6 +33,7 @@ from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
 from versioned_zarr.engine.partial_clone import origin_of
+from versioned_zarr.engine.stored_sessions.stored_session_store import StoredSessionStore
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -181,9 +183,12 @@ class KuboBackend:
         blocks = KuboBlocks(self.client, cache, completion)
         refs = MfsRefs(self.client, self._root, blocks, storage)
         trees, names = Trees(blocks, hash_function), IpnsPublisher(self.client)
-        return RepositoryContext(
+        context = RepositoryContext(
             storage, blocks, refs, trees, self.read_marker, open_other, documents, names
         )
+        log = KuboSessionLog(self.client, self._root, blocks, self.url)
+        context.session_store = StoredSessionStore(context, log)
+        return context
 
 
 def _send_fetched(client: KuboClient, blocks: list[Block]) -> None:

@@ -29,6 +29,7 @@ from versioned_zarr.backends.objectstore.pack_collector import PackCollector
 from versioned_zarr.backends.objectstore.record_log import RecordLog
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
 from versioned_zarr.backends.objectstore.ref_record import is_record, ref_folder
+from versioned_zarr.backends.objectstore.sessions.object_session_log import ObjectSessionLog
 from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.protocol import Block
@@ -38,6 +39,10 @@ from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
 from versioned_zarr.engine.partial_clone import origin_of
 from versioned_zarr.engine.ref_mappings import MAIN
+from versioned_zarr.engine.stored_sessions.stored_session_store import (
+    StoredSessionStore,
+    session_roots,
+)
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -225,8 +230,9 @@ class ObjectStoreBackend:
         refs = RecordRefs(
             self._objects, log, storage, blocks.to_record, blocks.check, lambda: self._is_free
         )
-        collector = PackCollector(self._objects, blocks, condemned, refs)
-        return RepositoryContext(
+        session_log = ObjectSessionLog(self._objects, catalogue, blocks.registry, hash_function)
+        collector = PackCollector(self._objects, blocks, condemned, refs, session_log)
+        context = RepositoryContext(
             storage,
             blocks,
             refs,
@@ -235,7 +241,10 @@ class ObjectStoreBackend:
             open_other,
             self._objects,
             collector=collector,
+            session_roots=lambda: session_roots(session_log),
         )
+        context.session_store = StoredSessionStore(context, session_log)
+        return context
 
 
 def _store_fetched(

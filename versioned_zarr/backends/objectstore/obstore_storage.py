@@ -165,6 +165,26 @@ class ObstoreStorage:
             return []
         return sorted(self._listed(prefix))
 
+    def named(self, folder: str, beginning: str) -> Sequence[Stored]:
+        """The objects in a folder whose names begin with some text, in the order of the paths.
+
+        A request for each 1000 of them; on a store whose lists have no order, of all in the folder.
+        """
+        start = f"{folder}/{beginning}"
+
+        def pages() -> Sequence[Any]:
+            found = []
+            offset = start if self._is_ordered else None
+            for page in obstore.list(self._store, folder, offset=offset, chunk_size=1000):
+                wanted = [each for each in page if each["path"].startswith(start)]
+                found += wanted
+                if self._is_ordered and len(wanted) < len(page):
+                    break
+            return found
+
+        found = map(_stored, self._call(folder, pages, needs_bucket=True))
+        return sorted(each for each in found if each.path.startswith(start))
+
     def first(
         self, prefix: str, counts: Callable[[str], bool] = lambda path: True
     ) -> Stored | None:

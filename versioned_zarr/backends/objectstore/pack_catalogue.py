@@ -303,6 +303,12 @@ class PackCatalogue:
                 self._keep_end(path, _End(size, _last_of(parts)))
             self._add(path, size)
 
+    def add_packs(self, sizes: Mapping[str, int]) -> None:
+        """Add packs that are stored, by name with their sizes in bytes."""
+        with self._guard:
+            for name, size in sizes.items():
+                self._add(pack_path(name), size)
+
     def put_pack(self, parts: Sequence[Bytes]) -> str:
         """Store a pack, of which the last part is the tail; returns its name."""
         name = new_name()

@@ -19,6 +19,8 @@ from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
+from versioned_zarr.backends.objectstore.sessions.object_session_log import ObjectSessionLog
+from versioned_zarr.backends.objectstore.sessions.session_packs import document_in
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_format import PackBlock, blocks_of, read_tail
 from versioned_zarr.blocks.packs.pack_registry import INDEX, pack_path
@@ -37,10 +39,18 @@ _READ_BYTES: Final = 8 << 20
 
 
 class _Content(NamedTuple):
-    """The blocks of a pack that is to be deleted: the used ones, which are copied, and the rest."""
+    """The blocks of a pack that is to be deleted.
+
+    Attributes:
+        used: the used ones, which are copied.
+        unused: the others.
+        document: the block that says what a session wrote, if it is the pack of one; it is no
+            reason to delete a pack.
+    """
 
     used: list[PackBlock]
     unused: list[PackBlock]
+    document: PackBlock | None = None
 
 
 @dataclass
@@ -68,6 +78,7 @@ class PackCollector:
         blocks: the blocks.
         condemned: the lists of condemned packs.
         refs: the branches and tags.
+        sessions: the sessions in the store.
     """
 
     def __init__(
@@ -76,10 +87,12 @@ class PackCollector:
         blocks: ObjectBlocks,
         condemned: CondemnedPacks,
         refs: RecordRefs,
+        sessions: ObjectSessionLog,
     ) -> None:
         self._storage, self._blocks = storage, blocks
         self._catalogue, self._registry = blocks.catalogue, blocks.registry
         self._condemned, self._refs, self._hash = condemned, refs, blocks.hash
+        self._sessions = sessions
 
     def collect(
         self, marks: Marks, *, dry_run: bool, progress: OnProgress | None = None
@@ -111,6 +124,7 @@ class PackCollector:
             return found
         written = self._replace(dying, packs, marks, steps)
         self._remove_lists(before)
+        self._sessions.remove_ended()
         return replace(found, written_packs=written.packs)
 
     def repack(self, whole: Sequence[WholeValue], progress: OnProgress | None = None) -> Collected:
@@ -153,7 +167,8 @@ class PackCollector:
         self._catalogue.scan()
         packs = self._catalogue.present()
         self._registry.refresh()
-        return packs
+        held = self._sessions.held(packs)
+        return {name: stored for name, stored in packs.items() if name not in held}
 
     def _replace(
         self,
@@ -255,7 +270,8 @@ class PackCollector:
         for name, content in self._contents(suspects).items():
             used = [block for block in content.used if block.cid[-32:] in live]
             unused = [block for block in content.used if block.cid[-32:] not in live]
-            if unused or name in left_over:
+            is_used = used and unused == [content.document]
+            if (unused and not is_used) or name in left_over:
                 found[name] = _Content(used, unused)
         return found
 
@@ -280,7 +296,8 @@ class PackCollector:
                 tail = read_tail(self._storage, pack_path(name), self._hash.code)
             except (CorruptError, FileNotFoundError):
                 return None
-            return _Content(blocks_of(tail.entries, self._hash.code), [])
+            blocks = blocks_of(tail.entries, self._hash.code)
+            return _Content(blocks, [], document_in(blocks, tail.root))
 
         names = list(names)
         with ThreadPoolExecutor(_AT_ONCE, "vz-gc") as pool:

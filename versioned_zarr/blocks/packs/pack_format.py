@@ -116,6 +116,18 @@ def decode_tail(data: memoryview, hash_code: int, where: str) -> Tail:
     return _decoded(footer, index, hash_code, where)
 
 
+def decode_tail_in(data: memoryview, hash_code: int, where: str) -> Tail:
+    """Decode the tail at the end of `data`, which contains all of it.
+
+    Raises:
+        CorruptError: it is damaged.
+    """
+    footer = decode_footer(data, where)
+    end = len(data) - FOOTER_SIZE
+    start = max(0, end - footer.blocks * INDEX_ENTRY.itemsize)
+    return _decoded(footer, data[start:end], hash_code, where)
+
+
 def read_tail(storage: ObjectStore, path: str, hash_code: int) -> Tail:
     """Read the tail of a pack in a storage: one round trip, two if it has more than 1,300 blocks.
 

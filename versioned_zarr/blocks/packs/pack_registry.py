@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -204,8 +204,21 @@ class PackRegistry:
             known = self.known
             single = known.single if run is None else (*known.single, run)
             self.known = KnownPacks(known.stamp, known.packs | {name}, known.merged, single)
-        entries = sum(len(run) for run in single)
-        if len(single) >= _UNCOVERED_PACKS or entries >= _UNCOVERED_ENTRIES:
+        self.merge_if_many()
+
+    def adopt(self, runs: Sequence[Run]) -> None:
+        """Add packs that others have stored, one for each run; the storage must list them next."""
+        with self._guard:
+            known = self.known
+            new = [run for run in runs if run.packs[0] not in known.packs]
+            packs = known.packs.union(run.packs[0] for run in new)
+            self._stored += len(new)
+            self.known = KnownPacks(known.stamp, packs, known.merged, (*known.single, *new))
+
+    def merge_if_many(self) -> None:
+        """Merge the single packs if a lookup in each of them would take long."""
+        single = self.known.single
+        if len(single) >= _UNCOVERED_PACKS or sum(map(len, single)) >= _UNCOVERED_ENTRIES:
             self.merge()
 
     def merge(self, *, everything: bool = False) -> None:

@@ -68,6 +68,11 @@ def roots_of(stores: RepositoryContext, since: datetime | None) -> Roots:
     _add_refs(stores, since, roots)
     for session in session_ids(stores.storage):
         _add_session(stores, session, roots)
+    try:
+        for commit, where in stores.session_roots() if stores.session_roots is not None else ():
+            roots.name(commit, where)
+    except VersionedZarrError as error:
+        roots.problems.append(str(error))
     return roots
 
 

@@ -6,7 +6,7 @@ same change set, and so finds the same keys that processes wrote independently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
 from versioned_zarr.errors import InvalidKeyError
@@ -15,6 +15,9 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
+
+IsKnown = Callable[["PendingWrite"], bool]
+"""Whether the writer of a value knew an earlier write to its key."""
 
 _READ_LIMIT = 1 << 18
 """The maximum number of recorded reads; above it, every key counts as read."""
@@ -32,7 +35,7 @@ class PendingWrite:
         tsize: the cumulative size of its blocks.
         reused: its leaves that the draft lacks, because the repository has them.
         writer: the number of the process that wrote it.
-        position: the position of its record in the journal.
+        position: the position of its record in the journal, or in the log of its writer.
         is_unseen: whether another process wrote it and this one has not read it since.
         is_blind: whether its writer had not read the key since the commit it is based on.
         is_checked: whether a value from another process was verified.
@@ -100,8 +103,13 @@ class ChangeSet:
         self.collisions: dict[str, PendingWrite] = {}
         self.intent: JournalRecord | None = None
         self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
-        self._cleared: list[tuple[int, str]] = []
+        self._cleared: list[JournalRecord] = []
         self._read: set[str] = set()
+
+    @property
+    def cleared(self) -> Sequence[JournalRecord]:
+        """The deletions of folders since the last commit, in order."""
+        return self._cleared
 
     @property
     def has_changes(self) -> bool:
@@ -170,24 +178,29 @@ class ChangeSet:
             return now
         return before.position
 
-    def lay(self, record: JournalRecord, *, is_own: bool) -> PendingWrite:
+    def lay(self, record: JournalRecord, is_known: IsKnown, *, is_own: bool) -> PendingWrite:
         """Apply a write or a deletion.
 
         Another process may have written above or below the key without knowing of this write; then
         the value is recorded as a collision.
+
+        Args:
+            record: the write.
+            is_known: whether its writer knew an earlier write to the key.
+            is_own: whether this process wrote it.
         """
         pending = PendingWrite(record, is_unseen=not is_own)
-        self.enter(record.key, pending, record.seen)
+        self.enter(record.key, pending, is_known)
         if pending.is_gone:
             self.collisions.pop(record.key, None)
         self._place(record.key, pending)
         return pending
 
-    def enter(self, key: str, pending: PendingWrite, seen: int) -> None:
+    def enter(self, key: str, pending: PendingWrite, is_known: IsKnown) -> None:
         """Record a write to a key, with the writes that its writer did not know of."""
         before = self.entries.get(key)
         if before is not None:
-            pending.rivals = _rivals(before, pending, seen)
+            pending.rivals = _rivals(before, pending, is_known)
         self.entries[key] = pending
 
     def _place(self, key: str, pending: PendingWrite) -> None:
@@ -199,13 +212,13 @@ class ChangeSet:
         except InvalidKeyError:
             self.collisions[key] = pending
 
-    def clear(self, record: JournalRecord, *, is_own: bool) -> None:
-        """Apply the deletion of a folder."""
+    def clear(self, record: JournalRecord, is_known: IsKnown, *, is_own: bool) -> None:
+        """Apply the deletion of a folder; the arguments are those of `lay`."""
         start = f"{record.key}/" if record.key else ""
         for key in [key for key in self.entries if key.startswith(start)]:
-            self.enter(key, PendingWrite(record, is_unseen=not is_own), record.seen)
+            self.enter(key, PendingWrite(record, is_unseen=not is_own), is_known)
             self.collisions.pop(key, None)
-        self._cleared.append((record.position, record.key))
+        self._cleared.append(record)
         self.tree.delete_prefix(record.key)
 
     def forget(self, key: str) -> None:
@@ -214,19 +227,31 @@ class ChangeSet:
         self.collisions.pop(key, None)
         self._lay_again()
 
-    def rebase(self, commit: Cid, root: Cid, upto: int) -> None:
-        """Continue from a commit that contains all writes before the position `upto`."""
+    def rebase(self, commit: Cid, root: Cid, contains: Callable[[int, int], bool]) -> None:
+        """Continue from a commit.
+
+        Args:
+            commit: the commit.
+            root: its tree.
+            contains: whether it contains the write of a writer at a position.
+        """
         self.base, self.root = to_text(commit), root
-        self.entries = {key: entry for key, entry in self.entries.items() if entry.position >= upto}
-        self._cleared = [(at, path) for at, path in self._cleared if at >= upto]
+        self.entries = {
+            key: entry
+            for key, entry in self.entries.items()
+            if not contains(entry.writer, entry.position)
+        }
+        self._cleared = [
+            record for record in self._cleared if not contains(record.writer, record.position)
+        ]
         self.collisions, self.intent = {}, None
         self._read.clear()
         self._lay_again()
 
     def _lay_again(self) -> None:
         self.tree = TreeBuilder(self._trees, self.root)
-        for _, path in self._cleared:
-            self.tree.delete_prefix(path)
+        for record in self._cleared:
+            self.tree.delete_prefix(record.key)
         for key, pending in self.entries.items():
             self._place(key, pending)
 
@@ -243,10 +268,17 @@ class ChangeSet:
         return self.tree.flush(put)
 
 
-def _rivals(before: PendingWrite, pending: PendingWrite, seen: int) -> tuple[PendingWrite, ...]:
+def known_before(position: int) -> IsKnown:
+    """A writer knows all writes before a position in the journal."""
+    return lambda old: old.position < position
+
+
+def _rivals(
+    before: PendingWrite, pending: PendingWrite, is_known: IsKnown
+) -> tuple[PendingWrite, ...]:
     """The earlier, different values of a key from others that its writer did not know of."""
     return tuple(
         old
         for old in (*before.rivals, before)
-        if old.writer != pending.writer and old.position >= seen and old.cid != pending.cid
+        if old.writer != pending.writer and old.cid != pending.cid and not is_known(old)
     )

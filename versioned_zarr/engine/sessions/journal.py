@@ -313,6 +313,15 @@ def read_head(storage: Storage, session: str) -> SessionHead:
             "open a new one with repo.session()",
             session=session,
         )
+    return head_in(data, session, f"{path} of {storage.url}")
+
+
+def head_in(data: bytes, session: str, where: str) -> SessionHead:
+    """The head of a session from its file.
+
+    Raises:
+        CorruptJournalError: it is damaged.
+    """
     text = text_in(data)
     try:
         if text is None:
@@ -321,10 +330,10 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         return SessionHead(**{**document, "started": parse_time(document["started"])})
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptJournalError(
-            f"{path} of {storage.url} is damaged: {error}; repo.sessions.delete({session!r}) "
+            f"{where} is damaged: {error}; repo.sessions.delete({session!r}) "
             "deletes the session, whose values are stored beside that file",
             session=session,
-            where=path,
+            where=where,
         ) from error
 
 

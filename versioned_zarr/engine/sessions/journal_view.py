@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
+from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite, known_before
 from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
     RecordKind,
@@ -24,7 +24,7 @@ from versioned_zarr.engine.sessions.journal import (
     read_writers,
     remove_session,
 )
-from versioned_zarr.engine.sessions.protocol import ended_error
+from versioned_zarr.engine.sessions.protocol import ended_error, unnamed
 from versioned_zarr.errors import InvalidKeyError, VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.storage.protocol import AppendLog, Storage
@@ -108,7 +108,7 @@ class JournalView:
         names: dict[int, str] = {}
         with suppress(VersionedZarrError, OSError):
             names = read_writers(self._storage, self._head.id)
-        return names.get(writer, f"an unknown process (writer {writer:08x})")
+        return names.get(writer) or unnamed(writer)
 
     def check_removed(self) -> None:
         """Record whether another process removed the journal; one system call."""
@@ -165,11 +165,11 @@ class JournalView:
     def _apply(self, record: JournalRecord) -> None:
         is_own = record.writer == self.writer
         if record.kind is RecordKind.SET or record.kind is RecordKind.DELETE:
-            pending = self.state.lay(record, is_own=is_own)
+            pending = self.state.lay(record, known_before(record.seen), is_own=is_own)
             if is_own and not pending.is_gone:
                 self.written.setdefault(pending.cid, pending)
         elif record.kind is RecordKind.CLEAR:
-            self.state.clear(record, is_own=is_own)
+            self.state.clear(record, known_before(record.seen), is_own=is_own)
         elif record.kind is RecordKind.INTENT:
             self.state.intent = record
         elif record.kind is RecordKind.FORGET:
@@ -181,7 +181,7 @@ class JournalView:
     def rebase(self, commit: Cid, upto: int) -> None:
         """Continue from a commit that contains all writes before the position `upto`."""
         self.written = {}
-        self.state.rebase(commit, self._tree_of(commit), upto)
+        self.state.rebase(commit, self._tree_of(commit), lambda _, position: position < upto)
 
     # Writing
 
@@ -219,7 +219,7 @@ class JournalView:
             self._take_in(start)
             self.state.tree.put(record.key, pending)
         pending.position = start
-        self.state.enter(record.key, pending, record.seen)
+        self.state.enter(record.key, pending, known_before(record.seen))
         self.written.setdefault(record.cid, pending)
         self.position = end
         self._is_in_doubt = False

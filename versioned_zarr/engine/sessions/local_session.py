@@ -21,6 +21,7 @@ from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
     RecordKind,
     SessionHead,
+    folder_of,
     make_session,
     remove_session,
 )
@@ -414,6 +415,13 @@ class LocalSession(SessionReader):
             self.head = replace(self.head, base=self.state.base)
             self._journal.remove(self.head)
             self._may_have_folder = False
+
+    def remove_journal(self) -> None:
+        """Remove the journal, durably, and read what other processes appended before that."""
+        with self._lock:
+            if self._journal.is_open:
+                self.storage.delete(f"{folder_of(self.head.id)}/journal", durable=True)
+                self._journal.refresh()
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """Refuse further writes and close all files.

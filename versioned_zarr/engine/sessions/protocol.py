@@ -43,8 +43,10 @@ class SessionState(Protocol):
         is_remote: whether writing a value waits for a network.
     """
 
-    head: SessionHead
-    is_remote: bool
+    @property
+    def head(self) -> SessionHead: ...
+    @property
+    def is_remote(self) -> bool: ...
 
     @property
     def state(self) -> ChangeSet:
@@ -188,6 +190,11 @@ class SessionStore(Protocol):
             SessionNotFoundError: there is no such session.
         """
         ...
+
+
+def unnamed(writer: int) -> str:
+    """The name of a writer of which only the number is known."""
+    return f"an unknown process (writer {writer:08x})"
 
 
 def ended_error(head: SessionHead, how: str) -> SessionClosedError:

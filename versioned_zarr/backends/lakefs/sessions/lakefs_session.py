@@ -281,7 +281,8 @@ class LakefsSession(SessionReader):
         """Apply a write to the state; writes of this and other processes are recorded as seen."""
         self.consumed += 1
         self.state.entries.pop(key, None)
-        pending = self.state.lay(record._replace(position=self.consumed), is_own=is_own)
+        placed = record._replace(position=self.consumed)
+        pending = self.state.lay(placed, lambda _: True, is_own=is_own)
         pending.rivals = rivals
 
     def _look(self, key: str) -> None:
@@ -387,7 +388,8 @@ class LakefsSession(SessionReader):
                 assert there is not None
                 self.state.intent = None
                 self.branch.landed(there)
-                self.state.rebase(commit, self._tree_reader.tree_of(there).cid, upto + 1)
+                tree = self._tree_reader.tree_of(there).cid
+                self.state.rebase(commit, tree, lambda _, position: position <= upto)
 
     def release(self) -> None:
         """See `LocalSession.release`: this process holds nothing that others wait for."""

@@ -16,6 +16,7 @@ from versioned_zarr.backends.lakefs.lakefs_names import SessionName
 from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind, SessionHead
+from versioned_zarr.engine.sessions.protocol import unnamed
 from versioned_zarr.errors import (
     AlreadyExistsError,
     CorruptBlockError,
@@ -269,7 +270,7 @@ class SessionBranch:
 
     def writer_name(self, writer: int) -> str:
         """The process that writes under a number, if an object that was seen names it."""
-        return self._names.get(writer, f"an unknown process (writer {writer:08x})")
+        return self._names.get(writer) or unnamed(writer)
 
     def rival(self, key: str, stat: Stat) -> JournalRecord | None:
         """The value that the writer of an object replaced without knowing of it, as a record."""

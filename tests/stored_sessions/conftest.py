@@ -1,0 +1,41 @@
+"""Repositories that several machines use, and those machines."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import versioned_zarr as vz
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own for caches and spools."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
+    """From now on, this is a machine that knows nothing."""
+    number = iter(range(100))
+
+    def move() -> None:
+        monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / f"machine{next(number)}"))
+
+    return move
+
+
+@pytest.fixture(params=["s3", "kubo"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a new repository, on a real server."""
+    if request.param == "s3":
+        request.getfixturevalue("s3_by_environment")
+        url = f"s3://bucket/{uuid.uuid4()}"
+    else:
+        url = f"{request.getfixturevalue('node').url}/{uuid.uuid4()}"
+    vz.create(url)
+    return url

@@ -1,0 +1,1 @@
+"""Sessions in an object store, which many machines share."""

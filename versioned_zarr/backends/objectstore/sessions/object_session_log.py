@@ -1,0 +1,185 @@
+"""The session log in an object store.
+
+`sessions/ID/head`, `sessions/ID/note-NUMBER` and `sessions/ID/ended` are objects that are created
+once; the batches are packs. docs/design/stored-sessions.md describes the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final
+
+from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
+from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
+from versioned_zarr.backends.objectstore.sessions.session_packs import (
+    SessionPacks,
+    key_and_batch,
+    session_key,
+)
+from versioned_zarr.blocks.packs.pack_registry import PackRegistry
+from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionListing
+from versioned_zarr.engine.stored_sessions.stored_session_store import last_commit_note
+from versioned_zarr.errors import SessionClosedError
+from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.ipld.cid import Cid, HashFunction
+
+_SESSIONS: Final = "sessions"
+_HEAD, _ENDED, _NOTE = "head", "ended", "note-"
+
+
+class ObjectSessionLog:
+    """See the module, and `SessionLog`.
+
+    Args:
+        storage: the objects.
+        catalogue: the packs of the repository.
+        registry: the locations of the blocks in them.
+        hash_function: the hash function of the repository.
+    """
+
+    def __init__(
+        self,
+        storage: ObstoreStorage,
+        catalogue: PackCatalogue,
+        registry: PackRegistry,
+        hash_function: HashFunction,
+    ) -> None:
+        self._storage, self._catalogue, self._registry = storage, catalogue, registry
+        self.url = storage.url
+        self._packs = SessionPacks(storage, hash_function)
+        self._workers: ForkLocal[ThreadPoolExecutor] = threads(2, "vz-sessions")
+
+    def ids(self) -> list[str]:
+        """See `SessionLog.ids`."""
+        return sorted(session for session, names in self._folders().items() if not _is_ended(names))
+
+    def _folders(self) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for stored in self._storage.list(_SESSIONS):
+            parts = stored.path.split("/")
+            if len(parts) == 3:
+                found.setdefault(parts[1], set()).add(parts[2])
+        return found
+
+    def begin(self, session: str, head: bytes) -> None:
+        """See `SessionLog.begin`."""
+        with suppress(FileExistsError):
+            create_new(self._storage, f"{_SESSIONS}/{session}/{_HEAD}", head)
+
+    def head(self, session: str) -> bytes:
+        """See `SessionLog.head`."""
+        return bytes(self._storage.read(f"{_SESSIONS}/{session}/{_HEAD}"))
+
+    def look(self, session: str) -> SessionListing:
+        """See `SessionLog.look`; one more request for each 1000 batches."""
+        self._storage.check_process()
+        packs = self._workers().submit(self._packs.named, session)
+        names = self._names(session)
+        stored = packs.result()
+        return SessionListing(
+            {name: each.size for name, each in stored.items()},
+            sum(name.startswith(_NOTE) for name in names),
+            _is_ended(names),
+            max((each.modified_s for each in stored.values()), default=0.0),
+        )
+
+    def is_ended(self, session: str) -> bool:
+        """See `SessionLog.is_ended`."""
+        return _is_ended(self._names(session))
+
+    def _names(self, session: str) -> set[str]:
+        found = self._storage.list(f"{_SESSIONS}/{session}")
+        return {stored.path.rpartition("/")[2] for stored in found}
+
+    def append(
+        self, session: str, name: BatchName, document: bytes, blocks: Sequence[Block]
+    ) -> None:
+        """See `SessionLog.append`."""
+        self._packs.append(session, name, document, blocks)
+
+    def read(self, session: str, name: BatchName) -> bytes:
+        """See `SessionLog.read`."""
+        return self._packs.read(session, name)
+
+    def read_all(
+        self, session: str, names: Collection[BatchName]
+    ) -> Iterable[tuple[BatchName, bytes]]:
+        """See `SessionLog.read_all`: about a request for each 64 batches of a writer."""
+        return self._packs.read_all(session, names)
+
+    def get(self, cid: Cid) -> memoryview | None:
+        """See `SessionLog.get`."""
+        return self._packs.get(cid)
+
+    def add_note(self, session: str, number: int, note: bytes) -> None:
+        """See `SessionLog.add_note`."""
+        create_new(self._storage, _note_path(session, number), note)
+
+    def note(self, session: str, number: int) -> bytes:
+        """See `SessionLog.note`."""
+        return bytes(self._storage.read(_note_path(session, number)))
+
+    def publish(self, session: str, names: Iterable[BatchName]) -> None:
+        """See `SessionLog.publish`: an index file if there are many packs."""
+        if self.is_ended(session):
+            raise SessionClosedError(
+                f"session {session} was discarded by another process; nothing was committed",
+                session=session,
+            )
+        known = self._packs.runs(session, names)
+        self._registry.adopt([run for run, _ in known.values()])
+        self._catalogue.add_packs({pack: size_bytes for pack, (_, size_bytes) in known.items()})
+        self._registry.refresh()
+        self._registry.merge_if_many()
+
+    def end(self, session: str) -> None:
+        """See `SessionLog.end`."""
+        with suppress(FileExistsError):
+            create_new(self._storage, f"{_SESSIONS}/{session}/{_ENDED}", b"")
+        self._packs.forget(session)
+
+    def forget(self, session: str) -> None:
+        """See `SessionLog.forget`."""
+        self._packs.forget(session)
+
+    # Garbage collection
+
+    def held(self, packs: Collection[str]) -> set[str]:
+        """Those of the packs that belong to sessions, with writes that are in no commit.
+
+        List the packs first: a session is there before its packs. A request, and one for each
+        session and each of its notes.
+        """
+        committed = {session_key(session): self._committed(session) for session in self.ids()}
+        found = set()
+        for pack in packs if committed else ():
+            key, name = key_and_batch(pack)
+            if key in committed and name.number > committed[key].get(name.writer, 0):
+                found.add(pack)
+        return found
+
+    def _committed(self, session: str) -> Mapping[int, int]:
+        """The number of the last batch of each writer that a commit contains."""
+        with suppress(FileNotFoundError):
+            note = last_commit_note(self, session)
+            return {} if note is None else note.upto
+        return {}
+
+    def remove_ended(self) -> None:
+        """Remove what is stored of ended sessions, except for their packs; the mark goes last."""
+        for session, names in self._folders().items():
+            if _ENDED in names:
+                for name in [*sorted(names - {_ENDED}), _ENDED]:
+                    self._storage.delete(f"{_SESSIONS}/{session}/{name}")
+
+
+def _is_ended(names: Collection[str]) -> bool:
+    return _HEAD not in names or _ENDED in names
+
+
+def _note_path(session: str, number: int) -> str:
+    return f"{_SESSIONS}/{session}/{_NOTE}{number:06d}"

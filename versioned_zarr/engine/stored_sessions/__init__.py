@@ -1,0 +1,1 @@
+"""Stored sessions: sessions whose uncommitted writes are in the repository, for all machines."""
