@@ -5,6 +5,7 @@ Another kind of repository is another line of `PLACES`.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +17,51 @@ import versioned_zarr as vz
 
 Place = Callable[[pytest.FixtureRequest, Path], vz.Repository]
 
+
+def on_s3(request: pytest.FixtureRequest, _: Path) -> vz.Repository:
+    request.getfixturevalue("s3_by_environment")
+    return vz.create(f"s3://bucket/{uuid.uuid4()}")
+
+
+def on_kubo(request: pytest.FixtureRequest, _: Path) -> vz.Repository:
+    return vz.create(f"{request.getfixturevalue('node').url}/{uuid.uuid4()}")
+
+
 PLACES: dict[str, Place] = {
     "folder": lambda _, folder: vz.create(folder / "r.vz"),
     "lakefs": lambda request, _: request.getfixturevalue("lakefs_by_environment").create(),
+    "s3": on_s3,
+    "kubo": on_kubo,
 }
 
 
-@pytest.fixture(params=PLACES)
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> vz.Repository:
+SCHEDULERS = ("threads", "processes", "distributed")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every place, with every scheduler if it is asked for.
+
+    On servers without Dask's pool of processes: it is started anew for each computation, and the
+    workers of `distributed` are processes, too.
+    """
+    if "scheduler" in metafunc.fixturenames:
+        pairs = [
+            (place, scheduler)
+            for place in PLACES
+            for scheduler in SCHEDULERS
+            if place == "folder" or scheduler != "processes"
+        ]
+        metafunc.parametrize(("repository", "scheduler"), pairs, indirect=True)
+    elif "repository" in metafunc.fixturenames:
+        metafunc.parametrize("repository", PLACES, indirect=True)
+
+
+@pytest.fixture
+def repository(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> vz.Repository:
     """A new repository that other processes reach by its URL and this one's environment."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
     return PLACES[request.param](request, tmp_path)
 
 
@@ -41,7 +78,7 @@ def cluster() -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture(params=["threads", "processes", "distributed"])
+@pytest.fixture
 def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of the scheduler that Dask uses meanwhile, with two workers."""
     dask = pytest.importorskip("dask")

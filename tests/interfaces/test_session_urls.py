@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,7 +18,6 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
-from tests.servers.lakefs import LakefsServer
 from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.interfaces.fsspec import branch_urls
 from versioned_zarr.interfaces.fsspec.filesystem import VersionedFileSystem
@@ -52,6 +54,11 @@ def put(url: str, value: bytes) -> None:
 def get(url: str) -> bytes:
     with fsspec.open(url) as file:
         return file.read()
+
+
+def exists(url: str) -> bool:
+    files, path = fsspec.url_to_fs(url)
+    return files.exists(path)
 
 
 def put_chunk(url: str, index: int) -> None:
@@ -205,13 +212,31 @@ def test_two_joined_processes_that_overwrite_unaware_are_a_conflict(
     session.discard()
 
 
+@pytest.fixture(params=["lakefs", "s3", "kubo"])
+def served(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> vz.Repository:
+    """A new repository on a server, reached by its URL and the environment."""
+    monkeypatch.setenv("VERSIONED_ZARR_HOME", str(tmp_path / "home"))
+    if request.param == "lakefs":
+        return request.getfixturevalue("lakefs_by_environment").create()
+    if request.param == "s3":
+        request.getfixturevalue("s3_by_environment")
+        return vz.create(f"s3://bucket/{uuid.uuid4()}")
+    return vz.create(f"{request.getfixturevalue('node').url}/{uuid.uuid4()}")
+
+
 @pytest.mark.compat
-def test_a_session_on_lakefs_is_joined_by_its_url(
-    lakefs_by_environment: LakefsServer, other: Callable[..., Any]
+def test_a_session_on_a_server_is_joined_by_its_url(
+    served: vz.Repository, other: Callable[..., Any]
 ) -> None:
-    session = lakefs_by_environment.create().session()
+    session = served.session()
     url = session.url
     other(put, at(url, "a"), b"1")
+    # A process that has imported nothing of ours, and got nothing but a string.
+    code = "import fsspec, sys; sys.stdout.buffer.write(fsspec.open(sys.argv[1]).open().read())"
+    command = [sys.executable, "-c", code, at(url, "a")]
+    assert subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout == b"1"
     assert session.read("a") == b"1"
     files, _ = fsspec.url_to_fs(url)
     assert files.cat("a") == b"1"
@@ -220,7 +245,12 @@ def test_a_session_on_lakefs_is_joined_by_its_url(
     for use in (lambda: files.cat("a"), lambda: files.exists("b"), lambda: files.pipe("a", b"2")):
         with pytest.raises(vz.SessionClosedError, match=session.id):
             use()
+    # The other process has it open still, and learns of its end when it reads.
     with pytest.raises(vz.SessionClosedError, match=session.id):
+        other(exists, at(url, "missing"))
+    with pytest.raises(vz.SessionClosedError, match=session.id):
+        other(get, at(url, "a"))
+    with pytest.raises((vz.SessionNotFoundError, vz.SessionClosedError), match=session.id):
         fsspec.url_to_fs(url, skip_instance_cache=True)
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,

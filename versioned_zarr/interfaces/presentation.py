@@ -42,8 +42,9 @@ def zarr_store(view: Snapshot | Session) -> VersionedStore:
 def session_url(session: Session) -> str:
     """See `Interfaces.session_url`."""
     from versioned_zarr.interfaces.fsspec.branch_urls import write_session
+    from versioned_zarr.interfaces.fsspec.chained_place import chained
 
-    return write_session(session.id, "", session.repository.url)
+    return write_session(session.id, "", chained(session.repository.url))
 
 
 def store_path(view: Snapshot | Session, path: str) -> StorePath:

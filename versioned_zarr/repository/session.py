@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -22,13 +21,13 @@ from versioned_zarr.errors import (
     NothingToCommitError,
     VersionedZarrError,
 )
-from versioned_zarr.fork_local import at_fork
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
 from versioned_zarr.repository.session_end import add_resume_note, warn_uncommitted
+from versioned_zarr.repository.session_forks import prepare_for_forks
 from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
 
@@ -80,7 +79,7 @@ class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
         self._known = known
         self._on_nothing = on_nothing
         self._store: Store | None = None
-        _OPEN.add(self)
+        prepare_for_forks(self)
 
     @property
     def id(self) -> str:
@@ -378,27 +377,6 @@ class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
         except (VersionedZarrError, OSError):
             return True
         return self._working.state.has_changes
-
-
-_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _before_fork() -> None:
-    """The child is equivalent to a pickled copy: it may write to the session."""
-    for session in list(_OPEN):
-        if session._working.closed is None:
-            session._working.before_fork()
-
-
-def _after_fork() -> None:
-    """A thread of the parent may have held a session's lock at the fork."""
-    for session in list(_OPEN):
-        if session._working.closed is None:
-            session._known = session._working.known()
-            session._working.after_fork()
-
-
-at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def join(repository: SessionOrigin, session: str) -> Session:

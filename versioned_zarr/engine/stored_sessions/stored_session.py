@@ -127,14 +127,24 @@ class StoredSession(SessionReader):
     # Reading
 
     def find(self, key: str) -> PendingWrite | Link | None:
-        """See `SessionReader.find`; looks for batches of other processes."""
-        self.refresh()
+        """See `SessionReader.find`; looks for batches of other processes.
+
+        Raises:
+            SessionClosedError: another process has ended the session: what it held may be gone, and
+                zarr would read fill values.
+        """
+        self._look_for_reading()
         with self._lock:
             return self.state.find(key)
 
+    def _look_for_reading(self) -> None:
+        self.refresh()
+        if self._ended == REMOVED:
+            raise ended_error(self.head, REMOVED)
+
     @contextmanager
     def _fresh(self) -> Iterator[TreeBuilder[PendingWrite]]:
-        self.refresh()
+        self._look_for_reading()
         with self._lock:
             yield self.state.tree
 

@@ -27,6 +27,7 @@ from versioned_zarr import location
 from versioned_zarr.errors import InvalidUrlError, SessionNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.fsspec import branch_urls, object_urls
+from versioned_zarr.interfaces.fsspec.chained_place import chained, unchained
 from versioned_zarr.interfaces.fsspec.shared_session import JoinedSession, SharedSession
 from versioned_zarr.interfaces.fsspec.written_files import WrittenFiles
 from versioned_zarr.repository.repository import Repository
@@ -181,7 +182,7 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         """
         path, place = self._strip_protocol(name), self.repository.url
         if self.session_id:
-            return branch_urls.write_session(self.session_id, path, place)
+            return branch_urls.write_session(self.session_id, path, chained(place))
         return branch_urls.write(self.ref, path, place)
 
     def check_is_own(self, url: branch_urls.BranchUrl) -> None:
@@ -190,7 +191,7 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         Raises:
             InvalidUrlError: it names another.
         """
-        named = url.repository
+        named = unchained(url.repository)
         is_here = named in ("", self.repository.url, self._place)
         if not is_here:
             is_here = _place_of(*_of_chain(named)) == self._place
@@ -270,7 +271,7 @@ def _place_of(repository: str | os.PathLike[str], scheme: str | None) -> str:
     fsspec passes the text after `::` in a URL without its scheme, and the path of a folder
     unchanged: percent-encoded, if it comes from a URL of ours. An existing folder has priority.
     """
-    text = os.fspath(repository)
+    text = unchained(os.fspath(repository))
     if "://" in text:
         return text
     if scheme not in (None, "file", "local"):

@@ -1,0 +1,48 @@
+"""The schemes `vzarr+SCHEME` after `::` in URLs of fsspec: repositories whose own scheme it lacks.
+
+fsspec looks up the last scheme of a chain first. It knows `s3` only if s3fs is installed, and
+`ipfs+http` never. A process that got nothing but a string, such as a worker of Cubed, has not
+imported this package by then. So URLs of sessions name the repository by a scheme of ours, which
+fsspec finds by its entry point.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fsspec import AbstractFileSystem
+
+_OWN: Final = "vzarr+"
+_KNOWN: Final = ("file", "memory", "lakefs")
+"""Schemes of repositories that fsspec finds in any process; `lakefs` by another entry point."""
+
+
+class ChainedPlace(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A placeholder for a repository after `::`; it cannot read anything itself."""
+
+    cachable = False
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise ImportError(
+            "vzarr+… names a repository after '::', as in vzarr://main@/PATH::vzarr+s3://BUCKET; "
+            "by itself it is no file system"
+        )
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return path
+
+
+def chained(repository: str) -> str:
+    """The URL of a repository, as fsspec understands it after `::` in any process.
+
+    >>> chained("s3://bucket/climate"), chained("file:///data/air.vz")
+    ('vzarr+s3://bucket/climate', 'file:///data/air.vz')
+    """
+    scheme = repository.partition("://")[0]
+    return repository if scheme in _KNOWN else _OWN + repository
+
+
+def unchained(repository: str) -> str:
+    """The URL of a repository, as `versioned_zarr.open` understands it."""
+    return repository.removeprefix(_OWN)
