@@ -1,14 +1,17 @@
-"""Costs that must follow the change: one chunk of a million, many commits, many processes."""
+"""Costs that must follow the change: a chunk of a million, many commits, many processes."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
+from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -23,6 +26,7 @@ def run(_: int) -> Iterator[Result]:
     yield from million_chunks()
     yield from many_commits()
     yield from storm()
+    yield from shared_session()
 
 
 def size_of(folder: Path) -> int:
@@ -194,3 +198,50 @@ def storm() -> Iterator[Result]:
         lost = 360 - (sum(1 for _ in repository.log()) - 1)
         yield Result("8 processes, 360 commits to one branch", took, "s", 3)
         yield Result("  lost", lost, "commits", 0)
+
+
+SHARED = 100_000
+
+
+def write_share(session: vz.Session, numbers: range, peaks: Queue[float]) -> None:
+    for number in numbers:
+        session.write(f"a/c/{number // 300}/{number % 300}", number.to_bytes(8, "little") * 512)
+    peaks.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def shared_session() -> Iterator[Result]:
+    """In a process of its own, whose peak memory is that of the client."""
+    with new_folder() as folder:
+        code = f"from benchmarks.scale import share; share({str(folder / 'r.vz')!r})"
+        command = [sys.executable, "-c", code]
+        output = subprocess.run(command, capture_output=True, check=True)
+        written, commit, one, worker, client = (float(text) for text in output.stdout.split())
+    yield Result("4 processes, 100,000 chunks of 4 KiB, one session", written, "s")
+    yield Result("  commit", commit, "s", 5)
+    yield Result("  commit of one more chunk", one * 1e3, "ms", 20)
+    yield Result("  peak memory of a writer", worker, "MiB", 256)
+    yield Result("  peak memory of the client", client, "MiB", 256)
+
+
+def share(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    session = vz.create(url).session()
+    peaks = context.Queue()
+    shares = [range(first, SHARED, 4) for first in range(4)]
+    workers = [context.Process(target=write_share, args=(session, it, peaks)) for it in shares]
+    times = [time.perf_counter()]
+    for worker in workers:
+        worker.start()
+    worst = max(peaks.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    times.append(time.perf_counter())
+    session.commit("all of them")
+    times.append(time.perf_counter())
+    session.write("a/c/0/0", b"changed")
+    times.append(time.perf_counter())
+    session.commit("one of them")
+    times.append(time.perf_counter())
+    took = [end - start for start, end in pairwise(times)]
+    client = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(took[0], took[1], took[3], worst, client)

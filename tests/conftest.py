@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ __all__ = [
 HERE = Path(__file__).parent
 # tests/zarr2 runs in an environment of its own, which has nothing that the others need.
 collect_ignore_glob = ["zarr2/*" if int(version("zarr").split(".")[0]) >= 3 else "[!z]*"]
+if find_spec("distributed") is None:  # tests/engines, too
+    collect_ignore_glob.append("engines/*")
 
 # No deadlines: the machines are shared, and time is measured in benchmarks/. Nothing is kept
 # between runs but where the profile says so.
@@ -52,7 +55,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or USUAL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever lies in compat/ or zarr2/ needs a program written by others."""
+    """Whatever lies in compat/, engines/ or zarr2/ needs a program written by others."""
     for item in items:
-        if {"compat", "zarr2"} & set(item.path.relative_to(HERE.parent).parts):
+        if {"compat", "engines", "zarr2"} & set(item.path.relative_to(HERE.parent).parts):
             item.add_marker("compat")

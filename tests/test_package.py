@@ -22,11 +22,12 @@ REPOSITORY = """
 """
 SESSION = """
     base branch clear commit delete discard dropped get id is_empty keys list_dir mapping message
-    read read_only repository size sizes status store supports_consolidated_metadata write write_new
+    missing read read_only repository size sizes status store supports_consolidated_metadata url
+    write write_new
 """
 SNAPSHOT = """
-    cid commit get is_empty keys list_dir mapping open path place read read_only repository size
-    sizes store supports_consolidated_metadata to_datatree to_folder to_xarray
+    cid commit get is_empty keys list_dir mapping missing open path place read read_only repository
+    size sizes store supports_consolidated_metadata to_datatree to_folder to_xarray
 """
 
 

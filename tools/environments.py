@@ -56,6 +56,10 @@ ENVIRONMENTS: Mapping[str, Environment] = {
     "zarr2": Environment(
         ".venvs/zarr2", ("3.11",), (("--group", "test-zarr2"), ("--no-deps", "-e", "."))
     ),
+    # Engines that write from several processes. Beam asks for an older numpy than the newest.
+    "engines": Environment(
+        ".venvs/engines", ("3.13",), ((*_EVERYTHING, "--group", "test-engines"),)
+    ),
     "bench": Environment(
         ".venvs/bench",
         ("3.13",),

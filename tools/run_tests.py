@@ -24,7 +24,7 @@ from build_server import SERVERS, build, find_go
 
 ROOT = environments.ROOT
 REPORTS = ROOT / ".test-results"
-NEWEST, OLDEST, ZARR2 = "py313-zarr", "py311-zarr316", "zarr2"
+NEWEST, OLDEST, ZARR2, ENGINES = "py313-zarr", "py311-zarr316", "zarr2", "engines"
 LINES_REPEATED = 40  # of a step that failed
 LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks")
 # Not collected at all: importing xarray's tests alone takes seconds.
@@ -130,8 +130,8 @@ def execute(step: Step) -> tuple[int, str]:
 
 def all_steps() -> Iterator[Step]:
     """What `make test` runs, once environments and servers are there."""
-    made = [name for name in (NEWEST, OLDEST, ZARR2) if environments.make(name)]
-    zarr3 = [name for name in made if name != ZARR2]
+    made = [name for name in (NEWEST, OLDEST, ZARR2, ENGINES) if environments.make(name)]
+    zarr3 = [name for name in made if name in (NEWEST, OLDEST)]
     if not zarr3:
         raise SystemExit("no environment could be made: Python 3.13 or 3.11 is needed")
     build_servers()
@@ -145,6 +145,8 @@ def all_steps() -> Iterator[Step]:
         yield test_step(name, "tests/compat", label=f"{name}, compat")
     if ZARR2 in made:
         yield test_step(ZARR2, "tests/zarr2")
+    if ENGINES in made:
+        yield test_step(ENGINES, "tests/engines")
 
 
 def quick_steps() -> Iterator[Step]:

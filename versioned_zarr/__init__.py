@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Conflict,
         ConflictKind,
     )
+    from versioned_zarr.engine.hierarchy.missing_chunks import MissingChunks
     from versioned_zarr.engine.maintenance.collected import Collected
     from versioned_zarr.engine.maintenance.report import Damage, Report
     from versioned_zarr.engine.maintenance.stats import Stats
@@ -46,6 +47,7 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "Damage",
     "Diff",
     "FieldValue",
+    "MissingChunks",
     "NodeDiff",
     "Progress",
     "RefMove",
@@ -82,6 +84,7 @@ _MODULES = {
     "Damage": "engine.maintenance.report",
     "Diff": "engine.hierarchy.diff",
     "FieldValue": "engine.hierarchy.merge.conflict_resolution",
+    "MissingChunks": "engine.hierarchy.missing_chunks",
     "NodeDiff": "engine.hierarchy.diff",
     "Progress": "engine.progress",
     "RefMove": "engine.transfer.ref_updates",

@@ -32,6 +32,10 @@ class Interfaces(Protocol):
         """A snapshot or session as a zarr v3 store."""
         ...
 
+    def session_url(self, session: Any) -> str:
+        """The fsspec URL that joins a session."""
+        ...
+
     def store_path(self, view: Any, path: str) -> StorePath:
         """A path in the store of a snapshot or session."""
         ...

@@ -219,7 +219,7 @@ class NothingToCommitError(VersionedZarrError, ValueError):
 
 
 class SessionClosedError(VersionedZarrError, ValueError):
-    """A write to a session that was discarded, deleted or finished."""
+    """A write to a session that was discarded, deleted or finished, or a use of its URL."""
 
     facts: ClassVar[tuple[str, ...]] = ("session",)
     session: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from functools import lru_cache
 
-__all__ = ["current", "is_known_dead", "is_of_this_machine"]
+__all__ = ["current", "is_known_dead", "is_of_this_machine", "shown"]
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NAMESPACE = "/proc/self/ns/pid"
@@ -20,6 +21,12 @@ _NAMESPACE = "/proc/self/ns/pid"
 def current() -> str:
     """The identity of this process, as text; empty if the system does not provide it."""
     return _identity(os.getpid())
+
+
+def shown(process: int | None = None, host: str = "") -> str:
+    """A process, as errors name it, by its process ID and its machine; by default, this one."""
+    number = os.getpid() if process is None else process
+    return f"process {number} on {host or platform.node() or 'an unnamed machine'}"
 
 
 @lru_cache(maxsize=1)

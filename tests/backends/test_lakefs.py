@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import multiprocessing
 import pickle
+import platform
 import random
 import threading
 import time
@@ -308,13 +309,18 @@ class TestSharedSessions:
         session = repository.session()
         handed = pickle.dumps(session)
         context = multiprocessing.get_context("spawn")
-        for value in (b"1", b"2"):
+        workers = []
+        for value in (b"1", b"22"):
             worker = context.Process(target=write_in_child, args=(handed, "c/0", value))
             worker.start()
             worker.join(60)
             assert worker.exitcode == 0
-        with pytest.raises(ConflictError, match="written twice"):
+            workers.append(f"process {worker.pid} on {platform.node()}")
+        with pytest.raises(ConflictError, match="written twice") as caught:
             session.commit("which?")
+        (conflict,) = caught.value.conflicts
+        assert [write.writer for write in conflict.writes] == workers
+        assert [write.size for write in conflict.writes] == [1, 2]
 
     def test_a_session_goes_on_from_another_machine(
         self,

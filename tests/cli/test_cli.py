@@ -366,6 +366,23 @@ def test_sessions_are_listed_committed_and_deleted(repository: vz.Repository, vz
     assert "no session" in vz_.fails("sessions", "--delete", ids[1])
 
 
+def test_a_session_is_shown_with_how_complete_its_arrays_are(
+    repository: vz.Repository, vz_: Vz
+) -> None:
+    session = repository.session()
+    array = zarr.create_array(session, name="new/air", shape=(9,), chunks=(2,), dtype="i4")
+    array[2:6] = 1
+    out = vz_("sessions", session.id).out
+    assert f"{session.id}  main  4 keys  alive" in out
+    assert "  new/air 2/5 chunks\n" in out
+    found = vz_("sessions", session.id, "--json").json
+    assert found["arrays"] == {"new/air": {"path": "new/air", "chunks": 5, "written": 2}}
+    assert found["size_bytes"] == sum(size for _, size in session.sizes("new"))
+    assert (found["keys"], found["id"]) == (4, session.id)
+    session.discard()
+    assert "no session" in vz_.fails("sessions", session.id)
+
+
 # In and out
 
 
@@ -552,7 +569,7 @@ def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (left,) = vz.open(place).sessions.values()
     assert not left.is_alive
     assert 0 < left.keys < 3001
-    again = program("-C", str(place), "import", str(plain), cwd=tmp_path)
+    again = program("-C", str(place), "import", str(plain), "--processes", "2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert not vz.open(place).sessions
     snapshot = vz.open(place).checkout()

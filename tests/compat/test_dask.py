@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,14 @@ def test_misaligned_chunks_in_two_processes_are_a_conflict_that_names_the_key(
     da.store(blocks, target, lock=False, scheduler="processes", num_workers=2, chunksize=1)
     with pytest.raises(vz.ConflictError, match="a/c/0") as caught:
         session.commit("Torn")
-    assert [conflict.path for conflict in caught.value.conflicts] == ["a/c/0"]
+    (conflict,) = caught.value.conflicts
+    assert conflict.path == "a/c/0"
+    workers = {f"process {file.name} on {platform.node()}" for file in met.iterdir()}
+    assert {write.writer for write in conflict.writes} == workers
+    assert all(write.size > 0 for write in conflict.writes)
+    told = str(caught.value)
+    assert all(worker in told for worker in workers)
+    assert "rechunk" in told
     assert repository.branches["main"].message == "Empty"
     # Nothing is lost: written once more by one who sees it all, it can be committed.
     assert 0 < array[:].sum() < 20

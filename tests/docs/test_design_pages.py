@@ -19,6 +19,7 @@ from versioned_zarr.engine.sessions.journal import (
     RecordKind,
     SessionHead,
     encode_record,
+    encode_writer,
 )
 from versioned_zarr.engine.sessions.reused_leaves import ReusedLeaves
 from versioned_zarr.engine.stored_sessions.batch import Batch, encode_batch
@@ -128,6 +129,10 @@ def session_head() -> bytes:
     return head.to_bytes()
 
 
+def session_writers() -> bytes:
+    return encode_writer(0x11223344, "process 4711 on lab1")
+
+
 def batch_head() -> bytes:
     name = BatchName(0x11223344, 2)
     batch = Batch("20260131T120000-0a1b2c3d", name, {0x11223344: 1}, "lab1", 4711, ())
@@ -193,6 +198,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "commit-json": lambda: commit_json() + b"\n",  # the page's line ends, the value does not
     "commit-block": commit_block,
     "session-head": session_head,
+    "session-writers": session_writers,
     "batch-head": batch_head,
     "journal-record": record_set,
     "journal-record-of-reused-leaves": record_of_reused_leaves,

@@ -69,6 +69,15 @@ def test_the_screen_of_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -
     assert float(names["snapshot"].to_xarray().temperature.mean()) == 0
 
 
+@pytest.mark.filterwarnings("ignore:fs .* was not created with:UserWarning")
+def test_many_writers(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(GUIDES / "many-writers.md")
+    assert capsys.readouterr().out.startswith("12\n")
+    snapshot = names["repo"].checkout()
+    assert snapshot.open("wind")[:].sum() == 120 * 100 * (7.5 + 8.5)
+    assert not snapshot.missing()
+
+
 def test_fast_arrays() -> None:
     if not hasattr(zarr.core, "codec_pipeline") or not hasattr(
         zarr.core.codec_pipeline, "FusedCodecPipeline"

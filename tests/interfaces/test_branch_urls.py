@@ -36,6 +36,7 @@ ODD = (
     "é",
     "a:b",
 )
+LIKE_A_SESSION = "session/20260131T120000-0a1b2c3d"
 TEXTS = st.text(st.sampled_from("a@:/%#?*[] é~{}2") | st.characters(codec="utf-8"), max_size=12)
 
 
@@ -47,10 +48,13 @@ def is_ref(text: str) -> bool:
     return True
 
 
-@given(st.just("main") | TEXTS.filter(is_ref), st.just("") | TEXTS.filter(is_key))
+@given(
+    st.sampled_from(["main", LIKE_A_SESSION]) | TEXTS.filter(is_ref),
+    st.just("") | TEXTS.filter(is_key),
+)
 def test_every_path_and_ref_has_a_url(ref: str, key: str) -> None:
     url = branch_urls.write(ref, key, "memory://x")
-    assert branch_urls.read(url) == (ref, key, "memory://x")
+    assert branch_urls.read(url) == (ref, key, "memory://x", "")
     first, _, tail = url.partition("::")
     assert tail == "memory://x"
     assert VersionedFileSystem._strip_protocol(first) == key

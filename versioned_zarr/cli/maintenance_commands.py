@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+import versioned_zarr as vz
 from versioned_zarr.cli.output import (
     Context,
     as_json,
@@ -92,6 +93,7 @@ def stats(context: Context, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("id", required=False)
 @click.option("--delete", metavar="ID", help="Delete this session and what it wrote.")
 @click.option("--commit", "commit_id", metavar="ID", help="Commit what this session wrote.")
 @click.option("-m", "--message", help="Commit message for --commit.")
@@ -99,12 +101,17 @@ def stats(context: Context, as_json: bool) -> None:
 @with_repository
 def sessions(
     context: Context,
+    id: str | None,
     delete: str | None,
     commit_id: str | None,
     message: str | None,
     as_json: bool,
 ) -> None:
-    """List uncommitted sessions, or commit or delete one."""
+    """List uncommitted sessions; show, commit or delete one.
+
+    With ID, show how many chunks have a value in each array that the session changed. zarr leaves
+    out chunks that contain only the fill value, so an array may be complete without them.
+    """
     repository = context.repository
     if delete is not None:
         repository.sessions.delete(delete)
@@ -116,19 +123,41 @@ def sessions(
         print_commit_line(session.commit(message), as_json=as_json)
         session.discard()
         return
-    found: list[dict[str, Any]] = [info.to_dict() for info in repository.sessions.values()]
+    if id is not None:
+        described = {**repository.sessions[id].to_dict(), "arrays": _arrays_of(repository, id)}
+        if as_json:
+            print_json(described)
+            return
+        _print_session(described)
+        for path, chunks in described["arrays"].items():
+            text = f"  {path or '/'} {chunks['written']}/{chunks['chunks']} chunks"
+            console().print(escaped_line(text), markup=False)
+        return
+    found = [info.to_dict() for info in repository.sessions.values()]
     if as_json:
         print_json(found)
         return
-    for info in found:
-        state = "alive" if info["is_alive"] else "dead"
-        text = (
-            f"{info['id']}  {info['branch']}  {counted(info['keys'], 'key')}  {state}  "
-            f"process {info['process']} on {info['host']}  last write {info['last_write']}"
-        )
-        for more in (info["purpose"], info["problem"]):
-            text += f"  {more}" if more else ""
-        console().print(escaped_line(text), markup=False)
+    for each in found:
+        _print_session(each)
+
+
+def _arrays_of(repository: vz.Repository, id: str) -> dict[str, Any]:
+    """The arrays that a session changed, with the number of chunks and of those with a value."""
+    session = repository.resume(id, mend=False)
+    changed = session.status().arrays
+    return {path: it.to_dict() for path, it in session._chunks().items() if path in changed}
+
+
+def _print_session(info: dict[str, Any]) -> None:
+    state = "alive" if info["is_alive"] else "dead"
+    text = (
+        f"{info['id']}  {info['branch']}  {counted(info['keys'], 'key')}  {state}  "
+        f"{info['size_bytes']} bytes  "
+        f"process {info['process']} on {info['host']}  last write {info['last_write']}"
+    )
+    for more in (info["purpose"], info["problem"]):
+        text += f"  {more}" if more else ""
+    console().print(escaped_line(text), markup=False)
 
 
 COMMANDS = [gc, repack, fsck, stats, sessions]

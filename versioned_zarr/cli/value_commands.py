@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -126,6 +130,11 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 @click.option("-m", "--message", help="Commit message.")
 @click.option("--overwrite", is_flag=True, help="Replace existing data at this path.")
 @workers_option
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Copy in this many processes, each with --workers parallel workers.",
+)
 @as_json
 @with_repository
 def import_(
@@ -136,13 +145,14 @@ def import_(
     message: str | None,
     overwrite: bool,
     workers: int,
+    processes: int | None,
     as_json: bool,
 ) -> None:
     """Import plain Zarr from SOURCE and commit it.
 
     SOURCE is a folder or URL. If the import is interrupted, run the command again to resume.
     """
-    with progress_bar("importing", first="listing") as progress:
+    with _pool_of(processes) as executor, progress_bar("importing", first="listing") as progress:
         commit = import_zarr(
             context.repository,
             source,
@@ -151,9 +161,30 @@ def import_(
             message=message,
             overwrite=overwrite,
             workers=workers,
+            executor=executor,
             progress=progress,
         )
     print_commit_line(commit, as_json=as_json)
+
+
+def _pool_of(processes: int | None) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    """Processes that share no locks with this one; None without a number."""
+    if processes is None:
+        return nullcontext()
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the command was killed; the pool would wait for tasks forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @click.command("export")

@@ -308,12 +308,16 @@ def apply_changes(
     return root, blocks
 
 
-def conflict_error(conflicts: Iterable[Conflict], ours: str, theirs: str) -> ConflictError:
-    """The error that lists the conflicts, one per line."""
+def conflict_error(
+    conflicts: Iterable[Conflict], ours: str, theirs: str, advice: str = ""
+) -> ConflictError:
+    """The error that lists the conflicts, one per line, and what to do about all of them."""
     listed = list(conflicts)
     lines = [f"  {conflict}" for conflict in listed[:20]]
     if len(listed) > len(lines):
         lines.append(f"  and {len(listed) - len(lines)} more")
+    if advice:
+        lines.append(advice)
     plural = "s" if len(listed) != 1 else ""
     return ConflictError(
         f"{len(listed)} conflict{plural} between {ours} and {theirs}; nothing was committed "

@@ -39,6 +39,13 @@ def zarr_store(view: Snapshot | Session) -> VersionedStore:
     return VersionedStore(view)
 
 
+def session_url(session: Session) -> str:
+    """See `Interfaces.session_url`."""
+    from versioned_zarr.interfaces.fsspec.branch_urls import write_session
+
+    return write_session(session.id, "", session.repository.url)
+
+
 def store_path(view: Snapshot | Session, path: str) -> StorePath:
     """See `Interfaces.store_path`."""
     from zarr.storage import StorePath

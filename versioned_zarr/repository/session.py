@@ -27,6 +27,7 @@ from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
+from versioned_zarr.repository.missing_methods import MissingMethods
 from versioned_zarr.repository.session_end import add_resume_note, warn_uncommitted
 from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
@@ -47,7 +48,7 @@ class SessionOrigin(Protocol):
         ...
 
 
-class Session(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
+class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """A writable, isolated view of a branch. Open one with `Repository.session`.
 
     A session sees the branch as it was when the session was opened, and its own writes. Others see
@@ -133,6 +134,27 @@ class Session(HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     def mapping(self) -> SessionMapping:
         """The session as a MutableMapping from keys to bytes, for zarr v2 and other libraries."""
         return SessionMapping(self)
+
+    @property
+    def url(self) -> str:
+        """The URL of the session, for engines that take only strings: fsspec, xarray, zarr, Dask.
+
+        Other processes that open it read this session and write to it; this process commits. Add
+        the path of an array or group before `::`. Asking for the URL shares the session, as
+        pickling does: from then on, it looks for the writes of others.
+
+        Raises:
+            SessionClosedError: the session has ended.
+
+        Example:
+            >>> import versioned_zarr as vz
+            >>> session = vz.create("memory://joined").session()
+            >>> session.url.replace(session.id, "ID")
+            'vzarr://session/ID@/::memory://joined'
+        """
+        self._working.check_open()
+        self._working.share()
+        return _hooks.interfaces.session_url(self)
 
     # Values; the same methods as a snapshot
 
@@ -377,6 +399,16 @@ def _after_fork() -> None:
 
 
 at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def join(repository: SessionOrigin, session: str) -> Session:
+    """A session that another process opened, with all that it wrote so far. Writes nothing.
+
+    Raises:
+        SessionNotFoundError: there is no such session.
+    """
+    working = repository._open_sessions.state_of(session)
+    return Session(repository, working, known=working.position())
 
 
 def _unpickle(repository: SessionOrigin, session: str, known: Known) -> Session:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from versioned_zarr import process_identity
 from versioned_zarr.engine.commit import head_of
 from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState, SessionStore
@@ -63,6 +64,32 @@ class SessionStoreContract:
         state.write("a", b"1")
         assert state.exists
         assert [info.id for info in listed(repository)] == [state.head.id]
+
+    def test_a_session_that_was_released_is_written_on(self, state: SessionState) -> None:
+        state.release()
+        assert bytes(state.read("new/large")) == LARGE
+        state.write("new/later", LARGE)
+        state.write("new/small", b"changed")
+        state.release()
+        assert bytes(state.read("new/later")) == LARGE
+        assert bytes(state.read("new/small")) == b"changed"
+
+    def test_writers_are_named(self, repository: Repository, state: SessionState) -> None:
+        state.share()
+        other = store_of(repository).resume(state.head.id)
+        other.write("new/other", b"other", other.known())
+        state.refresh()
+        writers = {pending.writer for pending in state.state.entries.values()}
+        assert len(writers) == 2
+        assert {state.writer_name(writer) for writer in writers} == {process_identity.shown()}
+        assert "unknown process" in state.writer_name(max(writers) + 1)
+
+    def test_the_size_of_what_was_written_is_listed(
+        self, repository: Repository, state: SessionState
+    ) -> None:
+        assert [info.size_bytes for info in listed(repository)] == [len(b"small") + len(LARGE)]
+        state.write("new/small", b"smaller")
+        assert store_of(repository).info(state.head.id).size_bytes == len(b"smaller") + len(LARGE)
 
     def test_what_was_written_is_read(self, state: SessionState) -> None:
         assert bytes(state.read("new/small")) == b"small"

@@ -117,6 +117,13 @@ class ZarrNode:
             return None
         return _coordinates(self.document, key[len(start) :])
 
+    def chunk_key(self, coordinates: tuple[int, ...]) -> str:
+        """The key of the chunk at a position in the chunk grid: the inverse of `coordinates`."""
+        separator, prefix = _key_encoding(self.document)
+        parts = [prefix] if prefix else []
+        parts += map(str, coordinates)
+        return join(self.path, separator.join(parts or ["0"]))
+
     @property
     def grid_shape(self) -> tuple[int, ...] | None:
         """The number of stored chunks (shards, if sharded) along each dimension."""
@@ -240,9 +247,8 @@ def _configuration(document: Any) -> dict[str, Any]:
     return {}
 
 
-def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
-    shape = document.get("shape")
-    dimensions = len(shape) if isinstance(shape, list) else 0
+def _key_encoding(document: dict[str, Any]) -> tuple[str, str]:
+    """The separator and the first part of chunk keys; the separator is empty if it is not valid."""
     if document.get("zarr_format") == 2:
         separator, prefix = document.get("dimension_separator") or ".", ""
     else:
@@ -251,7 +257,14 @@ def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
         is_default = name != "v2"
         separator = _configuration(encoding).get("separator", "/" if is_default else ".")
         prefix = "c" if is_default else ""
-    if not isinstance(separator, str) or not separator:
+    return separator if isinstance(separator, str) else "", prefix
+
+
+def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
+    shape = document.get("shape")
+    dimensions = len(shape) if isinstance(shape, list) else 0
+    separator, prefix = _key_encoding(document)
+    if not separator:
         return None
     parts = rest.split(separator)
     if prefix:

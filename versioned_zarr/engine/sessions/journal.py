@@ -29,6 +29,7 @@ from versioned_zarr.storage.protocol import AppendLog, Storage
 
 SESSIONS = "sessions"
 _FILES = ("session.json", "journal")
+_WRITERS = "writers"
 IN_STORE = 0xFFFFFFFF
 """In place of a draft's number: the value was already in the block store."""
 
@@ -308,7 +309,8 @@ def read_head(storage: Storage, session: str) -> SessionHead:
         )
     if data is None:
         raise SessionNotFoundError(
-            f"no session {session!r} in {storage.url}; it was committed, deleted, or never wrote",
+            f"no session {session!r} in {storage.url}; it was committed, deleted, or never wrote; "
+            "open a new one with repo.session()",
             session=session,
         )
     return head_in(data, session, f"{path} of {storage.url}")
@@ -335,6 +337,32 @@ def head_in(data: bytes, session: str, where: str) -> SessionHead:
         ) from error
 
 
+def add_writer(storage: Storage, session: str, writer: int) -> None:
+    """Record that this process writes under a number: one append to `writers`, not synced."""
+    log = storage.open_log(f"{folder_of(session)}/{_WRITERS}", create=True)
+    try:
+        log.append(encode_writer(writer, process_identity.shown()))
+    finally:
+        log.close()
+
+
+def encode_writer(writer: int, process: str) -> bytes:
+    """A line of `writers`."""
+    document = {"process": process, "writer": writer}
+    return checked_line(json.dumps(document, sort_keys=True).encode("ascii"))
+
+
+def read_writers(storage: Storage, session: str) -> dict[int, str]:
+    """The processes that wrote to a session, by their numbers; damaged lines are skipped."""
+    try:
+        data = bytes(storage.read(f"{folder_of(session)}/{_WRITERS}"))
+    except FileNotFoundError:
+        return {}
+    texts = [text_in(line) for line in data.splitlines(keepends=True)]
+    documents = [json.loads(text) for text in texts if text is not None]
+    return {document["writer"]: document["process"] for document in documents}
+
+
 def open_journal(storage: Storage, session: str, *, create: bool = False) -> AppendLog:
     """The log with the records of a session."""
     return storage.open_log(f"{folder_of(session)}/journal", create=create)
@@ -354,7 +382,7 @@ def _folders(storage: Storage) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for stored in storage.list(SESSIONS):
         parts = stored.path.split("/")
-        if len(parts) == 3 and (parts[2] in _FILES or parts[2].endswith(".draft")):
+        if len(parts) == 3 and (parts[2] in (*_FILES, _WRITERS) or parts[2].endswith(".draft")):
             found.setdefault(parts[1], set()).add(parts[2])
     return found
 

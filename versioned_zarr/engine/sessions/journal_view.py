@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite, known_before
@@ -15,14 +16,16 @@ from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
     RecordKind,
     SessionHead,
+    add_writer,
     decode_records,
     encode_record,
     folder_of,
     open_journal,
+    read_writers,
     remove_session,
 )
-from versioned_zarr.engine.sessions.protocol import ended_error
-from versioned_zarr.errors import InvalidKeyError
+from versioned_zarr.engine.sessions.protocol import ended_error, unnamed
+from versioned_zarr.errors import InvalidKeyError, VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.storage.protocol import AppendLog, Storage
 from versioned_zarr.tree.lookup import Trees
@@ -65,6 +68,7 @@ class JournalView:
         self.is_removed = False
         self._log: AppendLog | None = None
         self._is_in_doubt = False
+        self._is_named = False
 
     @property
     def is_open(self) -> bool:
@@ -89,7 +93,27 @@ class JournalView:
         """In a forked child: become another writer, and close the log of the parent."""
         self.written.clear()
         self.writer = secrets.randbits(32)
+        self._is_named = False
         self.close()
+
+    def name_writer(self) -> None:
+        """Record, once, which process this writer is; only errors need to know it."""
+        if not self._is_named:
+            self._is_named = True
+            with suppress(VersionedZarrError, OSError):
+                add_writer(self._storage, self._head.id, self.writer)
+
+    def writer_name(self, writer: int) -> str:
+        """The process that writes under a number, as errors name it."""
+        names: dict[int, str] = {}
+        with suppress(VersionedZarrError, OSError):
+            names = read_writers(self._storage, self._head.id)
+        return names.get(writer) or unnamed(writer)
+
+    def check_removed(self) -> None:
+        """Record whether another process removed the journal; one system call."""
+        if self._log is not None and not self.is_removed:
+            self.is_removed = self._log.is_removed()
 
     def remove(self, head: SessionHead) -> None:
         """Remove the session's folder, and continue without one.
@@ -101,6 +125,7 @@ class JournalView:
         self._is_in_doubt = True
         self.close()
         self.position = 0
+        self._is_named = False
         remove_session(self._storage, head.id)
         self._is_in_doubt = False
 

@@ -75,6 +75,7 @@ def session_info(stores: RepositoryContext, session: str) -> SessionInfo:
         is_alive=any(_is_claimed(storage, item.path) for item in stored),
         purpose=head.purpose,
         problem=problem,
+        size_bytes=sum({record.key: record.size for record in later}.values()),
     )
 
 

@@ -244,7 +244,8 @@ class LocalSession(SessionReader):
             yield
 
     def check_open(self) -> None:
-        """Raise SessionClosedError if the session has ended."""
+        """Raise SessionClosedError if the session has ended, here or in another process."""
+        self._journal.check_removed()
         closed = self.closed
         if closed is not None:
             raise ended_error(self.head, closed)
@@ -256,6 +257,8 @@ class LocalSession(SessionReader):
         if not self._journal.is_open:
             self.materialise()
         self.drafts.own()  # tells other processes that the session is alive
+        if self._is_shared:
+            self._journal.name_writer()
         self.refresh()
 
     def _write_again(self, key: str, file: unixfs.File, known: Known | None) -> bool:
@@ -313,6 +316,11 @@ class LocalSession(SessionReader):
         with self._lock:
             self._is_shared = True
             self.materialise()
+            self._journal.name_writer()
+
+    def writer_name(self, writer: int) -> str:
+        """The process that writes under a number: its ID and machine, for errors."""
+        return self._journal.writer_name(writer)
 
     def materialise(self) -> None:
         """Create the session's folder, so that other processes can write to it."""
@@ -371,6 +379,16 @@ class LocalSession(SessionReader):
         self._journal.written = {}
         self.drafts.close_current()
         self.drafts.adopt(self.state.entries.values())
+
+    def release(self) -> None:
+        """Close the drafts of this process, which writes no more for now: it is not alive here.
+
+        The commit takes the drafts over, instead of copying from them. A later write begins another
+        draft.
+        """
+        with self.frozen():
+            self._journal.written = {}
+            self.drafts.after_fork()
 
     def drop_damaged(self) -> list[str]:
         """Drop writes whose values are damaged or lost; returns the keys.

@@ -91,6 +91,8 @@ class SessionState(Protocol):
     def drop_drafts(self) -> None: ...
     def drop_damaged(self) -> list[str]: ...
     def end(self, how: str, *, keep_folder: bool) -> None: ...
+    def release(self) -> None: ...
+    def writer_name(self, writer: int) -> str: ...
     def before_fork(self) -> None: ...
     def after_fork(self) -> None: ...
 
@@ -112,6 +114,7 @@ class SessionInfo:
         is_alive: whether a process holds one of its drafts open for writing.
         purpose: the note given when it was opened, if any.
         problem: what is wrong with its journal, if anything.
+        size_bytes: the size in bytes of the values written since its last commit, one per key.
     """
 
     id: str
@@ -126,6 +129,7 @@ class SessionInfo:
     is_alive: bool
     purpose: str = ""
     problem: str | None = None
+    size_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as plain JSON data."""
@@ -186,6 +190,11 @@ class SessionStore(Protocol):
             SessionNotFoundError: there is no such session.
         """
         ...
+
+
+def unnamed(writer: int) -> str:
+    """The name of a writer of which only the number is known."""
+    return f"an unknown process (writer {writer:08x})"
 
 
 def ended_error(head: SessionHead, how: str) -> SessionClosedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from versioned_zarr.blocks.protocol import Block
@@ -16,7 +17,9 @@ from versioned_zarr.engine.commit import (
     new_step,
 )
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.hierarchy.merge.conflicts import CompetingWrite
 from versioned_zarr.engine.hierarchy.merge.three_way import Conflict, Resolve, merge_trees
+from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import RecordKind
 from versioned_zarr.engine.sessions.protocol import (
     SessionState,
@@ -30,6 +33,11 @@ from versioned_zarr.ipld.cid import from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 
 _ATTEMPTS = 8
+_ADVICE = (
+    "Two tasks wrote parts of one chunk: align the blocks of Dask with the chunks of Zarr, or its "
+    "shards, as in x.rechunk(array.shards or array.chunks), and write again. For other keys, read "
+    "the key and write the right value again in one process."
+)
 
 
 class CommitRequest(NamedTuple):
@@ -155,14 +163,24 @@ class SessionCommit(BranchUpdate):
 
 def _check_rivals(session: SessionState) -> None:
     conflicts = []
+    name_of = cache(session.writer_name)
     for key, rivals in session.state.rivals():
-        texts = [None if rival.is_gone else to_text(rival.cid) for rival in rivals]
+        writes = tuple(_competing(name_of(rival.writer), rival) for rival in rivals)
         kind = "written twice" if len(rivals) > 1 else "value above or below another"
-        conflicts.append(Conflict(key, kind, None, texts[0], texts[-1]))
+        conflicts.append(Conflict(key, kind, None, writes[0].cid, writes[-1].cid, writes=writes))
     if conflicts:
         raise conflict_error(
-            conflicts, "what one process wrote", "what another wrote without having read it"
+            conflicts,
+            "what one process wrote",
+            "what another wrote without having read it",
+            _ADVICE,
         )
+
+
+def _competing(writer: str, rival: PendingWrite) -> CompetingWrite:
+    if rival.is_gone:
+        return CompetingWrite(writer, None, None)
+    return CompetingWrite(writer, rival.size, to_text(rival.cid))
 
 
 def commit_session(

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from versioned_zarr import process_identity
 from versioned_zarr.engine.sessions.change_set import ChangeSet, IsKnown, PendingWrite
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
+from versioned_zarr.engine.sessions.protocol import unnamed
 from versioned_zarr.engine.stored_sessions.batch import Batch, SessionNote, covers
 from versioned_zarr.engine.stored_sessions.session_log import BatchName
 from versioned_zarr.ipld.cid import Cid
@@ -50,7 +52,7 @@ class BatchView:
     def writer_name(self, writer: int) -> str:
         """The machine and the process of a writer."""
         host, process = self._writers.get(writer, ("", 0))
-        return f"process {process} on {host}" if host else f"writer {writer:08x}"
+        return process_identity.shown(process, host) if host else unnamed(writer)
 
     def is_taken(self, name: BatchName) -> bool:
         """Whether a batch was applied, or the base contains it."""

@@ -113,6 +113,14 @@ class SpooledSession:
         """See `LocalSession.known`."""
         return self.now.known()
 
+    def release(self) -> None:
+        """See `LocalSession.release`."""
+        self.now.release()
+
+    def writer_name(self, writer: int) -> str:
+        """See `LocalSession.writer_name`."""
+        return self.now.writer_name(writer)
+
     # What it is now
 
     @property

@@ -372,6 +372,9 @@ class StoredSession(SessionReader):
         if self._exists:
             self.log.publish(self.head.id, names)
 
+    def release(self) -> None:
+        """See `LocalSession.release`: this process holds nothing that others wait for."""
+
     def drop_damaged(self) -> list[str]:
         """See `LocalSession.drop_damaged`: what the store has acknowledged is there."""
         return []

@@ -157,6 +157,7 @@ class StoredSessionStore:
             is_alive=not process_identity.is_known_dead(head.incarnation),
             purpose=head.purpose,
             problem=problem,
+            size_bytes=sum(it.size for it in state.state.entries.values() if not it.is_gone),
         )
 
     def delete(self, session: str) -> None:
@@ -170,7 +171,8 @@ class StoredSessionStore:
 
 def _no_session(session: str, url: str) -> SessionNotFoundError:
     return SessionNotFoundError(
-        f"no session {session!r} in {url}; it was committed, deleted, or never wrote",
+        f"no session {session!r} in {url}; it was committed, deleted, or never wrote; "
+        "open a new one with repo.session()",
         session=session,
     )
 

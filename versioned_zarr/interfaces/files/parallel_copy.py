@@ -19,8 +19,10 @@ def run_all(
     workers: int,
     progress: Progress,
     tell: OnProgress | None,
-) -> None:
+) -> Progress:
     """Process all keys, a few in parallel; stops at the first failure, or when interrupted.
+
+    Returns the progress at the end.
 
     The caller waits on a queue that holds no lock in Python: an interrupt within
     `concurrent.futures.wait` can leave a lock held, for which the workers would wait forever.
@@ -52,6 +54,7 @@ def run_all(
             done, done_bytes = progress.done + 1, progress.done_bytes + result
             progress = replace(progress, done=done, done_bytes=done_bytes)
             report(progress)
+        return progress
     finally:
         is_stopped = True
         for thread in threads:

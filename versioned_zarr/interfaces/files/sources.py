@@ -6,7 +6,7 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -72,6 +72,12 @@ class Source(NamedTuple):
                 return True
             files = getattr(files, "fs", None)
         return False
+
+    def only(self, keys: Iterable[str]) -> Source:
+        """The same source with some of its keys, which can be pickled."""
+        sizes = {key: self.sizes[key] for key in keys}
+        paths = {key: self.path_of(key) for key in sizes}
+        return self._replace(path_of=paths.__getitem__, sizes=sizes)
 
     def read(self, key: str) -> bytes:
         """Read the value of a key.

@@ -16,6 +16,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.files.parallel_copy import WORKERS, run_all
+from versioned_zarr.interfaces.files.shared_copy import TaskExecutor, copy_shared
 from versioned_zarr.interfaces.files.sources import open_source
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.repository import Repository
@@ -38,15 +39,16 @@ def import_zarr(
     message: str | None = None,
     overwrite: bool = False,
     workers: int = WORKERS,
+    executor: TaskExecutor | None = None,
     storage_options: dict[str, Any] | None = None,
     progress: OnProgress | None = None,
 ) -> Commit:
     """Import a plain Zarr hierarchy, key by key, and commit it.
 
-    At most `workers` values are in memory at a time. If an import is interrupted or its process
-    dies, call it again with the same source, branch and path to resume, unless other data has been
-    written to `path` since. Copied values are copied again if a file of the source has changed, or
-    if the source cannot tell (for example, a web server).
+    At most `workers` values are in memory at a time, in each process. If an import is interrupted
+    or its process dies, call it again with the same source, branch and path to resume, unless other
+    data has been written to `path` since. Copied values are copied again if a file of the source
+    has changed, or if the source cannot tell (for example, a web server).
 
     Examples:
         >>> import tempfile, zarr, versioned_zarr as vz
@@ -68,9 +70,12 @@ def import_zarr(
         overwrite: replace existing data at `path`.
         workers: the number of values copied in parallel; always one for an archive (zip, tar),
             which fsspec reads through a single file.
+        executor: copies in other processes, which write into the same session: a
+            `ProcessPoolExecutor` or a Dask `Client`; each task copies `workers` values in parallel.
+            Its workers reach the source and the repository by the same names as this process.
         storage_options: passed to fsspec.
         progress: called from the calling thread as the source is listed, with the number of keys
-            found as the total, and then as values arrive.
+            found as the total, and then as values arrive; with an executor, as tasks end.
 
     Raises:
         InvalidInputError: there is no Zarr hierarchy at `source`.
@@ -107,7 +112,14 @@ def import_zarr(
 
         finished = sum(size for key, size in sizes.items() if done.get(key) == size)
         start = Progress("keys", len(sizes) - len(waiting), len(sizes), finished, total)
-        run_all(waiting, copy, 1 if found.is_read_by_one else workers, start, progress)
+        at_once = 1 if found.is_read_by_one else workers
+        if executor is None:
+            run_all(waiting, copy, at_once, start, progress)
+        else:
+            wanted = {key: names[key] for key in waiting}
+            copy_shared(
+                session, found, wanted, executor, workers=at_once, progress=start, tell=progress
+            )
         try:
             return session.commit(message or f"Import {found.name}")
         except NothingToCommitError:

@@ -4,6 +4,9 @@ It reads from a snapshot. The first write opens a session on the branch. From th
 systems of this process on that branch use the session, because fsspec creates one for each thread.
 `commit`, or the end of a `with fs.transaction:`, commits it. A pickled file system carries its
 session, or else its snapshot, to the process that unpickles it.
+
+`vzarr://session/ID@/PATH::REPOSITORY` joins an open session instead, for engines that take only
+strings: reads see it, writes go into it. Whoever opened the session commits it.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ from versioned_zarr import location
 from versioned_zarr.errors import InvalidUrlError, SessionNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.fsspec import branch_urls, object_urls
-from versioned_zarr.interfaces.fsspec.shared_session import SharedSession
+from versioned_zarr.interfaces.fsspec.shared_session import JoinedSession, SharedSession
 from versioned_zarr.interfaces.fsspec.written_files import WrittenFiles
 from versioned_zarr.repository.repository import Repository
-from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.session import Session, join
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.urls import without_user
 
@@ -78,6 +81,7 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         target_options: the options of `vz.open`; for lakeFS, also in the terms of lakefs-spec, and
             for an object store also its own, such as `region`.
         message: the default message of commits.
+        session_id: the ID of an open session to join, in place of a ref.
         handed_on: the state of a pickled file system; not for callers.
         storage_options: for fsspec.
 
@@ -85,6 +89,7 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         InvalidUrlError: the repository is missing.
         RepositoryNotFoundError: the repository does not exist.
         RefNotFoundError: it has no such ref.
+        SessionNotFoundError: it has no such session; it has ended, or never existed.
     """
 
     transaction_type = _Commit
@@ -96,6 +101,8 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         target_protocol: str | None = None,
         target_options: Mapping[str, Any] | None = None,
         message: str = "Write through fsspec",
+        *,
+        session_id: str = "",
         handed_on: str = "",
         **storage_options: Any,
     ) -> None:
@@ -109,8 +116,10 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         given = object_urls.options_at(self._place, target_options or {})
         options = {_OF_LAKEFS.get(name, name): value for name, value in given.items()}
         self.repository: Repository = location.open(self._place, **options)
-        self.ref, self.message = ref, message
-        if handed_on:
+        self.ref, self.message, self.session_id = ref, message, session_id
+        if session_id and not handed_on:
+            self._join(join(self.repository, session_id))
+        elif handed_on:
             self._shared = SharedSession(self.repository, ref, may_open=False)
         else:
             self._shared = SharedSession.of(self.repository, ref, object_urls.server_of(options))
@@ -123,8 +132,18 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         of = (type(self), self.storage_args, self.storage_options)
         return _unpickle, (*of, _process(), pickle.dumps(view), _name_of(view))
 
+    def _join(self, session: Session) -> None:
+        self._shared, self.ref = JoinedSession(self.repository, session), session.branch
+
     def take_over(self, view: bytes) -> None:
-        """Use the session of another process, or its snapshot, read-only."""
+        """Use the session of another process, or its snapshot, read-only.
+
+        Raises:
+            SessionNotFoundError: a URL named the session, and it has ended.
+        """
+        if self.session_id:
+            self._join(pickle.loads(view))  # noqa: S301 - a part of what is unpickled already
+            return
         found: Snapshot | Session | None = None
         with suppress(SessionNotFoundError):  # it has ended, and its commit is on the branch
             found = pickle.loads(view)  # noqa: S301 - a part of what is unpickled already
@@ -149,15 +168,21 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:
-        ref = branch_urls.read(path).ref if branch_urls.is_url(path) else ""
-        return {"ref": ref} if ref else {}
+        if not branch_urls.is_url(path):
+            return {}
+        url = branch_urls.read(path)
+        named = {"ref": url.ref, "session_id": url.session}
+        return {option: value for option, value in named.items() if value}
 
     def unstrip_protocol(self, name: str) -> str:
         """The full URL of a path, with the ref and the repository.
 
         With the same options, `fsspec.url_to_fs` turns it back into this file system and the path.
         """
-        return branch_urls.write(self.ref, self._strip_protocol(name), self.repository.url)
+        path, place = self._strip_protocol(name), self.repository.url
+        if self.session_id:
+            return branch_urls.write_session(self.session_id, path, place)
+        return branch_urls.write(self.ref, path, place)
 
     def check_is_own(self, url: branch_urls.BranchUrl) -> None:
         """Check that a URL names this ref of this repository.
@@ -169,12 +194,16 @@ class VersionedFileSystem(WrittenFiles, metaclass=_Instances):
         is_here = named in ("", self.repository.url, self._place)
         if not is_here:
             is_here = _place_of(*_of_chain(named)) == self._place
-        if url.ref in ("", self.ref) and is_here:
+        is_ref = url.session == self.session_id if url.session else url.ref in ("", self.ref)
+        if is_ref and is_here:
             return
         shown = branch_urls.write(url.ref or self.ref, url.path, "")
+        if url.session:
+            shown = branch_urls.write_session(url.session, url.path, "")
         where = without_user(named or self.repository.url)
+        has = f"session {self.session_id}" if self.session_id else repr(self.ref)
         raise InvalidUrlError(
-            f"{shown!r} of {where!r} is not in this file system, which has {self.ref!r} of "
+            f"{shown!r} of {where!r} is not in this file system, which has {has} of "
             f"{self.repository.url!r}; open the URL with fsspec.url_to_fs",
             url=shown,
         )

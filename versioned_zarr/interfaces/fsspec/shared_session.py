@@ -16,6 +16,7 @@ from versioned_zarr.errors import (
     InvalidInputError,
     NothingToCommitError,
     ReadOnlyError,
+    SessionClosedError,
 )
 from versioned_zarr.fork_local import ForkSafeLock, at_fork
 from versioned_zarr.history.commit_object import Commit
@@ -209,6 +210,52 @@ class SharedSession:
     def _forget(self) -> None:
         self._session = None
         _OPEN.discard(self)
+
+
+class JoinedSession(SharedSession):
+    """A session that a URL names, opened elsewhere. It is never ended here.
+
+    Args:
+        repository: the repository.
+        session: the session.
+    """
+
+    def __init__(self, repository: Repository, session: Session) -> None:
+        super().__init__(repository, session.branch, session, may_open=False)
+        self._joined = session
+
+    def to_read(self) -> Session:
+        """The session.
+
+        Raises:
+            SessionClosedError: it has ended.
+        """
+        session = self._joined
+        try:
+            session._working.check_open()
+        except SessionClosedError as error:
+            raise SessionClosedError(
+                f"session {session.id} on {self.ref!r} of {self.repository.url!r} has ended: it "
+                "was committed or discarded; read the branch, or open a new session and use its "
+                f"URL: repo.session({self.ref!r}).url",
+                session=session.id,
+            ) from error
+        return session
+
+    def to_write(self) -> Session:
+        """The session; see `to_read`."""
+        return self.to_read()
+
+    def hand_on(self) -> Session:
+        """The session; see `to_read`. It is shared already."""
+        return self.to_read()
+
+    def check_is_own(self) -> None:
+        """Raise InvalidInputError: a transaction would end the session for all."""
+        raise InvalidInputError(
+            f"session {self._joined.id} on {self.ref!r} belongs to the process that opened it; "
+            "end it there, and do not use a transaction here"
+        )
 
 
 def _has_changes(session: Session) -> bool:

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from versioned_zarr import process_identity
 from versioned_zarr.backends.lakefs.api.api_errors import PreconditionFailedError
 from versioned_zarr.backends.lakefs.api.objects import Stat
-from versioned_zarr.backends.lakefs.commits.commit_metadata import VALUE_RIVAL
 from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
 from versioned_zarr.backends.lakefs.sessions.session_branch import (
     SessionBranch,
@@ -35,7 +35,7 @@ from versioned_zarr.errors import (
     VersionedZarrError,
 )
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.keys import check_key
@@ -96,7 +96,7 @@ class LakefsSession(SessionReader):
     # Reading
 
     def find(self, key: str) -> PendingWrite | Link | None:
-        """See `SessionReader.find`; one request if others may write to the session."""
+        """See `SessionReader.find`; a request if others may write to it, two for a missing key."""
         if self._is_shared and self.exists:
             self._look(key)
         elif self._doubted:
@@ -171,7 +171,14 @@ class LakefsSession(SessionReader):
                 pass  # another process of the session was first, or the response was lost
         return self._send_over(key, file, before, known)
 
-    def _put(self, key: str, file: unixfs.File, rival: str = "", *, only_new: bool = False) -> None:
+    def _put(
+        self,
+        key: str,
+        file: unixfs.File,
+        rival: PendingWrite | None = None,
+        *,
+        only_new: bool = False,
+    ) -> None:
         with self._gate.lock:
             by = self._numbers.next()
         self.branch.send(key, file, by, rival, only_new=only_new)
@@ -190,7 +197,7 @@ class LakefsSession(SessionReader):
             if theirs.cid == file.cid:
                 return ()
             if not self._is_aware(key, theirs, write_in(stat), before, known):
-                self._put(key, file, to_text(theirs.cid))
+                self._put(key, file, theirs)
                 return (theirs,)
         self._put(key, file)
         return ()
@@ -283,7 +290,10 @@ class LakefsSession(SessionReader):
         self.blocks.check_may_wait()
         with suppress(InvalidKeyError):
             check_key(key)
-            self._take_in(key, self.branch.stat(key))
+            stat = self.branch.stat(key)
+            if stat is None:  # otherwise zarr would read fill values from a session that has ended
+                self.branch.head()
+            self._take_in(key, stat)
 
     def _take_in(self, key: str, stat: Stat | None) -> None:
         if stat is None:
@@ -294,11 +304,8 @@ class LakefsSession(SessionReader):
         record = self.branch.record(key, stat)
         with self._gate.lock:
             self._numbers.saw(write_in(stat))
-        rival = stat.metadata.get(VALUE_RIVAL)
-        rivals: tuple[PendingWrite, ...] = ()
-        if rival is not None:
-            other = JournalRecord(RecordKind.SET, key, 0, 0, cid=from_text(rival))
-            rivals = (PendingWrite(other, is_unseen=True),)
+        rival = self.branch.rival(key, stat)
+        rivals = () if rival is None else (PendingWrite(rival, is_unseen=True),)
         with self._gate.lock:
             found = self.state.tree.get(key)
             is_same = found is not None and found.cid == record.cid
@@ -364,6 +371,11 @@ class LakefsSession(SessionReader):
         with self._gate.lock:
             return self._numbers.known()
 
+    def writer_name(self, writer: int) -> str:
+        """See `LocalSession.writer_name`: objects on the branch name their processes."""
+        is_own = writer == self._numbers.writer
+        return process_identity.shown() if is_own else self.branch.writer_name(writer)
+
     # Committing
 
     def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
@@ -378,6 +390,9 @@ class LakefsSession(SessionReader):
                 self.branch.landed(there)
                 tree = self._tree_reader.tree_of(there).cid
                 self.state.rebase(commit, tree, lambda _, position: position <= upto)
+
+    def release(self) -> None:
+        """See `LocalSession.release`: this process holds nothing that others wait for."""
 
     def drop_damaged(self) -> list[str]:
         """See `LocalSession.drop_damaged`: the server keeps all acknowledged writes."""

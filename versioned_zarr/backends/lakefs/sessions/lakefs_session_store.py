@@ -81,7 +81,7 @@ class LakefsSessionStore:
                 return branch, head, base.id
         raise SessionNotFoundError(
             f"no session {session!r} in {self._client.repository!r} on lakeFS; it was committed, "
-            "deleted, or never wrote",
+            "deleted, or never wrote; open a new one with repo.session()",
             session=session,
         )
 
@@ -103,6 +103,7 @@ class LakefsSessionStore:
             keys=len(changes),
             is_alive=_is_alive(head),
             purpose=head.purpose,
+            size_bytes=sum(change.told.size for change in changes if change.told is not None),
         )
 
     def _last_write(self, branch: str, paths: Sequence[str]) -> datetime:

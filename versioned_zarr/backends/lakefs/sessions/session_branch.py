@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
+from versioned_zarr import process_identity
 from versioned_zarr.backends.lakefs.api.api_errors import PreconditionFailedError
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.commits import commit_metadata
@@ -14,6 +16,7 @@ from versioned_zarr.backends.lakefs.lakefs_names import SessionName
 from versioned_zarr.backends.lakefs.trees.metadata_cache import ObjectLocation
 from versioned_zarr.engine.sessions.change_set import PendingWrite
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind, SessionHead
+from versioned_zarr.engine.sessions.protocol import unnamed
 from versioned_zarr.errors import (
     AlreadyExistsError,
     CorruptBlockError,
@@ -58,6 +61,7 @@ class SessionBranch:
         )
         self._head = head
         self._locations: dict[Cid, ObjectLocation] = {}
+        self._names: dict[int, str] = {}
         self._guard = ForkSafeLock()
         self.name = name
 
@@ -90,7 +94,7 @@ class SessionBranch:
         key: str,
         file: unixfs.File,
         by: SessionWrite,
-        rival: str = "",
+        rival: PendingWrite | None = None,
         *,
         only_new: bool = False,
     ) -> None:
@@ -102,7 +106,7 @@ class SessionBranch:
             key: the key.
             file: the value.
             by: the process and the number of the write.
-            rival: the CID of a value from another process that this one did not know of.
+            rival: a value from another process that this one did not know of.
             only_new: whether the key must not have a value.
 
         Raises:
@@ -121,15 +125,24 @@ class SessionBranch:
         self._sent(key, file)
 
     def _upload(
-        self, key: str, file: unixfs.File, by: SessionWrite, rival: str, *, only_new: bool
+        self,
+        key: str,
+        file: unixfs.File,
+        by: SessionWrite,
+        rival: PendingWrite | None,
+        *,
+        only_new: bool,
     ) -> None:
         assert self.name is not None
         own = {
             commit_metadata.VALUE_WRITER: str(by.writer),
             commit_metadata.VALUE_NUMBER: str(by.number),
+            commit_metadata.VALUE_PROCESS: quote(process_identity.shown(), safe=" "),
         }
-        if rival:
-            own[commit_metadata.VALUE_RIVAL] = rival
+        if rival is not None:
+            process = quote(self.writer_name(rival.writer), safe=" ")
+            own[commit_metadata.VALUE_RIVAL] = to_text(rival.cid)
+            own[commit_metadata.VALUE_RIVAL_BY] = f"{rival.writer} {rival.size} {process}"
 
         def seal(checksum: str) -> dict[str, str]:
             return commit_metadata.value_metadata(
@@ -193,6 +206,19 @@ class SessionBranch:
             session=self._head.id,
         ) from error
 
+    def head(self) -> str:
+        """The head of the branch, and whether it exists: to lakeFS, every missing object is alike.
+
+        Raises:
+            SessionClosedError: it does not exist; the session has ended.
+        """
+        assert self.name is not None
+        try:
+            return self._client.head(self.name)
+        except RefNotFoundError as error:
+            self.explain(error)
+            raise
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys: one request per thousand."""
         assert self.name is not None
@@ -242,9 +268,29 @@ class SessionBranch:
         assert self.name is not None
         return self._client.stat(self.name, self._lakefs_folder.path(key))
 
+    def writer_name(self, writer: int) -> str:
+        """The process that writes under a number, if an object that was seen names it."""
+        return self._names.get(writer) or unnamed(writer)
+
+    def rival(self, key: str, stat: Stat) -> JournalRecord | None:
+        """The value that the writer of an object replaced without knowing of it, as a record."""
+        cid = stat.metadata.get(commit_metadata.VALUE_RIVAL)
+        if cid is None:
+            return None
+        told = stat.metadata.get(commit_metadata.VALUE_RIVAL_BY, "").split(" ", 2)
+        try:
+            writer, size = int(told[0]), int(told[1])
+            self._names[writer] = unquote(told[2])
+        except (IndexError, ValueError):
+            writer = size = 0
+        return JournalRecord(RecordKind.SET, key, writer, 0, size=size, cid=from_text(cid))
+
     def record(self, key: str, stat: Stat) -> JournalRecord:
         """The write that created an object, as a record."""
         assert self.name is not None
+        process = stat.metadata.get(commit_metadata.VALUE_PROCESS)
+        if process is not None:
+            self._names[write_in(stat).writer] = unquote(process)
         value = self._parts.tree_reader.value(self.name, stat)
         self._note(value.cid, ObjectLocation(self.name, stat.path, stat.size))
         return JournalRecord(
@@ -265,7 +311,7 @@ class SessionBranch:
         assert self.name is not None
         name, lakefs_folder = self.name, self._lakefs_folder
         paths = {lakefs_folder.path(key): None for key in known}
-        on, head = self._id_of(base), self._client.head(name)
+        on, head = self._id_of(base), self.head()
         if head != on:
             for change in self._client.diff(on, head, prefix=lakefs_folder.prefix):
                 paths[change.path] = None

@@ -68,6 +68,29 @@ class ChunkConflict:
 
 
 @dataclass(frozen=True)
+class CompetingWrite:
+    """One of the writes to a key by processes of a session that did not know of each other.
+
+    Attributes:
+        writer: the process and its machine, as text.
+        size: the size of the value in bytes; None for a deletion.
+        cid: the CID of the value, as text; None for a deletion.
+    """
+
+    writer: str
+    size: int | None
+    cid: str | None
+
+    def __str__(self) -> str:
+        what = "deleted it" if self.cid is None else f"wrote {self.size} bytes ({self.cid})"
+        return f"{self.writer} {what}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The write as plain JSON data."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
 class Conflict:
     """Incompatible changes by both sides to the same key, field, node or chunks.
 
@@ -83,6 +106,7 @@ class Conflict:
         fields: for a conflict of a node, the fields (or documents) involved.
         chunks: for a conflict of chunks, each of them.
         missing: for a conflict of a field, the sides that lack it, as opposed to null.
+        writes: for a key that processes of one session wrote independently, each of these writes.
     """
 
     path: str
@@ -94,6 +118,7 @@ class Conflict:
     fields: tuple[str, ...] = ()
     chunks: tuple[ChunkConflict, ...] = ()
     missing: tuple[str, ...] = ()
+    writes: tuple[CompetingWrite, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind in set(ConflictKind):
@@ -133,7 +158,11 @@ class Conflict:
             told = f"{chunk.key}{_inner_of(chunk)}: {self.reason}"
         elif self.chunks:
             told = f"{where}: {len(self.chunks)} chunks {self.reason} ({self._chunk_names()})"
-        if len(self.chunks) < 2:
+        if self.writes:
+            more = len(self.writes) - _SHOWN_CHUNKS
+            names = [str(write) for write in self.writes[:_SHOWN_CHUNKS]]
+            told += f": {', '.join(names)}" + (f" and {more} more" if more > 0 else "")
+        elif len(self.chunks) < 2:
             sides = zip(_SIDES, self._texts(), strict=True)
             told += f" ({', '.join(f'{side} {text}' for side, text in sides)})"
         return escaped_line(f"{told}; {self.hint}" if self.hint else told)
@@ -161,6 +190,7 @@ class Conflict:
             "fields": list(self.fields),
             "chunks": [chunk.to_dict() for chunk in self.chunks],
             "missing": list(self.missing),
+            "writes": [write.to_dict() for write in self.writes],
         }
 
 
