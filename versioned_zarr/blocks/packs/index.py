@@ -215,6 +215,17 @@ def run_of_pack(pack: str, entries: Entries, data_end: int) -> Run:
     return _sorted_run([pack], *columns)
 
 
+def run_of_packs(packs: Sequence[tuple[str, Entries]]) -> Run:
+    """The run of several packs, from the entries of their own indexes."""
+    entries = np.frombuffer(b"".join(each.tobytes() for _, each in packs), INDEX_ENTRY)
+    starts, sizes = entries["offset"].astype("<u8"), entries["size"].astype("<u4")
+    counts = [len(each) for _, each in packs]
+    numbers = np.repeat(np.arange(len(packs), dtype="<u4"), counts)
+    checks = checks_of(starts, numbers, sizes)
+    columns = (digest_prefixes(entries), starts, numbers, sizes, checks, _tails_of(entries))
+    return _sorted_run([pack for pack, _ in packs], *columns)
+
+
 def _tails_of(entries: Entries) -> npt.NDArray[np.void]:
     raw = np.ascontiguousarray(entries).view("u1").reshape(len(entries), INDEX_ENTRY.itemsize)
     return np.ascontiguousarray(raw[:, 8:32]).view(_TAIL).ravel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,8 +20,9 @@ from versioned_zarr.blocks.packs.index import (
     merge_runs,
     run_from_file,
     run_of_pack,
+    run_of_packs,
 )
-from versioned_zarr.blocks.packs.pack_format import read_tail
+from versioned_zarr.blocks.packs.pack_format import Entries, read_tail
 from versioned_zarr.blocks.packs.pack_recovery import recover
 from versioned_zarr.blocks.packs.ranged_run import run_at
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
@@ -204,22 +205,30 @@ class PackRegistry:
             known = self.known
             single = known.single if run is None else (*known.single, run)
             self.known = KnownPacks(known.stamp, known.packs | {name}, known.merged, single)
-        self.merge_if_many()
-
-    def adopt(self, runs: Sequence[Run]) -> None:
-        """Add packs that others have stored, one for each run; the storage must list them next."""
-        with self._guard:
-            known = self.known
-            new = [run for run in runs if run.packs[0] not in known.packs]
-            packs = known.packs.union(run.packs[0] for run in new)
-            self._stored += len(new)
-            self.known = KnownPacks(known.stamp, packs, known.merged, (*known.single, *new))
-
-    def merge_if_many(self) -> None:
-        """Merge the single packs if a lookup in each of them would take long."""
-        single = self.known.single
-        if len(single) >= _UNCOVERED_PACKS or sum(map(len, single)) >= _UNCOVERED_ENTRIES:
+        entries = sum(len(run) for run in single)
+        if len(single) >= _UNCOVERED_PACKS or entries >= _UNCOVERED_ENTRIES:
             self.merge()
+
+    def adopt(self, packs: Mapping[str, Entries]) -> None:
+        """Add packs that others have stored, by name with their entries.
+
+        If there are many, they are covered by one index file. The storage must list the packs next.
+        """
+        known = self.known
+        new = [(pack, entries) for pack, entries in packs.items() if pack not in known.packs]
+        if not new:
+            return
+        merged, single = known.merged, known.single
+        if len(new) >= _UNCOVERED_PACKS or sum(len(each) for _, each in new) >= _UNCOVERED_ENTRIES:
+            name, run = new_name(), run_of_packs(new)
+            self._storage.put(f"{INDEX}/{name}.idx", run.to_bytes(self._hash.code))
+            merged = (*merged, (name, run))
+        else:
+            single = (*single, *(run_of_packs([each]) for each in new))
+        with self._guard:
+            self._stored += len(new)
+            found = known.packs.union(pack for pack, _ in new)
+            self.known = KnownPacks(known.stamp, found, merged, single)
 
     def merge(self, *, everything: bool = False) -> None:
         """Cover the single packs with a run; merge runs until each is at least twice the next."""

@@ -2,7 +2,7 @@
 
 A batch is a checked line of JSON, its head, and records as in a journal. Their blocks are stored
 beside it. The `seen` of a record is 1 if its writer knew the value of the key that `seen` in the
-head covers, otherwise 0; drafts and offsets are not used.
+head covers, otherwise 0; drafts, offsets and positions are not used.
 """
 
 from __future__ import annotations
@@ -76,17 +76,13 @@ def decode_batch(data: bytes, where: str) -> Batch:
             _vector_in(head["seen"]),
             str(head["host"]),
             int(head["process"]),
-            tuple(_placed(record, name) for record in records),
+            tuple(records),
         )
     except (ValueError, LookupError, TypeError, AttributeError, CorruptJournalError) as error:
         raise CorruptError(
             f"{where} is damaged: {error}; repo.sessions.delete(id) deletes the session",
             where=where,
         ) from error
-
-
-def _placed(record: JournalRecord, name: BatchName) -> JournalRecord:
-    return record._replace(writer=name.writer, position=name.number)
 
 
 def _vector_in(found: Mapping[str, Any]) -> dict[int, int]:

@@ -87,20 +87,24 @@ class BatchView:
         if batch.name.number > self.committed.get(batch.name.writer, 0):
             self.names.add(batch.name)
             for record in batch.records:
-                self._apply(record, batch.seen, is_own=is_own)
+                self._apply(record, batch, is_own=is_own)
         self.taken = {**self.taken, batch.name.writer: batch.name.number}
 
-    def _apply(self, record: JournalRecord, seen: Mapping[int, int], *, is_own: bool) -> None:
-        is_known = _known_by(seen) if record.seen else _nothing
+    def _apply(self, record: JournalRecord, batch: Batch, *, is_own: bool) -> None:
+        is_known = _known_by(batch.seen) if record.seen else _nothing
         if record.kind is RecordKind.CLEAR:
+            record = record._replace(position=batch.name.number)
             self._clears.append(record)
             self.state.clear(record, is_known, is_own=is_own)
             return
         before = self.state.entries.get(record.key)
         if before is not None and _loses_to(record, before, is_known):
-            before.rivals = (*before.rivals, PendingWrite(record, is_unseen=not is_own))
+            rival = PendingWrite(record, is_unseen=not is_own)
+            rival.position = batch.name.number
+            before.rivals = (*before.rivals, rival)
             return
         pending = self.state.lay(record, is_known, is_own=is_own)
+        pending.position = batch.name.number
         for clear in self._clears:
             if _is_below(record.key, clear.key) and clear.writer != record.writer:
                 rival = PendingWrite(clear, is_unseen=False)

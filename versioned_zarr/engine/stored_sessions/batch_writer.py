@@ -134,9 +134,7 @@ class BatchWriter:
         blocks = list({cid: data for write in writes for cid, data in write.blocks}.items())
         while True:
             name = BatchName(self.writer, self._number + 1)
-            records = tuple(
-                write.record._replace(writer=name.writer, position=name.number) for write in writes
-            )
+            records = tuple(write.record for write in writes)
             seen = writes[0].seen
             batch = Batch(self._session, name, seen, self._host, self._process, records)
             document = encode_batch(batch)

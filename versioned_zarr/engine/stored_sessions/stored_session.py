@@ -236,7 +236,8 @@ class StoredSession(SessionReader):
         writes: list[QueuedWrite] = []
         size_bytes = 0
         for record, blocks in records:
-            writes.append(QueuedWrite(record._replace(seen=1), blocks, self._view.taken))
+            record = record._replace(seen=1, writer=self._writer.writer)
+            writes.append(QueuedWrite(record, blocks, self._view.taken))
             size_bytes += writes[-1].size_bytes
             if size_bytes >= BATCH_BYTES:
                 self._writer.write_all(writes)

@@ -17,7 +17,9 @@ import struct
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from versioned_zarr.blocks.packs.pack_format import INDEX_ENTRY
+import numpy as np
+
+from versioned_zarr.blocks.packs.pack_format import INDEX_ENTRY, Entries
 from versioned_zarr.errors import CorruptError
 
 _HEAD: Final = struct.Struct("<8sI")
@@ -42,6 +44,11 @@ class StoredDocument(NamedTuple):
     entries: bytes = b""
     size_bytes: int = 0
     data_end: int = 0
+
+
+def entries_of(stored: StoredDocument) -> Entries:
+    """The rows with the locations of the blocks."""
+    return np.frombuffer(stored.entries, INDEX_ENTRY)
 
 
 def first_included(number: int) -> int:

@@ -13,6 +13,7 @@ from typing import Final
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.objectstore.sessions.batch_documents import entries_of
 from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
 from versioned_zarr.backends.objectstore.sessions.session_packs import (
     SessionPacks,
@@ -130,11 +131,10 @@ class ObjectSessionLog:
                 f"session {session} was discarded by another process; nothing was committed",
                 session=session,
             )
-        known = self._packs.runs(session, names)
-        self._registry.adopt([run for run, _ in known.values()])
-        self._catalogue.add_packs({pack: size_bytes for pack, (_, size_bytes) in known.items()})
+        known = self._packs.known(session, names)
+        self._registry.adopt({pack: entries_of(stored) for pack, stored in known.items()})
+        self._catalogue.add_packs({pack: stored.size_bytes for pack, stored in known.items()})
         self._registry.refresh()
-        self._registry.merge_if_many()
 
     def end(self, session: str) -> None:
         """See `SessionLog.end`."""

@@ -12,21 +12,20 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
-from typing import Final, NamedTuple
-
-import numpy as np
+from typing import Final
 
 from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.sessions.batch_documents import (
     StoredDocument,
     decode_documents,
     encode_documents,
+    entries_of,
     fewest,
     first_included,
 )
 from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
 from versioned_zarr.blocks.cache.memory_cache import MemoryCache
-from versioned_zarr.blocks.packs.index import BlockLocation, Run, run_of_pack
+from versioned_zarr.blocks.packs.index import BlockLocation
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.packs.pack_format import (
     FOOTER_SIZE,
@@ -81,13 +80,6 @@ def document_in(blocks: Sequence[PackBlock], root: Cid) -> PackBlock | None:
     return last if is_document else None
 
 
-class _Known(NamedTuple):
-    """A pack of a session: the locations of its blocks, and its document."""
-
-    run: Run
-    stored: StoredDocument
-
-
 def _stored(name: BatchName, document: bytes, tail: Tail, size_bytes: int) -> StoredDocument:
     return StoredDocument(name.number, document, tail.entries.tobytes(), size_bytes, tail.data_end)
 
@@ -102,7 +94,9 @@ class SessionPacks:
 
     def __init__(self, storage: ObstoreStorage, hash_function: HashFunction) -> None:
         self._storage, self._hash = storage, hash_function
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, StoredDocument] = {}
+        self._unplaced: list[str] = []
+        """Packs of which no block was looked for yet."""
         self._places: dict[bytes, BlockLocation] = {}
         self._recent = MemoryCache(_KEPT_BYTES)
         self._guard = ForkSafeLock()
@@ -138,7 +132,7 @@ class SessionPacks:
         """The batches before a new one that its block contains, too."""
         numbers = range(first_included(name.number), name.number)
         packs = [pack_name(session, name._replace(number=number)) for number in numbers]
-        return [self._known[pack].stored for pack in packs if pack in self._known]
+        return [self._known[pack] for pack in packs if pack in self._known]
 
     def read(self, session: str, name: BatchName) -> bytes:
         """See `SessionLog.read`."""
@@ -199,19 +193,24 @@ class SessionPacks:
         return [stored, *earlier]
 
     def _learn(self, pack: str, stored: StoredDocument) -> None:
-        if pack in self._known:
-            return
-        entries = np.frombuffer(stored.entries, INDEX_ENTRY)
-        known = _Known(run_of_pack(pack, entries, stored.data_end), stored)
         with self._guard:
-            self._known[pack] = known
-            for digest, offset, size, _ in entries.tolist():
-                self._places[bytes(digest)] = BlockLocation(pack, offset, size)
+            if pack not in self._known:
+                self._known[pack] = stored
+                self._unplaced.append(pack)
+
+    def _place(self, cid: Cid) -> BlockLocation | None:
+        """The location of a block in the packs that are known."""
+        with self._guard:
+            for pack in self._unplaced:
+                for digest, offset, size, _ in entries_of(self._known[pack]).tolist():
+                    self._places[bytes(digest)] = BlockLocation(pack, offset, size)
+            self._unplaced = []
+            return self._places.get(cid[-32:])
 
     def get(self, cid: Cid) -> memoryview | None:
         """See `SessionLog.get`."""
         found = self._recent.get(cid)
-        place = self._places.get(cid[-32:]) if found is None else None
+        place = self._place(cid) if found is None else None
         if place is None:
             return found
         path = pack_path(place.pack)
@@ -222,16 +221,16 @@ class SessionPacks:
         cids.check(cid, data, f"{path} of {self._storage.url}")
         return data
 
-    def runs(self, session: str, names: Iterable[BatchName]) -> dict[str, tuple[Run, int]]:
-        """Of batches that were written or read here: the blocks and the size of each pack."""
+    def known(self, session: str, names: Iterable[BatchName]) -> dict[str, StoredDocument]:
+        """The batches that were written or read here, by the names of their packs."""
         packs = (pack_name(session, name) for name in names)
-        known = {pack: self._known[pack] for pack in packs if pack in self._known}
-        return {pack: (each.run, each.stored.size_bytes) for pack, each in known.items()}
+        return {pack: self._known[pack] for pack in packs if pack in self._known}
 
     def forget(self, session: str) -> None:
         """See `SessionLog.forget`."""
         key = session_key(session)
         with self._guard:
+            self._unplaced = [pack for pack in self._unplaced if not pack.startswith(key)]
             self._known = {
                 pack: known for pack, known in self._known.items() if not pack.startswith(key)
             }
