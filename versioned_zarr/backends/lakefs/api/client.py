@@ -53,11 +53,13 @@ class PathChange(NamedTuple):
         path: the path.
         kind: "added", "removed", "changed", or "conflict".
         told: the object on the newer side, without its address; None if the response omits it.
+        size: the size of the object on the newer side in bytes; 0 if there is none.
     """
 
     path: str
     kind: str
     told: Stat | None = None
+    size: int = 0
 
 
 class LakefsClient(Objects):
@@ -355,8 +357,10 @@ def _commit(found: Mapping[str, Any]) -> LakefsCommit:
 
 def _change(found: Mapping[str, Any]) -> PathChange:
     right = found.get("right")
-    if right is None or found["type"] == "removed":
+    if found["type"] == "removed":
         return PathChange(found["path"], found["type"])
-    path, size = found["path"], found.get("size_bytes", 0)
+    path, size = found["path"], found.get("size_bytes") or 0
+    if right is None:
+        return PathChange(path, found["type"], None, size)
     told = Stat(path, size, right["checksum"], right["mtime"], right.get("metadata") or {}, "")
-    return PathChange(path, found["type"], told)
+    return PathChange(path, found["type"], told, size)

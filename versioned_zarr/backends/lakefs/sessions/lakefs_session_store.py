@@ -103,7 +103,7 @@ class LakefsSessionStore:
             keys=len(changes),
             is_alive=_is_alive(head),
             purpose=head.purpose,
-            size_bytes=sum(change.told.size for change in changes if change.told is not None),
+            size_bytes=sum(change.size for change in changes),
         )
 
     def _last_write(self, branch: str, paths: Sequence[str]) -> datetime:
