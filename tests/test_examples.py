@@ -28,6 +28,7 @@ nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 NEEDS_NODE = {"share_over_ipfs.py"}
 NEEDS_LAKEFS = {"lakefs_branches.py"}
 NEEDS_PACKS = {"read_pack.py"}
+NEEDS_CLUSTER = {"cluster_on_object_store.py"}
 
 
 def run(command: list[str], folder: Path, **variables: str) -> None:
@@ -44,7 +45,7 @@ def run(command: list[str], folder: Path, **variables: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-SET_UP = NEEDS_NODE | NEEDS_LAKEFS | NEEDS_PACKS
+SET_UP = NEEDS_NODE | NEEDS_LAKEFS | NEEDS_PACKS | NEEDS_CLUSTER
 ALONE = [path for path in sorted(EXAMPLES.glob("*.py")) if path.name not in SET_UP]
 
 
