@@ -1,9 +1,9 @@
 """The schemes `vzarr+SCHEME` after `::` in URLs of fsspec: repositories whose own scheme it lacks.
 
-fsspec looks up the last scheme of a chain first. It knows `s3` only if s3fs is installed, and
-`ipfs+http` never. A process that got nothing but a string, such as a worker of Cubed, has not
-imported this package by then. So URLs of sessions name the repository by a scheme of ours, which
-fsspec finds by its entry point.
+fsspec looks up the last scheme of a chain first, and knows `s3` only if s3fs is installed. A
+process that got nothing but a string, such as a worker of Cubed, has not imported this package by
+then. So URLs of sessions name the repository by a scheme of ours, which fsspec finds by its entry
+point. `ipfs+http` is ours anyway.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 from fsspec import AbstractFileSystem
 
 _OWN: Final = "vzarr+"
-_KNOWN: Final = ("file", "memory", "lakefs")
-"""Schemes of repositories that fsspec finds in any process; `lakefs` by another entry point."""
+_KNOWN: Final = ("file", "memory", "lakefs", "ipfs+http", "ipfs+https")
+"""Schemes of repositories that fsspec finds in any process; the last three by entry points."""
 
 
 class ChainedPlace(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
