@@ -50,6 +50,7 @@ class ObjectBlocks:
         cache: the blocks that were written or read on this machine.
         condemned: the packs that a gc may be deleting.
         completion: fetches blocks that a partial clone lacks; None if it is never partial.
+        verify: whether blocks are verified when they arrive.
     """
 
     is_remote = True
@@ -61,10 +62,12 @@ class ObjectBlocks:
         cache: BlockCache,
         condemned: CondemnedPacks,
         completion: LazyOrigin | None = None,
+        *,
+        verify: bool = True,
     ) -> None:
         self.catalogue, self.cache, self._completion = catalogue, cache, completion
         self.hash: HashFunction = cache.hash
-        self._packed = PackStore(catalogue, cache.hash, verify=True)
+        self._packed = PackStore(catalogue, cache.hash, verify=verify)
         self._uploads = PackUploads(catalogue, lambda: self.check.condemned, self._missing_at_hand)
         self.check = CommitCheck(self, catalogue, self._packed.registry, condemned, self.is_partial)
         self._nearness = NonBlocking()
