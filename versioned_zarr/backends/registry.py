@@ -101,7 +101,6 @@ def layout_at(path: str) -> str | None:
 
 
 def _file(url: str, options: Options) -> Made:
-    _check_none(url, options)
     parts = split_url(url)
     if parts.netloc not in ("", "localhost"):
         raise InvalidUrlError(
