@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -204,15 +205,13 @@ class ObjectStoreBackend:
         cache = BlockCache(
             storage, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        catalogue = PackCatalogue(self._objects, hash_function.code)
+        catalogue = self._catalogue(hash_function.code)
         condemned = CondemnedPacks(self._objects)
         completion = LazyOrigin(
             lambda: origin_of(self._objects, open_other),
             partial(_store_fetched, catalogue, hash_function),
         )
-        blocks = ObjectBlocks(
-            catalogue, cache, condemned, completion, verify=self._verifies(verify)
-        )
+        blocks = self._blocks(verify)(catalogue, cache, condemned, completion)
         log = RecordLog(self._objects, catalogue.learn, self._listed)
         refs = RecordRefs(
             self._objects, log, storage, blocks.to_record, blocks.check, lambda: self._is_free
@@ -229,10 +228,13 @@ class ObjectStoreBackend:
             collector=collector,
         )
 
-    def _verifies(self, verify: Verify) -> bool:
-        """Whether blocks are verified when they are read from the store: always, over a network."""
+    def _catalogue(self, hash_code: int) -> PackCatalogue:
+        return PackCatalogue(self._objects, hash_code)
+
+    def _blocks(self, verify: Verify) -> Callable[..., ObjectBlocks]:
+        """Makes the blocks; those from a network are always verified when they arrive."""
         del verify
-        return True
+        return ObjectBlocks
 
     def _collector(self, collector: PackCollector) -> Collector:
         """What runs `gc` and `repack`."""

@@ -24,9 +24,11 @@ from versioned_zarr.blocks.packs.pack_registry import (
     new_name,
     pack_path,
 )
+from versioned_zarr.blocks.protocol import Followable
 from versioned_zarr.blocks.remote.range_reader import RangeReader
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
 from versioned_zarr.fork_local import ForkLocal, ForkSafeFuture, ForkSafeLock, threads
+from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.object_store import Bytes, Stored
 
@@ -58,7 +60,7 @@ class PackCatalogue:
 
     def __init__(self, storage: ConditionalStore, hash_code: int) -> None:
         self._storage, self.url, self._hash_code = storage, storage.url, hash_code
-        self.reader = RangeReader(storage)
+        self.reader = self._new_reader()
         self._known: dict[str, int] = {}
         """Size in bytes by path, -1 if it is not known."""
         self._deleted: set[str] = set()
@@ -168,8 +170,11 @@ class PackCatalogue:
         found = {name: stored.size for name, stored in self.present().items()}
         with self._guard:
             self._ends.clear()
-            self.reader = RangeReader(self._storage)
+            self.reader = self._new_reader()
         return found
+
+    def _new_reader(self) -> RangeReader:
+        return RangeReader(self._storage)
 
     def _fetched(self, path: str, size_bytes: int) -> _End | None:
         """The end of a pack, or an index file if it is small."""
@@ -315,8 +320,14 @@ class PackCatalogue:
         with self._guard:
             if path.startswith(INDEX) and size < _KEPT_INDEX_BYTES:
                 self._whole[path] = memoryview(b"".join(parts))
-            elif path.startswith(PACKS):
-                self._keep_end(path, _End(size, _last_of(parts)))
+            self._add(path, size)
+        if path.startswith(PACKS):
+            self._note_put(path, size, _last_of(parts))
+
+    def _note_put(self, path: str, size: int, last: memoryview) -> None:
+        """Take note of a pack that was stored, and of its last bytes."""
+        with self._guard:
+            self._keep_end(path, _End(size, last))
             self._add(path, size)
 
     def put_pack(self, parts: Sequence[Bytes]) -> str:
@@ -325,6 +336,10 @@ class PackCatalogue:
         self._put_at[name] = time.monotonic_ns()
         self.put(pack_path(name), parts)
         return name
+
+    def put_draft(self, draft: Followable, root: Cid) -> str:
+        """Store a finished draft as a pack; returns its name."""
+        return self.put_pack(draft.sealed(root))
 
     def put_since(self, moment_ns: int) -> frozenset[str]:
         """The packs that this process began to send after a moment."""

@@ -107,7 +107,7 @@ class PackUploads:
         Raises:
             StorageError: the store failed.
         """
-        return self._catalogue.put_pack(draft.sealed(root))
+        return self._catalogue.put_draft(draft, root)
 
 
 class PackUpload:

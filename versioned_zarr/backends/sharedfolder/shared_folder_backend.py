@@ -7,10 +7,14 @@ store backend are plain files in it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
 from versioned_zarr.backends.objectstore.object_store_backend import ObjectStoreBackend
+from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
+from versioned_zarr.backends.sharedfolder.folder_packs import FolderBlocks, FolderCatalogue
 from versioned_zarr.backends.sharedfolder.shared_folder_storage import SharedFolderStorage
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.maintenance.collected import Collected, Collector, Marks, WholeValue
@@ -36,8 +40,11 @@ class SharedFolderBackend(ObjectStoreBackend):
     def _check_layout(self, marker: bytes) -> None:
         check_layout(self.url, marker, SHARED)
 
-    def _verifies(self, verify: Verify) -> bool:
-        return verify == "always"
+    def _catalogue(self, hash_code: int) -> PackCatalogue:
+        return FolderCatalogue(self._files, hash_code)
+
+    def _blocks(self, verify: Verify) -> Callable[..., ObjectBlocks]:
+        return partial(FolderBlocks, verify=verify == "always")
 
     def _collector(self, collector: Collector) -> Collector:
         return SweepingCollector(collector, self._files)

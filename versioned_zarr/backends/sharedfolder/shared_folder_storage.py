@@ -21,12 +21,15 @@ from versioned_zarr.backends.sharedfolder.whole_files import (
     TEMPORARY,
     create_by_link,
     create_in_folder,
+    link_whole,
     remove_quietly,
     replace_whole,
     write_temporary,
 )
+from versioned_zarr.blocks.packs.pack import PackWriter
 from versioned_zarr.blocks.packs.pack_registry import PACKS
 from versioned_zarr.errors import ReadOnlyError, StorageError
+from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.storage.object_store import Bytes, Stored
 
 _SWEEP_AGE_S: Final = 24 * 3600
@@ -215,6 +218,15 @@ class SharedFolderStorage:
         with naming_failures(full, is_made=True):
             replace_whole(full, parts, self.folder, durable=durable)
         self._open.forget(full)
+
+    def take(self, path: str, draft: PackWriter, root: Cid) -> bytes | None:
+        """Let the file of a finished draft be a pack, durably; returns its tail.
+
+        None if the draft is on another file system, or there are no links.
+        """
+        full = self._path(path)
+        with naming_failures(full, is_made=True):
+            return link_whole(full, lambda name: draft.link(name, root), self.folder)
 
     def delete(self, path: str, *, durable: bool = False) -> None:
         """See `ObjectStore.delete`."""

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from versioned_zarr.backends.local.file_io import write_all
@@ -102,6 +102,33 @@ def replace_whole(target: str, parts: Sequence[Bytes], root: str, *, durable: bo
         raise
     if durable:
         folder_calls.sync_folder(os.path.dirname(target))
+
+
+def link_whole(target: str, link: Callable[[str], bytes | None], root: str) -> bytes | None:
+    """Let a file that is elsewhere on the file system have this name, too.
+
+    Args:
+        target: the name.
+        link: gives the file a name that does not exist, and finishes it; None if it cannot.
+        root: the folder of the repository.
+
+    Returns:
+        What `link` returned.
+    """
+    folder, name = os.path.split(target)
+    make_folders(folder, root)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
+    try:
+        found = link(temporary)
+        if found is not None:
+            mode = os.stat(temporary).st_mode
+            _give_permissions(temporary, mode, mode | (os.stat(root).st_mode & _READABLE))
+            folder_calls.replace(temporary, target)
+            folder_calls.sync_folder(folder)
+    except BaseException:
+        remove_quietly(temporary)
+        raise
+    return found
 
 
 def create_by_link(target: str, data: bytes, root: str) -> None:

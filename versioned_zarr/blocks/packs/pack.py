@@ -21,7 +21,7 @@ from versioned_zarr.blocks.packs.pack_format import (
 from versioned_zarr.blocks.protocol import Block, Follower
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
+from versioned_zarr.storage.protocol import Bytes, FilePart, LinkableDraft, StagedPack
 
 _WRITEBACK_BYTES: Final = 16 << 20
 _PIECE_BYTES: Final = 16 << 20
@@ -238,6 +238,23 @@ class PackWriter:
     def _tail(self, root: Cid) -> tuple[int, bytes]:
         end, count = self._reserved
         return end, encode_tail(self.entries.to_array(count, end), root, self.hash.code, end)
+
+    def link(self, path: str, root: Cid) -> bytes | None:
+        """Add the tail, sync the draft, and give its file another name; it must not change later.
+
+        Args:
+            path: a path of the file system.
+            root: the root of the pack.
+
+        Returns:
+            The tail; None if that is not possible, for example on another file system.
+        """
+        if not isinstance(self.draft, LinkableDraft) or not self.draft.link(path):
+            return None
+        end, tail = self._tail(root)
+        self.draft.write(end, [tail])
+        self.draft.finish(end + len(tail))
+        return tail
 
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
         """Add the tail and publish the pack at `path`."""
