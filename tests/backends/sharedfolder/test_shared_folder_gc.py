@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+import versioned_zarr as vz
+from versioned_zarr import location
+
 pytest.importorskip("obstore")
 
 from tests.backends.objectstore.test_object_store_gc import (
@@ -37,6 +40,10 @@ BACKGROUND = ("vz-tails", "vz-open")
 class Folder(World):
     def place(self) -> tuple[str, dict[str, Any]]:
         return str(self.folder / "shared.vz"), {"shared": True}
+
+    def machine(self) -> vz.Repository:
+        location._OPEN().clear()  # one process shares what it has opened
+        return super().machine()
 
 
 class Hooked:
