@@ -6,11 +6,13 @@ renames or removes a file.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -28,8 +30,9 @@ from tests.backends.objectstore.test_object_store_gc import (
     runs,
 )
 from versioned_zarr.backends.sharedfolder import folder_calls
+from versioned_zarr.backends.sharedfolder.shared_folder_storage import SharedFolderStorage
 
-pytestmark = pytest.mark.torture
+pytestmark = [pytest.mark.torture, pytest.mark.usefixtures("clients")]
 
 CALLS = ("open_new", "open_for_reading", "link", "replace", "unlink", "revisit")
 STRIDE = 40
@@ -77,6 +80,71 @@ class Hooked:
             return call(*arguments)
 
         return hooked
+
+
+@pytest.fixture(params=["fresh", "stale"])
+def clients(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether a machine sees at once what others did, or remembers names as NFS may."""
+    if request.param == "stale":
+        remember_names(monkeypatch)
+    return str(request.param)
+
+
+def remember_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each machine remember names for ever, as no NFS does.
+
+    A list of a folder is remembered until the machine itself changes a name in it, whoever opens
+    it; a missing name, until the machine opens its folder or tries to make the name.
+    """
+    lists: WeakKeyDictionary[SharedFolderStorage, dict[str, Any]] = WeakKeyDictionary()
+    missing: WeakKeyDictionary[SharedFolderStorage, set[str]] = WeakKeyDictionary()
+    entries, read = SharedFolderStorage._entries, SharedFolderStorage._read
+
+    def remembered(self: SharedFolderStorage, folder: str) -> Any:
+        known = lists.setdefault(self, {})
+        if folder not in known:
+            known[folder] = entries(self, folder)
+        return known[folder]
+
+    def read_remembered(self: SharedFolderStorage, path: str, full: str, *place: Any) -> Any:
+        if full in missing.setdefault(self, set()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), full)
+        try:
+            return read(self, path, full, *place)
+        except FileNotFoundError:
+            missing[self].add(full)
+            raise
+
+    revisit = SharedFolderStorage._revisit
+
+    def revisit_and_forget(self: SharedFolderStorage, folder: str) -> None:
+        revisit(self, folder)
+        found = missing.setdefault(self, set())
+        found.difference_update([each for each in found if os.path.dirname(each) == folder])
+
+    monkeypatch.setattr(SharedFolderStorage, "_revisit", revisit_and_forget)
+    monkeypatch.setattr(SharedFolderStorage, "_entries", remembered)
+    monkeypatch.setattr(SharedFolderStorage, "_read", read_remembered)
+    for name in ("create", "put", "delete", "take", "_server_time_s"):
+        call = getattr(SharedFolderStorage, name)
+
+        def changing(
+            self: SharedFolderStorage, path: str, *more: Any, call: Any = call, **named: Any
+        ) -> Any:
+            full = self._path(path)
+            folder = full if call.__name__ == "_server_time_s" else os.path.dirname(full)
+            there = os.path.isdir(folder)
+            try:
+                return call(self, path, *more, **named)
+            finally:
+                missing.setdefault(self, set()).discard(full)
+                known = lists.setdefault(self, {})
+                known.pop(folder, None)
+                while not there and len(folder) > len(self.folder):
+                    folder = os.path.dirname(folder)
+                    known.pop(folder, None)
+
+        monkeypatch.setattr(SharedFolderStorage, name, changing)
 
 
 @pytest.fixture
