@@ -77,7 +77,7 @@ def backend_at(url: Location, options: Options) -> Made:
 def _folder(path: str, options: Options) -> Made:
     """A folder, whose marker says whether it is shared; a new one is if the caller says so."""
     wanted = options.get("shared")
-    others = cast("Options", {key: value for key, value in options.items() if key != "shared"})
+    others = _without_shared(options)
     _check_none(path, others, "no options but shared")
     found = layout_at(path)
     if found is not None and wanted is not None and wanted != (found == SHARED):
@@ -112,10 +112,7 @@ def _file(url: str, options: Options) -> Made:
 
 
 def _memory(url: str, options: Options) -> Made:
-    if options.get("shared"):
-        raise InvalidInputError(
-            f"{url!r} is in the memory of this process, and shared=True is for folders"
-        )
+    options = _not_shared(url, options)
     _check_none(url, options)
     name = url.partition(":")[2].lstrip("/")
     if not name:
@@ -152,8 +149,12 @@ def _object_store(url: str, options: Options) -> Made:
     return _reached(ObstoreBackend, url, options)
 
 
-def _check_not_shared(url: str, options: Options) -> None:
-    """Make sure that the caller does not ask for a shared folder.
+def _without_shared(options: Options) -> Options:
+    return cast("Options", {key: value for key, value in options.items() if key != "shared"})
+
+
+def _not_shared(url: str, options: Options) -> Options:
+    """The options without `shared`, which the caller must not ask for.
 
     Raises:
         InvalidInputError: they do.
@@ -161,8 +162,9 @@ def _check_not_shared(url: str, options: Options) -> None:
     if options.get("shared"):
         raise InvalidInputError(
             f"{without_user(url)!r} is not a folder, and shared=True is for folders that several "
-            "machines mount; all others are shared as they are: leave it out"
+            "machines mount; a server is shared as it is, and memory never: leave it out"
         )
+    return _without_shared(options)
 
 
 def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Made:
@@ -171,7 +173,7 @@ def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Mad
     Raises:
         InvalidInputError: the backend does not accept an option.
     """
-    _check_not_shared(url, options)
+    options = _not_shared(url, options)
     if options:
         keywords = signature(backend).parameters.values()
         known = [each.name for each in keywords if each.kind is each.KEYWORD_ONLY]

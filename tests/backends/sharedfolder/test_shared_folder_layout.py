@@ -117,6 +117,7 @@ def test_objects_that_obstore_wrote_into_a_folder_are_not_opened_as_a_folder(
 def test_only_a_folder_can_be_shared(url: str) -> None:
     with pytest.raises(vz.InvalidInputError, match="folder"):
         vz.create(url, shared=True)
+    assert vz.create(f"memory://{uuid.uuid4()}", shared=False).url.startswith("memory:")
 
 
 def test_on_windows_a_new_folder_is_shared(

@@ -102,6 +102,9 @@ def test_a_folder_without_locks_and_maps_is_written_and_read(tmp_path: Path) -> 
     path = tmp_path / "shared" / "r.vz"
     with machine(script, path, home=tmp_path / "home", start=REFUSING) as process:
         assert output(process) == ["['a', 'b']"]
+    refused = script.replace("shared=True", "shared=False")
+    with machine(refused, tmp_path / "own.vz", home=tmp_path / "home", start=REFUSING) as process:
+        assert "no file locks" in process.communicate(timeout=100)[1]
 
 
 @pytest.mark.parametrize("has_msvcrt", [True, False])

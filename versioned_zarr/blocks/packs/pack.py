@@ -105,6 +105,7 @@ class PackWriter:
         self.follower: Follower | None = None
         self._reserved = 0, 0  # bytes and blocks, updated together
         self._unwritten: set[int] = set()
+        self._is_linked = False
         self._writeback_end = 0
         self._writeback: threading.Thread | None = None
 
@@ -247,9 +248,13 @@ class PackWriter:
             root: the root of the pack.
 
         Returns:
-            The tail; None if that is not possible, for example on another file system.
+            The tail; None if that is not possible, for example on another file system, or if it has
+            such a name already, whose tail must remain as it is.
         """
-        if not isinstance(self.draft, LinkableDraft) or not self.draft.link(path):
+        if self._is_linked or not isinstance(self.draft, LinkableDraft):
+            return None
+        self._is_linked = self.draft.link(path)
+        if not self._is_linked:
             return None
         end, tail = self._tail(root)
         self.draft.write(end, [tail])
