@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import arrays, growth, ipfs, lakefs, latency, objects, scale, transfer
+from benchmarks import arrays, growth, ipfs, lakefs, latency, objects, scale, shared, transfer
 from benchmarks.timing import Result
 
 PARTS = {
@@ -20,6 +20,7 @@ PARTS = {
     "ipfs": ipfs.run,
     "lakefs": lakefs.run,
     "objects": objects.run,
+    "shared": shared.run,
     "latency": latency.run,
     "growth": growth.run,
 }

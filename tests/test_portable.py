@@ -244,6 +244,11 @@ SUITES = {
     "errors": ("backends/test_local.py", "-k", "not mapped"),
     "exports": ("interfaces/test_transfer.py", "-k", "not killed_export"),
     "object stores": ("backends/objectstore/test_object_store_contracts.py", "-k", "Memory"),
+    "shared folders": (
+        "backends/sharedfolder/test_shared_folder_contracts.py",
+        "-k",
+        "not WithoutLinks",
+    ),
     "Kubo": ("backends/test_kubo_contracts.py",),
     "lakeFS": ("backends/test_lakefs_contracts.py",),
 }

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -113,3 +113,20 @@ def threads(count: int, name: str) -> ForkLocal[ThreadPoolExecutor]:
     return ForkLocal(
         lambda: ThreadPoolExecutor(count, name), lambda pool: pool.shutdown(wait=False)
     )
+
+
+class ForkSafeFuture(Generic[T]):
+    """The future of a call in a thread of this process; a forked child does not have it.
+
+    Args:
+        future: the future.
+    """
+
+    __slots__ = ("_future", "_process")
+
+    def __init__(self, future: Future[T]) -> None:
+        self._future, self._process = future, os.getpid()
+
+    def here(self) -> Future[T] | None:
+        """The future; None in a forked child, which must do the work again."""
+        return self._future if self._process == os.getpid() else None

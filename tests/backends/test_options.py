@@ -12,7 +12,7 @@ import pytest
 import versioned_zarr as vz
 from versioned_zarr.backends.kubo.kubo_backend import KuboBackend
 from versioned_zarr.backends.lakefs.lakefs_backend import LakefsBackend
-from versioned_zarr.backends.objectstore.object_store_backend import ObjectStoreBackend
+from versioned_zarr.backends.objectstore.obstore_backend import ObstoreBackend
 from versioned_zarr.engine.open_options import Options, ServerOptions
 
 PLACES: list[tuple[str, type]] = [
@@ -20,7 +20,7 @@ PLACES: list[tuple[str, type]] = [
     ("ipfs+https://me:s3cret@127.0.0.1:1/x", KuboBackend),
     ("ipfs+/ip4/127.0.0.1/tcp/1/x", KuboBackend),
     ("lakefs://x", LakefsBackend),
-    ("s3://x/y", ObjectStoreBackend),
+    ("s3://x/y", ObstoreBackend),
 ]
 CALLS: list[Callable[..., object]] = [vz.open, vz.create, vz.open_or_create]
 
@@ -77,6 +77,7 @@ def test_each_option_has_one_type_and_a_line_that_says_what_it_is() -> None:
     for _, backend in PLACES:
         for name, kind in keywords(backend).items():
             assert known.setdefault(name, kind) == kind
+    known["shared"] = bool  # of a folder: it chooses the backend
     assert known == get_type_hints(Options)
     described = f"{inspect.getdoc(ServerOptions)}\n{inspect.getdoc(Options)}"
     assert all(f"    {name}: " in described for name in known)

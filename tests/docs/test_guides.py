@@ -147,6 +147,12 @@ def test_object_stores(tmp_path: Path, dataset: Any, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.compat
+def test_shared_file_systems(tmp_path: Path, dataset: Any) -> None:
+    page = GUIDES / "shared-file-systems.md"
+    names = run(page, {"/scratch/project": str(tmp_path)}, dataset=dataset)
+    assert dict(names["copy"].checkout().mapping) == dict(names["repo"].checkout().mapping)
+
+
 def test_ipfs_node(node: Daemon, dataset: Any) -> None:
     there = f"{node.rpc.removeprefix('http://')}/{uuid.uuid4()}"
     names = run(GUIDES / "ipfs-node.md", {"127.0.0.1:5001/climate": there}, ds=dataset)

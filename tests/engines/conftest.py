@@ -32,6 +32,7 @@ PLACES: dict[str, Place] = {
     "lakefs": lambda request, _: request.getfixturevalue("lakefs_by_environment").create(),
     "s3": on_s3,
     "kubo": on_kubo,
+    "shared folder": lambda _, folder: vz.create(folder / "s.vz", shared=True),
 }
 
 

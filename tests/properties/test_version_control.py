@@ -10,7 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -133,6 +133,7 @@ class VersionControl(RuleBasedStateMachine):
     """Sessions, commits, refs, merges and housekeeping in any order."""
 
     url: Any = ""
+    options: ClassVar[dict[str, Any]] = {}
     has_upkeep = True
     keeps_main = False
 
@@ -143,7 +144,7 @@ class VersionControl(RuleBasedStateMachine):
     @initialize()
     def create(self) -> None:
         self.url = self.make_url()
-        self.repository = vz.create(self.url)
+        self.repository = vz.create(self.url, **self.options)
         root = ModelCommit({}, [], "Create the repository")
         root.cid = self.repository.branches["main"].cid
         self.branches = {"main": root}
@@ -387,6 +388,10 @@ class InFolder(VersionControl):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class InSharedFolder(InFolder):
+    options: ClassVar[dict[str, Any]] = {"shared": True}
+
+
 class OnKubo(VersionControl):
     """On a real node, and so with fewer examples."""
 
@@ -476,6 +481,8 @@ class InObjects(VersionControl):
         pytest.param(InFolder, 40, marks=pytest.mark.slow),
         (InObjects, 1),
         pytest.param(InObjects, 40, marks=pytest.mark.slow),
+        (InSharedFolder, 1),
+        pytest.param(InSharedFolder, 40, marks=pytest.mark.slow),
     ],
 )
 def test_the_repository_is_the_model(machine: type[VersionControl], examples: int) -> None:

@@ -29,9 +29,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], N
     return move
 
 
-@pytest.fixture(params=["s3", "kubo"])
-def url(request: pytest.FixtureRequest) -> str:
-    """The URL of a new repository, on a real server."""
+@pytest.fixture(params=["s3", "kubo", "shared folder"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new repository, on a real server or in a folder."""
+    if request.param == "shared folder":
+        return vz.create(tmp_path / "shared.vz", shared=True).url
     if request.param == "s3":
         request.getfixturevalue("s3_by_environment")
         url = f"s3://bucket/{uuid.uuid4()}"

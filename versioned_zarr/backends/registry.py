@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import TypeAlias
+from typing import Final, TypeAlias, cast
 from urllib.parse import unquote
 
 from versioned_zarr.backends.http.authorization import basic, names_one
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.memory import MemoryStorage
 from versioned_zarr.backends.objectstore.store_url import is_store, store_url
+from versioned_zarr.backends.sharedfolder.shared_folder_backend import SharedFolderBackend
+from versioned_zarr.backends.sharedfolder.shared_folder_storage import SharedFolderStorage
 from versioned_zarr.engine.backend import Backend, StorageBackend
+from versioned_zarr.engine.marker import MARKER, SHARED, layout_in
 from versioned_zarr.engine.open_options import Location, Options
-from versioned_zarr.errors import InvalidInputError, InvalidUrlError
+from versioned_zarr.errors import (
+    InvalidInputError,
+    InvalidUrlError,
+    ReadOnlyError,
+    StorageError,
+)
 from versioned_zarr.ipld.address.multiaddr import spelled_out
 from versioned_zarr.urls import (
     User,
@@ -26,6 +35,8 @@ from versioned_zarr.urls import (
     without_user,
 )
 
+_SHARES_BY_DEFAULT: Final[bool] = sys.platform == "win32"
+"""Whether a new folder is shared: on Windows, where a file that is in use cannot be replaced."""
 Made: TypeAlias = tuple[Backend, Options]
 """A backend and its options: those of the caller, and the user in its URL."""
 
@@ -64,12 +75,32 @@ def backend_at(url: Location, options: Options) -> Made:
 
 
 def _folder(path: str, options: Options) -> Made:
-    _check_none(path, options)
-    return StorageBackend(LocalStorage(path)), options
+    """A folder, whose marker says whether it is shared; a new one is if the caller says so."""
+    wanted = options.get("shared")
+    others = _without_shared(options)
+    _check_none(path, others, "no options but shared")
+    found = layout_at(path)
+    if found is not None and wanted is not None and wanted != (found == SHARED):
+        is_now = "shared" if found == SHARED else "not shared"
+        raise InvalidInputError(
+            f"{path!r} is a repository in a folder that is {is_now}, which cannot be changed; open "
+            f"it without shared={wanted}, or copy it with vz.clone({path!r}, …, shared={wanted})"
+        )
+    is_shared = found == SHARED if found is not None else wanted
+    if _SHARES_BY_DEFAULT if is_shared is None else is_shared:
+        return SharedFolderBackend(path), others
+    return StorageBackend(LocalStorage(path)), others
+
+
+def layout_at(path: str) -> str | None:
+    """The layout of the repository in a folder; None if there is none that can be read."""
+    try:
+        return layout_in(bytes(SharedFolderStorage(path, path).read(MARKER)))
+    except (OSError, StorageError, ReadOnlyError):
+        return None
 
 
 def _file(url: str, options: Options) -> Made:
-    _check_none(url, options)
     parts = split_url(url)
     if parts.netloc not in ("", "localhost"):
         raise InvalidUrlError(
@@ -81,6 +112,7 @@ def _file(url: str, options: Options) -> Made:
 
 
 def _memory(url: str, options: Options) -> Made:
+    options = _not_shared(url, options)
     _check_none(url, options)
     name = url.partition(":")[2].lstrip("/")
     if not name:
@@ -107,14 +139,32 @@ def _lakefs(url: str, options: Options) -> Made:
 def _object_store(url: str, options: Options) -> Made:
     _check_no_user(url)
     try:
-        from versioned_zarr.backends.objectstore.object_store_backend import (  # noqa: PLC0415
-            ObjectStoreBackend,
+        from versioned_zarr.backends.objectstore.obstore_backend import (  # noqa: PLC0415
+            ObstoreBackend,
         )
     except ModuleNotFoundError as error:
         raise InvalidInputError(
             f"{url!r} needs the package {error.name}: pip install 'versioned-zarr[objectstore]'"
         ) from error
-    return _reached(ObjectStoreBackend, url, options)
+    return _reached(ObstoreBackend, url, options)
+
+
+def _without_shared(options: Options) -> Options:
+    return cast("Options", {key: value for key, value in options.items() if key != "shared"})
+
+
+def _not_shared(url: str, options: Options) -> Options:
+    """The options without `shared`, which the caller must not ask for.
+
+    Raises:
+        InvalidInputError: they do.
+    """
+    if options.get("shared"):
+        raise InvalidInputError(
+            f"{without_user(url)!r} is not a folder, and shared=True is for folders that several "
+            "machines mount; a server is shared as it is, and memory never: leave it out"
+        )
+    return _without_shared(options)
 
 
 def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Made:
@@ -123,6 +173,7 @@ def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Mad
     Raises:
         InvalidInputError: the backend does not accept an option.
     """
+    options = _not_shared(url, options)
     if options:
         keywords = signature(backend).parameters.values()
         known = [each.name for each in keywords if each.kind is each.KEYWORD_ONLY]
@@ -134,7 +185,7 @@ def _reached(backend: Callable[..., Backend], url: str, options: Options) -> Mad
     return backend(url, **options), options
 
 
-def _check_none(url: str, options: Options) -> None:
+def _check_none(url: str, options: Options, accepted: str = "no options") -> None:
     """Make sure that there are no options.
 
     Raises:
@@ -143,7 +194,7 @@ def _check_none(url: str, options: Options) -> None:
     if options:
         raise InvalidInputError(
             f"{url!r} is not a repository on a server and does not accept {', '.join(options)}; "
-            "it accepts no options"
+            f"it accepts {accepted}"
         )
 
 

@@ -38,3 +38,15 @@ def _option(flag: str, what: str) -> Callable[[_F], _F]:
 
 storage_option = _option("--storage-option", "the object store with the repository")
 remote_option = _option("--remote-option", "the object store with the other repository")
+
+shared_option = click.option(
+    "--shared",
+    "is_shared",
+    is_flag=True,
+    help="The folder is for several machines that mount it (Lustre, GPFS, NFS).",
+)
+
+
+def with_shared(options: ServerOptions, is_shared: bool) -> ServerOptions:
+    """Options of a repository that is created, for a shared folder if the flag says so."""
+    return {**options, "shared": True} if is_shared else options

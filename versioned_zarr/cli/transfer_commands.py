@@ -18,7 +18,7 @@ from versioned_zarr.cli.output import (
     resolve_option,
     with_repository,
 )
-from versioned_zarr.cli.store_options import remote_option
+from versioned_zarr.cli.store_options import remote_option, shared_option, with_shared
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.urls import without_user
 
@@ -29,6 +29,7 @@ from versioned_zarr.urls import without_user
 @click.option("-r", "--ref", "refs", multiple=True, help="Only this branch or tag; repeatable.")
 @click.option("--depth", type=click.IntRange(min=1), help="Only this many commits per branch.")
 @click.option("-p", "--path", "paths", multiple=True, help="Only this group or array; repeatable.")
+@shared_option
 @remote_option
 @as_json
 @with_repository
@@ -39,6 +40,7 @@ def clone(
     refs: tuple[str, ...],
     depth: int | None,
     paths: tuple[str, ...],
+    is_shared: bool,
     remote_options: ServerOptions,
     as_json: bool,
 ) -> None:
@@ -57,7 +59,7 @@ def clone(
             paths=paths,
             progress=progress,
             src_options=remote_options,
-            **context.options,
+            **with_shared(context.options, is_shared),
         )
     if as_json:
         branches = {name: commit.cid for name, commit in copy.branches.items()}

@@ -25,6 +25,7 @@ from versioned_zarr.cli.output import (
     progress_bar,
     with_repository,
 )
+from versioned_zarr.cli.store_options import shared_option, with_shared
 from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 from versioned_zarr.interfaces.files.zarr_export import MAX_KEYS, check_count, to_folder
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
@@ -52,12 +53,15 @@ workers_option = click.option(
     show_default=True,
     help="Hash function that names blocks; it cannot be changed later.",
 )
+@shared_option
 @as_json
 @with_repository
-def init(context: Context, location: str | None, hash_name: str, as_json: bool) -> None:
+def init(
+    context: Context, location: str | None, hash_name: str, is_shared: bool, as_json: bool
+) -> None:
     """Create a repository at LOCATION, a path or URL."""
     place = location or context.location or os.curdir
-    repository = vz.create(place, hash=hash_name, **context.options)
+    repository = vz.create(place, hash=hash_name, **with_shared(context.options, is_shared))
     if as_json:
         print_json({"url": repository.url, "hash": hash_name})
         return

@@ -6,7 +6,7 @@ import json
 from typing import Literal, Protocol
 
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
-from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.engine.marker import FOLDER, MARKER, check_layout
 from versioned_zarr.engine.partial_clone import packed_or_partial
 from versioned_zarr.errors import AlreadyExistsError
 from versioned_zarr.history.log_refs import LogRefs
@@ -96,7 +96,9 @@ class StorageBackend:
 
     def read_marker(self) -> bytes:
         """See `Backend.read_marker`."""
-        return bytes(self.storage.read(MARKER))
+        marker = bytes(self.storage.read(MARKER))
+        check_layout(self.url, marker, FOLDER)
+        return marker
 
     def write_marker(self, marker: bytes) -> None:
         """See `Backend.write_marker`."""

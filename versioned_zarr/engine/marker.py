@@ -15,17 +15,29 @@ FORMAT = 2
 MARKER = "versioned-zarr.json"
 
 
-def encode_marker(hash_name: str, identity: str | None = None) -> bytes:
+FOLDER, OBJECTS, SHARED = "folder", "objects", "shared"
+"""The layouts: in a folder of one machine, of objects, and of objects in a shared folder."""
+_OF_LAYOUT = {
+    FOLDER: "a repository in a folder, not in a shared one; open it by its path alone",
+    OBJECTS: "a repository of objects that obstore wrote; pass the store instead of the path",
+    SHARED: "a repository in a shared folder; open it by its path alone",
+}
+
+
+def encode_marker(hash_name: str, identity: str | None = None, *, is_shared: bool = False) -> bytes:
     """Encode the marker of a repository.
 
     Args:
         hash_name: the hash function.
         identity: distinguishes it from a repository that is created at the same URL later; None
             if the backend does that.
+        is_shared: whether it is in a shared folder.
     """
     document: dict[str, Any] = {"format": FORMAT, "hash": hash_name}
     if identity is not None:
         document["id"] = identity
+    if is_shared:
+        document["shared"] = True
     text = json.dumps(document, sort_keys=True).encode("ascii")
     return checked_line(text)
 
@@ -44,8 +56,32 @@ def identity_in(marker: bytes) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def layout_in(marker: bytes) -> str | None:
+    """The layout of a repository by its marker; None if this version cannot say."""
+    try:
+        document = json.loads(marker[: marker.rindex(b"}") + 1])
+        if document["format"] != FORMAT:
+            return None
+        if "shared" in document:
+            return SHARED
+        return FOLDER if document.get("id") is None else OBJECTS
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def check_layout(url: str, marker: bytes, *layouts: str) -> None:
+    """Make sure that a marker is of one of these layouts; damaged markers are let through.
+
+    Raises:
+        FormatError: it is of another one.
+    """
+    found = layout_in(marker)
+    if found is not None and found not in layouts:
+        raise FormatError(f"{url!r} is {_OF_LAYOUT[found]}", url=url, found=FORMAT)
+
+
 def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
-    """The content of a marker: its `format`, its `hash`, and perhaps its `id`.
+    """The content of a marker: its `format`, its `hash`, and perhaps its `id` and `shared`.
 
     Args:
         url: the repository.
@@ -83,7 +119,8 @@ def read_marker(url: str, read: Callable[[], bytes]) -> dict[str, Any]:
             url=url,
             found=found,
         )
-    if found != FORMAT or data != encode_marker(hash_name, document.get("id")):
+    is_shared = document.get("shared") is True
+    if found != FORMAT or data != encode_marker(hash_name, document.get("id"), is_shared=is_shared):
         raise FormatError(
             f"the marker {MARKER} of {url!r} is damaged; it should look like "
             f"{encode_marker('sha2-256')!r}",

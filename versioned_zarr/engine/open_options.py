@@ -22,7 +22,7 @@ Location: TypeAlias = "str | os.PathLike[str] | StoreLike"
 
 
 class ServerOptions(TypedDict, total=False):
-    """Options for reaching a repository: on an IPFS node, on lakeFS, or in an object store.
+    """Options of a repository: on an IPFS node, on lakeFS, in an object store or in a folder.
 
     Attributes:
         headers: sent with every request; the values are never shown.
@@ -41,6 +41,8 @@ class ServerOptions(TypedDict, total=False):
             such as `region`, `endpoint`, `access_key_id` or `skip_signature`; by default those that
             obstore finds in the environment. Never shown, but part of pickles.
         store: an obstore store, including the prefix, to use for the URL.
+        shared: whether a folder that is created is for several machines that mount it, as on
+            Lustre, GPFS or NFS; on Windows by default. An existing one is recognized.
     """
 
     headers: Mapping[str, str]
@@ -54,6 +56,7 @@ class ServerOptions(TypedDict, total=False):
     storage_namespace: str
     storage_options: Mapping[str, Any]
     store: Any
+    shared: bool
 
 
 class Options(ServerOptions, total=False):

@@ -18,13 +18,19 @@ from versioned_zarr.storage.object_store import (
     Stored,
     view_or_read,
 )
-from versioned_zarr.storage.session_storage import AppendLog, SessionStorage, StagedPack
+from versioned_zarr.storage.session_storage import (
+    AppendLog,
+    LinkableDraft,
+    SessionStorage,
+    StagedPack,
+)
 
 __all__ = [
     "AppendLog",
     "Bytes",
     "Documents",
     "FilePart",
+    "LinkableDraft",
     "Locks",
     "ObjectStore",
     "PackStorage",

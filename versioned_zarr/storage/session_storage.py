@@ -7,7 +7,7 @@ are in staged packs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from versioned_zarr.storage.object_store import Bytes, FilePart
 
@@ -93,6 +93,19 @@ class StagedPack(Protocol):
 
     def close(self) -> None:
         """Close the draft and stop being its living writer; the bytes are kept."""
+        ...
+
+
+@runtime_checkable
+class LinkableDraft(StagedPack, Protocol):
+    """A staged pack in a file that can have another name on its file system."""
+
+    def link(self, path: str) -> bool:
+        """Give the file another name; says whether that was possible."""
+        ...
+
+    def finish(self, size: int) -> None:
+        """Truncate the draft to `size` bytes and make it durable."""
         ...
 
 

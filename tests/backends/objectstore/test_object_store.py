@@ -27,14 +27,14 @@ zarr = pytest.importorskip("zarr", minversion="3")
 from obstore.store import AzureStore, LocalStore, MemoryStore, S3Store  # noqa: E402
 
 from versioned_zarr.backends.objectstore import (  # noqa: E402
-    object_store_backend,
+    obstore_backend,
     obstore_storage,
     pack_catalogue,
     record_refs,
 )
-from versioned_zarr.backends.objectstore.range_reader import RangeReader  # noqa: E402
 from versioned_zarr.backends.objectstore.store_url import is_store, store_url  # noqa: E402
 from versioned_zarr.blocks.protocol import WouldBlockError  # noqa: E402
+from versioned_zarr.blocks.remote.range_reader import RangeReader  # noqa: E402
 
 URL = "s3://bucket/prefix"
 
@@ -705,7 +705,7 @@ def test_a_partial_clone_fetches_the_rest(
         with source.session(message=message) as session:
             for key, value in values.items():
                 session.write(key, message.encode() + value)
-    monkeypatch.setattr(object_store_backend, "store_at", lambda url, options: store)
+    monkeypatch.setattr(obstore_backend, "store_at", lambda url, options: store)
     copy = vz.clone(source.url, URL, **part)
     assert copy.fsck().absent
     assert dict(copy.checkout().mapping) == {key: b"two" + each for key, each in values.items()}

@@ -78,11 +78,11 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *, is_mixed: bool) -> None:
         self._monkeypatch, self.folder = monkeypatch, folder
-        self.store = MemoryStore()
+        self.url, self.options = self.place()
         self.kept: dict[str, dict[str, bytes]] = {}
         self._machines = 0
         self._move()
-        repo = vz.create(URL, store=self.store)
+        repo = vz.create(self.url, **self.options)
         self.commit(repo, {"a": b"1" * 2000}, "one")
         repo.branches.create("dev")
         self.commit(repo, {"b": b"2" * 2000}, "two", "dev")
@@ -93,6 +93,10 @@ class World:
         repo.branches.delete("lost")
         self.commit(repo, {"a": b"3" * 2000}, "three")
 
+    def place(self) -> tuple[str, dict[str, Any]]:
+        """A URL where nothing is yet, and the options for it."""
+        return URL, {"store": MemoryStore()}
+
     def _move(self) -> None:
         self._machines += 1
         home = self.folder / f"machine{self._machines}"
@@ -101,7 +105,7 @@ class World:
     def machine(self) -> vz.Repository:
         """The repository from a machine that knows nothing."""
         self._move()
-        return vz.open(URL, store=self.store)
+        return vz.open(self.url, **self.options)
 
     def commit(
         self, repo: vz.Repository, values: dict[str, bytes], message: str, branch: str = "main"
@@ -175,12 +179,11 @@ def renames(world: World, repo: vz.Repository) -> None:
 
 
 def pushes_what_is_dead(world: World, repo: vz.Repository) -> None:
-    where = {"store": world.store}
-    here = vz.clone(URL, world.folder / "clone", src_options=where)
+    here = vz.clone(world.url, world.folder / "clone", src_options=world.options)
     with here.session(message="pushed") as session:
         for key, value in DEAD.items():
             session.write(key, value)
-    here.push(URL, "main", **where)
+    here.push(world.url, "main", **world.options)
     commit = here.branches["main"].cid
     world.kept[commit] = dict(here.checkout(commit).mapping)
 
@@ -222,17 +225,19 @@ def runs(
     pair: tuple[Act, Act],
     *,
     is_mixed: bool,
+    make_world: type[World] = World,
+    most: int = _STRIDE,
 ) -> None:
     """Run the first act, with the second one before its n-th request, for many n or all."""
     monkeypatch.setattr(history_refs, "_LONGEST_PAUSE_S", 0.0)  # the other one does not go on
     monkeypatch.setattr(pack_upload, "PACK_BYTES", 20_000)
     monkeypatch.setattr(ObjectBlocks, "pack_bytes", 20_000)
     first, second = pair
-    stride = max(1, _STRIDE // TIMES)
+    stride = max(1, most // TIMES)
     number = SEED % stride
     while True:
         hooked.at = -1
-        world = World(monkeypatch, folder / str(number), is_mixed=is_mixed)
+        world = make_world(monkeypatch, folder / str(number), is_mixed=is_mixed)
         repo, other = world.machine(), world.machine()
         hooked.act = lambda world=world, other=other: second(world, other)  # type: ignore[misc]
         hooked.made, hooked.at = 0, number

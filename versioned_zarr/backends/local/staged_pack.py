@@ -124,6 +124,20 @@ class LocalStagedPack:
             with contextlib.suppress(OSError):
                 self._keep(path, map_file(self._fd, size, is_at_hand=True))
 
+    def link(self, path: str) -> bool:
+        """See `LinkableDraft.link`."""
+        try:
+            os.link(self._folder / self.path, path)
+        except OSError:
+            return False
+        return True
+
+    def finish(self, size: int) -> None:
+        """See `LinkableDraft.finish`."""
+        with naming_failures(self.path):
+            os.ftruncate(self._fd, size)
+            os.fsync(self._fd)
+
     def close(self) -> None:
         """See `StagedPack.close`."""
         fd, self._fd = self._fd, -1

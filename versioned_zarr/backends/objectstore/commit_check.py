@@ -58,7 +58,7 @@ class _Look:
     @cached_property
     def usable(self) -> frozenset[str]:
         """The packs that are there and that no gc is about to delete."""
-        return frozenset(self._catalogue.present()) - self.condemned
+        return frozenset(self._catalogue.present_now()) - self.condemned
 
 
 class _Visit(NamedTuple):
@@ -263,7 +263,9 @@ class CommitCheck:
         looked_ns, look = self._last
         if looked_ns <= since_ns:
             looked_ns = time.monotonic_ns()
-            look = _Look(self._catalogue, frozenset[str]().union(*self._condemned.read().values()))
+            look = _Look(
+                self._catalogue, frozenset[str]().union(*self._condemned.read_now().values())
+            )
             self._last = looked_ns, look
         return look
 

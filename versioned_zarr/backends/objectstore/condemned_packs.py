@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.blocks.packs.pack_registry import new_name
-from versioned_zarr.errors import CorruptError
+from versioned_zarr.errors import CorruptError, ReadOnlyError
 from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.storage.checked_line import checked_line, text_in
+from versioned_zarr.storage.conditional_store import ConditionalStore
 
 CONDEMNED: Final = "condemned"
 _AT_ONCE: Final = 4
@@ -29,7 +30,7 @@ class CondemnedPacks:
         storage: the objects.
     """
 
-    def __init__(self, storage: ObstoreStorage) -> None:
+    def __init__(self, storage: ConditionalStore) -> None:
         self._storage = storage
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-condemned")
 
@@ -39,6 +40,20 @@ class CondemnedPacks:
         Raises:
             CorruptError: a list is damaged, so that it is unknown which packs it condemns.
         """
+        with suppress(ReadOnlyError):  # who may not write counts on no list
+            self._storage.renew(CONDEMNED)
+        return self._read()
+
+    def read_now(self) -> Mapping[str, frozenset[str]]:
+        """As `read`, by a list that is not older than this call, for those who write.
+
+        Raises:
+            ReadOnlyError: there is no permission to write.
+        """
+        self._storage.renew(CONDEMNED)
+        return self._read()
+
+    def _read(self) -> Mapping[str, frozenset[str]]:
         names = [stored.path.rpartition("/")[2] for stored in self._storage.list(CONDEMNED)]
         if not names:
             return {}

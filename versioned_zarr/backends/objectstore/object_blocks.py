@@ -50,6 +50,7 @@ class ObjectBlocks:
         cache: the blocks that were written or read on this machine.
         condemned: the packs that a gc may be deleting.
         completion: fetches blocks that a partial clone lacks; None if it is never partial.
+        verify: whether blocks are verified when they arrive.
     """
 
     is_remote = True
@@ -61,10 +62,12 @@ class ObjectBlocks:
         cache: BlockCache,
         condemned: CondemnedPacks,
         completion: LazyOrigin | None = None,
+        *,
+        verify: bool = True,
     ) -> None:
         self.catalogue, self.cache, self._completion = catalogue, cache, completion
         self.hash: HashFunction = cache.hash
-        self._packed = PackStore(catalogue, cache.hash, verify=True)
+        self._packed = PackStore(catalogue, cache.hash, verify=verify)
         self._uploads = PackUploads(catalogue, lambda: self.check.condemned, self._missing_at_hand)
         self.check = CommitCheck(self, catalogue, self._packed.registry, condemned, self.is_partial)
         self._nearness = NonBlocking()
@@ -130,7 +133,22 @@ class ObjectBlocks:
 
     def _peek(self, cid: Cid) -> memoryview | None:
         """A block that came with one that was read before; does not block."""
-        return _in_memory(cid, self._places_at_hand(cid), self.catalogue.peek)
+        return self._in_memory(cid, self.catalogue.peek)
+
+    def _in_memory(
+        self, cid: Cid, read: Callable[[str, int, int], memoryview | None]
+    ) -> memoryview | None:
+        """The block at the first location whose bytes `read` returns and are sound."""
+        for place in self._places_at_hand(cid):
+            found = read(pack_path(place.pack), place.start, place.start + place.size)
+            if found is not None and self._is_sound(cid, found, place.size):
+                return found
+        return None
+
+    def _is_sound(self, cid: Cid, data: memoryview, size: int) -> bool:
+        if self._packed.verify or not cids.is_raw(cid):
+            return cids.matches(cid, data)
+        return len(data) == size
 
     def _places_at_hand(self, cid: Cid) -> Iterator[BlockLocation]:
         """The locations of a block by the indexes in memory; others are looked up by requests."""
@@ -157,7 +175,7 @@ class ObjectBlocks:
     def _at_hand(self, cid: Cid) -> memoryview | None:
         """A block in the end of a pack that was read already; it may be in other packs, too."""
         self._packed.refresh()
-        return _in_memory(cid, self._places_at_hand(cid), self.catalogue.at_hand)
+        return self._in_memory(cid, self.catalogue.at_hand)
 
     def _keep(self, cid: Cid, data: memoryview) -> None:
         if len(data) <= _CACHED_BYTES:
@@ -335,16 +353,3 @@ class ObjectBlocks:
             PACKS: [run.packs[0] for run in known.single],
             NEWEST: [self._newest] if self._newest else [],
         }
-
-
-def _in_memory(
-    cid: Cid,
-    locations: Iterable[BlockLocation],
-    read: Callable[[str, int, int], memoryview | None],
-) -> memoryview | None:
-    """The block at the first of these locations whose bytes `read` returns and match its CID."""
-    for location in locations:
-        found = read(pack_path(location.pack), location.start, location.start + location.size)
-        if found is not None and cids.matches(cid, found):
-            return found
-    return None

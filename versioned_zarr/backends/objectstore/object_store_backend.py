@@ -1,7 +1,7 @@
-"""The object store backend: a repository at `s3://BUCKET/PREFIX`, `gs://…`, `az://…` or `abfs://…`.
+"""The object store backend: a repository of objects that are created only if they do not exist.
 
-Packs, index files, refs and the marker are objects. Uncommitted sessions and the cache are local to
-this machine, in a folder under $VERSIONED_ZARR_HOME.
+Packs, index files, refs and the marker are objects, in a bucket or in a shared folder. Uncommitted
+sessions and the cache are local to this machine, in a folder under $VERSIONED_ZARR_HOME.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from versioned_zarr.backends.local import LocalStorage
@@ -22,21 +21,29 @@ from versioned_zarr.backends.local.cache_storage import CacheStorage
 from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
-from versioned_zarr.backends.objectstore.obstore_options import store_at
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.backends.objectstore.pack_collector import PackCollector
 from versioned_zarr.backends.objectstore.record_log import RecordLog
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
 from versioned_zarr.backends.objectstore.ref_record import is_record, ref_folder
 from versioned_zarr.backends.objectstore.sessions.object_session_log import ObjectSessionLog
-from versioned_zarr.blocks.cache.block_cache import LIMIT_BYTES, BlockCache
+from versioned_zarr.blocks.cache.block_cache import BlockCache
 from versioned_zarr.blocks.packs.pack import pack_of
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
-from versioned_zarr.engine.marker import MARKER, encode_marker, hash_name_in, identity_in
+from versioned_zarr.engine.maintenance.collected import Collector
+from versioned_zarr.engine.marker import (
+    FOLDER,
+    MARKER,
+    OBJECTS,
+    SHARED,
+    check_layout,
+    encode_marker,
+    hash_name_in,
+    identity_in,
+)
 from versioned_zarr.engine.partial_clone import origin_of
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.engine.stored_sessions.stored_session_store import (
@@ -45,18 +52,16 @@ from versioned_zarr.engine.stored_sessions.stored_session_store import (
 )
 from versioned_zarr.errors import (
     AlreadyExistsError,
-    InvalidInputError,
-    InvalidUrlError,
     ReadOnlyError,
     StorageError,
 )
-from versioned_zarr.fork_local import threads
+from versioned_zarr.fork_local import ForkSafeFuture, threads
 from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld.cid import HashFunction
+from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.object_store import Stored
 from versioned_zarr.storage.protocol import Storage
 from versioned_zarr.tree.lookup import Trees
-from versioned_zarr.urls import split_url, without_user
 
 _IDENTITY: Final = "identity"
 _PAUSES_S: Final = (0.1, 0.3, 1.0)
@@ -64,50 +69,24 @@ _PAUSES_S: Final = (0.1, 0.3, 1.0)
 
 
 class ObjectStoreBackend:
-    """A prefix in a bucket; see `versioned_zarr.engine.backend.Backend`.
+    """A repository of objects; see `versioned_zarr.engine.backend.Backend`.
 
     Args:
-        url: `SCHEME://BUCKET/PREFIX`; the prefix may be empty.
-        storage_options: see `versioned_zarr.engine.open_options.Options`, as all that follow.
-        store: see there.
-        cache_bytes: see there.
-
-    Raises:
-        InvalidUrlError: the URL is not of that form.
-        InvalidInputError: obstore does not accept the options.
+        objects: where they are.
+        cache_bytes: the size of the cache on this machine.
     """
 
     has_history = False
+    layout = OBJECTS
+    """What its marker says; see `layout_in`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        storage_options: Mapping[str, Any] | None = None,
-        store: Any = None,
-        cache_bytes: int = LIMIT_BYTES,
-    ) -> None:
-        parts = split_url(url)
-        if parts.query or parts.fragment or not parts.netloc or "@" in parts.netloc:
-            shown = without_user(url).partition("?")[0]
-            raise InvalidUrlError(
-                f"{shown!r} must have the form {parts.scheme}://BUCKET/PREFIX; pass credentials "
-                "and other options as storage_options=",
-                url=shown,
-            )
-        self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
-        if store is None:
-            store = store_at(self.url, storage_options or {})
-        elif storage_options:
-            raise InvalidInputError("pass store= or storage_options=, not both")
-        is_web = parts.scheme in ("http", "https")
-        self._objects = ObstoreStorage(store, self.url, can_list=not is_web)
-        self._cache_bytes = cache_bytes
+    def __init__(self, objects: ConditionalStore, cache_bytes: int) -> None:
+        self._objects, self.url, self._cache_bytes = objects, objects.url, cache_bytes
         self._workers = threads(1, "vz-open")
         self._is_free = False
         self._marker: bytes | None = None
         self._written: bytes | None = None
-        self._listed: dict[str, Future[Stored | None]] = {}
+        self._listed: dict[str, ForkSafeFuture[Stored | None]] = {}
         self._homes = home() / "objects"
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:32]
         # What is known before the repository exists, by the only name that it has then.
@@ -124,7 +103,7 @@ class ObjectStoreBackend:
         if found is not None:
             raise AlreadyExistsError(
                 f"{self.url!r} is not empty ({found.path!r} is there); open it with vz.open, or "
-                "choose another prefix",
+                "choose another location",
                 name=self.url,
             )
 
@@ -136,9 +115,20 @@ class ObjectStoreBackend:
             return written
         if self._objects.can_list and not self._listed:
             folder = ref_folder(HEADS, MAIN)
-            self._listed[folder] = self._workers().submit(self._objects.first, folder, is_record)
-        self._marker = bytes(self._objects.read(MARKER))
-        return self._marker
+            listing = self._workers().submit(self._objects.first, folder, is_record)
+            self._listed[folder] = ForkSafeFuture(listing)
+        marker = bytes(self._objects.read(MARKER))
+        self._check_layout(marker)
+        self._marker = marker
+        return marker
+
+    def _check_layout(self, marker: bytes) -> None:
+        """Make sure that a marker is of this layout.
+
+        Raises:
+            FormatError: it is of another one.
+        """
+        check_layout(self.url, marker, FOLDER, OBJECTS)  # objects without an id are old ones
 
     def write_marker(self, marker: bytes) -> None:
         """See `Backend.write_marker`; two requests, of which the second must fail.
@@ -148,7 +138,8 @@ class ObjectStoreBackend:
             StorageError: the store overwrites objects that must be new.
         """
         hash_name = hash_name_in(marker)
-        marker = encode_marker(hash_name, self._identity())
+        is_shared = self.layout == SHARED
+        marker = encode_marker(hash_name, self._identity(), is_shared=is_shared)
         there = self._created(marker)
         if hash_name_in(there) != hash_name:
             raise AlreadyExistsError(
@@ -188,7 +179,7 @@ class ObjectStoreBackend:
         raise StorageError(
             f"{self.url!r} does not support conditional writes: it overwrote an object that was to "
             "be created only if absent, so concurrent commits could be lost; use a store that "
-            "honors If-None-Match: *",
+            "honors If-None-Match: *, or a file system that creates a file exclusively",
             where=self.url,
         )
 
@@ -219,19 +210,21 @@ class ObjectStoreBackend:
         cache = BlockCache(
             storage, hash_function, limit_bytes=self._cache_bytes, verify=verify == "always"
         )
-        catalogue = PackCatalogue(self._objects, hash_function.code)
+        catalogue = self._catalogue(hash_function.code)
         condemned = CondemnedPacks(self._objects)
         completion = LazyOrigin(
             lambda: origin_of(self._objects, open_other),
             partial(_store_fetched, catalogue, hash_function),
         )
-        blocks = ObjectBlocks(catalogue, cache, condemned, completion)
+        blocks = self._blocks(verify)(catalogue, cache, condemned, completion)
         log = RecordLog(self._objects, catalogue.learn, self._listed)
         refs = RecordRefs(
             self._objects, log, storage, blocks.to_record, blocks.check, lambda: self._is_free
         )
         session_log = ObjectSessionLog(self._objects, catalogue, blocks.registry, hash_function)
-        collector = PackCollector(self._objects, blocks, condemned, refs, session_log)
+        collector = self._collector(
+            PackCollector(self._objects, blocks, condemned, refs, session_log)
+        )
         context = RepositoryContext(
             storage,
             blocks,
@@ -245,6 +238,18 @@ class ObjectStoreBackend:
         )
         context.session_store = StoredSessionStore(context, session_log)
         return context
+
+    def _catalogue(self, hash_code: int) -> PackCatalogue:
+        return PackCatalogue(self._objects, hash_code)
+
+    def _blocks(self, verify: Verify) -> Callable[..., ObjectBlocks]:
+        """Makes the blocks; those from a network are always verified when they arrive."""
+        del verify
+        return ObjectBlocks
+
+    def _collector(self, collector: PackCollector) -> Collector:
+        """What runs `gc` and `repack`."""
+        return collector
 
 
 def _store_fetched(

@@ -40,7 +40,7 @@ _PAUSES_S: Final = (0.1, 0.3, 1.0)
 
 
 class ObstoreStorage:
-    """An `ObjectStore` without views, in one bucket below one prefix. Thread-safe.
+    """A `ConditionalStore` without views, in one bucket below one prefix. Thread-safe.
 
     Args:
         store: any store of obstore, with the prefix.
@@ -113,12 +113,7 @@ class ObstoreStorage:
             ) from None
 
     def create(self, path: str, data: bytes) -> None:
-        """Write an object that does not exist.
-
-        Raises:
-            FileExistsError: it exists, or another writer is creating it.
-            StorageError: the outcome may be unknown.
-        """
+        """See `ConditionalStore.create`; one request."""
         self._check_writable()
         self._write(
             path,
@@ -166,7 +161,7 @@ class ObstoreStorage:
         return sorted(self._listed(prefix))
 
     def named(self, folder: str, beginning: str) -> Sequence[Stored]:
-        """The objects in a folder whose names begin with some text, in the order of the paths.
+        """See `ConditionalStore.named`.
 
         A request for each 1000 of them; on a store whose lists have no order, of all in the folder.
         """
@@ -188,12 +183,7 @@ class ObstoreStorage:
     def first(
         self, prefix: str, counts: Callable[[str], bool] = lambda path: True
     ) -> Stored | None:
-        """The first object in a folder, in the order of the paths; one request.
-
-        Args:
-            prefix: the folder.
-            counts: whether a path counts; if none on the first page does, any is returned.
-        """
+        """See `ConditionalStore.first`; one request, for the first page."""
 
         def first() -> Any:
             pages = obstore.list(self._store, prefix, chunk_size=1000)
@@ -205,11 +195,16 @@ class ObstoreStorage:
         return None if found is None else _stored(found)
 
     def folders(self, prefix: str) -> Sequence[str]:
-        """The names of the folders in a folder, sorted."""
+        """See `ConditionalStore.folders`; one request."""
         found = self._call(
             prefix, lambda: obstore.list_with_delimiter(self._store, prefix), needs_bucket=True
         )
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
+
+    def renew(self, prefix: str) -> bool:
+        """See `ConditionalStore.renew`: object stores list what they acknowledged."""
+        del prefix
+        return False
 
     def _listed(self, prefix: str) -> Iterator[Stored]:
         def pages() -> Sequence[Any]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
-from versioned_zarr.backends.objectstore.range_reader import RangeReader
 from versioned_zarr.blocks.packs.index import HEAD_SIZE, NAME_SIZE, head_of
 from versioned_zarr.blocks.packs.pack_format import FOOTER_SIZE, INDEX_ENTRY, decode_footer
 from versioned_zarr.blocks.packs.pack_registry import (
@@ -26,8 +24,12 @@ from versioned_zarr.blocks.packs.pack_registry import (
     new_name,
     pack_path,
 )
+from versioned_zarr.blocks.protocol import Followable
+from versioned_zarr.blocks.remote.range_reader import RangeReader
 from versioned_zarr.errors import CorruptError, ReadOnlyError, StorageError
-from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, threads
+from versioned_zarr.fork_local import ForkLocal, ForkSafeFuture, ForkSafeLock, threads
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.object_store import Bytes, Stored
 
 _INDEX_ENDING: Final = ".idx"
@@ -56,9 +58,9 @@ class PackCatalogue:
         hash_code: the multihash code of the repository.
     """
 
-    def __init__(self, storage: ObstoreStorage, hash_code: int) -> None:
+    def __init__(self, storage: ConditionalStore, hash_code: int) -> None:
         self._storage, self.url, self._hash_code = storage, storage.url, hash_code
-        self.reader = RangeReader(storage)
+        self.reader = self._new_reader()
         self._known: dict[str, int] = {}
         """Size in bytes by path, -1 if it is not known."""
         self._deleted: set[str] = set()
@@ -70,13 +72,13 @@ class PackCatalogue:
         self._starts: dict[str, memoryview] = {}
         """The first bytes of long index files: their heads, and the names of their packs."""
         self._ranged_reads: dict[str, int] = {}
-        self._coming: dict[str, Future[_End | None]] = {}
+        self._coming: dict[str, ForkSafeFuture[_End | None]] = {}
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(_AT_ONCE, "vz-tails")
         self._guard = ForkSafeLock()
         self._index_guard = ForkSafeLock()
 
     def check_process(self) -> None:
-        """See `ObstoreStorage.check_process`."""
+        """See `ConditionalStore.check_process`."""
         self._storage.check_process()
 
     # What is known
@@ -93,7 +95,8 @@ class PackCatalogue:
     def _begin(self, path: str, size_bytes: int = _TAIL_BYTES) -> None:
         if path not in self._known and path not in self._deleted:
             self._add(path, -1)
-            self._coming[path] = self._workers().submit(self._fetched, path, size_bytes)
+            fetching = self._workers().submit(self._fetched, path, size_bytes)
+            self._coming[path] = ForkSafeFuture(fetching)
 
     def _add(self, path: str, size: int) -> None:
         self._known[path] = size
@@ -145,16 +148,33 @@ class PackCatalogue:
 
         Packs that were deleted are forgotten.
         """
+        with suppress(ReadOnlyError):  # who may not write counts on no list
+            self._storage.renew(PACKS)
+        return self._present()
+
+    def _present(self) -> dict[str, Stored]:
         start = len(PACKS) + 1
         return {path[start : -len(ENDING)]: found for path, found in self._listed(PACKS).items()}
+
+    def present_now(self) -> dict[str, Stored]:
+        """As `present`, by a list that is not older than this call, for those who write.
+
+        Raises:
+            ReadOnlyError: there is no permission to write.
+        """
+        self._storage.renew(PACKS)
+        return self._present()
 
     def look(self) -> dict[str, int]:
         """The sizes of the packs; forgets what was read of them, so that it is read again."""
         found = {name: stored.size for name, stored in self.present().items()}
         with self._guard:
             self._ends.clear()
-            self.reader = RangeReader(self._storage)
+            self.reader = self._new_reader()
         return found
+
+    def _new_reader(self) -> RangeReader:
+        return RangeReader(self._storage)
 
     def _fetched(self, path: str, size_bytes: int) -> _End | None:
         """The end of a pack, or an index file if it is small."""
@@ -277,7 +297,8 @@ class PackCatalogue:
         if coming is None:
             return
         self._storage.check_process()
-        found = coming.result()
+        fetching = coming.here()
+        found = self._fetched(path, _TAIL_BYTES) if fetching is None else fetching.result()
         if found is not None:
             self._keep_end(path, found)
         self._coming.pop(path, None)
@@ -299,8 +320,14 @@ class PackCatalogue:
         with self._guard:
             if path.startswith(INDEX) and size < _KEPT_INDEX_BYTES:
                 self._whole[path] = memoryview(b"".join(parts))
-            elif path.startswith(PACKS):
-                self._keep_end(path, _End(size, _last_of(parts)))
+            self._add(path, size)
+        if path.startswith(PACKS):
+            self._note_put(path, size, _last_of(parts))
+
+    def _note_put(self, path: str, size: int, last: memoryview) -> None:
+        """Take note of a pack that was stored, and of its last bytes."""
+        with self._guard:
+            self._keep_end(path, _End(size, last))
             self._add(path, size)
 
     def add_packs(self, sizes: Mapping[str, int]) -> None:
@@ -315,6 +342,10 @@ class PackCatalogue:
         self._put_at[name] = time.monotonic_ns()
         self.put(pack_path(name), parts)
         return name
+
+    def put_draft(self, draft: Followable, root: Cid) -> str:
+        """Store a finished draft as a pack; returns its name."""
+        return self.put_pack(draft.sealed(root))
 
     def put_since(self, moment_ns: int) -> frozenset[str]:
         """The packs that this process began to send after a moment."""

@@ -17,7 +17,6 @@ import numpy as np
 
 from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
 from versioned_zarr.backends.objectstore.object_blocks import ObjectBlocks
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.record_refs import RecordRefs
 from versioned_zarr.backends.objectstore.sessions.object_session_log import ObjectSessionLog
 from versioned_zarr.backends.objectstore.sessions.session_packs import document_in
@@ -30,6 +29,7 @@ from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import CorruptError, VersionedZarrError
 from versioned_zarr.history.refs import KINDS
 from versioned_zarr.ipld import cid as cids
+from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.object_store import Stored
 
 _AT_ONCE: Final = 16
@@ -83,7 +83,7 @@ class PackCollector:
 
     def __init__(
         self,
-        storage: ObstoreStorage,
+        storage: ConditionalStore,
         blocks: ObjectBlocks,
         condemned: CondemnedPacks,
         refs: RecordRefs,

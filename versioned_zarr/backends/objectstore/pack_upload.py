@@ -13,7 +13,7 @@ from typing import Final
 
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.blocks.protocol import Followable
-from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.fork_local import ForkLocal, ForkSafeFuture, threads
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid
 
@@ -68,7 +68,7 @@ class PackUploads:
         self._workers: ForkLocal[ThreadPoolExecutor] = threads(AT_ONCE, "vz-packs")
 
     def check_process(self) -> None:
-        """See `ObstoreStorage.check_process`."""
+        """See `ConditionalStore.check_process`."""
         self._catalogue.check_process()
 
     def follow(self, draft: Followable) -> None:
@@ -107,7 +107,7 @@ class PackUploads:
         Raises:
             StorageError: the store failed.
         """
-        return self._catalogue.put_pack(draft.sealed(root))
+        return self._catalogue.put_draft(draft, root)
 
 
 class PackUpload:
@@ -120,7 +120,7 @@ class PackUpload:
 
     def __init__(self, uploads: PackUploads, draft: Followable) -> None:
         self._uploads, self._draft = uploads, draft
-        self._sending: Future[str | None] | None = None
+        self._sending: ForkSafeFuture[str | None] | None = None
         self._sent_end = 0
 
     def grown(self) -> None:
@@ -132,7 +132,7 @@ class PackUpload:
         if self._sending is not None or end < PACK_BYTES or not self._draft.is_sound:
             return
         self._sent_end = end
-        self._sending = self._uploads.start(self._draft)
+        self._sending = ForkSafeFuture(self._uploads.start(self._draft))
 
     def finish(self, root: Cid) -> str:
         """The name of the pack of the whole draft, which is sent now if it was not before.
@@ -141,7 +141,7 @@ class PackUpload:
             StorageError: the store failed.
         """
         self._uploads.check_process()
-        sending = self._sending
+        sending = None if self._sending is None else self._sending.here()
         if sending is not None and self._sent_end == self._draft.end:
             pack = None if sending.exception() else sending.result()
             if pack is not None and self._uploads.is_there(pack):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.ref_record import (
     FORGOTTEN,
     HINT,
@@ -26,10 +25,11 @@ from versioned_zarr.backends.objectstore.ref_record import (
 )
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.errors import CorruptRefError
-from versioned_zarr.fork_local import ForkLocal, threads
+from versioned_zarr.fork_local import ForkLocal, ForkSafeFuture, threads
 from versioned_zarr.history.log_refs import may_be_ref
 from versioned_zarr.history.ref_names import from_file_name, to_file_name
 from versioned_zarr.history.refs import HEADS, TAKEN_BACK
+from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.object_store import Stored
 
 AT_ONCE: Final = 16
@@ -53,9 +53,9 @@ class RecordLog:
 
     def __init__(
         self,
-        storage: ObstoreStorage,
+        storage: ConditionalStore,
         learn: Callable[[Mapping[str, Any]], None],
-        listed: Mapping[str, Future[Stored | None]] | None = None,
+        listed: Mapping[str, ForkSafeFuture[Stored | None]] | None = None,
     ) -> None:
         self._storage, self._learn = storage, learn
         self._listed = dict(listed or {})
@@ -71,7 +71,8 @@ class RecordLog:
             return known
         self._storage.check_process()  # no thread of the parent continues in a forked child
         begun = self._listed.pop(folder, None)
-        if begun is not None and (found := self._from_list(folder, begun.result(), name)):
+        first = None if begun is None else begun.here()
+        if first is not None and (found := self._from_list(folder, first.result(), name)):
             return found
         listed = None
         while True:
@@ -86,6 +87,17 @@ class RecordLog:
             if number == listed:
                 raise damaged(record_path(folder, number), name)
             listed = number  # it was forgotten since, because there is a newer one
+
+    def latest_now(self, folder: str, name: str) -> RefRecord | None:
+        """As `latest`, but not older than this call, whatever this machine remembers of names.
+
+        Where `renew` has work to do, a list that follows it is never old, but a lookup of a record
+        that is missing may be.
+        """
+        if self._storage.renew(folder):
+            self._listed.pop(folder, None)
+            self.newest.pop(folder, None)
+        return self.latest(folder, name)
 
     def first(self, folder: str) -> Stored | None:
         """The object of the newest record, or another one if there are only others."""

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from versioned_zarr.backends.objectstore.commit_check import NEVER, CommitCheck
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.record_log import RecordLog
 from versioned_zarr.backends.objectstore.ref_record import (
     FORGOTTEN,
@@ -51,6 +50,7 @@ from versioned_zarr.history.refs import (
     times_left,
 )
 from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.locks import Locks
 
 _ATTEMPTS: Final = 5
@@ -71,7 +71,7 @@ class RecordRefs:
 
     def __init__(
         self,
-        storage: ObstoreStorage,
+        storage: ConditionalStore,
         log: RecordLog,
         locks: Locks,
         packs: Callable[[], Mapping[str, Any]],
@@ -107,7 +107,7 @@ class RecordRefs:
         return sorted(
             name
             for name, entry in found.items()
-            if deleted or (isinstance(entry, RefEntry) and entry.commit is not None)
+            if (deleted and entry) or (isinstance(entry, RefEntry) and entry.commit is not None)
         )
 
     def broken(self, kind: str) -> dict[str, CorruptRefError]:
@@ -237,7 +237,7 @@ class RecordRefs:
             if folder not in now:
                 now[folder] = None
                 with suppress(CorruptRefError):
-                    now[folder] = self._log.latest(folder, from_file_name(folder.split("/")[2]))
+                    now[folder] = self._log.latest_now(folder, from_file_name(folder.split("/")[2]))
             return now[folder]
 
         def is_live(commit: Cid) -> bool:
@@ -369,13 +369,15 @@ class RecordRefs:
 
     def _for_each(self, act: Callable[[str, str], None]) -> None:
         """Call a function with the kind and the name of every ref, 16 at a time."""
+        for kind in KINDS:
+            self._storage.renew(f"refs/{kind}")
         refs = [(kind, name) for kind in KINDS for name in self._log.names(kind)]
         list(self._log.workers().map(lambda ref: act(*ref), refs))
 
     def _fence(self, kind: str, name: str) -> None:
         folder = ref_folder(kind, name)
         while True:
-            last = self._log.latest(folder, name)
+            last = self._log.latest_now(folder, name)
             if last is None:
                 return
             with suppress(BranchMovedError):

@@ -21,7 +21,7 @@ from versioned_zarr.blocks.packs.pack_format import (
 from versioned_zarr.blocks.protocol import Block, Follower
 from versioned_zarr.errors import VersionedZarrError
 from versioned_zarr.ipld.cid import Cid, HashFunction
-from versioned_zarr.storage.protocol import Bytes, FilePart, StagedPack
+from versioned_zarr.storage.protocol import Bytes, FilePart, LinkableDraft, StagedPack
 
 _WRITEBACK_BYTES: Final = 16 << 20
 _PIECE_BYTES: Final = 16 << 20
@@ -105,6 +105,7 @@ class PackWriter:
         self.follower: Follower | None = None
         self._reserved = 0, 0  # bytes and blocks, updated together
         self._unwritten: set[int] = set()
+        self._is_linked = False
         self._writeback_end = 0
         self._writeback: threading.Thread | None = None
 
@@ -238,6 +239,27 @@ class PackWriter:
     def _tail(self, root: Cid) -> tuple[int, bytes]:
         end, count = self._reserved
         return end, encode_tail(self.entries.to_array(count, end), root, self.hash.code, end)
+
+    def link(self, path: str, root: Cid) -> bytes | None:
+        """Add the tail, sync the draft, and give its file another name; it must not change later.
+
+        Args:
+            path: a path of the file system.
+            root: the root of the pack.
+
+        Returns:
+            The tail; None if that is not possible, for example on another file system, or if it has
+            such a name already, whose tail must remain as it is.
+        """
+        if self._is_linked or not isinstance(self.draft, LinkableDraft):
+            return None
+        self._is_linked = self.draft.link(path)
+        if not self._is_linked:
+            return None
+        end, tail = self._tail(root)
+        self.draft.write(end, [tail])
+        self.draft.finish(end + len(tail))
+        return tail
 
     def publish(self, path: str, root: Cid, *, durable: bool = True) -> None:
         """Add the tail and publish the pack at `path`."""

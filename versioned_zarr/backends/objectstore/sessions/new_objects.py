@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.errors import StorageError
+from versioned_zarr.storage.conditional_store import ConditionalStore
 
 _PAUSES_S: Final = (0.05, 0.1, 0.3, 1.0)
 
 
-def create_new(storage: ObstoreStorage, path: str, data: bytes) -> None:
+def create_new(storage: ConditionalStore, path: str, data: bytes) -> None:
     """Create an object.
 
     A store may also refuse to create an object because another request that is to create it is
@@ -37,7 +37,7 @@ def create_new(storage: ObstoreStorage, path: str, data: bytes) -> None:
     )
 
 
-def _exists(storage: ObstoreStorage, path: str) -> bool:
+def _exists(storage: ConditionalStore, path: str) -> bool:
     try:
         storage.read(path, 0, 1)
     except FileNotFoundError:

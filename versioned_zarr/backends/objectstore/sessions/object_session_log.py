@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.pack_catalogue import PackCatalogue
 from versioned_zarr.backends.objectstore.sessions.batch_documents import entries_of
 from versioned_zarr.backends.objectstore.sessions.new_objects import create_new
@@ -24,9 +23,10 @@ from versioned_zarr.blocks.packs.pack_registry import PackRegistry
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionListing
 from versioned_zarr.engine.stored_sessions.stored_session_store import last_commit_note
-from versioned_zarr.errors import SessionClosedError
+from versioned_zarr.errors import ReadOnlyError, SessionClosedError
 from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage.conditional_store import ConditionalStore
 
 _SESSIONS: Final = "sessions"
 _HEAD, _ENDED, _NOTE = "head", "ended", "note-"
@@ -44,7 +44,7 @@ class ObjectSessionLog:
 
     def __init__(
         self,
-        storage: ObstoreStorage,
+        storage: ConditionalStore,
         catalogue: PackCatalogue,
         registry: PackRegistry,
         hash_function: HashFunction,
@@ -79,6 +79,8 @@ class ObjectSessionLog:
         """See `SessionLog.look`; one more request for each 1000 batches."""
         self._storage.check_process()
         packs = self._workers().submit(self._packs.named, session)
+        with suppress(ReadOnlyError):  # who may not write sees what the system remembers
+            self._storage.renew(f"{_SESSIONS}/{session}")
         names = self._names(session)
         stored = packs.result()
         return SessionListing(
@@ -154,6 +156,7 @@ class ObjectSessionLog:
         List the packs first: a session is there before its packs. A request, and one for each
         session and each of its notes.
         """
+        self._storage.renew(_SESSIONS)
         committed = {session_key(session): self._committed(session) for session in self.ids()}
         found = set()
         for pack in packs if committed else ():

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from operator import itemgetter
 from typing import Final
 
-from versioned_zarr.backends.objectstore.obstore_storage import ObstoreStorage
 from versioned_zarr.backends.objectstore.sessions.batch_documents import (
     StoredDocument,
     decode_documents,
@@ -38,10 +38,11 @@ from versioned_zarr.blocks.packs.pack_format import (
 from versioned_zarr.blocks.packs.pack_registry import ENDING, PACKS, pack_path
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.stored_sessions.session_log import BatchName
-from versioned_zarr.errors import CorruptError
+from versioned_zarr.errors import CorruptError, ReadOnlyError
 from versioned_zarr.fork_local import ForkLocal, ForkSafeLock, threads
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.storage.conditional_store import ConditionalStore
 from versioned_zarr.storage.object_store import Stored
 
 _KEY_SIZE: Final = 10
@@ -92,7 +93,7 @@ class SessionPacks:
         hash_function: the hash function of the repository.
     """
 
-    def __init__(self, storage: ObstoreStorage, hash_function: HashFunction) -> None:
+    def __init__(self, storage: ConditionalStore, hash_function: HashFunction) -> None:
         self._storage, self._hash = storage, hash_function
         self._known: dict[str, StoredDocument] = {}
         self._unplaced: list[str] = []
@@ -104,6 +105,8 @@ class SessionPacks:
 
     def named(self, session: str) -> Mapping[BatchName, Stored]:
         """The packs of a session; a request for each 1000."""
+        with suppress(ReadOnlyError):
+            self._storage.renew(PACKS)
         found = self._storage.named(PACKS, session_key(session))
         start = len(PACKS) + 1
         return {

@@ -1,0 +1,1 @@
+"""The shared folder backend: repositories in a folder that several machines mount."""
