@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 import versioned_zarr as vz
+from tests.backends.stored import stored_from_the_start
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.objectstore.commit_check import CommitCheck
 from versioned_zarr.backends.objectstore.condemned_packs import CondemnedPacks
@@ -112,6 +113,18 @@ class TestRepository(WithLinks, OnFolder, Repositories):
     pass
 
 
+class StoredSessions(SessionStoreContract):
+    """Sessions are in the folder from the start."""
+
+    @pytest.fixture(autouse=True)
+    def stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stored_from_the_start(monkeypatch)
+
+
+class TestStoredSessions(WithLinks, OnFolder, StoredSessions):
+    pass
+
+
 class TestBackend(WithLinks, OnFolder, BackendContract):
     pass
 
@@ -125,6 +138,10 @@ class TestRefsWithoutLinks(WithoutLinks, OnFolder, RefStoreContract):
 
 
 class TestRepositoryWithoutLinks(WithoutLinks, OnFolder, Repositories):
+    pass
+
+
+class TestStoredSessionsWithoutLinks(WithoutLinks, OnFolder, StoredSessions):
     pass
 
 
