@@ -10,7 +10,18 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import arrays, growth, ipfs, lakefs, latency, objects, scale, shared, transfer
+from benchmarks import (
+    arrays,
+    cluster,
+    growth,
+    ipfs,
+    lakefs,
+    latency,
+    objects,
+    scale,
+    shared,
+    transfer,
+)
 from benchmarks.timing import Result
 
 PARTS = {
@@ -21,6 +32,7 @@ PARTS = {
     "lakefs": lakefs.run,
     "objects": objects.run,
     "shared": shared.run,
+    "cluster": cluster.run,
     "latency": latency.run,
     "growth": growth.run,
 }
