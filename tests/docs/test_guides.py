@@ -71,7 +71,7 @@ def test_the_screen_of_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.filterwarnings("ignore:fs .* was not created with:UserWarning")
 def test_many_writers(capsys: pytest.CaptureFixture[str]) -> None:
-    names = run(GUIDES / "many-writers.md")
+    names = run(GUIDES / "clusters-and-hpc.md")
     assert capsys.readouterr().out.startswith("12\n")
     snapshot = names["repo"].checkout()
     assert snapshot.open("wind")[:].sum() == 120 * 100 * (7.5 + 8.5)
