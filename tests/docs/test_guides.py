@@ -70,9 +70,12 @@ def test_the_screen_of_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.filterwarnings("ignore:fs .* was not created with:UserWarning")
-def test_many_writers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clusters_and_hpc(capsys: pytest.CaptureFixture[str]) -> None:
     names = run(GUIDES / "clusters-and-hpc.md")
-    assert capsys.readouterr().out.startswith("12\n")
+    url, missing, _ = capsys.readouterr().out.splitlines()
+    assert url.startswith("vzarr://session/")
+    assert missing == "12"
+    np.testing.assert_array_equal(names["last"].repository["main"].open("scan")[::8, 0], range(8))
     snapshot = names["repo"].checkout()
     assert snapshot.open("wind")[:].sum() == 120 * 100 * (7.5 + 8.5)
     assert not snapshot.missing()
