@@ -75,7 +75,9 @@ def test_clusters_and_hpc(capsys: pytest.CaptureFixture[str]) -> None:
     url, missing, _ = capsys.readouterr().out.splitlines()
     assert url.startswith("vzarr://session/")
     assert missing == "12"
-    np.testing.assert_array_equal(names["last"].repository["main"].open("scan")[::8, 0], range(8))
+    np.testing.assert_array_equal(
+        names["last"].repository["main"].open("scan")[::8, 0], range(1, 9)
+    )
     snapshot = names["repo"].checkout()
     assert snapshot.open("wind")[:].sum() == 120 * 100 * (7.5 + 8.5)
     assert not snapshot.missing()
