@@ -5,7 +5,8 @@
 The data is two climate scenarios of the Met Office from iris-sample-data. Two worker processes
 compute normals, means over 30 years, and write them into one session in the bucket. One worker is
 killed before it has written. Dask runs its task elsewhere, and the client commits. Then a second
-process reads the commit by its hash, computes everything again alone, and gets the same hash.
+process reads the commit by its hash, computes everything again alone, and gets the same hash. If
+this program is interrupted, run it again: it resumes its session, and writes what is missing.
 
 Needs `dask[distributed]`, `obstore`, `iris-sample-data` and `netCDF4`; credentials and the endpoint
 come from the environment, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL. The URL may be that of
@@ -69,18 +70,27 @@ def write(array: zarr.Array, scenario: int, period: int, killed: str) -> int:
     return os.getpid()
 
 
+def begin(repo: vz.Repository) -> tuple[vz.Session, zarr.Array]:
+    """A session with the array; one that an earlier run left, if it was interrupted."""
+    left = [info.id for info in repo.sessions.values() if info.purpose == "normals"]
+    if not left:
+        session = repo.session("main", purpose="normals")
+        return session, create(session)
+    session = repo.resume(left[0])
+    return session, zarr.open_array(session, path="normals")
+
+
 def compute_on_a_cluster(repo: vz.Repository) -> vz.Commit:
-    """Write all normals with two workers, and commit."""
-    session = repo.session("main", purpose="normals")
-    array = create(session)
+    """Write the missing normals with two workers, and commit."""
+    session, array = begin(repo)
+    places = [place[:2] for place in session.missing("normals").coordinates]
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         tasks = [
-            client.submit(write, array, *place, f"{folder}/killed", pure=False)
-            for place in product(range(len(SCENARIOS)), range(PERIODS))
+            client.submit(write, array, *place, f"{folder}/killed", pure=False) for place in places
         ]
         workers = client.gather(tasks)
     print(f"{len(tasks)} maps by {len(set(workers))} processes; one process was killed")
@@ -107,6 +117,10 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         reproduce(*sys.argv[1:])
     else:
-        made = compute_on_a_cluster(vz.create(sys.argv[1]))
+        try:
+            repository = vz.create(sys.argv[1])
+        except vz.AlreadyExistsError:
+            repository = vz.open(sys.argv[1])
+        made = compute_on_a_cluster(repository)
         print(made)
         subprocess.run([sys.executable, __file__, sys.argv[1], made.cid], check=True)

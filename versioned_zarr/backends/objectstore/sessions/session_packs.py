@@ -49,6 +49,7 @@ _KEY_SIZE: Final = 10
 _TAIL_BYTES: Final = 16 << 10
 """The first read of a pack: the tail and the document of about 60 writes."""
 _KEPT_BYTES: Final = 64 << 20
+_KEPT_BLOCK_BYTES: Final = 256 << 10
 _AT_ONCE: Final = 16
 
 
@@ -129,7 +130,8 @@ class SessionPacks:
         tail = decode_tail_in(memoryview(data), self._hash.code, pack)
         self._learn(pack, _stored(name, document, tail, len(data)))
         for cid, content in blocks:
-            self._recent.add(cid, memoryview(bytes(content)))
+            if len(content) <= _KEPT_BLOCK_BYTES:
+                self._recent.add(cid, memoryview(bytes(content)))
 
     def _earlier(self, session: str, name: BatchName) -> list[StoredDocument]:
         """The batches before a new one that its block contains, too."""
