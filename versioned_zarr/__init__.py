@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
     from versioned_zarr.interfaces.files.zarr_import import import_zarr
     from versioned_zarr.interfaces.web.web_api import serve
-    from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot  # noqa: A004 - vz.open
+    from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot, recover  # noqa: A004 - vz.open
     from versioned_zarr.repository.repository import Repository
     from versioned_zarr.repository.session import Session
     from versioned_zarr.repository.snapshot import Snapshot
@@ -67,6 +67,7 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "open",
     "open_or_create",
     "open_snapshot",
+    "recover",
     "serve",
     *_errors,
 ]
@@ -103,6 +104,7 @@ _MODULES = {
     "open": "location",
     "open_or_create": "location",
     "open_snapshot": "location",
+    "recover": "location",
     "serve": "interfaces.web.web_api",
 }
 

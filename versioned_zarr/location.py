@@ -11,10 +11,13 @@ from typing import Unpack, cast, get_args
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.gateway.gateway_snapshot import caches
 from versioned_zarr.backends.registry import backend_at
+from versioned_zarr.blocks.packs.pack_registry import pack_names
 from versioned_zarr.blocks.protocol import BoundedCache
-from versioned_zarr.engine.backend import BEGUN, Backend, Verify, is_begun
+from versioned_zarr.engine.backend import BEGUN, Backend, StorageBackend, Verify, is_begun
 from versioned_zarr.engine.backend import begin as begin_backend
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.maintenance.recovery import hash_code_in, recover_branches
+from versioned_zarr.engine.maintenance.stray_zarr import stray_documents
 from versioned_zarr.engine.marker import encode_marker, read_marker
 from versioned_zarr.engine.open_options import Location, Options, ServerOptions
 from versioned_zarr.engine.partial_clone import PartialClone
@@ -38,9 +41,10 @@ from versioned_zarr.fork_local import ForkLocal, ForkSafeLock
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.refs import HEADS, create_or_explain
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import from_text, hash_function
+from versioned_zarr.ipld.cid import from_text, hash_function, hash_of_code
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.repository import Repository
+from versioned_zarr.repository.session_end import warn_of_strays
 
 _OPEN: ForkLocal[weakref.WeakValueDictionary[tuple[str, str, str | None], Repository]] = ForkLocal(
     weakref.WeakValueDictionary
@@ -137,7 +141,28 @@ def open(  # noqa: A001 - the public name is vz.open
     """
     backend, options = backend_at(url, options)
     _check_verify(verify)
-    return _opened(backend, verify, options)
+    try:
+        found = _opened(backend, verify, options)
+    except RepositoryNotFoundError as error:
+        raise _explained(backend, error) from None
+    warn_of_strays(found._stores, found.url)
+    return found
+
+
+def _explained(backend: Backend, error: RepositoryNotFoundError) -> RepositoryNotFoundError:
+    """The error for a folder without a marker, if plain Zarr or packs are there."""
+    if not isinstance(backend, StorageBackend):
+        return error
+    names = stray_documents(backend.storage)
+    if not names and not pack_names(backend.storage):
+        return error
+    what = f"plain Zarr ({', '.join(names)})" if names else "packs without a marker"
+    path = backend.url.removeprefix("file://")
+    return RepositoryNotFoundError(
+        f"no repository at {backend.url!r}, but {what}. If there was a repository, it was "
+        f"overwritten: vz.recover({path!r}) opens what is left of it",
+        url=backend.url,
+    )
 
 
 def _opened(
@@ -159,6 +184,44 @@ def _opened(
         with _GUARD:
             _OPEN()[key] = repository
     return repository
+
+
+def recover(url: Location, *, progress: OnProgress | None = None) -> Repository:
+    """Open what is left of a repository in a folder whose marker or refs were lost.
+
+    `dataset.to_zarr("climate.vz", mode="w")` deletes what it can in that folder. Every commit that
+    is still in the packs, that no ref reaches, and that is no parent of another one gets a branch:
+    `main` if there is no such branch, otherwise `recovered/CID`. `Repository.fsck` then says which
+    values are missing. Reads all packs once.
+
+    Args:
+        url: the path of the folder.
+        progress: called with the bytes of packs done and in total.
+
+    Raises:
+        RepositoryNotFoundError: there are no packs with a commit.
+        InvalidInputError: this is no folder on this machine.
+    """
+    backend, options = backend_at(url, {})
+    if not isinstance(backend, StorageBackend):
+        raise InvalidInputError(
+            f"{backend.url!r} is not a folder of this machine; only there can files be wiped and "
+            "recovered"
+        )
+    try:
+        found = _opened(backend, "network", options)
+    except RepositoryNotFoundError:
+        code = hash_code_in(backend.storage)
+        if code is None:
+            raise
+        backend.write_marker(encode_marker(hash_of_code(code).name))
+        found = _opened(backend, "network", options)
+    made = recover_branches(found._stores, progress)
+    if not made and not found.branches:
+        raise RepositoryNotFoundError(
+            f"no commit is left in the packs of {backend.url!r}", url=backend.url
+        )
+    return found
 
 
 def open_or_create(

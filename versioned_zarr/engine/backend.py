@@ -6,6 +6,7 @@ import json
 from typing import Literal, Protocol
 
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
+from versioned_zarr.engine.maintenance.stray_zarr import stray_documents
 from versioned_zarr.engine.marker import FOLDER, MARKER, check_layout
 from versioned_zarr.engine.partial_clone import packed_or_partial
 from versioned_zarr.errors import AlreadyExistsError
@@ -114,5 +115,12 @@ class StorageBackend:
         trees = Trees(blocks, hash_function)
         refs = LogRefs(self.storage)
         return RepositoryContext(
-            self.storage, blocks, refs, trees, self.read_marker, open_other, self.storage
+            self.storage,
+            blocks,
+            refs,
+            trees,
+            self.read_marker,
+            open_other,
+            self.storage,
+            strays=lambda: stray_documents(self.storage),
         )

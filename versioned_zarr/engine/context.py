@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Unpack
@@ -97,6 +97,7 @@ class RepositoryContext:
         session_roots: returns commits that sessions elsewhere need, and which session needs each.
         collector: runs `gc` and `repack`, if the backend does that itself.
         upkeep: for error messages: what maintains the blocks, if not this package.
+        strays: returns the documents of plain Zarr beside the repository; see `stray_zarr`.
         others: the commits of the other version control system, if any.
     """
 
@@ -113,6 +114,7 @@ class RepositoryContext:
     others: ForeignCommits | None = None
     collector: Collector | None = None
     upkeep: str = ""
+    strays: Callable[[], Sequence[str]] = tuple
     _commits: LruCache[str, Commit] = field(default_factory=lambda: LruCache(_REMEMBERED_COMMITS))
 
     @property

@@ -110,6 +110,16 @@ def hash_function(name: str) -> HashFunction:
     return found
 
 
+def hash_of_code(code: int) -> HashFunction:
+    """Return the hash function with a multihash code.
+
+    Raises:
+        InvalidInputError: none of ours has this code.
+        MissingDependencyError: see `hash_function`.
+    """
+    return hash_function(_CODES.get(code, f"0x{code:x}"))
+
+
 def hash_of(cid: Cid) -> HashFunction:
     """Return the hash function of `cid`.
 

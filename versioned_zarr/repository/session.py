@@ -26,7 +26,7 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
-from versioned_zarr.repository.session_end import add_resume_note, warn_uncommitted
+from versioned_zarr.repository.session_end import add_resume_note, warn_of_strays, warn_uncommitted
 from versioned_zarr.repository.session_forks import prepare_for_forks
 from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
@@ -350,6 +350,12 @@ class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
             if is_kept:
                 add_resume_note(error, self.id)
             return
+        try:
+            self._end_well()
+        finally:
+            warn_of_strays(self.repository._stores, self.repository.url)
+
+    def _end_well(self) -> None:
         if self.message is not None:
             try:
                 self.commit(self.message)

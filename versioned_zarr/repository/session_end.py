@@ -1,9 +1,11 @@
-"""What a `with` block says when it ends and has not committed: how to resume or to commit."""
+"""What a `with` block says when it ends: how to resume or to commit, and what it did not write."""
 
 from __future__ import annotations
 
 import warnings
 
+from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.maintenance.stray_zarr import about_strays
 from versioned_zarr.errors import InvalidInputError
 
 
@@ -13,8 +15,15 @@ def warn_uncommitted(session_id: str, branch: str) -> None:
         f"session {session_id} on {branch!r} ends uncommitted, because it has no message; commit "
         f"it with repo.resume({session_id!r}).commit('…'), and next time write "
         f"`with repo.session({branch!r}, message='…')`",
-        stacklevel=3,
+        stacklevel=4,
     )
+
+
+def warn_of_strays(stores: RepositoryContext, url: str) -> None:
+    """Warn of plain Zarr that was written past a repository in a folder."""
+    names = stores.strays() if url.startswith("file:") else ()
+    if names:
+        warnings.warn(about_strays(url, names), stacklevel=3)
 
 
 def add_resume_note(error: BaseException | None, session_id: str) -> None:

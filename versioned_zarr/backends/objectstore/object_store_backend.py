@@ -34,6 +34,7 @@ from versioned_zarr.blocks.remote.lazy_origin import LazyOrigin
 from versioned_zarr.engine.backend import Verify
 from versioned_zarr.engine.context import OpenOther, RepositoryContext
 from versioned_zarr.engine.maintenance.collected import Collector
+from versioned_zarr.engine.maintenance.stray_zarr import stray_documents
 from versioned_zarr.engine.marker import (
     FOLDER,
     MARKER,
@@ -235,6 +236,7 @@ class ObjectStoreBackend:
             self._objects,
             collector=collector,
             session_roots=lambda: session_roots(session_log),
+            strays=lambda: stray_documents(self._objects),
         )
         context.session_store = StoredSessionStore(context, session_log)
         return context

@@ -77,7 +77,7 @@ def fsck(
 
 
 def _fsck(stores: RepositoryContext, *, read_all: bool, progress: OnProgress | None) -> Report:
-    report = Report()
+    report = Report(strays=tuple(stores.strays()))
     if isinstance(stores.blocks, ServedBlocks):
         Steps(0, progress)
         _check_served(stores, stores.blocks, report, read_all=read_all)

@@ -15,6 +15,8 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from versioned_zarr.engine.hierarchy.zarr_nodes import NODE_DOCUMENTS
+from versioned_zarr.engine.maintenance.stray_zarr import OWN_NAMES
+from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.errors import (
     InvalidInputError,
@@ -175,8 +177,12 @@ def _list_local(root: str, name: str, tell: OnProgress) -> tuple[dict[str, int],
     told: list[str] = []
     if not os.path.isdir(root):
         return sizes, ""
+    # Plain Zarr that was written past a repository, into its folder.
+    own = OWN_NAMES if os.path.exists(os.path.join(root, MARKER)) else frozenset[str]()
     try:
         for key, it in files_below(root):
+            if key.partition("/")[0] in own:
+                continue
             sizes[key] = it.st_size
             told.append(f"{key}\0{it.st_size} {it.st_mtime_ns} {it.st_ctime_ns} {it.st_ino}\n")
             if not len(sizes) % LISTED_AT_ONCE:
