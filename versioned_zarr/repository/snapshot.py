@@ -12,6 +12,7 @@ from versioned_zarr.errors import InvalidKeyError, KeyNotFoundError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.citation import Citation
 from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SnapshotMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
@@ -166,6 +167,22 @@ class Snapshot(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike)
             ReadOnlyError: `mode` is one that writes.
         """
         return _hooks.interfaces.to_datatree(self, group, **options)
+
+    def cite(self) -> Citation:
+        """How to cite the snapshot: as a line, `.bibtex`, `.cff` or `.datacite`.
+
+        The title and the creators come from the attributes of the root group, by the names of the
+        Attribute Convention for Data Discovery; otherwise the author of the commit is credited.
+
+        Example:
+            >>> import versioned_zarr as vz
+            >>> repo = vz.create("memory://cited")
+            >>> with repo.session(message="first") as session:
+            ...     session.write("zarr.json", b'{"attributes": {"title": "Sea ice"}}')
+            >>> repo.checkout().cite().title
+            'Sea ice'
+        """
+        return Citation.of(self, self.repository.url)
 
     def to_folder(self, path: str, **options: Any) -> None:
         """Export all values as the files of a plain Zarr folder.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import zarr
 
@@ -45,7 +45,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
     _take_xarray_options(snapshot, options)
     store = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
     dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
-    return dataset
+    return with_origin(dataset, snapshot)
 
 
 def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.DataTree:
@@ -62,7 +62,7 @@ def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) ->
     _take_xarray_options(snapshot, options)
     # xarray's types list paths and files only.
     store: Any = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
-    return xarray.open_datatree(store, engine="zarr", group=group, **options)
+    return with_origin(xarray.open_datatree(store, engine="zarr", group=group, **options), snapshot)
 
 
 def _import_xarray(method: str) -> None:
@@ -105,3 +105,35 @@ def _refuse_places(options: dict[str, Any], names: Sequence[str]) -> None:
         if options.get(name) is not None:
             raise InvalidInputError(f"{name} cannot be passed: the store is the snapshot")
         options.pop(name, None)
+
+
+class _Opened(Protocol):
+    """A Dataset or a DataTree."""
+
+    @property
+    def encoding(self) -> dict[Any, Any]: ...
+
+
+_T = TypeVar("_T", bound=_Opened)
+
+
+def with_origin(opened: _T, view: object, ref: str | None = None) -> _T:
+    """A dataset or tree, whose `encoding` says of which version it is.
+
+    Adds `cid`, `commit`, `repository` and, if it is known, `ref`. Not to the attributes, which
+    would be written with the data.
+    """
+    if isinstance(view, Snapshot):
+        found = {
+            "cid": view.cid,
+            "commit": None if view.commit is None else view.commit.cid,
+            "repository": view.repository.url,
+            "ref": ref,
+        }
+        opened.encoding.update({name: text for name, text in found.items() if text is not None})
+    return opened
+
+
+def view_of(store: object) -> object:
+    """The snapshot or session of a store of ours; None for others."""
+    return store.view if isinstance(store, VersionedStore) else None

@@ -19,6 +19,7 @@ from xarray.backends import BackendEntrypoint, ZarrBackendEntrypoint
 from versioned_zarr import location
 from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.errors import InvalidInputError, VersionedZarrError
+from versioned_zarr.interfaces.zarr.open import view_of, with_origin
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
@@ -40,8 +41,9 @@ _DECODERS = (
 )
 _READING = (*_DECODERS, "group", "consolidated", "zarr_format")
 _SUFFIX = ".vz"
-_READ: weakref.WeakValueDictionary[tuple[str | None, ...], Snapshot] = weakref.WeakValueDictionary()
-"""The snapshots of open datasets, by what xarray names their Dask arrays after."""
+_Named = tuple[str | None, ...]
+_READ: weakref.WeakValueDictionary[tuple[_Named, int], Snapshot] = weakref.WeakValueDictionary()
+"""The snapshots of open datasets, by what xarray names their Dask arrays after, and their id()."""
 
 
 class VersionedBackend(BackendEntrypoint):
@@ -81,7 +83,8 @@ class VersionedBackend(BackendEntrypoint):
         """Open a group as a Dataset."""
         reading = _take_reading(options)
         store = _store_of(filename_or_obj, ref, reading, options)
-        return ZarrBackendEntrypoint().open_dataset(store, **reading)
+        opened = ZarrBackendEntrypoint().open_dataset(store, **reading)
+        return with_origin(opened, view_of(store), ref)
 
     def open_datatree(
         self, filename_or_obj: Any, *, ref: str | None = None, **options: Any
@@ -89,7 +92,9 @@ class VersionedBackend(BackendEntrypoint):
         """Open a group and all groups below it as a DataTree."""
         reading = _take_reading(options)
         store = _store_of(filename_or_obj, ref, reading, options)
-        return ZarrBackendEntrypoint().open_datatree(store, **reading)
+        tree = ZarrBackendEntrypoint().open_datatree(store, **reading)
+        with_origin(tree, view_of(store), ref)
+        return tree
 
     def open_groups_as_dict(
         self, filename_or_obj: Any, *, ref: str | None = None, **options: Any
@@ -121,7 +126,7 @@ def _store_of(
     return store
 
 
-def _warn_of_equal_names(key: tuple[str | None, ...], view: Snapshot | Session) -> None:
+def _warn_of_equal_names(key: _Named, view: Snapshot | Session) -> None:
     """Warn if an open dataset of another version has the same names of Dask arrays.
 
     xarray derives these names from the path and the options. Dask would compute the difference of
@@ -129,15 +134,15 @@ def _warn_of_equal_names(key: tuple[str | None, ...], view: Snapshot | Session) 
     """
     if not isinstance(view, Snapshot) or "dask" not in sys.modules:
         return
-    earlier = _READ.get(key)
-    if earlier is not None and earlier != view:
+    earlier = [snapshot for (named, _), snapshot in list(_READ.items()) if named == key]
+    if any(snapshot != view for snapshot in earlier):
         warnings.warn(
             f"{key[0]!r} was opened before, at another version, and is still in use; Dask cannot "
             "tell these two apart: if you use chunks=…, open versions as snapshots: "
             "xarray.open_dataset(repo['REF'], chunks=…)",
             stacklevel=2,
         )
-    _READ[key] = view
+    _READ[key, id(view)] = view
 
 
 def _opened(place: Any, ref: str | None, options: dict[str, Any]) -> Store:
