@@ -17,6 +17,36 @@ if TYPE_CHECKING:
     from zarr.storage import StorePath
 
 
+class ArrayDifference(Protocol):
+    """The difference of one array in values; see `versioned_zarr.interfaces.zarr.array_diff`."""
+
+    path: str
+    old: zarr.Array[Any] | None
+    new: zarr.Array[Any] | None
+
+    @property
+    def regions(self) -> list[tuple[slice, ...]]:
+        """The changed chunks as slices of the array."""
+        ...
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The range of each dimension in which chunks changed."""
+        ...
+
+    def values(self) -> Any:
+        """How the elements of the changed chunks changed."""
+        ...
+
+    def to_xarray(self) -> xarray.Dataset:
+        """A Dataset of the old values, the new ones and their difference."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """The difference with its values as plain JSON data."""
+        ...
+
+
 class Interfaces(Protocol):
     """The functions of the interfaces. `Any` is a snapshot, whose class is unknown here."""
 
@@ -54,6 +84,10 @@ class Interfaces(Protocol):
 
     def to_folder(self, snapshot: Any, path: str, **options: Any) -> None:
         """All values as the files of a plain Zarr folder."""
+        ...
+
+    def array_diff(self, diff: Any, path: str) -> ArrayDifference:
+        """The difference of an array in values."""
         ...
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import zarr
     from zarr.storage import StorePath
 
+    from versioned_zarr.engine.hierarchy.diff import Diff
+    from versioned_zarr.interfaces.zarr.array_diff import ArrayDiff
     from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
     from versioned_zarr.repository.session import Session
     from versioned_zarr.repository.snapshot import Snapshot
@@ -73,6 +75,13 @@ def to_datatree(snapshot: Snapshot, group: str | None, **options: Any) -> xarray
     from versioned_zarr.interfaces.zarr import open as opening
 
     return opening.to_datatree(snapshot, group, **options)
+
+
+def array_diff(diff: Diff, path: str) -> ArrayDiff:
+    """See `Interfaces.array_diff`."""
+    from versioned_zarr.interfaces.zarr.array_diff import array_diff
+
+    return array_diff(diff, path)
 
 
 def to_folder(snapshot: Snapshot, path: str, **options: Any) -> None:

@@ -140,6 +140,7 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
             new_name=new_name,
             size=trees.size,
             read_range=lambda link, *ends: read_stored(self._stores.blocks, link.cid, *ends),
+            sides=lambda: (Snapshot(self, old), Snapshot(self, new)),
         )
 
     # Branches and tags

@@ -28,6 +28,7 @@ from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
 from versioned_zarr.repository.session_end import add_resume_note, warn_of_strays, warn_uncommitted
 from versioned_zarr.repository.session_forks import prepare_for_forks
+from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.tree.diff_tree import KeyChange
 from versioned_zarr.tree.keys import check_text
 
@@ -263,6 +264,7 @@ class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
             new_name=f"session {self.id}",
             size=self._size_of_link,
             read_range=self._read_link,
+            sides=lambda: (Snapshot(self.repository, root), self),
         )
 
     def _size_of_link(self, link: Link) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.hierarchy import node_fields, zarr_nodes
@@ -14,10 +14,14 @@ from versioned_zarr.engine.hierarchy.json_values import MISSING, plain
 from versioned_zarr.engine.hierarchy.renames import find_moved
 from versioned_zarr.engine.hierarchy.shards import Read, ShardLayout, changed_inner, layout_of
 from versioned_zarr.engine.hierarchy.zarr_nodes import ReadKey, ZarrNodes
+from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.terminal_text import escaped_line
 from versioned_zarr.tree.diff_tree import KeyChange
+
+if TYPE_CHECKING:
+    from versioned_zarr._hooks import ArrayDifference
 
 How = Literal["added", "removed", "changed"]
 _Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
@@ -159,6 +163,7 @@ class Diff(_hooks.AtPrompt):
         new_name: the name of the new side.
         size: returns the size in bytes of the value that a link names; for shards.
         read_range: reads part of a value; for shards. Without these two, shards are read whole.
+        sides: returns the two sides as snapshots or sessions; for values.
     """
 
     def __init__(
@@ -171,7 +176,9 @@ class Diff(_hooks.AtPrompt):
         new_name: str,
         size: Callable[[Link], int] | None = None,
         read_range: ReadRange | None = None,
+        sides: Callable[[], tuple[Any, Any]] | None = None,
     ) -> None:
+        self._sides = sides
         self.old_name, self.new_name = old_name, new_name
         self._read_old, self._read_new = read_old, read_new
         self._size, self._read_range = size, read_range
@@ -206,6 +213,24 @@ class Diff(_hooks.AtPrompt):
 
     def __bool__(self) -> bool:
         return not self.is_empty
+
+    def __getitem__(self, path: str) -> ArrayDifference:
+        """The difference of the array at a path in values; see `ArrayDiff`.
+
+        Raises:
+            KeyNotFoundError: no array at this path differs.
+        """
+        return _hooks.interfaces.array_diff(self, path)
+
+    def sides(self) -> tuple[Any, Any]:
+        """The old and the new side: snapshots, or a session.
+
+        Raises:
+            InvalidInputError: this diff was made without them.
+        """
+        if self._sides is None:
+            raise InvalidInputError("this diff has no values; compare two refs with repo.diff")
+        return self._sides()
 
     @property
     def nodes(self) -> dict[str, NodeDiff]:
