@@ -17,7 +17,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 REPOSITORY = """
-    branches checkout cherry_pick diff export_car fetch fsck gc hash import_car log merge publish
+    blame branches checkout cherry_pick diff export_car fetch fsck gc hash import_car log merge publish
     pull push reflog remotes repack resolve resume revert session sessions squash stats tags url
 """
 SESSION = """

@@ -162,6 +162,7 @@ def test_a_new_and_a_removed_array(repository: Repository) -> None:
     assert "48 added" in str(found)
 
 
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 @pytest.mark.parametrize("dtype", ["i8", "u1", "?", "c16", "U3"])
 def test_any_type_is_compared(repository: Repository, dtype: str) -> None:
     old = np.zeros((8, 6), "i8").astype(dtype)

@@ -1,15 +1,19 @@
-"""Log queries: the commits of a ref, of a range of refs, or of a path."""
+"""Log queries: the commits of a ref, of a range of refs, or of a path, and of each chunk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.hierarchy.blame import Blame, blame_of
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes
 from versioned_zarr.engine.revisions import resolve_commit
+from versioned_zarr.errors import KeyNotFoundError
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.log import Log, Names
 from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.tree.diff_tree import changes
 from versioned_zarr.tree.keys import check_key, check_text
 
 
@@ -39,6 +43,42 @@ def log_of(
         return (commit for commit in found if commit.cid in between)
 
     return Log(commits, title=f"{wanted} in {ref}", names=names, is_linear=True)
+
+
+def array_blame(stores: RepositoryContext, path: str, ref: str) -> Blame:
+    """See `Repository.blame`."""
+    check_text(path)
+    path = path.strip("/")
+    start, trees = resolve_commit(stores, ref), stores.trees
+    root = from_text(start.tree)
+
+    def read(key: str) -> bytes | None:
+        link = trees.find(root, key)
+        return None if link is None else stores.read_link(link)
+
+    node = ZarrNodes(read).at(path)
+    if node is None or not node.is_array or node.grid_shape is None:
+        raise KeyNotFoundError(
+            f"no array with a regular chunk grid at {path!r} in {ref!r}; check the path",
+            key=path,
+        )
+
+    def content(commit: Commit) -> Cid | None:
+        link = trees.subtree(from_text(commit.tree), path)
+        return None if link is None else link.cid
+
+    def changed(old: Commit, new: Commit) -> Iterator[str]:
+        sides = from_text(old.tree), from_text(new.tree)
+        return (change.key for change in changes(trees, *sides, prefix=path))
+
+    return blame_of(
+        node,
+        (key for key, _ in trees.walk(root, path)),
+        walk.log([start.cid], stores.commit),
+        parent=stores.commit,
+        content=content,
+        changed=changed,
+    )
 
 
 def _commits(stores: RepositoryContext, start: str, known: str | None) -> Iterator[Commit]:

@@ -13,9 +13,10 @@ from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.engine import rewrite
 from versioned_zarr.engine.commit import head_of
 from versioned_zarr.engine.context import RepositoryContext
+from versioned_zarr.engine.hierarchy.blame import Blame
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
-from versioned_zarr.engine.log_queries import log_of
+from versioned_zarr.engine.log_queries import array_blame, log_of
 from versioned_zarr.engine.maintenance import gc, repack
 from versioned_zarr.engine.maintenance.collected import Collected
 from versioned_zarr.engine.maintenance.fsck import fsck
@@ -142,6 +143,22 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
             read_range=lambda link, *ends: read_stored(self._stores.blocks, link.cid, *ends),
             sides=lambda: (Snapshot(self, old), Snapshot(self, new)),
         )
+
+    def blame(self, path: str, ref: Ref = "main") -> Blame:
+        """For each stored chunk of an array, the commit that last changed it.
+
+        One walk over the history, which compares commits by the CID of the array; O(changed
+        chunks). A chunk that a merge took from a parent is looked up in that parent's history.
+
+        Args:
+            path: the path of the array.
+            ref: where to begin; see `checkout`; not a bare tree.
+
+        Raises:
+            RefNotFoundError: the ref does not exist.
+            KeyNotFoundError: there is no array with a regular chunk grid at the path.
+        """
+        return array_blame(self._stores, path, ref_text(ref))
 
     # Branches and tags
 

@@ -18,6 +18,7 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import (
     ReadKey,
     ZarrNode,
     ZarrNodes,
+    number_in_grid,
     split,
 )
 
@@ -121,7 +122,7 @@ def find_missing(keys: Iterable[str], read: ReadKey) -> dict[str, MissingChunks]
         found = nodes.array_above(key)
         coordinates = found.coordinates(key) if found is not None else None
         if found is not None and coordinates is not None and found.path in grids:
-            number = _number(coordinates, grids[found.path])
+            number = number_in_grid(coordinates, grids[found.path])
             if number is not None:
                 numbers[found.path].append(number)
     missing = {}
@@ -131,13 +132,3 @@ def find_missing(keys: Iterable[str], read: ReadKey) -> dict[str, MissingChunks]
         written = np.unique(np.array(numbers.pop(path), np.int64))
         missing[path] = MissingChunks(node, grids[path], written)
     return missing
-
-
-def _number(coordinates: tuple[int, ...], grid: tuple[int, ...]) -> int | None:
-    """The row-major number of a chunk; None if it is outside the grid, as after a resize."""
-    number = 0
-    for at, size in zip(coordinates, grid, strict=True):
-        if at >= size:
-            return None
-        number = number * size + at
-    return number

@@ -276,3 +276,13 @@ def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
     if len(parts) != dimensions or not all(part.isascii() and part.isdigit() for part in parts):
         return None
     return tuple(int(part) for part in parts)
+
+
+def number_in_grid(coordinates: tuple[int, ...], grid: tuple[int, ...]) -> int | None:
+    """The row-major number of a chunk; None if it is outside the grid, as after a resize."""
+    number = 0
+    for at, size in zip(coordinates, grid, strict=True):
+        if at >= size:
+            return None
+        number = number * size + at
+    return number

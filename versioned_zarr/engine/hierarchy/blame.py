@@ -1,0 +1,216 @@
+"""Blame: for each stored chunk of an array, the commit that last changed it.
+
+One walk over the history, newest first. Where the CID of the array's folder is the same in a commit
+and a parent, nothing is compared; otherwise only the chunks that differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode, number_in_grid
+from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.terminal_text import counted, escaped_line
+
+Changed = Callable[[Commit, Commit], Iterable[str]]
+"""Returns the keys of an array that differ between a commit and one of its parents."""
+
+
+class Blame:
+    """The commit that last changed each stored chunk (shard, if sharded) of an array.
+
+    Attributes:
+        path: the path of the array.
+        grid_shape: the number of stored chunks along each dimension.
+        commits: the commits that last changed some chunk, newest first.
+        table: the number of a commit in `commits` for each position in the chunk grid, dtype int32;
+            -1 where there is no chunk.
+    """
+
+    def __init__(self, path: str, commits: list[Commit], table: NDArray[np.int32]) -> None:
+        self.path, self.commits, self.table = path, commits, table
+        self.grid_shape = table.shape
+
+    def __getitem__(self, coordinates: tuple[int, ...] | int) -> Commit | None:
+        """The commit that last changed the chunk at a position in the grid; None if it is missing.
+
+        Raises:
+            IndexError: the position is outside the grid.
+        """
+        number = int(self.table[coordinates])
+        return self.commits[number] if number >= 0 else None
+
+    def __iter__(self) -> Iterator[tuple[tuple[int, ...], Commit]]:
+        """Each chunk and its commit, in row-major order."""
+        for coordinates in np.argwhere(self.table >= 0):
+            at = tuple(map(int, coordinates))
+            yield at, self.commits[int(self.table[at])]
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.table >= 0))
+
+    @property
+    def counts(self) -> list[tuple[Commit, int]]:
+        """The number of chunks that each commit changed last, newest commit first."""
+        counts = Counter(self.table[self.table >= 0].tolist())
+        return [(commit, counts[number]) for number, commit in enumerate(self.commits)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The commits and the table as plain JSON data."""
+        return {
+            "path": self.path,
+            "grid_shape": list(self.grid_shape),
+            "commits": [{**commit.to_dict(), "chunks": count} for commit, count in self.counts],
+            "table": self.table.tolist(),
+        }
+
+    def __str__(self) -> str:
+        """One line for each commit, with the chunks that it changed last."""
+        lines = [
+            f"{commit.cid[-12:]} {commit.time:%Y-%m-%d %H:%M} {commit.author}: "
+            f"{counted(count, 'chunk')}{_where(self.table == number)}  {commit.summary}"
+            for number, (commit, count) in enumerate(self.counts)
+        ]
+        return "\n".join(map(escaped_line, lines)) or f"no chunks in {self.path or '/'}"
+
+    def __repr__(self) -> str:
+        return f"<Blame of {self.path or '/'}: {len(self)} chunks, {len(self.commits)} commits>"
+
+
+def _where(mask: NDArray[np.bool_]) -> str:
+    """The smallest box of the grid that contains the chunks."""
+    places = np.argwhere(mask)
+    if not mask.ndim or not len(places):
+        return ""
+    ends = zip(places.min(axis=0).tolist(), places.max(axis=0).tolist(), strict=True)
+    return (
+        " in ["
+        + ", ".join(f"{low}" if low == high else f"{low}:{high + 1}" for low, high in ends)
+        + "]"
+    )
+
+
+@dataclass
+class _Asked:
+    """The chunks of which a commit and its ancestors are asked, by row-major number."""
+
+    mask: NDArray[np.bool_]
+    count: int
+
+    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Remove chunks; returns those that were there."""
+        found = numbers[self.mask[numbers]]
+        self.mask[found] = False
+        self.count -= len(found)
+        return found
+
+
+def blame_of(
+    node: ZarrNode,
+    keys: Iterable[str],
+    history: Iterable[Commit],
+    *,
+    parent: Callable[[str], Commit],
+    content: Callable[[Commit], Cid | None],
+    changed: Changed,
+) -> Blame:
+    """The blame of an array.
+
+    Args:
+        node: the array in the newest commit.
+        keys: its keys there.
+        history: that commit and its ancestors, each before its parents.
+        parent: returns the commit with a CID.
+        content: returns the CID of the array's folder in a commit.
+        changed: see `Changed`.
+    """
+    grid = node.grid_shape or ()
+    numbers = _Numbers(node, grid)
+    first = numbers.of(keys)
+    size = int(np.prod(grid)) if grid else 1
+    mask = np.zeros(size, bool)
+    mask[first] = True
+    table = np.full(size, -1, np.int32)
+    commits: list[Commit] = []
+    walk = _Walk(numbers, content, changed)
+    start = _Asked(mask, len(first))
+    for commit in history:
+        here = start if start.count else walk.asked.pop(commit.cid, None)
+        start = _Asked(mask, 0)
+        if here is not None and here.count:
+            own = walk.ask_parents(here, commit, [parent(cid) for cid in commit.parents])
+            if len(own):
+                table[own] = len(commits)
+                commits.append(commit)
+        if not walk.asked:
+            break
+    return Blame(node.path, commits, table.reshape(grid))
+
+
+class _Walk:
+    """A walk over the history, and what its commits are still asked.
+
+    Args:
+        numbers: the numbers of chunks.
+        content: see `blame_of`, also for `changed`.
+    """
+
+    def __init__(
+        self, numbers: _Numbers, content: Callable[[Commit], Cid | None], changed: Changed
+    ) -> None:
+        self._numbers, self._content, self._changed = numbers, content, changed
+        self.asked: dict[str, _Asked] = {}
+
+    def ask_parents(self, here: _Asked, commit: Commit, parents: list[Commit]) -> NDArray[np.int64]:
+        """Ask the parents of a commit about the chunks that they have; returns the others."""
+        there = self._content(commit)
+        for parent in parents:
+            if self._content(parent) == there:
+                self._ask(parent.cid, here)
+                return np.zeros(0, np.int64)
+        left = [parent for parent in parents if self._content(parent) is not None]
+        while left:
+            parent = left.pop(0)
+            differing = here.take(self._numbers.of(self._changed(parent, commit)))
+            self._ask(parent.cid, here)
+            if not left:
+                return differing
+            mask = np.zeros(len(here.mask), bool)
+            mask[differing] = True
+            here = _Asked(mask, len(differing))
+        return np.flatnonzero(here.mask)
+
+    def _ask(self, cid: str, more: _Asked) -> None:
+        if not more.count:
+            return
+        found = self.asked.get(cid)
+        if found is None:
+            self.asked[cid] = more
+        else:
+            mask = found.mask | more.mask
+            self.asked[cid] = _Asked(mask, int(np.count_nonzero(mask)))
+
+
+class _Numbers:
+    """The row-major numbers of chunks by their keys."""
+
+    def __init__(self, node: ZarrNode, grid: tuple[int, ...]) -> None:
+        self._node, self._grid = node, grid
+
+    def of(self, keys: Iterable[str]) -> NDArray[np.int64]:
+        """The numbers of the chunks among some keys; others are skipped."""
+        found = [number for key in keys if (number := self._number(key)) is not None]
+        return np.array(found, np.int64)
+
+    def _number(self, key: str) -> int | None:
+        coordinates = self._node.coordinates(key)
+        if coordinates is None or len(coordinates) != len(self._grid):
+            return None
+        return number_in_grid(coordinates, self._grid)
