@@ -17,8 +17,9 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 REPOSITORY = """
-    blame branches checkout cherry_pick diff export_car fetch fsck gc hash import_car log merge publish
-    pull push reflog remotes repack resolve resume revert session sessions squash stats tags url
+    bisect blame branches checkout cherry_pick diff export_car fetch fsck gc hash import_car log
+    merge publish pull push reflog remotes repack resolve resume revert session sessions squash
+    stats tags url
 """
 SESSION = """
     base branch clear commit delete discard dropped get id is_empty keys list_dir mapping message

@@ -37,7 +37,7 @@ HINTS = {
     "repo.ancestry": "print(repo.log('main'))",
     "repo.history": "print(repo.log('main'))",
     "repo.get_commits": "print(repo.log('main'))",
-    "repo.blame": "repo.log('main', path='air/temperature')",
+    "repo.annotate": "repo.blame('air/temperature')",
     "repo.show": "print(repo.diff('main'))",
     "repo.reset": "repo.branches.move('main', to='main~1')",
     "repo.reset_branch": "repo.branches.move('main', to='main~1')",

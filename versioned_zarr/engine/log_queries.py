@@ -8,8 +8,9 @@ from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.blame import Blame, blame_of
 from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes
 from versioned_zarr.engine.revisions import resolve_commit
-from versioned_zarr.errors import KeyNotFoundError
+from versioned_zarr.errors import InvalidRefError, KeyNotFoundError
 from versioned_zarr.history import walk
+from versioned_zarr.history.bisection import first_bad
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.log import Log, Names
 from versioned_zarr.ipld.cid import Cid, from_text
@@ -79,6 +80,23 @@ def array_blame(stores: RepositoryContext, path: str, ref: str) -> Blame:
         content=content,
         changed=changed,
     )
+
+
+def bisected(
+    stores: RepositoryContext, good: str, bad: str, is_good: Callable[[Commit], bool]
+) -> Commit:
+    """See `Repository.bisect`."""
+    first, last = resolve_commit(stores, good).cid, resolve_commit(stores, bad).cid
+    between = list(map(stores.commit, walk.beyond([last], [first], stores.commit)))
+    if not between:
+        raise InvalidRefError(
+            f"{good!r} contains {bad!r}, so no commit between them can be bad; pass the older one "
+            "first",
+            ref=bad,
+        )
+    wanted = {commit.cid for commit in between}
+    ordered = [commit for commit in walk.log([last], stores.commit) if commit.cid in wanted]
+    return first_bad(ordered, last, is_good)
 
 
 def _commits(stores: RepositoryContext, start: str, known: str | None) -> Iterator[Commit]:

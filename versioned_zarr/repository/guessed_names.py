@@ -34,7 +34,7 @@ _REPOSITORY: Mapping[str, str] = {
     "writable_session": "repo.session('main')",
     **dict.fromkeys(("readonly_session", "switch", "at", "snapshot"), "repo.checkout('main')"),
     **dict.fromkeys(("ancestry", "history", "commits", "get_commits"), _LOG),
-    **dict.fromkeys(("blame", "annotate"), "print(repo.log('main', path='air/temperature'))"),
+    "annotate": "print(repo.blame('air/temperature'))",
     "show": "print(repo.diff('main'))",
     **dict.fromkeys(("compare", "changes"), "print(repo.diff('main', 'dev'))"),
     **dict.fromkeys(("status", "uncommitted"), _STATUS),

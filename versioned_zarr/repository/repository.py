@@ -16,7 +16,7 @@ from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.blame import Blame
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
-from versioned_zarr.engine.log_queries import array_blame, log_of
+from versioned_zarr.engine.log_queries import array_blame, bisected, log_of
 from versioned_zarr.engine.maintenance import gc, repack
 from versioned_zarr.engine.maintenance.collected import Collected
 from versioned_zarr.engine.maintenance.fsck import fsck
@@ -159,6 +159,38 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
             KeyNotFoundError: there is no array with a regular chunk grid at the path.
         """
         return array_blame(self._stores, path, ref_text(ref))
+
+    def bisect(self, good: Ref, bad: Ref, test: Callable[[Snapshot], bool]) -> Commit:
+        """Find the first bad commit, as `git bisect` does; tests about log2(n) of n commits.
+
+        Args:
+            good: a commit that is good; not tested.
+            bad: a commit that is bad; not tested.
+            test: returns whether a snapshot is good.
+
+        Returns:
+            A bad commit of which each parent is good, among those that `bad` reaches and `good`
+            does not.
+
+        Raises:
+            RefNotFoundError: a ref does not exist.
+            InvalidRefError: the good commit contains the bad one.
+
+        Example:
+            >>> import versioned_zarr as vz
+            >>> repo = vz.create("memory://bisected")
+            >>> for number in range(8):
+            ...     with repo.session(message=f"{number}") as session:
+            ...         session.write("a", b"%d" % number)
+            >>> repo.bisect("main~7", "main", lambda snapshot: snapshot.read("a") < b"5").message
+            '5'
+        """
+        return bisected(
+            self._stores,
+            ref_text(good),
+            ref_text(bad),
+            lambda commit: test(Snapshot(self, from_text(commit.tree), commit)),
+        )
 
     # Branches and tags
 
