@@ -39,7 +39,8 @@ class PendingWrite:
         is_unseen: whether another process wrote it and this one has not read it since.
         is_blind: whether its writer had not read the key since the commit it is based on.
         is_checked: whether a value from another process was verified.
-        rivals: different values that others wrote to the key independently.
+        rivals: values that others wrote to the key independently. Equal ones are no conflict, but
+            a later write that did not know them may differ.
     """
 
     __slots__ = (
@@ -258,8 +259,9 @@ class ChangeSet:
     def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
         """The keys that processes wrote independently, and their values."""
         for key, pending in self.entries.items():
-            if pending.rivals:
-                yield key, (*pending.rivals, pending)
+            differing = tuple(rival for rival in pending.rivals if rival.cid != pending.cid)
+            if differing:
+                yield key, (*differing, pending)
         for key, pending in self.collisions.items():
             yield key, (pending,)
 
@@ -276,9 +278,9 @@ def known_before(position: int) -> IsKnown:
 def _rivals(
     before: PendingWrite, pending: PendingWrite, is_known: IsKnown
 ) -> tuple[PendingWrite, ...]:
-    """The earlier, different values of a key from others that its writer did not know of."""
+    """The earlier values of a key from others that its writer did not know of."""
     return tuple(
         old
         for old in (*before.rivals, before)
-        if old.writer != pending.writer and old.cid != pending.cid and not is_known(old)
+        if old.writer != pending.writer and not is_known(old)
     )

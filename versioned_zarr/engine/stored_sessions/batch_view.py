@@ -101,14 +101,19 @@ class BatchView:
         if before is not None and _loses_to(record, before, is_known):
             rival = PendingWrite(record, is_unseen=not is_own)
             rival.position = batch.name.number
-            before.rivals = (*before.rivals, rival)
+            left = (
+                old
+                for old in before.rivals
+                if old.writer != record.writer and not is_known(old)
+            )
+            before.rivals = (*left, rival)
             return
         pending = self.state.lay(record, is_known, is_own=is_own)
         pending.position = batch.name.number
         for clear in self._clears:
             if _is_below(record.key, clear.key) and clear.writer != record.writer:
                 rival = PendingWrite(clear, is_unseen=False)
-                if pending.cid != rival.cid and not is_known(rival):
+                if not is_known(rival):
                     pending.rivals = (*pending.rivals, rival)
 
     def add(self, note: SessionNote) -> None:

@@ -88,8 +88,14 @@ class BatchWriter:
         """
         with self._changed:
             self._queue += writes
-        for write in writes:
-            self._await(write)
+        try:
+            for write in writes:
+                self._await(write)
+        except BaseException:  # nobody waits for the rest, so nobody would send it
+            with self._changed:
+                self._queue = [each for each in self._queue if each not in writes]
+                self._changed.notify_all()
+            raise
 
     def _await(self, write: QueuedWrite) -> None:
         while True:
