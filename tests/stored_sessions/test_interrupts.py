@@ -72,8 +72,8 @@ def test_a_session_settles_after_a_waiting_write_was_interrupted() -> None:
     first = threading.Thread(target=writer.write, args=(a_write({}),))
     first.start()
     assert log.has_begun.wait(60)
+    threading.Thread(target=interrupt_once_queued, args=(writer,)).start()
     with pytest.raises(KeyboardInterrupt):
-        threading.Thread(target=interrupt_once_queued, args=(writer,)).start()
         writer.write(a_write({}))
     log.may_end.set()
     first.join(60)

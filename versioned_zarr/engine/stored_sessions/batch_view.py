@@ -102,9 +102,7 @@ class BatchView:
             rival = PendingWrite(record, is_unseen=not is_own)
             rival.position = batch.name.number
             left = (
-                old
-                for old in before.rivals
-                if old.writer != record.writer and not is_known(old)
+                old for old in before.rivals if old.writer != record.writer and not is_known(old)
             )
             before.rivals = (*left, rival)
             return

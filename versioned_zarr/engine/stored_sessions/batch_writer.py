@@ -24,6 +24,11 @@ BATCH_BYTES: Final = 32 << 20
 """A batch takes no more writes above this size."""
 
 
+def new_writer() -> int:
+    """The number of a new writer."""
+    return secrets.randbits(32)
+
+
 class QueuedWrite:
     """A write that is to be stored.
 
@@ -55,6 +60,8 @@ class BatchWriter:
         session: the id of the session.
         lock: the lock of the session, held while `applied` is called.
         applied: is called with each batch that was stored.
+        writer: the number of the writer; by default, a new one.
+        number: the number of its last batch.
     """
 
     def __init__(
@@ -63,11 +70,13 @@ class BatchWriter:
         session: str,
         lock: threading.RLock,
         applied: Callable[[Batch], None],
+        writer: int | None = None,
+        number: int = 0,
     ) -> None:
         self._log, self._session, self._applied = log, session, applied
         self._changed = threading.Condition(lock)
-        self.writer = secrets.randbits(32)
-        self._number = 0
+        self.writer = new_writer() if writer is None else writer
+        self._number = number
         self._queue: list[QueuedWrite] = []
         self._is_sending = self._is_in_doubt = False
         self._host, self._process = platform.node(), os.getpid()

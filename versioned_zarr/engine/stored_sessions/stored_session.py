@@ -33,7 +33,7 @@ from versioned_zarr.engine.stored_sessions.batch_writer import BATCH_BYTES, Batc
 from versioned_zarr.engine.stored_sessions.session_log import SessionListing, SessionLog
 from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.keys import check_key
@@ -230,19 +230,49 @@ class StoredSession(SessionReader):
         if not self.is_empty(path):
             self._remove(RecordKind.CLEAR, path, None)
 
-    def adopt(self, records: Iterable[tuple[JournalRecord, Sequence[Block]]]) -> None:
+    def adopter(self, writer: int) -> BatchWriter:
+        """The writer for what was written before the session was stored.
+
+        What an earlier attempt left is dropped: the session on this machine may have changed since.
+
+        Args:
+            writer: its number; the same in all attempts.
+        """
+        is_new = self.log.begin(self.head.id, self.head.to_bytes())
+        self._exists = True
+        if not is_new:
+            self.drop_adopted(writer, from_text(self.head.base))
+            self.check_open()
+        number = self._view.taken.get(writer, 0)
+        return BatchWriter(self.log, self.head.id, self._lock, self._applied, writer, number)
+
+    def drop_adopted(self, writer: int, base: Cid) -> None:
+        """Drop what an attempt to store the session left.
+
+        Args:
+            writer: its writer.
+            base: the commit on which the session is based now.
+        """
+        self.refresh()
+        number = self._view.taken.get(writer, 0)
+        if self._ended is None and number > self._view.committed.get(writer, 0):
+            upto = self._view.add_upto({**self._view.committed, writer: number})
+            self.note(RecordKind.COMMIT, base, upto)
+
+    def adopt(
+        self, records: Iterable[tuple[JournalRecord, Sequence[Block]]], adopter: BatchWriter
+    ) -> None:
         """Write what a session wrote before it was stored."""
-        self.materialise()
         writes: list[QueuedWrite] = []
         size_bytes = 0
         for record, blocks in records:
-            record = record._replace(seen=1, writer=self._writer.writer)
+            record = record._replace(seen=1, writer=adopter.writer)
             writes.append(QueuedWrite(record, blocks, self._view.taken))
             size_bytes += writes[-1].size_bytes
             if size_bytes >= BATCH_BYTES:
-                self._writer.write_all(writes)
+                adopter.write_all(writes)
                 writes, size_bytes = [], 0
-        self._writer.write_all(writes)
+        adopter.write_all(writes)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
