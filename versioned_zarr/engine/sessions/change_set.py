@@ -93,7 +93,8 @@ class ChangeSet:
         root: its tree.
         entries: the last write of each key that was written.
         collisions: values above or below another process's value.
-        intent: the record of a commit that was about to be made, if any.
+        intents: the records of commits that were about to be made since the last one, in order;
+            at most one was made.
         tree: the contents of the session as one tree.
     """
 
@@ -102,7 +103,7 @@ class ChangeSet:
         self.base, self.root = commit, root
         self.entries: dict[str, PendingWrite] = {}
         self.collisions: dict[str, PendingWrite] = {}
-        self.intent: JournalRecord | None = None
+        self.intents: list[JournalRecord] = []
         self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
         self._cleared: list[JournalRecord] = []
         self._read: set[str] = set()
@@ -215,12 +216,16 @@ class ChangeSet:
 
     def clear(self, record: JournalRecord, is_known: IsKnown, *, is_own: bool) -> None:
         """Apply the deletion of a folder; the arguments are those of `lay`."""
-        start = f"{record.key}/" if record.key else ""
-        for key in [key for key in self.entries if key.startswith(start)]:
+        for key in self.below(record.key):
             self.enter(key, PendingWrite(record, is_unseen=not is_own), is_known)
             self.collisions.pop(key, None)
         self._cleared.append(record)
         self.tree.delete_prefix(record.key)
+
+    def below(self, path: str) -> list[str]:
+        """The keys in a folder and below it that were written."""
+        start = f"{path}/" if path else ""
+        return [key for key in self.entries if key.startswith(start)]
 
     def forget(self, key: str) -> None:
         """Drop the writes to a key, which has the value of the base again. O(writes)."""
@@ -245,7 +250,7 @@ class ChangeSet:
         self._cleared = [
             record for record in self._cleared if not contains(record.writer, record.position)
         ]
-        self.collisions, self.intent = {}, None
+        self.collisions, self.intents = {}, []
         self._read.clear()
         self._lay_again()
 

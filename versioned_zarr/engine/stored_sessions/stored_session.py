@@ -187,7 +187,11 @@ class StoredSession(SessionReader):
                 raise ended_error(self.head, REMOVED)
 
     def _record(self, kind: RecordKind, key: str, known: Known | None) -> JournalRecord:
-        is_aware = _is_aware(self.state.entries.get(key), known)
+        entries = self.state.entries
+        if kind is RecordKind.CLEAR:
+            is_aware = all(_is_aware(entries[below], known) for below in self.state.below(key))
+        else:
+            is_aware = _is_aware(entries.get(key), known)
         is_blind = self.state.is_blind(key)
         return JournalRecord(kind, key, self._writer.writer, int(is_aware), is_blind=is_blind)
 
@@ -219,8 +223,9 @@ class StoredSession(SessionReader):
     def delete(self, key: str, known: Known | None = None) -> bool:
         """See `LocalSession.delete`."""
         self._begin_write(known)
-        if self.find(key) is None:
-            return False
+        with self._fresh() as tree:  # looking whether it is there is no reading of it
+            if tree.get(key) is None:
+                return False
         self._remove(RecordKind.DELETE, key, known)
         return True
 
@@ -228,7 +233,7 @@ class StoredSession(SessionReader):
         """See `LocalSession.clear`."""
         self._begin_write(known)
         if not self.is_empty(path):
-            self._remove(RecordKind.CLEAR, path, None)
+            self._remove(RecordKind.CLEAR, path, known)
 
     def adopter(self, writer: int) -> BatchWriter:
         """The writer for what was written before the session was stored.
@@ -354,12 +359,16 @@ class StoredSession(SessionReader):
             self._view.take_in(each for each in batches if not self._view.is_taken(each.name))
 
     def _take_notes(self, count: int) -> None:
-        """Apply new notes from the last one on that says what a commit contains."""
+        """Apply new notes from the last one on that says what a commit contains.
+
+        The intents between it and the one before may be of other commits, which were made since.
+        """
         found: list[SessionNote] = []
         for number in range(count, self._view.notes, -1):
-            found.append(self._note(number, self.log.note(self.head.id, number)))
-            if found[-1].is_made:
+            note = self._note(number, self.log.note(self.head.id, number))
+            if note.is_made and any(each.is_made for each in found):
                 break
+            found.append(note)
         with self._lock:
             if count > self._view.notes:
                 self._view.notes = count
