@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 import versioned_zarr as vz
+from versioned_zarr.backends.objectstore.sessions.object_session_log import ObjectSessionLog
+from versioned_zarr.engine.stored_sessions.session_log import SessionListing
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
@@ -74,3 +77,30 @@ def test_a_copy_that_deletes_does_not_know_later_writes(
     remove(copy)
     with pytest.raises(vz.ConflictError):
         session.commit("both")
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_a_gc_between_the_list_and_the_read_of_a_batch(
+    repository: Repository, is_ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = repository.session()
+    other = opened_again(repository, session)
+    session.write("a", b"0" * 5000)
+    session.write("a", b"1" * 5000)
+    look = ObjectSessionLog.look
+
+    def look_and_wait(log: ObjectSessionLog, id: str) -> SessionListing:
+        found = look(log, id)
+        monkeypatch.setattr(ObjectSessionLog, "look", look)
+        session.commit("one")
+        if is_ended:
+            session.discard()
+        vz.open(repository.url, verify="never").gc(keep_reflog=timedelta(0))
+        return found
+
+    monkeypatch.setattr(ObjectSessionLog, "look", look_and_wait)
+    if is_ended:
+        with pytest.raises(vz.SessionClosedError):
+            other.read("a")
+    else:
+        assert bytes(other.read("a")) == b"1" * 5000

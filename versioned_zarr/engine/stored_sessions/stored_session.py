@@ -31,7 +31,7 @@ from versioned_zarr.engine.stored_sessions.batch import (
 from versioned_zarr.engine.stored_sessions.batch_view import BatchView
 from versioned_zarr.engine.stored_sessions.batch_writer import BATCH_BYTES, BatchWriter, QueuedWrite
 from versioned_zarr.engine.stored_sessions.session_log import SessionListing, SessionLog
-from versioned_zarr.errors import BlockNotFoundError
+from versioned_zarr.errors import BlockNotFoundError, CorruptError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -41,6 +41,7 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _LOOKED_EVERY_S: Final = 1.0
+_LOOKS: Final = 4
 
 
 class StoredSession(SessionReader):
@@ -346,7 +347,25 @@ class StoredSession(SessionReader):
                 self._finished = begun
 
     def _look(self, upto: Known | None) -> None:
-        """Read batches of other processes, all or those up to some of each."""
+        """Read batches of other processes, all or those up to some of each.
+
+        A gc may delete a batch or a note after it was listed, if a commit contains it or the
+        session ended; the next list says so.
+        """
+        for _ in range(_LOOKS):
+            try:
+                self._look_once(upto)
+            except FileNotFoundError as error:
+                missing = error
+            else:
+                return
+        raise CorruptError(
+            f"a batch or a note of session {self.head.id} is listed and missing: {missing}; "
+            "repo.sessions.delete(id) deletes the session",
+            where=self.log.url,
+        ) from missing
+
+    def _look_once(self, upto: Known | None) -> None:
         listing = self.log.look(self.head.id)
         self._looked_s = time.monotonic()
         self.last_write_s = listing.modified_s
