@@ -274,7 +274,7 @@ class StoredSession(SessionReader):
         for record, blocks in records:
             record = record._replace(seen=1, writer=adopter.writer)
             writes.append(QueuedWrite(record, blocks, self._view.taken))
-            size_bytes += writes[-1].size_bytes
+            size_bytes += writes[-1].weight_bytes
             if size_bytes >= BATCH_BYTES:
                 adopter.write_all(writes)
                 writes, size_bytes = [], 0
@@ -352,6 +352,7 @@ class StoredSession(SessionReader):
         A gc may delete a batch or a note after it was listed, if a commit contains it or the
         session ended; the next list says so.
         """
+        missing: FileNotFoundError | None = None
         for _ in range(_LOOKS):
             try:
                 self._look_once(upto)
