@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -13,7 +13,7 @@ import pytest
 
 import versioned_zarr as vz
 from versioned_zarr.backends.objectstore.sessions.object_session_log import ObjectSessionLog
-from versioned_zarr.engine.stored_sessions.session_log import SessionListing
+from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionListing
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 
@@ -104,3 +104,27 @@ def test_a_gc_between_the_list_and_the_read_of_a_batch(
             other.read("a")
     else:
         assert bytes(other.read("a")) == b"1" * 5000
+
+
+def test_a_value_stays_if_a_commit_replaced_the_equal_one_of_another_batch(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = b"v" * 3000
+    session = repository.session()
+    other = opened_again(repository, session)
+    session.write("a", value)
+    assert bytes(other.read("a")) == value
+    session.write("a", b"w" * 3000)
+    publish = ObjectSessionLog.publish
+
+    def write_and_publish(log: ObjectSessionLog, id: str, names: Iterable[BatchName]) -> None:
+        monkeypatch.setattr(ObjectSessionLog, "publish", publish)
+        other.write("a", value)
+        publish(log, id, names)
+
+    monkeypatch.setattr(ObjectSessionLog, "publish", write_and_publish)
+    session.commit("the other value")
+    vz.open(repository.url, verify="never").gc(keep_reflog=timedelta(0))
+    last = vz.open(repository.url, verify="network").resume(session.id)
+    last.commit("the value")
+    assert bytes(repository.checkout().read("a")) == value

@@ -210,10 +210,13 @@ class StoredSession(SessionReader):
             self.check_open()
 
     def _is_stored(self, key: str, cid: Cid) -> bool:
-        """Whether the session has the value, or the base has it under the same key."""
-        before = self.state.entries.get(key)
-        if before is not None:
-            return before.cid == cid
+        """Whether the base has the value under the same key.
+
+        An equal value in another batch does not count: once a commit contains that batch and
+        another value of the key, a gc deletes it.
+        """
+        if key in self.state.entries:
+            return False
         try:
             with self.blocks.near():
                 link = self.trees.find(self.state.root, key)
