@@ -50,10 +50,13 @@ class KuboSessionLog:
     def _is_open(self, session: str) -> bool:
         return _HEAD in self._names(f"{self._root}/{session}")
 
-    def begin(self, session: str, head: bytes) -> None:
+    def begin(self, session: str, head: bytes) -> bool:
         """See `SessionLog.begin`; two requests."""
-        with suppress(FileExistsError):
+        try:
             self._create(f"{session}/{_HEAD}", head, parents=True)
+        except FileExistsError:
+            return False
+        return True
 
     def _create(self, path: str, data: bytes, *, parents: bool = False) -> None:
         with self._blocks.guarding():

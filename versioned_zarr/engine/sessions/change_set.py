@@ -39,7 +39,8 @@ class PendingWrite:
         is_unseen: whether another process wrote it and this one has not read it since.
         is_blind: whether its writer had not read the key since the commit it is based on.
         is_checked: whether a value from another process was verified.
-        rivals: different values that others wrote to the key independently.
+        rivals: values that others wrote to the key independently. Equal ones are no conflict, but
+            a later write that did not know them may differ.
     """
 
     __slots__ = (
@@ -92,7 +93,8 @@ class ChangeSet:
         root: its tree.
         entries: the last write of each key that was written.
         collisions: values above or below another process's value.
-        intent: the record of a commit that was about to be made, if any.
+        intents: the records of commits that were about to be made since the last one, in order;
+            at most one was made.
         tree: the contents of the session as one tree.
     """
 
@@ -101,7 +103,7 @@ class ChangeSet:
         self.base, self.root = commit, root
         self.entries: dict[str, PendingWrite] = {}
         self.collisions: dict[str, PendingWrite] = {}
-        self.intent: JournalRecord | None = None
+        self.intents: list[JournalRecord] = []
         self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
         self._cleared: list[JournalRecord] = []
         self._read: set[str] = set()
@@ -214,12 +216,16 @@ class ChangeSet:
 
     def clear(self, record: JournalRecord, is_known: IsKnown, *, is_own: bool) -> None:
         """Apply the deletion of a folder; the arguments are those of `lay`."""
-        start = f"{record.key}/" if record.key else ""
-        for key in [key for key in self.entries if key.startswith(start)]:
+        for key in self.below(record.key):
             self.enter(key, PendingWrite(record, is_unseen=not is_own), is_known)
             self.collisions.pop(key, None)
         self._cleared.append(record)
         self.tree.delete_prefix(record.key)
+
+    def below(self, path: str) -> list[str]:
+        """The keys in a folder and below it that were written."""
+        start = f"{path}/" if path else ""
+        return [key for key in self.entries if key.startswith(start)]
 
     def forget(self, key: str) -> None:
         """Drop the writes to a key, which has the value of the base again. O(writes)."""
@@ -244,7 +250,7 @@ class ChangeSet:
         self._cleared = [
             record for record in self._cleared if not contains(record.writer, record.position)
         ]
-        self.collisions, self.intent = {}, None
+        self.collisions, self.intents = {}, []
         self._read.clear()
         self._lay_again()
 
@@ -258,8 +264,9 @@ class ChangeSet:
     def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
         """The keys that processes wrote independently, and their values."""
         for key, pending in self.entries.items():
-            if pending.rivals:
-                yield key, (*pending.rivals, pending)
+            differing = tuple(rival for rival in pending.rivals if rival.cid != pending.cid)
+            if differing:
+                yield key, (*differing, pending)
         for key, pending in self.collisions.items():
             yield key, (pending,)
 
@@ -276,9 +283,9 @@ def known_before(position: int) -> IsKnown:
 def _rivals(
     before: PendingWrite, pending: PendingWrite, is_known: IsKnown
 ) -> tuple[PendingWrite, ...]:
-    """The earlier, different values of a key from others that its writer did not know of."""
+    """The earlier values of a key from others that its writer did not know of."""
     return tuple(
         old
         for old in (*before.rivals, before)
-        if old.writer != pending.writer and old.cid != pending.cid and not is_known(old)
+        if old.writer != pending.writer and not is_known(old)
     )

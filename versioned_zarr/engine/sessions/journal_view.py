@@ -171,7 +171,7 @@ class JournalView:
         elif record.kind is RecordKind.CLEAR:
             self.state.clear(record, known_before(record.seen), is_own=is_own)
         elif record.kind is RecordKind.INTENT:
-            self.state.intent = record
+            self.state.intents.append(record)
         elif record.kind is RecordKind.FORGET:
             self.state.forget(record.key)
             self.written = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import NamedTuple
 
 from versioned_zarr.blocks.protocol import Block
@@ -26,13 +27,20 @@ from versioned_zarr.engine.sessions.protocol import (
     SessionStore,
     StagingChangedError,
 )
-from versioned_zarr.errors import BranchMovedError, NothingToCommitError, StorageError
+from versioned_zarr.errors import (
+    BranchMovedError,
+    ConflictError,
+    NothingToCommitError,
+    StorageError,
+)
 from versioned_zarr.history.commit_object import Commit
-from versioned_zarr.history.refs import HEADS, went_to
+from versioned_zarr.history.refs import HEADS, RefEntry, went_to
 from versioned_zarr.ipld.cid import from_text, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 
 _ATTEMPTS = 8
+_RACES = 100
+"""How often another process may commit the session first."""
 _ADVICE = (
     "Two tasks wrote parts of one chunk: align the blocks of Dask with the chunks of Zarr, or its "
     "shards, as in x.rechunk(array.shards or array.chunks), and write again. For other keys, read "
@@ -199,16 +207,29 @@ def commit_session(
         ConflictError: see `SessionCommit`.
         BranchMovedError: the branch moved, and the request does not allow a merge.
     """
-    for _ in range(_ATTEMPTS):
+    left, races = _ATTEMPTS, _RACES
+    while left and races:
+        base = session.state.base
         try:
             return _commit_once(stores, store, session, request)
         except StagingChangedError:
+            left -= 1
             session.look_again()
+        except (ConflictError, BranchMovedError):
+            races -= 1
+            if not _was_committed_elsewhere(stores, session, base):
+                raise
     raise StorageError(
         f"session {session.head.id} cannot be committed while other processes keep writing to it; "
         "let them finish, and commit again; nothing was committed",
         where=stores.storage.url,
     )
+
+
+def _was_committed_elsewhere(stores: RepositoryContext, session: SessionState, base: str) -> bool:
+    """Whether the branch moved because another process has committed this session meanwhile."""
+    session.look_again()
+    return _already_committed(stores, session) is not None or session.state.base != base
 
 
 def _commit_once(
@@ -235,16 +256,25 @@ def _commit_once(
     return update.run()
 
 
+def _since(commit: str, history: Iterable[RefEntry]) -> Iterable[RefEntry]:
+    """The moves of a branch that are newer than a commit."""
+    cid = from_text(commit)
+    return takewhile(lambda entry: entry.commit != cid, history)
+
+
 def _already_committed(stores: RepositoryContext, session: SessionState) -> Commit | None:
     """The commit that a process was about to make when it died, if it was made.
 
     The session is then based on it; later writes are still to be committed.
     """
-    intent = session.state.intent
-    if intent is None:
-        return None
     branch = session.head.branch
-    if not went_to(stores.refs.history(HEADS, branch), intent.cid):
+    made = (
+        intent
+        for intent in reversed(session.state.intents)  # of several processes, one may have died
+        if went_to(_since(session.state.base, stores.refs.history(HEADS, branch)), intent.cid)
+    )
+    intent = next(made, None)
+    if intent is None:
         return None
     stores.refs.settle(HEADS, branch)  # the process that moved it may have died too early
     session.note(RecordKind.COMMIT, intent.cid, intent.seen)

@@ -48,6 +48,8 @@ class BatchView:
         self._clears: list[JournalRecord] = []
         self._writers: dict[int, tuple[str, int]] = {}
         self._marks: list[Mapping[int, int]] = [{}]
+        self._older_intents = 0
+        """How many intents were noted before the last commit was."""
 
     def writer_name(self, writer: int) -> str:
         """The machine and the process of a writer."""
@@ -101,21 +103,25 @@ class BatchView:
         if before is not None and _loses_to(record, before, is_known):
             rival = PendingWrite(record, is_unseen=not is_own)
             rival.position = batch.name.number
-            before.rivals = (*before.rivals, rival)
+            left = (
+                old for old in before.rivals if old.writer != record.writer and not is_known(old)
+            )
+            before.rivals = (*left, rival)
             return
         pending = self.state.lay(record, is_known, is_own=is_own)
         pending.position = batch.name.number
         for clear in self._clears:
             if _is_below(record.key, clear.key) and clear.writer != record.writer:
                 rival = PendingWrite(clear, is_unseen=False)
-                if pending.cid != rival.cid and not is_known(rival):
+                if not is_known(rival):
                     pending.rivals = (*pending.rivals, rival)
 
     def add(self, note: SessionNote) -> None:
         """Apply a note."""
         if not note.is_made:
             mark = self.add_upto(note.upto)
-            self.state.intent = JournalRecord(RecordKind.INTENT, "", 0, mark, cid=note.commit)
+            intent = JournalRecord(RecordKind.INTENT, "", 0, mark, cid=note.commit)
+            self.state.intents.append(intent)
             return
         committed = {
             writer: max(note.upto.get(writer, 0), self.committed.get(writer, 0))
@@ -128,7 +134,11 @@ class BatchView:
 
         self.names = {name for name in self.names if not contains(*name)}
         self._clears = [each for each in self._clears if not contains(each.writer, each.position)]
+        # Who is about to make another commit may have said so before this note.
+        intents = self.state.intents[self._older_intents :]
         self.state.rebase(note.commit, self._tree_of(note.commit), contains)
+        self.state.intents = [intent for intent in intents if intent.cid != note.commit]
+        self._older_intents = len(self.state.intents)
 
 
 def _known_by(seen: Mapping[int, int]) -> IsKnown:

@@ -16,12 +16,19 @@ from contextlib import suppress
 from typing import Final
 
 from versioned_zarr.blocks.protocol import Block
-from versioned_zarr.engine.sessions.journal import JournalRecord
+from versioned_zarr.engine.sessions.journal import JournalRecord, encode_record
 from versioned_zarr.engine.stored_sessions.batch import Batch, decode_batch, encode_batch
 from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionLog
 
 BATCH_BYTES: Final = 32 << 20
 """A batch takes no more writes above this size."""
+_RECORD_WEIGHT: Final = 16
+"""How often the size of a record counts, so that a document is at most a block of 2 MiB."""
+
+
+def new_writer() -> int:
+    """The number of a new writer."""
+    return secrets.randbits(32)
 
 
 class QueuedWrite:
@@ -37,7 +44,8 @@ class QueuedWrite:
         self, record: JournalRecord, blocks: Sequence[Block], seen: Mapping[int, int]
     ) -> None:
         self.record, self.blocks, self.seen = record, blocks, seen
-        self.size_bytes = sum(len(data) for _, data in blocks)
+        self.weight_bytes = sum(len(data) for _, data in blocks)
+        self.weight_bytes += _RECORD_WEIGHT * len(encode_record(record))
         self.is_stored = False
         self.error: Exception | None = None
 
@@ -55,6 +63,8 @@ class BatchWriter:
         session: the id of the session.
         lock: the lock of the session, held while `applied` is called.
         applied: is called with each batch that was stored.
+        writer: the number of the writer; by default, a new one.
+        number: the number of its last batch.
     """
 
     def __init__(
@@ -63,11 +73,13 @@ class BatchWriter:
         session: str,
         lock: threading.RLock,
         applied: Callable[[Batch], None],
+        writer: int | None = None,
+        number: int = 0,
     ) -> None:
         self._log, self._session, self._applied = log, session, applied
         self._changed = threading.Condition(lock)
-        self.writer = secrets.randbits(32)
-        self._number = 0
+        self.writer = new_writer() if writer is None else writer
+        self._number = number
         self._queue: list[QueuedWrite] = []
         self._is_sending = self._is_in_doubt = False
         self._host, self._process = platform.node(), os.getpid()
@@ -88,8 +100,15 @@ class BatchWriter:
         """
         with self._changed:
             self._queue += writes
-        for write in writes:
-            self._await(write)
+        try:
+            for write in writes:
+                self._await(write)
+        except BaseException:  # nobody waits for the rest, so nobody would send it
+            own = set(writes)
+            with self._changed:
+                self._queue = [each for each in self._queue if each not in own]
+                self._changed.notify_all()
+            raise
 
     def _await(self, write: QueuedWrite) -> None:
         while True:
@@ -124,7 +143,7 @@ class BatchWriter:
             if batch and (write.seen is not batch[0].seen or size_bytes >= BATCH_BYTES):
                 break
             batch.append(write)
-            size_bytes += write.size_bytes
+            size_bytes += write.weight_bytes
         del self._queue[: len(batch)]
         return batch
 

@@ -53,8 +53,8 @@ class SessionLog(Protocol):
         """The sessions that have not ended, sorted."""
         ...
 
-    def begin(self, session: str, head: bytes) -> None:
-        """Store the head of a session; nothing happens if it is there."""
+    def begin(self, session: str, head: bytes) -> bool:
+        """Store the head of a session; returns False, and does nothing, if it is there."""
         ...
 
     def head(self, session: str) -> bytes:

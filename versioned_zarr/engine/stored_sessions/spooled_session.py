@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -19,12 +19,14 @@ from versioned_zarr.engine.sessions.journal import (
     JournalRecord,
     RecordKind,
     SessionHead,
+    folder_of,
 )
 from versioned_zarr.engine.sessions.journal_view import REMOVED
 from versioned_zarr.engine.sessions.local_session import LocalSession
 from versioned_zarr.engine.sessions.protocol import Known
+from versioned_zarr.engine.stored_sessions.batch_writer import new_writer
 from versioned_zarr.engine.stored_sessions.stored_session import StoredSession
-from versioned_zarr.errors import VersionedZarrError
+from versioned_zarr.errors import SessionClosedError, VersionedZarrError
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
@@ -55,6 +57,8 @@ class SpooledSession:
         self.now: LocalSession | StoredSession = local
         self._stored, self._find = stored, find
         self._lock = threading.RLock()
+        self._unfinished: StoredSession | None = None
+        """What an attempt to store the session left."""
 
     def _do(self, act: Callable[[LocalSession | StoredSession], _T]) -> _T:
         """Act on the session, and once more if it was stored meanwhile."""
@@ -86,15 +90,46 @@ class SpooledSession:
             if isinstance(local, StoredSession):
                 local.share()
                 return
-            with local.frozen():
-                local.refresh()
-                stored = self._stored(replace(local.head, base=local.state.base))
-                stored.adopt(_writes_of(local))
-                adopted = local.consumed
-                local.remove_journal()  # from now on, other processes cannot write to it
-                stored.adopt(_writes_of(local, since=adopted))
-                self.now = stored
-                local.end(_STORED, keep_folder=False)
+            with local.storage.lock("share"):
+                self.check_open()  # another process may have stored it meanwhile
+                if self.now is local:
+                    self._store(local)
+
+    def _store(self, local: LocalSession) -> None:
+        with local.frozen():
+            local.refresh()
+            stored = self._stored(replace(local.head, base=local.state.base))
+            if local.exists:
+                self._adopt(local, stored)
+            else:
+                stored.share()
+            self.now = stored
+            local.end(_STORED, keep_folder=False)
+
+    def _adopt(self, local: LocalSession, stored: StoredSession) -> None:
+        writer = _adopter_of(local)
+        if writer is None:
+            writer = new_writer()
+            local.storage.put(_adopter_path(local), [b"%08x" % writer])
+        adopter = stored.adopter(writer)
+        stored.adopt(_writes_of(local), adopter)
+        adopted = local.consumed
+        local.remove_journal()  # from now on, other processes cannot write to it
+        stored.adopt(_writes_of(local, since=adopted), adopter)
+
+    def _drop_adopted(self, local: LocalSession, commit: Cid) -> None:
+        """Before a commit on this machine is noted: drop what an attempt to store it left."""
+        writer = _adopter_of(local)
+        if writer is not None:
+            self._unfinished = self._find(local.head.id)
+            if self._unfinished is not None:
+                self._unfinished.drop_adopted(writer, commit)
+
+    def _end_unfinished(self, local: LocalSession, how: str) -> None:
+        if self._unfinished is None and _adopter_of(local) is not None:
+            self._unfinished = self._find(local.head.id)
+        if self._unfinished is not None:
+            self._unfinished.end(how, keep_folder=False)
 
     def before_fork(self) -> None:
         """See `SessionState`: the child writes to the same files."""
@@ -204,6 +239,7 @@ class SpooledSession:
 
     def frozen(self) -> AbstractContextManager[None]:
         """See `LocalSession.frozen`."""
+        self.check_open()  # another process may have stored it
         return self.now.frozen()
 
     def check_open(self) -> None:
@@ -220,6 +256,8 @@ class SpooledSession:
 
     def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
         """See `LocalSession.note`."""
+        if kind is RecordKind.COMMIT and isinstance(self.now, LocalSession):
+            self._drop_adopted(self.now, commit)
         self.now.note(kind, commit, upto)
 
     def drop_drafts(self) -> None:
@@ -232,7 +270,24 @@ class SpooledSession:
 
     def end(self, how: str, *, keep_folder: bool) -> None:
         """See `LocalSession.end`."""
+        if not keep_folder:
+            with suppress(SessionClosedError):
+                self.check_open()  # another process may have stored it
+            if isinstance(self.now, LocalSession):
+                self._end_unfinished(self.now, how)
         self.now.end(how, keep_folder=keep_folder)
+
+
+def _adopter_path(local: LocalSession) -> str:
+    """The file with the number of the writer that stores the session, since the first attempt."""
+    return f"{folder_of(local.head.id)}/adopter"
+
+
+def _adopter_of(local: LocalSession) -> int | None:
+    try:
+        return int(bytes(local.storage.read(_adopter_path(local))), 16)
+    except FileNotFoundError:
+        return None
 
 
 def _writes_of(

@@ -31,9 +31,9 @@ from versioned_zarr.engine.stored_sessions.batch import (
 from versioned_zarr.engine.stored_sessions.batch_view import BatchView
 from versioned_zarr.engine.stored_sessions.batch_writer import BATCH_BYTES, BatchWriter, QueuedWrite
 from versioned_zarr.engine.stored_sessions.session_log import SessionListing, SessionLog
-from versioned_zarr.errors import BlockNotFoundError
+from versioned_zarr.errors import BlockNotFoundError, CorruptError
 from versioned_zarr.ipld import unixfs
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
 from versioned_zarr.tree.keys import check_key
@@ -41,6 +41,7 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _LOOKED_EVERY_S: Final = 1.0
+_LOOKS: Final = 4
 
 
 class StoredSession(SessionReader):
@@ -187,7 +188,11 @@ class StoredSession(SessionReader):
                 raise ended_error(self.head, REMOVED)
 
     def _record(self, kind: RecordKind, key: str, known: Known | None) -> JournalRecord:
-        is_aware = _is_aware(self.state.entries.get(key), known)
+        entries = self.state.entries
+        if kind is RecordKind.CLEAR:
+            is_aware = all(_is_aware(entries[below], known) for below in self.state.below(key))
+        else:
+            is_aware = _is_aware(entries.get(key), known)
         is_blind = self.state.is_blind(key)
         return JournalRecord(kind, key, self._writer.writer, int(is_aware), is_blind=is_blind)
 
@@ -205,10 +210,13 @@ class StoredSession(SessionReader):
             self.check_open()
 
     def _is_stored(self, key: str, cid: Cid) -> bool:
-        """Whether the session has the value, or the base has it under the same key."""
-        before = self.state.entries.get(key)
-        if before is not None:
-            return before.cid == cid
+        """Whether the base has the value under the same key.
+
+        An equal value in another batch does not count: once a commit contains that batch and
+        another value of the key, a gc deletes it.
+        """
+        if key in self.state.entries:
+            return False
         try:
             with self.blocks.near():
                 link = self.trees.find(self.state.root, key)
@@ -219,8 +227,9 @@ class StoredSession(SessionReader):
     def delete(self, key: str, known: Known | None = None) -> bool:
         """See `LocalSession.delete`."""
         self._begin_write(known)
-        if self.find(key) is None:
-            return False
+        with self._fresh() as tree:  # looking whether it is there is no reading of it
+            if tree.get(key) is None:
+                return False
         self._remove(RecordKind.DELETE, key, known)
         return True
 
@@ -228,21 +237,51 @@ class StoredSession(SessionReader):
         """See `LocalSession.clear`."""
         self._begin_write(known)
         if not self.is_empty(path):
-            self._remove(RecordKind.CLEAR, path, None)
+            self._remove(RecordKind.CLEAR, path, known)
 
-    def adopt(self, records: Iterable[tuple[JournalRecord, Sequence[Block]]]) -> None:
+    def adopter(self, writer: int) -> BatchWriter:
+        """The writer for what was written before the session was stored.
+
+        What an earlier attempt left is dropped: the session on this machine may have changed since.
+
+        Args:
+            writer: its number; the same in all attempts.
+        """
+        is_new = self.log.begin(self.head.id, self.head.to_bytes())
+        self._exists = True
+        if not is_new:
+            self.drop_adopted(writer, from_text(self.head.base))
+            self.check_open()
+        number = self._view.taken.get(writer, 0)
+        return BatchWriter(self.log, self.head.id, self._lock, self._applied, writer, number)
+
+    def drop_adopted(self, writer: int, base: Cid) -> None:
+        """Drop what an attempt to store the session left.
+
+        Args:
+            writer: its writer.
+            base: the commit on which the session is based now.
+        """
+        self.refresh()
+        number = self._view.taken.get(writer, 0)
+        if self._ended is None and number > self._view.committed.get(writer, 0):
+            upto = self._view.add_upto({**self._view.committed, writer: number})
+            self.note(RecordKind.COMMIT, base, upto)
+
+    def adopt(
+        self, records: Iterable[tuple[JournalRecord, Sequence[Block]]], adopter: BatchWriter
+    ) -> None:
         """Write what a session wrote before it was stored."""
-        self.materialise()
         writes: list[QueuedWrite] = []
         size_bytes = 0
         for record, blocks in records:
-            record = record._replace(seen=1, writer=self._writer.writer)
+            record = record._replace(seen=1, writer=adopter.writer)
             writes.append(QueuedWrite(record, blocks, self._view.taken))
-            size_bytes += writes[-1].size_bytes
+            size_bytes += writes[-1].weight_bytes
             if size_bytes >= BATCH_BYTES:
-                self._writer.write_all(writes)
+                adopter.write_all(writes)
                 writes, size_bytes = [], 0
-        self._writer.write_all(writes)
+        adopter.write_all(writes)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -311,7 +350,26 @@ class StoredSession(SessionReader):
                 self._finished = begun
 
     def _look(self, upto: Known | None) -> None:
-        """Read batches of other processes, all or those up to some of each."""
+        """Read batches of other processes, all or those up to some of each.
+
+        A gc may delete a batch or a note after it was listed, if a commit contains it or the
+        session ended; the next list says so.
+        """
+        missing: FileNotFoundError | None = None
+        for _ in range(_LOOKS):
+            try:
+                self._look_once(upto)
+            except FileNotFoundError as error:
+                missing = error
+            else:
+                return
+        raise CorruptError(
+            f"a batch or a note of session {self.head.id} is listed and missing: {missing}; "
+            "repo.sessions.delete(id) deletes the session",
+            where=self.log.url,
+        ) from missing
+
+    def _look_once(self, upto: Known | None) -> None:
         listing = self.log.look(self.head.id)
         self._looked_s = time.monotonic()
         self.last_write_s = listing.modified_s
@@ -324,12 +382,16 @@ class StoredSession(SessionReader):
             self._view.take_in(each for each in batches if not self._view.is_taken(each.name))
 
     def _take_notes(self, count: int) -> None:
-        """Apply new notes from the last one on that says what a commit contains."""
+        """Apply new notes from the last one on that says what a commit contains.
+
+        The intents between it and the one before may be of other commits, which were made since.
+        """
         found: list[SessionNote] = []
         for number in range(count, self._view.notes, -1):
-            found.append(self._note(number, self.log.note(self.head.id, number)))
-            if found[-1].is_made:
+            note = self._note(number, self.log.note(self.head.id, number))
+            if note.is_made and any(each.is_made for each in found):
                 break
+            found.append(note)
         with self._lock:
             if count > self._view.notes:
                 self._view.notes = count

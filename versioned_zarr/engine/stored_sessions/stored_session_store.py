@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Final
 
 from versioned_zarr import process_identity
 from versioned_zarr.blocks.protocol import Block
@@ -25,6 +27,8 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.refs import HEADS
 from versioned_zarr.ipld.cid import Cid, from_text
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class StoredSessionStore:
@@ -91,7 +95,7 @@ class StoredSessionStore:
             SessionNotFoundError: there is no such session.
         """
         url = self._log.url
-        if not session or "/" in session:
+        if not _ID.fullmatch(session):
             raise _no_session(session, url)
         try:
             head = head_in(self._log.head(session), session, f"session {session} of {url}")
@@ -134,7 +138,10 @@ class StoredSessionStore:
             return self._info(session)
 
     def _info(self, session: str) -> SessionInfo:
-        head = self._head(session)
+        try:
+            head = self._head(session)
+        except CorruptJournalError as error:
+            return _damaged(session, str(error))
         state = self._stored(head, exists=True)
         problem: str | None = None
         try:
@@ -162,11 +169,37 @@ class StoredSessionStore:
 
     def delete(self, session: str) -> None:
         """See `SessionStore.delete`."""
+        is_local = True
         try:
             self._local.delete(session)
         except SessionNotFoundError:
+            is_local = False
+        try:
             self._head(session)
-            self._log.end(session)
+        except SessionNotFoundError:
+            if is_local:
+                return
+            raise
+        except CorruptJournalError:
+            pass  # it can be deleted
+        self._log.end(session)
+
+
+def _damaged(session: str, problem: str) -> SessionInfo:
+    began = datetime.fromtimestamp(0, UTC)
+    return SessionInfo(
+        id=session,
+        branch="",
+        base="",
+        author="",
+        started=began,
+        last_write=began,
+        host="",
+        process=0,
+        keys=0,
+        is_alive=False,
+        problem=problem,
+    )
 
 
 def _no_session(session: str, url: str) -> SessionNotFoundError:

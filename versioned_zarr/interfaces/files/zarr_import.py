@@ -161,7 +161,7 @@ def _session_for(
 
 def _is_committed(session: Session, head: Snapshot, path: str) -> bool:
     """Whether a dead process was about to commit the current content of the branch."""
-    if session._working.state.intent is None:
+    if not session._working.state.intents:
         return False
     there = {key: link.cid for key, link in head._links(path)}
     return there == {key: found.cid for key, found in session._working.walk(path)}

@@ -74,7 +74,8 @@ class LakefsSession(SessionReader):
             intended = self.branch.intended()
             if intended is not None:
                 seen = self.consumed + 1
-                self.state.intent = JournalRecord(RecordKind.INTENT, "", 0, seen, cid=intended)
+                intent = JournalRecord(RecordKind.INTENT, "", 0, seen, cid=intended)
+                self.state.intents = [intent]
 
     def before_fork(self) -> None:
         """See `SessionState`: the parent and the child both need the session's branch."""
@@ -381,12 +382,13 @@ class LakefsSession(SessionReader):
     def note(self, kind: RecordKind, commit: Cid, upto: int) -> None:
         """See `LocalSession.note`."""
         if kind is RecordKind.INTENT:
-            self.state.intent = JournalRecord(kind, "", self._numbers.writer, upto, cid=commit)
+            intent = JournalRecord(kind, "", self._numbers.writer, upto, cid=commit)
+            self.state.intents = [intent]
         if kind is RecordKind.COMMIT:
             with self._gate.lock:
                 there = self._commits.id_of(commit)
                 assert there is not None
-                self.state.intent = None
+                self.state.intents = []
                 self.branch.landed(there)
                 tree = self._tree_reader.tree_of(there).cid
                 self.state.rebase(commit, tree, lambda _, position: position <= upto)

@@ -66,10 +66,13 @@ class ObjectSessionLog:
                 found.setdefault(parts[1], set()).add(parts[2])
         return found
 
-    def begin(self, session: str, head: bytes) -> None:
+    def begin(self, session: str, head: bytes) -> bool:
         """See `SessionLog.begin`."""
-        with suppress(FileExistsError):
+        try:
             create_new(self._storage, f"{_SESSIONS}/{session}/{_HEAD}", head)
+        except FileExistsError:
+            return False
+        return True
 
     def head(self, session: str) -> bytes:
         """See `SessionLog.head`."""
