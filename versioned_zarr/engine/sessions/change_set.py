@@ -92,6 +92,8 @@ class ChangeSet:
         base: the commit, as text; updated by each commit of the session.
         root: its tree.
         entries: the last write of each key that was written.
+        committed: the last write of each key that a commit of the session contains. Its value is in
+            the base, but a writer may not know it yet.
         collisions: values above or below another process's value.
         intents: the records of commits that were about to be made since the last one, in order;
             at most one was made.
@@ -102,6 +104,7 @@ class ChangeSet:
         self._trees = trees
         self.base, self.root = commit, root
         self.entries: dict[str, PendingWrite] = {}
+        self.committed: dict[str, PendingWrite] = {}
         self.collisions: dict[str, PendingWrite] = {}
         self.intents: list[JournalRecord] = []
         self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
@@ -125,9 +128,16 @@ class ChangeSet:
             found.is_unseen = False
         elif key in self.entries:
             self.entries[key].is_unseen = False
-        elif len(self._read) < _READ_LIMIT:
-            self._read.add(key)
+        else:
+            if key in self.committed:
+                self.committed[key].is_unseen = False
+            if len(self._read) < _READ_LIMIT:
+                self._read.add(key)
         return found
+
+    def last_write(self, key: str) -> PendingWrite | None:
+        """The last write of a key in this session, which a commit may contain."""
+        return self.entries.get(key) or self.committed.get(key)
 
     def is_blind(self, key: str) -> bool:
         """Whether a write to a key cannot depend on the value in the base."""
@@ -175,7 +185,7 @@ class ChangeSet:
                 this process has read.
             now: the position up to which this process has read.
         """
-        before = self.entries.get(key)
+        before = self.last_write(key)
         if known is None or before is None or not before.is_unseen or before.position < known:
             return now
         return before.position
@@ -200,9 +210,12 @@ class ChangeSet:
 
     def enter(self, key: str, pending: PendingWrite, is_known: IsKnown) -> None:
         """Record a write to a key, with the writes that its writer did not know of."""
-        before = self.entries.get(key)
-        if before is not None:
-            pending.rivals = _rivals(before, pending, is_known)
+        before, committed = self.entries.get(key), self.committed.get(key)
+        earlier = () if before is None else (*before.rivals, before)
+        if committed is not None and committed not in earlier:
+            earlier = (committed, *earlier)
+        if earlier:
+            pending.rivals = _rivals(earlier, pending, is_known)
         self.entries[key] = pending
 
     def _place(self, key: str, pending: PendingWrite) -> None:
@@ -242,6 +255,10 @@ class ChangeSet:
             contains: whether it contains the write of a writer at a position.
         """
         self.base, self.root = to_text(commit), root
+        for key, entry in self.entries.items():
+            if contains(entry.writer, entry.position):
+                entry.rivals = ()
+                self.committed[key] = entry
         self.entries = {
             key: entry
             for key, entry in self.entries.items()
@@ -281,11 +298,7 @@ def known_before(position: int) -> IsKnown:
 
 
 def _rivals(
-    before: PendingWrite, pending: PendingWrite, is_known: IsKnown
+    earlier: Sequence[PendingWrite], pending: PendingWrite, is_known: IsKnown
 ) -> tuple[PendingWrite, ...]:
     """The earlier values of a key from others that its writer did not know of."""
-    return tuple(
-        old
-        for old in (*before.rivals, before)
-        if old.writer != pending.writer and not is_known(old)
-    )
+    return tuple(old for old in earlier if old.writer != pending.writer and not is_known(old))

@@ -192,7 +192,7 @@ class StoredSession(SessionReader):
         if kind is RecordKind.CLEAR:
             is_aware = all(_is_aware(entries[below], known) for below in self.state.below(key))
         else:
-            is_aware = _is_aware(entries.get(key), known)
+            is_aware = _is_aware(self.state.last_write(key), known)
         is_blind = self.state.is_blind(key)
         return JournalRecord(kind, key, self._writer.writer, int(is_aware), is_blind=is_blind)
 

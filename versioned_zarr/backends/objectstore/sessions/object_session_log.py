@@ -23,7 +23,7 @@ from versioned_zarr.blocks.packs.pack_registry import PackRegistry
 from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionListing
 from versioned_zarr.engine.stored_sessions.stored_session_store import last_commit_note
-from versioned_zarr.errors import ReadOnlyError, SessionClosedError
+from versioned_zarr.errors import CorruptError, ReadOnlyError, SessionClosedError
 from versioned_zarr.fork_local import ForkLocal, threads
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.storage.conditional_store import ConditionalStore
@@ -170,7 +170,8 @@ class ObjectSessionLog:
 
     def _committed(self, session: str) -> Mapping[int, int]:
         """The number of the last batch of each writer that a commit contains."""
-        with suppress(FileNotFoundError):
+        # If a note is damaged, the mark reports it, and nothing of the session may be deleted.
+        with suppress(FileNotFoundError, CorruptError):
             note = last_commit_note(self, session)
             return {} if note is None else note.upto
         return {}
