@@ -111,29 +111,43 @@ class BatchWriter:
             raise
 
     def _await(self, write: QueuedWrite) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: write.is_finished or not self._is_sending)
-                if write.error is not None:
-                    raise copy.copy(write.error)
-                if write.is_stored:
-                    return
-                batch = self._next_batch()
-                self._is_sending = True
+        while not self._is_done(write):
+            batch: list[QueuedWrite] | None = None
             try:
+                with self._changed:
+                    if write.is_finished or self._is_sending:
+                        continue
+                    batch = self._next_batch()
+                    self._is_sending = True
                 self._send(batch)
             except Exception as error:
-                for each in batch:
+                for each in batch or ():
                     each.error = error
-                if write.error is error:
-                    raise
+                if write.error is not error:  # it is that of others, who are told
+                    continue
+                raise
             finally:
-                with self._changed:
-                    self._is_sending = False
-                    # If this thread is interrupted, the writes of others are stored by them.
-                    rest = [each for each in batch if not each.is_finished and each is not write]
-                    self._queue[:0] = rest
-                    self._changed.notify_all()
+                if batch is not None:
+                    self._end_sending(batch, write)
+
+    def _is_done(self, write: QueuedWrite) -> bool:
+        """Wait until a write is stored, or nothing is being stored; returns whether it is.
+
+        Raises:
+            StorageError: it was not stored.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: write.is_finished or not self._is_sending)
+            if write.error is not None:
+                raise copy.copy(write.error)
+            return write.is_stored
+
+    def _end_sending(self, batch: Sequence[QueuedWrite], own: QueuedWrite) -> None:
+        """Let others send; if this thread is interrupted, they store their writes themselves."""
+        with self._changed:
+            self._is_sending = False
+            self._queue[:0] = [each for each in batch if not each.is_finished and each is not own]
+            self._changed.notify_all()
 
     def _next_batch(self) -> list[QueuedWrite]:
         """The writes to be stored next, which all had read the same batches."""
