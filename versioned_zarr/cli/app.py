@@ -22,6 +22,7 @@ from versioned_zarr.cli import (
     value_commands,
 )
 from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_conflicts
+from versioned_zarr.cli.shell.completion import VARIABLE, complete_folder, leave_if_unanswered
 from versioned_zarr.cli.store_options import storage_option
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.terminal_text import escaped_line
@@ -75,7 +76,8 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed (or fsck found damage), 2 wrong usage, 3 conflicts, "
-    "130 interrupted.",
+    "130 interrupted.  The tab key completes commands, refs, paths, sessions and remotes after "
+    'eval "$(vz completion bash)"; see vz completion --help.',
 )
 @click.option(
     "-C",
@@ -83,6 +85,7 @@ class Commands(click.Group):
     metavar="REPO",
     envvar="VERSIONED_ZARR_REPO",
     default=None,
+    shell_complete=complete_folder,
     help="Repository path or URL.  [default: $VERSIONED_ZARR_REPO, or the repository that contains "
     "the current folder]",
 )
@@ -110,15 +113,20 @@ for module in (
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for a shell.
+    r"""Print the completion script for a shell.
 
-    To enable completion in bash: eval "$(vz completion bash)".
+    Put one of these lines into ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+
+    \b
+      eval "$(vz completion bash)"
+      eval "$(vz completion zsh)"
+      vz completion fish | source
     """
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(cli, {}, "vz", "_VZ_COMPLETE").source())
+    click.echo(found(cli, {}, "vz", VARIABLE).source())
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -133,6 +141,9 @@ def run(arguments: list[str] | None = None) -> None:
             code = cli.main(words, prog_name="vz", standalone_mode=False)
         if code:  # of a command that exited early; others return None
             sys.exit(code)
+    except SystemExit:
+        leave_if_unanswered()
+        raise
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:

@@ -18,15 +18,18 @@ from versioned_zarr.cli.output import (
     resolve_option,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import complete_path, complete_ref
 from versioned_zarr.history.log import Names, standing_at
 from versioned_zarr.interfaces.display.graph import one_line, text_lines
 from versioned_zarr.terminal_text import counted, escaped_line
 
 
 @click.command()
-@click.argument("ref", default="main")
+@click.argument("ref", default="main", shell_complete=complete_ref)
 @click.option("-n", "--number", type=click.IntRange(min=1), help="Show at most this many commits.")
-@click.option("--path", help="Show only commits that changed this path.")
+@click.option(
+    "--path", help="Show only commits that changed this path.", shell_complete=complete_path
+)
 @click.option("--graph", is_flag=True, help="Draw the history as a graph.")
 @click.option("--oneline", is_flag=True, help="Show each commit on one line.")
 @as_json
@@ -63,7 +66,7 @@ def _decorated(commit: vz.Commit, names: Names) -> str:
 
 
 @click.command()
-@click.argument("ref", default="main")
+@click.argument("ref", default="main", shell_complete=complete_ref)
 @as_json
 @with_repository
 def show(context: Context, ref: str, as_json: bool) -> None:
@@ -108,8 +111,8 @@ def status(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("base")
-@click.argument("other", required=False)
+@click.argument("base", shell_complete=complete_ref)
+@click.argument("other", required=False, shell_complete=complete_ref)
 @click.option("--stat", is_flag=True, help="Show only counts for each node.")
 @click.option("--exit-code", is_flag=True, help="Exit with code 1 if anything differs.")
 @as_json
@@ -142,7 +145,7 @@ def diff(
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=complete_ref)
 @into_option
 @click.option("-m", "--message", help="Commit message.")
 @resolve_option
@@ -163,7 +166,7 @@ def merge(
 
 
 @click.command()
-@click.argument("commit")
+@click.argument("commit", shell_complete=complete_ref)
 @into_option
 @resolve_option
 @as_json
@@ -174,7 +177,7 @@ def revert(context: Context, commit: str, into: str, resolve: Any, as_json: bool
 
 
 @click.command("cherry-pick")
-@click.argument("commit")
+@click.argument("commit", shell_complete=complete_ref)
 @into_option
 @resolve_option
 @as_json
@@ -187,7 +190,7 @@ def cherry_pick(context: Context, commit: str, into: str, resolve: Any, as_json:
 
 
 @click.command()
-@click.argument("since")
+@click.argument("since", shell_complete=complete_ref)
 @into_option
 @click.option(
     "-m", "--message", help="Commit message; by default the messages of all commits combined."

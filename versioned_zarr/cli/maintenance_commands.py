@@ -18,6 +18,7 @@ from versioned_zarr.cli.output import (
     tell_of_problems,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import complete_session
 from versioned_zarr.terminal_text import counted, escaped_line
 
 
@@ -93,9 +94,20 @@ def stats(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("id", required=False)
-@click.option("--delete", metavar="ID", help="Delete this session and what it wrote.")
-@click.option("--commit", "commit_id", metavar="ID", help="Commit what this session wrote.")
+@click.argument("id", required=False, shell_complete=complete_session)
+@click.option(
+    "--delete",
+    metavar="ID",
+    help="Delete this session and what it wrote.",
+    shell_complete=complete_session,
+)
+@click.option(
+    "--commit",
+    "commit_id",
+    metavar="ID",
+    help="Commit what this session wrote.",
+    shell_complete=complete_session,
+)
 @click.option("-m", "--message", help="Commit message for --commit.")
 @as_json
 @with_repository

@@ -8,12 +8,13 @@ import click
 
 from versioned_zarr.blocks.protocol import BoundedCache, CachedBlocks
 from versioned_zarr.cli.output import Context, as_json, console, print_json, with_repository
+from versioned_zarr.cli.shell.completion import complete_ref
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.location import gateway_caches
 
 
 @click.command()
-@click.argument("ref", default="main")
+@click.argument("ref", default="main", shell_complete=complete_ref)
 @click.option("--key", help="The node's signing key; created if it does not exist.")
 @as_json
 @with_repository

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -22,7 +21,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 import versioned_zarr as vz
-from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.cli.shell.completion import complete_branch
+from versioned_zarr.cli.shell.current_repository import enclosing_repository
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.address.ipfs_address import is_address
@@ -49,7 +49,7 @@ class Context:
     def repository(self) -> vz.Repository:
         """The repository, opened on first access."""
         if self._repository is None:
-            location = self.location or _enclosing_repository()
+            location = self.location or enclosing_repository()
             if location.startswith("lakefs:"):
                 self._repository = vz.open(location, progress=_hashing_bar(), **self.options)
             else:
@@ -61,15 +61,6 @@ class Context:
         if gateways or is_address(ref):
             return vz.open_snapshot(ref, gateways=gateways or None)
         return self.repository.checkout(ref)
-
-
-def _enclosing_repository() -> str:
-    """The nearest repository at or above the current folder, or else the current folder."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / MARKER).is_file():
-            return str(folder)
-    return str(here)
 
 
 with_repository = click.pass_obj
@@ -87,7 +78,15 @@ gateway_option = click.option(
     help="Read REF, a CID or IPFS address, from this gateway, a URL or multiaddr; repeatable.  "
     "[default: $VERSIONED_ZARR_GATEWAYS, or http://127.0.0.1:8080]",
 )
-into_option = click.option("--into", default="main", show_default=True, help="Branch to commit to.")
+
+
+into_option = click.option(
+    "--into",
+    default="main",
+    show_default=True,
+    help="Branch to commit to.",
+    shell_complete=complete_branch,
+)
 
 
 class _Terminal(Console):
