@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 import versioned_zarr as vz
+from versioned_zarr.cli.change_commands import commit_session
 from versioned_zarr.cli.output import (
     Context,
     as_json,
     console,
-    print_commit_line,
     print_json,
     progress_bar,
     tell_of_problems,
@@ -131,9 +131,7 @@ def sessions(
     if commit_id is not None:
         if message is None:
             raise click.UsageError("--commit needs a message: -m TEXT")
-        session = repository.resume(commit_id)
-        print_commit_line(session.commit(message), as_json=as_json)
-        session.discard()
+        commit_session(repository, commit_id, message, as_json=as_json)
         return
     if id is not None:
         described = {**repository.sessions[id].to_dict(), "arrays": _arrays_of(repository, id)}

@@ -26,6 +26,7 @@ from versioned_zarr.cli.shell.completion import (
     complete_ref,
     complete_remote,
 )
+from versioned_zarr.cli.shell.other_tools import Subcommands
 from versioned_zarr.cli.store_options import remote_option, shared_option, with_shared
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.urls import without_user
@@ -198,7 +199,7 @@ def _show(done: vz.Transfer, as_json: bool) -> None:
         console().print(str(done), markup=False)
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def remote() -> None:
     """Manage remotes: named repositories to push to and fetch from."""
 
@@ -232,7 +233,7 @@ def remote_delete(context: Context, name: str) -> None:
     context.repository.remotes.delete(name)
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def bundle() -> None:
     """Export to and import from CAR files, a format of IPFS."""
 
