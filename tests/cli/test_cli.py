@@ -253,7 +253,9 @@ def test_diff_compares_two_refs_or_all_since_one(repository: vz.Repository, vz_:
     assert one.out == two.out == "main~1 → main\nchanged array x; chunks: 1 changed\n"
     assert "1 node, 1 key differs" in vz_("diff", "--stat", "main~1").out
     assert vz_("diff", "main~1", "--json").json["nodes"][0]["chunks"][0]["coordinates"] == [0]
-    assert vz_("diff", "main", "main").out == "main → main\nno differences\n"
+    assert vz_("diff", "main", "main").out == (
+        "main → main\nno differences\nwhat its last commit changed: vz show main\n"
+    )
     vz_("diff", "--exit-code", "main", "main")
     vz_("diff", "--exit-code", "main~1", code=1)
     vz_("diff", "--exit-code", "--json", "main~1", code=1)
@@ -275,7 +277,7 @@ def test_diff_with_one_ref_goes_up_to_the_head_of_its_branch(
     assert vz_("diff", "dev").out == "dev → main\nchanged array x; chunks: 2 changed\n"
     assert vz_("diff", "v1").out == "v1 → main\nchanged array x; chunks: 1 changed\n"
     assert vz_("diff", f"{first.cid}~1").out.startswith(f"{first.cid}~1 → main\n")
-    assert vz_("diff", "main").out == "main → main\nno differences\n"
+    assert vz_("diff", "main").out == vz_("diff", "main", "main").out
     assert vz_("diff", "main..dev").out.startswith("main → dev\n")
     assert vz_("diff", "main...dev").out == (
         f"{first.cid} → dev\nchanged array x; chunks: 1 changed\n"
@@ -495,6 +497,34 @@ def test_import_and_export_do_not_overwrite(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert "mine.txt" in vz_.fails("export", "main", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("E1.nc", "is netCDF, not Zarr; convert it, for example with xarray.open_dataset("),
+        ("E1.GRIB2", "is GRIB, not Zarr; convert it, for example with xarray"),
+        ("E1.tif", "is TIFF, not Zarr; convert it and import that"),
+        ("E1.dat", "no Zarr at"),
+    ],
+)
+def test_another_format_is_named(
+    repository: vz.Repository, tmp_path: Path, vz_: Vz, name: str, says: str
+) -> None:
+    (tmp_path / name).write_bytes(b"data")
+    assert says in vz_.fails("import", str(tmp_path / name), "-p", "new")
+    assert says in vz_.fails("commit", str(tmp_path / name), "-m", "data")
+
+
+def test_no_advice_is_python(
+    repository: vz.Repository, plain: Path, tmp_path: Path, vz_: Vz
+) -> None:
+    assert vz_.fails("import", str(plain)).endswith("choose another path, or say --overwrite")
+    assert "use it with -C" in vz_.fails("init", str(tmp_path / "r.vz"))
+    assert vz_.fails("rm", "x/c/9").startswith("nothing at 'x/c/9'")
+    assert vz_.fails("export", "main", "out", "--max-keys", "1").endswith("--max-keys 8")
+    assert "pass" not in vz_.fails("commit", str(plain), "-m", "same")
+    assert "run the command again" not in vz_.fails("sessions", "--commit", "nope", "-m", "x")
 
 
 def test_nothing_but_results_goes_to_a_pipe(

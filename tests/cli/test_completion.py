@@ -65,7 +65,7 @@ REFS = {"main", "dev", "v1", "origin/main", "origin/dev"}
     [
         "log ", "show ", "diff ", "diff main ", "merge ", "revert ", "cherry-pick ", "squash ",
         "ls ", "cat ", "export ", "publish ", "bundle export ", "bundle export --since ",
-        "serve --ref ", "push --lease ", "branch new ", "branch ", "tag v2 ",
+        "serve --ref ", "push --lease ", "tree ", "branch new ", "branch ", "tag v2 ",
     ],
 )  # fmt: skip
 def test_refs_are_offered(
@@ -85,7 +85,10 @@ def test_refs_are_offered(
         ("push origin ", {"main", "dev", "v1"}), ("fetch origin ", {"main", "dev", "v1"}),
         ("pull origin ", {"main", "dev", "v1"}),
         ("push ", {"origin"}), ("pull ", {"origin"}), ("fetch ", {"origin"}),
-        ("remote delete ", {"origin"}),
+        ("remote delete ", {"origin"}), ("undo ", {"main", "dev"}), ("reflog ", {"main", "dev"}),
+        ("rm x -b ", {"main", "dev"}), ("mv x y -b ", {"main", "dev"}),
+        ("commit x -b ", {"main", "dev"}), ("help remote ", {"add", "delete", "list"}),
+        ("help bundle e", {"export"}),
     ],
 )  # fmt: skip
 def test_names_are_offered(
@@ -95,7 +98,20 @@ def test_names_are_offered(
 
 
 @pytest.mark.parametrize(
-    "line", ["ls main ", "cat main ", "log --path ", "export main out -p ", "import old -p "]
+    "line",
+    [
+        "ls main ",
+        "cat main ",
+        "log --path ",
+        "export main out -p ",
+        "import old -p ",
+        "tree main ",
+        "rm ",
+        "rm air ",
+        "mv ",
+        "mv air/t ",
+        "commit old -p ",
+    ],
 )
 def test_paths_are_offered_a_level_at_a_time(
     repository: vz.Repository, monkeypatch: pytest.MonkeyPatch, line: str
@@ -106,7 +122,9 @@ def test_paths_are_offered_a_level_at_a_time(
     assert offered(monkeypatch, f"vz {line}ai") == {"air/", "air/t/", "air/zarr.json"}
 
 
-@pytest.mark.parametrize("line", ["sessions ", "sessions --delete ", "sessions --commit "])
+@pytest.mark.parametrize(
+    "line", ["sessions ", "sessions --delete ", "sessions --commit ", "commit "]
+)
 def test_sessions_are_offered(
     repository: vz.Repository, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:

@@ -135,6 +135,8 @@ def diff(
         console().print(f" {nodes}, {keys} {verb}", markup=False)
     else:
         print_diff(found)
+    if found.old_name == found.new_name:
+        print_parts((f"what its last commit changed: {context.words(f'show {base}')}", ""))
     _exit_if(exit_code and bool(found))
 
 

@@ -27,6 +27,10 @@ _WORDS: Final = tuple(
         (_RESUME, lambda found: f"'vz commit {_id(found)}'"),
         (rf"repo\.sessions\.delete{_ID}", lambda found: f"'vz sessions --delete {_id(found)}'"),
         (
+            r"or never wrote; open a new one with repo\.session\(\)",
+            "or never wrote; 'vz sessions' lists the others",
+        ),
+        (
             r"(read the branch, or )?open a new [^;]*?repo\.session\([^)]*\)(\.url)?",
             "run the command again",
         ),
