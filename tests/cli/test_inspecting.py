@@ -163,6 +163,7 @@ def test_status_says_what_to_type_next(
     out = vz_(capfd, "status")
     assert "  changed array air/t; chunks: 1 changed\n" in out
     assert f"vz sessions {session.id}\n" in out
+    assert f"  to commit it once its writers are done: vz commit {session.id} -m M" in out
     session._working.end("died", keep_folder=True)
     out = vz_(capfd, "status")
     assert "  changed array air/t; chunks: 1 changed\n" in out

@@ -99,17 +99,15 @@ def _print_session(context: Context, info: SessionInfo, changes: vz.Diff | None)
         print_parts((f"  {info.problem}", "red"))
     if changes is not None:
         print_diff(changes, indent="  ")
+    when = ""
     if info.is_alive:
-        words = f"process {info.process} on {info.host} is writing it"
-        print_parts((f"  {words}; to see how complete it is: ", ""), (_next(context, info), ""))
-        return
+        opened = f"  opened by process {info.process} on {info.host}; to see how complete it is: "
+        print_parts((opened, ""), (context.words(f"sessions {info.id}"), ""))
+        when = " once its writers are done"
     if info.problem is None:
-        print_parts(("  to commit it: ", ""), (context.words(f"commit {info.id} -m MESSAGE"), ""))
+        words = context.words(f"commit {info.id} -m MESSAGE")
+        print_parts((f"  to commit it{when}: ", ""), (words, ""))
     print_parts(("  to delete it: ", ""), (context.words(f"sessions --delete {info.id}"), ""))
-
-
-def _next(context: Context, info: SessionInfo) -> str:
-    return context.words(f"sessions {info.id}")
 
 
 @click.command()
