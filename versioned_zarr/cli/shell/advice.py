@@ -40,7 +40,13 @@ _WORDS: Final = tuple(
         (r"to merge the two, pass on_moved='merge'", "run the command again to merge the two"),
         (r"commit again with resolve=\{.*\}", "repeat the command with --resolve ours or theirs"),
         (r"call commit\(\) on the file system that wrote, or ", ""),
+        (r"compare two refs with repo\.diff", "compare two refs with 'vz diff'"),
         # Repositories
+        (
+            r"write to repo\.session\(…\)\. (.*): vz\.import_zarr\(repo, '([^']*)', …\)",
+            r"\1: vz import '\2' -m MESSAGE",
+        ),
+        (r"vz\.recover\(", "in Python, versioned_zarr.recover("),
         (r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) creates one", "'vz init' creates one"),
         (r"(open|and open) it with vz\.open\b(?!_)", r"use it with -C"),
         (r"open it with vz\.open_snapshot", "read it with 'vz ls', 'vz cat' or 'vz export'"),
