@@ -10,6 +10,7 @@ from typing import Unpack, cast, get_args
 
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.gateway.gateway_snapshot import caches
+from versioned_zarr.backends.local.state_dir import home
 from versioned_zarr.backends.registry import backend_at
 from versioned_zarr.blocks.packs.pack_registry import pack_names
 from versioned_zarr.blocks.protocol import BoundedCache
@@ -300,6 +301,11 @@ def clone(
         backend.write_marker(encode_marker(source.hash))
     finish(copy)
     return open(dst, **options)
+
+
+def state_folder() -> str:
+    """Where this machine keeps caches and sessions of remote repositories."""
+    return str(home())
 
 
 def gateway_caches() -> Sequence[BoundedCache]:

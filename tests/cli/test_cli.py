@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,19 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.cli.app import cli, run
+from versioned_zarr.cli.shell.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "branch", "bundle", "cache", "cat", "cherry-pick", "cid", "clone", "completion", "diff",
-    "export", "fetch", "fsck", "gc", "import", "init", "log", "ls", "merge", "publish", "pull",
-    "push", "remote", "repack", "revert", "serve", "sessions", "show", "squash", "stats", "status",
-    "tag",
+    "branch", "bundle", "cache", "cat", "cherry-pick", "cid", "clone", "commit", "completion",
+    "config", "diff", "export", "fetch", "fsck", "gc", "help", "import", "init", "log", "ls",
+    "merge", "mv", "publish", "pull", "push", "reflog", "remote", "repack", "revert", "rm", "serve",
+    "sessions", "show", "squash", "stats", "status", "tag", "tree", "undo",
 ]  # fmt: skip
 
 
@@ -101,8 +104,9 @@ def change(repository: vz.Repository, at: int, value: int, branch: str = "main")
     return session.commit(f"set {at} to {value}")
 
 
-def test_every_command_is_listed_and_has_help(vz_: Vz) -> None:
+def test_every_command_is_listed_and_has_help(vz_: Vz, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(cli.commands) == COMMANDS
+    monkeypatch.setenv("COLUMNS", "80")
     listing = vz_("--help").out
     assert not any(line.endswith("...") for line in listing.splitlines()[1:])  # none is cut
     for name in COMMANDS:
@@ -111,6 +115,37 @@ def test_every_command_is_listed_and_has_help(vz_: Vz) -> None:
         assert vz_(name, "-h").out == vz_(name, "--help").out
     assert "Exit codes: 0 done" in listing
     assert vz_("--version").out == f"vz, version {vz.__version__}\n"
+
+
+@pytest.mark.parametrize("words", sorted(EXAMPLES))
+def test_the_help_of_a_command_has_an_example_that_parses(
+    vz_: Vz, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("old.zarr", "v1.car"):
+        (tmp_path / name).touch()
+    example = EXAMPLES[words]
+    assert f"Example:  {example}" in " ".join(vz_(*words.split(), "--help").out.split("\n"))
+    typed = shlex.split(example)
+    assert typed[0] == "vz"
+    context = cli.make_context("vz", typed[1:])
+    command, rest, path = cli, [*context._protected_args, *context.args], []
+    while isinstance(command, click.Group):
+        path.append(rest[0])
+        command, rest = command.commands[rest[0]], rest[1:]
+    assert " ".join(path) == words
+    command.make_context(path[-1], rest)
+
+
+def test_every_command_that_shows_or_makes_something_has_json(vz_: Vz) -> None:
+    # Scripts, help, raw bytes, a server, and commands that print nothing.
+    without = {"completion", "help", "cat", "serve", "remote add", "remote delete", "cache clear"}
+    for words in EXAMPLES:
+        found: Any = cli
+        for name in words.split():
+            found = found.commands[name]
+        has_json = any("--json" in parameter.opts for parameter in found.params)
+        assert has_json is (words not in without), words
 
 
 # Where the repository is
@@ -212,15 +247,42 @@ def test_show_gives_the_commit_and_its_diff(repository: vz.Repository, vz_: Vz) 
     assert "is a tree" in vz_.fails("show", commit.tree)
 
 
-def test_diff_compares_two_refs_or_one_with_its_parent(repository: vz.Repository, vz_: Vz) -> None:
+def test_diff_compares_two_refs_or_all_since_one(repository: vz.Repository, vz_: Vz) -> None:
     change(repository, 0, 7)
-    one, two = vz_("diff", "main"), vz_("diff", "main~1", "main")
-    assert one.out == two.out == "changed array x; chunks: 1 changed\n"
-    assert "1 node, 1 key differs" in vz_("diff", "--stat", "main").out
-    assert vz_("diff", "main", "--json").json["nodes"][0]["chunks"][0]["coordinates"] == [0]
-    assert vz_("diff", "main", "main").out == "no differences\n"
+    one, two = vz_("diff", "main~1"), vz_("diff", "main~1", "main")
+    assert one.out == two.out == "main~1 → main\nchanged array x; chunks: 1 changed\n"
+    assert "1 node, 1 key differs" in vz_("diff", "--stat", "main~1").out
+    assert vz_("diff", "main~1", "--json").json["nodes"][0]["chunks"][0]["coordinates"] == [0]
+    assert vz_("diff", "main", "main").out == (
+        "main → main\nno differences\nwhat its last commit changed: vz show main\n"
+    )
     vz_("diff", "--exit-code", "main", "main")
-    vz_("diff", "--exit-code", "main", code=1)
+    vz_("diff", "--exit-code", "main~1", code=1)
+    vz_("diff", "--exit-code", "--json", "main~1", code=1)
+
+
+def test_diff_with_one_ref_goes_up_to_the_head_of_its_branch(
+    repository: vz.Repository, vz_: Vz
+) -> None:
+    first = change(repository, 0, 7)
+    repository.branches.create("dev")
+    repository.tags.create("v1")
+    change(repository, 1, 8, "dev")
+    change(repository, 1, 9, "dev")
+    change(repository, 2, 9)
+    assert vz_("diff", "main~2").out == "main~2 → main\nchanged array x; chunks: 2 changed\n"
+    assert vz_("diff", "dev~1").out == "dev~1 → dev\nchanged array x; chunks: 1 changed\n"
+    assert vz_("diff", "heads/dev~1").out.startswith("heads/dev~1 → dev\n")
+    assert vz_("diff", "dev@{1}").out == "dev@{1} → dev\nchanged array x; chunks: 1 changed\n"
+    assert vz_("diff", "dev").out == "dev → main\nchanged array x; chunks: 2 changed\n"
+    assert vz_("diff", "v1").out == "v1 → main\nchanged array x; chunks: 1 changed\n"
+    assert vz_("diff", f"{first.cid}~1").out.startswith(f"{first.cid}~1 → main\n")
+    assert vz_("diff", "main").out == vz_("diff", "main", "main").out
+    assert vz_("diff", "main..dev").out.startswith("main → dev\n")
+    assert vz_("diff", "main...dev").out == (
+        f"{first.cid} → dev\nchanged array x; chunks: 1 changed\n"
+    )
+    assert vz_("show", "dev~1").out.endswith("changed array x; chunks: 1 changed\n")
 
 
 def test_status_shows_branches_and_what_was_left_behind(repository: vz.Repository, vz_: Vz) -> None:
@@ -435,6 +497,34 @@ def test_import_and_export_do_not_overwrite(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert "mine.txt" in vz_.fails("export", "main", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("E1.nc", "is netCDF, not Zarr; convert it, for example with xarray.open_dataset("),
+        ("E1.GRIB2", "is GRIB, not Zarr; convert it, for example with xarray"),
+        ("E1.tif", "is TIFF, not Zarr; convert it and import that"),
+        ("E1.dat", "no Zarr at"),
+    ],
+)
+def test_another_format_is_named(
+    repository: vz.Repository, tmp_path: Path, vz_: Vz, name: str, says: str
+) -> None:
+    (tmp_path / name).write_bytes(b"data")
+    assert says in vz_.fails("import", str(tmp_path / name), "-p", "new")
+    assert says in vz_.fails("commit", str(tmp_path / name), "-m", "data")
+
+
+def test_no_advice_is_python(
+    repository: vz.Repository, plain: Path, tmp_path: Path, vz_: Vz
+) -> None:
+    assert vz_.fails("import", str(plain)).endswith("choose another path, or say --overwrite")
+    assert "use it with -C" in vz_.fails("init", str(tmp_path / "r.vz"))
+    assert vz_.fails("rm", "x/c/9").startswith("nothing at 'x/c/9'")
+    assert vz_.fails("export", "main", "out", "--max-keys", "1").endswith("--max-keys 8")
+    assert "pass" not in vz_.fails("commit", str(plain), "-m", "same")
+    assert "run the command again" not in vz_.fails("sessions", "--commit", "nope", "-m", "x")
 
 
 def test_nothing_but_results_goes_to_a_pipe(

@@ -90,6 +90,9 @@ COMMANDS = [
     ["branch"], ["tag"], ["sessions"], ["fsck"], ["stats"], ["merge", "dev"],
     ["merge", "dev", "--resolve", "ours"], ["revert", "v1"], ["squash", "main~1"],
     ["tag", "v2"], ["branch", "third"], ["remote", "list"],
+    ["tree"], ["tree", "main", KEY], ["reflog"], ["config"], ["rm", KEY], ["rm", EVIL],
+    ["mv", KEY, EVIL], ["undo", "--yes"], ["undo", EVIL], ["commit", EVIL, "-m", EVIL],
+    ["reflog", EVIL], ["help", EVIL], ["diff", "main~1"],
     ["log", EVIL], ["cat", "main", EVIL], ["ls", "main", EVIL], ["branch", EVIL], [EVIL],
     ["log", f"--{EVIL}"], ["-C", EVIL, "log"], ["import", EVIL], ["sessions", "--delete", EVIL],
 ]  # fmt: skip

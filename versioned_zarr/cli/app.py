@@ -10,10 +10,13 @@ import warnings
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 import versioned_zarr as vz
 from versioned_zarr.cli import (
+    change_commands,
     history_commands,
+    inspect_commands,
     maintenance_commands,
     network_commands,
     ref_commands,
@@ -22,6 +25,10 @@ from versioned_zarr.cli import (
     value_commands,
 )
 from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_conflicts
+from versioned_zarr.cli.shell.advice import in_shell_words
+from versioned_zarr.cli.shell.completion import VARIABLE, complete_folder, leave_if_unanswered
+from versioned_zarr.cli.shell.examples import EXAMPLES
+from versioned_zarr.cli.shell.other_tools import Subcommands, UnknownCommandError, unknown_command
 from versioned_zarr.cli.store_options import storage_option
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.terminal_text import escaped_line
@@ -32,16 +39,6 @@ EXIT_CONFLICT = 3
 
 _CONTROLS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*")
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
-# Advice that errors give to callers of the API, and the equivalent on the command line.
-_WORDS = (
-    (re.compile(r"vz\.create\((?:'[^']*'|\"[^\"]*\")\) creates one"), "'vz init' creates one"),
-    (re.compile(r"remotes\.add\('([^']*)', URL\)"), r"'vz remote add \1 URL'"),
-    (re.compile(r"force_with_lease='([^']*)'"), r"--lease \1"),
-    (re.compile(r"force_with_lease"), "--force-with-lease"),
-    (re.compile(r"max_(keys|bytes)="), r"--max-\1 "),
-    (re.compile(r"overwrite=True"), "--overwrite"),
-    (re.compile(r"open it with vz\.open\b"), "use it with -C"),
-)
 
 
 class Interrupted(click.ClickException):
@@ -53,7 +50,7 @@ class Interrupted(click.ClickException):
         super().__init__("interrupted; run the command again to resume")
 
 
-class Commands(click.Group):
+class Commands(Subcommands):
     """The group of all commands. It reports when a command is interrupted."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
@@ -75,7 +72,8 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed (or fsck found damage), 2 wrong usage, 3 conflicts, "
-    "130 interrupted.",
+    "130 interrupted.\n\nThe tab key completes commands, refs, paths, sessions and remotes after "
+    'eval "$(vz completion bash)"; see vz completion --help.',
 )
 @click.option(
     "-C",
@@ -83,6 +81,7 @@ class Commands(click.Group):
     metavar="REPO",
     envvar="VERSIONED_ZARR_REPO",
     default=None,
+    shell_complete=complete_folder,
     help="Repository path or URL.  [default: $VERSIONED_ZARR_REPO, or the repository that contains "
     "the current folder]",
 )
@@ -96,6 +95,8 @@ def cli(context: click.Context, repository: str | None, storage_options: ServerO
 
 for module in (
     history_commands,
+    inspect_commands,
+    change_commands,
     ref_commands,
     value_commands,
     maintenance_commands,
@@ -107,18 +108,62 @@ for module in (
         cli.add_command(command)
 
 
+def _command_names(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    found: click.Command = cli
+    for name in context.params.get("names") or ():
+        known = found.commands if isinstance(found, click.Group) else {}
+        found = known.get(name, found)
+    known = found.commands if isinstance(found, click.Group) else {}
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+
+
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for a shell.
+    r"""Print the completion script for a shell.
 
-    To enable completion in bash: eval "$(vz completion bash)".
+    Put one of these lines into ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+
+    \b
+      eval "$(vz completion bash)"
+      eval "$(vz completion zsh)"
+      vz completion fish | source
     """
-    from click.shell_completion import get_completion_class
-
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(cli, {}, "vz", "_VZ_COMPLETE").source())
+    click.echo(found(cli, {}, "vz", VARIABLE).source())
+
+
+@cli.command("help")
+@click.argument("names", nargs=-1, metavar="[COMMAND]...", shell_complete=_command_names)
+@click.pass_context
+def help_(context: click.Context, names: tuple[str, ...]) -> None:
+    """Show the help of a command."""
+    above = context.find_root()
+    found: click.Command = cli
+    for name in names:
+        known = found.commands if isinstance(found, click.Group) else {}
+        if name not in known:
+            group = above.command_path.partition(" ")[2]
+            raise UnknownCommandError(unknown_command(name, group, known))
+        found = known[name]
+        above = click.Context(found, parent=above, info_name=name)
+    click.echo(found.get_help(above))
+
+
+def _add_examples(group: click.Group, above: str = "") -> None:
+    """Add its example to the help of each command."""
+    for name, command in group.commands.items():
+        words = f"{above} {name}".strip()
+        if isinstance(command, click.Group):
+            _add_examples(command, words)
+        else:
+            command.epilog = f"Example:  {EXAMPLES[words]}"
+
+
+_add_examples(cli)
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -129,10 +174,15 @@ def run(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+            warnings.showwarning = lambda message, *_, **__: _say(
+                f"warning: {_shown(str(message), words)}"
+            )
             code = cli.main(words, prog_name="vz", standalone_mode=False)
         if code:  # of a command that exited early; others return None
             sys.exit(code)
+    except SystemExit:
+        leave_if_unanswered()
+        raise
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
@@ -140,8 +190,11 @@ def run(arguments: list[str] | None = None) -> None:
             error.show()
             sys.exit(error.exit_code)
         context = error.ctx if isinstance(error, click.UsageError) else None
-        hint = "" if context is None else f"; see '{context.command_path} --help'"
-        _say(f"{_shown(error.format_message(), words).rstrip('.')}{hint}")
+        message = _shown(error.format_message(), words).rstrip(".")
+        if context is not None:
+            start, end = (" (", ")") if message.endswith(("?", ")")) else ("; ", "")
+            message += f"{start}see '{context.command_path} --help'{end}"
+        _say(message)
         sys.exit(error.exit_code)
     except vz.ConflictError as error:
         print_conflicts(error.conflicts, as_json="--json" in words)
@@ -158,9 +211,7 @@ def _shown(message: str, words: list[str]) -> str:
         for url in (word, word.partition("=")[2]):
             if not os.path.exists(url):
                 message = message.replace(url, without_user(url)) if url else message
-    for pattern, here in _WORDS:
-        message = pattern.sub(here, message)
-    return message
+    return in_shell_words(message)
 
 
 def _is_help(error: click.ClickException) -> bool:

@@ -1,7 +1,8 @@
-"""History commands: log, show, status, diff, merge and the like."""
+"""History commands: log, show, diff, merge and the like."""
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import Any
 
@@ -13,20 +14,27 @@ from versioned_zarr.cli.output import (
     as_json,
     console,
     into_option,
+    print_commit,
     print_commit_line,
+    print_diff,
     print_json,
+    print_parts,
     resolve_option,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import complete_path, complete_ref
+from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.history.log import Names, standing_at
-from versioned_zarr.interfaces.display.graph import one_line, text_lines
+from versioned_zarr.interfaces.display.graph import text_lines
 from versioned_zarr.terminal_text import counted, escaped_line
 
 
 @click.command()
-@click.argument("ref", default="main")
+@click.argument("ref", default="main", shell_complete=complete_ref)
 @click.option("-n", "--number", type=click.IntRange(min=1), help="Show at most this many commits.")
-@click.option("--path", help="Show only commits that changed this path.")
+@click.option(
+    "--path", help="Show only commits that changed this path.", shell_complete=complete_path
+)
 @click.option("--graph", is_flag=True, help="Draw the history as a graph.")
 @click.option("--oneline", is_flag=True, help="Show each commit on one line.")
 @as_json
@@ -48,26 +56,35 @@ def log(
     names = standing_at(context.repository.branches, context.repository.tags)
     if graph:
         for drawing, commit in text_lines(commits, is_linear=path is not None):
-            text = "" if commit is None else f" {one_line(commit, names)}"
-            console().print(f"{drawing}{text}", markup=False)
+            print_parts(
+                (drawing, ""), *([] if commit is None else [(" ", ""), *_line(commit, names)])
+            )
         return
     for commit in commits:
-        text = one_line(commit, names) if oneline else f"{_decorated(commit, names)}\n"
-        console().print(text, markup=False)
+        if oneline:
+            print_parts(*_line(commit, names))
+        else:
+            print_commit(commit, names.get(commit.cid, ()))
+            console().print()
 
 
-def _decorated(commit: vz.Commit, names: Names) -> str:
-    here = [escaped_line(name) for name in names.get(commit.cid, ())]
-    text = str(commit)
-    return text.replace("\n", f" ({', '.join(here)})\n", 1) if here else text
+def _line(commit: vz.Commit, names: Names) -> list[tuple[str, str]]:
+    """A commit on one line, with its styles; see `one_line`."""
+    here = ", ".join(names.get(commit.cid, ()))
+    shown = [(commit.cid[:16], "yellow")]
+    shown += [(" ", ""), (f"({here})", "green")] if here else []
+    return [*shown, (f" {commit.summary}" if commit.summary else "", "")]
 
 
 @click.command()
-@click.argument("ref", default="main")
+@click.argument("ref", default="main", shell_complete=complete_ref)
 @as_json
 @with_repository
 def show(context: Context, ref: str, as_json: bool) -> None:
-    """Show a commit and its changes."""
+    """Show a commit and what it changed.
+
+    The changes are those since its first parent.
+    """
     repository = context.repository
     commit = repository.checkout(ref).commit
     if commit is None:
@@ -76,40 +93,14 @@ def show(context: Context, ref: str, as_json: bool) -> None:
     if as_json:
         print_json({**commit.to_dict(), "diff": diff.to_dict()})
         return
-    console().print(f"{commit}\n\n{diff}", markup=False)
+    print_commit(commit)
+    console().print()
+    print_diff(diff)
 
 
 @click.command()
-@as_json
-@with_repository
-def status(context: Context, as_json: bool) -> None:
-    """Show branches, and sessions with uncommitted changes."""
-    repository = context.repository
-    sessions = []
-    for info in repository.sessions.values():
-        described: dict[str, Any] = info.to_dict()
-        if info.problem is None and not info.is_alive:
-            found = repository.resume(info.id, mend=False)
-            described["changes"] = found.status().to_dict()
-        sessions.append(described)
-    heads = {name: commit.cid for name, commit in repository.branches.items()}
-    if as_json:
-        print_json({"url": repository.url, "branches": heads, "sessions": sessions})
-        return
-    for name, cid in heads.items():
-        console().print(escaped_line(f"branch {name} at {cid}"), markup=False)
-    if not sessions:
-        console().print("nothing uncommitted")
-    for session in sessions:
-        state = "open" if session["is_alive"] else "left behind"
-        keys = counted(session["keys"], "key")
-        text = f"session {session['id']} on {session['branch']}: {keys}, {state}"
-        console().print(escaped_line(text), markup=False)
-
-
-@click.command()
-@click.argument("base")
-@click.argument("other", required=False)
+@click.argument("base", shell_complete=complete_ref)
+@click.argument("other", required=False, shell_complete=complete_ref)
 @click.option("--stat", is_flag=True, help="Show only counts for each node.")
 @click.option("--exit-code", is_flag=True, help="Exit with code 1 if anything differs.")
 @as_json
@@ -119,14 +110,21 @@ def diff(
 ) -> None:
     """Show the difference between two refs.
 
-    With one ref, compare that commit with its first parent. (git would compare it with the present
-    state.) BASE can hold both refs: main..dev compares the two, and main...dev shows what changed
-    on dev since it diverged from main.
+    With one ref, show all changes since then: main~3 and dev~3 up to the head of that branch, and
+    any other ref up to main. What one commit changed is shown by vz show. BASE can hold both refs:
+    main..dev compares the two, and main...dev shows what changed on dev since it diverged from
+    main. What is not committed is shown by vz status.
     """
-    found = context.repository.diff(base, other)
+    repository = context.repository
+    if other is None and ".." not in base:
+        other = _head_after(repository, base)
+    found = repository.diff(base, other)
     if as_json:
         print_json(found.to_dict())
-    elif stat:
+        _exit_if(exit_code and bool(found))
+        return
+    print_parts((f"{found.old_name} → {found.new_name}", "bold"))
+    if stat:
         for path, node in found.nodes.items():
             fields = counted(len(node.fields), "field") if node.fields else ""
             parts = [part for part in (node.how, fields, node.summary()) if part]
@@ -136,13 +134,26 @@ def diff(
         verb = "differs" if len(found.keys) == 1 else "differ"
         console().print(f" {nodes}, {keys} {verb}", markup=False)
     else:
-        console().print(str(found), markup=False)
-    if exit_code and found:
+        print_diff(found)
+    if found.old_name == found.new_name:
+        print_parts((f"what its last commit changed: {context.words(f'show {base}')}", ""))
+    _exit_if(exit_code and bool(found))
+
+
+def _head_after(repository: vz.Repository, ref: str) -> str:
+    """The branch up to which a diff with one ref goes: that of `main~3`, or else main."""
+    name = re.split(r"[~^]|@\{", ref, maxsplit=1)[0]
+    branch = name.removeprefix("heads/")
+    return branch if name != ref and branch in repository.branches else MAIN
+
+
+def _exit_if(differs: bool) -> None:
+    if differs:
         raise click.exceptions.Exit(1)
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=complete_ref)
 @into_option
 @click.option("-m", "--message", help="Commit message.")
 @resolve_option
@@ -163,7 +174,7 @@ def merge(
 
 
 @click.command()
-@click.argument("commit")
+@click.argument("commit", shell_complete=complete_ref)
 @into_option
 @resolve_option
 @as_json
@@ -174,7 +185,7 @@ def revert(context: Context, commit: str, into: str, resolve: Any, as_json: bool
 
 
 @click.command("cherry-pick")
-@click.argument("commit")
+@click.argument("commit", shell_complete=complete_ref)
 @into_option
 @resolve_option
 @as_json
@@ -187,7 +198,7 @@ def cherry_pick(context: Context, commit: str, into: str, resolve: Any, as_json:
 
 
 @click.command()
-@click.argument("since")
+@click.argument("since", shell_complete=complete_ref)
 @into_option
 @click.option(
     "-m", "--message", help="Commit message; by default the messages of all commits combined."
@@ -199,4 +210,4 @@ def squash(context: Context, since: str, into: str, message: str | None, as_json
     print_commit_line(context.repository.squash(since, into, message=message), as_json=as_json)
 
 
-COMMANDS = [log, show, status, diff, merge, revert, cherry_pick, squash]
+COMMANDS = [log, show, diff, merge, revert, cherry_pick, squash]

@@ -8,16 +8,17 @@ from typing import Any
 import click
 
 import versioned_zarr as vz
+from versioned_zarr.cli.change_commands import commit_session
 from versioned_zarr.cli.output import (
     Context,
     as_json,
     console,
-    print_commit_line,
     print_json,
     progress_bar,
     tell_of_problems,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import complete_session
 from versioned_zarr.terminal_text import counted, escaped_line
 
 
@@ -93,9 +94,20 @@ def stats(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("id", required=False)
-@click.option("--delete", metavar="ID", help="Delete this session and what it wrote.")
-@click.option("--commit", "commit_id", metavar="ID", help="Commit what this session wrote.")
+@click.argument("id", required=False, shell_complete=complete_session)
+@click.option(
+    "--delete",
+    metavar="ID",
+    help="Delete this session and what it wrote.",
+    shell_complete=complete_session,
+)
+@click.option(
+    "--commit",
+    "commit_id",
+    metavar="ID",
+    help="Commit what this session wrote.",
+    shell_complete=complete_session,
+)
 @click.option("-m", "--message", help="Commit message for --commit.")
 @as_json
 @with_repository
@@ -119,9 +131,7 @@ def sessions(
     if commit_id is not None:
         if message is None:
             raise click.UsageError("--commit needs a message: -m TEXT")
-        session = repository.resume(commit_id)
-        print_commit_line(session.commit(message), as_json=as_json)
-        session.discard()
+        commit_session(repository, commit_id, message, as_json=as_json)
         return
     if id is not None:
         described = {**repository.sessions[id].to_dict(), "arrays": _arrays_of(repository, id)}

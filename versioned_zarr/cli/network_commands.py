@@ -8,12 +8,14 @@ import click
 
 from versioned_zarr.blocks.protocol import BoundedCache, CachedBlocks
 from versioned_zarr.cli.output import Context, as_json, console, print_json, with_repository
+from versioned_zarr.cli.shell.completion import complete_ref
+from versioned_zarr.cli.shell.other_tools import Subcommands
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.location import gateway_caches
 
 
 @click.command()
-@click.argument("ref", default="main")
+@click.argument("ref", default="main", shell_complete=complete_ref)
 @click.option("--key", help="The node's signing key; created if it does not exist.")
 @as_json
 @with_repository
@@ -27,7 +29,7 @@ def publish(context: Context, ref: str, key: str | None, as_json: bool) -> None:
         console().print(f"{name} -> {cid}", markup=False)
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def cache() -> None:
     """Show or clear the local cache of remote repositories."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,13 +22,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 import versioned_zarr as vz
-from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.cli.shell.completion import complete_branch
+from versioned_zarr.cli.shell.current_repository import enclosing_repository
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.address.ipfs_address import is_address
 from versioned_zarr.terminal_text import escaped, escaped_json, escaped_line
+from versioned_zarr.urls import without_user
 
 EXIT_INTERRUPTED = 130
 
@@ -49,27 +54,27 @@ class Context:
     def repository(self) -> vz.Repository:
         """The repository, opened on first access."""
         if self._repository is None:
-            location = self.location or _enclosing_repository()
+            location = self.location or enclosing_repository()
             if location.startswith("lakefs:"):
                 self._repository = vz.open(location, progress=_hashing_bar(), **self.options)
             else:
                 self._repository = vz.open(location, **self.options)
         return self._repository
 
+    def words(self, command: str) -> str:
+        """A command to type for the same repository."""
+        root = click.get_current_context().find_root()
+        is_given = root.get_parameter_source("repository") is ParameterSource.COMMANDLINE
+        if self.location is None or not is_given:
+            return f"vz {command}"
+        location = self.location if os.path.exists(self.location) else without_user(self.location)
+        return f"vz -C {shlex.quote(location)} {command}"
+
     def snapshot(self, ref: str, gateways: tuple[str, ...]) -> vz.Snapshot:
         """The snapshot of a ref in the repository, or of an IPFS address without a repository."""
         if gateways or is_address(ref):
             return vz.open_snapshot(ref, gateways=gateways or None)
         return self.repository.checkout(ref)
-
-
-def _enclosing_repository() -> str:
-    """The nearest repository at or above the current folder, or else the current folder."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / MARKER).is_file():
-            return str(folder)
-    return str(here)
 
 
 with_repository = click.pass_obj
@@ -87,7 +92,15 @@ gateway_option = click.option(
     help="Read REF, a CID or IPFS address, from this gateway, a URL or multiaddr; repeatable.  "
     "[default: $VERSIONED_ZARR_GATEWAYS, or http://127.0.0.1:8080]",
 )
-into_option = click.option("--into", default="main", show_default=True, help="Branch to commit to.")
+
+
+into_option = click.option(
+    "--into",
+    default="main",
+    show_default=True,
+    help="Branch to commit to.",
+    shell_complete=complete_branch,
+)
 
 
 class _Terminal(Console):
@@ -125,6 +138,31 @@ def print_commit_line(commit: vz.Commit, *, as_json: bool = False) -> None:
         return
     console().print(f"[yellow]{commit.cid}[/] ", end="")
     console().print(escaped_line(commit.summary), markup=False)
+
+
+_COLOURS = {"added": "green", "removed": "red", "changed": "yellow", "moved": "cyan"}
+
+
+def print_parts(*parts: tuple[str, str]) -> None:
+    """Print one line of texts, each with its style; without styles unless on a terminal."""
+    line = Text()
+    for text, style in parts:
+        line.append(escaped_line(text), style)
+    console().print(line)
+
+
+def print_commit(commit: vz.Commit, names: Iterable[str] = ()) -> None:
+    """Print a commit as git's log does, with the refs that name it."""
+    here = ", ".join(names)
+    head, _, rest = str(commit).partition("\n")
+    print_parts((head, "yellow"), (f" ({here})" if here else "", "green"))
+    console().print(rest, markup=False)
+
+
+def print_diff(diff: vz.Diff, indent: str = "") -> None:
+    """Print a difference, added lines in green and removed ones in red."""
+    for line in str(diff).split("\n"):
+        print_parts((f"{indent}{line}", _COLOURS.get(line.partition(" ")[0], "")))
 
 
 def print_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:

@@ -14,11 +14,12 @@ from versioned_zarr.cli.output import (
     tell_of_problems,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import complete_branch_words, complete_tag_words
 from versioned_zarr.engine.ref_mappings import MAIN, Branches, Tags
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME [AT]]")
+@click.argument("names", nargs=-1, metavar="[NAME [AT]]", shell_complete=complete_branch_words)
 @click.option("-d", "--delete", is_flag=True, help="Delete the named branches.")
 @click.option("-m", "--move", is_flag=True, help="Rename a branch: -m OLD NEW.")
 @click.option("-f", "--force", is_flag=True, help="Move the branch to AT if it exists already.")
@@ -50,7 +51,7 @@ def branch(
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME [AT]]")
+@click.argument("names", nargs=-1, metavar="[NAME [AT]]", shell_complete=complete_tag_words)
 @click.option("-d", "--delete", is_flag=True, help="Delete the named tags.")
 @as_json
 @with_repository

@@ -6,16 +6,18 @@ import click
 
 import versioned_zarr as vz
 from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, with_repository
+from versioned_zarr.cli.shell.completion import complete_folder, complete_ref
 from versioned_zarr.interfaces.web import serve as serve_repository
 
 
 @click.command()
-@click.argument("repo", required=False)
+@click.argument("repo", required=False, shell_complete=complete_folder)
 @click.option(
     "--ref",
     "refs",
     metavar="REF",
     multiple=True,
+    shell_complete=complete_ref,
     help="Serve only this branch, tag or CID and what it reaches; repeatable.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")

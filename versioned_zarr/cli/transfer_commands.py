@@ -18,17 +18,40 @@ from versioned_zarr.cli.output import (
     resolve_option,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import (
+    complete_folder,
+    complete_name,
+    complete_name_of_source,
+    complete_path_of_source,
+    complete_ref,
+    complete_remote,
+)
+from versioned_zarr.cli.shell.other_tools import Subcommands
 from versioned_zarr.cli.store_options import remote_option, shared_option, with_shared
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.urls import without_user
 
 
 @click.command()
-@click.argument("source")
-@click.argument("destination")
-@click.option("-r", "--ref", "refs", multiple=True, help="Only this branch or tag; repeatable.")
+@click.argument("source", shell_complete=complete_folder)
+@click.argument("destination", shell_complete=complete_folder)
+@click.option(
+    "-r",
+    "--ref",
+    "refs",
+    multiple=True,
+    help="Only this branch or tag; repeatable.",
+    shell_complete=complete_name_of_source,
+)
 @click.option("--depth", type=click.IntRange(min=1), help="Only this many commits per branch.")
-@click.option("-p", "--path", "paths", multiple=True, help="Only this group or array; repeatable.")
+@click.option(
+    "-p",
+    "--path",
+    "paths",
+    multiple=True,
+    help="Only this group or array; repeatable.",
+    shell_complete=complete_path_of_source,
+)
 @shared_option
 @remote_option
 @as_json
@@ -71,15 +94,20 @@ def clone(
 
 
 @click.command()
-@click.argument("to", default="origin")
-@click.argument("refs", nargs=-1)
+@click.argument("to", default="origin", shell_complete=complete_remote)
+@click.argument("refs", nargs=-1, shell_complete=complete_name)
 @click.option(
     "--force-with-lease",
     "is_forced",
     is_flag=True,
     help="Overwrite a diverged branch if it is still where it was last seen.",
 )
-@click.option("--lease", metavar="COMMIT", help="Overwrite a diverged branch if it is at COMMIT.")
+@click.option(
+    "--lease",
+    metavar="COMMIT",
+    help="Overwrite a diverged branch if it is at COMMIT.",
+    shell_complete=complete_ref,
+)
 @remote_option
 @as_json
 @with_repository
@@ -109,8 +137,8 @@ def push(
 
 
 @click.command()
-@click.argument("source", default="origin")
-@click.argument("refs", nargs=-1)
+@click.argument("source", default="origin", shell_complete=complete_remote)
+@click.argument("refs", nargs=-1, shell_complete=complete_name)
 @remote_option
 @as_json
 @with_repository
@@ -134,8 +162,8 @@ def fetch(
 
 
 @click.command()
-@click.argument("source", default="origin")
-@click.argument("refs", nargs=-1)
+@click.argument("source", default="origin", shell_complete=complete_remote)
+@click.argument("refs", nargs=-1, shell_complete=complete_name)
 @resolve_option
 @remote_option
 @as_json
@@ -171,7 +199,7 @@ def _show(done: vz.Transfer, as_json: bool) -> None:
         console().print(str(done), markup=False)
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def remote() -> None:
     """Manage remotes: named repositories to push to and fetch from."""
 
@@ -190,7 +218,7 @@ def remote_list(context: Context, as_json: bool) -> None:
 
 @remote.command("add")
 @click.argument("name")
-@click.argument("url")
+@click.argument("url", shell_complete=complete_folder)
 @with_repository
 def remote_add(context: Context, name: str, url: str) -> None:
     """Add a remote NAME for the repository at URL."""
@@ -198,25 +226,27 @@ def remote_add(context: Context, name: str, url: str) -> None:
 
 
 @remote.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_remote)
 @with_repository
 def remote_delete(context: Context, name: str) -> None:
     """Delete the remote NAME and its remote branches."""
     context.repository.remotes.delete(name)
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def bundle() -> None:
     """Export to and import from CAR files, a format of IPFS."""
 
 
 @bundle.command("export")
-@click.argument("ref")
+@click.argument("ref", shell_complete=complete_ref)
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
     "--history", is_flag=True, help="Include the commit and its history, not just its tree."
 )
-@click.option("--since", metavar="REF", help="Leave out what REF reaches.")
+@click.option(
+    "--since", metavar="REF", help="Leave out what REF reaches.", shell_complete=complete_ref
+)
 @click.option(
     "--car-version",
     type=click.IntRange(1, 2),

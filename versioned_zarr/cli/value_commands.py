@@ -25,6 +25,7 @@ from versioned_zarr.cli.output import (
     progress_bar,
     with_repository,
 )
+from versioned_zarr.cli.shell.completion import complete_folder, complete_path, complete_ref
 from versioned_zarr.cli.store_options import shared_option, with_shared
 from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
 from versioned_zarr.interfaces.files.zarr_export import MAX_KEYS, check_count, to_folder
@@ -44,7 +45,7 @@ workers_option = click.option(
 
 
 @click.command()
-@click.argument("location", required=False)
+@click.argument("location", required=False, shell_complete=complete_folder)
 @click.option(
     "--hash",
     "hash_name",
@@ -69,8 +70,8 @@ def init(
 
 
 @click.command()
-@click.argument("ref", default="main")
-@click.argument("path", default="")
+@click.argument("ref", default="main", shell_complete=complete_ref)
+@click.argument("path", default="", shell_complete=complete_path)
 @click.option("-r", "--recursive", is_flag=True, help="List all keys below PATH.")
 @click.option("-l", "--long", is_flag=True, help="Show sizes in bytes.")
 @gateway_option
@@ -108,8 +109,8 @@ def ls(
 
 
 @click.command()
-@click.argument("ref")
-@click.argument("key")
+@click.argument("ref", shell_complete=complete_ref)
+@click.argument("key", shell_complete=complete_path)
 @gateway_option
 @with_repository
 def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None:
@@ -128,9 +129,15 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
 
 
 @click.command("import")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_folder)
 @into_option
-@click.option("-p", "--path", default="", help="Group to import into; the root by default.")
+@click.option(
+    "-p",
+    "--path",
+    default="",
+    help="Group to import into; the root by default.",
+    shell_complete=complete_path,
+)
 @click.option("-m", "--message", help="Commit message.")
 @click.option("--overwrite", is_flag=True, help="Replace existing data at this path.")
 @workers_option
@@ -192,9 +199,15 @@ def _end_with_parent() -> None:
 
 
 @click.command("export")
-@click.argument("ref")
+@click.argument("ref", shell_complete=complete_ref)
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("-p", "--path", default="", help="Export only this group or array.")
+@click.option(
+    "-p",
+    "--path",
+    default="",
+    help="Export only this group or array.",
+    shell_complete=complete_path,
+)
 @workers_option
 @click.option(
     "--max-keys",

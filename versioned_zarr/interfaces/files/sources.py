@@ -136,11 +136,39 @@ def open_source(
         state, path_of = _state(found), paths.__getitem__
     tell(Progress("keys", 0, len(sizes)))
     if not any(document in sizes for document in NODE_DOCUMENTS):
+        _check_format(name)
         raise InvalidInputError(
             f"no Zarr at {name!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
             "give a folder that contains one of them"
         )
     return Source(name, full_name, path_of, sizes, state, files, has_user)
+
+
+_FORMATS = {
+    **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), "netCDF"),
+    **dict.fromkeys((".h5", ".hdf", ".hdf5", ".he5"), "HDF"),
+    **dict.fromkeys((".grib", ".grib2", ".grb", ".grb2"), "GRIB"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".n5": "N5",
+}
+
+
+def _check_format(name: str) -> None:
+    """Check that a source that is no Zarr is not of another format, by the end of its name.
+
+    Raises:
+        InvalidInputError: it is.
+    """
+    stem, suffix = os.path.splitext(name.rstrip("/"))
+    found = _FORMATS.get(suffix.lower())
+    if found is not None:
+        other = f"{os.path.basename(stem)}.zarr"
+        how = (
+            ""
+            if found in ("TIFF", "N5")
+            else (f", for example with xarray.open_dataset({name!r}).to_zarr({other!r}),")
+        )
+        raise InvalidInputError(f"{name!r} is {found}, not Zarr; convert it{how} and import that")
 
 
 def _beside(root: str) -> Callable[[str], str]:

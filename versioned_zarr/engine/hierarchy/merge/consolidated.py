@@ -6,7 +6,7 @@ Sources: zarr-python's `consolidated_metadata` in `zarr.json`, and the `.zmetada
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -87,6 +87,33 @@ def refreshed(
                 yield key, {**document, "metadata": made.copies}
             else:
                 yield key, {**document, _FIELD: {**document[_FIELD], "metadata": made.copies}}
+
+
+def listing(nodes: Collection[str], read: Read) -> Read:
+    """A reader of documents whose copies also have entries for these nodes, for nodes that moved.
+
+    Args:
+        nodes: the paths of the nodes.
+        read: reads the documents as they are.
+    """
+
+    def reader(key: str) -> Document | None:
+        document = read(key)
+        group, name = split(key)
+        copies = _copies(name, document) if name in _OF_NODE else None
+        if document is None or copies is None:
+            return document
+        start = f"{group}/" if group else ""
+        below = [node[len(start) :] for node in nodes if node.startswith(start)]
+        entries: Document = {
+            node if name == V3 else join(node, each): {}
+            for node in below
+            for each in _OF_NODE[name]
+        }
+        more = {"metadata": {**copies, **entries}}
+        return {**document, **(more if name == V2 else {_FIELD: {**document[_FIELD], **more}})}
+
+    return reader
 
 
 def _by_group(nodes: Iterable[str]) -> dict[str, list[str]]:
