@@ -21,6 +21,7 @@ from tests.without_posix import NAMES
 POSIX = {f"{NAME}.backends.local.posix", f"{NAME}.interfaces.files.descriptor_folder"}
 """The modules that a system without what they use does not import."""
 GUARDED = {
+    (f"{NAME}.backends.local.state_dir", "os.getuid"),
     (f"{NAME}.blocks.file_reader", "os.sysconf"),
     (f"{NAME}.fork_local", "os.register_at_fork"),
     (f"{NAME}.history.commit_object", "os.getuid"),

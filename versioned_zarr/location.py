@@ -36,7 +36,9 @@ from versioned_zarr.engine.transfer.clone import (
 from versioned_zarr.errors import (
     AlreadyExistsError,
     InvalidInputError,
+    ReadOnlyError,
     RepositoryNotFoundError,
+    StorageError,
 )
 from versioned_zarr.fork_local import ForkLocal, ForkSafeLock
 from versioned_zarr.history import commit_object as commits
@@ -155,7 +157,10 @@ def _explained(backend: Backend, error: RepositoryNotFoundError) -> RepositoryNo
     if not isinstance(backend, StorageBackend):
         return error
     names = stray_documents(backend.storage)
-    if not names and not pack_names(backend.storage):
+    packs: dict[str, int] = {}
+    with suppress(StorageError, ReadOnlyError):  # it may be a file
+        packs = pack_names(backend.storage)
+    if not names and not packs:
         return error
     what = f"plain Zarr ({', '.join(names)})" if names else "packs without a marker"
     path = backend.url.removeprefix("file://")

@@ -146,6 +146,8 @@ def test_no_lock_of_the_package_is_left_held_in_a_forked_child() -> None:
         "backends/lakefs/trees/value_readahead.py",
         "backends/lakefs/sessions/write_gate.py",  # with the session
         "engine/sessions/local_session.py",
+        "engine/stored_sessions/spooled_session.py",
+        "engine/stored_sessions/stored_session.py",
     }
     package = Path(versioned_zarr.__file__).parent
     found = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -62,7 +61,8 @@ def new_writer(log: Any) -> tuple[BatchWriter, threading.RLock]:
 def interrupt_once_queued(writer: BatchWriter) -> None:
     while not writer._queue:
         time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGINT)
+    # To the process, the system may deliver it to this thread, and the other would sleep on.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal of Windows ends the process")

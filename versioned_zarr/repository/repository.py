@@ -182,7 +182,8 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
             >>> for number in range(8):
             ...     with repo.session(message=f"{number}") as session:
             ...         session.write("a", b"%d" % number)
-            >>> repo.bisect("main~7", "main", lambda snapshot: snapshot.read("a") < b"5").message
+            >>> found = repo.bisect("main~7", "main", lambda view: bytes(view.read("a")) < b"5")
+            >>> found.message
             '5'
         """
         return bisected(
