@@ -19,6 +19,7 @@ from versioned_zarr.cli import (
     inspect_commands,
     maintenance_commands,
     network_commands,
+    origin_commands,
     ref_commands,
     serve_command,
     transfer_commands,
@@ -96,6 +97,7 @@ def cli(context: click.Context, repository: str | None, storage_options: ServerO
 for module in (
     history_commands,
     inspect_commands,
+    origin_commands,
     change_commands,
     ref_commands,
     value_commands,

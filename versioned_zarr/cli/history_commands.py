@@ -102,11 +102,18 @@ def show(context: Context, ref: str, as_json: bool) -> None:
 @click.argument("base", shell_complete=complete_ref)
 @click.argument("other", required=False, shell_complete=complete_ref)
 @click.option("--stat", is_flag=True, help="Show only counts for each node.")
+@click.option("--values", is_flag=True, help="Compare the values of arrays; reads their chunks.")
 @click.option("--exit-code", is_flag=True, help="Exit with code 1 if anything differs.")
 @as_json
 @with_repository
 def diff(
-    context: Context, base: str, other: str | None, stat: bool, exit_code: bool, as_json: bool
+    context: Context,
+    base: str,
+    other: str | None,
+    stat: bool,
+    values: bool,
+    exit_code: bool,
+    as_json: bool,
 ) -> None:
     """Show the difference between two refs.
 
@@ -120,7 +127,8 @@ def diff(
         other = _head_after(repository, base)
     found = repository.diff(base, other)
     if as_json:
-        print_json(found.to_dict())
+        arrays = {path: found[path].to_dict() for path in found.arrays} if values else {}
+        print_json({**found.to_dict(), **({"values": arrays} if values else {})})
         _exit_if(exit_code and bool(found))
         return
     print_parts((f"{found.old_name} → {found.new_name}", "bold"))
@@ -135,6 +143,8 @@ def diff(
         console().print(f" {nodes}, {keys} {verb}", markup=False)
     else:
         print_diff(found)
+    for path in found.arrays if values else ():
+        console().print(str(found[path]), markup=False)
     if found.old_name == found.new_name:
         print_parts((f"what its last commit changed: {context.words(f'show {base}')}", ""))
     _exit_if(exit_code and bool(found))

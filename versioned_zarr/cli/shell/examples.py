@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 EXAMPLES: Final[Mapping[str, str]] = {
+    "bisect": "vz bisect v1 main python check.py {}",
+    "blame": "vz blame air/temperature",
     "branch": "vz branch warmer main~1",
     "bundle export": "vz bundle export v1 v1.car",
     "bundle import": "vz bundle import v1.car --branch received",

@@ -19,7 +19,7 @@ _STASH = "sessions keep uncommitted work: vz sessions"
 _REVIEW = "there are no reviews here; compare and merge: vz diff main BRANCH, vz merge BRANCH"
 _SIZES = "sizes are shown by: vz tree, vz stats"
 _FACTS = "facts about the repository are shown by: vz config, vz stats, vz tree"
-_BLAME = "to find who changed an array or a chunk: vz log --path PATH"
+_BLAME = "to find who changed an array or its chunks: vz blame PATH, vz log --path PATH"
 _IMPORT = "to bring in plain Zarr: vz import SOURCE -m MESSAGE, or vz commit FOLDER -m MESSAGE"
 _EXPORT = "to write plain Zarr: vz export REF FOLDER; one value: vz cat REF KEY"
 _GC = "to remove what nothing reaches: vz gc; to combine packs: vz repack"
@@ -40,7 +40,7 @@ GUESSES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("pull-request", "pr", "review", "request-pull"), _REVIEW),
     **dict.fromkeys(("du", "size", "count-objects", "storage"), _SIZES),
     **dict.fromkeys(("info", "about", "describe", "doctor", "version", "whoami"), _FACTS),
-    **dict.fromkeys(("blame", "annotate", "whatchanged", "bisect"), _BLAME),
+    **dict.fromkeys(("annotate", "whatchanged", "praise"), _BLAME),
     **dict.fromkeys(("ingest", "upload", "put", "import-url", "write"), _IMPORT),
     **dict.fromkeys(("download", "get", "cp", "copy", "read", "to-zarr"), _EXPORT),
     **dict.fromkeys(("prune", "expire", "clean", "garbage-collect", "compact", "vacuum"), _GC),
