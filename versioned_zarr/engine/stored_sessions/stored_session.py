@@ -22,16 +22,12 @@ from versioned_zarr.engine.sessions.journal_view import REMOVED
 from versioned_zarr.engine.sessions.protocol import Known, ended_error
 from versioned_zarr.engine.sessions.session_reader import SessionReader
 from versioned_zarr.engine.sessions.stable_copy import copy_of
-from versioned_zarr.engine.stored_sessions.batch import (
-    Batch,
-    SessionNote,
-    covers,
-    decode_batch,
-)
+from versioned_zarr.engine.stored_sessions.batch import Batch, SessionNote, covers
+from versioned_zarr.engine.stored_sessions.batch_reader import BatchReader
 from versioned_zarr.engine.stored_sessions.batch_view import BatchView
 from versioned_zarr.engine.stored_sessions.batch_writer import BATCH_BYTES, BatchWriter, QueuedWrite
-from versioned_zarr.engine.stored_sessions.session_log import SessionListing, SessionLog
-from versioned_zarr.errors import BlockNotFoundError, CorruptError
+from versioned_zarr.engine.stored_sessions.session_log import SessionLog
+from versioned_zarr.errors import BlockNotFoundError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -41,7 +37,6 @@ from versioned_zarr.tree.lookup import Trees
 from versioned_zarr.tree.tree_builder import TreeBuilder
 
 _LOOKED_EVERY_S: Final = 1.0
-_LOOKS: Final = 4
 
 
 class StoredSession(SessionReader):
@@ -55,9 +50,6 @@ class StoredSession(SessionReader):
         root: the tree that the session is based on.
         tree_of: returns the tree of a commit.
         exists: whether its head is stored.
-
-    Attributes:
-        last_write_s: when a batch was last stored, in seconds since 1970, as of the last look.
     """
 
     is_remote = True
@@ -76,7 +68,6 @@ class StoredSession(SessionReader):
         super().__init__(blocks, trees, head)
         self.log, self._exists = log, exists
         self._view = BatchView(trees, head.base, root, tree_of)
-        self.last_write_s = 0.0
         self._ended: str | None = None
         self._start_again()
 
@@ -89,6 +80,7 @@ class StoredSession(SessionReader):
         self._looked_s = time.monotonic()
         self._frozen_by: int | None = None
         self._writer = BatchWriter(self.log, self.head.id, self._lock, self._applied)
+        self._reader = BatchReader(self.log, self.head.id, self._view, self._lock)
 
     def _applied(self, batch: Batch) -> None:
         self._view.apply(batch, is_own=True)
@@ -120,6 +112,11 @@ class StoredSession(SessionReader):
     def exists(self) -> bool:
         """Whether its head is stored."""
         return self._exists
+
+    @property
+    def last_write_s(self) -> float:
+        """When a batch was last stored, in seconds since 1970, as of the last look."""
+        return self._reader.last_write_s
 
     def writer_name(self, writer: int) -> str:
         """See `SessionState`."""
@@ -350,71 +347,9 @@ class StoredSession(SessionReader):
                 self._finished = begun
 
     def _look(self, upto: Known | None) -> None:
-        """Read batches of other processes, all or those up to some of each.
-
-        A gc may delete a batch or a note after it was listed, if a commit contains it or the
-        session ended; the next list says so.
-        """
-        missing: FileNotFoundError | None = None
-        for _ in range(_LOOKS):
-            try:
-                self._look_once(upto)
-            except FileNotFoundError as error:
-                missing = error
-            else:
-                return
-        raise CorruptError(
-            f"a batch or a note of session {self.head.id} is listed and missing: {missing}; "
-            "repo.sessions.delete(id) deletes the session",
-            where=self.log.url,
-        ) from missing
-
-    def _look_once(self, upto: Known | None) -> None:
-        listing = self.log.look(self.head.id)
         self._looked_s = time.monotonic()
-        self.last_write_s = listing.modified_s
-        if listing.is_ended:
+        if self._reader.look(self._writer.writer, upto):
             self._ended = REMOVED
-            return
-        self._take_notes(listing.notes)
-        batches = self._batches(listing, upto)
-        with self._lock:
-            self._view.take_in(each for each in batches if not self._view.is_taken(each.name))
-
-    def _take_notes(self, count: int) -> None:
-        """Apply new notes from the last one on that says what a commit contains.
-
-        The intents between it and the one before may be of other commits, which were made since.
-        """
-        found: list[SessionNote] = []
-        for number in range(count, self._view.notes, -1):
-            note = self._note(number, self.log.note(self.head.id, number))
-            if note.is_made and any(each.is_made for each in found):
-                break
-            found.append(note)
-        with self._lock:
-            if count > self._view.notes:
-                self._view.notes = count
-                for note in reversed(found):
-                    self._view.add(note)
-
-    def _note(self, number: int, data: bytes) -> SessionNote:
-        return SessionNote.from_bytes(data, f"note {number} of session {self.head.id}")
-
-    def _batches(self, listing: SessionListing, upto: Known | None) -> list[Batch]:
-        """The batches that this process has not read."""
-        own = self._writer.writer
-        names = [
-            name
-            for name in listing.batches
-            if name.writer != own
-            and not self._view.is_taken(name)
-            and (not isinstance(upto, Mapping) or name.number <= upto.get(name.writer, 0))
-        ]
-        return [
-            decode_batch(document, f"batch {name.number} of session {self.head.id}")
-            for name, document in (self.log.read_all(self.head.id, names) if names else ())
-        ]
 
     # Committing
 
@@ -430,10 +365,7 @@ class StoredSession(SessionReader):
                 self.log.add_note(self.head.id, number, data)
             except FileExistsError:  # another process commits, too, or an answer was lost
                 there = self.log.note(self.head.id, number)
-            with self._lock:
-                if self._view.notes < number:
-                    self._view.notes = number
-                    self._view.add(self._note(number, there))
+            self._reader.take_note(number, there)
             if there == data:
                 return
 
