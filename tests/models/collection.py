@@ -10,9 +10,10 @@ commit needs a pack that is gone.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from tests.models.exploring import explored
 
 OLD = "old"
 """A pack that no ref needs at the start; writers want a block in it."""
@@ -84,20 +85,7 @@ def explore(processes: Sequence[str], rules: Rules) -> tuple[int, State | None]:
         tuple((name, 0, ()) for name in processes),
         frozenset(),
     )
-    seen, queue = {first}, deque([first])
-    while queue:
-        state = queue.popleft()
-        if _is_lost(state):
-            return len(seen), state
-        for number, (name, step, memory) in enumerate(state.processes):
-            for after, next_step, kept in _STEPS[name[0]](state, name, step, memory, rules):
-                moved = list(after.processes)
-                moved[number] = (name, next_step, kept)
-                found = after._replace(processes=tuple(moved))
-                if found not in seen:
-                    seen.add(found)
-                    queue.append(found)
-    return len(seen), None
+    return explored(first, _STEPS, rules, _is_lost)
 
 
 def _is_lost(state: State) -> bool:
