@@ -78,6 +78,7 @@ class BatchWriter:
     ) -> None:
         self._log, self._session, self._applied = log, session, applied
         self._changed = threading.Condition(lock)
+        self._may_be_taken = writer is None
         self.writer = new_writer() if writer is None else writer
         self._number = number
         self._queue: list[QueuedWrite] = []
@@ -167,7 +168,7 @@ class BatchWriter:
         blocks = list({cid: data for write in writes for cid, data in write.blocks}.items())
         while True:
             name = BatchName(self.writer, self._number + 1)
-            records = tuple(write.record for write in writes)
+            records = tuple(write.record._replace(writer=name.writer) for write in writes)
             seen = writes[0].seen
             batch = Batch(self._session, name, seen, self._host, self._process, records)
             document = encode_batch(batch)
@@ -177,6 +178,9 @@ class BatchWriter:
                 self._log.append(self._session, name, document, blocks)
             except FileExistsError:
                 there = self._log.read(self._session, name)
+                if there != document and self._is_taken(there, name):
+                    self.writer = new_writer()
+                    continue
             with self._changed:
                 is_this = there == document
                 self._take(name, batch if is_this else self._decoded(there, name))
@@ -184,6 +188,12 @@ class BatchWriter:
                     for write in writes:
                         write.is_stored = True
                     return
+
+    def _is_taken(self, document: bytes, name: BatchName) -> bool:
+        """Whether the first batch is that of another process, which drew the same number."""
+        found = self._decoded(document, name)
+        is_other = (found.host, found.process) != (self._host, self._process)
+        return self._may_be_taken and name.number == 1 and is_other
 
     def _take(self, name: BatchName, batch: Batch) -> None:
         self._applied(batch)
