@@ -174,6 +174,9 @@ class KuboSessionLog:
     def forget(self, session: str) -> None:
         """See `SessionLog.forget`."""
 
+    def forget_batches(self, session: str, names: Iterable[BatchName]) -> None:
+        """See `SessionLog.forget_batches`."""
+
 
 def _batch_in(name: str) -> BatchName | None:
     writer, dash, number = name.partition("-")

@@ -267,13 +267,12 @@ def _already_committed(stores: RepositoryContext, session: SessionState) -> Comm
 
     The session is then based on it; later writes are still to be committed.
     """
-    branch = session.head.branch
-    made = (
-        intent
-        for intent in reversed(session.state.intents)  # of several processes, one may have died
-        if went_to(_since(session.state.base, stores.refs.history(HEADS, branch)), intent.cid)
-    )
-    intent = next(made, None)
+    branch, intents = session.head.branch, session.state.intents
+    if not intents:
+        return None
+    moves = list(_since(session.state.base, stores.refs.history(HEADS, branch)))
+    # Of several processes, one may have died.
+    intent = next((each for each in reversed(intents) if went_to(moves, each.cid)), None)
     if intent is None:
         return None
     stores.refs.settle(HEADS, branch)  # the process that moved it may have died too early

@@ -141,5 +141,9 @@ class SessionLog(Protocol):
         ...
 
     def forget(self, session: str) -> None:
-        """Release what is in memory for a session."""
+        """Release what is in memory for a session; it is read again if it is needed."""
+        ...
+
+    def forget_batches(self, session: str, names: Iterable[BatchName]) -> None:
+        """Release what is in memory for some batches, which a commit contains."""
         ...

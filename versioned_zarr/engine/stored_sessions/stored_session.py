@@ -365,7 +365,9 @@ class StoredSession(SessionReader):
                 self.log.add_note(self.head.id, number, data)
             except FileExistsError:  # another process commits, too, or an answer was lost
                 there = self.log.note(self.head.id, number)
+            before = self._view.names
             self._reader.take_note(number, there)
+            self.log.forget_batches(self.head.id, before - self._view.names)
             if there == data:
                 return
 

@@ -148,6 +148,8 @@ class StoredSessionStore:
             state.refresh()
         except CorruptError as error:
             problem = str(error)
+        finally:
+            self._log.forget(session)
         if state.closed is not None:
             raise _no_session(session, self._log.url)
         last_write_s = max(state.last_write_s, head.started.timestamp())

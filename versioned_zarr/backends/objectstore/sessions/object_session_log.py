@@ -151,6 +151,10 @@ class ObjectSessionLog:
         """See `SessionLog.forget`."""
         self._packs.forget(session)
 
+    def forget_batches(self, session: str, names: Iterable[BatchName]) -> None:
+        """See `SessionLog.forget_batches`."""
+        self._packs.forget_batches(session, names)
+
     # Garbage collection
 
     def held(self, packs: Collection[str]) -> set[str]:

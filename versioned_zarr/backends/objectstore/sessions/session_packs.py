@@ -9,7 +9,7 @@ the names that begin like the session's finds all of its batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from operator import itemgetter
@@ -227,20 +227,26 @@ class SessionPacks:
         return data
 
     def known(self, session: str, names: Iterable[BatchName]) -> dict[str, StoredDocument]:
-        """The batches that were written or read here, by the names of their packs."""
-        packs = (pack_name(session, name) for name in names)
-        return {pack: self._known[pack] for pack in packs if pack in self._known}
+        """Batches by the names of their packs; those that were forgotten are read again."""
+        packs = {pack_name(session, name): name for name in names}
+        forgotten = [name for pack, name in packs.items() if pack not in self._known]
+        for _ in self.read_all(session, forgotten):
+            pass
+        return {pack: self._known[pack] for pack in packs}
 
     def forget(self, session: str) -> None:
         """See `SessionLog.forget`."""
         key = session_key(session)
+        self._forget(lambda pack: pack.startswith(key))
+
+    def forget_batches(self, session: str, names: Iterable[BatchName]) -> None:
+        """See `SessionLog.forget_batches`."""
+        self._forget({pack_name(session, name) for name in names}.__contains__)
+
+    def _forget(self, is_one: Callable[[str], bool]) -> None:
         with self._guard:
-            self._unplaced = [pack for pack in self._unplaced if not pack.startswith(key)]
-            self._known = {
-                pack: known for pack, known in self._known.items() if not pack.startswith(key)
-            }
+            self._unplaced = [pack for pack in self._unplaced if not is_one(pack)]
+            self._known = {pack: each for pack, each in self._known.items() if not is_one(pack)}
             self._places = {
-                digest: place
-                for digest, place in self._places.items()
-                if not place.pack.startswith(key)
+                digest: place for digest, place in self._places.items() if not is_one(place.pack)
             }
