@@ -94,6 +94,8 @@ class ChangeSet:
         entries: the last write of each key that was written.
         committed: the last write of each key that a commit of the session contains. Its value is in
             the base, but a writer may not know it yet.
+        keeps_committed: whether to remember those, because there are copies of the session that may
+            not know them.
         collisions: values above or below another process's value.
         intents: the records of commits that were about to be made since the last one, in order;
             at most one was made.
@@ -105,6 +107,7 @@ class ChangeSet:
         self.base, self.root = commit, root
         self.entries: dict[str, PendingWrite] = {}
         self.committed: dict[str, PendingWrite] = {}
+        self.keeps_committed = False
         self.collisions: dict[str, PendingWrite] = {}
         self.intents: list[JournalRecord] = []
         self.tree: TreeBuilder[PendingWrite] = TreeBuilder(trees, root)
@@ -255,7 +258,7 @@ class ChangeSet:
             contains: whether it contains the write of a writer at a position.
         """
         self.base, self.root = to_text(commit), root
-        for key, entry in self.entries.items():
+        for key, entry in self.entries.items() if self.keeps_committed else ():
             if contains(entry.writer, entry.position):
                 entry.rivals = ()
                 self.committed[key] = entry

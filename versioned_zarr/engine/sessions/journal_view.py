@@ -50,6 +50,7 @@ class JournalView:
         written: the values that this process wrote since the last commit, by CID.
         writer: the number of this process.
         is_removed: whether another process removed the journal.
+        is_shared: whether there are copies of the session in other processes.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class JournalView:
         tree_of: Callable[[Cid], Cid],
     ) -> None:
         self._storage, self._trees, self._head, self._tree_of = storage, trees, head, tree_of
+        self.is_shared = False
         self.state = ChangeSet(trees, head.base, root)
         self.position = 0
         self.written: dict[Cid, PendingWrite] = {}
@@ -181,6 +183,7 @@ class JournalView:
     def rebase(self, commit: Cid, upto: int) -> None:
         """Continue from a commit that contains all writes before the position `upto`."""
         self.written = {}
+        self.state.keeps_committed = self.is_shared
         self.state.rebase(commit, self._tree_of(commit), lambda _, position: position < upto)
 
     # Writing

@@ -76,7 +76,7 @@ class LocalSession(SessionReader):
         self._ended: str | None = None
         self._may_have_folder = exists
         self._start_again()
-        self._is_shared = exists
+        self._journal.is_shared = exists
         if exists:
             self._journal.open()
             self.refresh()
@@ -90,11 +90,11 @@ class LocalSession(SessionReader):
 
     def before_fork(self) -> None:
         """In a process that is about to fork: the child may write to the session too."""
-        self._is_shared = True
+        self._journal.is_shared = True
 
     def after_fork(self) -> None:
         """In a forked child: release what belongs to the parent."""
-        self._is_shared = True
+        self._journal.is_shared = True
         self.drafts.after_fork()
         self._start_again()
         # The position in an open file is shared with the parent, so each opens the file itself.
@@ -257,7 +257,7 @@ class LocalSession(SessionReader):
         if not self._journal.is_open:
             self.materialise()
         self.drafts.own()  # tells other processes that the session is alive
-        if self._is_shared:
+        if self._journal.is_shared:
             self._journal.name_writer()
         self.refresh()
 
@@ -314,7 +314,7 @@ class LocalSession(SessionReader):
     def share(self) -> None:
         """Prepare for other processes, which open the session by its id."""
         with self._lock:
-            self._is_shared = True
+            self._journal.is_shared = True
             self.materialise()
             self._journal.name_writer()
 
@@ -332,7 +332,7 @@ class LocalSession(SessionReader):
 
     def _join(self) -> bool:
         """Open the journal if another process has created it; returns whether it exists."""
-        if not self._is_shared:
+        if not self._journal.is_shared:
             return False
         try:
             self._journal.open()
@@ -410,7 +410,7 @@ class LocalSession(SessionReader):
     def drop_drafts(self) -> None:
         """After a commit: remove its drafts, and the folder if it is no longer needed."""
         self.drafts.drop()
-        if self._journal.is_open and not self._is_shared and not self.state.has_changes:
+        if self._journal.is_open and not self._journal.is_shared and not self.state.has_changes:
             # If this is interrupted, everything left in the journal is before this base.
             self.head = replace(self.head, base=self.state.base)
             self._journal.remove(self.head)

@@ -45,6 +45,7 @@ class BatchView:
     def __init__(self, trees: Trees, base: str, root: Cid, tree_of: Callable[[Cid], Cid]) -> None:
         self._tree_of = tree_of
         self.state = ChangeSet(trees, base, root)
+        self.state.keeps_committed = True
         self.taken: Mapping[int, int] = {}
         self.committed: Mapping[int, int] = {}
         self.notes = 0
