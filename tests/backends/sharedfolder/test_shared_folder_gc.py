@@ -46,8 +46,11 @@ class Folder(World):
         return str(self.folder / "shared.vz"), {"shared": True}
 
     def machine(self) -> vz.Repository:
-        location._OPEN().clear()  # one process shares what it has opened
-        return super().machine()
+        # One process shares what it has opened, also with a push that one of its acts makes.
+        location._OPEN().clear()
+        found = super().machine()
+        location._OPEN().clear()
+        return found
 
     def check(self) -> None:
         # A pack that an act wrote on another thread may be left to the gc after the next one.
