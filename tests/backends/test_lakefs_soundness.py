@@ -29,7 +29,7 @@ from versioned_zarr.repository.repository import Repository
 
 pytestmark = pytest.mark.compat
 
-STRIDE = max(1, 13 // TIMES)
+STRIDE = max(1, 26 // TIMES)
 
 
 @pytest.fixture

@@ -42,15 +42,15 @@ SCHEDULERS = ("threads", "processes", "distributed")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every place, with every scheduler if it is asked for.
 
-    On servers without Dask's pool of processes: it is started anew for each computation, and the
-    workers of `distributed` are processes, too.
+    On servers only with `distributed`, whose workers are processes: Dask's pool of processes is
+    started anew for each computation, and threads do not depend on the place.
     """
     if "scheduler" in metafunc.fixturenames:
         pairs = [
             (place, scheduler)
             for place in PLACES
             for scheduler in SCHEDULERS
-            if place == "folder" or scheduler != "processes"
+            if place == "folder" or scheduler == "distributed"
         ]
         metafunc.parametrize(("repository", "scheduler"), pairs, indirect=True)
     elif "repository" in metafunc.fixturenames:
