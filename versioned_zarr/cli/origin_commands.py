@@ -30,7 +30,9 @@ _CANNOT_RUN: Final = (126, 127)
 @as_json
 @with_repository
 def blame(context: Context, path: str, ref: str, as_json: bool) -> None:
-    """Show which commit last changed each chunk of an array.
+    """Show which commit last changed each chunk.
+
+    PATH is that of an array.
 
     One line for each commit, newest first, with the box of the chunk grid that contains its chunks.
     With --json, also the commit of each chunk.
@@ -49,10 +51,10 @@ def blame(context: Context, path: str, ref: str, as_json: bool) -> None:
 @as_json
 @with_repository
 def bisect(context: Context, good: str, bad: str, command: tuple[str, ...], as_json: bool) -> None:
-    """Find the first bad commit by running a command for a few of them.
+    """Find the first bad commit by running a command.
 
-    The command gets a commit in place of each argument {}, and in $VERSIONED_ZARR_COMMIT. It ends
-    with exit code 0 if the commit is good.
+    It is run for a few commits. It gets the commit in place of each argument {}, and in the
+    variable VERSIONED_ZARR_COMMIT, and ends with exit code 0 if the commit is good.
     """
 
     def is_good(snapshot: vz.Snapshot) -> bool:
