@@ -47,10 +47,7 @@ from versioned_zarr.engine.marker import (
 )
 from versioned_zarr.engine.partial_clone import origin_of
 from versioned_zarr.engine.ref_mappings import MAIN
-from versioned_zarr.engine.stored_sessions.stored_session_store import (
-    StoredSessionStore,
-    session_roots,
-)
+from versioned_zarr.engine.stored_sessions.stored_session_store import StoredSessionStore
 from versioned_zarr.errors import (
     AlreadyExistsError,
     ReadOnlyError,
@@ -235,7 +232,7 @@ class ObjectStoreBackend:
             open_other,
             self._objects,
             collector=collector,
-            session_roots=lambda: session_roots(session_log),
+            session_roots=session_log.roots,
             strays=lambda: stray_documents(self._objects),
         )
         context.session_store = StoredSessionStore(context, session_log)

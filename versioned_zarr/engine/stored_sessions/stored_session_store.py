@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -15,7 +15,6 @@ from versioned_zarr.engine.sessions.journal import SessionHead, head_in
 from versioned_zarr.engine.sessions.local_session import LocalSession
 from versioned_zarr.engine.sessions.local_session_store import LocalSessionStore
 from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState
-from versioned_zarr.engine.stored_sessions.batch import SessionNote
 from versioned_zarr.engine.stored_sessions.session_log import SessionLog
 from versioned_zarr.engine.stored_sessions.spooled_session import SpooledSession
 from versioned_zarr.engine.stored_sessions.stored_session import StoredSession
@@ -210,28 +209,3 @@ def _no_session(session: str, url: str) -> SessionNotFoundError:
         "open a new one with repo.session()",
         session=session,
     )
-
-
-def session_roots(log: SessionLog) -> Iterator[tuple[Cid, str]]:
-    """The commits on which the stored sessions are based, and the session of each.
-
-    Values that a session did not store again are in one of them. A request for each session and
-    for each of its notes.
-    """
-    for session in log.ids():
-        with suppress(FileNotFoundError):
-            where = f"session {session} of {log.url}"
-            yield from_text(head_in(log.head(session), session, where).base), f"session {session}"
-            made = last_commit_note(log, session)
-            if made is not None:
-                yield made.commit, f"session {session}"
-
-
-def last_commit_note(log: SessionLog, session: str) -> SessionNote | None:
-    """The last note of a session that says what a commit contains."""
-    for number in range(log.look(session).notes, 0, -1):
-        where = f"note {number} of session {session} of {log.url}"
-        note = SessionNote.from_bytes(log.note(session, number), where)
-        if note.is_made:
-            return note
-    return None

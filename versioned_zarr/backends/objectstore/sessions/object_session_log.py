@@ -6,7 +6,7 @@ once; the batches are packs. docs/design/stored-sessions.md describes the protoc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -21,11 +21,12 @@ from versioned_zarr.backends.objectstore.sessions.session_packs import (
 )
 from versioned_zarr.blocks.packs.pack_registry import PackRegistry
 from versioned_zarr.blocks.protocol import Block
+from versioned_zarr.engine.sessions.journal import head_in
+from versioned_zarr.engine.stored_sessions.batch import SessionNote
 from versioned_zarr.engine.stored_sessions.session_log import BatchName, SessionListing
-from versioned_zarr.engine.stored_sessions.stored_session_store import last_commit_note
 from versioned_zarr.errors import CorruptError, ReadOnlyError, SessionClosedError
 from versioned_zarr.fork_local import ForkLocal, threads
-from versioned_zarr.ipld.cid import Cid, HashFunction
+from versioned_zarr.ipld.cid import Cid, HashFunction, from_text
 from versioned_zarr.storage.conditional_store import ConditionalStore
 
 _SESSIONS: Final = "sessions"
@@ -82,13 +83,11 @@ class ObjectSessionLog:
         """See `SessionLog.look`; one more request for each 1000 batches."""
         self._storage.check_process()
         packs = self._workers().submit(self._packs.named, session)
-        with suppress(ReadOnlyError):  # who may not write sees what the system remembers
-            self._storage.renew(f"{_SESSIONS}/{session}")
-        names = self._names(session)
+        names = self._renewed_names(session)
         stored = packs.result()
         return SessionListing(
             {name: each.size for name, each in stored.items()},
-            sum(name.startswith(_NOTE) for name in names),
+            _notes_in(names),
             _is_ended(names),
             max((each.modified_s for each in stored.values()), default=0.0),
         )
@@ -96,6 +95,11 @@ class ObjectSessionLog:
     def is_ended(self, session: str) -> bool:
         """See `SessionLog.is_ended`."""
         return _is_ended(self._names(session))
+
+    def _renewed_names(self, session: str) -> set[str]:
+        with suppress(ReadOnlyError):  # who may not write sees what the system remembers
+            self._storage.renew(f"{_SESSIONS}/{session}")
+        return self._names(session)
 
     def _names(self, session: str) -> set[str]:
         found = self._storage.list(f"{_SESSIONS}/{session}")
@@ -157,6 +161,30 @@ class ObjectSessionLog:
 
     # Garbage collection
 
+    def roots(self) -> Iterator[tuple[Cid, str]]:
+        """The commits on which the sessions are based, and the session of each.
+
+        Values that a session did not store again are in one of them. A request, and some for each
+        session: for its head, its names, and each of its notes.
+        """
+        for session in self.ids():
+            with suppress(FileNotFoundError):
+                where = f"session {session} of {self.url}"
+                head = head_in(self.head(session), session, where)
+                yield from_text(head.base), f"session {session}"
+                made = self._last_made(session)
+                if made is not None:
+                    yield made.commit, f"session {session}"
+
+    def _last_made(self, session: str) -> SessionNote | None:
+        """The last note of a session that says what a commit contains."""
+        for number in range(_notes_in(self._renewed_names(session)), 0, -1):
+            where = f"note {number} of session {session} of {self.url}"
+            note = SessionNote.from_bytes(self.note(session, number), where)
+            if note.is_made:
+                return note
+        return None
+
     def held(self, packs: Collection[str]) -> set[str]:
         """Those of the packs that belong to sessions, with writes that are in no commit.
 
@@ -176,7 +204,7 @@ class ObjectSessionLog:
         """The number of the last batch of each writer that a commit contains."""
         # If a note is damaged, the mark reports it, and nothing of the session may be deleted.
         with suppress(FileNotFoundError, CorruptError):
-            note = last_commit_note(self, session)
+            note = self._last_made(session)
             return {} if note is None else note.upto
         return {}
 
@@ -190,6 +218,10 @@ class ObjectSessionLog:
 
 def _is_ended(names: Collection[str]) -> bool:
     return _HEAD not in names or _ENDED in names
+
+
+def _notes_in(names: Collection[str]) -> int:
+    return sum(name.startswith(_NOTE) for name in names)
 
 
 def _note_path(session: str, number: int) -> str:
