@@ -16,8 +16,10 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import (
     DOCUMENTS,
     NODE_DOCUMENTS,
     ReadKey,
+    Region,
     ZarrNode,
     ZarrNodes,
+    chunk_region,
     number_in_grid,
     split,
 )
@@ -61,8 +63,9 @@ class MissingChunks:
     def __len__(self) -> int:
         return self.total - self.written
 
-    def __iter__(self) -> Iterator[tuple[slice, ...]]:
-        return map(self._region, self.coordinates)
+    def __iter__(self) -> Iterator[Region]:
+        for coordinates in self.coordinates:
+            yield chunk_region(coordinates, self.chunk_shape, self.shape)
 
     @property
     def coordinates(self) -> Iterator[tuple[int, ...]]:
@@ -83,10 +86,6 @@ class MissingChunks:
             yield from range(start, int(number))
             start = int(number) + 1
         yield from range(start, self.total)
-
-    def _region(self, coordinates: tuple[int, ...]) -> tuple[slice, ...]:
-        sizes = zip(coordinates, self.chunk_shape, self.shape, strict=True)
-        return tuple(slice(at * step, min((at + 1) * step, size)) for at, step, size in sizes)
 
     def __repr__(self) -> str:
         return f"<MissingChunks of {self.path or '/'}: {len(self)} of {self.total}>"

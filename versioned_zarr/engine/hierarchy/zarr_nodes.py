@@ -21,6 +21,7 @@ _MAX_DEPTH = 200
 _NO_STRUCTURE = {"attributes", "consolidated_metadata", "dimension_names"}
 
 ReadKey = Callable[[str], bytes | None]
+Region = tuple[slice, ...]
 
 
 def split(key: str) -> tuple[str, str]:
@@ -276,6 +277,16 @@ def _coordinates(document: dict[str, Any], rest: str) -> tuple[int, ...] | None:
     if len(parts) != dimensions or not all(part.isascii() and part.isdigit() for part in parts):
         return None
     return tuple(int(part) for part in parts)
+
+
+def chunk_region(
+    coordinates: tuple[int, ...], chunk_shape: tuple[int, ...], shape: tuple[int, ...]
+) -> Region:
+    """The part of an array that a chunk has; it ends at the array's edges."""
+    return tuple(
+        slice(at * step, min((at + 1) * step, size))
+        for at, step, size in zip(coordinates, chunk_shape, shape, strict=True)
+    )
 
 
 def number_in_grid(coordinates: tuple[int, ...], grid: tuple[int, ...]) -> int | None:

@@ -15,13 +15,15 @@ import zarr
 from numpy.typing import NDArray
 
 from versioned_zarr.engine.hierarchy.diff import Diff, NodeDiff
-from versioned_zarr.errors import InvalidInputError, KeyNotFoundError, MissingDependencyError
+from versioned_zarr.engine.hierarchy.zarr_nodes import Region, chunk_region
+from versioned_zarr.errors import InvalidInputError, KeyNotFoundError
 from versioned_zarr.interfaces.zarr.dimension_labels import label_of
+from versioned_zarr.interfaces.zarr.open import require_xarray
+from versioned_zarr.interfaces.zarr.open import to_xarray as open_dataset
 
 if TYPE_CHECKING:
     import xarray
 
-Region = tuple[slice, ...]
 _OF_ENCODING: Final = frozenset(
     {"chunks", "shards", "codecs", "compressor", "filters", "order", "zarr_format"}
     | {"chunk_key_encoding", "dimension_separator"}
@@ -119,7 +121,7 @@ class ArrayDiff:
             inner = chunk.inner_coordinates if last.shards is not None else None
             step = last.chunks if inner is not None else last.shards or last.chunks
             found.update((at, step) for at in (inner or (chunk.coordinates,)))
-        regions = [_region(at, step, last.shape) for at, step in found]
+        regions = [chunk_region(at, step, last.shape) for at, step in found]
         return sorted(
             (region for region in regions if all(each.start < each.stop for each in region)),
             key=lambda region: tuple(each.start for each in region),
@@ -133,8 +135,8 @@ class ArrayDiff:
         Otherwise with positions: `time 1680 … 1919`.
         """
         regions = self.regions
-        last, side = (self.new, self._sides[1]) if self.new is not None else (self.old, None)
-        side = self._sides[0] if side is None else side
+        old, new = self._sides
+        last, side = (self.old, old) if self.new is None else (self.new, new)
         assert last is not None
         names = _dimension_names(last)
         found = {}
@@ -190,21 +192,15 @@ class ArrayDiff:
             MissingDependencyError: xarray is not installed.
             KeyNotFoundError: only one side has the array.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise MissingDependencyError(
-                "to_xarray needs xarray: pip install 'versioned-zarr[xarray]'",
-                package="xarray",
-                extra="xarray",
-            ) from error
+        require_xarray("to_xarray")
+        import xarray
+
         if self.old is None or self.new is None:
             raise KeyNotFoundError(f"only one side has {self.path!r}", key=self.path)
         group, _, name = self.path.rpartition("/")
         chunks: dict[str, int] | None = {} if _has_dask() else None
         one, other = (
-            side.to_xarray(group or None, chunks=chunks)[name or "/"]
-            for side in _as_views(self._sides)
+            open_dataset(side, group or None, chunks=chunks)[name or "/"] for side in self._sides
         )
         sizes = {dim: slice(0, min(one.sizes[dim], other.sizes[dim])) for dim in one.dims}
         one, other = one.isel(sizes), other.isel(sizes)
@@ -349,31 +345,10 @@ def _dimension_names(array: zarr.Array[Any]) -> tuple[str, ...]:
     return tuple(str(name) if name else f"axis {axis}" for axis, name in enumerate(given))
 
 
-def _as_views(sides: tuple[Any, Any]) -> Iterator[Any]:
-    """The sides as snapshots; the writes of a session are read through its store."""
-    from versioned_zarr.interfaces.zarr.open import to_xarray
-
-    class _View:
-        def __init__(self, side: Any) -> None:
-            self._side = side
-
-        def to_xarray(self, group: str | None, **options: Any) -> Any:
-            return to_xarray(self._side, group, **options)
-
-    return map(_View, sides)
-
-
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Region]:
     counts = [-(-size // each) for size, each in zip(shape, step, strict=True)]
     for at in np.ndindex(*counts):
-        yield _region(at, step, shape)
-
-
-def _region(at: tuple[int, ...], step: tuple[int, ...], shape: tuple[int, ...]) -> Region:
-    return tuple(
-        slice(number * each, min((number + 1) * each, size))
-        for number, each, size in zip(at, step, shape, strict=True)
-    )
+        yield chunk_region(at, step, shape)
 
 
 def _is_nan(values: NDArray[Any]) -> NDArray[np.bool_]:

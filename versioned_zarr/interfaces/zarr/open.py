@@ -39,7 +39,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
         ReadOnlyError: `mode` is one that writes.
         InvalidInputError: an option specifies another store or engine.
     """
-    _import_xarray("to_xarray")
+    require_xarray("to_xarray")
     import xarray
 
     _take_xarray_options(snapshot, options)
@@ -56,7 +56,7 @@ def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) ->
         ReadOnlyError: `mode` is one that writes.
         InvalidInputError: an option specifies another store or engine.
     """
-    _import_xarray("to_datatree")
+    require_xarray("to_datatree")
     import xarray
 
     _take_xarray_options(snapshot, options)
@@ -65,7 +65,12 @@ def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) ->
     return with_origin(xarray.open_datatree(store, engine="zarr", group=group, **options), snapshot)
 
 
-def _import_xarray(method: str) -> None:
+def require_xarray(method: str) -> None:
+    """Make sure that xarray is installed.
+
+    Raises:
+        MissingDependencyError: it is not.
+    """
     try:
         import xarray  # noqa: F401 - only whether it is there
     except ImportError as error:
