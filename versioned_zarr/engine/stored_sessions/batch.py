@@ -8,7 +8,8 @@ head covers, otherwise 0; drafts, offsets and positions are not used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,11 @@ def encode_batch(batch: Batch) -> bytes:
         "session": batch.session,
         "writer": batch.name.writer,
         "number": batch.name.number,
-        "seen": {f"{writer:08x}": number for writer, number in sorted(batch.seen.items())},
+        "seen": _vector_text(batch.seen),
         "host": batch.host,
         "process": batch.process,
     }
-    text = json.dumps(head, separators=(",", ":")).encode("ascii")
-    return checked_line(text) + b"".join(map(encode_record, batch.records))
+    return _line_of(head) + b"".join(map(encode_record, batch.records))
 
 
 def decode_batch(data: bytes, where: str) -> Batch:
@@ -61,11 +61,8 @@ def decode_batch(data: bytes, where: str) -> Batch:
         CorruptError: it is damaged.
     """
     line, end, rest = data.partition(b"\n")
-    text = text_in(line + end)
-    try:
-        if text is None:
-            raise ValueError("its checksum does not match")
-        head: dict[str, Any] = json.loads(text)
+    with _reading(where):
+        head = _document_in(line + end)
         records, size = decode_records(rest, 0, where)
         if size != len(rest):
             raise ValueError("it is cut off")
@@ -78,11 +75,34 @@ def decode_batch(data: bytes, where: str) -> Batch:
             int(head["process"]),
             tuple(records),
         )
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Report whatever is wrong with a document as damage of the session."""
+    try:
+        yield
     except (ValueError, LookupError, TypeError, AttributeError, CorruptJournalError) as error:
         raise CorruptError(
             f"{where} is damaged: {error}; repo.sessions.delete(id) deletes the session",
             where=where,
         ) from error
+
+
+def _line_of(document: Mapping[str, Any]) -> bytes:
+    return checked_line(json.dumps(document, separators=(",", ":")).encode("ascii"))
+
+
+def _document_in(line: bytes) -> dict[str, Any]:
+    text = text_in(line)
+    if text is None:
+        raise ValueError("its checksum does not match")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _vector_text(vector: Mapping[int, int]) -> dict[str, int]:
+    return {f"{writer:08x}": number for writer, number in sorted(vector.items())}
 
 
 def _vector_in(found: Mapping[str, Any]) -> dict[int, int]:
@@ -112,10 +132,10 @@ class SessionNote:
         """The note as a checked line of JSON."""
         document = {
             "commit": to_text(self.commit),
-            "upto": {f"{writer:08x}": number for writer, number in sorted(self.upto.items())},
+            "upto": _vector_text(self.upto),
             "made": self.is_made,
         }
-        return checked_line(json.dumps(document, separators=(",", ":")).encode("ascii"))
+        return _line_of(document)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> SessionNote:
@@ -124,14 +144,6 @@ class SessionNote:
         Raises:
             CorruptError: it is damaged.
         """
-        try:
-            text = text_in(data)
-            if text is None:
-                raise ValueError("its checksum does not match")
-            found: dict[str, Any] = json.loads(text)
+        with _reading(where):
+            found = _document_in(data)
             return cls(from_text(found["commit"]), _vector_in(found["upto"]), bool(found["made"]))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CorruptError(
-                f"{where} is damaged: {error}; repo.sessions.delete(id) deletes the session",
-                where=where,
-            ) from error
