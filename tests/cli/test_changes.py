@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ import zarr
 import versioned_zarr as vz
 
 pytest.importorskip("click")
-from versioned_zarr.cli.app import run
+from tests.cli.running import vz_
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,19 +43,6 @@ def plain(tmp_path: Path) -> Path:
     folder = tmp_path / "plain.zarr"
     zarr.create_group(str(folder)).create_array("x", shape=(2,), chunks=(2,), dtype="i4")[:] = 7
     return folder
-
-
-def vz_(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
-    """Run `vz` and give what it printed; for a failure, what it said on stderr."""
-    capfd.readouterr()
-    found: Any = 0
-    try:
-        run(list(arguments))
-    except SystemExit as stop:
-        found = stop.code or 0
-    out, err = capfd.readouterr()
-    assert found == code, (out, err)
-    return err if code else out
 
 
 def messages(repository: vz.Repository, branch: str = "main") -> list[str]:

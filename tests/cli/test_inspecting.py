@@ -8,7 +8,6 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import zarr
 import versioned_zarr as vz
 
 pytest.importorskip("click")
-from versioned_zarr.cli.app import run
+from tests.cli.running import vz_
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,18 +37,6 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> vz.Repository
         air.create_array("point", shape=(), dtype="f4")
     monkeypatch.chdir(tmp_path / "r.vz")
     return repository
-
-
-def vz_(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
-    capfd.readouterr()
-    found: Any = 0
-    try:
-        run(list(arguments))
-    except SystemExit as stop:
-        found = stop.code or 0
-    out, err = capfd.readouterr()
-    assert found == code, (out, err)
-    return err if code else out
 
 
 # tree

@@ -200,7 +200,7 @@ def dies_while_it_creates(world: World, repo: vz.Repository) -> None:
     def die(*_: object) -> None:
         raise Killed
 
-    repo._stores.refs._check.check = die  # type: ignore[attr-defined]
+    repo._stores.refs._check.check = die  # type: ignore[attr-defined] # of this backend
     with suppress(Killed, *GONE):
         repo.branches.create("saved", at=world.dead)
 
