@@ -4,7 +4,8 @@ from versioned_zarr.tree.diff_tree import KeyChange, changes
 from versioned_zarr.tree.keys import check_key
 from versioned_zarr.tree.lookup import BlockSource, Directory, Trees
 from versioned_zarr.tree.merge_tree import KeyConflict, KeyMerge, merge_keys
-from versioned_zarr.tree.tree_builder import TreeBuilder, TreeLeaf
+from versioned_zarr.tree.overlay import TreeLeaf
+from versioned_zarr.tree.tree_builder import TreeBuilder
 
 __all__ = [
     "BlockSource",
