@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
 
 from versioned_zarr import process_identity
 from versioned_zarr.engine.sessions.change_set import ChangeSet, IsKnown, PendingWrite
@@ -19,9 +18,6 @@ from versioned_zarr.engine.stored_sessions.batch import Batch, SessionNote, cove
 from versioned_zarr.engine.stored_sessions.session_log import BatchName
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.tree.lookup import Trees
-
-_INTENTS: Final = 8
-"""So many commits that were about to be made are remembered."""
 
 
 class BatchView:
@@ -53,8 +49,6 @@ class BatchView:
         self._clears: list[JournalRecord] = []
         self._writers: dict[int, tuple[str, int]] = {}
         self._marks: list[Mapping[int, int]] = [{}]
-        self._older_intents = 0
-        """How many intents were noted before the last commit was."""
 
     def writer_name(self, writer: int) -> str:
         """The machine and the process of a writer."""
@@ -139,14 +133,10 @@ class BatchView:
 
         self.names = {name for name in self.names if not contains(*name)}
         self._clears = [each for each in self._clears if not contains(each.writer, each.position)]
-        # Who is about to make another commit may have said so before this note.
-        intents = self.state.intents[self._older_intents :]
         intents = self.state.intents
         self.state.rebase(note.commit, self._tree_of(note.commit), contains)
         # Another process may have made its commit after this one, and before this note.
-        self.state.intents = [each for each in intents if each.cid != note.commit][-_INTENTS:]
         self.state.intents = [intent for intent in intents if intent.cid != note.commit]
-        self._older_intents = len(self.state.intents)
 
 
 def _known_by(seen: Mapping[int, int]) -> IsKnown:
