@@ -51,6 +51,31 @@ class WorkTreeMachine(RuleBasedStateMachine):
     def delete(self, key):
         assert self.tree.delete(key) == (self.model.pop(key, None) is not None)
 
+    @rule(path=st.one_of(st.just(""), keys), source=st.one_of(st.just(""), keys))
+    def copy(self, path, source):
+        below = self.below(source)
+        if not below:
+            return
+        directory, differing = self.tree.linked(source)
+        copied = {key[len(source) :].lstrip("/"): self.model[key] for key in below}
+        if path and (
+            path in self.model or any(path.startswith(f"{other}/") for other in self.model)
+        ):
+            with pytest.raises(InvalidKeyError):
+                self.tree.link(path, directory or self.trees.empty)
+            return
+        self.tree.link(path, directory or self.trees.empty)
+        start = f"{path}/" if path else ""
+        for key, now in differing:
+            if now is None:
+                assert self.tree.delete(start + key)
+        for key, now in differing:
+            if now is not None:
+                self.tree.set(start + key, now)
+        for key in self.below(path):
+            del self.model[key]
+        self.model.update({start + key: link for key, link in copied.items()})
+
     @rule(path=st.one_of(st.just(""), keys))
     def delete_prefix(self, path):
         below = self.below(path)
@@ -95,7 +120,7 @@ class WorkTreeMachine(RuleBasedStateMachine):
         found = list(self.tree.changed())
         assert [key for key, _ in found] == sorted({key for key, _ in found})
         for key, link in found:
-            assert link == self.model.get(key)
+            assert (link and link.cid) == (self.model[key].cid if key in self.model else None)
             assert key in self.model or key in self.base
         unsaid = (self.base.keys() | self.model) - dict(found).keys()
         assert all(self.base.get(key) == self.model.get(key) for key in unsaid)

@@ -42,16 +42,17 @@ class Overlay(Generic[T]):
     """The changes in one directory, relative to that directory of the base, if any.
 
     Attributes:
-        base: the directory of the base; None if there is none.
+        base: the directory that it changes; None if there is none.
+        is_linked: whether that directory was put here by its CID, in place of what the base has.
         changes: the changed names.
         removed: the names from which a directory of the base (its CID) or a value (None) was
             removed.
     """
 
-    __slots__ = ("base", "changes", "removed")
+    __slots__ = ("base", "changes", "is_linked", "removed")
 
-    def __init__(self, base: Cid | None) -> None:
-        self.base = base
+    def __init__(self, base: Cid | None, *, is_linked: bool = False) -> None:
+        self.base, self.is_linked = base, is_linked
         self.changes: dict[str, _Change[T]] = {}
         self.removed: dict[str, Cid | None] = {}
 
@@ -116,8 +117,16 @@ def _labelled(trees: Trees, overlay: Overlay[T]) -> Iterator[tuple[str, T | Link
             yield name, change
 
 
-def changed_in(trees: Trees, overlay: Overlay[T], start: str) -> Iterator[tuple[str, T | None]]:
-    """Yield the keys set, with their leaves, and deleted (None), sorted; see `walk`."""
+def changed_in(
+    trees: Trees, overlay: Overlay[T], start: str
+) -> Iterator[tuple[str, T | Link | None]]:
+    """Yield the keys set, with their leaves, and deleted (None), sorted; see `walk`.
+
+    All keys in a linked directory count as set.
+    """
+    if overlay.is_linked:
+        yield from walk(trees, overlay, start)
+        return
     for label, change in in_key_order(_labelled_changes(overlay)):
         if label[-1] != "/":
             assert not isinstance(change, Overlay)
@@ -149,11 +158,11 @@ def _labelled_changes(overlay: Overlay[T]) -> Iterator[tuple[str, T | Overlay[T]
 
 def changed_where_removed(
     trees: Trees, removed: Cid, overlay: Overlay[T] | None, start: str
-) -> Iterator[tuple[str, T | None]]:
+) -> Iterator[tuple[str, T | Link | None]]:
     """Yield the keys set and deleted where a directory of the base was removed."""
     base = trees.walk_directory(trees.directory(removed), start)
     was_set = iter(()) if overlay is None else changed_in(trees, overlay, start)
-    gone: Iterator[tuple[str, T | None]] = ((key, None) for key, _ in base)
+    gone: Iterator[tuple[str, T | Link | None]] = ((key, None) for key, _ in base)
     last = ""
     # If both have a key, merge yields the one that was set first.
     for key, leaf in heapq.merge(was_set, gone, key=lambda item: item[0]):

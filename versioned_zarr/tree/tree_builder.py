@@ -111,6 +111,43 @@ class TreeBuilder(Generic[T]):
             self._overlays = {"": self._root}
         return True
 
+    def link(self, path: str, directory: Cid) -> None:
+        """Let a stored directory, given by its CID, be the directory at `path`. O(depth).
+
+        Raises:
+            InvalidKeyError: the path is not valid, or it is a key or below one.
+        """
+        if not path:
+            self._root = Overlay(directory, is_linked=True)
+            self._overlays = {"": self._root}
+            return
+        check_key(path)
+        if self.get(path) is not None:
+            raise InvalidKeyError(
+                f"{path!r} is a value, so it cannot become a directory; delete it first", key=path
+            )
+        parent, _, name = path.rpartition("/")
+        overlay = self._make_overlay(parent, path)
+        self._remove(overlay, name)
+        if overlay.changes.get(name) is GONE:
+            overlay.removed.setdefault(name)
+        overlay.changes[name] = Overlay(directory, is_linked=True)
+
+    def linked(self, path: str) -> tuple[Cid | None, list[tuple[str, T | Link | None]]]:
+        """The stored directory under the one at `path`, and the keys that differ from it.
+
+        Returns:
+            The CID of a stored directory, None if there is none; and each key set in it, with its
+            leaf, or deleted from it (None), relative to `path`. To `link` the directory elsewhere
+            and repeat the changes there copies `path`. O(depth + changes).
+        """
+        where = self._locate(path)
+        if not isinstance(where, Overlay):
+            return where, []
+        changes = Overlay[T](where.base)
+        changes.changes, changes.removed = where.changes, where.removed
+        return where.base, list(changed_in(self._trees, changes, ""))
+
     def is_empty(self, path: str = "") -> bool:
         """Return whether there is no key in the directory at `path`."""
         where = self._locate(path)
@@ -143,13 +180,13 @@ class TreeBuilder(Generic[T]):
         elif where is not None:
             yield from self._trees.walk_directory(self._trees.directory(where), start)
 
-    def changed(self) -> Iterator[tuple[str, T | None]]:
+    def changed(self) -> Iterator[tuple[str, T | Link | None]]:
         """Yield the keys that were set, with their leaves, or deleted (None), sorted by key.
 
         A key set to its value in the base counts as set. Costs O(changes), and a walk of each
-        directory that was removed as a whole.
+        directory that was linked, or removed as a whole.
         """
-        if self._root.base is None:
+        if self._root.base is None or self._root.is_linked:
             yield from changed_where_removed(self._trees, self._base, self._root, "")
         else:
             yield from changed_in(self._trees, self._root, "")
@@ -242,7 +279,7 @@ class TreeBuilder(Generic[T]):
                 link = self._flush(change, f"{start}{name}/", was, put)
                 if link is None:
                     changes.append((name, None, 0))
-                elif link.cid != change.base:
+                elif change.is_linked or link.cid != change.base:
                     changes.append((name, link.cid, link.tsize))
             else:
                 changes.append((name, change.cid, change.tsize))

@@ -83,7 +83,7 @@ class SessionReader(ABC):
         """The length in bytes of a value."""
         return found.size if isinstance(found, PendingWrite) else self.trees.size(found)
 
-    def changed(self) -> list[tuple[str, PendingWrite | None]]:
-        """Every changed key with its value; None if it was deleted."""
+    def changed(self) -> list[tuple[str, PendingWrite | Link | None]]:
+        """Every changed key with its value, a link where it was copied; None if it was deleted."""
         with self._fresh() as tree:
             return list(tree.changed())

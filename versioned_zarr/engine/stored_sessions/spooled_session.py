@@ -218,7 +218,7 @@ class SpooledSession:
         """See `SessionReader.size`."""
         return self._do(lambda now: now.size(found))
 
-    def changed(self) -> list[tuple[str, PendingWrite | None]]:
+    def changed(self) -> list[tuple[str, PendingWrite | Link | None]]:
         """See `SessionReader.changed`."""
         return self._do(lambda now: now.changed())
 
