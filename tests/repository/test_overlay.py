@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import versioned_zarr as vz
 from versioned_zarr.engine.sessions import change_set as overlay_module
 from versioned_zarr.engine.sessions.change_set import ChangeSet, known_before
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
-from versioned_zarr.ipld.cid import from_text
+from versioned_zarr.ipld.cid import Cid, from_text
+from versioned_zarr.ipld.dag_pb import Link
 
 
 def test_what_came_after_a_commit_is_laid_over_it() -> None:
@@ -63,6 +67,84 @@ def test_values_above_and_below_each_other_are_told_not_lost() -> None:
     )
     assert [key for key, _ in overlay.rivals()] == []
     assert list(overlay.tree.walk()) == []
+
+
+NUMBERS = itertools.count()
+PATHS = ["a", "b", "a/a", "a/b", "b/a", "a/a/b"]
+
+
+def base_of_links() -> tuple[ChangeSet, dict[str, Link]]:
+    """A change set over some values, and the folders and values that its records may link."""
+    repository = vz.create(f"memory://links-{next(NUMBERS)}")
+    with repository.session(message="values") as session:
+        for key in ("a/a/b", "a/b", "b", "c/a/x", "c/b"):
+            session.write(key, key.encode())
+    commit, trees = repository.branches["main"], repository._stores.trees
+    root = from_text(commit.tree)
+    links = {path: trees.subtree(root, path) for path in ("a", "a/a", "c")}
+    return ChangeSet(trees, commit.cid, root), links
+
+
+def lay(state: ChangeSet, record: JournalRecord) -> None:
+    """Apply a record as the journal does, if a session would have appended it."""
+    act = {RecordKind.CLEAR: state.clear, RecordKind.LINK: state.link}.get(record.kind, state.lay)
+    act(record, known_before(record.seen), is_own=record.writer == 1)
+
+
+def contents(state: ChangeSet) -> dict[str, bytes]:
+    return {key: bytes(found.cid) for key, found in state.tree.walk()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([*RecordKind]), st.sampled_from(PATHS), st.integers(0, 2)))
+)
+def test_records_laid_again_over_the_base_come_to_the_same(acts: list[tuple]) -> None:
+    state, links = base_of_links()
+    by_number = list(links.values())
+    for position, (kind, path, number) in enumerate(acts):
+        record = JournalRecord(kind, path, 1, position, position=position)
+        try:
+            if kind is RecordKind.SET:
+                state.check_place(path)
+                cid = b"\x01\x55\x12\x20" + bytes([number]) * 32
+                record = record._replace(cid=Cid(cid), size=3, tsize=3)
+            elif kind is RecordKind.LINK:
+                state.check_folder(path)
+                record = record._replace(cid=by_number[number].cid, tsize=by_number[number].tsize)
+            elif kind is RecordKind.DELETE:
+                if state.tree.get(path) is None:
+                    continue
+            elif kind is not RecordKind.CLEAR:
+                continue
+        except vz.InvalidKeyError:
+            continue
+        lay(state, record)
+    assert list(state.rivals()) == []
+    before = contents(state)
+    state.forget("nothing")  # lays all records over the base again
+    assert contents(state) == before
+
+
+@pytest.mark.parametrize("second", [RecordKind.LINK, RecordKind.CLEAR])
+@pytest.mark.parametrize("is_aware", [True, False])
+def test_folders_linked_independently_are_told(second: RecordKind, is_aware: bool) -> None:
+    state, links = base_of_links()
+    first = JournalRecord(RecordKind.LINK, "new/x", 1, 0, cid=links["a"].cid)
+    lay(state, first)
+    then = JournalRecord(second, "new", 2, 100 if is_aware else 0, cid=links["c"].cid, position=100)
+    lay(state, then)
+    assert [key for key, _ in state.rivals()] == ([] if is_aware else ["new"])
+
+
+def test_a_value_written_unaware_of_a_link_over_it_is_told() -> None:
+    state, links = base_of_links()
+    cid = Cid(b"\x01\x55\x12\x20" + bytes(32))
+    lay(state, JournalRecord(RecordKind.SET, "new/b", 2, 0, cid=cid, size=3, tsize=3))
+    lay(state, JournalRecord(RecordKind.LINK, "new", 1, 0, cid=links["a"].cid, position=100))
+    assert [key for key, _ in state.rivals()] == ["new/b"]
+    lay(state, JournalRecord(RecordKind.SET, "b/x", 2, 0, cid=cid, size=3, tsize=3, position=200))
+    assert sorted(key for key, _ in state.rivals()) == ["b/x", "new/b"]
 
 
 def clear_and_fail(session: vz.Session) -> None:

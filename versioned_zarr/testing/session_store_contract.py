@@ -12,11 +12,13 @@ from versioned_zarr.engine.commit import head_of
 from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.engine.sessions.protocol import SessionInfo, SessionState, SessionStore
 from versioned_zarr.errors import (
+    InvalidKeyError,
     KeyNotFoundError,
     SessionClosedError,
     SessionNotFoundError,
 )
 from versioned_zarr.ipld.cid import from_text
+from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.repository import Repository
 
 LARGE = bytes(range(256)) * 5000
@@ -33,6 +35,14 @@ def begin(repository: Repository, *, purpose: str = "") -> SessionState:
     base = head_of(repository._stores, "main")
     head = SessionHead.new("main", base.cid, "Ada <ada@example.org>", purpose)
     return store_of(repository).begin(head, from_text(base.tree))
+
+
+def link_at(repository: Repository, path: str) -> Link:
+    """What `main` has at a path."""
+    stores = repository._stores
+    found = stores.trees.subtree(from_text(head_of(stores, "main").tree), path)
+    assert found is not None
+    return found
 
 
 def listed(repository: Repository) -> Sequence[SessionInfo]:
@@ -217,6 +227,73 @@ class SessionStoreContract:
         state.clear("new")
         assert sorted(key for key, _ in state.walk()) == ["base/b"]
         assert not state.delete("new/small")
+
+    def test_a_committed_folder_and_value_are_linked_elsewhere(
+        self, repository: Repository, state: SessionState, reopen: Callable[[], Repository]
+    ) -> None:
+        base = link_at(repository, "base")
+        state.write("there/old", b"old")
+        state.link("copy", base)
+        state.link("there", base)
+        state.link("value", link_at(repository, "base/b"))
+        state.write("copy/a", b"changed")
+        want = {"copy/a": b"changed", "copy/b": b"2", "there/a": b"1", "there/b": b"2"}
+        want |= {"value": b"2", "base/b": b"2"}
+        for each in (state, store_of(reopen()).resume(state.head.id)):
+            each.refresh()
+            found = {key: bytes(each.read_found(it)) for key, it in each.walk()}
+            assert {key: found[key] for key in want} == want
+            assert found.keys() == want.keys() | {"new/small", "new/large"}
+            assert each.find("there/old") is None
+            assert each.list_dir("copy") == ["a", "b"]
+            changed = dict(each.changed())
+            assert changed.keys() - {"there/old"} == (want.keys() - {"base/b"}) | {
+                "base/a",
+                "new/small",
+                "new/large",
+            }
+
+    def test_a_folder_is_not_linked_below_a_value_or_over_one(
+        self, repository: Repository, state: SessionState
+    ) -> None:
+        base = link_at(repository, "base")
+        for path in ("new/small", "new/small/below"):
+            with pytest.raises(InvalidKeyError, match="'new/small'"):
+                state.link(path, base)
+        with pytest.raises(InvalidKeyError, match="'new"):
+            state.link("new", link_at(repository, "base/b"))
+        assert bytes(state.read("new/small")) == b"small"
+
+    def test_what_was_linked_is_committed_and_written_on(
+        self, repository: Repository, reopen: Callable[[], Repository]
+    ) -> None:
+        with repository.session(message="base") as session:
+            session.write("base/a", b"1")
+            session.write("base/large", LARGE)
+        session = repository.session("main")
+        session._working.link("copy", link_at(repository, "base"))
+        session.commit("copy")
+        session.write("copy/a", b"2")
+        session.commit("change the copy")
+        found = reopen().checkout("main")
+        assert {key: bytes(found.read(key)) for key in list(found.keys())} == {
+            "base/a": b"1",
+            "base/large": LARGE,
+            "copy/a": b"2",
+            "copy/large": LARGE,
+        }
+
+    def test_what_was_linked_is_shared(
+        self, repository: Repository, state: SessionState, reopen: Callable[[], Repository]
+    ) -> None:
+        state.link("copy", link_at(repository, "base"))
+        state.share()
+        other = store_of(reopen()).resume(state.head.id)
+        assert bytes(other.read("copy/a")) == b"1"
+        other.link("more", link_at(repository, "base"))
+        state.look_again()
+        assert [key for key, _ in state.walk("more")] == ["more/a", "more/b"]
+        assert not [*state.state.rivals()]
 
     def test_what_is_to_be_new_leaves_what_is_there(self, state: SessionState) -> None:
         state.write("new/only", b"1", only_new=True)

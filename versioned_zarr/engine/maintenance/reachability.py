@@ -116,6 +116,8 @@ def _add_session(stores: RepositoryContext, session: str, roots: Roots) -> None:
         if record.kind is RecordKind.SET:
             roots.values.add(record.cid)
             roots.values.update(record.reused.cids())
+        elif record.kind is RecordKind.LINK:
+            roots.values.add(record.cid)
         elif record.kind is RecordKind.COMMIT:
             roots.name(record.cid, f"session {session}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind
+from versioned_zarr.engine.sessions.journal import NO_CID, JournalRecord, RecordKind
 from versioned_zarr.errors import InvalidKeyError
 from versioned_zarr.ipld.cid import Cid, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -61,7 +61,7 @@ class PendingWrite:
 
     def __init__(self, record: JournalRecord, *, is_unseen: bool) -> None:
         self.cid = record.cid
-        self.is_gone = record.kind is not RecordKind.SET
+        self.is_gone = record.kind in (RecordKind.DELETE, RecordKind.CLEAR)
         self.draft = record.draft
         self.offset = record.offset
         self.size = record.size
@@ -96,7 +96,8 @@ class ChangeSet:
             the base, but a writer may not know it yet.
         keeps_committed: whether to remember those, because there are copies of the session that may
             not know them.
-        collisions: values above or below another process's value.
+        collisions: values above or below another process's value, and folders that two processes
+            linked or cleared independently.
         intents: the records of commits that were about to be made since the last one, in order;
             at most one was made.
         tree: the contents of the session as one tree.
@@ -116,7 +117,7 @@ class ChangeSet:
 
     @property
     def cleared(self) -> Sequence[JournalRecord]:
-        """The deletions of folders since the last commit, in order."""
+        """The folders that were deleted or linked since the last commit, in order."""
         return self._cleared
 
     @property
@@ -173,11 +174,19 @@ class ChangeSet:
         if clash is None and not self.tree.is_empty(key):
             clash = f"{key}/{self.tree.list_dir(key)[0]}"
         if clash is not None:
-            raise InvalidKeyError(
-                f"{key!r} and {clash!r} cannot both hold values: one would be both a value and a "
-                "folder",
-                key=key,
-            )
+            raise _cannot_both(key, clash)
+
+    def check_folder(self, path: str) -> None:
+        """Make sure that a folder can be at a path.
+
+        Raises:
+            InvalidKeyError: a value is there, or above.
+        """
+        parts = path.split("/")
+        above = ("/".join(parts[: number + 1]) for number in range(len(parts)))
+        clash = next((each for each in above if each and self.tree.get(each) is not None), None)
+        if clash is not None:
+            raise _cannot_both(path, clash)
 
     def seen(self, key: str, known: int | None, now: int) -> int:
         """The position up to which a writer knows the writes of others to a key.
@@ -235,8 +244,44 @@ class ChangeSet:
         for key in self.below(record.key):
             self.enter(key, PendingWrite(record, is_unseen=not is_own), is_known)
             self.collisions.pop(key, None)
-        self._cleared.append(record)
+        self._enter_folder(record, is_known, is_own=is_own)
         self.tree.delete_prefix(record.key)
+
+    def link(self, record: JournalRecord, is_known: IsKnown, *, is_own: bool) -> None:
+        """Let a stored directory replace a folder; the arguments are those of `lay`.
+
+        O(depth), and a lookup for each earlier write below the folder.
+        """
+        self._enter_folder(record, is_known, is_own=is_own)
+        try:
+            self.tree.link(record.key, record.cid)
+        except InvalidKeyError:
+            self.collisions[record.key] = PendingWrite(record, is_unseen=not is_own)
+            return
+        start = len(record.key) + 1 if record.key else 0
+        for key in self.below(record.key):
+            found = self._trees.find(record.cid, key[start:])
+            size = 0 if found is None else self._trees.size(found)
+            same = record._replace(key=key, kind=RecordKind.DELETE, cid=NO_CID, tsize=0)
+            if found is not None:
+                same = record._replace(
+                    key=key, kind=RecordKind.SET, cid=found.cid, size=size, tsize=found.tsize
+                )
+            self.enter(key, PendingWrite(same, is_unseen=not is_own), is_known)
+            self.collisions.pop(key, None)
+
+    def _enter_folder(self, record: JournalRecord, is_known: IsKnown, *, is_own: bool) -> None:
+        """Record a deleted or linked folder, and links of others that its writer did not know."""
+        links = (
+            PendingWrite(each, is_unseen=False)
+            for each in self._cleared
+            if each.kind is RecordKind.LINK and _overlap(each.key, record.key)
+        )
+        pending = PendingWrite(record, is_unseen=not is_own)
+        pending.rivals = _rivals(tuple(links), pending, is_known)
+        if pending.rivals:
+            self.collisions[record.key] = pending
+        self._cleared.append(record)
 
     def below(self, path: str) -> list[str]:
         """The keys in a folder and below it that were written."""
@@ -277,9 +322,19 @@ class ChangeSet:
     def _lay_again(self) -> None:
         self.tree = TreeBuilder(self._trees, self.root)
         for record in self._cleared:
-            self.tree.delete_prefix(record.key)
+            if record.kind is RecordKind.LINK:
+                self._link_again(record)
+            else:
+                self.tree.delete_prefix(record.key)
         for key, pending in self.entries.items():
             self._place(key, pending)
+
+    def _link_again(self, record: JournalRecord) -> None:
+        """Link a folder where, when it was linked, the values of the base had been deleted."""
+        parts = record.key.split("/")
+        for number in range(len(parts) if record.key else 0):
+            self.tree.delete("/".join(parts[: number + 1]))
+        self.tree.link(record.key, record.cid)
 
     def rivals(self) -> Iterator[tuple[str, tuple[PendingWrite, ...]]]:
         """The keys that processes wrote independently, and their values."""
@@ -288,11 +343,23 @@ class ChangeSet:
             if differing:
                 yield key, (*differing, pending)
         for key, pending in self.collisions.items():
-            yield key, (pending,)
+            yield key, (*pending.rivals, pending)
 
     def flush(self, put: Callable[[Cid, Bytes], None]) -> Link:
         """The root of the current tree, and the nodes that it needs; see `TreeBuilder.flush`."""
         return self.tree.flush(put)
+
+
+def _overlap(path: str, other: str) -> bool:
+    """Whether one of two folders is in the other, or is the other."""
+    return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
+
+
+def _cannot_both(key: str, clash: str) -> InvalidKeyError:
+    return InvalidKeyError(
+        f"{key!r} and {clash!r} cannot both hold values: one would be both a value and a folder",
+        key=key,
+    )
 
 
 def known_before(position: int) -> IsKnown:

@@ -38,7 +38,7 @@ _MAGIC = b"\xa7J"
 _HEAD = struct.Struct(f"<2sBBIIIQQQQ{CID_SIZE}s")
 _KEY_SIZE_AT = 4
 _CRC = struct.Struct("<I")
-_NO_CID = Cid(bytes(CID_SIZE))
+NO_CID = Cid(bytes(CID_SIZE))
 _BLIND = 1
 _REUSES = 2  # after the key, a zero byte and the leaves that the value reuses
 
@@ -52,6 +52,7 @@ class RecordKind(IntEnum):
     COMMIT = 4  # all records before `seen` are in the commit `cid`
     INTENT = 5  # the commit `cid` of all records before `seen` is about to be made
     FORGET = 6  # the writes to the key are damaged and are ignored
+    LINK = 7  # the key is a folder; the directory `cid`, which is stored, replaces it
 
 
 class JournalRecord(NamedTuple):
@@ -66,7 +67,7 @@ class JournalRecord(NamedTuple):
         offset: the offset of the value's first block in that draft.
         size: the value's length in bytes.
         tsize: the cumulative size of its blocks, as in links.
-        cid: the value, or the commit.
+        cid: the value, the directory, or the commit.
         is_blind: whether the writer had not read the key since the commit it is based on.
         position: the position of the record in the journal; not part of its bytes.
         reused: the leaves of the value that the draft lacks, because the repository has them.
@@ -80,7 +81,7 @@ class JournalRecord(NamedTuple):
     offset: int = 0
     size: int = 0
     tsize: int = 0
-    cid: Cid = _NO_CID
+    cid: Cid = NO_CID
     is_blind: bool = False
     position: int = 0
     reused: ReusedLeaves = NO_LEAVES

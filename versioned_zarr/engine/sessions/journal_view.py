@@ -172,6 +172,8 @@ class JournalView:
                 self.written.setdefault(pending.cid, pending)
         elif record.kind is RecordKind.CLEAR:
             self.state.clear(record, known_before(record.seen), is_own=is_own)
+        elif record.kind is RecordKind.LINK:
+            self.state.link(record, known_before(record.seen), is_own=is_own)
         elif record.kind is RecordKind.INTENT:
             self.state.intents.append(record)
         elif record.kind is RecordKind.FORGET:

@@ -158,7 +158,7 @@ def writes_since_commit(records: list[JournalRecord]) -> tuple[str | None, list[
     """The last commit in a journal, and the writes that it does not contain."""
     commits = [record for record in records if record.kind is RecordKind.COMMIT]
     upto = commits[-1].seen if commits else 0
-    writes = (RecordKind.SET, RecordKind.DELETE, RecordKind.CLEAR)
+    writes = (RecordKind.SET, RecordKind.DELETE, RecordKind.CLEAR, RecordKind.LINK)
     later = [record for record in records if record.position >= upto and record.kind in writes]
     forgotten = {
         record.key: record.position for record in records if record.kind is RecordKind.FORGET

@@ -233,6 +233,45 @@ class LocalSession(SessionReader):
                 writer = self._journal.writer
                 self._journal.append(JournalRecord(RecordKind.CLEAR, path, writer, seen))
 
+    def link(self, path: str, found: Link, known: Known | None = None) -> None:
+        """Let a stored value or directory replace what is at a path. Nothing is read or copied.
+
+        One record in the journal, O(depth) in the tree.
+
+        Args:
+            path: a key, or a folder; "" for the root.
+            found: a link from the tree of the base commit, or of one in its history: as long as
+                there is a session, a `gc` keeps those.
+            known: as in `write`.
+
+        Raises:
+            InvalidKeyError: a value is above the path, or a folder is where a value shall be, or a
+                value where a folder shall be.
+            SessionClosedError: the session has ended.
+        """
+        if path:
+            check_key(path)
+        is_folder = self.trees.is_directory(found)
+        size = 0 if is_folder else self.trees.size(found)
+        with self._lock:
+            self._begin_write()
+            seen, writer = self._seen(path, known), self._journal.writer
+            record = JournalRecord(
+                RecordKind.LINK if is_folder else RecordKind.SET,
+                path,
+                writer,
+                seen,
+                size=size,
+                tsize=found.tsize,
+                cid=found.cid,
+                is_blind=self.state.is_blind(path),
+            )
+            if is_folder:
+                self.state.check_folder(path)
+                self._journal.append(record)
+            else:
+                self._journal.set(record)
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Block the writers of this process, and wait for writes in progress."""

@@ -83,6 +83,19 @@ class SessionReader(ABC):
         """The length in bytes of a value."""
         return found.size if isinstance(found, PendingWrite) else self.trees.size(found)
 
+    def values_at(self, path: str, found: Link) -> list[tuple[str, Link]]:
+        """The keys that a stored value or directory has at a path, each with its value."""
+        if not self.trees.is_directory(found):
+            return [(path, found)]
+        start = f"{path}/" if path else ""
+        return [(start + key, link) for key, link in self.trees.walk(found.cid)]
+
+    def linked(self, path: str) -> tuple[Link | None, list[tuple[str, PendingWrite | Link | None]]]:
+        """What is stored of a folder, and the keys in it that differ; see `TreeBuilder.linked`."""
+        with self._fresh() as tree:
+            directory, differing = tree.linked(path)
+        return None if directory is None else self.trees.subtree(directory, ""), differing
+
     def changed(self) -> list[tuple[str, PendingWrite | Link | None]]:
         """Every changed key with its value, a link where it was copied; None if it was deleted."""
         with self._fresh() as tree:

@@ -16,6 +16,7 @@ from versioned_zarr.blocks.protocol import Block
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import (
     IN_STORE,
+    NO_CID,
     JournalRecord,
     RecordKind,
     SessionHead,
@@ -237,6 +238,14 @@ class SpooledSession:
         """See `LocalSession.clear`."""
         self._do(lambda now: now.clear(path, known))
 
+    def link(self, path: str, found: Link, known: Known | None = None) -> None:
+        """See `LocalSession.link`."""
+        self._do(lambda now: now.link(path, found, known))
+
+    def linked(self, path: str) -> tuple[Link | None, list[tuple[str, PendingWrite | Link | None]]]:
+        """See `SessionReader.linked`."""
+        return self._do(lambda now: now.linked(path))
+
     def frozen(self) -> AbstractContextManager[None]:
         """See `LocalSession.frozen`."""
         self.check_open()  # another process may have stored it
@@ -300,7 +309,9 @@ def _writes_of(
     """
     for record in local.state.cleared:
         if record.position >= since:
-            yield record, ()
+            yield record._replace(kind=RecordKind.CLEAR, cid=NO_CID, tsize=0), ()
+            if record.kind is RecordKind.LINK:
+                yield from _values_of(local, record)
     for key, it in local.state.entries.items():
         if it.position < since:
             continue
@@ -312,3 +323,13 @@ def _writes_of(
         if not it.is_gone:
             record = record._replace(size=it.size, tsize=it.tsize, cid=it.cid)
         yield record, blocks
+
+
+def _values_of(
+    local: LocalSession, record: JournalRecord
+) -> Iterator[tuple[JournalRecord, Sequence[Block]]]:
+    """A linked folder as a stored session has it: a record for each key."""
+    for key, link in local.values_at(record.key, Link("", record.cid, record.tsize)):
+        size = local.trees.size(link)
+        value = JournalRecord(RecordKind.SET, key, record.writer, 1)
+        yield value._replace(size=size, tsize=link.tsize, cid=link.cid), ()

@@ -236,6 +236,23 @@ class StoredSession(SessionReader):
         if not self.is_empty(path):
             self._remove(RecordKind.CLEAR, path, known)
 
+    def link(self, path: str, found: Link, known: Known | None = None) -> None:
+        """See `LocalSession.link`: a record for each key, because writers share no order."""
+        self._begin_write(known)
+        values = self.values_at(path, found)
+        sizes = [self.trees.size(link) for _, link in values]
+        with self._lock:
+            taken, records = self._view.taken, []
+            if self.trees.is_directory(found):
+                self.state.check_folder(path)
+                records.append(self._record(RecordKind.CLEAR, path, known))
+            else:
+                self.state.check_place(path)
+            for (key, link), size in zip(values, sizes, strict=True):
+                record = self._record(RecordKind.SET, key, known)
+                records.append(record._replace(size=size, tsize=link.tsize, cid=link.cid))
+        self._writer.write_all([QueuedWrite(record, (), taken) for record in records])
+
     def adopter(self, writer: int) -> BatchWriter:
         """The writer for what was written before the session was stored.
 

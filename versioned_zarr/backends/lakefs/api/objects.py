@@ -238,8 +238,20 @@ class Objects(Transport):
                     f"{first.get('message')}"
                 )
 
-    def link(self, branch: str, path: str, stat: Stat, metadata: Mapping[str, str]) -> None:
-        """Create an object on a branch from bytes that lakeFS already has; nothing is copied."""
+    def link(
+        self,
+        branch: str,
+        path: str,
+        stat: Stat,
+        metadata: Mapping[str, str],
+        *,
+        only_new: bool = False,
+    ) -> None:
+        """Create an object on a branch from bytes that lakeFS already has; nothing is copied.
+
+        Raises:
+            PreconditionFailedError: it already exists, and `only_new` is set.
+        """
         document = {
             "staging": {"physical_address": stat.physical_address},
             "checksum": stat.checksum,
@@ -248,7 +260,9 @@ class Objects(Transport):
         }
         where = self.within(f"/branches/{quote(branch, safe='')}/staging/backing")
         what = f"link {path!r} on branch {branch!r} to the content of {stat.path!r}"
-        self.ask("PUT", where, what, query={"path": path}, document=document, is_small=True)
+        headers = {"If-None-Match": "*"} if only_new else None
+        query = {"path": path}
+        self.ask("PUT", where, what, query=query, document=document, headers=headers, is_small=True)
 
 
 def _backing(found: Any) -> tuple[Mapping[str, Any], str]:

@@ -18,11 +18,13 @@ from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
 from versioned_zarr.backends.lakefs.sessions.session_branch import (
     SessionBranch,
     SessionWrite,
+    StoredValue,
     write_in,
 )
 from versioned_zarr.backends.lakefs.sessions.write_gate import WriteGate
 from versioned_zarr.backends.lakefs.sessions.write_numbers import WriteNumbers
 from versioned_zarr.backends.lakefs.trees.lakefs_blocks import LakefsBlocks
+from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.engine.sessions.change_set import ChangeSet, PendingWrite
 from versioned_zarr.engine.sessions.journal import JournalRecord, RecordKind, SessionHead
 from versioned_zarr.engine.sessions.protocol import Known, ended_error
@@ -65,6 +67,7 @@ class LakefsSession(SessionReader):
         self.closed: str | None = None
         self.branch = SessionBranch(parts, head, branch)
         self._gate, self._numbers = WriteGate(), WriteNumbers()
+        self._workers = parts.lakefs_folder.workers
         self._is_shared = branch is not None
         self._doubted: set[str] = set()
         """Keys for which it is unknown whether a write of this process succeeded."""
@@ -125,6 +128,11 @@ class LakefsSession(SessionReader):
         self.blocks.check_may_wait()
         self.branch.check_length(key)
         file = unixfs.build_file(copy_of(data), self.blocks.hash)
+        self._write(key, file, known, only_new=only_new)
+
+    def _write(
+        self, key: str, file: unixfs.File | StoredValue, known: Known | None, *, only_new: bool
+    ) -> None:
         with self._writing(key):
             if only_new and self.find(key) is not None:
                 return
@@ -156,7 +164,32 @@ class LakefsSession(SessionReader):
         with self._gate.at(key):
             yield
 
-    def _send(self, key: str, file: unixfs.File, known: Known | None) -> tuple[PendingWrite, ...]:
+    def link(self, path: str, found: Link, known: Known | None = None) -> None:
+        """See `LocalSession.link`: two requests per key, none of which transfers a value."""
+        if path:
+            check_key(path)
+        self.check_open()
+        self.blocks.check_may_wait()
+        values = self.values_at(path, found)
+        for key, _ in values:
+            self.branch.check_length(key)
+        if self.trees.is_directory(found):
+            with self._gate.lock:
+                self.state.check_folder(path)
+            self.clear(path, known)
+
+        def link(value: tuple[str, Link]) -> None:
+            stored = self.branch.stored(value[1])
+            if stored is None:
+                self.write(value[0], read_stored(self.blocks, value[1].cid), known)
+            else:
+                self._write(value[0], stored, known, only_new=False)
+
+        self._workers.map(link, values)
+
+    def _send(
+        self, key: str, file: unixfs.File | StoredValue, known: Known | None
+    ) -> tuple[PendingWrite, ...]:
         """Send a value; returns the different values that others wrote to the key independently."""
         if not self._is_shared:
             self._put(key, file)
@@ -175,7 +208,7 @@ class LakefsSession(SessionReader):
     def _put(
         self,
         key: str,
-        file: unixfs.File,
+        file: unixfs.File | StoredValue,
         rival: PendingWrite | None = None,
         *,
         only_new: bool = False,
@@ -185,7 +218,7 @@ class LakefsSession(SessionReader):
         self.branch.send(key, file, by, rival, only_new=only_new)
 
     def _send_over(
-        self, key: str, file: unixfs.File, before: Cid | None, known: Known | None
+        self, key: str, file: unixfs.File | StoredValue, before: Cid | None, known: Known | None
     ) -> tuple[PendingWrite, ...]:
         """Send a value to a key that may have a value that this process does not know of.
 

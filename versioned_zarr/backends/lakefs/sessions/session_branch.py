@@ -30,6 +30,7 @@ from versioned_zarr.fork_local import ForkSafeLock
 from versioned_zarr.ipld import cid as cids
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
+from versioned_zarr.ipld.dag_pb import Link
 
 _PATH_LIMIT_BYTES = 1024
 
@@ -39,6 +40,22 @@ class SessionWrite(NamedTuple):
 
     writer: int
     number: int
+
+
+class StoredValue(NamedTuple):
+    """A value that lakeFS has in a commit.
+
+    Attributes:
+        cid: the CID of the value.
+        size: its length in bytes.
+        tsize: the cumulative size of its blocks.
+        stat: the object with its bytes.
+    """
+
+    cid: Cid
+    size: int
+    tsize: int
+    stat: Stat
 
 
 class SessionBranch:
@@ -92,7 +109,7 @@ class SessionBranch:
     def send(
         self,
         key: str,
-        file: unixfs.File,
+        file: unixfs.File | StoredValue,
         by: SessionWrite,
         rival: PendingWrite | None = None,
         *,
@@ -104,7 +121,7 @@ class SessionBranch:
 
         Args:
             key: the key.
-            file: the value.
+            file: the value; nothing of a stored one is read or sent.
             by: the process and the number of the write.
             rival: a value from another process that this one did not know of.
             only_new: whether the key must not have a value.
@@ -127,7 +144,7 @@ class SessionBranch:
     def _upload(
         self,
         key: str,
-        file: unixfs.File,
+        file: unixfs.File | StoredValue,
         by: SessionWrite,
         rival: PendingWrite | None,
         *,
@@ -149,9 +166,13 @@ class SessionBranch:
                 to_text(file.cid), file.size, file.tsize, checksum
             )
 
+        path = self._lakefs_folder.path(key)
+        if isinstance(file, StoredValue):
+            own.update(seal(file.stat.checksum))
+            self._client.link(self.name, path, file.stat, own, only_new=only_new)
+            return
         leaves = [data for cid, data in file.blocks if cids.is_raw(cid)]
         data = leaves[0] if len(leaves) == 1 else b"".join(leaves)
-        path = self._lakefs_folder.path(key)
         self._client.upload(self.name, path, data, own, seal=seal, only_new=only_new)
 
     def _has(self, key: str, by: SessionWrite) -> bool:
@@ -162,10 +183,12 @@ class SessionBranch:
             return False
         return stat is not None and write_in(stat) == by
 
-    def _sent(self, key: str, file: unixfs.File) -> None:
+    def _sent(self, key: str, file: unixfs.File | StoredValue) -> None:
         """Record a value that is on the branch now."""
         assert self.name is not None
         self._note(file.cid, ObjectLocation(self.name, self._lakefs_folder.path(key), file.size))
+        if isinstance(file, StoredValue):
+            return
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
             self._lakefs_folder.metadata_cache.add_nodes(nodes)
@@ -225,6 +248,12 @@ class SessionBranch:
         self._client.delete_many(self.name, [self._lakefs_folder.path(key) for key in keys])
 
     # Reading
+
+    def stored(self, link: Link) -> StoredValue | None:
+        """A committed value, if lakeFS still has it; one request."""
+        location = self._lakefs_folder.metadata_cache.location(link.cid)
+        stat = None if location is None else self._client.stat(location.ref, location.path)
+        return None if stat is None else StoredValue(link.cid, stat.size, link.tsize, stat)
 
     def location(self, cid: Cid) -> ObjectLocation | None:
         """The location of a value that this process wrote or saw on the branch."""
