@@ -26,8 +26,8 @@ from versioned_zarr.cli.shell.completion import (
 )
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
-from versioned_zarr.interfaces.zarr.node_moves import move_path, remove_paths
 from versioned_zarr.ipld.cid import to_text
+from versioned_zarr.repository.node_moves import move_path, remove_paths
 from versioned_zarr.terminal_text import escaped_line
 
 _branch_option = click.option(
