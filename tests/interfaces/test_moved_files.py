@@ -104,6 +104,26 @@ def test_what_a_move_does_not_reach_stays(files: VersionedFileSystem) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("act", ["mv", "copy"])
+def test_a_committed_folder_moves_without_its_values(tmp_path: Path, act: str) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with repository.session(message="begin") as session:
+        for number in range(500):
+            session.write(f"a/{number}", b"%d" % number)
+    files = VersionedFileSystem(repository.url, skip_instance_cache=True)
+    getattr(files, act)("a", "c", recursive=True)
+    journal = next((tmp_path / "r.vz").rglob(f"*{files.session.id}/journal"))
+    assert journal.stat().st_size < 300
+    files.cp_file("c/7", "seven")
+    files.mv("c/8", "eight")
+    assert files.cat(["seven", "eight", "c/9"]) == {"seven": b"7", "eight": b"8", "c/9": b"9"}
+    assert files.exists("a/7") == (act == "copy")
+    assert len(files.find("c")) == 499
+    drafts = (tmp_path / "r.vz").rglob(f"*{files.session.id}/*.draft")
+    assert sum(path.stat().st_size for path in drafts) < 300
+    files.end_session(commit=False)
+
+
 def test_values_move_at_once(files: VersionedFileSystem) -> None:
     files.mv(["a/x", "a/y"], ["a/y", "a/x"])
     assert held(files) == {**VALUES, "a/x": b"2", "a/y": b"1"}

@@ -27,7 +27,7 @@ from versioned_zarr.cli.shell.completion import (
 from versioned_zarr.history.refs import RefEntry
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
 from versioned_zarr.ipld.cid import to_text
-from versioned_zarr.repository.node_moves import move_path, remove_paths
+from versioned_zarr.repository.node_moves import remove_paths
 from versioned_zarr.terminal_text import escaped_line
 
 _branch_option = click.option(
@@ -142,11 +142,10 @@ def mv(
 ) -> None:
     """Rename an array, group or key in one commit.
 
-    If NEW is a group, OLD moves into it. The values are copied, and stored once.
+    If NEW is a group, OLD moves into it. No value is copied.
     """
     text = message or f"Move {old.strip('/')} to {new.strip('/') or '/'}"
-    with progress_bar("moving") as progress:
-        _one_commit(context, branch, lambda it: move_path(it, old, new, progress), text, as_json)
+    _one_commit(context, branch, lambda session: session.move(old, new), text, as_json)
 
 
 def _one_commit(

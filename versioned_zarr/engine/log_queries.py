@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.blame import Blame, blame_of
+from versioned_zarr.engine.hierarchy.renames import moved_from
 from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes
 from versioned_zarr.engine.revisions import resolve_commit
 from versioned_zarr.errors import InvalidRefError, KeyNotFoundError
@@ -32,18 +34,37 @@ def log_of(
     if wanted:
         check_key(wanted)
 
-    def content(commit: Commit) -> Cid | None:
-        link = stores.trees.subtree(from_text(commit.tree), wanted)
-        return None if link is None else link.cid
-
     def commits() -> Iterator[Commit]:
-        found = walk.log_of_path(start, stores.commit, content)
+        found = _of_path(stores, start, wanted)
         if known is None:
             return found
         between = set(walk.beyond([start], [known], stores.commit))
         return (commit for commit in found if commit.cid in between)
 
     return Log(commits, title=f"{wanted} in {ref}", names=names, is_linear=True)
+
+
+def _of_path(stores: RepositoryContext, start: str, path: str) -> Iterator[Commit]:
+    """The commits that changed a path, and before a move those that changed the earlier path."""
+    waiting, told = deque([(start, path)]), set[str]()
+    while waiting:
+        begin, there = waiting.popleft()
+
+        def content(commit: Commit, at: str = there) -> Cid | None:
+            link = stores.trees.subtree(from_text(commit.tree), at)
+            return None if link is None else link.cid
+
+        for commit in walk.log_of_path(begin, stores.commit, content):
+            if commit.cid in told:
+                continue
+            told.add(commit.cid)
+            yield commit
+            for parent in map(stores.commit, commit.parents):
+                if content(parent) is None and content(commit) is not None:
+                    sides = from_text(parent.tree), from_text(commit.tree)
+                    before = moved_from(stores.trees, *sides, there)
+                    if before is not None:
+                        waiting.append((parent.cid, before))
 
 
 def array_blame(stores: RepositoryContext, path: str, ref: str) -> Blame:

@@ -66,9 +66,10 @@ class Log(_hooks.ShownAtPrompt, Iterator[Commit]):
     def __getitem__(self, at: slice) -> list[Commit]: ...
 
     def __getitem__(self, at: int | slice) -> Commit | list[Commit]:
-        last = at.stop if isinstance(at, slice) else index(at) + 1
-        is_from_start = last is not None and min(last, getattr(at, "start", 0) or 0) >= 0
-        return self._until(last if is_from_start else None)[at]
+        if not isinstance(at, slice):
+            return self._until(index(at) + 1 if index(at) >= 0 else None)[at]
+        is_from_start = at.stop is not None and min(at.stop, at.start or 0) >= 0
+        return self._until(at.stop if is_from_start else None)[at]
 
     def _until(self, count: int | None) -> list[Commit]:
         """The commits, of which at least `count` have been read if there are as many."""

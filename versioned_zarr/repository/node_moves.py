@@ -1,13 +1,15 @@
-"""Node moves: removes and renames arrays, groups and keys in a session.
+"""Node moves: removes, moves, copies and restores arrays, groups and keys in a session.
 
-Copies of their metadata in groups above them (consolidated metadata) follow.
+Values are linked at their new place by their CIDs, and not read. Copies of nodes' metadata in
+groups above them (consolidated metadata) follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from versioned_zarr.engine.hierarchy.json_values import dump
 from versioned_zarr.engine.hierarchy.merge import consolidated
@@ -20,9 +22,15 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import (
     parse,
     split,
 )
-from versioned_zarr.engine.progress import OnProgress, Progress
+from versioned_zarr.engine.revisions import resolve
 from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, KeyNotFoundError
-from versioned_zarr.repository.session import Session
+from versioned_zarr.history import walk
+from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.tree.keys import check_key
+
+if TYPE_CHECKING:
+    from versioned_zarr.repository.session import Session
 
 
 def remove_paths(session: Session, paths: Sequence[str]) -> None:
@@ -32,29 +40,107 @@ def remove_paths(session: Session, paths: Sequence[str]) -> None:
         KeyNotFoundError: nothing is at one of the paths; then nothing is removed.
         InvalidInputError: one of them is the root.
     """
-    keys = {path: _keys_at(session, path) for path in (each.strip("/") for each in paths)}
-    before = _documents_above(session, keys)
-    for path, found in keys.items():
-        if found == [path]:
-            session.delete(path)
-        else:
-            session.clear(path)
-    nodes = _nodes_of(key for found in keys.values() for key in found)
-    states = (before.get, before.get, before.get)
-    _write(session, consolidated.refreshed(nodes, partial(_document, session), *states))
+    wanted = [path.strip("/") for path in paths]
+    for path in wanted:
+        _check_there(session, path)
+    with _copies_kept(session, wanted):
+        for path in wanted:
+            _remove(session, path)
 
 
-def move_path(session: Session, old: str, new: str, progress: OnProgress | None = None) -> str:
-    """Move a key or a folder, copying its values.
+def move_path(session: Session, old: str, new: str) -> str:
+    """See `NodeMethods.move`."""
+    old, new = _checked(session, old, new)
+    with _copies_kept(session, (old, new), listed=new):
+        relink(session, old, new)
+        _remove(session, old)
+    return new
 
-    Args:
-        session: the session.
-        old: where it is.
-        new: where it goes; if a group is there, into this group under its own name.
-        progress: called after each value.
 
-    Returns:
-        Where it is now.
+def copy_path(session: Session, old: str, new: str) -> str:
+    """See `NodeMethods.copy`."""
+    old, new = _checked(session, old, new)
+    with _copies_kept(session, (new,), listed=new):
+        relink(session, old, new)
+    return new
+
+
+def restore_path(session: Session, path: str, ref: str) -> None:
+    """See `NodeMethods.restore`."""
+    path = path.strip("/")
+    stores = session.repository._stores
+    version = resolve(stores, ref)
+    found = stores.trees.subtree(version.tree, path)
+    if found is None:
+        raise KeyNotFoundError(f"nothing at {path!r} in {ref!r}; check the path and ref", key=path)
+    read = partial(_stored_bytes, session, version.tree)
+    if node_at(path, read) is not None:
+        _check_folder(session, path)
+    commit = None if version.commit is None else version.commit.cid
+    with _copies_kept(session, (path,), listed=path):
+        if commit is not None and walk.is_ancestor(commit, session.base.cid, stores.commit):
+            _make_way(session, path, is_folder=stores.trees.is_directory(found))
+            session._working.link(path, found, session._known)
+        else:  # nothing keeps its blocks if a branch is deleted meanwhile
+            _write_again(session, path, found)
+
+
+def relink(session: Session, old: str, new: str) -> None:
+    """Let `new`, where nothing is, hold what is at `old`. O(depth + uncommitted changes there).
+
+    Values that the session wrote are written again, which stores equal bytes once.
+    """
+    working, known = session._working, session._known
+    value = session._find(old)
+    if isinstance(value, Link):
+        working.link(new, value, known)
+        return
+    if value is not None:
+        session.write(new, session._read_found(value))
+        return
+    directory, differing = working.linked(old)
+    if directory is not None:
+        working.link(new, directory, known)
+    for key, now in differing:
+        if now is None:
+            session.delete(join(new, key))
+    for key, now in differing:
+        if isinstance(now, Link):
+            working.link(join(new, key), now, known)
+        elif now is not None:
+            session.write(join(new, key), session._read_found(now))
+
+
+def _make_way(session: Session, path: str, *, is_folder: bool) -> None:
+    """Remove a value where a folder is to be, or a folder where a value is to be."""
+    if is_folder and path:
+        session.delete(path)
+    elif not is_folder:
+        session.clear(path)
+
+
+def _write_again(session: Session, path: str, found: Link) -> None:
+    """Write the values of a version that the session does not keep, and delete all others."""
+    stores = session.repository._stores
+    values = dict(session._working.values_at(path, found))
+    _make_way(session, path, is_folder=path not in values)
+    for key in [key for key in session.keys(path) if key not in values]:
+        session.delete(key)
+    for key, link in values.items():
+        there = session._find(key)
+        if there is None or there.cid != link.cid:
+            session.write(key, stores.read_link(link))
+
+
+def _remove(session: Session, path: str) -> None:
+    if session._find(path) is not None:
+        session.delete(path)
+    else:
+        session.clear(path)
+
+
+def _checked(session: Session, old: str, new: str) -> tuple[str, str]:
+    """Both paths, of which the new one is free; if a group is at `new`, the path in it.
 
     Raises:
         KeyNotFoundError: nothing is at `old`.
@@ -62,73 +148,83 @@ def move_path(session: Session, old: str, new: str, progress: OnProgress | None 
         InvalidInputError: `old` is the root or contains `new`, or no group would contain the node.
     """
     old, new = old.strip("/"), new.strip("/")
-    sizes = {key: session.size(key) or 0 for key in _keys_at(session, old)}
-    new = _target(session, old, new)
-    before = _documents_above(session, (old, new))
-    done, total = 0, sum(sizes.values())
-    for number, (key, size) in enumerate(sizes.items(), 1):
-        session.write(f"{new}{key[len(old) :]}", session.read(key))
-        done += size
-        if progress is not None:
-            progress(Progress("keys", number, len(sizes), done, total))
-    if list(sizes) == [old]:
-        session.delete(old)
-    else:
-        session.clear(old)
-    gone = _nodes_of(sizes)
-    come = {f"{new}{path[len(old) :]}" for path in gone if path == old or _is_below(path, old)}
-    listed = consolidated.listing(come, before.get)
-    states = (before.get, before.get, listed)
-    _write(session, consolidated.refreshed(gone | come, partial(_document, session), *states))
-    return new
-
-
-def _target(session: Session, old: str, new: str) -> str:
-    """The path that a move gives; see `move_path`."""
+    _check_there(session, old)
+    if new:
+        check_key(new)
     read = partial(_bytes, session)
     there = node_at(new, read)
     if there is not None and not there.is_array:
         new = join(new, split(old)[1])
-    if new == old or _is_below(new, old):
-        raise InvalidInputError(f"{old!r} cannot be moved to {new!r}, which it contains")
+    if new == old or f"{new}/".startswith(f"{old}/"):
+        raise InvalidInputError(f"{old!r} cannot be put at {new!r}, which it contains")
     if session.size(new) is not None or not session.is_empty(new):
         raise AlreadyExistsError(f"{new!r} exists already", name=new)
-    if node_at(old, read) is None:
-        return new
-    folder = split(new)[0]
-    above = ZarrNodes(read).array_above(new)
+    if node_at(old, read) is not None:
+        _check_folder(session, new)
+    return old, new
+
+
+def _check_folder(session: Session, path: str) -> None:
+    """Make sure that zarr would find a node at a path.
+
+    Raises:
+        InvalidInputError: it is in an array, or in no group.
+    """
+    read = partial(_bytes, session)
+    above = ZarrNodes(read).array_above(path)
     if above is not None:
-        raise InvalidInputError(f"{new!r} would lie in the array {above.path!r}")
+        raise InvalidInputError(f"{path!r} would lie in the array {above.path!r}")
+    folder = split(path)[0]
     if folder and node_at(folder, read) is None:
-        raise InvalidInputError(f"{folder!r} is no group, so zarr would not find {new!r}")
-    return new
+        raise InvalidInputError(f"{folder!r} is no group, so zarr would not find {path!r}")
 
 
-def _keys_at(session: Session, path: str) -> list[str]:
+def _check_there(session: Session, path: str) -> None:
     if not path:
-        raise InvalidInputError("the root can be neither removed nor moved; name what is in it")
-    found = [path] if session.size(path) is not None else list(session.keys(path))
-    if not found:
+        raise InvalidInputError(
+            "the root can be neither removed, moved nor copied; name what is in it"
+        )
+    if session.size(path) is None and session.is_empty(path):
         raise KeyNotFoundError(f"nothing at {path!r} on branch {session.branch!r}", key=path)
-    return found
 
 
-def _is_below(path: str, above: str) -> bool:
-    return path.startswith(f"{above}/")
+@contextmanager
+def _copies_kept(
+    session: Session, paths: Sequence[str], *, listed: str | None = None
+) -> Iterator[None]:
+    """Update, after a change, the copies of metadata that groups above these paths have.
+
+    Args:
+        session: the session.
+        paths: what changes.
+        listed: the path whose nodes get copies even if they had none.
+    """
+    before = _documents_above(session, paths)
+    if not any(consolidated.has_copies(split(key)[1], it) for key, it in before.items()):
+        yield
+        return
+    nodes = _nodes_below(session, paths)
+    yield
+    come = set() if listed is None else _nodes_below(session, [listed])
+    states = (before.get, before.get, consolidated.listing(come, before.get))
+    found = consolidated.refreshed(nodes | come, partial(_document, session), *states)
+    for key, document in list(found):
+        session.write(key, dump(document))
 
 
-def _nodes_of(keys: Iterable[str]) -> set[str]:
-    """The paths of the nodes whose documents are among these keys."""
-    return {path for path, name in map(split, keys) if name in (*NODE_DOCUMENTS, ".zattrs")}
+def _nodes_below(session: Session, paths: Iterable[str]) -> set[str]:
+    """The paths of the nodes at and below some paths. O(keys)."""
+    keys = (split(key) for path in paths for key in (path, *session.keys(path)))
+    return {path for path, name in keys if name in (*NODE_DOCUMENTS, ".zattrs")}
 
 
 def _documents_above(session: Session, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The documents of all groups above these paths, by key."""
+    """The documents of all groups above these paths, by key; for the root, its own."""
     found = {}
     for path in paths:
-        folder = path
-        while folder:
-            folder = split(folder)[0]
+        folder, is_root = path, not path
+        while folder or is_root:
+            folder, is_root = split(folder)[0], False
             for name in DOCUMENTS:
                 document = _document(session, join(folder, name))
                 if document is not None:
@@ -141,10 +237,11 @@ def _bytes(session: Session, key: str) -> bytes | None:
     return None if value is None else bytes(value)
 
 
+def _stored_bytes(session: Session, tree: Cid, key: str) -> bytes | None:
+    stores = session.repository._stores
+    link = stores.trees.find(tree, key)
+    return None if link is None else stores.read_link(link)
+
+
 def _document(session: Session, key: str) -> dict[str, Any] | None:
     return parse(_bytes(session, key))
-
-
-def _write(session: Session, documents: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    for key, document in list(documents):
-        session.write(key, dump(document))

@@ -26,6 +26,7 @@ from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
+from versioned_zarr.repository.node_methods import NodeMethods
 from versioned_zarr.repository.session_end import add_resume_note, warn_of_strays, warn_uncommitted
 from versioned_zarr.repository.session_forks import prepare_for_forks
 from versioned_zarr.repository.snapshot import Snapshot
@@ -48,7 +49,7 @@ class SessionOrigin(Protocol):
         ...
 
 
-class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
+class Session(MissingMethods, NodeMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """A writable, isolated view of a branch. Open one with `Repository.session`.
 
     A session sees the branch as it was when the session was opened, and its own writes. Others see
@@ -96,6 +97,10 @@ class Session(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     def base(self) -> Commit:
         """The commit on which the session is based."""
         return self.repository._stores.commit(self._working.state.base)
+
+    @property
+    def _session(self) -> Session:
+        return self
 
     @property
     def read_only(self) -> bool:

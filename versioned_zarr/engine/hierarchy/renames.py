@@ -1,4 +1,4 @@
-"""Rename detection: which nodes of a diff have the same content under another path."""
+"""Rename detection: which nodes have the same content under another path in another version."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import is_within
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.engine.hierarchy.zarr_nodes import is_within, join
+from versioned_zarr.ipld.cid import Cid, is_raw
 from versioned_zarr.tree.diff_tree import KeyChange
+from versioned_zarr.tree.lookup import Trees
 
 
 class _Content(NamedTuple):
@@ -89,6 +90,40 @@ def find_moved(
                 taken.add(left[path])
                 break
     return sorted(left.items())
+
+
+def moved_from(trees: Trees, old: Cid, new: Cid, path: str) -> str | None:
+    """The path that a folder or value had in an older tree, where it is no longer.
+
+    Of several places with the same content, the one with the same name is used, or the first.
+    Reads the folders that differ between the trees, without listing equal ones.
+
+    Args:
+        trees: reads both trees.
+        old: the older tree, in which nothing is at `path`.
+        new: the newer tree.
+        path: the path there.
+    """
+    found = trees.subtree(new, path)
+    if found is None:
+        return None
+    name = _name(path)
+    waiting: list[tuple[str, Cid, Cid | None]] = [("", old, new)]
+    candidates = []
+    while waiting:
+        folder, before, after = waiting.pop()
+        now = None if after is None else trees.directory(after)
+        for link in trees.directory(before):
+            there = None if now is None else now.get(link.name)
+            if there is not None and there.cid == link.cid:
+                continue
+            where = join(folder, link.name)
+            if there is None and link.cid == found.cid:
+                candidates.append(where)
+            elif not is_raw(link.cid) and trees.is_directory(link):
+                below = there is not None and trees.is_directory(there)
+                waiting.append((where, link.cid, there.cid if there and below else None))
+    return min(candidates, key=lambda each: (_name(each) != name, each), default=None)
 
 
 def _put(folder: _Folder, key: str, cid: Cid) -> None:

@@ -242,6 +242,10 @@ class SpooledSession:
         """See `LocalSession.link`."""
         self._do(lambda now: now.link(path, found, known))
 
+    def values_at(self, path: str, found: Link) -> list[tuple[str, Link]]:
+        """See `SessionReader.values_at`."""
+        return self.now.values_at(path, found)
+
     def linked(self, path: str) -> tuple[Link | None, list[tuple[str, PendingWrite | Link | None]]]:
         """See `SessionReader.linked`."""
         return self._do(lambda now: now.linked(path))

@@ -13,6 +13,8 @@ from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem, make_path_posix, trailing_sep
 from fsspec.utils import other_paths, stringify_path
 
+from versioned_zarr.engine.hierarchy.zarr_nodes import join, split
+
 
 def pairs(
     files: AbstractFileSystem,
@@ -59,6 +61,26 @@ def pairs(
     (below,) = _stripped(files, [target], is_local)
     places = other_paths([f"/{path}" for path in found], below, exists=is_into, flatten=not is_one)
     return list(zip(found, _stripped(files, places, is_local), strict=True))
+
+
+def whole_folder(files: AbstractFileSystem, source: Any, target: Any) -> tuple[str, str] | None:
+    """A folder and the path, where nothing is, that it gets as a whole; None for other sources.
+
+    Args:
+        files: the file system.
+        source: a path, a pattern or a list of them.
+        target: a path, or a list with one path for each source.
+    """
+    source, target = stringify_path(source), stringify_path(target)
+    if not (isinstance(source, str) and isinstance(target, str)):
+        return None
+    old, new = _stripped(files, [source, target], is_local=False)
+    if not old or has_magic(old) or not files.isdir(old):
+        return None
+    if (trailing_sep(target) or files.isdir(new)) and not trailing_sep(source):
+        new = join(new, split(old)[1])
+    is_free = bool(new) and not files.exists(new) and not f"{new}/".startswith(f"{old}/")
+    return (old, new) if is_free else None
 
 
 def _stripped(files: AbstractFileSystem, paths: Any, is_local: bool) -> list[str]:

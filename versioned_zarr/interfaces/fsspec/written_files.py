@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from versioned_zarr.errors import InvalidInputError, InvalidKeyError, SessionClosedError
 from versioned_zarr.interfaces.fsspec import opened_files
-from versioned_zarr.interfaces.fsspec.bulk_paths import pairs
+from versioned_zarr.interfaces.fsspec.bulk_paths import pairs, whole_folder
 from versioned_zarr.interfaces.fsspec.read_files import ReadFiles
+from versioned_zarr.ipld.dag_pb import Link
+from versioned_zarr.repository.node_moves import relink
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import FoundValue
 from versioned_zarr.storage.protocol import Bytes
@@ -123,9 +126,9 @@ class WrittenFiles(ReadFiles):
     # Copying and moving
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        """See fsspec; folders are not copied by themselves."""
+        """See fsspec; folders are not copied by themselves. A committed value is not read."""
         if self.info(path1)["type"] == "file":
-            self.pipe_file(path2, self.cat_file(path1))
+            self._put_moved(self._move(path1, path2))
 
     def copy(
         self,
@@ -136,7 +139,15 @@ class WrittenFiles(ReadFiles):
         on_error: str | None = None,
         **_: Any,
     ) -> None:
-        """See fsspec; laid out as in the local and memory file systems, also for the root."""
+        """See fsspec; laid out as in the local and memory file systems, also for the root.
+
+        A folder that is copied to where nothing is costs the same however much is in it.
+        """
+        whole = whole_folder(self, path1, path2) if recursive and maxdepth is None else None
+        if whole is not None:
+            with self.failures():
+                relink(self.session, *whole)
+            return
         for source, target in pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth):
             try:
                 self.cp_file(source, target)
@@ -156,7 +167,8 @@ class WrittenFiles(ReadFiles):
     ) -> None:
         """See fsspec. All values are found before the first one moves, and none is lost.
 
-        A value that is moved to its own path, in any spelling, is unchanged.
+        A value that is moved to its own path, in any spelling, is unchanged. A folder that is moved
+        to where nothing is costs the same however much is in it.
 
         Raises:
             FileNotFoundError: a source does not exist.
@@ -168,6 +180,12 @@ class WrittenFiles(ReadFiles):
             here = self._strip_protocol(path1)
             if here == self._strip_protocol(path2) and self.exists(here):
                 return
+        whole = whole_folder(self, path1, path2) if recursive and maxdepth is None else None
+        if whole is not None:
+            with self.failures():
+                relink(self.session, *whole)
+                self.session.clear(whole[0])
+            return
         found = pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth)
         given = [path1] if isinstance(path1, str) else list(path1)
         folders = [key for key in self._strip_protocol(given) if self.isdir(key)]
@@ -179,7 +197,7 @@ class WrittenFiles(ReadFiles):
         self._check_targets(targets)
         with self.failures():
             for move in moves:
-                self.pipe_file(move.target, move.view._read_found(move.value))
+                self._put_moved(move)
             for gone in {move.source for move in moves} - set(targets):
                 self.session.delete(gone)
 
@@ -187,12 +205,28 @@ class WrittenFiles(ReadFiles):
         """The values among the moved paths; folders are not moved by themselves."""
         moves = []
         for source, target in found:
-            view, value = self.find_value(source)
-            if value is not None:
-                moves.append(_Move(view, value, source, target))
-            elif not self.exists(source):
-                raise FileNotFoundError(source)
+            try:
+                moves.append(self._move(source, target))
+            except FileNotFoundError:
+                if not self.exists(source):
+                    raise
         return moves
+
+    def _move(self, source: str, target: str) -> _Move:
+        view, value = self.find_value(source)
+        if value is None:
+            raise FileNotFoundError(source)
+        return _Move(view, value, self._strip_protocol(source), self._strip_protocol(target))
+
+    def _put_moved(self, move: _Move) -> None:
+        """Let the target of a move have its value: by a link, if the session's base has it."""
+        session = self.session
+        here = session._find(move.source)
+        if isinstance(here, Link) and here.cid == move.value.cid:
+            with suppress(SessionClosedError):  # there was a commit in between
+                session._working.link(move.target, here, session._known)
+                return
+        self.pipe_file(move.target, move.view._read_found(move.value))
 
     def _check_targets(self, targets: list[str]) -> None:
         """Make sure that values can be written to all of these paths."""

@@ -165,6 +165,11 @@ class _Copies:
                 self.copies[key] = _copy(self._name, document, before)
 
 
+def has_copies(name: str, document: Document) -> bool:
+    """Whether a document contains copies of nodes' documents."""
+    return name in _OF_NODE and _copies(name, document) is not None
+
+
 def _copies(name: str, document: Document | None) -> Document | None:
     holder = document if name == V2 or document is None else document.get(_FIELD)
     copies = holder.get("metadata") if isinstance(holder, dict) else None

@@ -1,0 +1,101 @@
+"""Node methods: the methods of sessions that move, copy and restore arrays, groups and keys."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from versioned_zarr.engine.ref_text import Ref, ref_text
+from versioned_zarr.repository.node_moves import copy_path, move_path, restore_path
+
+if TYPE_CHECKING:
+    from versioned_zarr.repository.session import Session
+
+
+class NodeMethods:
+    """The methods of `Session`; each costs the same however large the node is.
+
+    Committed values are linked at their new place by their CIDs: no value is read, copied or sent,
+    and a group of a million chunks moves as fast as an empty one. In a session that several
+    processes share on a server, and on lakeFS, there is one record or request per key.
+    """
+
+    @property
+    @abstractmethod
+    def _session(self) -> Session:
+        """The object itself."""
+
+    def move(self, old: str, new: str) -> str:
+        """Move or rename an array, a group or a key.
+
+        A diff shows a moved node as one line, and `Repository.log` of its new path continues with
+        the commits of the old one.
+
+        Args:
+            old: the path where it is.
+            new: the path where it goes; if a group is there, it goes into this group.
+
+        Returns:
+            The path where it is now.
+
+        Raises:
+            KeyNotFoundError: nothing is at `old`.
+            AlreadyExistsError: something other than a group is at `new`.
+            InvalidInputError: `old` is the root or contains `new`, or zarr would not find a node at
+                `new`, because no group would contain it.
+
+        Example:
+            >>> import versioned_zarr as vz, zarr
+            >>> repo = vz.create("memory://moves")
+            >>> with repo.session(message="data") as session:
+            ...     air = zarr.create_array(session, name="air", shape=(4,), dtype="i4")
+            >>> with repo.session(message="rename") as session:
+            ...     session.move("air", "temperature")
+            'temperature'
+            >>> repo.diff("main").nodes_moved
+            [('air', 'temperature')]
+        """
+        return move_path(self._session, old, new)
+
+    def copy(self, old: str, new: str) -> str:
+        """Copy an array, a group or a key; both share their stored values.
+
+        Arguments, result and errors are those of `move`.
+
+        Example:
+            >>> import versioned_zarr as vz, zarr
+            >>> session = vz.create("memory://copies").session()
+            >>> air = zarr.create_array(session, name="air", shape=(4,), dtype="i4")
+            >>> session.copy("air", "air_backup")
+            'air_backup'
+        """
+        return copy_path(self._session, old, new)
+
+    def restore(self, path: str, ref: Ref) -> None:
+        """Let an array, a group or a key be again what it was in another version.
+
+        What was added below the path since is gone. Values of a version that is not in the history
+        of the session's branch are written again, which takes as long as reading them.
+
+        Args:
+            path: the path; "" for the root, which is everything.
+            ref: the version, as in `Repository.checkout`.
+
+        Raises:
+            KeyNotFoundError: nothing is at the path in that version.
+            RefNotFoundError: there is no such version.
+            InvalidInputError: zarr would not find the node, because no group would contain it;
+                restore that group.
+
+        Example:
+            >>> import versioned_zarr as vz
+            >>> repo = vz.create("memory://restores")
+            >>> for text in (b"good", b"bad"):
+            ...     with repo.session(message=text.decode()) as session:
+            ...         session.write("a", text)
+            >>> with repo.session(message="as it was") as session:
+            ...     session.restore("a", "main~1")
+            >>> bytes(repo.checkout().read("a"))
+            b'good'
+        """
+        restore_path(self._session, path, ref_text(ref))
