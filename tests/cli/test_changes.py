@@ -112,6 +112,24 @@ def test_rm_removes_nodes_and_keys_in_one_commit(
     assert list(repository.sessions) == []
 
 
+def test_cp_copies_and_restore_takes_back(
+    repository: vz.Repository, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = dict(repository.checkout().mapping)
+    assert "Copy air/t to ocean" in vz_(capfd, "cp", "air/t", "ocean")
+    assert repository.checkout().mapping["ocean/t/zarr.json"] == before["air/t/zarr.json"]
+    vz_(capfd, "rm", "air")
+    assert "Restore air from main~2" in vz_(capfd, "restore", "air", "main~2")
+    assert repository.checkout().path("air") == repository.checkout("main~3").path("air")
+    vz_(capfd, "restore", "/", "main~3", "-m", "all as it was")
+    assert dict(repository.checkout().mapping) == before
+    assert messages(repository)[0] == "all as it was"
+    assert "nothing at 'nope' in 'main'" in vz_(capfd, "restore", "nope", "main", code=1)
+    assert "nothing at 'nope'" in vz_(capfd, "cp", "nope", "x", code=1)
+    assert "'nowhere' not found" in vz_(capfd, "restore", "air", "nowhere", code=1)
+    assert list(repository.sessions) == []
+
+
 def test_rm_refuses_all_if_one_is_not_there(
     repository: vz.Repository, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,10 +25,11 @@ from versioned_zarr.cli.shell.examples import EXAMPLES
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "bisect", "blame", "branch", "bundle", "cache", "cat", "cherry-pick", "cid", "clone",
-    "commit", "completion", "config", "diff", "export", "fetch", "fsck", "gc", "help", "import",
+    "commit", "completion", "config", "cp", "diff", "export", "fetch", "fsck", "gc", "help",
+    "import",
     "init", "log", "ls", "merge", "mv", "publish", "pull", "push", "reflog", "remote", "repack",
-    "revert", "rm", "serve", "sessions", "show", "squash", "stats", "status", "tag", "tree",
-    "undo",
+    "restore", "revert", "rm", "serve", "sessions", "show", "squash", "stats", "status", "tag",
+    "tree", "undo",
 ]  # fmt: skip
 
 

@@ -110,6 +110,8 @@ def test_names_are_offered(
         "rm air ",
         "mv ",
         "mv air/t ",
+        "cp ",
+        "restore ",
         "commit old -p ",
     ],
 )

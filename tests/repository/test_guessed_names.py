@@ -17,7 +17,8 @@ WORKS = """
     repo.checkout  repo.log  repo.diff  repo.merge  repo.revert  repo.cherry_pick  repo.squash
     repo.fetch  repo.pull  repo.push  repo.reflog  repo.gc  repo.fsck  repo.branches  repo.tags
     repo['main']  repo.session()  repo.log()[0]  len(repo.log())  session.commit  session.store
-    session.status()  session.discard  snapshot.store  snapshot.to_xarray  snapshot.to_datatree
+    session.status()  session.discard  session.move  session.copy
+    session.restore  snapshot.store  snapshot.to_xarray  snapshot.to_datatree
     snapshot.commit  snapshot['t']  vz.create  vz.open  vz.clone  vz.import_zarr
 """
 HINTS = {
@@ -39,6 +40,11 @@ HINTS = {
     "repo.get_commits": "print(repo.log('main'))",
     "repo.annotate": "repo.blame('air/temperature')",
     "repo.show": "print(repo.diff('main'))",
+    "repo.restore": "session.restore('air', 'main~1')",
+    "repo.move": "session.move('air/t', 'air/temperature')",
+    "session.rename": "session.move('air/t', 'air/temperature')",
+    "session.cp": "session.copy('air/t', 'air/first_guess')",
+    "session.checkout": "session.restore('air', 'main~1')",
     "repo.reset": "repo.branches.move('main', to='main~1')",
     "repo.reset_branch": "repo.branches.move('main', to='main~1')",
     "repo.status": "print(session.status())",

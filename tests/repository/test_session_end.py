@@ -90,6 +90,8 @@ def test_a_daily_job_may_have_nothing_to_commit(repository) -> None:
 
 def test_commits_and_snapshots_are_refs(repository) -> None:
     c, b, a = repository.log()[:3]
+    assert repository.log()[-1].parents == ()
+    assert repository.log()[-4:-1] == [c, b, a]
     assert repository.checkout(a).commit == repository[a.cid].commit == a
     old, new = repository.checkout(a), repository.checkout()
     assert repository.checkout(old) == old

@@ -1,4 +1,4 @@
-"""Change commands: commit, rm, mv and undo, which change a branch from the shell."""
+"""Change commands: commit, rm, mv, cp, restore and undo, which change a branch from the shell."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from versioned_zarr.cli.output import (
 from versioned_zarr.cli.shell.completion import (
     complete_branch,
     complete_path,
+    complete_ref,
     complete_session_or_folder,
 )
 from versioned_zarr.history.refs import RefEntry
@@ -148,6 +149,42 @@ def mv(
     _one_commit(context, branch, lambda session: session.move(old, new), text, as_json)
 
 
+@click.command()
+@click.argument("old", shell_complete=complete_path)
+@click.argument("new", shell_complete=complete_path)
+@click.option("-m", "--message", help="Commit message.  [default: Copy OLD to NEW]")
+@_branch_option
+@as_json
+@with_repository
+def cp(
+    context: Context, old: str, new: str, message: str | None, branch: str, as_json: bool
+) -> None:
+    """Copy an array, group or key in one commit.
+
+    If NEW is a group, the copy goes into it. OLD and NEW share their stored values.
+    """
+    text = message or f"Copy {old.strip('/')} to {new.strip('/') or '/'}"
+    _one_commit(context, branch, lambda session: session.copy(old, new), text, as_json)
+
+
+@click.command()
+@click.argument("path", shell_complete=complete_path)
+@click.argument("ref", shell_complete=complete_ref)
+@click.option("-m", "--message", help="Commit message.  [default: Restore PATH from REF]")
+@_branch_option
+@as_json
+@with_repository
+def restore(
+    context: Context, path: str, ref: str, message: str | None, branch: str, as_json: bool
+) -> None:
+    """Restore an array, group or key from REF, in one commit.
+
+    PATH may be /, for everything.
+    """
+    text = message or f"Restore {path.strip('/') or '/'} from {ref}"
+    _one_commit(context, branch, lambda session: session.restore(path, ref), text, as_json)
+
+
 def _one_commit(
     context: Context,
     branch: str,
@@ -216,4 +253,4 @@ def _show_plan(repository: vz.Repository, branch: str, last: RefEntry, to: str) 
     print_diff(repository.diff(here, to))
 
 
-COMMANDS = [commit, rm, mv, undo]
+COMMANDS = [commit, rm, mv, cp, restore, undo]

@@ -106,7 +106,8 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
         Args:
             ref: see `checkout`; not a bare tree. `A..B` means commits that B reaches and A does
                 not.
-            path: only commits that changed this path, detected by its CID.
+            path: only commits that changed this path, detected by its CID. Where it was moved to
+                this path, the log continues with the earlier path.
 
         Raises:
             RefNotFoundError: the ref does not exist.

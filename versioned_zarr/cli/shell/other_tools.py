@@ -33,7 +33,7 @@ _BRANCH = "to create a branch: vz branch NAME REF; without a name, they are list
 
 GUESSES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("add", "stage", "save", "ci", "record"), _COMMIT),
-    **dict.fromkeys(("checkout", "switch", "co", "worktree", "restore", "open"), _CHECKOUT),
+    **dict.fromkeys(("checkout", "switch", "co", "worktree", "open"), _CHECKOUT),
     **dict.fromkeys(("reset", "update-ref", "reset-branch", "rollback"), _MOVE),
     **dict.fromkeys(("rebase", "am", "apply", "format-patch"), _MERGE),
     **dict.fromkeys(("stash", "shelve", "session", "transaction", "uncommitted"), _STASH),
@@ -42,7 +42,7 @@ GUESSES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("info", "about", "describe", "doctor", "version", "whoami"), _FACTS),
     **dict.fromkeys(("annotate", "whatchanged", "praise"), _BLAME),
     **dict.fromkeys(("ingest", "upload", "put", "import-url", "write"), _IMPORT),
-    **dict.fromkeys(("download", "get", "cp", "copy", "read", "to-zarr"), _EXPORT),
+    **dict.fromkeys(("download", "get", "read", "to-zarr"), _EXPORT),
     **dict.fromkeys(("prune", "expire", "clean", "garbage-collect", "compact", "vacuum"), _GC),
     **dict.fromkeys(("verify", "check", "validate"), _CHECK),
     **dict.fromkeys(("archive", "pack", "zip", "tar", "car"), _BUNDLE),
@@ -61,6 +61,7 @@ GUESSES: Final[Mapping[str, str]] = {
     "delete": "to delete from a branch: vz rm PATH; a branch: vz branch -d NAME",
     "remove": "to delete from a branch: vz rm PATH; a branch: vz branch -d NAME",
     "rename": "to rename a node: vz mv PATH NEW; a branch: vz branch -m OLD NEW",
+    "copy": "to copy a node: vz cp PATH NEW; to write plain Zarr: vz export REF FOLDER",
     "move": "to rename a node: vz mv PATH NEW; a branch: vz branch -m OLD NEW",
     "web": "to serve over HTTP: vz serve",
     "daemon": "to serve over HTTP: vz serve",
