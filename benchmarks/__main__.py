@@ -17,6 +17,7 @@ from benchmarks import (
     ipfs,
     lakefs,
     latency,
+    nodes,
     objects,
     scale,
     shared,
@@ -35,6 +36,7 @@ PARTS = {
     "cluster": cluster.run,
     "latency": latency.run,
     "growth": growth.run,
+    "nodes": nodes.run,
 }
 
 

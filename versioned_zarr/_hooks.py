@@ -82,6 +82,12 @@ class Interfaces(Protocol):
         """A group and the groups below it as a DataTree."""
         ...
 
+    def create_hierarchy(
+        self, session: Any, template: Any, path: str, *, overwrite: bool
+    ) -> zarr.Group | zarr.Array[Any]:
+        """Groups and arrays of a template, created in a session."""
+        ...
+
     def to_folder(self, snapshot: Any, path: str, **options: Any) -> None:
         """All values as the files of a plain Zarr folder."""
         ...

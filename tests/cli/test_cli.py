@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "bisect", "blame", "branch", "bundle", "cache", "cat", "cherry-pick", "cid", "clone",
     "commit", "completion", "config", "cp", "diff", "export", "fetch", "fsck", "gc", "help",
-    "import",
+    "hierarchy", "import",
     "init", "log", "ls", "merge", "mv", "publish", "pull", "push", "reflog", "remote", "repack",
     "restore", "revert", "rm", "serve", "sessions", "show", "squash", "stats", "status", "tag",
     "tree", "undo",

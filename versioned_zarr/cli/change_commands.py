@@ -1,4 +1,4 @@
-"""Change commands: commit, rm, mv, cp, restore and undo, which change a branch from the shell."""
+"""Change commands: commit, rm, mv, hierarchy and others that change a branch from the shell."""
 
 from __future__ import annotations
 
@@ -185,6 +185,42 @@ def restore(
     _one_commit(context, branch, lambda session: session.restore(path, ref), text, as_json)
 
 
+@click.command()
+@click.argument("template")
+@click.option(
+    "-p",
+    "--path",
+    default="",
+    help="Group to create it in; the root by default.",
+    shell_complete=complete_path,
+)
+@click.option("-m", "--message", help="Commit message.  [default: Create TEMPLATE]")
+@click.option("--overwrite", is_flag=True, help="Replace arrays that exist.")
+@_branch_option
+@as_json
+@with_repository
+def hierarchy(
+    context: Context,
+    template: str,
+    path: str,
+    message: str | None,
+    overwrite: bool,
+    branch: str,
+    as_json: bool,
+) -> None:
+    """Create groups and arrays from a template, in one commit.
+
+    TEMPLATE is a JSON or YAML file with a mapping of paths. An array has a shape, a dtype and other
+    keywords of zarr.create_array; a group has attributes.
+    """
+    text = message or f"Create the hierarchy of {os.path.basename(template)}"
+
+    def create(session: vz.Session) -> object:
+        return session.create_hierarchy(template, path, overwrite=overwrite)
+
+    _one_commit(context, branch, create, text, as_json)
+
+
 def _one_commit(
     context: Context,
     branch: str,
@@ -253,4 +289,4 @@ def _show_plan(repository: vz.Repository, branch: str, last: RefEntry, to: str) 
     print_diff(repository.diff(here, to))
 
 
-COMMANDS = [commit, rm, mv, cp, restore, undo]
+COMMANDS = [commit, rm, mv, cp, restore, hierarchy, undo]

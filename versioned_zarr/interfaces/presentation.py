@@ -84,6 +84,15 @@ def array_diff(diff: Diff, path: str) -> ArrayDiff:
     return array_diff(diff, path)
 
 
+def create_hierarchy(
+    session: Session, template: Any, path: str, *, overwrite: bool
+) -> zarr.Group | zarr.Array[Any]:
+    """See `Interfaces.create_hierarchy`."""
+    from versioned_zarr.interfaces.zarr import hierarchy
+
+    return hierarchy.create_hierarchy(session, template, path, overwrite=overwrite)
+
+
 def to_folder(snapshot: Snapshot, path: str, **options: Any) -> None:
     """See `Interfaces.to_folder`."""
     from versioned_zarr.interfaces.files import zarr_export

@@ -1,29 +1,75 @@
-"""Node methods: the methods of sessions that move, copy and restore arrays, groups and keys."""
+"""Node methods: the methods of sessions that create, move, copy and restore nodes."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from versioned_zarr import _hooks
 from versioned_zarr.engine.ref_text import Ref, ref_text
 from versioned_zarr.repository.node_moves import copy_path, move_path, restore_path
 
 if TYPE_CHECKING:
+    import zarr
+
     from versioned_zarr.repository.session import Session
 
 
 class NodeMethods:
-    """The methods of `Session`; each costs the same however large the node is.
+    """The methods of `Session` for groups and arrays.
 
-    Committed values are linked at their new place by their CIDs: no value is read, copied or sent,
-    and a group of a million chunks moves as fast as an empty one. In a session that several
-    processes share on a server, and on lakeFS, there is one record or request per key.
+    To move, copy or restore a node costs the same however large it is: committed values are linked
+    at their new place by their CIDs. No value is read, copied or sent, and a group of a million
+    chunks moves as fast as an empty one. In a session that several processes share on a server, and
+    on lakeFS, there is one record or request per key.
     """
 
     @property
     @abstractmethod
     def _session(self) -> Session:
         """The object itself."""
+
+    def create_hierarchy(
+        self, template: Any, path: str = "", *, overwrite: bool = False
+    ) -> zarr.Group | zarr.Array[Any]:
+        """Create many groups and arrays at once, without values: 1000 in about 0.2 s.
+
+        Nothing is created unless everything can be.
+
+        Args:
+            template: one of
+                - a dict of paths; each value is a dict of the keywords of `zarr.create_array`, if
+                  it has a `shape`, or the `attributes` of a group, or metadata as in `zarr.json`,
+                  or as zarr has it (`array.metadata`). Groups may have `members`, by name;
+                - the path of a JSON or YAML file with such a dict;
+                - a Dataset or DataTree of xarray: indexes and other coordinates that are in memory
+                  are written, data variables get their metadata only; needs Dask.
+            path: the group in which to create them; the root by default. Groups above nodes that do
+                not exist yet are created.
+            overwrite: replace arrays that exist, and attributes of groups that exist.
+
+        Returns:
+            The group at `path`, opened with zarr for reading and writing.
+
+        Raises:
+            AlreadyExistsError: a node exists already, and `overwrite` is false.
+            InvalidInputError: the template is not valid; the error names the path in it.
+            NotFoundError: there is no such file.
+            MissingDependencyError: PyYAML or Dask is needed and not installed.
+
+        Example:
+            >>> import versioned_zarr as vz
+            >>> session = vz.create("memory://hierarchies").session()
+            >>> array = {"shape": (10, 4), "chunks": (5, 4), "dtype": "float32"}
+            >>> root = session.create_hierarchy(
+            ...     {"air": {"attributes": {"source": "model"}}, "air/t": array, "air/p": array}
+            ... )
+            >>> root["air/t"].shape, root["air"].attrs["source"]
+            ((10, 4), 'model')
+        """
+        return _hooks.interfaces.create_hierarchy(
+            self._session, template, path, overwrite=overwrite
+        )
 
     def move(self, old: str, new: str) -> str:
         """Move or rename an array, a group or a key.

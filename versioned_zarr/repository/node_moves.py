@@ -151,7 +151,7 @@ def _checked(session: Session, old: str, new: str) -> tuple[str, str]:
     _check_there(session, old)
     if new:
         check_key(new)
-    read = partial(_bytes, session)
+    read = session._read_document
     there = node_at(new, read)
     if there is not None and not there.is_array:
         new = join(new, split(old)[1])
@@ -170,7 +170,7 @@ def _check_folder(session: Session, path: str) -> None:
     Raises:
         InvalidInputError: it is in an array, or in no group.
     """
-    read = partial(_bytes, session)
+    read = session._read_document
     above = ZarrNodes(read).array_above(path)
     if above is not None:
         raise InvalidInputError(f"{path!r} would lie in the array {above.path!r}")
@@ -232,11 +232,6 @@ def _documents_above(session: Session, paths: Iterable[str]) -> dict[str, dict[s
     return found
 
 
-def _bytes(session: Session, key: str) -> bytes | None:
-    value = session.get(key)
-    return None if value is None else bytes(value)
-
-
 def _stored_bytes(session: Session, tree: Cid, key: str) -> bytes | None:
     stores = session.repository._stores
     link = stores.trees.find(tree, key)
@@ -244,4 +239,4 @@ def _stored_bytes(session: Session, tree: Cid, key: str) -> bytes | None:
 
 
 def _document(session: Session, key: str) -> dict[str, Any] | None:
-    return parse(_bytes(session, key))
+    return parse(session._read_document(key))
