@@ -8,11 +8,13 @@ package can be imported; nothing is looked up by name.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import xarray
     import zarr
+    from matplotlib.figure import Figure
     from zarr.abc.store import Store
     from zarr.storage import StorePath
 
@@ -34,8 +36,21 @@ class ArrayDifference(Protocol):
         """The range of each dimension in which chunks changed."""
         ...
 
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """The names of the dimensions."""
+        ...
+
+    def changed_parts(self) -> Iterator[tuple[tuple[slice, ...], Any, Any]]:
+        """The changed chunks that both sides have, with their values on each."""
+        ...
+
     def values(self) -> Any:
         """How the elements of the changed chunks changed."""
+        ...
+
+    def plot(self) -> Figure:
+        """A figure of the differences and the changed chunks."""
         ...
 
     def to_xarray(self) -> xarray.Dataset:
@@ -80,6 +95,10 @@ class Interfaces(Protocol):
 
     def to_datatree(self, snapshot: Any, group: str | None, **options: Any) -> xarray.DataTree:
         """A group and the groups below it as a DataTree."""
+        ...
+
+    def plot_blame(self, blame: Any) -> Figure:
+        """A picture of the commits that last changed the chunks of an array."""
         ...
 
     def create_hierarchy(

@@ -20,12 +20,14 @@ from versioned_zarr.cli.output import (
     print_json,
     print_parts,
     resolve_option,
+    save_figure,
     with_repository,
 )
 from versioned_zarr.cli.shell.completion import complete_path, complete_ref
 from versioned_zarr.engine.ref_mappings import MAIN
 from versioned_zarr.history.log import Names, standing_at
 from versioned_zarr.interfaces.display.graph import text_lines
+from versioned_zarr.interfaces.display.plots import figure_of
 from versioned_zarr.terminal_text import counted, escaped_line
 
 
@@ -103,6 +105,12 @@ def show(context: Context, ref: str, as_json: bool) -> None:
 @click.argument("other", required=False, shell_complete=complete_ref)
 @click.option("--stat", is_flag=True, help="Show only counts for each node.")
 @click.option("--values", is_flag=True, help="Compare the values of arrays; reads their chunks.")
+@click.option(
+    "--plot",
+    "picture",
+    metavar="FILE",
+    help="Draw the changed values of arrays, as .png, .svg or .pdf.",
+)
 @click.option("--exit-code", is_flag=True, help="Exit with code 1 if anything differs.")
 @as_json
 @with_repository
@@ -112,6 +120,7 @@ def diff(
     other: str | None,
     stat: bool,
     values: bool,
+    picture: str | None,
     exit_code: bool,
     as_json: bool,
 ) -> None:
@@ -126,6 +135,8 @@ def diff(
     if other is None and ".." not in base:
         other = _head_after(repository, base)
     found = repository.diff(base, other)
+    if picture is not None:
+        save_figure(figure_of([found[path] for path in found.arrays]), picture)
     if as_json:
         arrays = {path: found[path].to_dict() for path in found.arrays} if values else {}
         print_json({**found.to_dict(), **({"values": arrays} if values else {})})

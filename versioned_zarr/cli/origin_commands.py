@@ -16,6 +16,7 @@ from versioned_zarr.cli.output import (
     print_commit,
     print_json,
     print_parts,
+    save_figure,
     with_repository,
 )
 from versioned_zarr.cli.shell.completion import complete_path, complete_ref
@@ -27,9 +28,10 @@ _CANNOT_RUN: Final = (126, 127)
 @click.command()
 @click.argument("path", shell_complete=complete_path)
 @click.argument("ref", default="main", shell_complete=complete_ref)
+@click.option("--plot", "picture", metavar="FILE", help="Draw it, as .png, .svg or .pdf.")
 @as_json
 @with_repository
-def blame(context: Context, path: str, ref: str, as_json: bool) -> None:
+def blame(context: Context, path: str, ref: str, picture: str | None, as_json: bool) -> None:
     """Show which commit last changed each chunk.
 
     PATH is that of an array.
@@ -38,6 +40,8 @@ def blame(context: Context, path: str, ref: str, as_json: bool) -> None:
     With --json, also the commit of each chunk.
     """
     found = context.repository.blame(path, ref)
+    if picture is not None:
+        save_figure(found.plot(), picture)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -32,6 +32,9 @@ from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.address.ipfs_address import is_address
 from versioned_zarr.terminal_text import escaped, escaped_json, escaped_line
 from versioned_zarr.urls import without_user
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXIT_INTERRUPTED = 130
 
@@ -235,3 +238,11 @@ def _move(bar: Bar, task: TaskID, progress: vz.Progress, **more: Any) -> None:
         counted=counted,
         **more,
     )
+
+
+def save_figure(figure: Figure, file: str) -> None:
+    """Write a figure to a file; the end of its name says in which format."""
+    try:
+        figure.savefig(file)
+    except ValueError as error:  # an unknown format
+        raise click.UsageError(f"cannot draw {file!r}: {error}") from error

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray
     import zarr
+    from matplotlib.figure import Figure
     from zarr.storage import StorePath
 
+    from versioned_zarr.engine.hierarchy.blame import Blame
     from versioned_zarr.engine.hierarchy.diff import Diff
     from versioned_zarr.interfaces.zarr.array_diff import ArrayDiff
     from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
@@ -82,6 +84,13 @@ def array_diff(diff: Diff, path: str) -> ArrayDiff:
     from versioned_zarr.interfaces.zarr.array_diff import array_diff
 
     return array_diff(diff, path)
+
+
+def plot_blame(blame: Blame) -> Figure:
+    """See `Interfaces.plot_blame`."""
+    from versioned_zarr.interfaces.display.plots import figure_of_blame
+
+    return figure_of_blame(blame)
 
 
 def create_hierarchy(

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from versioned_zarr import _hooks
 from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode, number_in_grid
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.terminal_text import counted, escaped_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Changed = Callable[[Commit, Commit], Iterable[str]]
 """Returns the keys of an array that differ between a commit and one of its parents."""
@@ -30,12 +34,14 @@ class Blame:
         path: the path of the array.
         grid_shape: the number of stored chunks along each dimension.
         commits: the commits that last changed some chunk, newest first.
+        dimension_names: the names of the dimensions; `axis N` for those without one.
         table: the number of a commit in `commits` for each position in the chunk grid, dtype int32;
             -1 where there is no chunk.
     """
 
-    def __init__(self, path: str, commits: list[Commit], table: NDArray[np.int32]) -> None:
-        self.path, self.commits, self.table = path, commits, table
+    def __init__(self, node: ZarrNode, commits: list[Commit], table: NDArray[np.int32]) -> None:
+        self.path, self.commits, self.table = node.path, commits, table
+        self.dimension_names = node.dimension_names
         self.grid_shape = table.shape
 
     def __getitem__(self, coordinates: tuple[int, ...] | int) -> Commit | None:
@@ -61,6 +67,14 @@ class Blame:
         """The number of chunks that each commit changed last, newest commit first."""
         counts = Counter(self.table[self.table >= 0].tolist())
         return [(commit, counts[number]) for number, commit in enumerate(self.commits)]
+
+    def plot(self) -> Figure:
+        """A map of the chunk grid with the commit that last changed each chunk.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        return _hooks.interfaces.plot_blame(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The commits and the table as plain JSON data."""
@@ -151,7 +165,7 @@ def blame_of(
                 commits.append(commit)
         if not walk.asked:
             break
-    return Blame(node.path, commits, table.reshape(grid))
+    return Blame(node, commits, table.reshape(grid))
 
 
 class _Walk:

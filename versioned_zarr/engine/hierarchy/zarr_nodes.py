@@ -91,6 +91,19 @@ class ZarrNode:
         return 2 if self.document.get("zarr_format") == 2 else 3
 
     @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """The names of an array's dimensions; `axis N` for those without one.
+
+        By `dimension_names`, or by the attribute `_ARRAY_DIMENSIONS` that xarray has for v2.
+        """
+        shape = self.document.get("shape")
+        size = len(shape) if self.is_array and isinstance(shape, list) else 0
+        names = self.document.get("dimension_names") or self.attributes.get("_ARRAY_DIMENSIONS")
+        if not isinstance(names, list) or len(names) != size:
+            names = [None] * size
+        return tuple(str(name) if name else f"axis {at}" for at, name in enumerate(names))
+
+    @property
     def is_coordinate(self) -> bool:
         """Whether it is a coordinate array: 1-D, and named like its dimension.
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from versioned_zarr.engine.hierarchy.diff import Diff, NodeDiff
 from versioned_zarr.engine.hierarchy.zarr_nodes import Region, chunk_region
 from versioned_zarr.errors import InvalidInputError, KeyNotFoundError
+from versioned_zarr.interfaces.display.plots import figure_of
 from versioned_zarr.interfaces.zarr.dimension_labels import label_of
 from versioned_zarr.interfaces.zarr.open import require_xarray
 from versioned_zarr.interfaces.zarr.open import to_xarray as open_dataset
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
 _OF_ENCODING: Final = frozenset(
     {"chunks", "shards", "codecs", "compressor", "filters", "order", "zarr_format"}
@@ -138,7 +140,7 @@ class ArrayDiff:
         old, new = self._sides
         last, side = (self.old, old) if self.new is None else (self.new, new)
         assert last is not None
-        names = _dimension_names(last)
+        names = self.dimension_names
         found = {}
         for axis in range(last.ndim if regions else 0):
             start = min(region[axis].start for region in regions)
@@ -172,15 +174,47 @@ class ArrayDiff:
                 "new one, so its values cannot be compared"
             )
         tally = _Tally()
+        for region, before, after in self.changed_parts():
+            tally.compare(before, after, region)
+        common = tuple(map(min, old.shape, new.shape))
+        overlap = int(np.prod(common)) if common else 1
+        return tally.result(added=new.size - overlap, removed=old.size - overlap)
+
+    def changed_parts(self) -> Iterator[tuple[Region, NDArray[Any], NDArray[Any]]]:
+        """The changed chunks, one after the other, with their old and new values.
+
+        Only the part of each that both sides have; nothing if only one side has the array, or if
+        their numbers of dimensions differ. Yields the region, the old values and the new values.
+        """
+        old, new = self.old, self.new
+        if old is None or new is None or old.ndim != new.ndim:
+            return
         common = tuple(map(min, old.shape, new.shape))
         for region in self.regions:
             part = tuple(
                 slice(at.start, min(at.stop, end)) for at, end in zip(region, common, strict=True)
             )
             if all(each.start < each.stop for each in part):
-                tally.compare(np.asarray(old[part]), np.asarray(new[part]), part)
-        overlap = int(np.prod(common)) if common else 1
-        return tally.result(added=new.size - overlap, removed=old.size - overlap)
+                yield part, np.asarray(old[part]), np.asarray(new[part])
+
+    def plot(self) -> Figure:
+        """A figure with a map of the differences, their histogram, and the changed chunks.
+
+        The maps have the last two dimensions; at each place, the largest difference along the
+        others. The figure belongs to no window: a notebook shows it, and `savefig` writes it to a
+        file. Reads the changed chunks once.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        return figure_of([self])
+
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """The names of the dimensions; `axis N` for those without one."""
+        last = self.new if self.new is not None else self.old
+        assert last is not None
+        return _dimension_names(last)
 
     def to_xarray(self) -> xarray.Dataset:
         """A Dataset with the variables `old`, `new` and `difference` (new - old), opened lazily.
