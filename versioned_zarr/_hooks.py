@@ -7,9 +7,11 @@ package can be imported; nothing is looked up by name.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import xarray
@@ -107,6 +109,10 @@ class Interfaces(Protocol):
         """Groups and arrays of a template, created in a session."""
         ...
 
+    def shown_progress(self, label: str) -> AbstractContextManager[Any]:
+        """A function that draws progress while an operation runs; None where nobody looks."""
+        ...
+
     def to_folder(self, snapshot: Any, path: str, **options: Any) -> None:
         """All values as the files of a plain Zarr folder."""
         ...
@@ -117,6 +123,31 @@ class Interfaces(Protocol):
 
 
 interfaces: Interfaces
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def shows_progress(label: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let a function with a parameter `progress` draw a bar in notebooks, unless one is given.
+
+    Args:
+        label: what the function does, such as "pushing".
+    """
+
+    def decorate(act: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(act)
+        def shown(*arguments: _P.args, **named: _P.kwargs) -> _R:
+            if named.get("progress") is not None or "IPython" not in sys.modules:
+                return act(*arguments, **named)
+            with interfaces.shown_progress(label) as bar:  # noqa: F821 - set by the package
+                named["progress"] = bar
+                return act(*arguments, **named)
+
+        return shown
+
+    return decorate
 
 
 class Shown:

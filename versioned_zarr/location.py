@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Unpack, cast, get_args
 
+from versioned_zarr._hooks import shows_progress
 from versioned_zarr.backends.gateway import open_snapshot as open_snapshot  # noqa: PLC0414 - re-exported
 from versioned_zarr.backends.gateway.gateway_snapshot import caches
 from versioned_zarr.backends.local.state_dir import home
@@ -192,6 +193,7 @@ def _opened(
     return repository
 
 
+@shows_progress("recovering")
 def recover(url: Location, *, progress: OnProgress | None = None) -> Repository:
     """Open what is left of a repository in a folder whose marker or refs were lost.
 
@@ -244,6 +246,7 @@ def open_or_create(
         return create(url, hash=hash, verify=verify, **options)
 
 
+@shows_progress("cloning")
 def clone(
     src: Location,
     dst: Location,

@@ -2,12 +2,13 @@
 
 Commit messages, keys, authors and server messages may contain escape sequences, which move the
 cursor or change the screen, and bidirectional marks of Unicode, which change the visual order of
-text. Also writes counts with their nouns.
+text. Also writes counts with their nouns, and times as they are here.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final
 
 _STEERING: Final = re.compile(
@@ -56,6 +57,17 @@ def counted(number: int, noun: str) -> str:
     ('1 key', '2,000 keys')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def local_time(time: datetime) -> str:
+    """A time in the zone of this machine, with the name of the zone.
+
+    >>> from datetime import UTC
+    >>> local_time(datetime(2026, 1, 15, 12, tzinfo=UTC))[:8]
+    '2026-01-'
+    """
+    here = time.astimezone()
+    return f"{here:%Y-%m-%d %H:%M:%S} {here.tzname()}"
 
 
 def _spelled_out(found: re.Match[str]) -> str:

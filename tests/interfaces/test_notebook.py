@@ -371,3 +371,48 @@ def test_print_gives_something_to_read(repository: vz.Repository) -> None:
         assert re.match(r"<[A-Z]\w+ .*>$", repr(shown))
     assert str(next(repository.log())).startswith("commit bafy")
     assert "added" in str(repository.diff("main~1^1~1", "side"))
+
+
+def test_the_axes_of_a_map_have_names_and_numbers() -> None:
+    changed = [ChunkChange("k", (3, 0, 5, 7), "changed")]
+    drawn = svg.chunk_map(changed, (12, 1, 6, 8), ("time", "level", "lat", "lon"))
+    texts = [element.text for element in parsed(drawn).iter() if element.tag.endswith("}text")]
+    assert texts == ["lat", "0", "5", "time", "0", "11"]
+    evil = svg.chunk_map(changed, (12, 1, 6, 8), (EVIL * 9, "b", EVIL, "d"))
+    assert SAFE[:8] in evil
+    single = svg.chunk_map([ChunkChange("k", (0,), "added")], (2,), ("station",))
+    assert [e.text for e in parsed(single).iter() if e.tag.endswith("}text")] == ["station"]
+
+
+def test_a_snapshot_names_dimensions_and_sizes_and_leaves_out_noise(tmp_path: Path) -> None:
+    repository = vz.create(tmp_path / "named.vz")
+    with repository.session(message="data") as session:
+        array = zarr.create_array(
+            session.store, name="t", shape=(24, 8), chunks=(4, 8), dtype="f4", compressors=None,
+            dimension_names=("time", "x"), attributes={"units": "K", "_FillValue": 1},
+        )  # fmt: skip
+        array[:] = 1
+    shown = words(repository.checkout())
+    assert "time 24, x 8" in shown
+    assert "time 24, x 8" in str(repository.checkout())
+    assert "float322.1 kB" in shown  # 768 bytes, the metadata and the nodes of the tree
+    assert "units" in shown
+    assert "_FillValue" not in shown
+
+
+def test_times_are_local_and_name_their_zone(
+    repository: vz.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    try:
+        commit = repository.branches["main"]
+        here = commit.time.astimezone()
+        assert f"{here:%H:%M:%S} XYZ" in words(commit)
+        assert f"{here:%H:%M:%S} XYZ" in str(commit)
+        assert here.utcoffset().total_seconds() == 5.5 * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()

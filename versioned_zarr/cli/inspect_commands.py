@@ -30,7 +30,7 @@ from versioned_zarr.history.commit_object import default_author, format_time
 from versioned_zarr.interfaces.display.outline import times
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.location import state_folder
-from versioned_zarr.terminal_text import counted, escaped_line
+from versioned_zarr.terminal_text import counted, escaped_line, local_time
 
 _LOOKED_INTO_BYTES = 1 << 30
 """Sessions that are being written are looked into if they are smaller: their values are hashed."""
@@ -139,7 +139,7 @@ def reflog(context: Context, branch: str, number: int | None, as_json: bool) -> 
     width = max(len(escaped_line(str(each["ref"]))) for each in shown)
     for each, move in zip(shown, moves, strict=True):
         ref = escaped_line(str(each["ref"]))
-        when = move.time.strftime("%Y-%m-%d %H:%M:%S UTC")
+        when = local_time(move.time)
         cid = each["cid"] or "deleted"
         print_parts((f"{ref:{width}}  ", "green"), (cid, "yellow"), (f"  {when}  {move.why}", ""))
 

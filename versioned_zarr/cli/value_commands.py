@@ -273,7 +273,8 @@ def cid(path: Path, hash_name: str, as_json: bool) -> None:
     A snapshot with the same keys and values has the same CID. So does `ipfs add -r -Q --hidden
     --only-hash` with the profile unixfs-v1-2025. No repository is needed.
     """
-    found = cid_of_folder(path, hash_name)
+    with progress_bar("hashing") as progress:
+        found = cid_of_folder(path, hash_name, progress=progress)
     if as_json:
         print_json({"cid": found, "path": str(path)})
         return

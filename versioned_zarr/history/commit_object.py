@@ -24,7 +24,7 @@ from versioned_zarr.ipld import dag_pb, unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.storage.protocol import Bytes
-from versioned_zarr.terminal_text import escaped_line
+from versioned_zarr.terminal_text import escaped_line, local_time
 
 FORMAT = 1
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -62,11 +62,12 @@ class Commit:
     depth: int = field(compare=False, default=0, repr=False)
 
     def __str__(self) -> str:
-        """The commit as `vz log` prints it."""
-        when = self.time.strftime("%Y-%m-%d %H:%M:%S UTC")
+        """The commit as `vz log` prints it, with the time in the local zone."""
         body = "\n".join(f"    {escaped_line(line)}" for line in self.message.splitlines())
         head = f"commit {self.cid}\ntree   {self.tree}\n"
-        return f"{head}Author: {escaped_line(self.author)}\nDate:   {when}\n\n{body}"
+        return (
+            f"{head}Author: {escaped_line(self.author)}\nDate:   {local_time(self.time)}\n\n{body}"
+        )
 
     def _repr_html_(self) -> str:
         return _hooks.interfaces.html(self)

@@ -6,6 +6,7 @@ package imports in a tenth of the time.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from versioned_zarr.engine.hierarchy.blame import Blame
     from versioned_zarr.engine.hierarchy.diff import Diff
+    from versioned_zarr.engine.progress import OnProgress
     from versioned_zarr.interfaces.zarr.array_diff import ArrayDiff
     from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
     from versioned_zarr.repository.session import Session
@@ -91,6 +93,13 @@ def plot_blame(blame: Blame) -> Figure:
     from versioned_zarr.interfaces.display.plots import figure_of_blame
 
     return figure_of_blame(blame)
+
+
+def shown_progress(label: str) -> AbstractContextManager[OnProgress | None]:
+    """See `Interfaces.shown_progress`."""
+    from versioned_zarr.interfaces.display import progress_bar
+
+    return progress_bar.shown_progress(label)
 
 
 def create_hierarchy(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
 from versioned_zarr import _hooks
+from versioned_zarr._hooks import shows_progress
 from versioned_zarr.blocks.file_reader import read_stored
 from versioned_zarr.engine import rewrite
 from versioned_zarr.engine.commit import head_of
@@ -358,6 +359,7 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
 
     # Maintenance
 
+    @shows_progress("collecting")
     def gc(
         self,
         *,
@@ -382,6 +384,7 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
         self._check_kept_here("gc")
         return gc.collect(self._stores, keep_reflog, dry_run=dry_run, progress=progress)
 
+    @shows_progress("repacking")
     def repack(self, *, progress: OnProgress | None = None) -> Collected:
         """Combine small packs into a few large ones, and make values contiguous. O(their packs).
 
@@ -404,6 +407,7 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
         if self._stores.upkeep:
             raise InvalidInputError(f"no {what} on {self.url!r}: {self._stores.upkeep}")
 
+    @shows_progress("checking")
     def fsck(self, *, read_all: bool = True, progress: OnProgress | None = None) -> Report:
         """Verify the repository.
 

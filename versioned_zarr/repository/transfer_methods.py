@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Unpack
 
+from versioned_zarr._hooks import shows_progress
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve
 from versioned_zarr.engine.maintenance import repack
@@ -27,6 +28,7 @@ class TransferMethods:
         """The remotes: a Mapping from names to URLs, with `add` and `delete`."""
         return Remotes(self._stores)
 
+    @shows_progress("pushing")
     def push(
         self,
         to: Location,
@@ -69,6 +71,7 @@ class TransferMethods:
             options=options,
         )
 
+    @shows_progress("fetching")
     def fetch(
         self,
         source: Location,
@@ -98,6 +101,7 @@ class TransferMethods:
         self.remotes.check_name(source)
         return push_fetch.fetch(self._stores, source, refs, progress=progress, options=options)
 
+    @shows_progress("pulling")
     def pull(
         self,
         source: Location,
@@ -127,6 +131,7 @@ class TransferMethods:
             self._stores, source, refs, resolve=resolve, progress=progress, options=options
         )
 
+    @shows_progress("exporting")
     def export_car(
         self,
         ref: Ref,
@@ -166,6 +171,7 @@ class TransferMethods:
             progress=progress,
         )
 
+    @shows_progress("importing")
     def import_car(
         self,
         path: str | os.PathLike[str],

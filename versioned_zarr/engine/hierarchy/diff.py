@@ -87,6 +87,7 @@ class NodeDiff:
         chunks: the chunks that differ.
         grid_shape: the number of stored chunks along each dimension, on the newest side that has
             the array; None for a group.
+        dimension_names: the names of the array's dimensions there; `axis N` for those without one.
         fields_how: whether each field was added, removed or changed; distinguishes a null field
             from an absent one.
     """
@@ -97,6 +98,7 @@ class NodeDiff:
     fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     chunks: list[ChunkChange] = field(default_factory=list)
     grid_shape: tuple[int, ...] | None = None
+    dimension_names: tuple[str, ...] = ()
     fields_how: dict[str, How] = field(default_factory=dict)
 
     def count(self, how: How) -> int:
@@ -309,7 +311,9 @@ class Diff(_hooks.AtPrompt):
             return None
         how: How = "added" if old is None else "removed" if new is None else "changed"
         is_array = last.is_array or (old is not None and old.is_array)
-        node = NodeDiff(path, is_array, how, grid_shape=last.grid_shape)
+        node = NodeDiff(
+            path, is_array, how, grid_shape=last.grid_shape, dimension_names=last.dimension_names
+        )
         found = node_fields.differing(self._old.formats(path), self._new.formats(path))
         for name, one, other in found:
             node.fields[name] = _present(one), _present(other)
@@ -328,7 +332,13 @@ class Diff(_hooks.AtPrompt):
         array, coordinates = found
         node = nodes.get(array.path)
         if node is None:
-            node = NodeDiff(array.path, is_array=True, how="changed", grid_shape=array.grid_shape)
+            node = NodeDiff(
+                array.path,
+                is_array=True,
+                how="changed",
+                grid_shape=array.grid_shape,
+                dimension_names=array.dimension_names,
+            )
             nodes[array.path] = node
         how: How = "added" if change.old is None else "removed" if change.new is None else "changed"
         layout = self._layout(array.path)

@@ -15,13 +15,14 @@ from versioned_zarr.history.log import Log, Names, standing_at
 from versioned_zarr.interfaces.display import html, svg
 from versioned_zarr.interfaces.display.graph import rows
 from versioned_zarr.interfaces.display.html import Markup
-from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
+from versioned_zarr.interfaces.display.outline import LIMIT, named_shape, nodes_of, times
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
-from versioned_zarr.terminal_text import counted
+from versioned_zarr.terminal_text import counted, local_time
 
 SHOWN_COMMITS = 50
+_COLUMNS = ("path", "", "shape", "chunks", "dtype", "stored", "attributes")
 SHOWN_MAPS = 12
 SHOWN_FIELDS = 20
 SHOWN_KEYS = 20
@@ -131,7 +132,7 @@ def _preformatted(words: str) -> Markup:
 
 
 def _when(commit: Commit) -> str:
-    return commit.time.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return local_time(commit.time)
 
 
 def log_html(log: Log) -> str:
@@ -254,7 +255,7 @@ def _node(node: NodeDiff, *, with_map: bool) -> Markup:
     more = html.and_more(SHOWN_FIELDS, len(fields), "fields")
     picture: object = ""
     if with_map and node.chunks and svg.is_grid(node.grid_shape):
-        picture = svg.chunk_map(node.chunks, node.grid_shape)
+        picture = svg.chunk_map(node.chunks, node.grid_shape, node.dimension_names)
     if not told and not picture:
         return html.element("div", head)
     return html.fold(head, picture, told, more, is_open=node.how == "changed")
@@ -295,7 +296,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
     """Its name, its commit if it has one, and its nodes."""
     commit = snapshot.commit
     nodes = list(islice(nodes_of(snapshot), LIMIT + 1))
-    lines = [_line_of_node(node) for node in nodes[:LIMIT]]
+    lines = [_line_of_node(snapshot, node) for node in nodes[:LIMIT]]
     more = html.faint("\N{HORIZONTAL ELLIPSIS} and more") if len(nodes) > LIMIT else ""
     if not nodes:
         names = snapshot.list_dir()
@@ -306,24 +307,27 @@ def snapshot_html(snapshot: Snapshot) -> str:
         html.heading("Snapshot", html.code(snapshot.cid)),
         "" if commit is None else html.element("div", html.cut(commit.summary, 1000)),
         html.facts(pairs),
-        html.table(["path", "", "shape", "chunks", "dtype", "attributes"] if nodes else [], lines),
+        html.table(_COLUMNS if nodes else [], lines),
         more,
     )
 
 
-def _line_of_node(node: ZarrNode) -> list[object]:
+def _line_of_node(snapshot: Snapshot, node: ZarrNode) -> list[object]:
     fields = node.fields
-    attributes = html.faint(html.cut(", ".join(map(str, node.attributes)), 80))
+    own = (str(name) for name in node.attributes if not str(name).startswith("_"))
+    attributes = html.faint(html.cut(", ".join(own), 80))
     name = html.code(html.cut(node.path or "/"))
+    stored = snapshot._stores.trees.subtree(snapshot._tree, node.path)
+    size = "" if stored is None else html.size(stored.tsize)
     if not node.is_array:
-        return [name, "group", "", "", "", attributes]
-    shape, chunks = (times(fields.get(key)) for key in ("shape", "chunks"))
+        return [name, "group", "", "", "", size, attributes]
     dtype = fields.get("dtype")
     return [
         name,
         "array",
-        shape,
-        chunks,
+        named_shape(node),
+        times(fields.get("chunks")),
         dtype if isinstance(dtype, str) else html.value(dtype),
+        size,
         attributes,
     ]

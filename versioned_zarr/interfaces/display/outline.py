@@ -46,3 +46,17 @@ def times(shape: object) -> str:
     shown = [text if len(text := str(size)) <= _DIGITS else "…" for size in shape[:_DIMENSIONS]]
     more = ["…"] if len(shape) > _DIMENSIONS else []
     return " \N{MULTIPLICATION SIGN} ".join(shown + more)
+
+
+def named_shape(node: ZarrNode) -> str:
+    """The shape of an array with the names of its dimensions, as text of bounded length."""
+    shape = node.fields.get("shape")
+    names = node.dimension_names
+    if not isinstance(shape, list) or all(name.startswith("axis ") for name in names):
+        return times(shape)
+    shown = [
+        f"{name[:_DIGITS]} {text if len(text := str(size)) <= _DIGITS else '…'}"
+        for name, size in zip(names[:_DIMENSIONS], shape, strict=False)
+    ]
+    more = ["…"] if len(shape) > _DIMENSIONS else []
+    return ", ".join(shown + more)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from versioned_zarr.history.log import Log
 from versioned_zarr.interfaces.display.graph import log_text
-from versioned_zarr.interfaces.display.outline import LIMIT, nodes_of, times
+from versioned_zarr.interfaces.display.outline import LIMIT, named_shape, nodes_of
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
@@ -59,7 +59,7 @@ def snapshot_text(snapshot: Snapshot) -> str:
         head.append(f"  of commit {snapshot.commit.cid}: {snapshot.commit.summary}")
     lines = []
     for node in islice(nodes_of(snapshot), LIMIT + 1):
-        shape, dtype = times(node.fields.get("shape")), node.fields.get("dtype", "")
+        shape, dtype = named_shape(node), node.fields.get("dtype", "")
         what = ("array", shape, str(dtype)) if node.is_array else ("group", "", "")
         lines.append((node.path or "/", *what))
     if not lines:

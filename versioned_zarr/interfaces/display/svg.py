@@ -5,7 +5,7 @@ Both have a limited size, however long the history and however many chunks there
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, log10, prod
 from typing import TypeGuard
 
@@ -27,6 +27,7 @@ _LANES_LIMIT = 24
 CELLS_DOWN, CELLS_ACROSS = 24, 48
 """The maximum number of cells of a chunk map."""
 _CELL_PX, _CELLS_WIDTH_PX, _CELLS_HEIGHT_PX = 14, 336, 168
+_AXIS_PX, _LETTER_PX, _LABEL = 16, 7, 24
 _LARGEST_WRITTEN = 10**18
 _STRENGTHS = (0.35, 0.55, 0.8, 1.0)
 
@@ -77,16 +78,23 @@ def is_grid(shape: object) -> TypeGuard[tuple[int, ...]]:
     return isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
 
 
-def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Markup:
+def chunk_map(
+    chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...], names: Sequence[str] = ()
+) -> Markup:
     """The chunk grid with its changes, along the first two dimensions with several chunks.
 
     A single dimension is horizontal. Further dimensions are summed, and so are neighboring chunks
     if the grid has more than `CELLS_DOWN` by `CELLS_ACROSS` chunks: the stronger the color, the
     larger the fraction of a cell's chunks that changed. Chunks outside the grid (of an array that
     shrank) are shown as well. O(chunks); a few kilobytes.
+
+    Args:
+        chunks: the chunks that changed.
+        grid_shape: the number of chunks along each dimension.
+        names: the names of the dimensions, which label the axes with the first and last chunk.
     """
     changed = list(chunks)
-    cells, (down, across), depth = _flatten(changed, grid_shape)
+    cells, (down, across), depth, dimensions = _flatten(changed, grid_shape)
     # In integers: documents may have shapes that do not fit a float.
     step_down, step_across = -(-down // CELLS_DOWN), -(-across // CELLS_ACROSS)
     rows, columns = -(-down // step_down), -(-across // step_across)
@@ -113,8 +121,41 @@ def chunk_map(chunks: Iterable[ChunkChange], grid_shape: tuple[int, ...]) -> Mar
         "path", d="".join(lines), stroke="currentColor", stroke_opacity=0.25, fill="none"
     )
     said = _say(len(changed), grid_shape, in_a_cell)
-    picture = _svg(columns * width + 1, rows * height + 1, said, *painted, grid)
+    wide, high = columns * width + 1, rows * height + 1
+    row_name, column_name = (
+        names[at] if at is not None and at < len(names) else "" for at in dimensions
+    )
+    left, below = (_AXIS_PX if name else 0 for name in (row_name, column_name))
+    labels = [*_label_across(column_name, across, wide, high)]
+    if row_name:
+        # Its first chunk is at the top: the text is read downwards.
+        turned = f"translate(-{_AXIS_PX - 8} 0) rotate(90)"
+        labels.append(element("g", *_label_across(row_name, down, high, 0), transform=turned))
+    inside = element("g", *painted, grid, *labels, transform=f"translate({left} 0)")
+    width_px = left + max(wide, _LETTER_PX * len(_label(column_name)))
+    height_px = max(high + below, _LETTER_PX * len(_label(row_name)))
+    picture = _svg(width_px, height_px, said, inside)
     return element("div", picture, faint(said))
+
+
+def _label(name: str) -> str:
+    return name if len(name) <= _LABEL else f"{name[:_LABEL]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _label_across(name: str, count: int, length_px: int, below_px: int) -> Iterator[Markup]:
+    """The name of a dimension along an axis, between the numbers of its first and last chunk."""
+    if not name:
+        return
+    last, shown = _number(count - 1), _label(name)
+    is_wide = _LETTER_PX * len(shown) > length_px
+    places = [(shown, 0.0, "start") if is_wide else (shown, length_px / 2, "middle")]
+    if count > 1 and length_px > _LETTER_PX * (len(shown) + len(last) + 4):
+        places += [("0", 1, "start"), (last, length_px - 1, "end")]
+    for words, x, anchor in places:
+        yield element(
+            "text", words, x=x, y=below_px + _AXIS_PX - 4, text_anchor=anchor, font_size=11,
+            fill="currentColor", fill_opacity=0.75,
+        )  # fmt: skip
 
 
 def _say(changed: int, grid_shape: tuple[int, ...], in_a_cell: int) -> str:
@@ -133,8 +174,8 @@ def _number(count: int) -> str:
 
 def _flatten(
     changed: list[ChunkChange], grid_shape: tuple[int, ...]
-) -> tuple[list[tuple[int, int]], tuple[int, int], int]:
-    """The row and column of each chunk, their ranges, and the number of chunks per cell."""
+) -> tuple[list[tuple[int, int]], tuple[int, int], int, tuple[int | None, int | None]]:
+    """The row and column of each chunk, their ranges, the chunks per cell, and the dimensions."""
     # An array may have replaced one of another rank: then there are chunks of both.
     rank = max([len(grid_shape), *(len(chunk.coordinates) for chunk in changed)])
     shape = [*grid_shape, *[1] * (rank - len(grid_shape))]
@@ -144,13 +185,13 @@ def _flatten(
             shape[at] = max(shape[at], place + 1)
     long = [at for at, length in enumerate(shape) if length > 1]
     if len(long) < 2:
-        column = long[0] if long else None
-        cells = [(0, 0 if column is None else chunk[column]) for chunk in coordinates]
-        return cells, (1, 1 if column is None else shape[column]), 1
+        only = long[0] if long else None
+        cells = [(0, 0 if only is None else chunk[only]) for chunk in coordinates]
+        return cells, (1, 1 if only is None else shape[only]), 1, (None, only)
     row, column = long[:2]
     depth = prod(shape[at] for at in long[2:])
     cells = [(chunk[row], chunk[column]) for chunk in coordinates]
-    return cells, (shape[row], shape[column]), depth
+    return cells, (shape[row], shape[column]), depth, (row, column)
 
 
 def _strength(share: float) -> float:

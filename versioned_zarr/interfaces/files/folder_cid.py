@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from versioned_zarr._hooks import shows_progress
+from versioned_zarr.engine.progress import OnProgress, Steps
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, HashFunction, hash_function, to_text
@@ -28,7 +30,13 @@ class _Nodes(dict[Cid, bytes]):
         return self[cid]
 
 
-def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> str:
+@shows_progress("hashing")
+def cid_of_folder(
+    path: str | os.PathLike[str],
+    hash_name: str = "sha2-256",
+    *,
+    progress: OnProgress | None = None,
+) -> str:
     """Compute the CID that a snapshot with the files of a folder has, or the CID of a file.
 
     `ipfs add -r -Q --hidden --only-hash` with the profile unixfs-v1-2025 prints the same CID,
@@ -48,6 +56,7 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
     Args:
         path: the folder or file; symbolic links are followed.
         hash_name: "sha2-256" or "blake3".
+        progress: called with the bytes of files done and in total, after each file.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -64,8 +73,11 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
     empty = unixfs.directory([])
     nodes[function.dag_pb(empty)] = empty
     tree: TreeBuilder[_Leaf] = TreeBuilder(Trees(nodes, function), function.dag_pb(empty))
-    for key, _ in files_below(root):
+    sizes = {key: state.st_size for key, state in files_below(root)}
+    steps = Steps(sum(sizes.values()), progress)
+    for key, size in sizes.items():
         tree.set(key, _leaf(root / key, function))
+        steps.add(size)
     return to_text(tree.flush(lambda cid, block: None).cid)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
+from versioned_zarr._hooks import shows_progress
 from versioned_zarr.blocks.file_reader import FileReader, check_room, get_verified, read_pieces
 from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.errors import (
@@ -29,6 +30,7 @@ MAX_KEYS = 10_000_000
 """The default maximum number of keys and folders of an export."""
 
 
+@shows_progress("exporting")
 def to_folder(
     snapshot: Snapshot,
     path: str | os.PathLike[str],

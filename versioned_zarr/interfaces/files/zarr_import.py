@@ -6,6 +6,7 @@ import os
 import warnings
 from typing import Any
 
+from versioned_zarr._hooks import shows_progress
 from versioned_zarr.engine.hierarchy.zarr_nodes import join
 from versioned_zarr.engine.progress import OnProgress, Progress
 from versioned_zarr.errors import (
@@ -30,6 +31,7 @@ class LargeTransferWarning(UserWarning):
     """More than 1 GB is about to be copied."""
 
 
+@shows_progress("importing")
 def import_zarr(
     repository: Repository,
     source: str | os.PathLike[str],

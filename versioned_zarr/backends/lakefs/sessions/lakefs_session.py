@@ -16,9 +16,9 @@ from versioned_zarr.backends.lakefs.api.api_errors import PreconditionFailedErro
 from versioned_zarr.backends.lakefs.api.objects import Stat
 from versioned_zarr.backends.lakefs.lakefs_context import LakefsContext
 from versioned_zarr.backends.lakefs.sessions.session_branch import (
+    CommittedValue,
     SessionBranch,
     SessionWrite,
-    StoredValue,
     write_in,
 )
 from versioned_zarr.backends.lakefs.sessions.write_gate import WriteGate
@@ -131,7 +131,7 @@ class LakefsSession(SessionReader):
         self._write(key, file, known, only_new=only_new)
 
     def _write(
-        self, key: str, file: unixfs.File | StoredValue, known: Known | None, *, only_new: bool
+        self, key: str, file: unixfs.File | CommittedValue, known: Known | None, *, only_new: bool
     ) -> None:
         with self._writing(key):
             if only_new and self.find(key) is not None:
@@ -188,7 +188,7 @@ class LakefsSession(SessionReader):
         self._workers.map(link, values)
 
     def _send(
-        self, key: str, file: unixfs.File | StoredValue, known: Known | None
+        self, key: str, file: unixfs.File | CommittedValue, known: Known | None
     ) -> tuple[PendingWrite, ...]:
         """Send a value; returns the different values that others wrote to the key independently."""
         if not self._is_shared:
@@ -208,7 +208,7 @@ class LakefsSession(SessionReader):
     def _put(
         self,
         key: str,
-        file: unixfs.File | StoredValue,
+        file: unixfs.File | CommittedValue,
         rival: PendingWrite | None = None,
         *,
         only_new: bool = False,
@@ -218,7 +218,7 @@ class LakefsSession(SessionReader):
         self.branch.send(key, file, by, rival, only_new=only_new)
 
     def _send_over(
-        self, key: str, file: unixfs.File | StoredValue, before: Cid | None, known: Known | None
+        self, key: str, file: unixfs.File | CommittedValue, before: Cid | None, known: Known | None
     ) -> tuple[PendingWrite, ...]:
         """Send a value to a key that may have a value that this process does not know of.
 

@@ -42,7 +42,7 @@ class SessionWrite(NamedTuple):
     number: int
 
 
-class StoredValue(NamedTuple):
+class CommittedValue(NamedTuple):
     """A value that lakeFS has in a commit.
 
     Attributes:
@@ -109,7 +109,7 @@ class SessionBranch:
     def send(
         self,
         key: str,
-        file: unixfs.File | StoredValue,
+        file: unixfs.File | CommittedValue,
         by: SessionWrite,
         rival: PendingWrite | None = None,
         *,
@@ -144,7 +144,7 @@ class SessionBranch:
     def _upload(
         self,
         key: str,
-        file: unixfs.File | StoredValue,
+        file: unixfs.File | CommittedValue,
         by: SessionWrite,
         rival: PendingWrite | None,
         *,
@@ -167,7 +167,7 @@ class SessionBranch:
             )
 
         path = self._lakefs_folder.path(key)
-        if isinstance(file, StoredValue):
+        if isinstance(file, CommittedValue):
             own.update(seal(file.stat.checksum))
             self._client.link(self.name, path, file.stat, own, only_new=only_new)
             return
@@ -183,11 +183,11 @@ class SessionBranch:
             return False
         return stat is not None and write_in(stat) == by
 
-    def _sent(self, key: str, file: unixfs.File | StoredValue) -> None:
+    def _sent(self, key: str, file: unixfs.File | CommittedValue) -> None:
         """Record a value that is on the branch now."""
         assert self.name is not None
         self._note(file.cid, ObjectLocation(self.name, self._lakefs_folder.path(key), file.size))
-        if isinstance(file, StoredValue):
+        if isinstance(file, CommittedValue):
             return
         if len(file.blocks) > 1:
             nodes = [block for block in file.blocks if not cids.is_raw(block[0])]
@@ -249,11 +249,11 @@ class SessionBranch:
 
     # Reading
 
-    def stored(self, link: Link) -> StoredValue | None:
+    def stored(self, link: Link) -> CommittedValue | None:
         """A committed value, if lakeFS still has it; one request."""
         location = self._lakefs_folder.metadata_cache.location(link.cid)
         stat = None if location is None else self._client.stat(location.ref, location.path)
-        return None if stat is None else StoredValue(link.cid, stat.size, link.tsize, stat)
+        return None if stat is None else CommittedValue(link.cid, stat.size, link.tsize, stat)
 
     def location(self, cid: Cid) -> ObjectLocation | None:
         """The location of a value that this process wrote or saw on the branch."""
