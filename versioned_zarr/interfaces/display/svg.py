@@ -129,8 +129,8 @@ def chunk_map(
     labels = [*_label_across(column_name, across, wide, high)]
     if row_name:
         # Its first chunk is at the top: the text is read downwards.
-        turned = f"translate(-{_AXIS_PX - 8} 0) rotate(90)"
-        labels.append(element("g", *_label_across(row_name, down, high, 0), transform=turned))
+        turned = element("g", *_label_across(row_name, down, high, 0), transform="rotate(90)")
+        labels.append(turned)
     inside = element("g", *painted, grid, *labels, transform=f"translate({left} 0)")
     width_px = left + max(wide, _LETTER_PX * len(_label(column_name)))
     height_px = max(high + below, _LETTER_PX * len(_label(row_name)))
