@@ -10,15 +10,18 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zarr.abc.store import Store
 
+import versioned_zarr as vz
 from tests.compat.places import fresh_session, in_folder, in_memory, on_lakefs, on_s3
 
 pytest.importorskip("xarray")
 pytest.importorskip("dask")
 
+import xarray as xr
 from xarray.tests.test_backends import (
     TestZarrRegionAuto as RegionAuto,
 )
@@ -51,6 +54,38 @@ class TestSession(ZarrBase):
     def create_zarr_target(self) -> Iterator[Store]:
         with session_store_in_a_folder() as store:
             yield store
+
+
+@pytest.mark.filterwarnings("ignore:.* was opened before, at another version")
+class TestEngine(ZarrBase):
+    """What is read was committed, and is opened by the URL of its repository."""
+
+    @contextlib.contextmanager
+    def create_zarr_target(self) -> Iterator[Store]:
+        with tempfile.TemporaryDirectory(prefix="xarray-suite-") as folder:
+            yield vz.create(Path(folder, "r.vz")).session().store
+
+    @contextlib.contextmanager
+    def open(self, path: Any, **options: Any) -> Iterator[xr.Dataset]:
+        if isinstance(path, str):  # of plain Zarr, which xarray has with its own tests
+            with super().open(path, **options) as dataset:
+                yield dataset
+            return
+        session = path.view
+        session.commit("written", allow_empty=True)
+        with xr.open_dataset(
+            session.repository.url, engine="versioned_zarr", **options, **self.version_kwargs
+        ) as dataset:
+            yield dataset
+
+    def test_deprecate_auto_chunk(self) -> None:
+        for value in (True, False):
+            with (
+                self.create_zarr_target() as store,
+                pytest.raises(vz.InvalidInputError, match="auto_chunk"),
+                self.open(store, auto_chunk=value),
+            ):
+                pass
 
 
 @pytest.mark.usefixtures("lakefs_by_environment")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import zarr
 
+from versioned_zarr.engine.hierarchy.merge import consolidated
+from versioned_zarr.engine.hierarchy.zarr_nodes import V3, join, parse
 from versioned_zarr.errors import InvalidInputError, MissingDependencyError, ReadOnlyError
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 from versioned_zarr.repository.snapshot import Snapshot
@@ -31,8 +33,9 @@ def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group 
 def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> xarray.Dataset:
     """Open the group as a Dataset; `options` go to `xarray.open_zarr`.
 
-    Consolidated metadata is used only on request: the tree is as fast and never stale. `mode="r"`
-    and `engine="zarr"`, which other functions of xarray take, have no effect.
+    Consolidated metadata is used only on request, and if there is any: the tree is as fast, and is
+    never stale. `mode="r"` and `engine="zarr"`, which other functions of xarray take, have no
+    effect.
 
     Raises:
         MissingDependencyError: xarray is not installed.
@@ -42,7 +45,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
     require_xarray("to_xarray")
     import xarray
 
-    _take_xarray_options(snapshot, options)
+    _take_xarray_options(snapshot, group, options)
     store = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
     dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
     return with_origin(dataset, snapshot)
@@ -59,7 +62,7 @@ def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) ->
     require_xarray("to_datatree")
     import xarray
 
-    _take_xarray_options(snapshot, options)
+    _take_xarray_options(snapshot, group, options)
     # xarray's types list paths and files only.
     store: Any = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
     return with_origin(xarray.open_datatree(store, engine="zarr", group=group, **options), snapshot)
@@ -81,7 +84,7 @@ def require_xarray(method: str) -> None:
         ) from error
 
 
-def _take_xarray_options(snapshot: Snapshot, options: dict[str, Any]) -> None:
+def _take_xarray_options(snapshot: Snapshot, group: str | None, options: dict[str, Any]) -> None:
     """Check the options for xarray's functions, and complete them."""
     _take_mode(snapshot, options)
     _refuse_places(options, ("store", "chunk_store", "storage_options", "filename_or_obj"))
@@ -91,7 +94,8 @@ def _take_xarray_options(snapshot: Snapshot, options: dict[str, Any]) -> None:
     options |= options.pop("backend_kwargs", None) or {}
     if "path" in options:
         raise InvalidInputError("xarray calls a path in a store a group: pass group=…")
-    options.setdefault("consolidated", False)
+    wanted = options.get("consolidated")
+    options["consolidated"] = bool(wanted) and has_consolidated(snapshot, group or "")
 
 
 def _take_mode(snapshot: Snapshot, options: dict[str, Any]) -> None:
@@ -137,6 +141,15 @@ def with_origin(opened: _T, view: object, ref: str | None = None) -> _T:
         }
         opened.encoding.update({name: text for name, text in found.items() if text is not None})
     return opened
+
+
+def has_consolidated(view: Any, group: str) -> bool:
+    """Whether the document of a group in a snapshot or session has consolidated metadata."""
+    for name in (V3, consolidated.V2):
+        document = parse(view._read_document(join(group.strip("/"), name)))
+        if document is not None and consolidated.has_copies(name, document):
+            return True
+    return False
 
 
 def view_of(store: object) -> object:

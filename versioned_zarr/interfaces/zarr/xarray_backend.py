@@ -11,6 +11,7 @@ import sys
 import warnings
 import weakref
 from contextlib import suppress
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -19,7 +20,7 @@ from xarray.backends import BackendEntrypoint, ZarrBackendEntrypoint
 from versioned_zarr import location
 from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.errors import InvalidInputError, VersionedZarrError
-from versioned_zarr.interfaces.zarr.open import view_of, with_origin
+from versioned_zarr.interfaces.zarr.open import has_consolidated, view_of, with_origin
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
@@ -39,7 +40,11 @@ _DECODERS = (
     "use_cftime",
     "decode_timedelta",
 )
-_READING = (*_DECODERS, "group", "consolidated", "zarr_format")
+_PLACES = ("self", "filename_or_obj", "mode", "storage_options", "store", "chunk_store", "engine")
+_READING = tuple(
+    name for name in signature(ZarrBackendEntrypoint.open_dataset).parameters if name not in _PLACES
+)
+"""The options of xarray's engine "zarr" that do not say where to read; they differ by version."""
 _SUFFIX = ".vz"
 _Named = tuple[str | None, ...]
 _READ: weakref.WeakValueDictionary[tuple[_Named, int], Snapshot] = weakref.WeakValueDictionary()
@@ -117,12 +122,17 @@ def _take_reading(options: dict[str, Any]) -> dict[str, Any]:
 def _store_of(
     place: Any, ref: str | None, reading: dict[str, Any], options: dict[str, Any]
 ) -> Any:  # xarray's types list paths and files only
-    """The store of what is to be opened; consolidated metadata is read on request."""
+    """The store of what is to be opened.
+
+    Consolidated metadata is read on request, and where there is none, the tree is.
+    """
     store = _opened(place, ref, options)
     if isinstance(place, (str, os.PathLike)) and isinstance(store, VersionedStore):
         _warn_of_equal_names((os.fspath(place), ref, reading.get("group")), store.view)
     if reading["consolidated"] and isinstance(store, VersionedStore):
-        return store.with_consolidated_metadata()
+        if has_consolidated(store.view, reading.get("group") or ""):
+            return store.with_consolidated_metadata()
+        reading["consolidated"] = False
     return store
 
 

@@ -11,6 +11,8 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import DOCUMENTS
 
 _POSITIONAL = "_ARRAY_DIMENSIONS"
 """xarray's names of the dimensions in Zarr v2: one name per dimension, not a set of names."""
+_LABELS = "labels"
+"""OME-Zarr's list of the label images in a group: a set of names, also if both sides began it."""
 
 
 class FieldClash(NamedTuple):
@@ -63,8 +65,9 @@ class _JsonMerge:
         if isinstance(ours, dict) and isinstance(theirs, dict) and _has_fields(path, self._name):
             return self._merge_fields(path, base if isinstance(base, dict) else {}, ours, theirs)
         if _is_attribute(path, self._name) and path[-1] != _POSITIONAL:
+            before = [] if base is MISSING and path[-1] == _LABELS else base
             merged = merge_lists(
-                base, ours, theirs, lambda name, *sides: self.merge((*path, name), *sides)
+                before, ours, theirs, lambda name, *sides: self.merge((*path, name), *sides)
             )
             if merged is not None:
                 return merged
