@@ -22,9 +22,9 @@ REPOSITORY = """
     stats tags url
 """
 SESSION = """
-    base branch clear commit delete discard dropped get id is_empty keys list_dir mapping message
-    missing read read_only repository size sizes status store supports_consolidated_metadata url
-    write write_new
+    base branch clear commit copy create_hierarchy delete discard dropped get id is_empty keys
+    list_dir mapping message missing move read read_only repository restore size sizes status store
+    supports_consolidated_metadata url write write_new
 """
 SNAPSHOT = """
     cid cite commit get is_empty keys list_dir mapping missing open path place read read_only

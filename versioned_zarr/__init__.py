@@ -10,7 +10,7 @@ from versioned_zarr.interfaces import presentation
 from versioned_zarr.repository import guessed_names
 
 if TYPE_CHECKING:
-    from versioned_zarr.engine.hierarchy.diff import ChunkChange, Diff, NodeDiff
+    from versioned_zarr.engine.hierarchy.diff import Diff
     from versioned_zarr.engine.hierarchy.merge.conflict_resolution import FieldValue
     from versioned_zarr.engine.hierarchy.merge.conflicts import (
         ChunkConflict,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ConflictKind,
     )
     from versioned_zarr.engine.hierarchy.missing_chunks import MissingChunks
+    from versioned_zarr.engine.hierarchy.node_diff import ChunkChange, NodeDiff
     from versioned_zarr.engine.maintenance.collected import Collected
     from versioned_zarr.engine.maintenance.report import Damage, Report
     from versioned_zarr.engine.maintenance.stats import Stats
@@ -76,7 +77,7 @@ _hooks.interfaces = presentation
 
 # Importing the engine and numpy takes a tenth of a second, so it is done on first use.
 _MODULES = {
-    "ChunkChange": "engine.hierarchy.diff",
+    "ChunkChange": "engine.hierarchy.node_diff",
     "ChunkConflict": "engine.hierarchy.merge.conflicts",
     "Collected": "engine.maintenance.repack",
     "Commit": "history.commit_object",
@@ -86,7 +87,7 @@ _MODULES = {
     "Diff": "engine.hierarchy.diff",
     "FieldValue": "engine.hierarchy.merge.conflict_resolution",
     "MissingChunks": "engine.hierarchy.missing_chunks",
-    "NodeDiff": "engine.hierarchy.diff",
+    "NodeDiff": "engine.hierarchy.node_diff",
     "Progress": "engine.progress",
     "RefMove": "engine.transfer.ref_updates",
     "Remotes": "engine.remotes",

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import versioned_zarr as vz
-from versioned_zarr.engine.hierarchy.diff import ChunkChange, Diff
+from versioned_zarr.engine.hierarchy.diff import Diff
+from versioned_zarr.engine.hierarchy.node_diff import ChunkChange
 from versioned_zarr.history.log import Log
 from versioned_zarr.interfaces.display import html, svg
 from versioned_zarr.interfaces.display.graph import rows, text_lines

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.ref_text import Ref, ref_text
-from versioned_zarr.repository.node_moves import copy_path, move_path, restore_path
+from versioned_zarr.repository.node_moves import NodeSession, copy_path, move_path, restore_path
 
 if TYPE_CHECKING:
     import zarr
-
-    from versioned_zarr.repository.session import Session
 
 
 class NodeMethods:
@@ -26,7 +24,7 @@ class NodeMethods:
 
     @property
     @abstractmethod
-    def _session(self) -> Session:
+    def _session(self) -> NodeSession:
         """The object itself."""
 
     def create_hierarchy(

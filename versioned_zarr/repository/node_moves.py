@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.json_values import dump
 from versioned_zarr.engine.hierarchy.merge import consolidated
 from versioned_zarr.engine.hierarchy.zarr_nodes import (
@@ -23,17 +24,47 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import (
     split,
 )
 from versioned_zarr.engine.revisions import resolve
+from versioned_zarr.engine.sessions.change_set import PendingWrite
+from versioned_zarr.engine.sessions.protocol import Known, SessionState
 from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, KeyNotFoundError
 from versioned_zarr.history import walk
+from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.tree.keys import check_key
 
-if TYPE_CHECKING:
-    from versioned_zarr.repository.session import Session
+
+class NodeSession(Protocol):
+    """What moving needs of a session; `versioned_zarr.repository.session.Session` has it."""
+
+    _working: SessionState
+    _known: Known | None
+
+    @property
+    def repository(self) -> NodeOrigin: ...
+    @property
+    def branch(self) -> str: ...
+    @property
+    def base(self) -> Commit: ...
+
+    def _find(self, key: str) -> PendingWrite | Link | None: ...
+    def _read_found(self, found: PendingWrite | Link) -> memoryview: ...
+    def _read_document(self, key: str) -> bytes | None: ...
+    def size(self, key: str) -> int | None: ...
+    def keys(self, prefix: str = "") -> Iterator[str]: ...
+    def is_empty(self, path: str = "") -> bool: ...
+    def write(self, key: str, value: bytes | bytearray | memoryview) -> None: ...
+    def delete(self, key: str) -> bool: ...
+    def clear(self, path: str = "") -> None: ...
 
 
-def remove_paths(session: Session, paths: Sequence[str]) -> None:
+class NodeOrigin(Protocol):
+    """The repository of a session."""
+
+    _stores: RepositoryContext
+
+
+def remove_paths(session: NodeSession, paths: Sequence[str]) -> None:
     """Remove keys, and everything in folders.
 
     Raises:
@@ -48,7 +79,7 @@ def remove_paths(session: Session, paths: Sequence[str]) -> None:
             _remove(session, path)
 
 
-def move_path(session: Session, old: str, new: str) -> str:
+def move_path(session: NodeSession, old: str, new: str) -> str:
     """See `NodeMethods.move`."""
     old, new = _checked(session, old, new)
     with _copies_kept(session, (old, new), listed=new):
@@ -57,7 +88,7 @@ def move_path(session: Session, old: str, new: str) -> str:
     return new
 
 
-def copy_path(session: Session, old: str, new: str) -> str:
+def copy_path(session: NodeSession, old: str, new: str) -> str:
     """See `NodeMethods.copy`."""
     old, new = _checked(session, old, new)
     with _copies_kept(session, (new,), listed=new):
@@ -65,7 +96,7 @@ def copy_path(session: Session, old: str, new: str) -> str:
     return new
 
 
-def restore_path(session: Session, path: str, ref: str) -> None:
+def restore_path(session: NodeSession, path: str, ref: str) -> None:
     """See `NodeMethods.restore`."""
     path = path.strip("/")
     stores = session.repository._stores
@@ -85,7 +116,7 @@ def restore_path(session: Session, path: str, ref: str) -> None:
             _write_again(session, path, found)
 
 
-def relink(session: Session, old: str, new: str) -> None:
+def relink(session: NodeSession, old: str, new: str) -> None:
     """Let `new`, where nothing is, hold what is at `old`. O(depth + uncommitted changes there).
 
     Values that the session wrote are written again, which stores equal bytes once.
@@ -111,7 +142,7 @@ def relink(session: Session, old: str, new: str) -> None:
             session.write(join(new, key), session._read_found(now))
 
 
-def _make_way(session: Session, path: str, *, is_folder: bool) -> None:
+def _make_way(session: NodeSession, path: str, *, is_folder: bool) -> None:
     """Remove a value where a folder is to be, or a folder where a value is to be."""
     if is_folder and path:
         session.delete(path)
@@ -119,7 +150,7 @@ def _make_way(session: Session, path: str, *, is_folder: bool) -> None:
         session.clear(path)
 
 
-def _write_again(session: Session, path: str, found: Link) -> None:
+def _write_again(session: NodeSession, path: str, found: Link) -> None:
     """Write the values of a version that the session does not keep, and delete all others."""
     stores = session.repository._stores
     values = dict(session._working.values_at(path, found))
@@ -132,14 +163,14 @@ def _write_again(session: Session, path: str, found: Link) -> None:
             session.write(key, stores.read_link(link))
 
 
-def _remove(session: Session, path: str) -> None:
+def _remove(session: NodeSession, path: str) -> None:
     if session._find(path) is not None:
         session.delete(path)
     else:
         session.clear(path)
 
 
-def _checked(session: Session, old: str, new: str) -> tuple[str, str]:
+def _checked(session: NodeSession, old: str, new: str) -> tuple[str, str]:
     """Both paths, of which the new one is free; if a group is at `new`, the path in it.
 
     Raises:
@@ -164,7 +195,7 @@ def _checked(session: Session, old: str, new: str) -> tuple[str, str]:
     return old, new
 
 
-def _check_folder(session: Session, path: str) -> None:
+def _check_folder(session: NodeSession, path: str) -> None:
     """Make sure that zarr would find a node at a path.
 
     Raises:
@@ -179,7 +210,7 @@ def _check_folder(session: Session, path: str) -> None:
         raise InvalidInputError(f"{folder!r} is no group, so zarr would not find {path!r}")
 
 
-def _check_there(session: Session, path: str) -> None:
+def _check_there(session: NodeSession, path: str) -> None:
     if not path:
         raise InvalidInputError(
             "the root can be neither removed, moved nor copied; name what is in it"
@@ -190,7 +221,7 @@ def _check_there(session: Session, path: str) -> None:
 
 @contextmanager
 def _copies_kept(
-    session: Session, paths: Sequence[str], *, listed: str | None = None
+    session: NodeSession, paths: Sequence[str], *, listed: str | None = None
 ) -> Iterator[None]:
     """Update, after a change, the copies of metadata that groups above these paths have.
 
@@ -212,13 +243,13 @@ def _copies_kept(
         session.write(key, dump(document))
 
 
-def _nodes_below(session: Session, paths: Iterable[str]) -> set[str]:
+def _nodes_below(session: NodeSession, paths: Iterable[str]) -> set[str]:
     """The paths of the nodes at and below some paths. O(keys)."""
     keys = (split(key) for path in paths for key in (path, *session.keys(path)))
     return {path for path, name in keys if name in (*NODE_DOCUMENTS, ".zattrs")}
 
 
-def _documents_above(session: Session, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _documents_above(session: NodeSession, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The documents of all groups above these paths, by key; for the root, its own."""
     found = {}
     for path in paths:
@@ -232,11 +263,11 @@ def _documents_above(session: Session, paths: Iterable[str]) -> dict[str, dict[s
     return found
 
 
-def _stored_bytes(session: Session, tree: Cid, key: str) -> bytes | None:
+def _stored_bytes(session: NodeSession, tree: Cid, key: str) -> bytes | None:
     stores = session.repository._stores
     link = stores.trees.find(tree, key)
     return None if link is None else stores.read_link(link)
 
 
-def _document(session: Session, key: str) -> dict[str, Any] | None:
+def _document(session: NodeSession, key: str) -> dict[str, Any] | None:
     return parse(session._read_document(key))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.hierarchy import node_fields, zarr_nodes
-from versioned_zarr.engine.hierarchy.json_values import MISSING, plain
+from versioned_zarr.engine.hierarchy.json_values import MISSING
+from versioned_zarr.engine.hierarchy.node_diff import ChunkChange, How, NodeDiff
 from versioned_zarr.engine.hierarchy.renames import find_moved
 from versioned_zarr.engine.hierarchy.shards import Read, ShardLayout, changed_inner, layout_of
 from versioned_zarr.engine.hierarchy.zarr_nodes import ReadKey, ZarrNodes
@@ -23,133 +22,12 @@ from versioned_zarr.tree.diff_tree import KeyChange
 if TYPE_CHECKING:
     from versioned_zarr._hooks import ArrayDifference
 
-How = Literal["added", "removed", "changed"]
-_Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
 ReadRange: TypeAlias = Callable[[Link, int, int], "bytes | memoryview"]
 """Returns the bytes of a linked value from a start to a stop."""
 
 
-@dataclass(frozen=True)
-class ChunkChange:
-    """A stored chunk (in a sharded array: a shard) that differs.
-
-    Attributes:
-        key: its key.
-        coordinates: its position in the chunk grid.
-        how: whether it was added, removed or changed.
-    """
-
-    key: str
-    coordinates: tuple[int, ...]
-    how: How
-    _find_inner: Callable[[], _Inner] = field(default=lambda: None, repr=False, compare=False)
-
-    @property
-    def inner_coordinates(self) -> tuple[tuple[int, ...], ...] | None:
-        """The positions of the inner chunks of a shard that differ, in the grid of inner chunks.
-
-        None if the chunk is not a shard, or if the index of the shard cannot be read. Computed on
-        first access: reads both indexes, and inner chunks of equal length.
-        """
-        return self._find_inner()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _with_inner, (self.key, self.coordinates, self.how, self.inner_coordinates)
-
-    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
-        """The chunk as plain JSON data, on request with its inner chunks."""
-        found = {"key": self.key, "coordinates": list(self.coordinates), "how": self.how}
-        if inner_chunks and self.inner_coordinates is not None:
-            found["inner_coordinates"] = [list(each) for each in self.inner_coordinates]
-        return found
-
-
 def _present(value: Any) -> Any:
     return None if value is MISSING else value
-
-
-def _with_inner(key: str, coordinates: tuple[int, ...], how: How, inner: _Inner) -> ChunkChange:
-    return ChunkChange(key, coordinates, how, lambda: inner)
-
-
-@dataclass
-class NodeDiff:
-    """The difference in one group or array.
-
-    Attributes:
-        path: its path; empty for the root.
-        is_array: whether it is an array, now or before.
-        how: whether the node was added, removed or changed.
-        fields: the metadata fields that differ, each with its old and new values (None if absent):
-            `shape`, `chunks`, `shards`, `dtype`, `codecs`, `attributes.NAME`, …. In a node with
-            documents of both Zarr formats, `v2.NAME` is a field that changed only in format 2,
-            and `zarr_format` shows that a format was added or removed.
-        chunks: the chunks that differ.
-        grid_shape: the number of stored chunks along each dimension, on the newest side that has
-            the array; None for a group.
-        dimension_names: the names of the array's dimensions there; `axis N` for those without one.
-        fields_how: whether each field was added, removed or changed; distinguishes a null field
-            from an absent one.
-    """
-
-    path: str
-    is_array: bool
-    how: How
-    fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    chunks: list[ChunkChange] = field(default_factory=list)
-    grid_shape: tuple[int, ...] | None = None
-    dimension_names: tuple[str, ...] = ()
-    fields_how: dict[str, How] = field(default_factory=dict)
-
-    def count(self, how: How) -> int:
-        """The number of chunks that were added, removed or changed."""
-        return sum(1 for chunk in self.chunks if chunk.how == how)
-
-    @property
-    def chunks_added(self) -> list[ChunkChange]:
-        """The chunks that were added."""
-        return [chunk for chunk in self.chunks if chunk.how == "added"]
-
-    @property
-    def chunks_removed(self) -> list[ChunkChange]:
-        """The chunks that were removed."""
-        return [chunk for chunk in self.chunks if chunk.how == "removed"]
-
-    @property
-    def chunks_changed(self) -> list[ChunkChange]:
-        """The chunks whose bytes changed."""
-        return [chunk for chunk in self.chunks if chunk.how == "changed"]
-
-    def to_dict(self, *, inner_chunks: bool = False) -> dict[str, Any]:
-        """The difference as plain JSON data, on request with the inner chunks of shards."""
-        return {
-            "path": self.path,
-            "type": "array" if self.is_array else "group",
-            "how": self.how,
-            "fields": {
-                name: {"old": plain(old), "new": plain(new), "how": self.field_how(name)}
-                for name, (old, new) in self.fields.items()
-            },
-            "chunks": [chunk.to_dict(inner_chunks=inner_chunks) for chunk in self.chunks],
-            "grid_shape": None if self.grid_shape is None else list(self.grid_shape),
-        }
-
-    def field_how(self, name: str) -> How:
-        """Whether a field that differs was added, removed or changed."""
-        return self.fields_how.get(name, "changed")
-
-    def field_texts(self, name: str) -> tuple[str, str]:
-        """The old and new values of a field that differs, as JSON or `nothing`."""
-        old, new = map(json.dumps, self.fields[name])
-        how = self.field_how(name)
-        return "nothing" if how == "added" else old, "nothing" if how == "removed" else new
-
-    def summary(self) -> str:
-        """A summary of the chunks, such as `3 chunks added, 1 changed`."""
-        words: tuple[How, ...] = ("added", "changed", "removed")
-        counts = [(how, self.count(how)) for how in words]
-        parts = [f"{count} {how}" for how, count in counts if count]
-        return f"chunks: {', '.join(parts)}" if parts else ""
 
 
 class Diff(_hooks.AtPrompt):
@@ -359,7 +237,7 @@ class Diff(_hooks.AtPrompt):
 
     def _inner_of(
         self, change: KeyChange, coordinates: tuple[int, ...], layout: ShardLayout
-    ) -> _Inner:
+    ) -> tuple[tuple[int, ...], ...] | None:
         old = self._state(change.key, change.old, self._read_old)
         new = self._state(change.key, change.new, self._read_new)
         found = changed_inner(layout, old, new)

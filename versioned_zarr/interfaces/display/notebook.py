@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from itertools import islice
 
-from versioned_zarr.engine.hierarchy.diff import Diff, NodeDiff
+from versioned_zarr.engine.hierarchy.diff import Diff
+from versioned_zarr.engine.hierarchy.node_diff import NodeDiff
 from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode
 from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import Commit

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, log10, prod
 from typing import TypeGuard
 
-from versioned_zarr.engine.hierarchy.diff import ChunkChange
+from versioned_zarr.engine.hierarchy.node_diff import ChunkChange
 from versioned_zarr.interfaces.display.graph import Row
 from versioned_zarr.interfaces.display.html import (
     COLOUR_OF_CHANGE,

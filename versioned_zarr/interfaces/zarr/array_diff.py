@@ -14,7 +14,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from versioned_zarr.engine.hierarchy.diff import Diff, NodeDiff
+from versioned_zarr.engine.hierarchy.diff import Diff
+from versioned_zarr.engine.hierarchy.node_diff import NodeDiff
 from versioned_zarr.engine.hierarchy.zarr_nodes import Region, chunk_region
 from versioned_zarr.errors import InvalidInputError, KeyNotFoundError
 from versioned_zarr.interfaces.display.plots import figure_of
