@@ -15,8 +15,8 @@ import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.interfaces.files import sources
-from versioned_zarr.interfaces.files.zarr_export import to_folder
 from versioned_zarr.interfaces.files.import_session import LargeTransferWarning
+from versioned_zarr.interfaces.files.zarr_export import to_folder
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -103,6 +103,16 @@ into_option = click.option(
 )
 
 
+workers_option = click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Number of parallel workers.",
+)
+
+
 class _Terminal(Console):
     """A console that escapes control characters in text from other sources."""
 

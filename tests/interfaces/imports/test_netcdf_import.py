@@ -15,7 +15,7 @@ from tests.servers.threaded import threaded
 from versioned_zarr.repository.repository import Repository
 
 xr = pytest.importorskip("xarray")
-netCDF4 = pytest.importorskip("netCDF4")
+netcdf = pytest.importorskip("netCDF4")
 
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata")
 
@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Repository:
 def file(tmp_path: Path) -> Path:
     """A file with packed values, times, texts, a scalar, an empty dimension and groups."""
     path = tmp_path / "air.nc"
-    with netCDF4.Dataset(path, "w") as root:
+    with netcdf.Dataset(path, "w") as root:
         for name, size in (("time", None), ("lat", 4), ("lon", 5), ("n", 3), ("s", 8)):
             root.createDimension(name, size)
         root.createDimension("none", None)
@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
         t2m[:] = np.ma.masked_less(np.arange(120).reshape(6, 4, 5), 7)
         root.createVariable("crs", "i4", ()).grid_mapping_name = "latitude_longitude"
         letters = root.createVariable("letters", "S1", ("n", "s"))
-        letters[:] = netCDF4.stringtochar(np.array([b"ab", b"cd", b"x"], "S8"))
+        letters[:] = netcdf.stringtochar(np.array([b"ab", b"cd", b"x"], "S8"))
         letters._Encoding = "utf-8"
         root.createVariable("text", str, ("n",))[:] = np.array(["ab", "lónger", "x"], object)
         unsigned = root.createVariable("unsigned", "i1", ("lat",))
@@ -206,9 +206,9 @@ def test_a_file_that_changed_in_between_is_imported_as_it_is_now(
 
 def test_what_is_no_such_file_is_said(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "bad.nc").write_bytes(b"\x89HDF\r\n\x1a\nrubbish")
-    with pytest.raises(vz.InvalidInputError, match="cannot read .*bad.nc' as netCDF or HDF5"):
+    with pytest.raises(vz.InvalidInputError, match=r"cannot read .*bad\.nc' as netCDF or HDF5"):
         vz.import_from(repository, tmp_path / "bad.nc")
-    with pytest.raises(vz.NotFoundError, match="gone.nc"):
+    with pytest.raises(vz.NotFoundError, match=r"gone\.nc"):
         vz.import_from(repository, tmp_path / "gone.nc")
     with pytest.raises(vz.InvalidInputError, match="no format 'netCDF'; supported: zarr "):
         vz.import_from(repository, tmp_path / "bad.nc", format="netCDF")

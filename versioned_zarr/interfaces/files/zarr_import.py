@@ -15,6 +15,7 @@ from versioned_zarr.interfaces.files.shared_copy import TaskExecutor, copy_share
 from versioned_zarr.interfaces.files.sources import open_source
 from versioned_zarr.repository.repository import Repository
 
+
 def import_zarr(
     repository: Repository,
     source: str | os.PathLike[str],

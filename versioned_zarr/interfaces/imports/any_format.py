@@ -10,7 +10,13 @@ from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.files.parallel_copy import WORKERS
-from versioned_zarr.interfaces.files.source_formats import FORMATS, TIFF, advice, format_of, supported
+from versioned_zarr.interfaces.files.source_formats import (
+    FORMATS,
+    TIFF,
+    advice,
+    format_of,
+    supported,
+)
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
 from versioned_zarr.interfaces.imports.import_request import ImportRequest
 from versioned_zarr.repository.repository import Repository
@@ -20,7 +26,7 @@ def import_from(
     repository: Repository,
     source: Any,
     *,
-    format: str | None = None,  # noqa: A002 - the word that users search for
+    format: str | None = None,
     into: str = "main",
     path: str = "",
     message: str | None = None,

@@ -116,7 +116,7 @@ def _write_parts(
     for part in parts.values():
         if part.array not in arrays:
             path = join(request.path, part.array).strip("/")
-            found = zarr.open_array(session.store, path=path or None, mode="r+")
+            found = zarr.open_array(session.store, path=path, mode="r+")
             arrays[part.array] = found
 
     def write(key: str) -> int:

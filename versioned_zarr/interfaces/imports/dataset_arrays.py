@@ -1,8 +1,8 @@
 """Dataset arrays: the arrays of lazily opened xarray datasets, as an import writes them.
 
-xarray itself writes a dataset with one element along each dimension into memory. Its documents, with
-the real shapes, are those of the import: names of dimensions, attributes and data types are as xarray
-encodes them.
+xarray itself writes a dataset with one element along each dimension into memory. Its documents,
+with the real shapes, are those of the import: names of dimensions, attributes and data types are as
+xarray encodes them.
 """
 
 from __future__ import annotations

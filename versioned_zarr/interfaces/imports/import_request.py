@@ -42,7 +42,7 @@ class ImportRequest:
     def name(self) -> str:
         """The source as text."""
         try:
-            return os.fspath(self.source)
+            return str(os.fspath(self.source))
         except TypeError:
             return str(self.source)
 

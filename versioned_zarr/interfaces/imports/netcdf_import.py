@@ -25,8 +25,8 @@ _WHAT = "netCDF and HDF5"
 def import_netcdf(request: ImportRequest) -> Commit:
     """Import a file; see `import_from`.
 
-    Values are read lazily and stay packed, with the attributes that say how to unpack them. Texts of
-    bytes become texts, because Zarr v3 has no data type for the former.
+    Values are read lazily and stay packed, with the attributes that say how to unpack them. Texts
+    of bytes become texts, because Zarr v3 has no data type for the former.
     """
     try:
         from versioned_zarr.interfaces.imports.dataset_arrays import arrays_of
