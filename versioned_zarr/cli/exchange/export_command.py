@@ -91,23 +91,19 @@ def export(
     limits: dict[str, Any] = {"max_keys": max_keys, "max_bytes": max_bytes}
     described = _citation(whole, snapshot) if crate else False
     told: dict[str, Any] = {"cid": snapshot.cid}
+    counts = ""
     with progress_bar("exporting") as progress:
+        options = {"crate": described, "progress": progress, **limits}
         if zip_file is not None:
-            to_zip(snapshot, zip_file, crate=described, progress=progress, **limits)
-            told["file"], counts = zip_file, ""
+            to_zip(snapshot, zip_file, **options)
+            told["file"] = zip_file
         else:
             assert folder is not None
-            done = to_folder(
-                snapshot,
-                folder,
-                update=update,
-                crate=described,
-                workers=workers,
-                progress=progress,
-                **limits,
-            )
-            told["folder"], counts = folder, f": {done}" if update else ""
-            told |= {"written": done.written, "unchanged": done.unchanged, "deleted": done.deleted}
+            done = to_folder(snapshot, folder, update=update, workers=workers, **options)
+            told["folder"] = folder
+            if update:
+                counts = f": {done}"
+                told |= {name: getattr(done, name) for name in ("written", "unchanged", "deleted")}
     if as_json:
         print_json(told)
         return

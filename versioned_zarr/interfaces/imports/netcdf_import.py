@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from typing import Any
 
 import fsspec
@@ -63,7 +64,7 @@ def _open(request: ImportRequest, stack: ExitStack) -> Mapping[str, Any]:
     except ImportError as error:
         raise missing(_WHAT, "netCDF4 or h5netcdf", "netcdf") from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        if "engines" in str(error) and "installed" in str(error):
+        if not any(find_spec(package) for package in ("netCDF4", "h5netcdf")):
             raise missing(_WHAT, "netCDF4 or h5netcdf", "netcdf") from error
         said = without_user(str(error))
         raise InvalidInputError(f"cannot read {shown!r} as netCDF or HDF5: {said}") from error
