@@ -504,7 +504,7 @@ def test_import_and_export_do_not_overwrite(
     ("name", "data", "says", "of_commit"),
     [
         ("E1.nc", b"data", "as netCDF or HDF5", "is netcdf, not Zarr; run 'vz import' on it"),
-        ("E1.tif", b"II*\0", "is TIFF, which is not imported; open it with rioxarray", "is TIFF"),
+        ("E1.tif", b"II*\0", "is TIFF, which is not imported; convert it", "is TIFF"),
         ("E1.dat", b"data", "or one of these formats: zarr (", "or one of these formats"),
     ],
 )

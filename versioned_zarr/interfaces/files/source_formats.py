@@ -87,8 +87,8 @@ def advice(source: str) -> str:
     found = format_of(source)
     if found == TIFF:
         return (
-            f"{source!r} is TIFF, which is not imported; open it with "
-            f"rioxarray.open_rasterio({source!r}) and write that to a session with to_zarr"
+            f"{source!r} is TIFF, which is not imported; convert it, for example with "
+            "`gdal_translate -of ZARR`, and import that"
         )
     if found in FORMATS and found != "zarr":
         return f"{source!r} is {found}, not Zarr; import it with vz.import_from(repo, {source!r})"

@@ -60,8 +60,8 @@ def arrays_of(
                 )
         except (TypeError, ValueError, NotImplementedError) as error:
             raise InvalidInputError(
-                f"cannot import group {'/' + path!r} of {name!r}: {error}; write what you need of "
-                "it with xarray: dataset.to_zarr(session)"
+                f"cannot import group {'/' + path!r} of {name!r}: {error}; convert or remove "
+                "that variable, and import the file again"
             ) from error
         for variable_name, variable in dataset.variables.items():
             array = join(path, str(variable_name))

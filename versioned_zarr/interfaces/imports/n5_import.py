@@ -2,8 +2,8 @@
 
 An N5 dataset lists its dimensions with the fastest one first: x, y, z. Its blocks are stored in
 that order, so their bytes are those of a row-major array with the index `[z, y, x]`. Row-major
-readers, such as the N5 store of zarr-python 2, present it so, and the imported array has that shape,
-too. tensorstore presents the dimensions as they are listed: its arrays are the transposed ones.
+readers, such as the N5 store of zarr-python 2, present it so, and the imported array has that
+shape, too. tensorstore presents the dimensions as they are listed: its arrays are transposed.
 Attributes are kept as they are, so lists with an item for each dimension are in the order x, y, z.
 
 Specification: https://github.com/saalfeldlab/n5. Blocks are decoded by tensorstore. It sees one
@@ -195,8 +195,8 @@ class BlockDecoder:
         self._name = name
         self._tensorstore = tensorstore
         self._context = tensorstore.Context()
-        self._values = tensorstore.KvStore.open({"driver": "memory"}, context=self._context)
-        self._values = self._values.result()
+        opening = tensorstore.KvStore.open({"driver": "memory"}, context=self._context)
+        self._values = opening.result()
         self._open: dict[str, Any] = {}
         self._lock = Lock()
 
