@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import pytest
 import zarr
 
 import versioned_zarr as vz
+from tests.servers.threaded import threaded
+from tests.servers.versity import s3_server
 from versioned_zarr.interfaces.imports.history_import import HistoryImport, Revision
 from versioned_zarr.repository.repository import Repository
 
-icechunk = pytest.importorskip("icechunk", minversion="2")
+icechunk = pytest.importorskip("icechunk")
+IS_NEW = hasattr(icechunk.Repository, "rearrange_session")  # Icechunk 2
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +60,14 @@ def third(session: Any) -> None:
     del group["g/b"]
 
 
+def move(session: Any) -> None:
+    """Move an array as Icechunk 1 can: write it again."""
+    group = zarr.open_group(session.store)
+    group.create_array("c", shape=(6,), chunks=(2,), dtype="f8")[:] = group["g/c"][:]
+    del group["g/c"]
+    group.create_array("g/c", shape=(6,), chunks=(2,), dtype="f8")
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Any:
     """Three snapshots on main, one moved node and one shifted array on dev, and three tags."""
@@ -63,10 +76,14 @@ def source(tmp_path: Path) -> Any:
     one = write(source, "main", "First", first, author="Ann <ann@example.org>", run=1)
     write(source, "main", "Second", second)
     source.create_branch("dev", one)
-    session = source.rearrange_session("dev")
-    session.move("/g/c", "/c")
-    moved = session.commit("Moved")
-    write(source, "dev", "Shifted", lambda session: session.shift_array("/a", (0, 1)))
+    if IS_NEW:
+        session = source.rearrange_session("dev")
+        session.move("/g/c", "/c")
+        moved = session.commit("Moved")
+        write(source, "dev", "Shifted", lambda session: session.shift_array("/a", (0, 1)))
+    else:
+        moved = write(source, "dev", "Moved", move)
+        write(source, "dev", "Shifted", second)
     write(source, "main", "Third", third)
     source.create_branch("gone", one)
     lost = write(
@@ -141,7 +158,8 @@ def test_only_changed_keys_are_copied(
     vz.import_from(repository, source)
     assert check_equal(repository, source) == 7
     assert written["Third"] == {"zarr.json", "g/c/zarr.json", "g/c/c/3", "g/c/c/4"}
-    assert written["Moved"] == {"c/zarr.json", "c/c/0", "c/c/1", "c/c/2"}
+    assert {"c/zarr.json", "c/c/0", "c/c/1", "c/c/2"} <= written["Moved"]
+    assert not any(key.startswith("a/") for key in written["Moved"])
 
 
 def test_another_import_adds_what_is_new(
@@ -171,17 +189,22 @@ class _StopError(Exception):
 def test_an_interrupted_import_continues(
     repository: Repository, source: Any, tmp_path: Path, after: int
 ) -> None:
+    totals: set[int | None] = set()
+
     def stop(progress: vz.Progress) -> None:
+        totals.add(progress.total)
         if progress.done == after:
             raise _StopError
 
     with pytest.raises(_StopError):
         vz.import_from(repository, tmp_path / "ice", progress=stop, workers=1)
+    (total,) = totals
+    assert total is not None
     told: list[vz.Progress] = []
     vz.import_from(repository, tmp_path / "ice", progress=told.append)
     assert check_equal(repository, source) == 7
     assert told[0].total is not None
-    assert told[0].total - told[0].done <= 32 - after
+    assert told[0].total - told[0].done <= total - after
     assert not repository.sessions
 
 
@@ -209,3 +232,48 @@ def test_what_is_no_icechunk_repository_is_said(repository: Repository, tmp_path
         vz.import_from(repository, tmp_path / "nothing", format="icechunk")
     with pytest.raises(vz.InvalidInputError, match="none of file://, s3://"):
         vz.import_from(repository, "ftp://example.org/x", format="icechunk")
+
+
+@pytest.mark.skipif(not IS_NEW, reason="Icechunk 1 has one format")
+def test_a_repository_in_the_first_format(repository: Repository, tmp_path: Path) -> None:
+    storage = icechunk.local_filesystem_storage(str(tmp_path / "old"))
+    source = icechunk.Repository.create(storage, spec_version=1)
+    write(source, "main", "First", first)
+    write(source, "main", "Second", second)
+    source.create_tag("v1", source.lookup_branch("main"))
+    vz.import_from(repository, tmp_path / "old")
+    assert check_equal(repository, source) == 3
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_url_without_a_repository(repository: Repository, tmp_path: Path) -> None:
+    with (
+        threaded(partial(Quiet, directory=str(tmp_path))) as url,
+        pytest.raises(vz.StorageError, match=r"cannot read 'http.*/none' with Icechunk"),
+    ):
+        vz.import_from(repository, f"{url}/none", format="icechunk")
+
+
+@pytest.mark.compat
+def test_a_repository_in_a_bucket(repository: Repository, tmp_path: Path) -> None:
+    with s3_server(tmp_path / "s3") as server:
+        options = {
+            "endpoint_url": server.endpoint,
+            "allow_http": True,
+            "region": "us-east-1",
+            "access_key_id": server.access_key_id,
+            "secret_access_key": server.secret_access_key,
+            "force_path_style": True,
+        }
+        storage = icechunk.s3_storage(bucket=server.bucket, prefix="ice", **options)
+        source = icechunk.Repository.create(storage)
+        write(source, "main", "First", first)
+        write(source, "main", "Second", second)
+        source.create_tag("v1", source.lookup_branch("main"))
+        url = f"s3://{server.bucket}/ice"
+        vz.import_from(repository, url, format="icechunk", storage_options=options)
+        assert check_equal(repository, source) == 3

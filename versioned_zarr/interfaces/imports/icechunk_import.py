@@ -204,8 +204,9 @@ def _changes(
 ) -> tuple[list[str], dict[str, list[str]]]:
     """The keys that a snapshot wrote or removed, and all keys of the folders that lost some."""
     diff = source.diff(from_snapshot_id=before, to_snapshot_id=after)
-    whole = {*diff.new_arrays, *(new for _, new in diff.moved_nodes)}
-    lost = {*diff.deleted_arrays, *diff.deleted_groups, *(old for old, _ in diff.moved_nodes)}
+    moved = getattr(diff, "moved_nodes", ())  # from Icechunk 2 on
+    whole = {*diff.new_arrays, *(new for _, new in moved)}
+    lost = {*diff.deleted_arrays, *diff.deleted_groups, *(old for old, _ in moved)}
     if diff.updated_arrays:
         old = source.readonly_session(snapshot_id=before).store
         lost |= {path for path in diff.updated_arrays if not _has_grown(old, store, path)}
