@@ -18,7 +18,7 @@ WORKS = """
     repo.fetch  repo.pull  repo.push  repo.reflog  repo.gc  repo.fsck  repo.branches  repo.tags
     repo['main']  repo.session()  repo.log()[0]  len(repo.log())  session.commit  session.store
     session.status()  session.discard  snapshot.store  snapshot.to_xarray  snapshot.to_datatree
-    snapshot.commit  snapshot['t']  vz.create  vz.open  vz.clone  vz.import_zarr
+    snapshot.commit  snapshot['t']  vz.create  vz.open  vz.clone  vz.import_from
 """
 HINTS = {
     "repo.commit": "with repo.session('main', message='…') as session:",
