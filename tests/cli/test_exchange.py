@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -62,10 +64,30 @@ def test_netcdf_is_imported(repository: Repository, tmp_path: Path, capfd: Captu
     assert snapshot.path("e1").cid == snapshot.path("e2").cid == snapshot.path("e3").cid
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_history_of_git_is_imported(
+    repository: Repository, plain: Path, capfd: Capture
+) -> None:
+    assert "in no git work tree" in vz_(capfd, "import", str(plain), "--history", code=1)
+    git = ["git", "-C", str(plain.parent), "-c", "user.name=Ann", "-c", "user.email=ann@x.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for number in range(2):
+        zarr.open_group(str(plain))["a"][0] = 10 + number
+        subprocess.run([*git, "add", "plain.zarr"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", f"Number {number}"], check=True)
+    told = json.loads(vz_(capfd, "import", str(plain), "--history", "--json"))
+    assert (told["message"], told["author"]) == ("Number 1", "Ann <ann@x.org>")
+    assert repository.checkout().cid == vz.cid_of_folder(plain)
+    assert vz_(capfd, "blame", "a").count("Number") == 2
+
+
 def test_options_that_do_not_fit_are_refused(
     repository: Repository, plain: Path, capfd: Capture
 ) -> None:
     said = vz_(capfd, "import", str(plain), "--history", "--processes", "2", code=2)
+    assert "--processes is for Zarr" in said
+    (plain.parent / "x.nc").write_bytes(b"CDF\x01")
+    said = vz_(capfd, "import", str(plain.parent / "x.nc"), "--processes", "2", code=2)
     assert "--processes is for Zarr" in said
     said = vz_(capfd, "import", str(plain), "--history", "--format", "zarr", code=1)
     assert "takes no --history" in said

@@ -229,7 +229,7 @@ def progress_bar(label: str, first: str = "") -> Iterator[OnProgress]:
         task = bar.add_task(first or label, total=None, counted="")
 
         def move(progress: vz.Progress) -> None:
-            is_counting = first and progress.total_bytes is None
+            is_counting = first and progress.total_bytes is None and not progress.done
             _move(bar, task, progress, description=first if is_counting else label)
 
         yield move

@@ -93,6 +93,7 @@ def test_values_attributes_and_groups_are_those_of_the_file(
     assert commit.message == f"Import {file}"
     check_equal(repository, file)
     snapshot = repository.checkout()
+    assert "_FillValue" not in snapshot.open("lat").attrs
     packed = snapshot.open("t2m")
     assert (packed.dtype, packed.shape) == (np.dtype("i2"), (6, 4, 5))
     assert dict(packed.attrs)["scale_factor"] == 0.1
@@ -139,6 +140,20 @@ def test_an_hdf5_file_without_netcdf_dimensions(repository: Repository, tmp_path
     group = repository.checkout().open("group")
     np.testing.assert_array_equal(group["values"][:], np.arange(12.0).reshape(3, 4))
     assert group.attrs["who"] == "us"
+
+
+def test_data_types_that_zarr_lacks_are_named(repository: Repository, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "compound.h5", "w") as root:
+        root["c"] = np.zeros(3, dtype=[("a", "i4"), ("b", "f8")])
+    with pytest.raises(vz.InvalidInputError, match=r"'c' of .* has the compound data type"):
+        vz.import_from(repository, tmp_path / "compound.h5")
+    with netcdf.Dataset(tmp_path / "lists.nc", "w") as root:
+        root.createDimension("x", 2)
+        lists = root.createVariable("v", root.createVLType(np.int32, "list"), ("x",))
+        lists[0], lists[1] = np.array([1, 2], "i4"), np.array([1], "i4")
+    with pytest.raises(vz.InvalidInputError, match=r"the values of 'v' of .* are lists"):
+        vz.import_from(repository, tmp_path / "lists.nc")
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -19,7 +19,7 @@ from versioned_zarr.cli.output import (
     workers_option,
 )
 from versioned_zarr.cli.shell.completion import complete_branch, complete_folder, complete_path
-from versioned_zarr.interfaces.files.source_formats import FORMATS
+from versioned_zarr.interfaces.files.source_formats import FORMATS, format_of
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
 from versioned_zarr.interfaces.imports.any_format import import_from
 
@@ -81,7 +81,8 @@ def import_(
     repository. A history of git, DVC or Icechunk becomes one commit per revision. If the import is
     interrupted, run the command again to resume.
     """
-    if processes is not None and (history or format_name not in (None, "zarr")):
+    is_zarr = (format_name or format_of(source) or "zarr") == "zarr" and not history
+    if processes is not None and not is_zarr:
         raise click.UsageError("--processes is for Zarr; leave it out")
     os.environ.setdefault("ICECHUNK_LOG", "error")  # its warnings are about writing
     options = {

@@ -41,7 +41,7 @@ def cid_of_folder(path: str | os.PathLike[str], hash_name: str = "sha2-256") -> 
         >>> with repo.session("main", message="A note") as session:
         ...     session.write("note", b"Ask before use.")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     repo.checkout("main").to_folder(f"{folder}/copy")
+        ...     _ = repo.checkout("main").to_folder(f"{folder}/copy")
         ...     vz.cid_of_folder(f"{folder}/copy") == repo.checkout("main").cid
         True
 

@@ -52,6 +52,7 @@ def arrays_of(
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for group, dataset in datasets.items():
         path = group.strip("/")
+        _check_types(dataset, path, name)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
@@ -77,6 +78,16 @@ def arrays_of(
     return documents, parts
 
 
+def _check_types(dataset: xr.Dataset, path: str, name: str) -> None:
+    for variable_name, variable in dataset.variables.items():
+        if variable.dtype.kind not in "biufc" and not _is_text(variable.dtype):
+            raise InvalidInputError(
+                f"{join(path, str(variable_name))!r} of {name!r} has the compound data type "
+                f"{variable.dtype}, which is not imported; convert or remove that variable, and "
+                "import the file again"
+            )
+
+
 def _model(dataset: xr.Dataset) -> xr.Dataset:
     """The dataset with at most one element along each dimension, in memory."""
     small = dataset.isel({name: slice(0, 1) for name in dataset.sizes}).drop_encoding()
@@ -88,7 +99,9 @@ def _model(dataset: xr.Dataset) -> xr.Dataset:
             small[name] = xr.Variable(variable.dims, text, attributes)
         else:
             values = np.zeros(variable.shape, variable.dtype.newbyteorder("="))
-            small[name] = xr.Variable(variable.dims, values, variable.attrs)
+            # Without None, xarray adds a fill value to variables that have none.
+            encoding = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
+            small[name] = xr.Variable(variable.dims, values, variable.attrs, encoding)
     return small
 
 
@@ -126,7 +139,12 @@ def _read(variable: xr.Variable, region: tuple[slice, ...], what: str) -> np.nda
         raise StorageError(
             f"cannot read {what}: {error}; run the import again to resume it", where=what
         ) from error
-    if not _is_text(values.dtype):
+    if not _is_text(variable.dtype):
+        if values.dtype.kind == "O":
+            raise InvalidInputError(
+                f"the values of {what} are lists, which is not imported; convert or remove that "
+                "variable, and import the file again"
+            )
         return values
     texts = [_text(each) for each in values.ravel()]
     return np.array(texts, dtype=object).reshape(values.shape)
