@@ -175,8 +175,9 @@ def test_an_interrupted_import_continues(repository: Repository, work: Work, aft
     told: list[vz.Progress] = []
     vz.import_from(repository, work.folder, history=True, progress=told.append)
     assert trees(repository, "", 4) == work.trees
-    assert told[0].total is not None
-    assert told[0].total - told[0].done <= 8 - after
+    left = next(each for each in told if each.done)  # with what the earlier attempt copied
+    assert left.total is not None
+    assert left.total - left.done <= 8 - after
     assert not repository.sessions
 
 

@@ -59,7 +59,8 @@ def import_git(request: ImportRequest) -> Commit:
         history = HistoryImport(request, "git", folder)
         history.check_branch(request.into, [each.id for each in revisions])
         planned = _plan(git, DvcCache(folder), path, revisions, history)
-        history.expect(planned)
+        for revision in planned:
+            history.expect(revision)
         total = sum(size or 0 for revision in planned for size in revision.sizes.values())
         warn_if_large(total, f"{len(planned)} revisions", folder)
         for revision in planned:

@@ -6,7 +6,7 @@ finds what is there already, on all branches and tags, and adds the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,7 +60,7 @@ class HistoryImport:
         self._format = format_name
         self._name = name
         self._purpose = f"import {name} into /{request.path}: revision "
-        self._progress = Progress("keys", 0, 0)
+        self._progress = Progress("keys", 0, 0, total_bytes=0)
         self.commits = self._imported()
         self._end_old_sessions()
 
@@ -123,17 +123,17 @@ class HistoryImport:
                 name=path,
             )
 
-    def expect(self, revisions: Iterable[Revision]) -> None:
-        """Add what revisions write to the total of the progress."""
-        for revision in revisions:
-            sizes = revision.sizes.values()
-            total = self._progress.total_bytes or 0
-            is_known = None not in sizes
-            self._progress = replace(
-                self._progress,
-                total=(self._progress.total or 0) + len(sizes),
-                total_bytes=total + sum(size or 0 for size in sizes) if is_known else None,
-            )
+    def expect(self, revision: Revision) -> None:
+        """Add what a revision writes to the total of the progress, and report that."""
+        sizes = revision.sizes.values()
+        total, total_bytes = self._progress.total or 0, self._progress.total_bytes
+        if None in sizes:
+            total_bytes = None
+        elif total_bytes is not None:
+            total_bytes += sum(size or 0 for size in sizes)
+        self._progress = replace(self._progress, total=total + len(sizes), total_bytes=total_bytes)
+        if self._request.progress is not None:
+            self._request.progress(self._progress)
 
     def add(self, branch: str, revision: Revision) -> Commit:
         """Commit a revision to a branch. Resumes a session that an earlier attempt left."""

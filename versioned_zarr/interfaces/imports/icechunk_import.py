@@ -78,6 +78,11 @@ def _open(request: ImportRequest) -> icechunk.Repository:
         given = options or {"from_env": True}
         storage = make(bucket=url.netloc, prefix=url.path.strip("/") or None, **given)
     elif url.scheme in ("http", "https"):
+        if not hasattr(icechunk, "http_storage"):
+            raise InvalidInputError(
+                f"cannot open {without_user(name)!r}: reading over HTTP needs Icechunk 2, which "
+                "needs Python 3.12"
+            )
         storage = icechunk.http_storage(name, **options)
     else:
         raise InvalidInputError(
@@ -97,15 +102,23 @@ def _import(request: ImportRequest, source: icechunk.Repository) -> Commit:
     lines = {each: _line(source, branch=each) for each in names}
     tags = {each: _line(source, tag=each) for each in sorted(source.list_tags())}
     for branch, line in lines.items():
-        if branch in repository.branches:
-            history.check_branch(branch, [info.id for info in line])
+        if branch not in repository.branches:
+            continue
+        ids = [info.id for info in line]
+        if branch != _MAIN and not history.commits.keys() & ids:
+            raise AlreadyExistsError(
+                f"branch {branch!r} exists and is not from Icechunk; rename it, or import into "
+                "another repository",
+                name=branch,
+            )
+        history.check_branch(branch, ids)
     _check_tags(request, history, tags)
     planned: dict[str, Revision] = {}
     for line in (*lines.values(), *tags.values()):
         for before, info in zip([None, *line[:-1]], line, strict=True):
             if info.id not in history.commits and info.id not in planned:
                 planned[info.id] = _revision(source, before, info)
-    history.expect(planned.values())
+                history.expect(planned[info.id])
     for branch, line in lines.items():
         _add_line(request, history, branch, line, planned)
     for tag, line in tags.items():
