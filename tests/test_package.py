@@ -29,6 +29,7 @@ SESSION = """
 SNAPSHOT = """
     cid cite commit get is_empty keys list_dir mapping missing open path place read read_only
     repository size sizes store supports_consolidated_metadata to_datatree to_folder to_xarray
+    to_zip
 """
 
 

@@ -146,7 +146,7 @@ def all_steps() -> Iterator[Step]:
     if ZARR2 in made:
         yield test_step(ZARR2, "tests/zarr2")
     if ENGINES in made:
-        yield test_step(ENGINES, "tests/engines")
+        yield test_step(ENGINES, "tests/engines", "tests/stories")
 
 
 def quick_steps() -> Iterator[Step]:

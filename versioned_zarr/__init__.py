@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from versioned_zarr.history.commit_object import Commit
     from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
     from versioned_zarr.interfaces.files.zarr_import import import_zarr
+    from versioned_zarr.interfaces.imports.any_format import import_from
     from versioned_zarr.interfaces.web.web_api import serve
     from versioned_zarr.location import clone, create, open, open_or_create, open_snapshot, recover  # noqa: A004 - vz.open
     from versioned_zarr.repository.repository import Repository
@@ -64,6 +65,7 @@ __all__ = [  # noqa: PLE0604 - the errors are listed where they are
     "cid_of_folder",
     "clone",
     "create",
+    "import_from",
     "import_zarr",
     "open",
     "open_or_create",
@@ -101,6 +103,7 @@ _MODULES = {
     "cid_of_folder": "interfaces.files.folder_cid",
     "clone": "location",
     "create": "location",
+    "import_from": "interfaces.imports.any_format",
     "import_zarr": "interfaces.files.zarr_import",
     "open": "location",
     "open_or_create": "location",

@@ -64,6 +64,30 @@ class ArrayDifference(Protocol):
         ...
 
 
+class ExportCounts(Protocol):
+    """What an export did; see `versioned_zarr.interfaces.files.zarr_export.Exported`."""
+
+    @property
+    def written(self) -> int:
+        """The number of files written."""
+        ...
+
+    @property
+    def unchanged(self) -> int:
+        """The number of files that were there with the same content."""
+        ...
+
+    @property
+    def deleted(self) -> int:
+        """The number of files deleted."""
+        ...
+
+    @property
+    def written_bytes(self) -> int:
+        """The size of the files written."""
+        ...
+
+
 class Interfaces(Protocol):
     """The functions of the interfaces. `Any` is a snapshot, whose class is unknown here."""
 
@@ -113,8 +137,12 @@ class Interfaces(Protocol):
         """A function that draws progress while an operation runs; None where nobody looks."""
         ...
 
-    def to_folder(self, snapshot: Any, path: str, **options: Any) -> None:
+    def to_folder(self, snapshot: Any, path: str, **options: Any) -> ExportCounts:
         """All values as the files of a plain Zarr folder."""
+        ...
+
+    def to_zip(self, snapshot: Any, path: str, **options: Any) -> None:
+        """All values as the entries of a zip file."""
         ...
 
     def array_diff(self, diff: Any, path: str) -> ArrayDifference:

@@ -502,20 +502,26 @@ def test_import_and_export_do_not_overwrite(
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "data", "says", "of_commit"),
     [
-        ("E1.nc", "is netCDF, not Zarr; convert it, for example with xarray.open_dataset("),
-        ("E1.GRIB2", "is GRIB, not Zarr; convert it, for example with xarray"),
-        ("E1.tif", "is TIFF, not Zarr; convert it and import that"),
-        ("E1.dat", "no Zarr at"),
+        ("E1.nc", b"data", "as netCDF or HDF5", "is netcdf, not Zarr; run 'vz import' on it"),
+        ("E1.tif", b"II*\0", "is TIFF, which is not imported; convert it", "is TIFF"),
+        ("E1.dat", b"data", "or one of these formats: zarr (", "or one of these formats"),
     ],
 )
-def test_another_format_is_named(
-    repository: vz.Repository, tmp_path: Path, vz_: Vz, name: str, says: str
+def test_what_is_no_data_of_a_format_is_said(
+    repository: vz.Repository,
+    tmp_path: Path,
+    vz_: Vz,
+    name: str,
+    data: bytes,
+    says: str,
+    of_commit: str,
 ) -> None:
-    (tmp_path / name).write_bytes(b"data")
+    pytest.importorskip("netCDF4")
+    (tmp_path / name).write_bytes(data)
     assert says in vz_.fails("import", str(tmp_path / name), "-p", "new")
-    assert says in vz_.fails("commit", str(tmp_path / name), "-m", "data")
+    assert of_commit in vz_.fails("commit", str(tmp_path / name), "-m", "x")
 
 
 def test_no_advice_is_python(

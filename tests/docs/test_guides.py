@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -109,6 +110,71 @@ def test_share_by_cid(tmp_path: Path, dataset: Any) -> None:
     assert names["other"].checkout(names["root"]).cid == repo.checkout("v1").cid
     assert (tmp_path / "week.car").stat().st_size < (tmp_path / "climate.car").stat().st_size
     assert names["copy"].branches["main"] == repo.branches["main"]
+
+
+@pytest.mark.slow
+def test_import_and_export(
+    tmp_path: Path, dataset: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("click")
+    for package in ("netCDF4", "cfgrib", "tensorstore", "icechunk"):
+        pytest.importorskip(package)
+    sources_of_all_formats(dataset)
+    page = GUIDES / "import-and-export.md"
+    shown = INDENTED.findall(FENCED.sub("", page.read_text("utf-8")))
+    done = subprocess.run(
+        ["sh", "-e", "-c", textwrap.dedent("".join(shown))],
+        env={
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 written" in done.stdout
+    names = run(page)
+    np.testing.assert_array_equal(names["dataset"].tas, dataset.tas)
+    assert (
+        capsys.readouterr().out == f"3 written, {names['counts'].unchanged} unchanged, 0 deleted\n"
+    )
+    groups = {"brain", "e1", "forecast", "tas", "zipped", "again"}
+    assert {name for name in names["snapshot"].list_dir() if "zarr" not in name} == groups
+    history = vz.open("history.vz")
+    messages = [commit.message for commit in history.log("main")]
+    assert messages[:3] == ["In git", "In Icechunk", "Repository initialized"]
+    assert (tmp_path / "published.zarr" / "ro-crate-metadata.json").exists()
+
+
+def sources_of_all_formats(dataset: Any) -> None:
+    """Make the files and folders that the page imports, in the current folder."""
+    import eccodes
+    import icechunk
+    import tensorstore
+
+    dataset.to_zarr("old.zarr", consolidated=False)
+    shutil.make_archive("data.zarr", "zip", root_dir=".", base_dir="old.zarr")
+    dataset.to_netcdf("E1.nc")
+    with open("forecast.grib2", "wb") as file:
+        handle = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib2")
+        eccodes.codes_write(handle, file)
+        eccodes.codes_release(handle)
+    sizes = {"dimensions": [4, 3], "blockSize": [2, 2], "dataType": "float64"}
+    metadata = {**sizes, "compression": {"type": "gzip"}}
+    place = {"driver": "n5", "kvstore": {"driver": "file", "path": "brain.n5/raw/"}}
+    made = tensorstore.open({**place, "metadata": metadata, "create": True}).result()
+    made[...] = dataset.tas.values
+    source = icechunk.Repository.create(icechunk.local_filesystem_storage("ice"))
+    session = source.writable_session("main")
+    dataset.to_zarr(session.store, consolidated=False)
+    session.commit("In Icechunk")
+    dataset.to_zarr("work/data.zarr", consolidated=False)
+    git = ["git", "-C", "work", "-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "In git"]):
+        subprocess.run([*git, *words], check=True)
 
 
 @pytest.mark.compat

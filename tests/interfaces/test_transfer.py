@@ -15,8 +15,8 @@ import zarr
 
 import versioned_zarr as vz
 from versioned_zarr.interfaces.files import sources
+from versioned_zarr.interfaces.files.import_session import LargeTransferWarning
 from versioned_zarr.interfaces.files.zarr_export import to_folder
-from versioned_zarr.interfaces.files.zarr_import import LargeTransferWarning
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -274,6 +274,6 @@ def test_a_damaged_block_does_not_leave_the_repository(plain: Path, tmp_path: Pa
 def test_a_large_import_says_how_large(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("versioned_zarr.interfaces.files.zarr_import.LARGE_BYTES", 100)
+    monkeypatch.setattr("versioned_zarr.interfaces.files.import_session.LARGE_BYTES", 100)
     with pytest.warns(LargeTransferWarning, match="GB"):
         vz.import_zarr(vz.create(tmp_path / "r.vz"), plain)

@@ -19,7 +19,8 @@ WORKS = """
     repo['main']  repo.session()  repo.log()[0]  len(repo.log())  session.commit  session.store
     session.status()  session.discard  session.move  session.copy
     session.restore  snapshot.store  snapshot.to_xarray  snapshot.to_datatree
-    snapshot.commit  snapshot['t']  vz.create  vz.open  vz.clone  vz.import_zarr
+    snapshot.commit  snapshot['t']  vz.create  vz.open  vz.clone  vz.import_from
+    vz.import_zarr
 """
 HINTS = {
     "repo.commit": "with repo.session('main', message='…') as session:",

@@ -25,6 +25,8 @@ from versioned_zarr.cli import (
     transfer_commands,
     value_commands,
 )
+from versioned_zarr.cli.exchange.export_command import export
+from versioned_zarr.cli.exchange.import_command import import_
 from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_conflicts
 from versioned_zarr.cli.shell.advice import in_shell_words
 from versioned_zarr.cli.shell.completion import VARIABLE, complete_folder, leave_if_unanswered
@@ -108,6 +110,8 @@ for module in (
 ):
     for command in module.COMMANDS:
         cli.add_command(command)
+cli.add_command(import_)
+cli.add_command(export)
 
 
 def _command_names(

@@ -106,6 +106,16 @@ into_option = click.option(
 )
 
 
+workers_option = click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Number of parallel workers.",
+)
+
+
 class _Terminal(Console):
     """A console that escapes control characters in text from other sources."""
 
@@ -222,7 +232,7 @@ def progress_bar(label: str, first: str = "") -> Iterator[OnProgress]:
         task = bar.add_task(first or label, total=None, counted="")
 
         def move(progress: vz.Progress) -> None:
-            is_counting = first and progress.total_bytes is None
+            is_counting = first and progress.total_bytes is None and not progress.done
             _move(bar, task, progress, description=first if is_counting else label)
 
         yield move

@@ -1,14 +1,10 @@
-"""Value commands: create repositories, and read, write, import and export values."""
+"""Value commands: create repositories, and read values."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -19,8 +15,6 @@ from versioned_zarr.cli.output import (
     as_json,
     console,
     gateway_option,
-    into_option,
-    print_commit_line,
     print_json,
     progress_bar,
     with_repository,
@@ -28,20 +22,10 @@ from versioned_zarr.cli.output import (
 from versioned_zarr.cli.shell.completion import complete_folder, complete_path, complete_ref
 from versioned_zarr.cli.store_options import shared_option, with_shared
 from versioned_zarr.interfaces.files.folder_cid import cid_of_folder
-from versioned_zarr.interfaces.files.zarr_export import MAX_KEYS, check_count, to_folder
-from versioned_zarr.interfaces.files.zarr_import import import_zarr
+from versioned_zarr.interfaces.files.zarr_export import MAX_KEYS, check_count
 from versioned_zarr.terminal_text import escaped_line
 
 _READ_AT_ONCE = 64 << 20
-
-workers_option = click.option(
-    "-j",
-    "--workers",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Number of parallel workers.",
-)
 
 
 @click.command()
@@ -128,134 +112,6 @@ def cat(context: Context, ref: str, key: str, gateways: tuple[str, ...]) -> None
     sys.stdout.buffer.flush()
 
 
-@click.command("import")
-@click.argument("source", shell_complete=complete_folder)
-@into_option
-@click.option(
-    "-p",
-    "--path",
-    default="",
-    help="Group to import into; the root by default.",
-    shell_complete=complete_path,
-)
-@click.option("-m", "--message", help="Commit message.")
-@click.option("--overwrite", is_flag=True, help="Replace existing data at this path.")
-@workers_option
-@click.option(
-    "--processes",
-    type=click.IntRange(min=1),
-    help="Copy in this many processes, each with --workers parallel workers.",
-)
-@as_json
-@with_repository
-def import_(
-    context: Context,
-    source: str,
-    into: str,
-    path: str,
-    message: str | None,
-    overwrite: bool,
-    workers: int,
-    processes: int | None,
-    as_json: bool,
-) -> None:
-    """Import plain Zarr from SOURCE and commit it.
-
-    SOURCE is a folder or URL. If the import is interrupted, run the command again to resume.
-    """
-    with _pool_of(processes) as executor, progress_bar("importing", first="listing") as progress:
-        commit = import_zarr(
-            context.repository,
-            source,
-            into=into,
-            path=path,
-            message=message,
-            overwrite=overwrite,
-            workers=workers,
-            executor=executor,
-            progress=progress,
-        )
-    print_commit_line(commit, as_json=as_json)
-
-
-def _pool_of(processes: int | None) -> AbstractContextManager[ProcessPoolExecutor | None]:
-    """Processes that share no locks with this one; None without a number."""
-    if processes is None:
-        return nullcontext()
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """In a worker: end when the command was killed; the pool would wait for tasks forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@click.command("export")
-@click.argument("ref", shell_complete=complete_ref)
-@click.argument("folder", type=click.Path(file_okay=False))
-@click.option(
-    "-p",
-    "--path",
-    default="",
-    help="Export only this group or array.",
-    shell_complete=complete_path,
-)
-@workers_option
-@click.option(
-    "--max-keys",
-    type=click.IntRange(min=0),
-    default=MAX_KEYS,
-    show_default=True,
-    help="Refuse to write more than this many keys and folders.",
-)
-@click.option(
-    "--max-bytes",
-    type=click.IntRange(min=0),
-    help="Refuse to write more than this many bytes.  [default: the free disk space]",
-)
-@gateway_option
-@as_json
-@with_repository
-def export(
-    context: Context,
-    ref: str,
-    folder: str,
-    path: str,
-    workers: int,
-    max_keys: int,
-    max_bytes: int | None,
-    gateways: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Export REF to a plain Zarr folder.
-
-    REF may be an IPFS address, as for `vz ls`. Every block is verified. If the export is
-    interrupted, run the command again to resume.
-    """
-    snapshot = context.snapshot(ref, gateways).path(path)
-    with progress_bar("exporting") as progress:
-        to_folder(
-            snapshot,
-            folder,
-            workers=workers,
-            progress=progress,
-            max_keys=max_keys,
-            max_bytes=max_bytes,
-        )
-    if as_json:
-        print_json({"cid": snapshot.cid, "folder": folder})
-        return
-    console().print(f"{snapshot.cid} written to {folder}", markup=False)
-
-
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -281,4 +137,4 @@ def cid(path: Path, hash_name: str, as_json: bool) -> None:
     click.echo(found)
 
 
-COMMANDS = [init, ls, cat, import_, export, cid]
+COMMANDS = [init, ls, cat, cid]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from versioned_zarr.engine.hierarchy.blame import Blame
     from versioned_zarr.engine.hierarchy.diff import Diff
     from versioned_zarr.engine.progress import OnProgress
+    from versioned_zarr.interfaces.files.zarr_export import Exported
     from versioned_zarr.interfaces.zarr.array_diff import ArrayDiff
     from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
     from versioned_zarr.repository.session import Session
@@ -111,8 +112,15 @@ def create_hierarchy(
     return hierarchy.create_hierarchy(session, template, path, overwrite=overwrite)
 
 
-def to_folder(snapshot: Snapshot, path: str, **options: Any) -> None:
+def to_folder(snapshot: Snapshot, path: str, **options: Any) -> Exported:
     """See `Interfaces.to_folder`."""
     from versioned_zarr.interfaces.files import zarr_export
 
-    zarr_export.to_folder(snapshot, path, **options)
+    return zarr_export.to_folder(snapshot, path, **options)
+
+
+def to_zip(snapshot: Snapshot, path: str, **options: Any) -> None:
+    """See `Interfaces.to_zip`."""
+    from versioned_zarr.interfaces.files import zip_export
+
+    zip_export.to_zip(snapshot, path, **options)

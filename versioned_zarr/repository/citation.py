@@ -1,7 +1,7 @@
-"""A citation of a snapshot: as a line, BibTeX, CITATION.cff and DataCite JSON.
+"""A citation of a snapshot: as a line, BibTeX, CITATION.cff, DataCite JSON and RO-Crate.
 
 Sources: the Attribute Convention for Data Discovery 1.3 for the names of attributes, Citation File
-Format 1.2.0, and the DataCite Metadata Schema 4.5.
+Format 1.2.0, the DataCite Metadata Schema 4.5, and RO-Crate 1.1.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Citation:
         commit: the CID of its commit; None for a bare tree.
         repository: the URL of the repository.
         publisher: who published it; empty if the attributes do not say.
+        summary: what it contains; likewise.
+        license: under which license it is; likewise.
     """
 
     title: str
@@ -57,6 +59,8 @@ class Citation:
     commit: str | None
     repository: str
     publisher: str = ""
+    summary: str = ""
+    license: str = ""
 
     @classmethod
     def of(cls, view: Cited, repository: str) -> Citation:
@@ -74,6 +78,8 @@ class Citation:
             commit=None if commit is None else commit.cid,
             repository=repository,
             publisher=_first(attributes, _PUBLISHER),
+            summary=_first(attributes, ("summary", "description", "comment")),
+            license=_first(attributes, ("license",)),
         )
 
     def __str__(self) -> str:
@@ -137,6 +143,38 @@ class Citation:
         if self.commit:
             found["version"] = self.commit
         return found
+
+    @property
+    def ro_crate(self) -> dict[str, Any]:
+        """The content of `ro-crate-metadata.json` beside the data, as of RO-Crate 1.1."""
+        is_local = self.repository.startswith(("file:", "memory:"))
+        dataset: dict[str, Any] = {
+            "@id": "./",
+            "@type": "Dataset",
+            "name": self.title,
+            "description": self.summary or self.title,
+            "datePublished": self.date.isoformat(),
+            "identifier": f"ipfs://{self.cid}",
+            "author": [{"@id": f"#creator-{n}"} for n, _ in enumerate(self.creators, 1)],
+            "isBasedOn": None if is_local else self.repository,
+            "version": self.commit,
+            "license": {"@id": self.license} if "://" in self.license else self.license,
+        }
+        graph: list[dict[str, Any]] = [
+            {
+                "@id": "ro-crate-metadata.json",
+                "@type": "CreativeWork",
+                "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+                "about": {"@id": "./"},
+            },
+            {name: value for name, value in dataset.items() if value},
+        ]
+        for number, name in enumerate(self.creators, 1):
+            graph.append({"@id": f"#creator-{number}", "@type": "Person", "name": name})
+        if self.publisher:
+            graph[1]["publisher"] = {"@id": "#publisher"}
+            graph.append({"@id": "#publisher", "@type": "Organization", "name": self.publisher})
+        return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
 
     def _credited(self) -> tuple[str, ...]:
         return self.creators or ("(:unkn)",)

@@ -17,7 +17,7 @@ _LOG = "print(repo.log('main'))"
 _STATUS = "print(session.status())"
 _EXPORT = "repo.checkout('main').to_folder('PATH')"
 _ROLL_BACK = "repo.branches.move('main', to='main~1')"
-_IMPORT = "vz.import_zarr(repo, 'PATH', message='…')"
+_IMPORT = "vz.import_from(repo, 'PATH', message='…')"
 
 _REPOSITORY: Mapping[str, str] = {
     **dict.fromkeys(("commit", "add", "save", "transaction", "write", "to_zarr", "stage"), _COMMIT),
@@ -58,7 +58,7 @@ _REPOSITORY: Mapping[str, str] = {
     **dict.fromkeys(("get", "get_url"), "repo.checkout('main').read('KEY')"),
     **dict.fromkeys(("keys", "objects", "ls", "list_dir"), "repo.checkout('main').list_dir()"),
     **dict.fromkeys(("export", "download", "to_folder"), _EXPORT),
-    **dict.fromkeys(("import_zarr", "import_data", "ingest", "upload"), _IMPORT),
+    **dict.fromkeys(("import_zarr", "import_from", "import_data", "ingest", "upload"), _IMPORT),
     "close": "del repo  # there is nothing to close",
 }
 

@@ -184,15 +184,30 @@ class Snapshot(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike)
         """
         return Citation.of(self, self.repository.url)
 
-    def to_folder(self, path: str, **options: Any) -> None:
+    def to_folder(self, path: str, **options: Any) -> _hooks.ExportCounts:
         """Export all values as the files of a plain Zarr folder.
 
         Args:
             path: the folder; created if it does not exist.
-            options: `workers`, the number of values written in parallel; `progress`, called as
-                values are written; `max_keys` and `max_bytes`, limits on the size of the export.
+            options: `update=True` makes an earlier export equal to the snapshot: only files that
+                differ are written, and files that it does not have are deleted; `crate=True` adds
+                `ro-crate-metadata.json`; `workers`, the number of values written in parallel;
+                `progress`, called as values are written; `max_keys` and `max_bytes`, limits on the
+                size of the export.
+
+        Returns:
+            How many files were written, unchanged and deleted.
         """
-        _hooks.interfaces.to_folder(self, path, **options)
+        return _hooks.interfaces.to_folder(self, path, **options)
+
+    def to_zip(self, path: str, **options: Any) -> None:
+        """Export all values to an uncompressed zip file; equal snapshots give equal bytes.
+
+        Args:
+            path: the file; replaced if it exists.
+            options: `crate`, `progress`, `max_keys` and `max_bytes`, as for `to_folder`.
+        """
+        _hooks.interfaces.to_zip(self, path, **options)
 
     # Values
 

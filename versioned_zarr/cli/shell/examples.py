@@ -28,7 +28,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "gc": "vz gc --keep-reflog 7 --dry-run",
     "help": "vz help remote add",
     "hierarchy": "vz hierarchy template.yaml --path air",
-    "import": 'vz import old.zarr --path air -m "Original data"',
+    "import": 'vz import E1.nc --path air -m "Original data"',
     "init": "vz init climate.vz",
     "log": "vz log --graph -n 20 --path air/temperature",
     "ls": "vz ls main air -l",

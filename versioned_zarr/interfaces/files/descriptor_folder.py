@@ -79,6 +79,14 @@ class DescriptorFolder:
         """Remove a file in it."""
         os.unlink(name, dir_fd=self._fd)
 
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder in it.
+
+        Raises:
+            OSError: it is not empty, or no folder.
+        """
+        os.rmdir(name, dir_fd=self._fd)
+
 
 def open_folder(path: str) -> DescriptorFolder:
     """Open a folder; a symbolic link is followed."""

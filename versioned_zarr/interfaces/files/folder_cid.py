@@ -49,7 +49,7 @@ def cid_of_folder(
         >>> with repo.session("main", message="A note") as session:
         ...     session.write("note", b"Ask before use.")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     repo.checkout("main").to_folder(f"{folder}/copy")
+        ...     _ = repo.checkout("main").to_folder(f"{folder}/copy")
         ...     vz.cid_of_folder(f"{folder}/copy") == repo.checkout("main").cid
         True
 

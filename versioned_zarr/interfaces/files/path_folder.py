@@ -73,6 +73,10 @@ class PathFolder:
         """See `descriptor_folder.DescriptorFolder.remove`."""
         os.unlink(self._below(name))
 
+    def remove_folder(self, name: str) -> None:
+        """See `descriptor_folder.DescriptorFolder.remove_folder`."""
+        os.rmdir(self._unlinked(name))
+
     def _below(self, name: str) -> str:
         """The path of what has a name in this folder, and nowhere else."""
         if _NO_NAME.fullmatch(name):

@@ -6,15 +6,17 @@ import hashlib
 import os
 import posixpath
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.zip import ZipFileSystem
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import NODE_DOCUMENTS
+from versioned_zarr.engine.hierarchy.zarr_nodes import NODE_DOCUMENTS, split
 from versioned_zarr.engine.maintenance.stray_zarr import OWN_NAMES
 from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.engine.progress import OnProgress, Progress
@@ -25,6 +27,7 @@ from versioned_zarr.errors import (
     VersionedZarrError,
 )
 from versioned_zarr.interfaces.files.folder_cid import files_below
+from versioned_zarr.interfaces.files.source_formats import advice
 from versioned_zarr.urls import without_user
 
 CHANGES: tuple[str, ...] = (
@@ -44,7 +47,7 @@ _WITHOUT_USER = re.compile(
 
 
 class Source(NamedTuple):
-    """A plain Zarr hierarchy, listed.
+    """A source, listed.
 
     Attributes:
         name: its name in messages, without a user or password.
@@ -103,12 +106,10 @@ def open_source(
     options: Mapping[str, Any],
     progress: OnProgress | None = None,
 ) -> Source:
-    """List a source.
-
-    An existing folder is used as such, even if its name looks like a URL.
+    """List a plain Zarr hierarchy.
 
     Args:
-        where: a folder or URL.
+        where: a folder, a zip file or a URL.
         options: for fsspec.
         progress: called with the number of keys found as the total.
 
@@ -117,58 +118,85 @@ def open_source(
         NotFoundError: a file named by a URL does not exist.
         StorageError: the source cannot be opened or listed.
     """
-    tell = progress or (lambda progress: None)
-    text = os.fspath(where)
-    if isinstance(where, os.PathLike) or os.path.exists(text):
-        name, full_name = text, os.path.abspath(text)
-        files, root = LocalFileSystem(), full_name
-    else:
-        name = full_name = _shown(text)
-        files, root = _file_system(text, name, options)
-    has_user = name != text
-    if isinstance(files, LocalFileSystem):
-        sizes, state = _list_local(root, name, tell)
-        path_of = _beside(root)
-    else:
-        found = _list(files, root, name, has_user=has_user)
-        paths = {_key(path, root): path for path in found if not _is_another_page(path, root)}
-        sizes = {key: int(found[path].get("size") or 0) for key, path in paths.items()}
-        state, path_of = _state(found), paths.__getitem__
-    tell(Progress("keys", 0, len(sizes)))
-    if not any(document in sizes for document in NODE_DOCUMENTS):
-        _check_format(name)
-        raise InvalidInputError(
-            f"no Zarr at {name!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
-            "give a folder that contains one of them"
-        )
-    return Source(name, full_name, path_of, sizes, state, files, has_user)
+    found = list_source(where, options, progress)
+    if not any(document in found.sizes for document in NODE_DOCUMENTS):
+        raise InvalidInputError(advice(found.name))
+    return found
 
 
-_FORMATS = {
-    **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), "netCDF"),
-    **dict.fromkeys((".h5", ".hdf", ".hdf5", ".he5"), "HDF"),
-    **dict.fromkeys((".grib", ".grib2", ".grb", ".grb2"), "GRIB"),
-    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
-    ".n5": "N5",
-}
+def list_source(
+    where: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    progress: OnProgress | None = None,
+) -> Source:
+    """List a source of any format.
 
+    An existing folder or zip file is used as such, even if its name looks like a URL.
 
-def _check_format(name: str) -> None:
-    """Check that a source that is no Zarr is not of another format, by the end of its name.
+    Args:
+        where: a folder, a zip file or a URL.
+        options: for fsspec.
+        progress: called with the number of keys found as the total.
 
     Raises:
-        InvalidInputError: it is.
+        InvalidInputError: there is no package for such URLs.
+        NotFoundError: a file named by a URL does not exist.
+        StorageError: the source cannot be opened or listed.
     """
-    stem, suffix = os.path.splitext(name.rstrip("/"))
-    found = _FORMATS.get(suffix.lower())
-    if found is not None:
-        other = f"{os.path.basename(stem)}.zarr"
-        how = (
-            ""
-            if found in ("TIFF", "N5")
-            else (f", for example with xarray.open_dataset({name!r}).to_zarr({other!r}),")
-        )
-        raise InvalidInputError(f"{name!r} is {found}, not Zarr; convert it{how} and import that")
+    tell = progress or (lambda progress: None)
+    text = os.fspath(where)
+    is_here = isinstance(where, os.PathLike) or os.path.exists(text)
+    if is_here and zipfile.is_zipfile(text):
+        found = _listed_zip(text)
+    elif is_here:
+        root = os.path.abspath(text)
+        sizes, state = _list_local(root, text, tell)
+        found = Source(text, root, _beside(root), sizes, state, LocalFileSystem(), has_user=False)
+    else:
+        url = f"zip://::{text}" if _is_url_of_zip(text) else text
+        name = _shown(text)
+        files, root = _file_system(url, name, options)
+        found = _listed(files, root, name, has_user=name != text)
+    tell(Progress("keys", 0, len(found.sizes)))
+    return found
+
+
+def _listed(files: Any, root: str, name: str, *, has_user: bool) -> Source:
+    """The files below a path of a file system; of an archive, those of the hierarchy in it."""
+    found = _list(files, root, name, has_user=has_user)
+    paths = {_key(path, root): path for path in found if not _is_another_page(path, root)}
+    if isinstance(files, AbstractArchiveFileSystem):
+        paths = _of_hierarchy(paths)
+    sizes = {key: int(found[path].get("size") or 0) for key, path in paths.items()}
+    return Source(name, name, paths.__getitem__, sizes, _state(found), files, has_user)
+
+
+def _listed_zip(path: str) -> Source:
+    """The hierarchy in a local zip file. Entries have no state that fsspec tells; the file has."""
+    it = os.stat(path)
+    found = _listed(ZipFileSystem(os.path.abspath(path)), "", path, has_user=False)
+    state = _hash(f"{it.st_size} {it.st_mtime_ns} {it.st_ctime_ns} {it.st_ino}")
+    return found._replace(full_name=os.path.abspath(path), state=state if CHANGES else "")
+
+
+def _is_url_of_zip(text: str) -> bool:
+    path = urlsplit(text).path if "://" in text else ""
+    return "::" not in text and path.lower().endswith((".zip", ".ozx"))
+
+
+def _of_hierarchy(paths: dict[str, str]) -> dict[str, str]:
+    """The files of the hierarchy in an archive, by their keys in it.
+
+    Its root is the highest folder with a document of a node, such as `old.zarr` in an archive of
+    that folder. If two folders are the highest, it is the root of the archive.
+    """
+    tops = {split(key)[0] for key in paths if split(key)[1] in NODE_DOCUMENTS}
+    least = min((top.count("/") + bool(top) for top in tops), default=0)
+    highest = [top for top in tops if top.count("/") + bool(top) == least]
+    if len(highest) != 1 or not highest[0]:
+        return paths
+    start = f"{highest[0]}/"
+    return {key.removeprefix(start): path for key, path in paths.items() if key.startswith(start)}
 
 
 def _beside(root: str) -> Callable[[str], str]:

@@ -114,6 +114,23 @@ class TargetFolder:
                     folder.remove(temporary)
                 raise
 
+    def remove(self, path: str) -> None:
+        """Remove a file, and the folders above it that are empty then.
+
+        Raises:
+            AlreadyExistsError: a part of the path is a symbolic link.
+            OSError: it cannot be removed.
+        """
+        with self._above(path, make=False) as (folder, name):
+            folder.remove(name)
+        while "/" in path:
+            path = path.rpartition("/")[0]
+            try:
+                with self._above(path, make=False) as (folder, name):
+                    folder.remove_folder(name)
+            except OSError:
+                return  # it holds something else
+
     @contextmanager
     def _above(self, path: str, *, make: bool) -> Iterator[tuple[OpenFolder, str]]:
         """Open the parent folder of a path; also returns the last part of the path."""

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 from versioned_zarr._hooks import shows_progress
 from versioned_zarr.engine.hierarchy.zarr_nodes import join
 from versioned_zarr.engine.progress import OnProgress, Progress
-from versioned_zarr.errors import (
-    AlreadyExistsError,
-    InvalidKeyError,
-    KeyNotFoundError,
-    NothingToCommitError,
-)
+from versioned_zarr.errors import NothingToCommitError
 from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.interfaces.files.import_session import session_for, warn_if_large
 from versioned_zarr.interfaces.files.parallel_copy import WORKERS, run_all
 from versioned_zarr.interfaces.files.shared_copy import TaskExecutor, copy_shared
 from versioned_zarr.interfaces.files.sources import open_source
-from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.repository import Repository
-from versioned_zarr.repository.session import Session
-from versioned_zarr.repository.snapshot import Snapshot
-
-LARGE_BYTES = 1_000_000_000
-
-
-class LargeTransferWarning(UserWarning):
-    """More than 1 GB is about to be copied."""
 
 
 @shows_progress("importing")
@@ -65,7 +51,8 @@ def import_zarr(
 
     Args:
         repository: the repository to import into.
-        source: a folder, or a URL that fsspec supports, with Zarr v2 or v3.
+        source: a folder, a zip file, or a URL that fsspec supports, with Zarr v2 or v3. In a zip
+            file, the hierarchy may lie in a folder, such as `old.zarr`.
         into: the branch to commit to.
         path: the group to import into; the root by default.
         message: the commit message; by default, it names the source.
@@ -88,15 +75,10 @@ def import_zarr(
     """
     found = open_source(source, storage_options or {}, progress)
     total = sum(found.sizes.values())
-    if total > LARGE_BYTES:
-        warnings.warn(
-            f"importing {len(found.sizes)} keys, {total / 1e9:.1f} GB, from {found.name}",
-            LargeTransferWarning,
-            stacklevel=2,
-        )
+    warn_if_large(total, f"{len(found.sizes)} keys", found.name)
     path = path.strip("/")
     purpose = f"import {found.full_name} into /{path} as of "
-    session = _session_for(repository, purpose, found.state, into, path, overwrite)
+    session = session_for(repository, purpose, found.state, into, path, overwrite=overwrite)
     with session:
         held = dict(session.sizes(path))
         sizes = {join(path, name): size for name, size in found.sizes.items()}
@@ -127,54 +109,3 @@ def import_zarr(
         except NothingToCommitError:
             session.discard()
             raise
-
-
-def _session_for(
-    repository: Repository, purpose: str, state: str, branch: str, path: str, overwrite: bool
-) -> Session:
-    """The session of an earlier attempt, or a new one on an empty path.
-
-    A session that began before other data came to the path is discarded: its commit would be merged
-    with that data, and would differ from the source.
-    """
-    head = repository.checkout(branch)
-    is_free = overwrite or head.is_empty(path)
-    for info in repository.sessions.values():
-        if info.purpose.startswith(purpose) and (info.branch, info.is_alive) == (branch, False):
-            left = repository.resume(info.id)
-            if _is_committed(left, head, path):
-                return left
-            if not is_free:
-                break
-            if _lies_at(repository.checkout(left.base.cid), path) == _lies_at(head, path):
-                return left
-            left.discard()
-    if not is_free:
-        raise AlreadyExistsError(
-            f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
-            "or pass overwrite=True",
-            name=path,
-        )
-    session = repository.session(branch, purpose=purpose + state)
-    if not session.is_empty(path):
-        session.clear(path)
-    return session
-
-
-def _is_committed(session: Session, head: Snapshot, path: str) -> bool:
-    """Whether a dead process was about to commit the current content of the branch."""
-    if not session._working.state.intents:
-        return False
-    there = {key: link.cid for key, link in head._links(path)}
-    return there == {key: found.cid for key, found in session._working.walk(path)}
-
-
-def _lies_at(snapshot: Snapshot, path: str) -> str:
-    """Identifies the content of a path; empty if there is none."""
-    try:
-        return snapshot.path(path).cid
-    except KeyNotFoundError:
-        return ""
-    except InvalidKeyError:
-        value = snapshot._find(path)
-        return "" if value is None else to_text(value.cid)

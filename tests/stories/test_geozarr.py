@@ -12,7 +12,7 @@ import zarr
 
 import versioned_zarr as vz
 
-pytest.importorskip("rioxarray", reason="rioxarray is installed with the newest Python only")
+pytest.importorskip("rioxarray", reason="rioxarray is installed in the environment of engines")
 
 # affine multiplies with an operator that it will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")

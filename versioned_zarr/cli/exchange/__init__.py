@@ -1,0 +1,1 @@
+"""The commands that exchange data with files of other programs."""

@@ -1,0 +1,1 @@
+"""Imports of formats other than plain Zarr, one module for each."""
