@@ -1,0 +1,93 @@
+"""How Sphinx builds the documentation site; `make docs` runs it, and warnings are errors.
+
+Knows the theme, what is checked, and the names that Sphinx cannot find because they belong to other
+packages. Fetches nothing: the site builds offline.
+"""
+
+from __future__ import annotations
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+import versioned_zarr as vz
+
+project = "versioned_zarr"
+author = "The versioned_zarr maintainers"
+copyright = author  # noqa: A001 - Sphinx reads this name
+version = release = vz.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+root_doc = "index"
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+
+# Links. An address that leads nowhere in the site fails the build; addresses elsewhere are not
+# asked, so that it builds offline.
+nitpicky = True
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence", "deflist"]
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections|datetime|enum|os|pathlib|typing|types|builtins|functools)\..*"),
+    ("py:.*", r"(numpy|np|xarray|zarr|obstore|click|fsspec|ipfshttpclient)(\..*)?"),
+    ("py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|MutableMapping|Sequence|optional)"),
+    # Types that only annotations name; the text of each signature says what they are.
+    ("py:.*", r"versioned_zarr\.(?!errors\b).*"),
+    ("py:(class|exc|obj)", r"[\w.]+"),
+]
+
+# The reference of Python, from docstrings: Google style, single backticks for code as in Markdown.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+autodoc_default_options = {"members": True, "inherited-members": "Exception,Mapping,Enum,tuple"}
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+# The look.
+html_theme = "pydata_sphinx_theme"
+html_title = "versioned_zarr"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_show_copyright = False
+html_theme_options = {
+    "logo": {"text": "versioned_zarr"},
+    "navbar_end": ["theme-switcher"],
+    "navbar_align": "left",
+    "show_nav_level": 1,
+    "navigation_depth": 3,
+    "show_toc_level": 2,
+    "header_links_before_dropdown": 8,
+    "footer_start": ["sphinx-version"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_context = {"default_mode": "auto"}
+html_sidebars = {"index": [], "changelog": []}
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+
+class Dump(TextLexer):
+    """The hexadecimal dumps of the pages on file formats; shown as they are."""
+
+    name = "hex"
+    aliases = ["hex"]
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx what it does not know by itself."""
+    app.add_lexer("hex", Dump)
