@@ -6,8 +6,11 @@ packages. Fetches nothing: the site builds offline.
 
 from __future__ import annotations
 
+from typing import Any, is_typeddict
+
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
 
 import versioned_zarr as vz
 
@@ -33,12 +36,13 @@ nitpicky = True
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|datetime|enum|os|pathlib|typing|types|builtins|functools)\..*"),
-    ("py:.*", r"(numpy|np|xarray|zarr|obstore|click|fsspec|ipfshttpclient)(\..*)?"),
-    ("py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|MutableMapping|Sequence|optional)"),
-    # Types that only annotations name; the text of each signature says what they are.
-    ("py:.*", r"versioned_zarr\.(?!errors\b).*"),
-    ("py:(class|exc|obj)", r"[\w.]+"),
+    # Other packages, of which nothing is fetched, and what typing makes of annotations.
+    ("py:.*", r"(collections|datetime|os|builtins)\..*"),
+    ("py:.*", r"(numpy|xarray|zarr)\..*"),
+    ("py:.*", r"Store|Link|(Server)?Options|.*\bT|.*\b_T|tuple\[str"),
+    # Internals that annotations of attributes name.
+    ("py:.*", r"versioned_zarr\.ipld\..*"),
+    ("py:.*", r"versioned_zarr\..*\.(TaskExecutor|ZarrNode)"),
 ]
 
 # The reference of Python, from docstrings: Google style, single backticks for code as in Markdown.
@@ -47,10 +51,14 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
-autodoc_default_options = {"members": True, "inherited-members": "Exception,Mapping,Enum,tuple"}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "Exception,Mapping,MutableMapping,Enum,tuple,dict",
+}
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Attributes", "params_style")]
 napoleon_use_rtype = False
 add_module_names = False
 toc_object_entries_show_parents = "hide"
@@ -88,6 +96,34 @@ class Dump(TextLexer):
     aliases = ["hex"]
 
 
+CONSTRUCTED = ("versioned_zarr.FieldValue",)
+"""The classes that users make; of the others, the arguments are an internal matter."""
+
+
+def without_arguments(
+    _app: Sphinx, what: str, name: str, obj: object, *_: object
+) -> tuple[str, str] | None:
+    """No signature for a class that only this package makes."""
+    is_hidden = what in ("class", "exception") and name not in CONSTRUCTED
+    is_hidden = is_hidden and not is_typeddict(obj)
+    return ("", "") if is_hidden else None
+
+
+def with_sections(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
+) -> None:
+    """Read the docstring of a property as that of a method: with sections, without a type."""
+    if what == "property":
+        made = GoogleDocstring(list(lines), app.config, app, "method", name, obj, options)
+        lines[:] = [
+            "..",
+            "",
+            *made.lines(),
+        ]  # napoleon, which comes next, looks for a type in line one
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx what it does not know by itself."""
     app.add_lexer("hex", Dump)
+    app.connect("autodoc-process-signature", without_arguments)
+    app.connect("autodoc-process-docstring", with_sections, priority=400)
