@@ -145,8 +145,9 @@ def all_steps() -> Iterator[Step]:
     build_servers()
     yield from lint_steps(zarr3[0])
     yield from (type_step(name) for name in zarr3[1:])
-    if NEWEST in zarr3:  # Sphinx is there
+    if NEWEST in zarr3:  # Sphinx and hatchling are there
         yield docs_step(NEWEST)
+        yield Step("wheel", (str(environments.python_of(NEWEST)), "tools/try_wheel.py"))
     yield test_step(zarr3[0])
     # What may depend on the versions of Python and zarr: all that is quick, and what others wrote.
     # Servers, crashes and long stories are the same for all of them.
