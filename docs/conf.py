@@ -122,8 +122,19 @@ def with_sections(
         ]  # napoleon, which comes next, looks for a type in line one
 
 
+def without_constructor(
+    _app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Drop the arguments of a class that only this package makes."""
+    if what == "class" and name not in CONSTRUCTED and "Args:" in lines:
+        start = lines.index("Args:")
+        stop = next((at for at in range(start, len(lines)) if not lines[at]), len(lines))
+        del lines[start:stop]
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx what it does not know by itself."""
     app.add_lexer("hex", Dump)
     app.connect("autodoc-process-signature", without_arguments)
     app.connect("autodoc-process-docstring", with_sections, priority=400)
+    app.connect("autodoc-process-docstring", without_constructor, priority=400)

@@ -7,10 +7,7 @@ takes to be there. Pages that need servers have tests of their own in test_guide
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.docs import test_guides
+from tests.docs.test_guides import run_shell
 
 pytest.importorskip("xarray")
 pytest.importorskip("click")
@@ -45,18 +43,6 @@ def pages() -> Iterator[str]:
             yield page.relative_to(DOCS).as_posix()
 
 
-def environment(home: Path) -> dict[str, str]:
-    """That of a shell in which `vz` is that of this environment and this source."""
-    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    return {
-        **os.environ,
-        "PATH": os.pathsep.join(folders),
-        "PYTHONPATH": str(ROOT),
-        "VERSIONED_ZARR_HOME": str(home),
-        "COLUMNS": "100",
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @pytest.mark.parametrize("name", [page for page in pages() if page not in BY_OTHERS])
@@ -80,16 +66,7 @@ def test_what_a_page_shows_runs(
         if kind == "python":
             exec(compile(code, name, "exec"), names)
             continue
-        done = subprocess.run(
-            ["sh", "-e", "-c", code],
-            env=environment(tmp_path / "home"),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-        printed.update(done.stdout.splitlines())
+        printed.update(run_shell(code, tmp_path / "home").splitlines())
 
 
 def test_every_page_with_code_has_a_test() -> None:
