@@ -46,6 +46,7 @@ nitpick_ignore_regex = [
 ]
 
 # The reference of Python, from docstrings: Google style, single backticks for code as in Markdown.
+smartquotes = False  # they would change --options and quotes of commands
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -132,9 +133,24 @@ def without_constructor(
         del lines[start:stop]
 
 
+def with_example_as_code(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """The example of a command as a block of code."""
+    for at, line in enumerate(lines):
+        if line.startswith("Example:  "):
+            example = line.removeprefix("Example:  ")
+            lines[at : at + 1] = ["Example:", "", ".. code-block:: sh", "", f"   {example}", ""]
+
+
+def without_arguments_of_commands(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """Drop the list of arguments: the usage shows which there are, and the help what they mean."""
+    lines.clear()
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx what it does not know by itself."""
     app.add_lexer("hex", Dump)
+    app.connect("sphinx-click-process-arguments", without_arguments_of_commands)
+    app.connect("sphinx-click-process-epilog", with_example_as_code)
     app.connect("autodoc-process-signature", without_arguments)
     app.connect("autodoc-process-docstring", with_sections, priority=400)
     app.connect("autodoc-process-docstring", without_constructor, priority=400)
