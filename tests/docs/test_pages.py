@@ -1,8 +1,9 @@
 """What the pages show in Python and in the shell runs as it stands there, page by page.
 
-The blocks of a page run in order, in one folder and one namespace. Each line of a block of text was
-printed by a block before it. A block in an HTML comment is not shown; it prepares what the page
-takes to be there. Pages that need servers have tests of their own in test_guides.py.
+The blocks of a page run in order, in one namespace, each in the folder where the last one left off.
+Each line of a block of text was printed by a block before it. A block in an HTML comment is not
+shown; it prepares what the page takes to be there. Pages that need servers have tests of their own
+in test_guides.py.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def test_what_a_page_shows_runs(
         if kind == "python":
             exec(compile(code, name, "exec"), names)
             continue
-        printed.update(run_shell(code, tmp_path / "home").splitlines())
+        followed = f'{code}\nprintf %s "$PWD" > {tmp_path}/left-in\n'
+        printed.update(run_shell(followed, tmp_path / "home").splitlines())
+        monkeypatch.chdir((tmp_path / "left-in").read_text())
 
 
 def test_every_page_with_code_has_a_test() -> None:
