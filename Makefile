@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture format bench servers clean
+.PHONY: help demo test check docs torture format bench servers clean
 
 PYTHON = $(or $(shell tools/find-python),$(error Python 3.11 or newer, with venv, is needed))
 
@@ -20,13 +20,16 @@ test: ## everything: linters, types, all tests in all environments, examples, no
 check: ## the same in short: linters, types and unit tests, under two minutes
 	@$(PYTHON) tools/run_tests.py --quick
 
+docs: ## build the documentation site into build/docs
+	@$(PYTHON) tools/run_tests.py --docs
+
 torture: ## crashes, interrupts and races at every moment; TIMES=20 SEED=0 make torture
 	@VERSIONED_ZARR_TORTURE=$(or $(TIMES),20) VERSIONED_ZARR_SEED=$(or $(SEED),0) $(PYTHON) tools/run_tests.py --torture
 
 format: ## put the code into the form that `check` asks for
 	@$(PYTHON) tools/environments.py py313-zarr
-	@.venvs/py313-zarr/bin/ruff check --fix-only versioned_zarr tests tools examples benchmarks
-	@.venvs/py313-zarr/bin/ruff format versioned_zarr tests tools examples benchmarks
+	@.venvs/py313-zarr/bin/ruff check --fix-only versioned_zarr tests tools examples benchmarks docs
+	@.venvs/py313-zarr/bin/ruff format versioned_zarr tests tools examples benchmarks docs
 
 bench: ## measure, beside the peers: a table and JSON
 	@$(PYTHON) tools/environments.py bench

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,14 @@ import versioned_zarr as vz
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(vz, name) is not None
     assert name in dir(vz)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    cited = re.search(r"^version: (.+)$", (root / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert cited is not None
+    assert vz.__version__ == project["version"] == cited[1]
 
 
 REPOSITORY = """

@@ -47,8 +47,10 @@ class Environment:
 ENVIRONMENTS: Mapping[str, Environment] = {
     # What a user of the README makes.
     "demo": Environment(".venv", ("3.13", "3.12", "3.11"), ((*_EVERYTHING, "--group", "demo"),)),
-    # The newest Python and zarr.
-    "py313-zarr": Environment(".venvs/py313-zarr", ("3.13",), (_CHECKED,)),
+    # The newest Python and zarr; it also builds the documentation site.
+    "py313-zarr": Environment(
+        ".venvs/py313-zarr", ("3.13",), ((*_CHECKED, "--group", "docs", "--group", "package"),)
+    ),
     # The oldest Python and zarr.
     "py311-zarr316": Environment(".venvs/py311-zarr316", ("3.11",), ((*_CHECKED, "zarr==3.1.6"),)),
     # zarr 2, which writes through a session's mapping. versioned_zarr asks for zarr 3, so it comes

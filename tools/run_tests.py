@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -26,7 +26,8 @@ ROOT = environments.ROOT
 REPORTS = ROOT / ".test-results"
 NEWEST, OLDEST, ZARR2, ENGINES = "py313-zarr", "py311-zarr316", "zarr2", "engines"
 LINES_REPEATED = 40  # of a step that failed
-LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks")
+LINTED = ("versioned_zarr", "tests", "tools", "examples", "benchmarks", "docs")
+SITE = "build/docs"
 # Not collected at all: importing xarray's tests alone takes seconds.
 QUICK = (
     *("-m", "not slow and not compat and not torture"),
@@ -85,6 +86,13 @@ def type_step(name: str) -> Step:
     return Step(f"mypy, {name}", command)
 
 
+def docs_step(name: str) -> Step:
+    """The documentation site; a warning, such as a link that leads nowhere, fails it."""
+    strict = ("-q", "-W", "--keep-going", "-n")
+    command = (str(environments.python_of(name)), "-m", "sphinx", *strict, "docs", SITE)
+    return Step("sphinx", command)
+
+
 def test_step(name: str, *arguments: str, label: str = "") -> Step:  # noqa: PT028 - no test
     """A run of pytest in an environment."""
     report = REPORTS / f"{(label or name).replace(', ', '-')}.xml"
@@ -137,6 +145,9 @@ def all_steps() -> Iterator[Step]:
     build_servers()
     yield from lint_steps(zarr3[0])
     yield from (type_step(name) for name in zarr3[1:])
+    if NEWEST in zarr3:  # Sphinx and hatchling are there
+        yield docs_step(NEWEST)
+        yield Step("wheel", (str(environments.python_of(NEWEST)), "tools/try_wheel.py"))
     yield test_step(zarr3[0])
     # What may depend on the versions of Python and zarr: all that is quick, and what others wrote.
     # Servers, crashes and long stories are the same for all of them.
@@ -158,6 +169,13 @@ def quick_steps() -> Iterator[Step]:
     yield test_step(name, *QUICK)
 
 
+def docs_steps() -> Iterator[Step]:
+    """What `make docs` runs."""
+    if not environments.make(NEWEST):
+        raise SystemExit("no environment could be made: Python 3.13 is needed")
+    yield docs_step(NEWEST)
+
+
 def torture_steps() -> Iterator[Step]:
     """What `make torture` runs: the proofs that could go on for ever, for as long as is asked."""
     if not environments.make(NEWEST):
@@ -175,16 +193,25 @@ def build_servers() -> None:
         build(name)
 
 
+def steps_of(options: argparse.Namespace) -> Callable[[], Iterator[Step]]:
+    """The steps that the command line asks for."""
+    if options.torture:
+        return torture_steps
+    if options.docs:
+        return docs_steps
+    return quick_steps if options.quick else all_steps
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="run every check of the project")
     parser.add_argument("--quick", action="store_true", help="only what takes under two minutes")
+    parser.add_argument("--docs", action="store_true", help="only the documentation site")
     parser.add_argument("--torture", action="store_true", help="only what could go on for ever")
     options = parser.parse_args()
     REPORTS.mkdir(exist_ok=True)
     started = time.monotonic()
-    steps = torture_steps if options.torture else quick_steps if options.quick else all_steps
-    counts = run(list(steps()))
+    counts = run(list(steps_of(options)()))
     print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
     for name, said in counts.broken.items():
         print(f"\n--- failed: {name}; the last that it printed:\n{said}")

@@ -80,6 +80,11 @@ def create(
         AlreadyExistsError: there is already a repository, or a folder that is not empty.
         InvalidUrlError: the URL is not valid.
         ReadOnlyError: no permission to write there.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> list(vz.create("memory://created").branches)
+        ['main']
     """
     backend, options = backend_at(url, options)
     function = hash_function(hash)
@@ -142,6 +147,12 @@ def open(  # noqa: A001 - the public name is vz.open
         RepositoryNotFoundError: there is no repository at the URL.
         FormatError: it was created by a newer version, or its marker is damaged.
         InvalidUrlError: the URL is not valid.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> made = vz.create("memory://opened")
+        >>> print(vz.open("memory://opened").checkout("main").commit.message)
+        Create the repository
     """
     backend, options = backend_at(url, options)
     _check_verify(verify)
@@ -209,6 +220,14 @@ def recover(url: Location, *, progress: OnProgress | None = None) -> Repository:
     Raises:
         RepositoryNotFoundError: there are no packs with a commit.
         InvalidInputError: this is no folder on this machine.
+
+    Example:
+        >>> import os, tempfile, versioned_zarr as vz
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = vz.create(f"{folder}/climate.vz")
+        ...     os.remove(f"{folder}/climate.vz/versioned-zarr.json")
+        ...     list(vz.recover(f"{folder}/climate.vz").branches)
+        ['main']
     """
     backend, options = backend_at(url, {})
     if not isinstance(backend, StorageBackend):
@@ -239,7 +258,13 @@ def open_or_create(
     verify: Verify = "network",
     **options: Unpack[Options],
 ) -> Repository:
-    """Open a repository, or create it if it does not exist; see `open` and `create`."""
+    """Open a repository, or create it if it does not exist; see `open` and `create`.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> vz.open_or_create("memory://either") is vz.open_or_create("memory://either")
+        True
+    """
     try:
         return open(url, verify=verify, **options)
     except RepositoryNotFoundError:
@@ -282,6 +307,12 @@ def clone(
         InvalidRefError: none of `refs` is a branch.
         KeyNotFoundError: one of `paths` does not exist on any branch.
         InvalidInputError: `depth` is less than 1, or missing data could not be fetched later.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> made = vz.create("memory://original")
+        >>> dict(vz.clone("memory://original", "memory://copy").remotes)
+        {'origin': 'memory://original'}
     """
     source = open(src, **(src_options or {}))
     if isinstance(paths, str):

@@ -213,3 +213,9 @@ def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None
             timeout=100,
         )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_the_help_shows_a_line_for_each_shell() -> None:
+    shown = cli.commands["completion"].get_help(click.Context(cli, info_name="vz")).splitlines()
+    lines = ['eval "$(vz completion bash)"', 'eval "$(vz completion zsh)"']
+    assert {*lines, "vz completion fish | source"} <= {line.strip() for line in shown}

@@ -26,6 +26,7 @@ xr = pytest.importorskip("xarray")
 ROOT = Path(__file__).parents[2]
 GUIDES = ROOT / "docs" / "guides"
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata")
@@ -59,6 +60,28 @@ def run(page: Path, replaced: dict[str, str] | None = None, **given: Any) -> dic
     names = {**given}
     exec(compile(code, str(page), "exec"), names)
     return names
+
+
+def run_shell(code: str, home: Path, **variables: str) -> str:
+    """Run lines of a shell, in which `vz` is that of this environment and this source.
+
+    Args:
+        code: the lines; the first that fails ends it.
+        home: $VERSIONED_ZARR_HOME.
+        variables: other variables of the environment.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    usual = {"PYTHONPATH": str(ROOT), "VERSIONED_ZARR_HOME": str(home), "COLUMNS": "100"}
+    done = subprocess.run(
+        ["sh", "-e", "-c", code],
+        env={**os.environ, "PATH": path, **usual, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def test_the_screen_of_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,20 +208,9 @@ def test_what_the_hash_means(node: Daemon, tmp_path: Path, dataset: Any) -> None
         dataset.to_zarr(session.store)
     (shown, *_) = INDENTED.findall((GUIDES / "what-the-hash-means.md").read_text("utf-8"))
     folders = [Path(sys.executable).parent, Path(node.kubo.binary).parent]
-    done = subprocess.run(
-        ["sh", "-e", "-c", shown],
-        env={
-            **os.environ,
-            "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]]),
-            "IPFS_PATH": str(tmp_path / "ipfs"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == repo.checkout().cid
+    path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
+    printed = run_shell(shown, tmp_path / "home", PATH=path, IPFS_PATH=str(tmp_path / "ipfs"))
+    assert printed.splitlines()[-1] == repo.checkout().cid
 
 
 @pytest.mark.compat
@@ -213,8 +225,15 @@ def test_object_stores(tmp_path: Path, dataset: Any, monkeypatch: pytest.MonkeyP
             ("SECRET_ACCESS_KEY", server.secret_access_key),
         ):
             monkeypatch.setenv(f"AWS_{name}", value)
-        names = run(GUIDES / "object-stores.md", dataset=dataset)
+        page = GUIDES / "object-stores.md"
+        names = run(page, dataset=dataset)
         assert names["repo"].checkout().to_xarray().identical(dataset)
+        (tmp_path / "s3" / "data" / "other").mkdir()
+        vz.clone("s3://bucket/climate", "s3://other/climate")
+        (shown,) = SHELL.findall(page.read_text("utf-8"))
+        lines = shown.partition("\n")[2]  # after the credentials
+        printed = run_shell(lines.replace("eu-central-1", "us-east-1"), tmp_path / "home")
+        assert "A1B scenario" in printed
 
 
 @pytest.mark.compat
@@ -222,6 +241,10 @@ def test_shared_file_systems(tmp_path: Path, dataset: Any) -> None:
     page = GUIDES / "shared-file-systems.md"
     names = run(page, {"/scratch/project": str(tmp_path)}, dataset=dataset)
     assert dict(names["copy"].checkout().mapping) == dict(names["repo"].checkout().mapping)
+    (tmp_path / "shell").mkdir()
+    for shown in SHELL.findall(page.read_text("utf-8")):
+        run_shell(shown.replace("/scratch/project", str(tmp_path / "shell")), tmp_path / "home")
+    assert vz.open(tmp_path / "shell" / "copy.vz").remotes["origin"].endswith("/climate.vz")
 
 
 def test_ipfs_node(node: Daemon, dataset: Any) -> None:

@@ -128,7 +128,7 @@ def _command_names(
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the completion script for a shell.
+    """Print the completion script for a shell.
 
     Put one of these lines into ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
 
@@ -136,7 +136,7 @@ def completion(shell: str) -> None:
       eval "$(vz completion bash)"
       eval "$(vz completion zsh)"
       vz completion fish | source
-    """
+    """  # noqa: D301 - click reads the backspace
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(cli, {}, "vz", VARIABLE).source())

@@ -35,13 +35,12 @@ class NodeMethods:
         Nothing is created unless everything can be.
 
         Args:
-            template: one of
-                - a dict of paths; each value is a dict of the keywords of `zarr.create_array`, if
-                  it has a `shape`, or the `attributes` of a group, or metadata as in `zarr.json`,
-                  or as zarr has it (`array.metadata`). Groups may have `members`, by name;
-                - the path of a JSON or YAML file with such a dict;
-                - a Dataset or DataTree of xarray: indexes and other coordinates that are in memory
-                  are written, data variables get their metadata only; needs Dask.
+            template: a dict of paths. Each value is a dict of the keywords of `zarr.create_array`,
+                if it has a `shape`; or the `attributes` of a group; or metadata as in `zarr.json`,
+                or as zarr has it (`array.metadata`). Groups may have `members`, by name. Or the
+                path of a JSON or YAML file with such a dict. Or a Dataset or DataTree of xarray, of
+                which indexes and other coordinates in memory are written, and data variables get
+                their metadata only; this needs Dask.
             path: the group in which to create them; the root by default. Groups above nodes that do
                 not exist yet are created.
             overwrite: replace arrays that exist, and attributes of groups that exist.

@@ -54,6 +54,21 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
 
     Attributes:
         url: its location.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> repo = vz.create("memory://shown")
+        >>> with repo.session("main", message="First run") as session:
+        ...     session.write("a", b"1")
+        >>> branched = repo.branches.create("warmer")
+        >>> with repo.session("warmer", message="Two degrees more") as session:
+        ...     session.write("b", b"2")
+        >>> print(repo.diff("main", "warmer"))
+        added key b
+        >>> repo.merge("warmer", into="main").message
+        'Two degrees more'
+        >>> [commit.message for commit in repo.log("main", path="b")]
+        ['Two degrees more']
     """
 
     def __init__(

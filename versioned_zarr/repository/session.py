@@ -63,6 +63,15 @@ class Session(MissingMethods, NodeMethods, HintsAtNames, _hooks.Shown, _hooks.Za
         repository: the repository to which it writes.
         message: the message with which a clean end of the `with` block commits.
         dropped: writes that `Repository.resume` could not recover, one line each; usually empty.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> session = vz.create("memory://written").session("main")
+        >>> session.write("a", b"hello")
+        >>> bytes(session.read("a", 1, 3)), session.delete("b")
+        (b'el', False)
+        >>> session.commit("Say hello").message
+        'Say hello'
     """
 
     def __init__(

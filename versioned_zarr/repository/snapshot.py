@@ -76,6 +76,17 @@ class Snapshot(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike)
     Attributes:
         repository: its source.
         commit: the commit that was checked out; None for a bare tree CID or a subtree.
+
+    Example:
+        >>> import versioned_zarr as vz
+        >>> repo = vz.create("memory://read")
+        >>> with repo.session(message="Say hello") as session:
+        ...     session.write("a/b", b"hello")
+        >>> snapshot = repo.checkout("main")
+        >>> list(snapshot.keys()), bytes(snapshot.read("a/b")), snapshot.commit.message
+        (['a/b'], b'hello', 'Say hello')
+        >>> snapshot.path("a").list_dir()
+        ['b']
     """
 
     def __init__(self, repository: SnapshotOrigin, tree: Cid, commit: Commit | None = None) -> None:

@@ -85,6 +85,11 @@ def open_snapshot(
         BlockNotFoundError: no gateway has the data.
         StorageError: no gateway returned the data; the message reports what each one did.
         MissingDependencyError: the extra `ipfs` is not installed.
+
+    Example:
+        Through the gateway of a node of this machine:
+
+            vz.open_snapshot("ipfs://bafybei…/model-a").to_xarray()
     """
     if not isinstance(url, str):
         raise InvalidInputError(f"open_snapshot takes a URL or a CID, not {type(url).__name__}")
