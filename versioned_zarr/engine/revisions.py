@@ -303,5 +303,6 @@ def _not_found(stores: RepositoryContext, name: str, ref: str) -> RefNotFoundErr
     if near:
         hint = f"; did you mean {near[0]!r}?"
     elif name.lower() in _CURRENT and names:
-        hint = f"; there is no current branch: name one, such as {names[0]!r}"
+        branch = "main" if "main" in names else names[0]
+        hint = f"; there is no current branch: name one, such as {branch!r}"
     return RefNotFoundError(f"{ref!r} not found in {stores.storage.url!r}{hint}", ref=ref)
