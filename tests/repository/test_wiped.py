@@ -39,7 +39,7 @@ def test_zarr_beside_a_repository_is_told_and_taken_in(
     assert repository.fsck().strays == ("zarr.json",)
     assert "zarr.json" in str(repository.fsck())
     with (
-        pytest.warns(UserWarning, match="past the repository"),
+        pytest.warns(UserWarning, match="there and not to a session"),
         repository.session(on_nothing="skip", message="nothing"),
     ):
         pass

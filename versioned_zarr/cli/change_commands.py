@@ -69,9 +69,9 @@ def commit(
     path: str,
     as_json: bool,
 ) -> None:
-    """Commit a session that was left, or a folder.
+    """Commit a session, or a folder of plain Zarr.
 
-    ID is a session of vz sessions, also one that a dead process left. FOLDER is plain Zarr outside
+    ID is a session that vz sessions lists, even if its process died. FOLDER is plain Zarr outside
     the repository: one commit makes the branch equal to it, like vz import --overwrite.
     """
     if message is None:

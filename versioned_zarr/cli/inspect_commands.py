@@ -118,7 +118,7 @@ def _print_session(context: Context, info: SessionInfo, changes: vz.Diff | None)
 def reflog(context: Context, branch: str, number: int | None, as_json: bool) -> None:
     """Show the moves of a branch, newest first.
 
-    BRANCH@{N} names the commit before the last N moves, also of a branch that was deleted.
+    BRANCH@{N} names the commit before the last N moves, even if the branch was deleted.
     """
     moves = list(islice(context.repository.reflog(branch), number))
     if not moves:

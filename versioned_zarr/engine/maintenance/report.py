@@ -46,7 +46,7 @@ class Report:
         absent: the CIDs of blocks that a partial clone fetches on demand. Not an error.
         unreferenced: the CIDs of blocks that nothing reaches; `gc` removes them. Not an error.
         checked_blocks: the number of blocks checked.
-        strays: documents of plain Zarr that were written past the repository. Not an error.
+        strays: documents of plain Zarr that were written into its folder. Not an error.
     """
 
     missing: list[Damage] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Report:
             lines.append(f"absent: {blocks}, fetched when they are read")
         if self.strays:
             names = ", ".join(self.strays)
-            lines.append(f"not in any branch: {names}, plain Zarr written past the repository")
+            lines.append(f"not in any branch: {names}, plain Zarr in the repository's folder")
         state = "clean" if self.is_clean else "NOT clean"
         checked = counted(self.checked_blocks, "block")
         lines.append(f"{state}: {checked} checked, {len(self.unreferenced)} unreferenced")

@@ -44,7 +44,7 @@ def about_strays(url: str, names: Sequence[str]) -> str:
     """What to say about them."""
     return (
         f"{', '.join(names)} in the folder of the repository {url!r}: plain Zarr was written "
-        "there, past the repository, so no branch has it; write to repo.session(…). To "
-        f"take it into a branch: vz.import_zarr(repo, {url.removeprefix('file://')!r}, …); then "
+        "there and not to a session, so no branch has it; write to repo.session(…). To "
+        f"import it into a branch: vz.import_zarr(repo, {url.removeprefix('file://')!r}, …); then "
         "delete these files and the arrays beside them"
     )
