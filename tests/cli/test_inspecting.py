@@ -73,6 +73,20 @@ def test_a_path_in_place_of_a_version_is_recognized(
     assert "not found in" in vz_(capfd, "ls", "sea", code=1)
 
 
+def test_a_repository_below_the_current_folder_is_named(
+    repository: vz.Repository,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert vz_(capfd, "log", code=1).endswith("but below: r.vz; name it: vz -C r.vz …\n")
+    assert "begin" in vz_(capfd, "-C", "r.vz", "log")
+    assert "is a repository, not plain Zarr; clone it" in vz_(
+        capfd, "-C", "r.vz", "import", "r.vz", code=1
+    )
+
+
 def test_tree_as_json(repository: vz.Repository, capfd: pytest.CaptureFixture[str]) -> None:
     found = {each["path"]: each for each in json.loads(vz_(capfd, "tree", "--json"))}
     assert list(found) == ["", "air", "air/point", "air/s", "air/t"]

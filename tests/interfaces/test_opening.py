@@ -72,6 +72,8 @@ def test_an_array_in_place_of_a_group_is_named_with_its_group(
     ) as caught:
         snapshot.to_xarray(path)
     assert f"snapshot.to_xarray({parent})['t']" in str(caught.value)
+    with pytest.raises(vz.InvalidInputError, match="is an array, and xarray opens groups"):
+        snapshot.to_datatree(path)
 
 
 def test_options_that_name_something_else_are_refused(snapshot: vz.Snapshot) -> None:

@@ -162,6 +162,8 @@ def test_a_guess_at_the_class_names_the_line_to_type(name: str, line: str) -> No
     with pytest.raises(AttributeError, match=re.escape(line)):
         getattr(vz.Repository, name)
     assert not hasattr(vz.Repository, "__no_hook__")
+    with pytest.raises(TypeError, match=re.escape("vz.open('climate.vz')")):
+        vz.Repository("climate.vz")
 
 
 def test_other_missing_names_are_ordinary_errors(names: dict[str, object]) -> None:

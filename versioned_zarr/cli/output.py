@@ -26,7 +26,8 @@ from rich.text import Text
 
 import versioned_zarr as vz
 from versioned_zarr.cli.shell.completion import complete_branch
-from versioned_zarr.cli.shell.current_repository import enclosing_repository
+from versioned_zarr.cli.shell.current_repository import enclosing_repository, repositories_below
+from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.address.ipfs_address import is_address
@@ -58,6 +59,8 @@ class Context:
         """The repository, opened on first access."""
         if self._repository is None:
             location = self.location or enclosing_repository()
+            if self.location is None and not os.path.exists(os.path.join(location, MARKER)):
+                _refer_below()
             if location.startswith("lakefs:"):
                 self._repository = vz.open(location, progress=_hashing_bar(), **self.options)
             else:
@@ -94,6 +97,21 @@ class Context:
             main = self.repository.checkout("main")
             return text in main.list_dir("") or bool(main.list_dir(text))
         return False
+
+
+def _refer_below() -> None:
+    """Raise an error that names the repositories in the current folder, if there are any.
+
+    Raises:
+        RepositoryNotFoundError: there are some.
+    """
+    below = repositories_below()
+    if below:
+        raise vz.RepositoryNotFoundError(
+            f"no repository in this folder or above it, but below: {', '.join(below)}; "
+            f"name it: vz -C {shlex.quote(below[0])} …",
+            url=os.getcwd(),
+        )
 
 
 with_repository = click.pass_obj

@@ -5,6 +5,7 @@ The words are those of git, Icechunk, lakeFS, DVC, zarr and xarray. Each line is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +251,14 @@ def hint(owner: str, name: str) -> str:
 class HintsAtClassNames(type):
     """A class whose errors for missing attributes name what to type: `Repository.open`."""
 
-    if not TYPE_CHECKING:  # for type checkers, a missing attribute is an error
+    if not TYPE_CHECKING:  # for type checkers, these are errors
+
+        def __call__(cls, *arguments: Any, **named: Any) -> Any:
+            """Create an object; not from a path, as other packages do."""
+            if arguments and isinstance(arguments[0], (str, os.PathLike)):
+                path = os.fspath(arguments[0])
+                raise TypeError(f"to open a repository, type: vz.open({path!r})")
+            return super().__call__(*arguments, **named)
 
         def __getattr__(cls, name: str) -> Any:
             found = "" if name.startswith("_") else hint(cls.__name__, name)

@@ -14,3 +14,8 @@ def enclosing_repository() -> str:
         if (folder / MARKER).is_file():
             return str(folder)
     return str(here)
+
+
+def repositories_below() -> list[str]:
+    """The names of the folders in the current one that are repositories."""
+    return sorted(found.parent.name for found in Path.cwd().glob(f"*/{MARKER}"))

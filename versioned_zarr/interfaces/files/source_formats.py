@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from versioned_zarr.engine.hierarchy.zarr_nodes import NODE_DOCUMENTS
+from versioned_zarr.engine.marker import MARKER
 
 FORMATS: Final = {
     "zarr": "Zarr (a folder or a zip file)",
@@ -94,6 +95,11 @@ def advice(source: str) -> str:
         return f"{source!r} is {found}, not Zarr; import it with vz.import_from(repo, {source!r})"
     if "://" not in source and "::" not in source and not os.path.exists(source):
         return f"no file or folder {source!r}; check its name"
+    if os.path.exists(os.path.join(source, MARKER)):
+        return (
+            f"{source!r} is a repository, not plain Zarr; clone it or pull from it, or export a "
+            "version of it and import that"
+        )
     return (
         f"no Zarr at {source!r}: it contains none of {', '.join(NODE_DOCUMENTS)}; "
         f"give a Zarr folder, or one of these formats: {supported()}"

@@ -51,12 +51,7 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
     try:
         dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
     except ContainsArrayError as error:
-        parent, _, name = (group or "").strip("/").rpartition("/")
-        raise InvalidInputError(
-            f"{group!r} is an array, and xarray opens groups; for this variable: "
-            f"snapshot.to_xarray({repr(parent) if parent else ''})[{name!r}]; "
-            f"with zarr: snapshot[{group!r}]"
-        ) from error
+        raise _is_array(group or "") from error
     return with_origin(dataset, snapshot)
 
 
@@ -74,7 +69,21 @@ def to_datatree(snapshot: Snapshot, group: str | None = None, **options: Any) ->
     _take_xarray_options(snapshot, group, options)
     # xarray's types list paths and files only.
     store: Any = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
-    return with_origin(xarray.open_datatree(store, engine="zarr", group=group, **options), snapshot)
+    try:
+        tree = xarray.open_datatree(store, engine="zarr", group=group, **options)
+    except ContainsArrayError as error:
+        raise _is_array(group or "") from error
+    return with_origin(tree, snapshot)
+
+
+def _is_array(path: str) -> InvalidInputError:
+    """The error for the path of an array in place of a group."""
+    parent, _, name = path.strip("/").rpartition("/")
+    return InvalidInputError(
+        f"{path!r} is an array, and xarray opens groups; for this variable: "
+        f"snapshot.to_xarray({repr(parent) if parent else ''})[{name!r}]; "
+        f"with zarr: snapshot[{path!r}]"
+    )
 
 
 def require_xarray(method: str) -> None:
