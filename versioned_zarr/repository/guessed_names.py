@@ -25,6 +25,12 @@ _REPOSITORY: Mapping[str, str] = {
     **dict.fromkeys(("list_branches", "get_branches", "heads"), "list(repo.branches)"),
     **dict.fromkeys(("lookup_branch", "get_branch", "head", "HEAD"), "repo.branches['main'].cid"),
     **dict.fromkeys(("reset", "reset_branch", "rollback"), _ROLL_BACK),
+    **dict.fromkeys(("current_branch", "active_branch"), "session.branch  # each session has one"),
+    "is_dirty": "list(repo.sessions)  # what is not committed",
+    **dict.fromkeys(("describe", "summary"), "print(repo)"),
+    **dict.fromkeys(("tree", "list"), "print(repo.checkout('main'))"),
+    "delete": "repo.branches.delete('NAME')  # data: session.clear('air')",
+    "undo": "repo.revert('main')",
     "restore": "session.restore('air', 'main~1')  # the whole branch: repo.branches.move",
     **dict.fromkeys(("move", "rename"), "session.move('air/t', 'air/temperature')"),
     "delete_branch": "repo.branches.delete('NAME')",
@@ -62,6 +68,7 @@ _REPOSITORY: Mapping[str, str] = {
     "close": "del repo  # there is nothing to close",
 }
 
+_CREATE_ARRAY = "zarr.create_array(session, name='t', shape=(4,), dtype='f8')"
 _END = "session.discard()  # ends the session and drops its writes"
 _REBASE = "session.commit('…')  # merges with what others have committed"
 _SESSION: Mapping[str, str] = {
@@ -70,7 +77,7 @@ _SESSION: Mapping[str, str] = {
     **dict.fromkeys(("open", "open_group", "root"), "zarr.open_group(session)"),
     "open_array": "zarr.open_array(session, path='air/temperature')",
     "create_group": "zarr.create_group(session, path='air')",
-    "create_array": "zarr.create_array(session, name='t', shape=(4,), dtype='f8')",
+    "create_array": _CREATE_ARRAY,
     **dict.fromkeys(("close", "abort", "rollback", "reset", "discard_changes"), _END),
     **dict.fromkeys(("add", "save", "flush", "push", "stage"), "session.commit('…')"),
     **dict.fromkeys(("rebase", "merge", "pull", "update"), _REBASE),
@@ -83,11 +90,17 @@ _SESSION: Mapping[str, str] = {
     **dict.fromkeys(("cp", "duplicate"), "session.copy('air/t', 'air/first_guess')"),
     **dict.fromkeys(("checkout", "revert"), "session.restore('air', 'main~1')"),
     **dict.fromkeys(("delete_dir", "rmdir"), "session.clear('air')"),
+    "undo": "session.discard(keep=True)  # drops what is not committed",
+    **dict.fromkeys(("create_dataset", "array"), _CREATE_ARRAY),
+    "group": "session['air']",
     "fork": "pickle.dumps(session)  # its copies write to the same session",
 }
 
 _WRITE = "session = repo.session('main')  # a snapshot never changes"
 _SNAPSHOT: Mapping[str, str] = {
+    **dict.fromkeys(("isel", "sel", "plot", "values"), "snapshot.to_xarray()['t']"),
+    **dict.fromkeys(("shape", "dtype", "chunks"), "snapshot['air/temperature'].shape"),
+    "nbytes": "sum(size for _, size in snapshot.sizes())",
     **dict.fromkeys(("to_zarr", "export", "save", "download"), "snapshot.to_folder('PATH')"),
     "diff": "print(repo.diff(snapshot, 'main'))",
     **dict.fromkeys(("write", "set", "put", "delete", "session"), _WRITE),
@@ -121,6 +134,14 @@ _MODULE: Mapping[str, str] = {
     **dict.fromkeys(("checkout", "readonly_session"), "vz.open('PATH').checkout('main')"),
     **dict.fromkeys(("session", "writable_session"), "vz.open('PATH').session('main')"),
     "log": "print(vz.open('PATH').log())",
+    "diff": "print(vz.open('PATH').diff('main~1', 'main'))",
+    "blame": "print(vz.open('PATH').blame('air/temperature'))",
+    "merge": "vz.open('PATH').merge('dev', into='main')",
+    **dict.fromkeys(("tag", "branch"), "vz.open('PATH').tags.create('NAME', at='main')"),
+    **dict.fromkeys(("list", "ls"), "print(vz.open('PATH').checkout())"),
+    "read": "vz.open('PATH').checkout('main').to_xarray()",
+    **dict.fromkeys(("Dataset", "Client"), _OPEN),
+    **dict.fromkeys(("import_netcdf", "from_netcdf", "import_n5"), _IMPORT),
     "local_filesystem_storage": _CREATE,
     **dict.fromkeys(("in_memory_storage", "Storage"), "repo = vz.create('memory://NAME')"),
     "s3_storage": "repo = vz.create('s3://BUCKET/PREFIX')",
@@ -129,6 +150,7 @@ _MODULE: Mapping[str, str] = {
     **dict.fromkeys(("Store", "IcechunkStore", "VersionedStore"), "repo.session('main').store"),
     **dict.fromkeys(("import_", "import_data", "from_zarr", "ingest"), _IMPORT),
     "export": _EXPORT,
+    **dict.fromkeys(("export_zarr", "to_zarr"), _EXPORT),
     "fork": "vz.clone('SOURCE', 'PATH')",
     "version": "vz.__version__",
 }

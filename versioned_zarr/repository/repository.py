@@ -72,8 +72,12 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
     """
 
     def __init__(
-        self, stores: RepositoryContext, reopen: Callable[..., Any], *arguments: Any
+        self, stores: RepositoryContext, reopen: Callable[..., Any] | None = None, *arguments: Any
     ) -> None:
+        if not isinstance(stores, RepositoryContext) or reopen is None:
+            raise TypeError(
+                "a repository is opened with vz.open('PATH'), or created with vz.create('PATH')"
+            )
         self.url = stores.storage.url
         # Other modules of the package use these two: the context and the open sessions.
         self._stores = stores
