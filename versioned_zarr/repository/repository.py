@@ -74,7 +74,7 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
     def __init__(
         self, stores: RepositoryContext, reopen: Callable[..., Any] | None = None, *arguments: Any
     ) -> None:
-        if not isinstance(stores, RepositoryContext) or reopen is None:
+        if reopen is None:
             raise TypeError(
                 "a repository is opened with vz.open('PATH'), or created with vz.create('PATH')"
             )
