@@ -169,7 +169,8 @@ class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPr
         """For each stored chunk of an array, the commit that last changed it.
 
         One walk over the history, which compares commits by the CID of the array; O(changed
-        chunks). A chunk that a merge took from a parent is looked up in that parent's history.
+        chunks). A chunk that a merge took from a parent is looked up in that parent's history, and
+        an array that was moved is followed to its earlier path.
 
         Args:
             path: the path of the array.
