@@ -82,6 +82,10 @@ class NodeMethods:
     def move(self, old: str, new: str) -> str:
         """Move or rename an array, a group or a key.
 
+        If the process dies meanwhile, a resumed session may have the node at both paths. What
+        another process writes to either path meanwhile is a conflict when the session is committed;
+        threads of this process must not write there.
+
         A diff shows a moved node as one line, and `Repository.log` of its new path continues with
         the commits of the old one.
 
