@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
@@ -176,6 +176,34 @@ def shows_progress(label: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]
         return shown
 
     return decorate
+
+
+guesses: dict[str, Mapping[str, str]] = {}
+"""What to type, by class and by the name that was guessed; `repository.guessed_names` fills it."""
+
+
+def hint(owner: str, name: str) -> str:
+    """The end of the error for a missing attribute; empty if nobody guesses this name."""
+    line = guesses.get(owner, {}).get(name)
+    return "" if line is None else f"; type: {line}"
+
+
+class HintsAtNames:
+    """Its errors for missing attributes name what to type. Other lookups cost nothing."""
+
+    if not TYPE_CHECKING:  # for type checkers, a missing attribute is an error
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self)
+            if hasattr(kind, name):  # a property failed; its error says why
+                return object.__getattribute__(self, name)
+            owner = next((each.__name__ for each in kind.__mro__ if each.__name__ in guesses), "")
+            found = "" if name.startswith("_") else hint(owner, name)
+            # Python's own suggestion is for misspelled names.
+            about = {} if found else {"name": name, "obj": self}
+            raise AttributeError(
+                f"{kind.__name__!r} object has no attribute {name!r}{found}", **about
+            )
 
 
 class Shown:

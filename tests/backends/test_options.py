@@ -67,6 +67,15 @@ def test_a_place_on_no_server_takes_none(call: Callable[..., object], tmp_path: 
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [("branch", "'ref' in xarray"), ("mode", "sessions write"), ("exist_ok", "'open_or_create'")],
+)
+def test_an_option_that_people_guess_is_answered(option: str, advice: str) -> None:
+    with pytest.raises(vz.InvalidInputError, match=f"not accept {option}; it accepts .*{advice}"):
+        vz.create("memory://guessed-options", **{option: "main"})
+
+
 def test_a_scheme_that_is_unknown_is_told_whatever_the_options() -> None:
     with pytest.raises(vz.InvalidUrlError, match="unknown scheme 'ftp'"):
         vz.open("ftp://127.0.0.1/x", token="t")

@@ -88,7 +88,7 @@ def test_no_message_keeps_its_python(text: str) -> None:
     [
         ("x; vz.create('r.vz') creates one", "x; 'vz init' creates one"),
         ("not empty; open it with vz.open, or choose", "not empty; use it with -C, or choose"),
-        ("another path, or pass overwrite=True", "another path, or say --overwrite"),
+        ("another path, or pass overwrite=True", "another path, or pass --overwrite"),
         ("since bafy; pass allow_empty=True to commit anyway", "since bafy"),
         ("delete it with repo.sessions.delete(id)", "delete it with 'vz sessions --delete ID'"),
         ("delete it with repo.sessions.delete('a1')", "delete it with 'vz sessions --delete a1'"),
@@ -99,7 +99,7 @@ def test_no_message_keeps_its_python(text: str) -> None:
         ("create a repository with hash='b', or", "create a repository with --hash b, or"),
         ("if it was exported with since=, the", "if it was exported with --since, the"),
         ("a value; use snapshot.read", "a value; read it with 'vz cat'"),
-        ("pass gateways= or set $X to try", "say --gateway or set $X to try"),
+        ("pass gateways= or set $X to try", "pass --gateway or set $X to try"),
         ("the option allow_http=True", "--storage-option allow_http=true"),
     ],
 )  # fmt: skip

@@ -299,5 +299,5 @@ def test_undo_without_a_terminal_needs_a_yes(
     head = repository.branches["main"]
     with open(os.devnull) as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
-        assert "say --yes" in vz_(capfd, "undo", code=2)
+        assert "pass --yes" in vz_(capfd, "undo", code=2)
     assert repository.branches["main"] == head

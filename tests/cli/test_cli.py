@@ -527,7 +527,7 @@ def test_what_is_no_data_of_a_format_is_said(
 def test_no_advice_is_python(
     repository: vz.Repository, plain: Path, tmp_path: Path, vz_: Vz
 ) -> None:
-    assert vz_.fails("import", str(plain)).endswith("choose another path, or say --overwrite")
+    assert vz_.fails("import", str(plain)).endswith("choose another path, or pass --overwrite")
     assert "use it with -C" in vz_.fails("init", str(tmp_path / "r.vz"))
     assert vz_.fails("rm", "x/c/9").startswith("nothing at 'x/c/9'")
     assert vz_.fails("export", "main", "out", "--max-keys", "1").endswith("--max-keys 8")

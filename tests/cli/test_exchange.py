@@ -113,7 +113,7 @@ def test_an_export_to_a_zip_file_and_an_update(
     said = vz_(capfd, "export", "main", str(folder), code=0)  # no file too many: it resumes
     with repository.session(message="Three") as session:
         del zarr.open_group(session.store)["a"]
-    assert "say --update" in vz_(capfd, "export", "main", str(folder), code=1)
+    assert "pass --update" in vz_(capfd, "export", "main", str(folder), code=1)
     said = vz_(capfd, "export", "main", str(folder), "--update")
     assert said.endswith(f"written to {folder}: 0 written, 1 unchanged, 3 deleted\n")
     told = json.loads(vz_(capfd, "export", "main~1", str(folder), "--update", "--json"))

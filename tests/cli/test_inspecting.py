@@ -60,6 +60,19 @@ def test_tree_shows_arrays_with_what_is_stored(
     ]
 
 
+@pytest.mark.parametrize("path", ["air", "air/t", "zarr.json"])
+def test_a_path_in_place_of_a_version_is_recognized(
+    repository: vz.Repository, capfd: pytest.CaptureFixture[str], path: str
+) -> None:
+    for command in ("ls", "tree"):
+        said = vz_(capfd, command, path, code=1)
+        assert said.strip() == (
+            f"vz: no version {path!r}; it is a path on 'main': name the version first, as in "
+            f"'main {path}'"
+        )
+    assert "not found in" in vz_(capfd, "ls", "sea", code=1)
+
+
 def test_tree_as_json(repository: vz.Repository, capfd: pytest.CaptureFixture[str]) -> None:
     found = {each["path"]: each for each in json.loads(vz_(capfd, "tree", "--json"))}
     assert list(found) == ["", "air", "air/point", "air/s", "air/t"]

@@ -42,11 +42,28 @@ def test_a_word_of_another_tool_names_ours(word: str, capfd: pytest.CaptureFixtu
 def test_a_word_in_a_group_names_ours(
     group: str, word: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert said(capfd, group, word).startswith(f"no command {word!r}; vz {group} ")
+    assert said(capfd, group, word).startswith(f"no command {word!r}; type: vz {group} ")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(name, option) for name, options in other_tools._OF_OPTIONS.items() for option in options],
+)
+def test_an_option_of_another_tool_names_ours(
+    command: str, option: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert not any(option in each.opts for each in cli.commands[command].params)
+    line = other_tools._OF_OPTIONS[command][option]
+    assert said(capfd, command, option) == f"no option {option!r}; type: {line}"
+
+
+def test_a_number_of_commits_is_an_option_here(capfd: pytest.CaptureFixture[str]) -> None:
+    assert said(capfd, "log", "-2", "--oneline") == "no option '-2'; type: vz log -n 2"
+    assert said(capfd, "tag", "-2").startswith("No such option")
 
 
 def lines() -> list[str]:
-    groups = other_tools._OF_GROUPS.values()
+    groups = [*other_tools._OF_GROUPS.values(), *other_tools._OF_OPTIONS.values()]
     return sorted({*other_tools.GUESSES.values(), *(v for group in groups for v in group.values())})
 
 
@@ -92,4 +109,4 @@ def test_help_of_no_command_names_ours(capfd: pytest.CaptureFixture[str]) -> Non
         said(capfd, "help", "stash") == "no command 'stash'; sessions keep uncommitted work: "
         "vz sessions"
     )
-    assert said(capfd, "help", "remote", "rm") == "no command 'rm'; vz remote delete NAME"
+    assert said(capfd, "help", "remote", "rm") == "no command 'rm'; type: vz remote delete NAME"

@@ -280,6 +280,29 @@ def test_a_rename_takes_the_log_along(repository: Repository) -> None:
     assert set(repository.branches) == {"main", "new"}
 
 
+def test_a_move_shows_its_commit_as_text(repository: Repository) -> None:
+    repository.branches.create("gone")
+    commit = repository.branches["gone"]
+    repository.branches.delete("gone")
+    deleted, created = repository.reflog("gone")
+    assert (deleted.cid, created.cid) == (None, commit.cid)
+    assert str(created).startswith(f"{commit.cid}  ")
+    assert str(created).endswith("branch: created at main")
+    assert repr(deleted).startswith("<RefEntry 1: deleted  ")
+
+
+def test_a_session_on_a_tag_is_refused_with_what_to_do(repository: Repository) -> None:
+    repository.tags.create("v1")
+    with pytest.raises(vz.RefNotFoundError, match="'v1' is a tag, which does not move; create a "):
+        repository.session("v1")
+
+
+@pytest.mark.parametrize("ref", ["HEAD", "HEAD~1", "@", "latest", "master"])
+def test_there_is_no_current_branch_and_the_error_says_so(repository: Repository, ref: str) -> None:
+    with pytest.raises(vz.RefNotFoundError, match=r"there is no current branch: name one.*'main'"):
+        repository.checkout(ref)
+
+
 def test_a_rename_over_a_deleted_name_keeps_both_logs(repository: Repository) -> None:
     repository.branches.create("new", "main~1")
     repository.branches.delete("new")

@@ -83,6 +83,20 @@ def test_values_that_changed_are_counted_and_placed(repository: Repository) -> N
     assert json.loads(json.dumps(found.to_dict()))["values"]["first"] == [3, 4]
 
 
+def test_an_array_on_one_side_only_is_not_called_re_encoded(repository: Repository) -> None:
+    write(repository, base(), "old")
+    assert str(repository.diff("main")["air/t"]).splitlines()[0] == "air/t: added"
+    assert "re-encoded" not in str(repository.diff("main")["air/t"])
+    assert "    48 added" in str(repository.diff("main")["air/t"]).splitlines()
+
+
+def test_a_dimension_without_a_name_is_told_from_its_range(repository: Repository) -> None:
+    for value in (0, 1):
+        with repository.session(message="x") as session:
+            zarr.create_array(session, name="a", data=np.arange(4) + value, overwrite=True)
+    assert "    axis 0: 0 … 3" in str(repository.diff("main")["a"])
+
+
 def test_only_chunks_that_differ_are_read(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

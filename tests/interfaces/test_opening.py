@@ -62,6 +62,18 @@ def test_xarray_opens_a_snapshot_with_its_usual_options(
     assert np.array_equal(found.t.values, range(4))
 
 
+@pytest.mark.parametrize(("path", "parent"), [("air/t", "'air'"), ("/air/t/", "'air'")])
+def test_an_array_in_place_of_a_group_is_named_with_its_group(
+    snapshot: vz.Snapshot, path: str, parent: str
+) -> None:
+    pytest.importorskip("xarray")
+    with pytest.raises(
+        vz.InvalidInputError, match="is an array, and xarray opens groups"
+    ) as caught:
+        snapshot.to_xarray(path)
+    assert f"snapshot.to_xarray({parent})['t']" in str(caught.value)
+
+
 def test_options_that_name_something_else_are_refused(snapshot: vz.Snapshot) -> None:
     pytest.importorskip("xarray")
     for options in ({"store": "x"}, {"engine": "netcdf4"}, {"path": "air"}, {"chunk_store": {}}):

@@ -65,6 +65,8 @@ def test_each_chunk_is_that_of_the_commit_that_changed_it_last(repository: Repos
     assert len(found) == 3
     assert json.loads(json.dumps(found.to_dict()))["table"] == [[2, 1], [0, -1], [-1, -1]]
     assert "1 chunk in [0, 1]  second" in str(found)
+    shown = [repository.checkout(line.split()[0]) for line in str(found).splitlines()]
+    assert [each.commit for each in shown] == found.commits
 
 
 def test_a_merge_is_looked_through(repository: Repository) -> None:

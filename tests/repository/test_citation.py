@@ -74,6 +74,7 @@ def test_a_bare_tree_has_no_commit_and_no_author() -> None:
     found = repository.checkout(repository.checkout().cid).cite()
     assert (found.commit, found.creators) == (None, ())
     assert "Commit" not in str(found)
+    assert str(found).startswith(f"bare-tree ({found.date.year}) [Data set]. ipfs://")
     assert found.datacite["creators"] == [{"name": "(:unkn)"}]
 
 

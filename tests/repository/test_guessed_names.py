@@ -58,12 +58,9 @@ HINTS = {
     "repo.store": "repo.checkout('main').store",
     "repo.export": "repo.checkout('main').to_folder('PATH')",
     "session.to_zarr": "dataset.to_zarr(session)",
-    "repo.current_branch": "session.branch",
-    "repo.undo": "repo.revert('main')",
     "repo.tree": "print(repo.checkout('main'))",
     "session.undo": "session.discard(keep=True)",
-    "session.group": "session['air']",
-    "snapshot.sel": "snapshot.to_xarray()",
+    "session.group": "zarr.open_group(session, path='air')",
     "snapshot.shape": "snapshot['air/temperature'].shape",
     "vz.blame": "vz.open('PATH').blame('air/temperature')",
     "vz.merge": "vz.open('PATH').merge('dev', into='main')",
@@ -82,6 +79,23 @@ HINTS = {
     "snapshot.message": "snapshot.commit.message",
     "snapshot.id": "snapshot.cid",
     "snapshot.log": "print(repo.log(snapshot))",
+    "repo.undo": "repo.branches.move('main', to='main@{1}')",
+    "repo.rm": "session.clear('air')",
+    "repo.create_group": "zarr.create_group(session, path='air')",
+    "repo.current_branch": "name it: repo.session('main')",
+    "repo.list_snapshots": "print(repo.log('main'))",
+    "repo.path": "repo.url",
+    "snapshot.sel": "snapshot.to_xarray()",
+    "snapshot.arrays": "snapshot.open().members()",
+    "commit.parent": "commit.parents[0]",
+    "commit.hexsha": "commit.cid",
+    "commit.diff": "print(repo.diff(commit))",
+    "log.to_dataframe": "[commit.to_dict() for commit in log]",
+    "diff.plot": "diff['air/temperature'].plot",
+    "branches.list": "list(repo.branches)",
+    "branches.add": "repo.branches.create('NAME', at='main')",
+    "tags.move": "repo.tags.delete('NAME')",
+    "vz.diff": "vz.open('PATH').diff('main', 'dev')",
     "vz.init": "vz.create('PATH')",
     "vz.Repo": "vz.open('PATH')",
     "vz.open_dataset": "xarray.open_dataset('PATH')",
@@ -103,7 +117,17 @@ def names() -> dict[str, object]:
     repo = vz.create("memory://guessed-names")
     with repo.session(message="t") as session:
         zarr.create_array(session, name="t", shape=4, dtype="f8")
-    return {"vz": vz, "repo": repo, "session": repo.session(), "snapshot": repo.checkout()}
+    return {
+        "vz": vz,
+        "repo": repo,
+        "session": repo.session(),
+        "snapshot": repo.checkout(),
+        "commit": repo.branches["main"],
+        "log": repo.log(),
+        "diff": repo.diff("main"),
+        "branches": repo.branches,
+        "tags": repo.tags,
+    }
 
 
 @pytest.mark.parametrize("guess", WORKS.split())
@@ -124,7 +148,7 @@ LINES = sorted({line for lines in GUESSES.values() for line in lines.values()})
 
 def called(line: str) -> Iterator[str]:
     code = re.sub(r"\('[^)]*?'\)(?=\.)", "()", line.partition("#")[0])
-    for found in re.finditer(r"\b(repo|session|snapshot|vz)(\.\w+)+", code):
+    for found in re.finditer(r"\b(repo|session|snapshot|commit|diff|vz)(\.\w+)+", code):
         yield found.group()
 
 
@@ -138,8 +162,18 @@ def test_a_line_to_type_is_python_and_names_what_is_there(
 
 
 def test_no_hint_hides_an_attribute(names: dict[str, object]) -> None:
-    for owner, shown in zip(GUESSES, ("repo", "session", "snapshot", "vz"), strict=True):
-        assert [name for name in GUESSES[owner] if name in dir(names[shown])] == []
+    shown = {type(each).__name__: each for each in names.values()} | {"versioned_zarr": vz}
+    for owner, lines in GUESSES.items():
+        assert [name for name in lines if name in dir(shown[owner])] == []
+
+
+@pytest.mark.parametrize(("name", "line"), [("open", "vz.open("), ("create", "vz.create(")])
+def test_a_guess_at_the_class_names_the_line_to_type(name: str, line: str) -> None:
+    with pytest.raises(AttributeError, match=re.escape(f"'Repository' has no attribute '{name}'")):
+        getattr(vz.Repository, name)
+    with pytest.raises(AttributeError, match=re.escape(line)):
+        getattr(vz.Repository, name)
+    assert not hasattr(vz.Repository, "__no_hook__")
 
 
 def test_other_missing_names_are_ordinary_errors(names: dict[str, object]) -> None:
@@ -151,7 +185,7 @@ def test_other_missing_names_are_ordinary_errors(names: dict[str, object]) -> No
     assert not hasattr(names["snapshot"], "to_zarr")
 
 
-@pytest.mark.parametrize("shown", ["repo", "session", "snapshot"])
+@pytest.mark.parametrize("shown", ["repo", "session", "snapshot", "commit"])
 def test_probing_for_hooks_is_cheap_and_finds_nothing(names: dict[str, object], shown: str) -> None:
     probed = names[shown]
     hooks = ("_ipython_display_", "_repr_mimebundle_", "_repr_png_", "__dask_graph__", "__array__")

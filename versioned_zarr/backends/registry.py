@@ -195,10 +195,20 @@ def _check_none(url: str, options: Options, accepted: str = "no options") -> Non
         InvalidInputError: there are some.
     """
     if options:
+        advice = next((_INSTEAD[name] for name in options if name in _INSTEAD), "")
         raise InvalidInputError(
-            f"{url!r} is not a repository on a server and does not accept {', '.join(options)}; "
-            f"it accepts {accepted}"
+            f"{url!r} does not accept {', '.join(options)}; it accepts {accepted}{advice}"
         )
+
+
+_VERSION: Final = "; what names a version is 'ref' in xarray, and 'checkout' of the repository"
+_INSTEAD: Final = {
+    **dict.fromkeys(("branch", "tag", "commit", "version", "snapshot_id"), _VERSION),
+    **dict.fromkeys(("mode", "read_only"), "; snapshots are read-only, and sessions write"),
+    **dict.fromkeys(("exist_ok", "if_exists"), "; 'open_or_create' opens what exists"),
+    "overwrite": "; a repository is never overwritten: delete its folder, or choose another",
+}
+"""What to do instead of passing an option that people guess."""
 
 
 _ENTRIES: Mapping[str, Entry] = {

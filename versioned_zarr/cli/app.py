@@ -31,7 +31,12 @@ from versioned_zarr.cli.output import EXIT_INTERRUPTED, Context, console, print_
 from versioned_zarr.cli.shell.advice import in_shell_words
 from versioned_zarr.cli.shell.completion import VARIABLE, complete_folder, leave_if_unanswered
 from versioned_zarr.cli.shell.examples import EXAMPLES
-from versioned_zarr.cli.shell.other_tools import Subcommands, UnknownCommandError, unknown_command
+from versioned_zarr.cli.shell.other_tools import (
+    Subcommands,
+    UnknownCommandError,
+    unknown_command,
+    unknown_option,
+)
 from versioned_zarr.cli.store_options import storage_option
 from versioned_zarr.engine.open_options import ServerOptions
 from versioned_zarr.terminal_text import escaped_line
@@ -195,12 +200,7 @@ def run(arguments: list[str] | None = None) -> None:
         if _is_help(error):
             error.show()
             sys.exit(error.exit_code)
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        message = _shown(error.format_message(), words).rstrip(".")
-        if context is not None:
-            start, end = (" (", ")") if message.endswith(("?", ")")) else ("; ", "")
-            message += f"{start}see '{context.command_path} --help'{end}"
-        _say(message)
+        _say(_of_usage(error, words))
         sys.exit(error.exit_code)
     except vz.ConflictError as error:
         print_conflicts(error.conflicts, as_json="--json" in words)
@@ -209,6 +209,20 @@ def run(arguments: list[str] | None = None) -> None:
     except (vz.VersionedZarrError, OSError) as error:
         _say(_shown(str(error), words))
         sys.exit(EXIT_FAILURE)
+
+
+def _of_usage(error: click.ClickException, words: list[str]) -> str:
+    """The message for a wrong use of the command line."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        found = unknown_option(error.option_name, context.command_path.partition(" ")[2])
+        if found is not None:
+            return found
+    message = _shown(error.format_message(), words).rstrip(".")
+    if context is None:
+        return message
+    start, end = (" (", ")") if message.endswith(("?", ")")) else ("; ", "")
+    return f"{message}{start}see '{context.command_path} --help'{end}"
 
 
 def _shown(message: str, words: list[str]) -> str:

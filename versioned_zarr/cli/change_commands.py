@@ -263,7 +263,7 @@ def undo(context: Context, branch: str, yes: bool, as_json: bool) -> None:
         _show_plan(repository, branch, last, to)
     if not yes:
         if as_json or sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError("nothing was moved; say --yes to do it without being asked")
+            raise click.UsageError("nothing was moved; pass --yes to move it without being asked")
         click.confirm("Do it?", abort=True, err=True)
     if last.commit is None:
         made = repository.branches.create(branch, at=to)

@@ -78,7 +78,7 @@ def bisect(context: Context, good: str, bad: str, command: tuple[str, ...], as_j
             raise vz.InvalidInputError(f"cannot run {words[0]!r}: exit code {code}")
         if not as_json:
             verdict = ("good", "green") if code == 0 else ("bad", "red")
-            print_parts(verdict, (f" {cid[-12:]} {snapshot.commit.summary}", ""))
+            print_parts(verdict, (f" {cid[:16]} {snapshot.commit.summary}", ""))
         return code == 0
 
     found = context.repository.bisect(good, bad, is_good)

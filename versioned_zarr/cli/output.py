@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -77,7 +77,23 @@ class Context:
         """The snapshot of a ref in the repository, or of an IPFS address without a repository."""
         if gateways or is_address(ref):
             return vz.open_snapshot(ref, gateways=gateways or None)
-        return self.repository.checkout(ref)
+        try:
+            return self.repository.checkout(ref)
+        except vz.RefNotFoundError as error:
+            if not self._is_path(ref):
+                raise
+            raise vz.RefNotFoundError(
+                f"no version {ref!r}; it is a path on 'main': name the version first, as in "
+                f"'main {ref}'",
+                ref=ref,
+            ) from error
+
+    def _is_path(self, text: str) -> bool:
+        """Whether there is a group, an array or a key at this path of `main`."""
+        with suppress(vz.VersionedZarrError):
+            main = self.repository.checkout("main")
+            return text in main.list_dir("") or bool(main.list_dir(text))
+        return False
 
 
 with_repository = click.pass_obj

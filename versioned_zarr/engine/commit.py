@@ -30,7 +30,7 @@ from versioned_zarr.errors import (
 from versioned_zarr.history import commit_object as commits
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.history.ref_names import check_ref_name
-from versioned_zarr.history.refs import HEADS, pause_if_condemned, went_to
+from versioned_zarr.history.refs import HEADS, TAGS, pause_if_condemned, went_to
 from versioned_zarr.ipld import unixfs
 from versioned_zarr.ipld.cid import Cid, from_text, to_text
 from versioned_zarr.ipld.dag_pb import Link
@@ -118,6 +118,12 @@ def head_of(stores: RepositoryContext, branch: str) -> Commit:
     """
     entry = stores.refs.read(HEADS, check_ref_name(branch))
     if entry is None or entry.commit is None:
+        tag = stores.refs.read(TAGS, branch)
+        if tag is not None and tag.commit is not None:
+            raise RefNotFoundError(
+                f"{branch!r} is a tag, which does not move; create a branch there and name that",
+                ref=branch,
+            )
         names = ", ".join(repr(name) for name in stores.refs.names(HEADS)[:8])
         raise RefNotFoundError(
             f"branch {branch!r} not found in {stores.storage.url!r}; branches: {names or 'none'}",

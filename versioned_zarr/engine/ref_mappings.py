@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar, overload
 
+from versioned_zarr import _hooks
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.live_mapping import LiveMapping
 from versioned_zarr.engine.ref_text import Ref, ref_text
@@ -27,7 +28,7 @@ MAIN = "main"
 T = TypeVar("T")
 
 
-class _Names(LiveMapping[Commit]):
+class _Names(_hooks.HintsAtNames, LiveMapping[Commit]):
     """Refs of one kind."""
 
     _kind: str

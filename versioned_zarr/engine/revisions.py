@@ -32,6 +32,8 @@ from versioned_zarr.ipld.cid import Cid
 
 SHORTEST_PREFIX = 8
 _STEP = re.compile(r"~[0-9]{0,18}(?![0-9])|\^[0-9]{0,18}(?![0-9])|@\{[^{}]*\}")
+_CURRENT = frozenset(("head", "@", "latest", "tip", "master", "trunk"))
+"""Names that other tools give to the newest version."""
 _NUMBERED = re.compile(r"@\{([0-9]{1,18})\}")
 
 
@@ -297,5 +299,9 @@ def _as_of(stores: RepositoryContext, commit: Commit, text: str, ref: str) -> Co
 def _not_found(stores: RepositoryContext, name: str, ref: str) -> RefNotFoundError:
     names = stores.refs.names(HEADS) + stores.refs.names(TAGS)
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = ""
+    if near:
+        hint = f"; did you mean {near[0]!r}?"
+    elif name.lower() in _CURRENT and names:
+        hint = f"; there is no current branch: name one, such as {names[0]!r}"
     return RefNotFoundError(f"{ref!r} not found in {stores.storage.url!r}{hint}", ref=ref)

@@ -36,7 +36,7 @@ TSIZE_LIMIT = (1 << 53) - 1
 
 
 @dataclass(frozen=True)
-class Commit:
+class Commit(_hooks.HintsAtNames):
     """A commit: a tree, its parents, author, time and message. Immutable; compares by CID.
 
     Attributes:

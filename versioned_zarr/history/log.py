@@ -14,7 +14,7 @@ Names = Mapping[str, Sequence[str]]
 """The branches and tags at commits, by the commits' CIDs."""
 
 
-class Log(_hooks.ShownAtPrompt, Iterator[Commit]):
+class Log(_hooks.HintsAtNames, _hooks.ShownAtPrompt, Iterator[Commit]):
     """An iterator over commits, newest first, lazy. Returned by `Repository.log`.
 
     As an iterator, it can be consumed only once. Indexing, slicing and `len` do not consume it:

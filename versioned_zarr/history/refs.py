@@ -18,7 +18,8 @@ from versioned_zarr.errors import (
     RefNotFoundError,
     VersionedZarrError,
 )
-from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.ipld.cid import Cid, to_text
+from versioned_zarr.terminal_text import escaped_line, local_time
 
 T = TypeVar("T")
 _ATTEMPTS: Final = 12
@@ -30,14 +31,14 @@ TAKEN_BACK = "taken back"
 """The beginning of the reason of a move that undoes the preceding one, which failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RefEntry:
     """One move of a ref, an entry of its reflog.
 
     Attributes:
         number: the number of earlier moves; below 0 for a move that the backend knows of although
             it was made before the log began.
-        commit: the new commit; None if the ref was deleted.
+        commit: the CID of the new commit, as bytes; None if the ref was deleted.
         time: the time of the move, UTC.
         why: what moved it, such as `commit: message`.
     """
@@ -46,6 +47,18 @@ class RefEntry:
     commit: Cid | None
     time: datetime
     why: str
+
+    @property
+    def cid(self) -> str | None:
+        """The CID of the new commit, as text; None if the ref was deleted."""
+        return None if self.commit is None else to_text(self.commit)
+
+    def __str__(self) -> str:
+        """The move as `vz reflog` prints it, without the name of the branch."""
+        return escaped_line(f"{self.cid or 'deleted'}  {local_time(self.time)}  {self.why}")
+
+    def __repr__(self) -> str:
+        return f"<RefEntry {self.number}: {self}>"
 
 
 class RefStore(Protocol):

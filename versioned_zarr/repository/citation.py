@@ -84,11 +84,11 @@ class Citation:
 
     def __str__(self) -> str:
         """The citation as a line."""
-        who = ", ".join(self.creators)
-        start = f"{who} ({self.date.year})" if who else f"({self.date.year})"
+        who, year = ", ".join(self.creators), self.date.year
+        start = f"{who} ({year}): {self.title}" if who else f"{self.title} ({year})"
         publisher = f"{self.publisher}. " if self.publisher else ""
         version = f"Commit {self.commit}, " if self.commit else ""
-        return f"{start}: {self.title} [Data set]. {publisher}{version}ipfs://{self.cid}"
+        return f"{start} [Data set]. {publisher}{version}ipfs://{self.cid}"
 
     @property
     def bibtex(self) -> str:

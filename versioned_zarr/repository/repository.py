@@ -36,7 +36,7 @@ from versioned_zarr.history.log import Log, standing_at
 from versioned_zarr.history.ref_names import check_ref_name
 from versioned_zarr.history.refs import HEADS, RefEntry
 from versioned_zarr.ipld.cid import Cid, from_text
-from versioned_zarr.repository.guessed_names import HintsAtNames
+from versioned_zarr.repository.guessed_names import HintsAtClassNames
 from versioned_zarr.repository.publish_methods import PublishMethods
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.session_end import check_on_nothing
@@ -47,7 +47,13 @@ from versioned_zarr.tree.diff_tree import changes
 _LOG = logging.getLogger("versioned_zarr")
 
 
-class Repository(TransferMethods, PublishMethods, HintsAtNames, _hooks.ShownAtPrompt):
+class Repository(
+    TransferMethods,
+    PublishMethods,
+    _hooks.HintsAtNames,
+    _hooks.ShownAtPrompt,
+    metaclass=HintsAtClassNames,
+):
     """A repository of versioned Zarr data. Thread-safe; pickled by URL.
 
     Open one with `versioned_zarr.open`, or create one with `versioned_zarr.create`.

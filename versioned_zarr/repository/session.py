@@ -24,7 +24,6 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SessionMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
 from versioned_zarr.repository.node_methods import NodeMethods
@@ -50,7 +49,7 @@ class SessionOrigin(Protocol):
         ...
 
 
-class Session(MissingMethods, NodeMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
+class Session(MissingMethods, NodeMethods, _hooks.HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """A writable, isolated view of a branch. Open one with `Repository.session`.
 
     A session sees the branch as it was when the session was opened, and its own writes. Others see

@@ -13,7 +13,6 @@ from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid, is_raw, to_text
 from versioned_zarr.ipld.dag_pb import Link
 from versioned_zarr.repository.citation import Citation
-from versioned_zarr.repository.guessed_names import HintsAtNames
 from versioned_zarr.repository.mapping import SnapshotMapping
 from versioned_zarr.repository.missing_methods import MissingMethods
 from versioned_zarr.tree.keys import check_key, check_text
@@ -67,7 +66,7 @@ class FoundValue(Protocol):
         ...
 
 
-class Snapshot(MissingMethods, HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
+class Snapshot(MissingMethods, _hooks.HintsAtNames, _hooks.Shown, _hooks.ZarrStoreLike):
     """An immutable, read-only view of a tree. From `Repository.checkout` or `open_snapshot`.
 
     Two snapshots are equal if their trees are equal, whatever their source. A snapshot is pickled

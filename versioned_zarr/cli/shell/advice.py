@@ -69,8 +69,8 @@ _WORDS: Final = tuple(
         (r"force_with_lease=", "--lease "),
         (r"force_with_lease", "--force-with-lease"),
         (r"max_(keys|bytes)=", r"--max-\1 "),
-        (r"pass overwrite=True", "say --overwrite"),
-        (r"pass update=True", "say --update"),
+        (r"pass overwrite=True", "pass --overwrite"),
+        (r"pass update=True", "pass --update"),
         (r"import it with vz\.import_from\(repo, ('[^']*'|\"[^\"]*\")\)", r"run 'vz import' on it"),
         (r"leave history=True out", "leave --history out"),
         (r"; open it with icechunk\.Repository\.open and pass that", ""),
@@ -84,13 +84,13 @@ _WORDS: Final = tuple(
         ),
         (r"pass credentials and other options as storage_options=", "see 'vz --help' for options"),
         (r"tell lakeFS where to store it: storage_namespace='[^']*'", "use lakeFS itself"),
-        (r"pass gateways= or set", "say --gateway or set"),
+        (r"pass gateways= or set", "pass --gateway or set"),
         (r"\(gateways=, --gateway\)", "(--gateway)"),
         (r"pass headers= or token= that it accepts, or set", "set"),
         (r"; pass them, set (\$)", r"; set \1"),
         (r"pass them, set", "set"),
         (r"remove the line break at the end of a file with \.strip\(\)", "remove line breaks"),
-        (r"paths must be a list of paths, such as \[.*\]", "say --path once for each"),
+        (r"paths must be a list of paths, such as \[.*\]", "pass --path once for each"),
     )
 )
 
@@ -98,8 +98,8 @@ _WORDS: Final = tuple(
 def in_shell_words(message: str) -> str:
     """A message with advice for the command line instead of for callers of the API.
 
-    >>> in_shell_words("'the root' is not empty; pass overwrite=True")
-    "'the root' is not empty; say --overwrite"
+    >>> in_shell_words("the root is not empty; pass overwrite=True")
+    "the root is not empty; pass --overwrite"
     """
     for pattern, words in _WORDS:
         message = pattern.sub(words, message)

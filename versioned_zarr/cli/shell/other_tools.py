@@ -29,7 +29,9 @@ _REMOTE = "to add a remote: vz remote add NAME URL"
 _UNDO = "to undo a commit by a new one: vz revert COMMIT; to take back the last move: vz undo"
 _HISTORY = "the history is shown by: vz log"
 _LIST = "the content of a version is listed by: vz ls, vz tree"
-_BRANCH = "to create a branch: vz branch NAME REF; without a name, they are listed"
+_BRANCH = "to create a branch: vz branch NAME REF; to list all: vz branch"
+_PIPELINES = "there are no pipelines or experiments; commit a result: vz commit FOLDER -m MESSAGE"
+_NOT_NEEDED = "large data needs nothing else: vz commit FOLDER -m MESSAGE"
 
 GUESSES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("add", "stage", "save", "ci", "record"), _COMMIT),
@@ -43,15 +45,31 @@ GUESSES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("annotate", "whatchanged", "praise"), _BLAME),
     **dict.fromkeys(("ingest", "upload", "put", "import-url", "write"), _IMPORT),
     **dict.fromkeys(("download", "get", "read", "to-zarr"), _EXPORT),
-    **dict.fromkeys(("prune", "expire", "clean", "garbage-collect", "compact", "vacuum"), _GC),
+    **dict.fromkeys(
+        ("prune", "expire", "expire-snapshots", "clean", "garbage-collect", "compact", "vacuum"),
+        _GC,
+    ),
     **dict.fromkeys(("verify", "check", "validate"), _CHECK),
     **dict.fromkeys(("archive", "pack", "zip", "tar", "car"), _BUNDLE),
     **dict.fromkeys(("remotes", "submodule"), _REMOTE),
     **dict.fromkeys(("uncommit", "amend", "abort"), _UNDO),
-    **dict.fromkeys(("ancestry", "history", "commits", "shortlog", "lg"), _HISTORY),
+    **dict.fromkeys(("ancestry", "history", "commits", "shortlog", "lg", "snapshots"), _HISTORY),
     **dict.fromkeys(("ls-tree", "ls-files", "list", "dir", "objects", "inspect"), _LIST),
     **dict.fromkeys(("create-branch", "branches", "new-branch"), _BRANCH),
-    "tags": "to create a tag: vz tag NAME REF; without a name, they are listed",
+    **dict.fromkeys(
+        ("tags", "create-tag"), "to create a tag: vz tag NAME REF; to list all: vz tag"
+    ),
+    **dict.fromkeys(("run", "repro", "exp", "queue", "dag", "metrics", "params"), _PIPELINES),
+    "plots": "to draw what changed: vz diff main~1 --plot FILE",
+    **dict.fromkeys(("lfs", "annex", "unprotect", "install"), _NOT_NEEDED),
+    **dict.fromkeys(
+        ("sparse-checkout", "filter-repo"), "part of a repository: vz clone --path PATH"
+    ),
+    **dict.fromkeys(("for-each-ref", "show-ref", "refs"), "refs are listed by: vz branch, vz tag"),
+    **dict.fromkeys(("difftool", "compare"), "to compare values: vz diff BASE OTHER --values"),
+    "mergetool": "conflicts are settled by a side: vz merge BRANCH --resolve theirs",
+    **dict.fromkeys(("grep", "find", "search"), "keys are listed by: vz ls main --recursive"),
+    "update": "to merge what another repository has: vz pull",
     "create": "to create a repository: vz init LOCATION",
     "repo": "to create a repository: vz init LOCATION; to name one: vz -C LOCATION …",
     "op": "moves of a branch are listed by: vz reflog BRANCH; to take back the last: vz undo",
@@ -87,6 +105,68 @@ _OF_GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
+_FILTERED = "vz log --json"
+_SHOWN = "vz show COMMIT, vz diff BASE OTHER"
+_LISTED = "vz branch"
+_OF_OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "log": {
+        **dict.fromkeys(("-p", "--patch", "--stat", "--name-only", "--name-status"), _SHOWN),
+        **dict.fromkeys(("--author", "--since", "--until", "--after", "--before"), _FILTERED),
+        **dict.fromkeys(("--grep", "--format", "--pretty"), _FILTERED),
+        "--all": "vz log BRANCH; all branches: vz branch",
+        "--follow": "vz log --path PATH",
+        "--max-count": "vz log -n NUMBER",
+    },
+    "branch": {
+        **dict.fromkeys(("-a", "-v", "-l", "-r", "--all", "--list"), _LISTED),
+        "-D": "vz branch -d NAME",
+        "-c": "vz branch NAME REF",
+        "-M": "vz branch -m OLD NEW",
+    },
+    "tag": {
+        **dict.fromkeys(("-l", "-n", "--list"), "vz tag"),
+        **dict.fromkeys(("-a", "-m", "-s", "--annotate"), "vz tag NAME REF"),
+        "-f": "vz tag -d NAME, vz tag NAME REF",
+    },
+    "commit": {
+        **dict.fromkeys(("-a", "--all"), "vz commit FOLDER -m MESSAGE"),
+        "--amend": "vz undo, vz commit FOLDER -m MESSAGE",
+    },
+    "diff": {
+        **dict.fromkeys(("--cached", "--staged"), "vz sessions ID"),
+        **dict.fromkeys(("--name-only", "--name-status", "--summary"), "vz diff BASE --stat"),
+        **dict.fromkeys(("--path", "-p"), "vz blame PATH, vz log --path PATH"),
+    },
+    "push": {
+        **dict.fromkeys(("-u", "--set-upstream", "--all"), "vz push origin BRANCH"),
+        **dict.fromkeys(("-f", "--force"), "vz push origin BRANCH --force-with-lease"),
+        "--tags": "vz push origin TAG",
+    },
+    "merge": {
+        "--abort": "vz merge BRANCH --resolve theirs; a conflict has changed nothing",
+        "--squash": "vz merge BRANCH, vz squash SINCE",
+        **dict.fromkeys(("-s", "-X", "--strategy"), "vz merge BRANCH --resolve theirs"),
+    },
+    "restore": dict.fromkeys(("-s", "--source", "--staged"), "vz restore PATH REF"),
+    "clone": {"-b": "vz clone SOURCE DESTINATION --ref BRANCH"},
+    "remote": {"-v": "vz remote list"},
+    "config": dict.fromkeys(("-l", "--list", "--get"), "vz config"),
+}
+"""What to type, by command and by the option that was guessed."""
+
+
+def unknown_option(option: str, command: str) -> str | None:
+    """The error for an option that another tool has; None if nobody guesses it.
+
+    Args:
+        option: the option, such as `-D`.
+        command: the command, without `vz`.
+    """
+    if command in ("log", "reflog") and option[1:].isdecimal():
+        return f"no option {option!r}; type: vz {command} -n {option[1:]}"
+    found = _OF_OPTIONS.get(command, {}).get(option)
+    return None if found is None else f"no option {option!r}; type: {found}"
+
 
 def unknown_command(word: str, group: str, known: Iterable[str]) -> str:
     """The error for a word that is no command, with what to type if anybody guesses it.
@@ -98,9 +178,9 @@ def unknown_command(word: str, group: str, known: Iterable[str]) -> str:
     """
     found = _OF_GROUPS.get(group, {}).get(word) if group else GUESSES.get(word)
     if found is not None:
-        return f"no command {word!r}; {found}"
+        return f"no command {word!r}; {'type: ' if group else ''}{found}"
     shown = f"vz {group}".strip()
-    close = difflib.get_close_matches(word, sorted(known), n=1)
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.7)
     meant = f"; did you mean '{shown} {close[0]}'" if close else ""
     return f"no command {word!r}{meant}; see '{shown} --help'"
 

@@ -85,14 +85,15 @@ class Blame:
     def __str__(self) -> str:
         """One line for each commit, with the chunks that it changed last."""
         lines = [
-            f"{commit.cid[-12:]} {commit.time:%Y-%m-%d %H:%M} {commit.author}: "
+            f"{commit.cid[:16]} {commit.time:%Y-%m-%d %H:%M} {commit.author}: "
             f"{counted(count, 'chunk')}{_where(self.table == number)}  {commit.summary}"
             for number, (commit, count) in enumerate(self.counts)
         ]
         return "\n".join(map(escaped_line, lines)) or f"no chunks in {self.path or '/'}"
 
     def __repr__(self) -> str:
-        return f"<Blame of {self.path or '/'}: {len(self)} chunks, {len(self.commits)} commits>"
+        chunks, commits = counted(len(self), "chunk"), counted(len(self.commits), "commit")
+        return f"<Blame of {self.path or '/'}: {chunks}, {commits}>"
 
 
 def _where(mask: NDArray[np.bool_]) -> str:

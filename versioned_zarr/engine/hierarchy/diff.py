@@ -30,7 +30,7 @@ def _present(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-class Diff(_hooks.AtPrompt):
+class Diff(_hooks.HintsAtNames, _hooks.AtPrompt):
     """The difference between two trees. Reads data on demand, and caches it.
 
     True if anything differs. Iteration yields each differing key as a `KeyChange`.

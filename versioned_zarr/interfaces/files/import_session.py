@@ -61,8 +61,8 @@ def session_for(
             left.discard()
     if not is_free:
         raise AlreadyExistsError(
-            f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
-            "or pass overwrite=True",
+            f"{repr(path) if path else 'the root'} of branch {branch!r} is not empty; "
+            "choose another path, or pass overwrite=True",
             name=path,
         )
     session = repository.session(branch, purpose=purpose + state)

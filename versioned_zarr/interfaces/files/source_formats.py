@@ -92,7 +92,9 @@ def advice(source: str) -> str:
         )
     if found in FORMATS and found != "zarr":
         return f"{source!r} is {found}, not Zarr; import it with vz.import_from(repo, {source!r})"
+    if "://" not in source and "::" not in source and not os.path.exists(source):
+        return f"no file or folder {source!r}; check its name"
     return (
-        f"no Zarr at {source!r}: there is no {', '.join(NODE_DOCUMENTS)}; "
-        f"give a folder that contains one of them, or one of these formats: {supported()}"
+        f"no Zarr at {source!r}: it contains none of {', '.join(NODE_DOCUMENTS)}; "
+        f"give a Zarr folder, or one of these formats: {supported()}"
     )

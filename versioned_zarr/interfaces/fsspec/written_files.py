@@ -256,5 +256,6 @@ def _check_not_into_itself(folders: list[str], found: list[tuple[str, str]]) -> 
             to = target.removesuffix(rest).strip("/")
             if to != folder and (to.startswith(start) or not folder):
                 raise InvalidInputError(
-                    f"{folder or 'the root'!r} cannot be moved to {to!r}, which is inside it"
+                    f"{repr(folder) if folder else 'the root'} cannot be moved to {to!r}, "
+                    "which is inside it"
                 )

@@ -118,8 +118,8 @@ class HistoryImport:
             )
         if not self._request.overwrite and not repository.checkout(branch).is_empty(path):
             raise AlreadyExistsError(
-                f"{path or 'the root'!r} of branch {branch!r} is not empty; choose another path, "
-                "or pass overwrite=True",
+                f"{repr(path) if path else 'the root'} of branch {branch!r} is not empty; "
+                "choose another path, or pass overwrite=True",
                 name=path,
             )
 

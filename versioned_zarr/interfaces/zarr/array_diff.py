@@ -105,8 +105,11 @@ class ArrayDiff:
 
     @property
     def is_reencoded(self) -> bool:
-        """Whether the array is stored in another way: other chunks, codecs or format."""
-        return bool(_OF_ENCODING.intersection(self.node.fields))
+        """Whether the array is stored in another way: other chunks, codecs or format.
+
+        False if only one side has the array.
+        """
+        return self.node.how == "changed" and bool(_OF_ENCODING.intersection(self.node.fields))
 
     @property
     def regions(self) -> list[Region]:
@@ -255,7 +258,9 @@ class ArrayDiff:
 
     def __str__(self) -> str:
         """The changed chunks, where they are, and how the values changed."""
-        where = ", ".join(f"{name} {text}" for name, text in self.labels.items())
+        where = ", ".join(
+            f"{name}{':' if ' ' in name else ''} {text}" for name, text in self.labels.items()
+        )
         grew = [
             f"{name} {'grew' if one < other else 'shrank'} {one} → {other}"
             for name, (one, other) in self.growth.items()

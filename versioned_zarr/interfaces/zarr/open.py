@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import zarr
+from zarr.errors import ContainsArrayError
 
 from versioned_zarr.engine.hierarchy.merge import consolidated
 from versioned_zarr.engine.hierarchy.zarr_nodes import V3, join, parse
@@ -45,14 +46,22 @@ def to_xarray(snapshot: Snapshot, group: str | None = None, **options: Any) -> x
     Raises:
         MissingDependencyError: xarray is not installed.
         ReadOnlyError: `mode` is one that writes.
-        InvalidInputError: an option specifies another store or engine.
+        InvalidInputError: an array is at the path, or an option specifies another store or engine.
     """
     require_xarray("to_xarray")
     import xarray
 
     _take_xarray_options(snapshot, group, options)
     store = VersionedStore(snapshot, consolidates=bool(options["consolidated"]))
-    dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
+    try:
+        dataset: xarray.Dataset = xarray.open_zarr(store, group=group, **options)
+    except ContainsArrayError as error:
+        parent, _, name = (group or "").strip("/").rpartition("/")
+        raise InvalidInputError(
+            f"{group!r} is an array, and xarray opens groups; for this variable: "
+            f"snapshot.to_xarray({repr(parent) if parent else ''})[{name!r}]; "
+            f"with zarr: snapshot[{group!r}]"
+        ) from error
     return with_origin(dataset, snapshot)
 
 
