@@ -111,7 +111,7 @@ class Interfaces(Protocol):
         """A path in the store of a snapshot or session."""
         ...
 
-    def open_node(self, snapshot: Any, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
+    def open_node(self, view: Any, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
         """A group or array, opened by zarr."""
         ...
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import versioned_zarr as vz
 from versioned_zarr.backends.local import LocalStorage
 from versioned_zarr.backends.local.local_storage import _MAPPED_FILES
 from versioned_zarr.errors import StorageError, VersionedZarrError
@@ -80,3 +81,17 @@ def test_a_file_is_mapped_once_and_no_more_are_than_a_process_may_have(
     assert storage.view(names[1]) is first
     assert storage.view(names[-1]) is last
     assert storage.view("there") == b"there"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    repository = vz.create("~/climate.vz")
+    assert repository.url == (home / "climate.vz").as_uri()
+    assert vz.open("~/climate.vz").url == repository.url
+    repository.remotes.add("origin", "~/other.vz")
+    assert repository.remotes["origin"] == (home / "other.vz").as_uri()
+    vz.create(Path("~/literal.vz"))  # as of other objects of pathlib
+    assert (tmp_path / "~" / "literal.vz").is_dir()

@@ -48,6 +48,25 @@ def test_the_entry_point_names_the_engine() -> None:
     assert (module, name) == (VersionedBackend.__module__, VersionedBackend.__name__)
 
 
+def test_xarray_opens_branch_urls_and_many_versions(path: str) -> None:
+    repository = vz.open(path)
+    urls = [f"vzarr://{ref}@/::{path}" for ref in ("v1", "main")]
+    assert [xarray.open_dataset(url).t.values[0] for url in urls] == [0, 9]
+    assert xarray.open_dataset(f"vzarr://v1@/air::{path}", group="high").t.values[0] == 1
+    assert len(xarray.open_groups(f"vzarr://v1@/air::{path}")) == 2
+    for many in (urls, [repository["v1"], repository["main"]]):
+        dataset = xarray.open_mfdataset(many, combine="nested", concat_dim="version")
+        assert dataset.t.values[:, 0].tolist() == [0, 9]
+    session = repository.session()
+    zarr.open_array(session, path="t", mode="r+")[0] = 7
+    assert xarray.open_dataset(session.url).t.values[0] == 7
+    session.discard()
+    with pytest.raises(vz.InvalidInputError, match="leave one of them out"):
+        xarray.open_dataset(urls[0], ref="main")
+    with pytest.raises(vz.RefNotFoundError):
+        xarray.open_dataset(f"vzarr://nope@/::{path}")
+
+
 def test_xarray_opens_a_repository_by_its_path_alone(path: str) -> None:
     assert "versioned_zarr" in ENGINES
     assert xarray.open_dataset(path).t.values.tolist() == [9, 1, 2]

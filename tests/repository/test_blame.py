@@ -136,3 +136,30 @@ def test_commits_without_a_change_of_the_array_are_not_compared(
     )
     assert messages(repository) == {(0, 0): "first"}
     assert len(compared) == 1
+
+
+def test_a_moved_array_is_blamed_on_those_who_changed_its_chunks(repository: Repository) -> None:
+    write(repository, "main", {"c/0/0": b"1", "c/0/1": b"1"}, "first")
+    with repository.session(message="move the group") as session:
+        session.move("g", "h")
+    with repository.session(message="change") as session:
+        session.write("h/t/c/0/1", b"2")
+    with repository.session(message="move the array") as session:
+        session.move("h/t", "t")
+    found = {at: commit.message for at, commit in repository.blame("t")}
+    assert found == {(0, 0): "first", (0, 1): "change"}
+
+
+def test_an_array_that_two_branches_moved_to_one_path_is_blamed_once(
+    repository: Repository,
+) -> None:
+    write(repository, "main", {"c/0/0": b"1", "c/0/1": b"1"}, "first")
+    repository.branches.create("dev")
+    for branch in ("main", "dev"):
+        with repository.session(branch, message=f"move on {branch}") as session:
+            session.move("g", "h")
+    with repository.session("dev", message="change") as session:
+        session.write("h/t/c/0/1", b"2")
+    repository.merge("dev", resolve="theirs")
+    found = {at: commit.message for at, commit in repository.blame("h/t")}
+    assert found == {(0, 0): "first", (0, 1): "change"}

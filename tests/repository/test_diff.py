@@ -561,3 +561,20 @@ def test_shards_are_read_when_their_inner_chunks_are_asked_for(repository: Repos
     assert 0 < asked <= 12
     assert chunk.inner_coordinates is not None
     assert counting.count - before == asked
+
+
+def test_long_values_are_shown_from_their_first_difference_on() -> None:
+    repository = vz.create("memory://long-values")
+    text = "PROJCS[" + "a" * 500
+    values = [{"crs": f"{text} zone 32N{'b' * 500}"}, {"crs": f"{text} zone 33N{'b' * 500}"}]
+    for attributes in values:
+        with repository.session(message="next") as session:
+            document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+            session.write("zarr.json", json.dumps(document).encode())
+    (line,) = [line for line in str(repository.diff("main")).splitlines() if "crs" in line]
+    assert "zone 32N" in line
+    assert "zone 33N" in line
+    assert len(line) < 300
+    assert repository.diff("main").nodes[""].fields["attributes.crs"] == tuple(
+        value["crs"] for value in values
+    )

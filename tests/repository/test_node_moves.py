@@ -6,6 +6,7 @@ import json
 import random
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,39 @@ def test_a_commit_on_a_branch_that_moved_merges_a_move(repository: vz.Repository
     snapshot = repository.checkout()
     assert zarr.open_array(snapshot, path="sea/t", mode="r")[0, 0] == 5
     assert sorted(snapshot.list_dir()) == ["atmosphere", "sea", "zarr.json"]
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("act", ["move", "copy", "restore"])
+@pytest.mark.parametrize("key", ["air/t", "air/new", "new/t", "single", "new"])
+def test_what_another_process_writes_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, act: str, *, is_before: bool
+) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    with repository.session(message="data") as session:
+        session.write("air/t", b"one")
+        session.write("single", b"one")
+    session = repository.session()
+    session._working.share()
+    other = vz.open(tmp_path / "r.vz", verify="always").resume(session.id)  # as in a process
+    old = "single" if key in ("single", "new") else "air"
+    real = type(session._working).link
+
+    def link(self: Any, *arguments: Any) -> None:
+        if is_before:
+            other.write(key, b"of another")
+        real(self, *arguments)
+        if not is_before:
+            other.write(key, b"of another")
+
+    monkeypatch.setattr(type(session._working), "link", link)
+    with suppress(vz.InvalidKeyError):  # the other process came first
+        session.restore(old, "main") if act == "restore" else getattr(session, act)(old, "new")
+    monkeypatch.undo()
+    left = session.get(key)
+    if left is None or bytes(left) != b"of another":
+        with pytest.raises(vz.ConflictError, match=key):
+            session.commit("done")
 
 
 def steps(seed: int) -> Iterator[tuple[str, str, str]]:

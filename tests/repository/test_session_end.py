@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import sys
 import uuid
@@ -86,6 +87,33 @@ def test_a_daily_job_may_have_nothing_to_commit(repository) -> None:
     assert next(repository.log()).message == "daily"
     with pytest.raises(vz.InvalidInputError, match="'raise' or 'skip'"):
         repository.session(on_nothing="ignore")
+
+
+def test_a_discarded_session_is_kept_usable_if_asked(tmp_path) -> None:
+    repository = vz.create(tmp_path / "r.vz")
+    session = repository.session(message="done")
+    session.write("a", b"1")
+    session.commit("first")
+    session.write("a", b"2")
+    session.write("b", b"2")
+    copy = pickle.loads(pickle.dumps(session))
+    first, store = session.id, session.store
+    session.discard(keep=True)
+    assert session.id != first
+    assert bytes(session.read("a")) == b"1"
+    assert session.get("b") is None
+    assert session.store is store
+    assert not session.status()
+    assert list(repository.sessions) == []
+    with pytest.raises(vz.SessionClosedError):
+        copy.write("a", b"3")
+    with session:
+        session.write("b", b"4")
+    assert repository.log()[0].message == "done"
+    assert bytes(repository.checkout().read("b")) == b"4"
+    with pytest.raises(vz.SessionClosedError):
+        session.discard(keep=True)
+    session.discard()
 
 
 def test_commits_and_snapshots_are_refs(repository) -> None:

@@ -65,6 +65,9 @@ def backend_at(url: Location, options: Options) -> Made:
     text = given
     check_characters(text)
     is_path = os.path.exists(text)
+    if not is_path and isinstance(url, str):
+        text = os.path.expanduser(text)
+        is_path = os.path.exists(text)
     if not is_path:
         text = spelled_out(tidied(text) if isinstance(url, str) else text)
     scheme = split_url(text).scheme if has_scheme(text) and not is_path else ""

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from itertools import islice
+from typing import Any, TypeAlias
 
 import click
 
@@ -31,6 +32,8 @@ from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.node_moves import remove_paths
 from versioned_zarr.terminal_text import escaped_line
 
+_Command: TypeAlias = Callable[..., Any]
+
 _branch_option = click.option(
     "-b",
     "--branch",
@@ -39,6 +42,20 @@ _branch_option = click.option(
     help="Branch to commit to.",
     shell_complete=complete_branch,
 )
+
+
+def _makes_commit(message: str) -> Callable[[_Command], _Command]:
+    """The options of a command that makes one commit.
+
+    Args:
+        message: the default message, as the help shows it.
+    """
+    with_message = click.option("-m", "--message", help=f"Commit message.  [default: {message}]")
+
+    def decorate(command: _Command) -> _Command:
+        return with_message(_branch_option(as_json(with_repository(command))))
+
+    return decorate
 
 
 @click.command()
@@ -116,10 +133,7 @@ def commit_session(
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_path)
-@click.option("-m", "--message", help="Commit message.  [default: Remove PATH]")
-@_branch_option
-@as_json
-@with_repository
+@_makes_commit("Remove PATH")
 def rm(
     context: Context, paths: tuple[str, ...], message: str | None, branch: str, as_json: bool
 ) -> None:
@@ -134,10 +148,7 @@ def rm(
 @click.command()
 @click.argument("old", shell_complete=complete_path)
 @click.argument("new", shell_complete=complete_path)
-@click.option("-m", "--message", help="Commit message.  [default: Move OLD to NEW]")
-@_branch_option
-@as_json
-@with_repository
+@_makes_commit("Move OLD to NEW")
 def mv(
     context: Context, old: str, new: str, message: str | None, branch: str, as_json: bool
 ) -> None:
@@ -152,10 +163,7 @@ def mv(
 @click.command()
 @click.argument("old", shell_complete=complete_path)
 @click.argument("new", shell_complete=complete_path)
-@click.option("-m", "--message", help="Commit message.  [default: Copy OLD to NEW]")
-@_branch_option
-@as_json
-@with_repository
+@_makes_commit("Copy OLD to NEW")
 def cp(
     context: Context, old: str, new: str, message: str | None, branch: str, as_json: bool
 ) -> None:
@@ -170,10 +178,7 @@ def cp(
 @click.command()
 @click.argument("path", shell_complete=complete_path)
 @click.argument("ref", shell_complete=complete_ref)
-@click.option("-m", "--message", help="Commit message.  [default: Restore PATH from REF]")
-@_branch_option
-@as_json
-@with_repository
+@_makes_commit("Restore PATH from REF")
 def restore(
     context: Context, path: str, ref: str, message: str | None, branch: str, as_json: bool
 ) -> None:
@@ -194,11 +199,8 @@ def restore(
     help="Group to create it in; the root by default.",
     shell_complete=complete_path,
 )
-@click.option("-m", "--message", help="Commit message.  [default: Create TEMPLATE]")
 @click.option("--overwrite", is_flag=True, help="Replace arrays that exist.")
-@_branch_option
-@as_json
-@with_repository
+@_makes_commit("Create TEMPLATE")
 def hierarchy(
     context: Context,
     template: str,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.blame import Blame, blame_of
@@ -85,22 +85,36 @@ def array_blame(stores: RepositoryContext, path: str, ref: str) -> Blame:
             key=path,
         )
 
-    def content(commit: Commit) -> Cid | None:
-        link = trees.subtree(from_text(commit.tree), path)
-        return None if link is None else link.cid
+    folder = trees.subtree(root, path)
+    keys = () if folder is None else (key for key, _ in trees.walk(folder.cid))
+    return blame_of(node, keys, walk.log([start.cid], stores.commit), _StoredHistory(stores))
 
-    def changed(old: Commit, new: Commit) -> Iterator[str]:
-        sides = from_text(old.tree), from_text(new.tree)
-        return (change.key for change in changes(trees, *sides, prefix=path))
 
-    return blame_of(
-        node,
-        (key for key, _ in trees.walk(root, path)),
-        walk.log([start.cid], stores.commit),
-        parent=stores.commit,
-        content=content,
-        changed=changed,
-    )
+class _StoredHistory:
+    """See `versioned_zarr.engine.hierarchy.blame.ArrayHistory`."""
+
+    def __init__(self, stores: RepositoryContext) -> None:
+        self._stores, self._trees = stores, stores.trees
+
+    def parents(self, commit: Commit) -> Sequence[Commit]:
+        """See `ArrayHistory`."""
+        return [self._stores.commit(cid) for cid in commit.parents]
+
+    def content(self, commit: Commit, path: str) -> Cid | None:
+        """See `ArrayHistory`."""
+        link = self._trees.subtree(from_text(commit.tree), path)
+        return None if link is None or not self._trees.is_directory(link) else link.cid
+
+    def earlier_path(self, parent: Commit, commit: Commit, path: str) -> str | None:
+        """See `ArrayHistory`: elsewhere only if nothing is at the path in the parent."""
+        old = from_text(parent.tree)
+        if self._trees.subtree(old, path) is not None:
+            return path
+        return moved_from(self._trees, old, from_text(commit.tree), path)
+
+    def changed(self, old: Cid, new: Cid) -> Iterable[str]:
+        """See `ArrayHistory`."""
+        return (change.key for change in changes(self._trees, old, new))
 
 
 def bisected(

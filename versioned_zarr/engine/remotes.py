@@ -155,6 +155,8 @@ def absolute(url: str | os.PathLike[str]) -> str:
         raise InvalidUrlError("a remote needs a path or a URL", url=text)
     check_characters(text)
     is_path = os.path.exists(text)
+    if not is_path and isinstance(url, str):
+        text = os.path.expanduser(text)
     if not is_path:
         text = spelled_out(tidied(text) if isinstance(url, str) else text)
     if is_path or not has_scheme(text):

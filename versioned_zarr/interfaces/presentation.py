@@ -61,11 +61,11 @@ def store_path(view: Snapshot | Session, path: str) -> StorePath:
     return StorePath(view.store) / path
 
 
-def open_node(snapshot: Snapshot, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
+def open_node(view: Snapshot | Session, path: str, **options: Any) -> zarr.Group | zarr.Array[Any]:
     """See `Interfaces.open_node`."""
     from versioned_zarr.interfaces.zarr import open as opening
 
-    return opening.open_node(snapshot, path, **options)
+    return opening.open_node(view, path, **options)
 
 
 def to_xarray(snapshot: Snapshot, group: str | None, **options: Any) -> xarray.Dataset:

@@ -5,7 +5,6 @@ The words are those of git, Icechunk, lakeFS, DVC, zarr and xarray. Each line is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,9 @@ _REPOSITORY: Mapping[str, str] = {
     **dict.fromkeys(("list_branches", "get_branches", "heads"), "list(repo.branches)"),
     **dict.fromkeys(("lookup_branch", "get_branch", "head", "HEAD"), "repo.branches['main'].cid"),
     **dict.fromkeys(("reset", "reset_branch", "rollback"), _ROLL_BACK),
+    "is_dirty": "list(repo.sessions)  # what is not committed",
+    **dict.fromkeys(("describe", "summary"), "print(repo)"),
+    **dict.fromkeys(("tree", "list"), "print(repo.checkout('main'))"),
     "restore": "session.restore('air', 'main~1')  # the whole branch: repo.branches.move",
     "undo": "repo.branches.move('main', to='main@{1}')",
     **dict.fromkeys(("move", "rename", "mv"), "session.move('air/t', 'air/temperature')"),
@@ -83,6 +85,7 @@ _REPOSITORY: Mapping[str, str] = {
     "close": "del repo  # there is nothing to close",
 }
 
+_CREATE_ARRAY = "zarr.create_array(session, name='t', shape=(4,), dtype='f8')"
 _END = "session.discard()  # ends the session and drops its writes"
 _REBASE = "session.commit('…')  # merges with what others have committed"
 _SESSION: Mapping[str, str] = {
@@ -91,7 +94,7 @@ _SESSION: Mapping[str, str] = {
     **dict.fromkeys(("open", "open_group", "root"), "zarr.open_group(session)"),
     "open_array": "zarr.open_array(session, path='air/temperature')",
     "create_group": "zarr.create_group(session, path='air')",
-    "create_array": "zarr.create_array(session, name='t', shape=(4,), dtype='f8')",
+    "create_array": _CREATE_ARRAY,
     **dict.fromkeys(("close", "abort", "rollback", "reset", "discard_changes"), _END),
     **dict.fromkeys(("add", "save", "flush", "push", "stage"), "session.commit('…')"),
     **dict.fromkeys(("rebase", "merge", "pull", "update"), _REBASE),
@@ -107,7 +110,8 @@ _SESSION: Mapping[str, str] = {
     **dict.fromkeys(
         ("log", "history", "ancestry"), "print(session.repository.log(session.branch))"
     ),
-    "undo": _END,
+    "undo": "session.discard(keep=True)  # drops what is not committed",
+    "create_dataset": _CREATE_ARRAY,
     "stash": "session.id  # its writes are kept; to continue: repo.resume('ID')",
     "mode": "session.read_only",
     **dict.fromkeys(("tag", "create_tag"), "repo.tags.create('NAME', at=session.commit('…'))"),
@@ -120,6 +124,9 @@ _SESSION: Mapping[str, str] = {
 _DATASET = "snapshot.to_xarray()  # then as any Dataset"
 _WRITE = "session = repo.session('main')  # a snapshot never changes"
 _SNAPSHOT: Mapping[str, str] = {
+    "nbytes": "sum(size for _, size in snapshot.sizes())",
+    **dict.fromkeys(("shape", "dtype", "chunks"), "snapshot['air/temperature'].shape"),
+    "values": _DATASET,
     **dict.fromkeys(("to_zarr", "export", "save", "download"), "snapshot.to_folder('PATH')"),
     "diff": "print(repo.diff(snapshot, 'main'))",
     **dict.fromkeys(("write", "set", "put", "delete", "session"), _WRITE),
@@ -217,6 +224,10 @@ _MODULE: Mapping[str, str] = {
     "fetch": "vz.open('PATH').fetch('URL')",
     "read": "vz.open('PATH').checkout('main').to_xarray()",
     "exists": "vz.open_or_create('PATH')  # opens what exists",
+    "blame": "print(vz.open('PATH').blame('air/temperature'))",
+    **dict.fromkeys(("list", "ls"), "print(vz.open('PATH').checkout())"),
+    **dict.fromkeys(("Dataset", "Client"), _OPEN),
+    **dict.fromkeys(("import_netcdf", "from_netcdf", "import_n5"), _IMPORT),
     "local_filesystem_storage": _CREATE,
     **dict.fromkeys(("in_memory_storage", "Storage"), "repo = vz.create('memory://NAME')"),
     "s3_storage": "repo = vz.create('s3://BUCKET/PREFIX')",
@@ -225,6 +236,7 @@ _MODULE: Mapping[str, str] = {
     **dict.fromkeys(("Store", "IcechunkStore", "VersionedStore"), "repo.session('main').store"),
     **dict.fromkeys(("import_", "import_data", "from_zarr", "ingest"), _IMPORT),
     "export": _EXPORT,
+    **dict.fromkeys(("export_zarr", "to_zarr"), _EXPORT),
     "fork": "vz.clone('SOURCE', 'PATH')",
     "version": "vz.__version__",
 }
@@ -251,14 +263,7 @@ def hint(owner: str, name: str) -> str:
 class HintsAtClassNames(type):
     """A class whose errors for missing attributes name what to type: `Repository.open`."""
 
-    if not TYPE_CHECKING:  # for type checkers, these are errors
-
-        def __call__(cls, *arguments: Any, **named: Any) -> Any:
-            """Create an object; not from a path, as other packages do."""
-            if arguments and isinstance(arguments[0], (str, os.PathLike)):
-                path = os.fspath(arguments[0])
-                raise TypeError(f"to open a repository, type: vz.open({path!r})")
-            return super().__call__(*arguments, **named)
+    if not TYPE_CHECKING:  # for type checkers, a missing attribute is an error
 
         def __getattr__(cls, name: str) -> Any:
             found = "" if name.startswith("_") else hint(cls.__name__, name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.ref_text import Ref, ref_text
+from versioned_zarr.errors import KeyNotFoundError
 from versioned_zarr.repository.node_moves import NodeSession, copy_path, move_path, restore_path
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NodeMethods:
-    """The methods of `Session` for groups and arrays.
+    """The methods of `Session` for groups and arrays; `session["air/t"]` opens one with zarr.
 
     To move, copy or restore a node costs the same however large it is: committed values are linked
     at their new place by their CIDs. No value is read, copied or sent, and a group of a million
@@ -26,6 +27,16 @@ class NodeMethods:
     @abstractmethod
     def _session(self) -> NodeSession:
         """The object itself."""
+
+    def __getitem__(self, path: str) -> zarr.Group | zarr.Array[Any]:
+        if not self._session.list_dir(path.strip("/")):  # a TypeError if it is no path
+            raise KeyNotFoundError(
+                f"no group or array at {path!r} in session {self._session.id}", key=path
+            )
+        return _hooks.interfaces.open_node(self._session, path)
+
+    __iter__: ClassVar[None] = None
+    """Not iterable, although it has items; `keys` iterates over keys."""
 
     def create_hierarchy(
         self, template: Any, path: str = "", *, overwrite: bool = False
@@ -70,6 +81,10 @@ class NodeMethods:
 
     def move(self, old: str, new: str) -> str:
         """Move or rename an array, a group or a key.
+
+        If the process dies meanwhile, a resumed session may have the node at both paths. What
+        another process writes to either path meanwhile is a conflict when the session is committed;
+        threads of this process must not write there.
 
         A diff shows a moved node as one line, and `Repository.log` of its new path continues with
         the commits of the old one.

@@ -43,6 +43,8 @@ class NodeSession(Protocol):
     @property
     def repository(self) -> NodeOrigin: ...
     @property
+    def id(self) -> str: ...
+    @property
     def branch(self) -> str: ...
     @property
     def base(self) -> Commit: ...
@@ -52,6 +54,7 @@ class NodeSession(Protocol):
     def _read_document(self, key: str) -> bytes | None: ...
     def size(self, key: str) -> int | None: ...
     def keys(self, prefix: str = "") -> Iterator[str]: ...
+    def list_dir(self, path: str = "") -> list[str]: ...
     def is_empty(self, path: str = "") -> bool: ...
     def write(self, key: str, value: bytes | bytearray | memoryview) -> None: ...
     def delete(self, key: str) -> bool: ...
@@ -76,30 +79,37 @@ def remove_paths(session: NodeSession, paths: Sequence[str]) -> None:
         _check_there(session, path)
     with _copies_kept(session, wanted):
         for path in wanted:
-            _remove(session, path)
+            if session._find(path) is not None:
+                session.delete(path)
+            else:
+                session.clear(path)
 
 
 def move_path(session: NodeSession, old: str, new: str) -> str:
     """See `NodeMethods.move`."""
+    known = session._working.position()
     old, new = _checked(session, old, new)
     with _copies_kept(session, (old, new), listed=new):
-        relink(session, old, new)
-        _remove(session, old)
+        if relink(session, old, new, known):
+            session._working.delete(old, known)
+        else:
+            session._working.clear(old, known)
     return new
 
 
 def copy_path(session: NodeSession, old: str, new: str) -> str:
     """See `NodeMethods.copy`."""
+    known = session._working.position()
     old, new = _checked(session, old, new)
     with _copies_kept(session, (new,), listed=new):
-        relink(session, old, new)
+        relink(session, old, new, known)
     return new
 
 
 def restore_path(session: NodeSession, path: str, ref: str) -> None:
     """See `NodeMethods.restore`."""
     path = path.strip("/")
-    stores = session.repository._stores
+    stores, known = session.repository._stores, session._working.position()
     version = resolve(stores, ref)
     found = stores.trees.subtree(version.tree, path)
     if found is None:
@@ -110,64 +120,68 @@ def restore_path(session: NodeSession, path: str, ref: str) -> None:
     commit = None if version.commit is None else version.commit.cid
     with _copies_kept(session, (path,), listed=path):
         if commit is not None and walk.is_ancestor(commit, session.base.cid, stores.commit):
-            _make_way(session, path, is_folder=stores.trees.is_directory(found))
-            session._working.link(path, found, session._known)
+            _make_way(session, path, known, is_folder=stores.trees.is_directory(found))
+            session._working.link(path, found, known)
         else:  # nothing keeps its blocks if a branch is deleted meanwhile
-            _write_again(session, path, found)
+            _write_again(session, path, found, known)
 
 
-def relink(session: NodeSession, old: str, new: str) -> None:
+def relink(session: NodeSession, old: str, new: str, known: Known) -> bool:
     """Let `new`, where nothing is, hold what is at `old`. O(depth + uncommitted changes there).
 
     Values that the session wrote are written again, which stores equal bytes once.
+
+    Args:
+        session: the session.
+        old: where it is.
+        new: where it goes.
+        known: the writes of other processes that were known when the caller looked at both: what
+            they write meanwhile conflicts, and is not lost.
+
+    Returns:
+        Whether it is a value, not a folder.
     """
-    working, known = session._working, session._known
+    working = session._working
     value = session._find(old)
     if isinstance(value, Link):
         working.link(new, value, known)
-        return
+        return True
     if value is not None:
-        session.write(new, session._read_found(value))
-        return
+        working.write(new, session._read_found(value), known)
+        return True
     directory, differing = working.linked(old)
     if directory is not None:
         working.link(new, directory, known)
     for key, now in differing:
         if now is None:
-            session.delete(join(new, key))
+            working.delete(join(new, key), known)
     for key, now in differing:
         if isinstance(now, Link):
             working.link(join(new, key), now, known)
         elif now is not None:
-            session.write(join(new, key), session._read_found(now))
+            working.write(join(new, key), session._read_found(now), known)
+    return False
 
 
-def _make_way(session: NodeSession, path: str, *, is_folder: bool) -> None:
+def _make_way(session: NodeSession, path: str, known: Known, *, is_folder: bool) -> None:
     """Remove a value where a folder is to be, or a folder where a value is to be."""
     if is_folder and path:
-        session.delete(path)
+        session._working.delete(path, known)
     elif not is_folder:
-        session.clear(path)
+        session._working.clear(path, known)
 
 
-def _write_again(session: NodeSession, path: str, found: Link) -> None:
+def _write_again(session: NodeSession, path: str, found: Link, known: Known) -> None:
     """Write the values of a version that the session does not keep, and delete all others."""
-    stores = session.repository._stores
-    values = dict(session._working.values_at(path, found))
-    _make_way(session, path, is_folder=path not in values)
+    stores, working = session.repository._stores, session._working
+    values = dict(working.values_at(path, found))
+    _make_way(session, path, known, is_folder=path not in values)
     for key in [key for key in session.keys(path) if key not in values]:
-        session.delete(key)
+        working.delete(key, known)
     for key, link in values.items():
         there = session._find(key)
         if there is None or there.cid != link.cid:
-            session.write(key, stores.read_link(link))
-
-
-def _remove(session: NodeSession, path: str) -> None:
-    if session._find(path) is not None:
-        session.delete(path)
-    else:
-        session.clear(path)
+            working.write(key, stores.read_link(link), known)
 
 
 def _checked(session: NodeSession, old: str, new: str) -> tuple[str, str]:

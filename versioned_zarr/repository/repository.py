@@ -78,8 +78,12 @@ class Repository(
     """
 
     def __init__(
-        self, stores: RepositoryContext, reopen: Callable[..., Any], *arguments: Any
+        self, stores: RepositoryContext, reopen: Callable[..., Any] | None = None, *arguments: Any
     ) -> None:
+        if reopen is None:
+            raise TypeError(
+                "a repository is opened with vz.open('PATH'), or created with vz.create('PATH')"
+            )
         self.url = stores.storage.url
         # Other modules of the package use these two: the context and the open sessions.
         self._stores = stores
@@ -171,7 +175,8 @@ class Repository(
         """For each stored chunk of an array, the commit that last changed it.
 
         One walk over the history, which compares commits by the CID of the array; O(changed
-        chunks). A chunk that a merge took from a parent is looked up in that parent's history.
+        chunks). A chunk that a merge took from a parent is looked up in that parent's history, and
+        an array that was moved is followed to its earlier path.
 
         Args:
             path: the path of the array.

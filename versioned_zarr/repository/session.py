@@ -13,6 +13,7 @@ from versioned_zarr.engine.context import RepositoryContext
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.merge.three_way import Resolve, check_resolve
 from versioned_zarr.engine.sessions.change_set import PendingWrite
+from versioned_zarr.engine.sessions.journal import SessionHead
 from versioned_zarr.engine.sessions.open_sessions import OpenSessions
 from versioned_zarr.engine.sessions.protocol import Known, SessionState
 from versioned_zarr.engine.sessions.session_commit import CommitRequest, commit_session
@@ -337,10 +338,26 @@ class Session(MissingMethods, NodeMethods, _hooks.HintsAtNames, _hooks.Shown, _h
             self.repository._tidy()
         return commit
 
-    def discard(self) -> None:
-        """End the session and discard its writes since its last commit, in all processes."""
-        if self._working.closed is None:
-            self._end("was discarded", keep_folder=False)
+    def discard(self, *, keep: bool = False) -> None:
+        """Discard the writes since the last commit, in all processes, and end the session.
+
+        Args:
+            keep: go on from the last commit: this object, and its store, become a new session with
+                another id. Copies in other processes end.
+
+        Raises:
+            SessionClosedError: the session has ended, and `keep` is true.
+        """
+        if keep:
+            self._working.check_open()
+        if self._working.closed is not None:
+            return
+        head, state = self._working.head, self._working.state
+        self._end("was discarded", keep_folder=False)
+        if keep:
+            anew = SessionHead.new(head.branch, state.base, head.author, head.purpose)
+            self._working = self.repository._open_sessions.begin(anew, state.root)
+            self._known, self.dropped = None, ()
 
     def _end(self, how: str, *, keep_folder: bool) -> None:
         self._working.end(how, keep_folder=keep_folder)

@@ -295,6 +295,16 @@ class SessionStoreContract:
         assert [key for key, _ in state.walk("more")] == ["more/a", "more/b"]
         assert not [*state.state.rivals()]
 
+    def test_a_folder_that_was_linked_over_a_deleted_value_is_shared(
+        self, repository: Repository, state: SessionState, reopen: Callable[[], Repository]
+    ) -> None:
+        state.delete("base/b")
+        state.link("base/b", link_at(repository, "base"))
+        state.share()
+        other = store_of(reopen()).resume(state.head.id)
+        assert bytes(other.read("base/b/a")) == b"1"
+        assert not [*other.state.rivals()]
+
     def test_what_is_to_be_new_leaves_what_is_there(self, state: SessionState) -> None:
         state.write("new/only", b"1", only_new=True)
         for key in ("new/only", "base/b"):

@@ -72,6 +72,7 @@ GUESSES: Final[Mapping[str, str]] = {
     "update": "to merge what another repository has: vz pull",
     "create": "to create a repository: vz init LOCATION",
     "repo": "to create a repository: vz init LOCATION; to name one: vz -C LOCATION …",
+    "op": "moves of a branch are listed by: vz reflog BRANCH; to take back the last: vz undo",
     "ref-log": "the moves of a branch are listed by: vz reflog BRANCH",
     "cat-file": "one value is printed by: vz cat REF KEY",
     "rev-parse": "the CID of a ref is shown by: vz log -n 1 REF",

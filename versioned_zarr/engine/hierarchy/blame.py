@@ -1,30 +1,27 @@
 """Blame: for each stored chunk of an array, the commit that last changed it.
 
 One walk over the history, newest first. Where the CID of the array's folder is the same in a commit
-and a parent, nothing is compared; otherwise only the chunks that differ.
+and a parent, nothing is compared; otherwise only the chunks that differ. Moves are followed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from versioned_zarr import _hooks
-from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode, number_in_grid
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode, join, number_in_grid
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.terminal_text import counted, escaped_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Changed = Callable[[Commit, Commit], Iterable[str]]
-"""Returns the keys of an array that differ between a commit and one of its parents."""
 
 
 class Blame:
@@ -112,6 +109,26 @@ def _where(mask: NDArray[np.bool_]) -> str:
     )
 
 
+class ArrayHistory(Protocol):
+    """An array in the versions of a repository."""
+
+    def parents(self, commit: Commit) -> Sequence[Commit]:
+        """The parents of a commit."""
+        ...
+
+    def content(self, commit: Commit, path: str) -> Cid | None:
+        """The CID of the folder at a path in a commit; None if there is none."""
+        ...
+
+    def earlier_path(self, parent: Commit, commit: Commit, path: str) -> str | None:
+        """The path in a parent of what is at a path in a commit; None if it is not there."""
+        ...
+
+    def changed(self, old: Cid, new: Cid) -> Iterable[str]:
+        """The keys that differ between two folders, relative to them."""
+        ...
+
+
 @dataclass
 class _Asked:
     """The chunks of which a commit and its ancestors are asked, by row-major number."""
@@ -128,23 +145,15 @@ class _Asked:
 
 
 def blame_of(
-    node: ZarrNode,
-    keys: Iterable[str],
-    history: Iterable[Commit],
-    *,
-    parent: Callable[[str], Commit],
-    content: Callable[[Commit], Cid | None],
-    changed: Changed,
+    node: ZarrNode, keys: Iterable[str], commits: Iterable[Commit], history: ArrayHistory
 ) -> Blame:
     """The blame of an array.
 
     Args:
         node: the array in the newest commit.
-        keys: its keys there.
-        history: that commit and its ancestors, each before its parents.
-        parent: returns the commit with a CID.
-        content: returns the CID of the array's folder in a commit.
-        changed: see `Changed`.
+        keys: its keys there, relative to it.
+        commits: that commit and its ancestors, each before its parents.
+        history: the array in them.
     """
     grid = node.grid_shape or ()
     numbers = _Numbers(node, grid)
@@ -153,20 +162,18 @@ def blame_of(
     mask = np.zeros(size, bool)
     mask[first] = True
     table = np.full(size, -1, np.int32)
-    commits: list[Commit] = []
-    walk = _Walk(numbers, content, changed)
-    start = _Asked(mask, len(first))
-    for commit in history:
-        here = start if start.count else walk.asked.pop(commit.cid, None)
-        start = _Asked(mask, 0)
-        if here is not None and here.count:
-            own = walk.ask_parents(here, commit, [parent(cid) for cid in commit.parents])
-            if len(own):
-                table[own] = len(commits)
-                commits.append(commit)
+    blamed: list[Commit] = []
+    walk = _Walk(numbers, history)
+    start = {node.path: _Asked(mask, len(first))}
+    for commit in commits:
+        here, start = start or walk.asked.pop(commit.cid, {}), {}
+        own = [walk.ask_parents(asked, commit, path) for path, asked in here.items() if asked.count]
+        if sum(map(len, own)):
+            table[np.concatenate(own)] = len(blamed)
+            blamed.append(commit)
         if not walk.asked:
             break
-    return Blame(node, commits, table.reshape(grid))
+    return Blame(node, blamed, table.reshape(grid))
 
 
 class _Walk:
@@ -174,27 +181,35 @@ class _Walk:
 
     Args:
         numbers: the numbers of chunks.
-        content: see `blame_of`, also for `changed`.
+        history: see `blame_of`.
+
+    Attributes:
+        asked: the chunks by commit, and by the path that the array has there.
     """
 
-    def __init__(
-        self, numbers: _Numbers, content: Callable[[Commit], Cid | None], changed: Changed
-    ) -> None:
-        self._numbers, self._content, self._changed = numbers, content, changed
-        self.asked: dict[str, _Asked] = {}
+    def __init__(self, numbers: _Numbers, history: ArrayHistory) -> None:
+        self._numbers, self._history = numbers, history
+        self.asked: dict[str, dict[str, _Asked]] = {}
 
-    def ask_parents(self, here: _Asked, commit: Commit, parents: list[Commit]) -> NDArray[np.int64]:
+    def ask_parents(self, here: _Asked, commit: Commit, path: str) -> NDArray[np.int64]:
         """Ask the parents of a commit about the chunks that they have; returns the others."""
-        there = self._content(commit)
-        for parent in parents:
-            if self._content(parent) == there:
-                self._ask(parent.cid, here)
+        history = self._history
+        there = history.content(commit, path)
+        assert there is not None
+        left = []
+        for parent in history.parents(commit):
+            earlier = history.earlier_path(parent, commit, path)
+            content = None if earlier is None else history.content(parent, earlier)
+            if earlier is None or content is None:
+                continue
+            if content == there:
+                self._ask(parent.cid, earlier, here)
                 return np.zeros(0, np.int64)
-        left = [parent for parent in parents if self._content(parent) is not None]
+            left.append((parent, earlier, content))
         while left:
-            parent = left.pop(0)
-            differing = here.take(self._numbers.of(self._changed(parent, commit)))
-            self._ask(parent.cid, here)
+            parent, earlier, content = left.pop(0)
+            differing = here.take(self._numbers.of(history.changed(content, there)))
+            self._ask(parent.cid, earlier, here)
             if not left:
                 return differing
             mask = np.zeros(len(here.mask), bool)
@@ -202,19 +217,20 @@ class _Walk:
             here = _Asked(mask, len(differing))
         return np.flatnonzero(here.mask)
 
-    def _ask(self, cid: str, more: _Asked) -> None:
+    def _ask(self, cid: str, path: str, more: _Asked) -> None:
         if not more.count:
             return
-        found = self.asked.get(cid)
+        by_path = self.asked.setdefault(cid, {})
+        found = by_path.get(path)
         if found is None:
-            self.asked[cid] = more
+            by_path[path] = more
         else:
             mask = found.mask | more.mask
-            self.asked[cid] = _Asked(mask, int(np.count_nonzero(mask)))
+            by_path[path] = _Asked(mask, int(np.count_nonzero(mask)))
 
 
 class _Numbers:
-    """The row-major numbers of chunks by their keys."""
+    """The row-major numbers of chunks by their keys, which are relative to the array."""
 
     def __init__(self, node: ZarrNode, grid: tuple[int, ...]) -> None:
         self._node, self._grid = node, grid
@@ -225,7 +241,7 @@ class _Numbers:
         return np.array(found, np.int64)
 
     def _number(self, key: str) -> int | None:
-        coordinates = self._node.coordinates(key)
+        coordinates = self._node.coordinates(join(self._node.path, key))
         if coordinates is None or len(coordinates) != len(self._grid):
             return None
         return number_in_grid(coordinates, self._grid)

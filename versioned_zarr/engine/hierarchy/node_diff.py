@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 from versioned_zarr.engine.hierarchy.json_values import plain
 
 How = Literal["added", "removed", "changed"]
+_LONGEST, _BEFORE = 120, 30
+"""How much of a value is shown, and how much of that is before the first difference."""
 _Inner: TypeAlias = tuple[tuple[int, ...], ...] | None
 
 
@@ -119,10 +121,17 @@ class NodeDiff:
         return self.fields_how.get(name, "changed")
 
     def field_texts(self, name: str) -> tuple[str, str]:
-        """The old and new values of a field that differs, as JSON or `nothing`."""
+        """The old and new values of a field that differs, as JSON or `nothing`.
+
+        Of long values, only the part from the first difference on.
+        """
         old, new = map(json.dumps, self.fields[name])
         how = self.field_how(name)
-        return "nothing" if how == "added" else old, "nothing" if how == "removed" else new
+        if how == "changed":
+            return _from_first_difference(old, new)
+        return "nothing" if how == "added" else _cut(old), "nothing" if how == "removed" else _cut(
+            new
+        )
 
     def summary(self) -> str:
         """A summary of the chunks, such as `3 chunks added, 1 changed`."""
@@ -130,3 +139,17 @@ class NodeDiff:
         counts = [(how, self.count(how)) for how in words]
         parts = [f"{count} {how}" for how, count in counts if count]
         return f"chunks: {', '.join(parts)}" if parts else ""
+
+
+def _from_first_difference(old: str, new: str) -> tuple[str, str]:
+    """Two texts, of which long ones are cut so that the first difference is seen."""
+    if max(len(old), len(new)) <= _LONGEST:
+        return old, new
+    places = (at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other)
+    start = max(0, next(places, min(len(old), len(new))) - _BEFORE)
+    before = "…" if start else ""
+    return before + _cut(old[start:]), before + _cut(new[start:])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

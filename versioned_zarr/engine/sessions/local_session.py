@@ -255,7 +255,11 @@ class LocalSession(SessionReader):
         size = 0 if is_folder else self.trees.size(found)
         with self._lock:
             self._begin_write()
-            seen, writer = self._seen(path, known), self._journal.writer
+            writer = self._journal.writer
+            if is_folder:
+                seen = known if isinstance(known, int) else self.consumed
+            else:
+                seen = self._seen(path, known)
             record = JournalRecord(
                 RecordKind.LINK if is_folder else RecordKind.SET,
                 path,

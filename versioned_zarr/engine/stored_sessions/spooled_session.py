@@ -313,6 +313,8 @@ def _writes_of(
     """
     for record in local.state.cleared:
         if record.position >= since:
+            if record.kind is RecordKind.LINK:
+                yield from _gone_above(local, record)
             yield record._replace(kind=RecordKind.CLEAR, cid=NO_CID, tsize=0), ()
             if record.kind is RecordKind.LINK:
                 yield from _values_of(local, record)
@@ -327,6 +329,22 @@ def _writes_of(
         if not it.is_gone:
             record = record._replace(size=it.size, tsize=it.tsize, cid=it.cid)
         yield record, blocks
+
+
+def _gone_above(
+    local: LocalSession, record: JournalRecord
+) -> Iterator[tuple[JournalRecord, Sequence[Block]]]:
+    """The deletions of values of the base that made way for a linked folder."""
+    parts = record.key.split("/")
+    for number in range(len(parts) if record.key else 0):
+        key = "/".join(parts[: number + 1])
+        link = local.trees.subtree(local.state.root, key)
+        if link is None:
+            return
+        if not local.trees.is_directory(link):
+            is_blind = local.state.is_blind(key)
+            yield JournalRecord(RecordKind.DELETE, key, record.writer, 1, is_blind=is_blind), ()
+            return
 
 
 def _values_of(

@@ -143,10 +143,11 @@ class WrittenFiles(ReadFiles):
 
         A folder that is copied to where nothing is costs the same however much is in it.
         """
+        known = self.session._working.position()
         whole = whole_folder(self, path1, path2) if recursive and maxdepth is None else None
         if whole is not None:
             with self.failures():
-                relink(self.session, *whole)
+                relink(self.session, *whole, known)
             return
         for source, target in pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth):
             try:
@@ -180,11 +181,12 @@ class WrittenFiles(ReadFiles):
             here = self._strip_protocol(path1)
             if here == self._strip_protocol(path2) and self.exists(here):
                 return
+        known = self.session._working.position()
         whole = whole_folder(self, path1, path2) if recursive and maxdepth is None else None
         if whole is not None:
             with self.failures():
-                relink(self.session, *whole)
-                self.session.clear(whole[0])
+                relink(self.session, *whole, known)
+                self.session._working.clear(whole[0], known)
             return
         found = pairs(self, path1, path2, recursive=recursive, maxdepth=maxdepth)
         given = [path1] if isinstance(path1, str) else list(path1)

@@ -12,22 +12,27 @@ from versioned_zarr.engine.hierarchy.merge import consolidated
 from versioned_zarr.engine.hierarchy.zarr_nodes import V3, join, parse
 from versioned_zarr.errors import InvalidInputError, MissingDependencyError, ReadOnlyError
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
+from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import xarray
 
 
-def open_node(snapshot: Snapshot, path: str = "", **options: Any) -> zarr.Group | zarr.Array[Any]:
-    """The group or array at `path`, read-only; `options` go to `zarr.open`.
+def open_node(
+    view: Snapshot | Session, path: str = "", **options: Any
+) -> zarr.Group | zarr.Array[Any]:
+    """The group or array at `path`, read-only in a snapshot; `options` go to `zarr.open`.
 
     Raises:
-        ReadOnlyError: `mode` is one that writes.
+        ReadOnlyError: `mode` is one that writes, and the view is a snapshot.
         InvalidInputError: an option specifies another store.
     """
-    _take_mode(snapshot, options)
     _refuse_places(options, ("store", "storage_options"))
-    store = VersionedStore(snapshot, consolidates=bool(options.get("use_consolidated")))
+    if isinstance(view, Session):
+        return zarr.open(view.store, path=path or None, mode="r+", **options)
+    _take_mode(view, options)
+    store = VersionedStore(view, consolidates=bool(options.get("use_consolidated")))
     return zarr.open(store, path=path or None, mode="r", **options)
 
 

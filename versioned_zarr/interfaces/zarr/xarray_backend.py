@@ -18,12 +18,16 @@ from urllib.parse import unquote
 from xarray.backends import BackendEntrypoint, ZarrBackendEntrypoint
 
 from versioned_zarr import location
+from versioned_zarr.engine.hierarchy.zarr_nodes import join
 from versioned_zarr.engine.marker import MARKER
 from versioned_zarr.errors import InvalidInputError, VersionedZarrError
+from versioned_zarr.interfaces.fsspec import branch_urls
+from versioned_zarr.interfaces.fsspec.chained_place import unchained
 from versioned_zarr.interfaces.zarr.open import has_consolidated, view_of, with_origin
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
+from versioned_zarr.repository.session import join as join_session
 from versioned_zarr.repository.snapshot import Snapshot
 from versioned_zarr.urls import has_scheme, split_url
 
@@ -126,7 +130,10 @@ def _store_of(
 
     Consolidated metadata is read on request, and where there is none, the tree is.
     """
-    store = _opened(place, ref, options)
+    if isinstance(place, str) and branch_urls.is_url(place):
+        store: Any = _at_branch_url(branch_urls.read(place), ref, reading, options)
+    else:
+        store = _opened(place, ref, options)
     if isinstance(place, (str, os.PathLike)) and isinstance(store, VersionedStore):
         _warn_of_equal_names((os.fspath(place), ref, reading.get("group")), store.view)
     if reading["consolidated"] and isinstance(store, VersionedStore):
@@ -178,6 +185,26 @@ def _opened(place: Any, ref: str | None, options: dict[str, Any]) -> Store:
     return found.checkout("main" if ref is None else ref).store
 
 
+def _at_branch_url(
+    url: branch_urls.BranchUrl, ref: str | None, reading: dict[str, Any], options: dict[str, Any]
+) -> Store:
+    """The store of `vzarr://REF@/PATH::REPOSITORY`, whose path is a group, or of a session's URL.
+
+    Raises:
+        InvalidInputError: the URL has a ref, and so has the caller.
+    """
+    if ref is not None and (url.ref or url.session):
+        raise InvalidInputError(
+            f"the URL names {url.ref or url.session!r}, and ref is {ref!r}; leave one of them out"
+        )
+    group = join(url.path, (reading.get("group") or "").strip("/")).strip("/")
+    reading["group"] = group or None
+    repository = location.open(unchained(url.repository), **options)
+    if url.session:
+        return join_session(repository, url.session).store
+    return repository.checkout(ref or url.ref or "main").store
+
+
 def _is_repository(url: str) -> bool:
     """Whether a URL is certainly one of a repository; needs no network.
 
@@ -186,6 +213,8 @@ def _is_repository(url: str) -> bool:
     """
     parts = split_url(url)
     match parts.scheme:
+        case "vzarr":
+            return bool(branch_urls.read(url).repository)
         case "file":
             return os.path.isfile(os.path.join(unquote(parts.path), MARKER))
         case "memory":
