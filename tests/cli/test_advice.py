@@ -27,7 +27,15 @@ OTHERS = (
     "guessed_names.py", "repository/mapping.py", "repository/session_end.py",
     "repository/session.py", "advice.py",
 )  # fmt: skip
-NOT_SAID = ("rb=", "bytes={", "boundary=", "version=1;", "client= takes", "pass store= or")
+NOT_SAID = (
+    "rb=",
+    "bytes={",
+    "boundary=",
+    "version=1;",
+    "client= takes",
+    "pass store= or",
+    "a repository is opened with",
+)
 ERRORS = re.compile(r"Error$|^(fail|_?not_found|gone|refuse)")
 
 
