@@ -174,3 +174,12 @@ def test_what_others_keep_in_the_folder_stays(tmp_path: Path) -> None:
     assert all(file.exists() for file in theirs)
     assert (place / "out/a/.zarray").exists()
     assert not any(file.exists() for file in left)
+
+
+def test_what_was_collected_is_printed() -> None:
+    found = vz.Collected(3, 4096, 2, 1, problems=("refs/heads/x is damaged",))
+    assert str(found).splitlines() == [
+        "3 blocks, 4,096 bytes, 2 packs replaced by 1",
+        "all commits were kept, because refs/heads/x is damaged",
+    ]
+    assert str(vz.Collected()) == "0 blocks, 0 bytes"

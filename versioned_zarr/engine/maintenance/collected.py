@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.ipld.cid import Cid
+from versioned_zarr.terminal_text import counted
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Collected:
     written_packs: int = 0
     removed_sessions: int = 0
     problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """What was removed, or would be: blocks, bytes and packs; and why all commits were kept."""
+        parts = [counted(self.removed_blocks, "block"), counted(self.removed_bytes, "byte")]
+        if self.removed_packs:
+            parts.append(f"{counted(self.removed_packs, 'pack')} replaced by {self.written_packs}")
+        kept = (f"all commits were kept, because {problem}" for problem in self.problems)
+        return "\n".join([", ".join(parts), *kept])
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain JSON data."""
