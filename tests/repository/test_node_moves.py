@@ -319,6 +319,22 @@ def test_a_commit_on_a_branch_that_moved_merges_a_move(repository: vz.Repository
     assert sorted(snapshot.list_dir()) == ["atmosphere", "sea", "zarr.json"]
 
 
+def test_paths_that_are_no_text_or_names_of_documents_are_refused(
+    repository: vz.Repository,
+) -> None:
+    session = repository.session()
+    for act, arguments in (
+        (session.move, (3, "new")),
+        (session.copy, ("air", None)),
+        (session.restore, (None, "main")),
+        (session.move, ("air", ".zgroup")),
+        (session.move, ("air", "sea/.zattrs")),
+    ):
+        with pytest.raises(vz.InvalidInputError):
+            act(*arguments)  # type: ignore[operator]
+    assert not session.status()
+
+
 @pytest.mark.parametrize("is_before", [True, False])
 @pytest.mark.parametrize("act", ["move", "copy", "restore"])
 @pytest.mark.parametrize("key", ["air/t", "air/new", "new/t", "single", "new"])
