@@ -264,3 +264,14 @@ def test_a_zip_file_with_names_outside_is_refused(
     with pytest.raises(vz.InvalidInputError, match="leads out of the archive"):
         vz.import_from(repository, tmp_path / "z.zip")
     assert not list(repository.sessions)
+
+
+@pytest.mark.parametrize("path", ["t/below", "t/c/below", "../x", "a//b", 3])
+def test_a_path_where_zarr_would_not_find_it_is_refused(
+    repository: Repository, plain: Path, path: Any
+) -> None:
+    with repository.session(message="data") as session:
+        zarr.create_array(session, name="t", shape=(4,), dtype="i4")
+    with pytest.raises(vz.InvalidInputError):
+        vz.import_from(repository, plain, path=path)
+    assert not list(repository.sessions)
