@@ -157,6 +157,11 @@ def test_a_tree_is_created_group_by_group(session: vz.Session) -> None:
         ({"group": ARRAY, "old": ARRAY}, vz.AlreadyExistsError, "and 1 more nodes"),
         ({"group": {"attributes": {"a": 2}}}, vz.AlreadyExistsError, "'group' exists"),
         ({"t": {**ARRAY, "dimension_names": ["x"]}}, vz.InvalidInputError, "1 dimension_names"),
+        ({"a": ARRAY, "t": {"attributes": {"x": object()}}}, vz.InvalidInputError, "of 't'"),
+        ({"a": ARRAY, "t": {**SMALL, "attributes": {"x": {1}}}}, vz.InvalidInputError, "of 't'"),
+        ({"t": {**ARRAY, "zarr_format": 4}}, vz.InvalidInputError, "zarr_format other than 2 or 3"),
+        ({"a": ARRAY, "zarr.json": ARRAY}, vz.InvalidKeyError, "name of a document of Zarr"),
+        ({"a/.zattrs/b": ARRAY}, vz.InvalidKeyError, "name of a document of Zarr"),
         ("nothing.json", vz.NotFoundError, "no template 'nothing.json'"),
         (4, vz.InvalidInputError, "a template is a dict of paths"),
     ],
@@ -169,6 +174,38 @@ def test_what_cannot_be_created_is_refused_and_nothing_is_created(
     with pytest.raises(error, match=says):
         session.create_hierarchy(template)
     assert documents(session) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "error"),
+    [
+        ({"u": ("x", np.array([object()] * 4))}, "", vz.InvalidInputError),
+        ({"u": ("x", np.zeros(4), {"a": object()})}, "", vz.InvalidInputError),
+        ({3: ("x", np.zeros(4))}, "", vz.InvalidInputError),
+        ({"zarr.json": ("x", np.zeros(4))}, "", vz.InvalidKeyError),
+        ({"..": ("x", np.zeros(4))}, "", vz.InvalidInputError),
+        ({"u": ("x", np.zeros(4), {}, {"chunks": (2, 2)})}, "", vz.InvalidInputError),
+        ({}, "t", vz.InvalidInputError),
+        ({}, "t/below", vz.InvalidInputError),
+    ],
+)
+def test_a_dataset_that_cannot_be_written_leaves_what_is_there(
+    session: vz.Session, change: Any, path: str, error: type[Exception]
+) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("dask")
+    array = zarr.create_array(session, name="t", data=np.ones(4))
+    before = {key: bytes(session.read(key)) for key in session.keys()}  # noqa: SIM118
+    dataset = xarray.Dataset({"t": ("x", np.zeros(4)), **change}, {"x": np.arange(4)})
+    with pytest.raises(error):
+        session.create_hierarchy(dataset, path, overwrite=True)
+    assert {key: bytes(session.read(key)) for key in session.keys()} == before  # noqa: SIM118
+    assert array[:].tolist() == [1, 1, 1, 1]
+
+
+def test_members_with_nothing_behind_them_are_none(session: vz.Session) -> None:
+    root = session.create_hierarchy({"air": {"members": None}})
+    assert list(root["air"].members()) == []
 
 
 def test_overwriting_replaces_arrays_and_keeps_what_is_in_groups(session: vz.Session) -> None:

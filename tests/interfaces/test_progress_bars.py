@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import types
+import uuid
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -57,6 +59,13 @@ def words(picture: str) -> str:
     return "".join(ET.fromstring(picture).itertext())
 
 
+def failing() -> None:
+    with progress_bar.shown_progress("pushing") as bar:
+        assert bar is not None
+        bar(HALF)
+        raise vz.InvalidInputError("the reason")
+
+
 def test_every_long_operation_shows_a_bar_in_a_notebook(
     repository: vz.Repository, tmp_path: Path, shown: list[str]
 ) -> None:
@@ -106,6 +115,12 @@ def test_an_interrupted_bar_says_so(shown: list[str]) -> None:
     assert "interrupted; run it again to resume" in words(shown[-1])
 
 
+def test_the_bar_of_what_failed_says_so(shown: list[str]) -> None:
+    with pytest.raises(vz.InvalidInputError):
+        failing()
+    assert words(shown[-1]).endswith(", failed")
+
+
 def test_what_takes_less_than_two_seconds_shows_nothing(
     repository: vz.Repository, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,3 +159,39 @@ def test_ipython_in_a_terminal_draws_one_line(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "checking ████████████████████████ " in said
+
+
+class GoneStream(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+@pytest.mark.parametrize(
+    "stream", [None, GoneStream(), io.TextIOWrapper(io.BytesIO(), encoding="ascii")]
+)
+def test_an_operation_continues_if_its_terminal_is_gone(
+    repository: vz.Repository, monkeypatch: pytest.MonkeyPatch, shown: list[str], stream: Any
+) -> None:
+    import IPython
+
+    monkeypatch.setattr(IPython, "get_ipython", types.SimpleNamespace)
+    monkeypatch.setattr(sys, "stderr", stream)
+    clone = vz.clone(repository.url, f"memory://clone-{uuid.uuid4()}")
+    assert clone.branches["main"] == repository.branches["main"]
+    with pytest.raises(vz.InvalidInputError):
+        failing()
+    assert not shown
+
+
+def test_an_operation_continues_if_the_notebook_is_gone(
+    repository: vz.Repository, monkeypatch: pytest.MonkeyPatch, shown: list[str]
+) -> None:
+    import IPython.display
+
+    def display(*arguments: Any, **named: Any) -> None:
+        raise RuntimeError("no connection")
+
+    monkeypatch.setattr(IPython.display, "display", display)
+    clone = vz.clone(repository.url, f"memory://clone-{uuid.uuid4()}")
+    assert clone.branches["main"] == repository.branches["main"]
+    assert not shown

@@ -252,3 +252,26 @@ def test_a_broken_archive_is_an_error_of_ours(repository: Repository, tmp_path: 
         vz.import_zarr(repository, f"zip://::{tmp_path}/bad.zip")
     with pytest.raises(vz.NotFoundError, match=r"nope\.zip"):
         vz.import_zarr(repository, f"zip://::{tmp_path}/nope.zip")
+
+
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "air/../../x"])
+def test_a_zip_file_with_names_outside_is_refused(
+    repository: Repository, tmp_path: Path, name: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("zarr.json", '{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+        file.writestr(name, b"1")
+    with pytest.raises(vz.InvalidInputError, match="leads out of the archive"):
+        vz.import_from(repository, tmp_path / "z.zip")
+    assert not list(repository.sessions)
+
+
+@pytest.mark.parametrize("path", ["t/below", "t/c/below", "../x", "a//b", 3])
+def test_a_path_where_zarr_would_not_find_it_is_refused(
+    repository: Repository, plain: Path, path: Any
+) -> None:
+    with repository.session(message="data") as session:
+        zarr.create_array(session, name="t", shape=(4,), dtype="i4")
+    with pytest.raises(vz.InvalidInputError):
+        vz.import_from(repository, plain, path=path)
+    assert not list(repository.sessions)

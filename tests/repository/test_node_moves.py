@@ -244,6 +244,51 @@ def test_the_log_of_a_path_follows_its_moves(repository: vz.Repository) -> None:
     assert between == ["rename array", "edit again"]
 
 
+def test_the_log_of_a_path_that_had_several_owners_is_in_order_and_of_the_last_one() -> None:
+    repository = vz.create(f"memory://owners-{uuid.uuid4()}")
+    acts: list[Any] = [
+        lambda session: session.write("b/x", b"of the first"),
+        lambda session: session.write("a/x", b"1"),
+        lambda session: session.write("b/x", b"of the first, again"),
+        lambda session: session.clear("b"),
+        lambda session: session.write("a/x", b"2"),
+        lambda session: session.move("a", "b"),
+        lambda session: session.write("b/x", b"3"),
+        lambda session: session.move("b", "a"),
+        lambda session: session.write("a/x", b"4"),
+    ]
+    for number, act in enumerate(acts):
+        with repository.session(message=str(number)) as session:
+            session.write("note", str(number).encode())
+            act(session)
+    assert [commit.message for commit in repository.log(path="a")] == list("876541")
+    assert next(iter(repository.log(path="b"))).message == "7"
+    assert [commit.message for commit in repository.log("main~1", path="a")] == list("76541")
+
+
+def test_the_log_of_many_moves_looks_at_each_commit_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = vz.create(f"memory://many-{uuid.uuid4()}")
+    with repository.session(message="0") as session:
+        session.write("p0/x", b"0")
+    for number in range(60):
+        with repository.session(message=f"{number + 1}") as session:
+            session.move(f"p{number}", f"p{number + 1}")
+    trees, looks = type(repository._stores.trees), 0
+    real = trees.subtree
+
+    def subtree(self: Any, *arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return real(self, *arguments)
+
+    monkeypatch.setattr(trees, "subtree", subtree)
+    found = [commit.message for commit in repository.log(path="p60")]
+    assert found == [str(number) for number in range(60, -1, -1)]
+    assert looks < 61 * 6
+
+
 def test_the_log_of_a_copy_ends_where_it_was_made(repository: vz.Repository) -> None:
     with repository.session(message="copied") as session:
         session.copy("air/t", "copy")
@@ -272,6 +317,22 @@ def test_a_commit_on_a_branch_that_moved_merges_a_move(repository: vz.Repository
     snapshot = repository.checkout()
     assert zarr.open_array(snapshot, path="sea/t", mode="r")[0, 0] == 5
     assert sorted(snapshot.list_dir()) == ["atmosphere", "sea", "zarr.json"]
+
+
+def test_paths_that_are_no_text_or_names_of_documents_are_refused(
+    repository: vz.Repository,
+) -> None:
+    session = repository.session()
+    for act, arguments in (
+        (session.move, (3, "new")),
+        (session.copy, ("air", None)),
+        (session.restore, (None, "main")),
+        (session.move, ("air", ".zgroup")),
+        (session.move, ("air", "sea/.zattrs")),
+    ):
+        with pytest.raises(vz.InvalidInputError):
+            act(*arguments)  # type: ignore[operator]
+    assert not session.status()
 
 
 @pytest.mark.parametrize("is_before", [True, False])

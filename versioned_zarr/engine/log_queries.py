@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from versioned_zarr.engine.context import RepositoryContext
@@ -46,25 +45,15 @@ def log_of(
 
 def _of_path(stores: RepositoryContext, start: str, path: str) -> Iterator[Commit]:
     """The commits that changed a path, and before a move those that changed the earlier path."""
-    waiting, told = deque([(start, path)]), set[str]()
-    while waiting:
-        begin, there = waiting.popleft()
 
-        def content(commit: Commit, at: str = there) -> Cid | None:
-            link = stores.trees.subtree(from_text(commit.tree), at)
-            return None if link is None else link.cid
+    def content(commit: Commit, at: str) -> Cid | None:
+        link = stores.trees.subtree(from_text(commit.tree), at)
+        return None if link is None else link.cid
 
-        for commit in walk.log_of_path(begin, stores.commit, content):
-            if commit.cid in told:
-                continue
-            told.add(commit.cid)
-            yield commit
-            for parent in map(stores.commit, commit.parents):
-                if content(parent) is None and content(commit) is not None:
-                    sides = from_text(parent.tree), from_text(commit.tree)
-                    before = moved_from(stores.trees, *sides, there)
-                    if before is not None:
-                        waiting.append((parent.cid, before))
+    def before(parent: Commit, commit: Commit, at: str) -> str | None:
+        return moved_from(stores.trees, from_text(parent.tree), from_text(commit.tree), at)
+
+    return walk.log_of_path(start, stores.commit, path, content, before)
 
 
 def array_blame(stores: RepositoryContext, path: str, ref: str) -> Blame:

@@ -33,27 +33,45 @@ def log(starts: Iterable[str], read: Reader) -> Iterator[Commit]:
 
 
 def log_of_path(
-    start: str, read: Reader, subtree: Callable[[Commit], object | None]
+    start: str,
+    read: Reader,
+    path: str,
+    subtree: Callable[[Commit, str], object | None],
+    moved_from: Callable[[Commit, Commit, str], str | None],
 ) -> Iterator[Commit]:
-    """The commits that changed one subtree, ordered as in `log`; lazy.
+    """The commits that changed one subtree, ordered as in `log`, each once; lazy.
 
     If a merge has the same subtree as one of its parents, it is not listed, and only that parent is
-    followed: git's default history simplification.
+    followed: git's default history simplification. Where the subtree was moved, the path that it
+    had before is followed instead.
 
     Args:
         start: the commit to begin at.
         read: returns a commit by its CID.
-        subtree: returns the CID of the subtree in a commit, None if absent.
+        path: the path of the subtree there.
+        subtree: returns the CID of a path in a commit, None if absent.
+        moved_from: returns the path that a path of a commit had in a parent, where it is absent;
+            None if it is new.
     """
+    paths: dict[str, dict[str, None]] = {start: {path: None}}
     unchanged: set[str] = set()
 
     def parents(commit: Commit) -> Sequence[str]:
-        content = subtree(commit)
-        same = next((cid for cid in commit.parents if subtree(read(cid)) == content), None)
-        if same is None and (commit.parents or content is not None):
-            return commit.parents
-        unchanged.add(commit.cid)
-        return () if same is None else (same,)
+        followed: dict[str, None] = {}
+        is_changed = False
+        for at in paths.pop(commit.cid):
+            content = subtree(commit, at)
+            parents = [*map(read, commit.parents)]
+            same = next((parent for parent in parents if subtree(parent, at) == content), None)
+            is_changed |= same is None and bool(parents or content is not None)
+            for parent in parents if same is None else [same]:
+                is_new = content is not None and subtree(parent, at) is None
+                before = moved_from(parent, commit, at) if is_new else None
+                paths.setdefault(parent.cid, {})[at if before is None else before] = None
+                followed[parent.cid] = None
+        if not is_changed:
+            unchanged.add(commit.cid)
+        return [*followed]
 
     for commit in _Ordered([start], read, parents).run():
         if commit.cid not in unchanged:

@@ -31,7 +31,7 @@ from versioned_zarr.history import walk
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.ipld.dag_pb import Link
-from versioned_zarr.tree.keys import check_key
+from versioned_zarr.tree.keys import check_key, check_text
 
 
 class NodeSession(Protocol):
@@ -74,6 +74,8 @@ def remove_paths(session: NodeSession, paths: Sequence[str]) -> None:
         KeyNotFoundError: nothing is at one of the paths; then nothing is removed.
         InvalidInputError: one of them is the root.
     """
+    for path in paths:
+        check_text(path)
     wanted = [path.strip("/") for path in paths]
     for path in wanted:
         _check_there(session, path)
@@ -108,6 +110,7 @@ def copy_path(session: NodeSession, old: str, new: str) -> str:
 
 def restore_path(session: NodeSession, path: str, ref: str) -> None:
     """See `NodeMethods.restore`."""
+    check_text(path)
     path = path.strip("/")
     stores, known = session.repository._stores, session._working.position()
     version = resolve(stores, ref)
@@ -192,6 +195,8 @@ def _checked(session: NodeSession, old: str, new: str) -> tuple[str, str]:
         AlreadyExistsError: something other than a group is at `new`.
         InvalidInputError: `old` is the root or contains `new`, or no group would contain the node.
     """
+    check_text(old)
+    check_text(new)
     old, new = old.strip("/"), new.strip("/")
     _check_there(session, old)
     if new:
@@ -203,7 +208,7 @@ def _checked(session: NodeSession, old: str, new: str) -> tuple[str, str]:
     if new == old or f"{new}/".startswith(f"{old}/"):
         raise InvalidInputError(f"{old!r} cannot be put at {new!r}, which it contains")
     if session.size(new) is not None or not session.is_empty(new):
-        raise AlreadyExistsError(f"{new!r} exists already", name=new)
+        raise AlreadyExistsError(f"{new or '/'!r} exists already", name=new)
     if node_at(old, read) is not None:
         _check_folder(session, new)
     return old, new
@@ -213,13 +218,15 @@ def _check_folder(session: NodeSession, path: str) -> None:
     """Make sure that zarr would find a node at a path.
 
     Raises:
-        InvalidInputError: it is in an array, or in no group.
+        InvalidInputError: it is in an array or in no group, or has the name of a document.
     """
     read = session._read_document
     above = ZarrNodes(read).array_above(path)
     if above is not None:
         raise InvalidInputError(f"{path!r} would lie in the array {above.path!r}")
-    folder = split(path)[0]
+    folder, name = split(path)
+    if name in DOCUMENTS:
+        raise InvalidInputError(f"{path!r} is the name of a document of Zarr, not of a node")
     if folder and node_at(folder, read) is None:
         raise InvalidInputError(f"{folder!r} is no group, so zarr would not find {path!r}")
 

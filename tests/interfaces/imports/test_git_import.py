@@ -250,3 +250,80 @@ def test_values_that_are_not_in_git_are_named(repository: Repository, tmp_path: 
     work.commit("Annex")
     with pytest.raises(vz.InvalidInputError, match="'link' is a symbolic link"):
         vz.import_from(repository, work.folder, history=True)
+
+
+def write_revision(work: Work, when: str) -> None:
+    """Write a revision as git itself would not."""
+    work.git("add", "-A")
+    tree = work.git("write-tree").strip()
+    who = f"Ann <ann@example.org> {when}"
+    text = f"tree {tree}\nauthor {who}\ncommitter {who}\n\nodd\n"
+    made = subprocess.run(
+        ["git", "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
+        cwd=work.top,
+        input=text.encode(),
+        capture_output=True,
+        check=True,
+    )
+    work.git("update-ref", "refs/heads/main", made.stdout.decode().strip())
+
+
+@pytest.mark.parametrize("when", ["", "-5 +0000", "1 +9999", "253402300800 +0000"])
+def test_times_that_are_none_are_left_out(
+    repository: Repository, tmp_path: Path, when: str
+) -> None:
+    work = Work(tmp_path / "work")
+    zarr.create_group(work.folder)
+    write_revision(work, when)
+    commit = vz.import_from(repository, work.folder, history=True)
+    assert commit.message == "odd"
+    assert "time" not in commit.metadata["import"]
+
+
+def test_messages_are_text_whatever_git_is_set_to(repository: Repository, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work")
+    work.git("config", "i18n.logOutputEncoding", "latin1")
+    zarr.create_group(work.folder)
+    work.commit("Größe")
+    commit = vz.import_from(repository, work.folder, history=True)
+    assert (commit.message, commit.author) == ("Größe", "Ann Ö <ann@example.org>")
+
+
+@pytest.mark.parametrize(
+    ("listed", "says"),
+    [
+        ('[{"relpath": ["x"], "md5": "MD5"}]', "a list where a text"),
+        ('[{"relpath": "x", "md5": null}]', "a NoneType where a text"),
+        ('[{"relpath": "x", "md5": "../../../../etc/passwd"}]', "is no MD5"),
+        ('[{"relpath": "../x", "md5": "MD5"}]', "special meaning"),
+        ('[{"relpath": "/x", "md5": "MD5"}]', "begins with '/'"),
+        ("[" * 100_000, "no list of files"),
+    ],
+)
+def test_a_damaged_list_of_dvc_is_refused(
+    repository: Repository, tmp_path: Path, listed: str, says: str
+) -> None:
+    pytest.importorskip("yaml")
+    work = Work(tmp_path / "work", is_dvc=True)
+    md5 = work.keep(b"{}", "")
+    name = work.keep(listed.replace("MD5", md5).encode(), ".dir")
+    (work.top / "data" / "ice.zarr.dvc").write_text(f"outs:\n- md5: {name}\n  path: ice.zarr\n")
+    work.git("add", "-A")
+    work.git("commit", "-q", "-m", "hostile")
+    with pytest.raises(vz.InvalidInputError, match=says):
+        vz.import_from(repository, work.folder, history=True)
+
+
+@pytest.mark.parametrize(
+    "document", ["[" * 5000, "outs: &a\n- {md5: *a, path: ice.zarr}", "outs: 3"]
+)
+def test_a_damaged_file_of_dvc_is_refused(
+    repository: Repository, tmp_path: Path, document: str
+) -> None:
+    pytest.importorskip("yaml")
+    work = Work(tmp_path / "work", is_dvc=True)
+    (work.top / "data" / "ice.zarr.dvc").write_text(document)
+    work.git("add", "-A")
+    work.git("commit", "-q", "-m", "hostile")
+    with pytest.raises(vz.InvalidInputError, match="names no MD5"):
+        vz.import_from(repository, work.folder, history=True)

@@ -27,6 +27,9 @@ COMPRESSIONS = [
 ]
 
 
+RAW = {"type": "raw"}
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return vz.create(tmp_path / "r.vz")
@@ -165,3 +168,50 @@ def test_damage_is_named(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(vz.InvalidInputError, match=r"there is no attributes\.json"):
         vz.import_from(repository, tmp_path / "empty", format="n5")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dimensions": [float("inf")]},
+        {"dimensions": [4.5]},
+        {"dimensions": [10**30]},
+        {"dimensions": "4"},
+        {"dimensions": [True]},
+        {"dimensions": [-1]},
+        {"dataType": "object"},
+        {"dataType": "S5"},
+        {"dataType": None},
+        {"dataType": "M8"},
+        "[" * 100_000,
+        '{"x":' * 3000 + "1" + "}" * 3000,
+    ],
+)
+def test_attributes_that_are_none_are_refused(
+    repository: Repository, tmp_path: Path, document: Any
+) -> None:
+    sound = {"dimensions": [4], "blockSize": [2], "dataType": "uint8", "compression": RAW}
+    (tmp_path / "d.n5" / "a").mkdir(parents=True)
+    text = document if isinstance(document, str) else json.dumps(sound | document)
+    (tmp_path / "d.n5" / "a" / "attributes.json").write_text(text)
+    with pytest.raises(vz.InvalidInputError, match=r"a/attributes\.json|nested too deeply"):
+        vz.import_from(repository, tmp_path / "d.n5", format="n5")
+    assert not list(repository.sessions)
+
+
+def test_a_dataset_in_a_dataset_is_refused(repository: Repository, tmp_path: Path) -> None:
+    for path in ("a", "a/b"):
+        create(tmp_path / "d.n5" / path, np.ones(4, "u1"), [2])
+    with pytest.raises(vz.InvalidInputError, match="'a/b' lies in the dataset 'a'"):
+        vz.import_from(repository, tmp_path / "d.n5", format="n5")
+
+
+def test_files_beside_blocks_are_not_taken_for_blocks(
+    repository: Repository, tmp_path: Path
+) -> None:
+    folder = tmp_path / "d.n5" / "a"
+    create(folder, np.arange(1, 5, dtype="u1"), [2], compression=RAW)
+    for name in ("00", "\N{ARABIC-INDIC DIGIT ZERO}", "9" * 100):
+        (folder / name).write_bytes(b"no block")
+    vz.import_from(repository, tmp_path / "d.n5")
+    assert check_equal(repository, tmp_path / "d.n5") == 1

@@ -227,3 +227,13 @@ def test_what_is_no_such_file_is_said(repository: Repository, tmp_path: Path) ->
         vz.import_from(repository, tmp_path / "gone.nc")
     with pytest.raises(vz.InvalidInputError, match="no format 'netCDF'; supported: zarr "):
         vz.import_from(repository, tmp_path / "bad.nc", format="netCDF")
+
+
+def test_a_variable_of_countless_chunks_is_refused(repository: Repository, tmp_path: Path) -> None:
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as root:
+        root.createDimension("x", 10**7)
+        root.createDimension("y", 10**6)
+        root.createVariable("t", "f4", ("x", "y"), chunksizes=(10, 10))
+    with pytest.raises(vz.InvalidInputError, match=r"'t' .* has the shape \(10000000, 1000000\)"):
+        vz.import_from(repository, tmp_path / "a.nc")
+    assert not list(repository.sessions)

@@ -6,22 +6,26 @@ and a parent, nothing is compared; otherwise only the chunks that differ. Moves 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from versioned_zarr import _hooks
 from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNode, join, number_in_grid
+from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.ipld.cid import Cid
 from versioned_zarr.terminal_text import counted, escaped_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_MAX_CHUNKS: Final = 1 << 28
 
 
 class Blame:
@@ -154,11 +158,19 @@ def blame_of(
         keys: its keys there, relative to it.
         commits: that commit and its ancestors, each before its parents.
         history: the array in them.
+
+    Raises:
+        InvalidInputError: the chunk grid has more than 268 million positions.
     """
     grid = node.grid_shape or ()
+    size = math.prod(grid)
+    if size > _MAX_CHUNKS:
+        raise InvalidInputError(
+            f"{node.path!r} has a grid of {size:,} chunks; blame has a table of it, with at most "
+            f"{_MAX_CHUNKS:,}"
+        )
     numbers = _Numbers(node, grid)
     first = numbers.of(keys)
-    size = int(np.prod(grid)) if grid else 1
     mask = np.zeros(size, bool)
     mask[first] = True
     table = np.full(size, -1, np.int32)

@@ -32,7 +32,7 @@ def shown_progress(label: str) -> Iterator[OnProgress | None]:
     """A bar for an operation, or None outside IPython.
 
     It appears after `SILENT_S`, is drawn at most five times a second, and remains with the total
-    when the operation ends, or says that it was interrupted.
+    when the operation ends, or says that it failed or was interrupted.
 
     Args:
         label: what is done, such as "pushing".
@@ -44,6 +44,9 @@ def shown_progress(label: str) -> Iterator[OnProgress | None]:
     bar = _NotebookBar(label) if hasattr(here, "kernel") else _TerminalBar(label)
     try:
         yield bar
+    except Exception:
+        bar.end("failed")
+        raise
     except BaseException:
         bar.end("interrupted; run it again to resume")
         raise
@@ -51,10 +54,11 @@ def shown_progress(label: str) -> Iterator[OnProgress | None]:
 
 
 class _Bar:
-    """Decides when to draw; subclasses draw."""
+    """Decides when to draw; subclasses draw. If that fails, nothing is drawn any more."""
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self._is_broken = False
         self._start_s = self._drawn_s = time.monotonic()
         self._is_shown = False
         self._last: Progress | None = None
@@ -64,7 +68,7 @@ class _Bar:
         now_s = time.monotonic()
         if now_s - self._start_s >= SILENT_S and now_s - self._drawn_s >= _EVERY_S:
             self._drawn_s, self._is_shown = now_s, True
-            self.draw(progress, self._rest_s(progress, now_s), "")
+            self._try_to_draw(progress, self._rest_s(progress, now_s), "")
 
     def _rest_s(self, progress: Progress, now_s: float) -> float | None:
         share = _share(progress)
@@ -73,9 +77,17 @@ class _Bar:
     def end(self, why: str) -> None:
         """Draw the last state, if anything was drawn."""
         if self._is_shown and self._last is not None:
-            self.draw(
+            self._try_to_draw(
                 self._last, None, why or f"done in {_duration(time.monotonic() - self._start_s)}"
             )
+
+    def _try_to_draw(self, progress: Progress, rest_s: float | None, end: str) -> None:
+        """Draw; the operation continues if its terminal or notebook is gone."""
+        if not self._is_broken:
+            try:
+                self.draw(progress, rest_s, end)
+            except Exception:  # noqa: BLE001 - whatever a display raises
+                self._is_broken = True
 
     def draw(self, progress: Progress, rest_s: float | None, end: str) -> None:
         """Draw a state.

@@ -5,11 +5,18 @@ from __future__ import annotations
 import warnings
 from typing import Final
 
-from versioned_zarr.errors import AlreadyExistsError, InvalidKeyError, KeyNotFoundError
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes
+from versioned_zarr.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidKeyError,
+    KeyNotFoundError,
+)
 from versioned_zarr.ipld.cid import to_text
 from versioned_zarr.repository.repository import Repository
 from versioned_zarr.repository.session import Session
 from versioned_zarr.repository.snapshot import Snapshot
+from versioned_zarr.tree.keys import check_key
 
 LARGE_BYTES: Final = 1_000_000_000
 
@@ -46,8 +53,10 @@ def session_for(
 
     Raises:
         AlreadyExistsError: the path is not empty, and `overwrite` is false.
+        InvalidInputError: see `check_target`.
     """
     head = repository.checkout(branch)
+    check_target(head, path)
     is_free = overwrite or head.is_empty(path)
     for info in repository.sessions.values():
         if info.purpose.startswith(purpose) and (info.branch, info.is_alive) == (branch, False):
@@ -69,6 +78,23 @@ def session_for(
     if not session.is_empty(path):
         session.clear(path)
     return session
+
+
+def check_target(snapshot: Snapshot, path: str) -> None:
+    """Make sure that zarr would find what is imported into a path.
+
+    Raises:
+        InvalidInputError: the path is not valid, or lies in an array.
+    """
+    if not path:
+        return
+    check_key(path)
+    above = ZarrNodes(snapshot._read_document).array_above(path)
+    if above is not None:
+        raise InvalidInputError(
+            f"{path!r} lies in the array {above.path!r}, where zarr would not find what is "
+            "imported; choose another path"
+        )
 
 
 def _is_committed(session: Session, head: Snapshot, path: str) -> bool:

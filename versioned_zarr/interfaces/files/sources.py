@@ -174,6 +174,13 @@ def _listed(files: Any, root: str, name: str, *, has_user: bool) -> Source:
 def _listed_zip(path: str) -> Source:
     """The hierarchy in a local zip file. Entries have no state that fsspec tells; the file has."""
     it = os.stat(path)
+    with zipfile.ZipFile(path) as file:
+        names = (name for name in file.namelist() if name[:1] == "/" or ".." in name.split("/"))
+        outside = next(names, None)
+    if outside is not None:
+        raise InvalidInputError(
+            f"{path!r} is not imported: the name of its entry {outside!r} leads out of the archive"
+        )
     found = _listed(ZipFileSystem(os.path.abspath(path)), "", path, has_user=False)
     state = _hash(f"{it.st_size} {it.st_mtime_ns} {it.st_ctime_ns} {it.st_ino}")
     return found._replace(full_name=os.path.abspath(path), state=state if CHANGES else "")

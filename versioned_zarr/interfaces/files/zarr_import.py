@@ -15,6 +15,7 @@ from versioned_zarr.interfaces.files.parallel_copy import WORKERS, run_all
 from versioned_zarr.interfaces.files.shared_copy import TaskExecutor, copy_shared
 from versioned_zarr.interfaces.files.sources import open_source
 from versioned_zarr.repository.repository import Repository
+from versioned_zarr.tree.keys import check_text
 
 
 @shows_progress("importing")
@@ -73,6 +74,7 @@ def import_zarr(
         NotFoundError: a file named by the URL of the source does not exist.
         StorageError: the source cannot be read; the session is kept and can be resumed.
     """
+    check_text(path)
     found = open_source(source, storage_options or {}, progress)
     total = sum(found.sizes.values())
     warn_if_large(total, f"{len(found.sizes)} keys", found.name)

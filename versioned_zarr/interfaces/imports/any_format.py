@@ -21,6 +21,7 @@ from versioned_zarr.interfaces.files.source_formats import (
 from versioned_zarr.interfaces.files.zarr_import import import_zarr
 from versioned_zarr.interfaces.imports.import_request import ImportRequest
 from versioned_zarr.repository.repository import Repository
+from versioned_zarr.tree.keys import check_text
 
 
 @shows_progress("importing")
@@ -90,6 +91,7 @@ def import_from(
         NothingToCommitError: `path` already holds the same data.
         StorageError: the source cannot be read; the session is kept and can be resumed.
     """
+    check_text(path)
     request = ImportRequest(
         repository,
         source,

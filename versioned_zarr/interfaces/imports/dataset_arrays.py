@@ -8,6 +8,7 @@ xarray encodes them.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -31,6 +32,7 @@ from versioned_zarr.interfaces.imports.array_import import (
 
 RAW = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
 """Options of xarray that leave values as they are packed."""
+_MAX_CHUNKS = 1 << 22
 _TEXT_BYTES = 32
 """The estimated size of a text."""
 
@@ -67,6 +69,7 @@ def arrays_of(
         for variable_name, variable in dataset.variables.items():
             array = join(path, str(variable_name))
             shapes[array] = _shapes(variable)
+            _check_count(array, *shapes[array], name)
             parts.update(_parts(array, variable, *shapes[array], name))
     documents = documents_of(held)
     for array, (shape, chunk) in shapes.items():
@@ -76,6 +79,15 @@ def arrays_of(
         document["chunk_grid"]["configuration"]["chunk_shape"] = list(chunk)
         documents[key] = json.dumps(document, indent=2).encode()
     return documents, parts
+
+
+def _check_count(array: str, shape: tuple[int, ...], chunk: tuple[int, ...], name: str) -> None:
+    count = math.prod(grid_of(shape, chunk))
+    if count > _MAX_CHUNKS:
+        raise InvalidInputError(
+            f"{array!r} of {name!r} has the shape {shape} and {count:,} chunks of {chunk}; at most "
+            f"{_MAX_CHUNKS:,} are imported: give it larger chunks, for example with nccopy -c"
+        )
 
 
 def _check_types(dataset: xr.Dataset, path: str, name: str) -> None:

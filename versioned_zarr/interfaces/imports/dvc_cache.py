@@ -47,8 +47,8 @@ class DvcCache:
             raise InvalidInputError(f"{where} tracks a file; only folders of Zarr are imported")
         try:
             listed = json.loads(self.read(md5))
-            found = {str(each["relpath"]): str(each["md5"]) for each in listed}
-        except (KeyError, TypeError, ValueError) as error:
+            found = {_text(each["relpath"]): _text(each["md5"]) for each in listed}
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, InvalidInputError):
                 raise
             raise InvalidInputError(
@@ -112,8 +112,20 @@ def _hash_of(document: bytes, name: str, where: str) -> str:
         raise missing("a history of DVC", "PyYAML", "dvc") from error
     try:
         outputs: Any = yaml.safe_load(document)["outs"]
-        return next(str(each["md5"]) for each in outputs if each.get("path") == name)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        return next(_text(each["md5"]) for each in outputs if each.get("path") == name)
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, StopIteration,
+            RecursionError) as error:  # fmt: skip
         raise InvalidInputError(
             f"{where} names no MD5 of the folder; it is not as DVC writes it"
         ) from error
+
+
+def _text(value: Any) -> str:
+    """A text. The text of a list with references in YAML could be of any length.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text should be")
+    return value

@@ -92,7 +92,7 @@ def _plan(
                     id=found.id,
                     message=found.message,
                     author=found.author,
-                    facts={"time": format_time(datetime.fromisoformat(found.time))},
+                    facts=_time(found.time),
                     sizes={key: each.size_bytes for key, each in changed.items()},
                     removed=[],
                     remaining={"": list(now)} if before.keys() - now.keys() or not before else {},
@@ -101,6 +101,14 @@ def _plan(
             )
         before = now
     return planned
+
+
+def _time(text: str) -> dict[str, str]:
+    """The time of a revision as a fact; none if it is no time, which git does not check."""
+    try:
+        return {"time": format_time(datetime.fromisoformat(text))}
+    except (ValueError, OverflowError):
+        return {}
 
 
 def _stored(git: GitProgram, cache: DvcCache, path: str, revision: str) -> dict[str, _Stored]:

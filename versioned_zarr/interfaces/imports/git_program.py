@@ -15,7 +15,7 @@ _FORMAT = "%H%x00%an <%ae>%x00%aI%x00%B%x00"
 
 
 class GitLog(NamedTuple):
-    """A revision: its hash, author, time, and message."""
+    """A revision: its hash, author, time as git gives it, and message."""
 
     id: str
     author: str
@@ -77,8 +77,9 @@ class GitProgram:
     def log(self, *paths: str) -> list[GitLog]:
         """The revisions of HEAD that changed one of the paths, the oldest first; by default all."""
         found = self._output(
-            "log", "-z", "--first-parent", "--reverse", f"--format={_FORMAT}", "HEAD", "--", *paths
-        )
+            "log", "-z", "--first-parent", "--reverse", "--encoding=UTF-8", "--no-show-signature",
+            f"--format={_FORMAT}", "HEAD", "--", *paths,
+        )  # fmt: skip
         fields = found.decode(errors="replace").split("\0")
         # Each record ends with a NUL of its own, and -z puts another one between records.
         records = [fields[start : start + 4] for start in range(0, len(fields) - 4, 5)]

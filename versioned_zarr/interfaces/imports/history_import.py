@@ -15,6 +15,7 @@ from versioned_zarr.engine.hierarchy.zarr_nodes import join
 from versioned_zarr.engine.progress import Progress
 from versioned_zarr.errors import AlreadyExistsError, SessionNotFoundError
 from versioned_zarr.history.commit_object import Commit
+from versioned_zarr.interfaces.files.import_session import check_target
 from versioned_zarr.interfaces.files.parallel_copy import run_all
 from versioned_zarr.interfaces.imports.import_request import ImportRequest
 from versioned_zarr.repository.session import Session
@@ -103,11 +104,13 @@ class HistoryImport:
 
         Raises:
             AlreadyExistsError: the branch has other commits, or other data at the path.
+            InvalidInputError: see `check_target`.
         """
         known = [self.commits[each] for each in revisions if each in self.commits]
         is_complete = bool(revisions) and revisions[-1] in self.commits
         repository, path = self._request.repository, self._request.path
         head = repository.branches[branch]
+        check_target(repository.checkout(branch), path)
         if is_complete or (known and known[-1].cid == head.cid):
             return
         if known:

@@ -67,6 +67,11 @@ def _open(request: ImportRequest) -> icechunk.Repository:
 
     if isinstance(request.source, icechunk.Repository):
         return request.source
+    if not isinstance(request.source, str | os.PathLike):
+        raise InvalidInputError(
+            "a source is a path, a URL or an open icechunk.Repository, not "
+            f"{type(request.source).__name__}"
+        )
     name, options = request.name, request.storage_options
     url = urlsplit(name)
     if request.is_local or "://" not in name:

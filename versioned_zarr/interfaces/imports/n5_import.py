@@ -13,6 +13,7 @@ block at a time, in memory, so the container can lie wherever fsspec reads.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from threading import Lock
@@ -38,6 +39,12 @@ from versioned_zarr.interfaces.imports.import_request import ImportRequest, miss
 
 _ATTRIBUTES: Final = "attributes.json"
 _OWN: Final = {"n5", "dimensions", "blockSize", "dataType", "compression", "compressionType"}
+
+
+_TYPES: Final = frozenset(
+    {"float32", "float64"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,18}")
 
 
 class _Dataset(NamedTuple):
@@ -75,7 +82,10 @@ def import_n5(request: ImportRequest) -> Commit:
             datasets[folder] = found
         else:
             groups[folder] = found
-    documents = _documents(groups, datasets)
+    try:
+        documents = _documents(groups, datasets)
+    except RecursionError as error:
+        raise InvalidInputError(f"attributes of {source.name!r} are nested too deeply") from error
     parts = _parts(source, datasets)
     arrays = ArraySource(source.name, source.full_name, source.state, documents, parts)
     return import_arrays(request, arrays)
@@ -94,17 +104,32 @@ def _read(source: Source, folder: str) -> _Dataset | dict[str, Any]:
         own = {name: value for name, value in found.items() if name not in _OWN}
         if "dimensions" not in found:
             return own
-        shape = tuple(int(size) for size in found["dimensions"])
-        block = tuple(int(size) for size in found["blockSize"])
-        dtype = np.dtype(found["dataType"]).name
-        if len(shape) != len(block) or min((*shape, 0)) < 0 or min((*block, 1)) < 1:
+        shape, block = _sizes(found, "dimensions", 0), _sizes(found, "blockSize", 1)
+        dtype = found["dataType"]
+        if len(shape) != len(block):
             raise ValueError(f"dimensions {shape} do not fit block size {block}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if dtype not in _TYPES:
+            raise ValueError(f"dataType {dtype!r} is none of {', '.join(sorted(_TYPES))}")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         said = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise InvalidInputError(
             f"{key!r} of {source.name!r} describes no N5 dataset or group: {said}"
         ) from error
     return _Dataset(folder, shape, block, dtype, raw, own)
+
+
+def _sizes(found: Mapping[str, Any], name: str, least: int) -> tuple[int, ...]:
+    """The numbers in a list of the attributes.
+
+    Raises:
+        ValueError: it is no list of numbers.
+    """
+    sizes = found[name]
+    if not isinstance(sizes, list) or not all(
+        type(size) is int and least <= size < 1 << 63 for size in sizes
+    ):
+        raise ValueError(f"{name} {sizes!r} is no list of whole numbers from {least}")
+    return tuple(sizes)
 
 
 def _documents(
@@ -113,6 +138,12 @@ def _documents(
     """The documents of all nodes; every folder above a dataset is a group."""
     store, held = new_documents()
     above = {folder for path in (*groups, *datasets) for folder in _above(path)}
+    for path in sorted({*groups, *datasets}):
+        outer = next((each for each in _above(path) if each in datasets and each != path), None)
+        if outer is not None and (path or path in datasets):
+            raise InvalidInputError(
+                f"{path!r} lies in the dataset {outer!r}; Zarr has no such nodes"
+            )
     for path in sorted({*groups, *(above - datasets.keys())} - ({""} & datasets.keys())):
         zarr.create_group(store, path=path, attributes=groups.get(path, {}), zarr_format=3)
     for path, dataset in datasets.items():
@@ -167,7 +198,7 @@ def _block_of(
     """The dataset and the grid position of a key, unless it is no block."""
     parts = key.split("/")
     count = 0
-    while count < len(parts) and parts[-1 - count].isdecimal():
+    while count < len(parts) and _NUMBER.fullmatch(parts[-1 - count]):
         count += 1
     for length in range(count, 0, -1):
         dataset = datasets.get("/".join(parts[:-length]))

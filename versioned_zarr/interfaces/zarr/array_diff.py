@@ -5,7 +5,6 @@ Only chunks that differ are read, one of each side at a time.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from versioned_zarr.interfaces.display.plots import figure_of
 from versioned_zarr.interfaces.zarr.dimension_labels import label_of
 from versioned_zarr.interfaces.zarr.open import require_xarray
 from versioned_zarr.interfaces.zarr.open import to_xarray as open_dataset
+from versioned_zarr.interfaces.zarr.value_differences import difference, differing, is_nan
 
 if TYPE_CHECKING:
     import xarray
@@ -302,9 +302,8 @@ class _Tally:
     def compare(self, old: NDArray[Any], new: NDArray[Any], region: Region) -> None:
         """Compare one part of both sides."""
         self._compared += old.size
-        differs = np.asarray(old != new)
-        nan_old, nan_new = _is_nan(old), _is_nan(new)
-        differs = differs & ~(nan_old & nan_new)
+        nan_old, nan_new = is_nan(old), is_nan(new)
+        differs = differing(old, new)
         count = int(np.count_nonzero(differs))
         if not count:
             return
@@ -319,18 +318,22 @@ class _Tally:
         )
         self._first = first if self._first is None else min(self._first, first)
         self._last = last if self._last is None else max(self._last, last)
-        self._measure(old[differs], new[differs])
+        are_numbers = differs & ~nan_old & ~nan_new
+        self._measure(old[are_numbers], new[are_numbers])
 
     def _measure(self, old: NDArray[Any], new: NDArray[Any]) -> None:
         if not all(np.issubdtype(each.dtype, np.number) for each in (old, new)):
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # infinities
-            sizes = np.abs(_wide(new) - _wide(old))
+        if np.iscomplexobj(old) or np.iscomplexobj(new):
+            with np.errstate(all="ignore"):
+                sizes = np.abs(new.astype("c16") - old.astype("c16"))
+        else:
+            sizes = np.abs(difference(old, new))
         sizes = sizes[~np.isnan(sizes)]
         if len(sizes):
             self._numbers += len(sizes)
-            self._sum += float(sizes.sum())
+            with np.errstate(over="ignore"):
+                self._sum += float(sizes.sum())
             largest = float(sizes.max())
             self._largest = largest if self._largest is None else max(self._largest, largest)
 
@@ -389,18 +392,6 @@ def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Region]:
     counts = [-(-size // each) for size, each in zip(shape, step, strict=True)]
     for at in np.ndindex(*counts):
         yield chunk_region(at, step, shape)
-
-
-def _is_nan(values: NDArray[Any]) -> NDArray[np.bool_]:
-    is_float = np.issubdtype(values.dtype, np.inexact)
-    found = np.isnan(values) if is_float else np.zeros(values.shape, bool)
-    return np.asarray(found)
-
-
-def _wide(values: NDArray[Any]) -> NDArray[Any]:
-    """Numbers whose difference does not overflow."""
-    is_complex = np.issubdtype(values.dtype, np.complexfloating)
-    return values.astype("c16" if is_complex else "f8")
 
 
 def _has_dask() -> bool:

@@ -21,10 +21,10 @@ from versioned_zarr.errors import (
     MissingDependencyError,
     NotFoundError,
 )
+from versioned_zarr.interfaces.zarr.node_paths import check_path
 from versioned_zarr.interfaces.zarr.xarray_template import create_from_xarray, is_of_xarray
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 from versioned_zarr.repository.session import Session
-from versioned_zarr.tree.keys import check_key
 
 ArrayMetadata: TypeAlias = ArrayV2Metadata | ArrayV3Metadata
 Metadata: TypeAlias = GroupMetadata | ArrayMetadata
@@ -38,7 +38,7 @@ def create_hierarchy(
     """See `Session.create_hierarchy`."""
     path = path.strip("/")
     if path:
-        check_key(path)
+        check_path(path)
     if isinstance(template, (str, os.PathLike)):
         template = _read(os.fspath(template))
     if is_of_xarray(template):
@@ -128,11 +128,13 @@ def _flat(template: Mapping[Any, Any], path: str, depth: int) -> Iterator[tuple[
             raise InvalidInputError(f"a path in a template must be text, not {name!r}")
         at = join(path, name.strip("/")) if name.strip("/") else path
         if at:
-            check_key(at)
+            check_path(at)
         spec = {} if spec is None else spec  # a name with nothing behind it in YAML
-        if isinstance(spec, Mapping) and isinstance(spec.get("members"), Mapping):
+        members = spec.get("members", {}) if isinstance(spec, Mapping) else {}
+        members = {} if members is None else members
+        if isinstance(spec, Mapping) and isinstance(members, Mapping):
             yield at, {key: value for key, value in spec.items() if key != "members"}
-            yield from _flat(spec["members"], at, depth + 1)
+            yield from _flat(members, at, depth + 1)
         else:
             yield at, spec
 
@@ -152,6 +154,9 @@ def _metadata(path: str, spec: Any, zarr_format: int, known: dict[str, ArrayMeta
             f"{path!r} of the template must have a dict of its metadata, not {spec!r}"
         )
     try:
+        json.dumps(spec.get("attributes"))  # raises here, and not when others have been created
+        if spec.get("zarr_format", 3) not in (2, 3):
+            raise InvalidInputError(f"{path!r} of the template has a zarr_format other than 2 or 3")
         if spec.get("node_type") == "array" or "data_type" in spec:
             return ArrayV3Metadata.from_dict(dict(spec))
         if "shape" in spec:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import join, node_at
-from versioned_zarr.errors import AlreadyExistsError, MissingDependencyError
+from zarr.storage import MemoryStore
+
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes, join, node_at
+from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, MissingDependencyError
+from versioned_zarr.interfaces.zarr.node_paths import check_path
 from versioned_zarr.interfaces.zarr.open import require_xarray
 from versioned_zarr.interfaces.zarr.zarr_store import VersionedStore
 from versioned_zarr.repository.session import Session
 
 if TYPE_CHECKING:
     import xarray
+    from zarr.abc.store import Store
 
 
 def is_of_xarray(template: Any) -> bool:
@@ -28,11 +32,22 @@ def create_from_xarray(
     Raises:
         MissingDependencyError: Dask is not installed.
         AlreadyExistsError: one of the variables exists, and `overwrite` is false.
+        InvalidInputError: a name is not valid, xarray cannot write a variable, or a group would lie
+            in an array. Nothing was created.
     """
     _require_dask()
-    groups = _groups(template, path)
-    names = (join(at, str(name)) for at, dataset in groups.items() for name in dataset.variables)
+    groups = _writable(template, path)
+    names = [join(at, str(name)) for at, dataset in groups.items() for name in dataset.variables]
     read = session._read_document
+    for at in [*filter(None, groups), *names]:
+        check_path(at)
+        above = ZarrNodes(read).array_above(at)
+        if above is not None:
+            raise InvalidInputError(f"{at!r} would lie in the array {above.path!r}")
+    for at in groups:
+        node = node_at(at, read)
+        if node is not None and node.is_array:
+            raise AlreadyExistsError(f"{at!r} is an array, not a group", name=at)
     there = [at for at in names if node_at(at, read) is not None]
     if there and not overwrite:
         raise AlreadyExistsError(
@@ -42,9 +57,7 @@ def create_from_xarray(
     for at in there:
         session.clear(at)
     for at, dataset in groups.items():
-        _without_values(dataset).to_zarr(
-            VersionedStore(session), group=at or None, mode="a", compute=False, consolidated=False
-        )
+        _write(dataset, at, VersionedStore(session))
 
 
 def _require_dask() -> None:
@@ -71,6 +84,24 @@ def _groups(template: xarray.Dataset | xarray.DataTree, path: str) -> dict[str, 
         )
         for node in template.subtree
     }
+
+
+def _writable(template: xarray.Dataset | xarray.DataTree, path: str) -> dict[str, xarray.Dataset]:
+    """The Dataset of each group, by its path, as it is written: first into memory, to try it."""
+    groups, store = _groups(template, path), MemoryStore()
+    for at, dataset in groups.items():
+        try:
+            groups[at] = _without_values(dataset)
+            _write(groups[at], at, store)
+        except Exception as error:
+            raise InvalidInputError(
+                f"xarray cannot write group {at or '/'!r} of the template: {error}"
+            ) from error
+    return groups
+
+
+def _write(dataset: xarray.Dataset, path: str, store: Store) -> None:
+    dataset.to_zarr(store, group=path or None, mode="a", compute=False, consolidated=False)
 
 
 def _without_values(dataset: xarray.Dataset) -> xarray.Dataset:
