@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from typing import Final
-from urllib.parse import urlsplit
 
 from versioned_zarr.engine.hierarchy.zarr_nodes import NODE_DOCUMENTS
 from versioned_zarr.engine.marker import MARKER
+from versioned_zarr.urls import split_url, without_user
 
 FORMATS: Final = {
     "zarr": "Zarr (a folder or a zip file)",
@@ -74,7 +74,7 @@ def _suffix(source: str) -> str:
     """The suffix of the name of a path or URL, without a query."""
     name = source.rpartition("::")[2]
     if "://" in name and not os.path.exists(source):
-        name = urlsplit(name).path
+        name = split_url(name).path
     return os.path.splitext(name.rstrip("/"))[1].lower()
 
 
@@ -85,14 +85,14 @@ def supported() -> str:
 
 def advice(source: str) -> str:
     """What to do with a source that has no Zarr; begins with what it is, as far as known."""
-    found = format_of(source)
+    found, shown = format_of(source), without_user(source)
     if found == TIFF:
         return (
-            f"{source!r} is TIFF, which is not imported; convert it, for example with "
+            f"{shown!r} is TIFF, which is not imported; convert it, for example with "
             "`gdal_translate -of ZARR`, and import that"
         )
     if found in FORMATS and found != "zarr":
-        return f"{source!r} is {found}, not Zarr; import it with vz.import_from(repo, {source!r})"
+        return f"{shown!r} is {found}, not Zarr; import it with vz.import_from(repo, {shown!r})"
     if "://" not in source and "::" not in source and not os.path.exists(source):
         return f"no file or folder {source!r}; check its name"
     if os.path.exists(os.path.join(source, MARKER)):
@@ -101,6 +101,6 @@ def advice(source: str) -> str:
             "version of it and import that"
         )
     return (
-        f"no Zarr at {source!r}: it contains none of {', '.join(NODE_DOCUMENTS)}; "
+        f"no Zarr at {shown!r}: it contains none of {', '.join(NODE_DOCUMENTS)}; "
         f"give a Zarr folder, or one of these formats: {supported()}"
     )

@@ -9,7 +9,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import fsspec
 from fsspec.archive import AbstractArchiveFileSystem
@@ -28,7 +28,7 @@ from versioned_zarr.errors import (
 )
 from versioned_zarr.interfaces.files.folder_cid import files_below
 from versioned_zarr.interfaces.files.source_formats import advice
-from versioned_zarr.urls import without_user
+from versioned_zarr.urls import split_url, without_user
 
 CHANGES: tuple[str, ...] = (
     "mtime", "created", "ino", "modified", "last_modified", "LastModified", "ETag", "etag",
@@ -187,8 +187,10 @@ def _listed_zip(path: str) -> Source:
 
 
 def _is_url_of_zip(text: str) -> bool:
-    path = urlsplit(text).path if "://" in text else ""
-    return "::" not in text and path.lower().endswith((".zip", ".ozx"))
+    if "://" not in text or "::" in text:
+        return False
+    path = split_url(text).path
+    return path.lower().endswith((".zip", ".ozx"))
 
 
 def _of_hierarchy(paths: dict[str, str]) -> dict[str, str]:

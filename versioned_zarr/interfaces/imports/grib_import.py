@@ -32,7 +32,7 @@ def import_grib(request: ImportRequest) -> Commit:
         raise missing("GRIB", "cfgrib and ecCodes", "grib") from error
     if not request.is_local:
         raise NotFoundError(
-            f"no file {request.name!r}; GRIB is read from local files, so download it first"
+            f"no file {request.shown!r}; GRIB is read from local files, so download it first"
         )
     datasets = _named(_merged(_open(request.name)))
     documents, parts = arrays_of(datasets, request.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -15,7 +14,7 @@ from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, Storage
 from versioned_zarr.history.commit_object import Commit, format_time
 from versioned_zarr.interfaces.imports.history_import import HistoryImport, Revision
 from versioned_zarr.interfaces.imports.import_request import ImportRequest, missing
-from versioned_zarr.urls import without_user
+from versioned_zarr.urls import split_url, without_user
 
 if TYPE_CHECKING:
     import icechunk
@@ -49,12 +48,11 @@ def import_icechunk(request: ImportRequest) -> Commit:
     try:
         return _import(request, _open(request))
     except icechunk.IcechunkError as error:
-        said = without_user(str(error).strip().partition("\n")[0])
-        name = without_user(request.name)
+        said, name = request.said(error).strip().partition("\n")[0], request.shown
         raise StorageError(
             f"cannot read {name!r} with Icechunk: {said}; run the import again to resume it",
             where=name,
-        ) from error
+        ) from request.cause(error)
 
 
 def _open(request: ImportRequest) -> icechunk.Repository:
@@ -73,7 +71,7 @@ def _open(request: ImportRequest) -> icechunk.Repository:
             f"{type(request.source).__name__}"
         )
     name, options = request.name, request.storage_options
-    url = urlsplit(name)
+    url = split_url(name)
     if request.is_local or "://" not in name:
         storage = icechunk.local_filesystem_storage(os.path.abspath(name))
     elif url.scheme == "file":

@@ -10,6 +10,7 @@ from versioned_zarr.engine.progress import OnProgress
 from versioned_zarr.errors import MissingDependencyError
 from versioned_zarr.interfaces.files.parallel_copy import WORKERS
 from versioned_zarr.repository.repository import Repository
+from versioned_zarr.urls import without_user
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,23 @@ class ImportRequest:
             return str(os.fspath(self.source))
         except TypeError:
             return str(self.source)
+
+    @property
+    def shown(self) -> str:
+        """The source as text, without the user and password of a URL."""
+        return self.name if self.is_local else without_user(self.name)
+
+    def cause(self, error: Exception) -> Exception | None:
+        """An error as the cause of ours; None if it may show a user or password."""
+        return error if self.shown == self.name else None
+
+    def said(self, error: Exception) -> str:
+        """What an error says, without the user and password of the source."""
+        text, name, shown = str(error), self.name, self.shown
+        if shown == name:
+            return text
+        start = len(os.path.commonprefix([name, shown]))  # noqa: RUF071 - texts, not paths
+        return without_user(text.replace(name[start : start + len(name) - len(shown)], ""))
 
     @property
     def is_local(self) -> bool:

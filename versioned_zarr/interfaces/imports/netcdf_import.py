@@ -18,7 +18,6 @@ from versioned_zarr.interfaces.imports.array_import import (
     state_of_file,
 )
 from versioned_zarr.interfaces.imports.import_request import ImportRequest, missing
-from versioned_zarr.urls import without_user
 
 _WHAT = "netCDF and HDF5"
 
@@ -35,7 +34,7 @@ def import_netcdf(request: ImportRequest) -> Commit:
         raise missing(_WHAT, "xarray", "netcdf") from error
     with ExitStack() as stack:
         datasets = _open(request, stack)
-        name = request.name if request.is_local else without_user(request.name)
+        name = request.shown
         documents, parts = arrays_of(datasets, name)
         full_name = os.path.abspath(name) if request.is_local else name
         state = state_of_file(request.name) if request.is_local else ""
@@ -50,24 +49,25 @@ def _open(request: ImportRequest, stack: ExitStack) -> Mapping[str, Any]:
 
     place: Any = request.name
     engine = None
-    shown = request.name if request.is_local else without_user(request.name)
+    shown = request.shown
     try:
         if not request.is_local:
             if "://" not in request.name:
-                raise NotFoundError(f"no file {request.name!r}; check its name")
+                raise NotFoundError(f"no file {request.shown!r}; check its name")
             file = fsspec.open(request.name, **request.storage_options)
             place, engine = stack.enter_context(file), "h5netcdf"
         options: dict[str, Any] = {**RAW, "decode_coords": False, "engine": engine}
         found = xr.open_groups(place, cache=False, **options)
     except (NotFoundError, FileNotFoundError) as error:
-        raise NotFoundError(f"cannot open {shown!r}: no such file; check its name") from error
+        message = f"cannot open {shown!r}: no such file; check its name"
+        raise NotFoundError(message) from request.cause(error)
     except ImportError as error:
         raise missing(_WHAT, "netCDF4 or h5netcdf", "netcdf") from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if not any(find_spec(package) for package in ("netCDF4", "h5netcdf")):
             raise missing(_WHAT, "netCDF4 or h5netcdf", "netcdf") from error
-        said = without_user(str(error))
-        raise InvalidInputError(f"cannot read {shown!r} as netCDF or HDF5: {said}") from error
+        message = f"cannot read {shown!r} as netCDF or HDF5: {request.said(error)}"
+        raise InvalidInputError(message) from request.cause(error)
     for dataset in found.values():
         stack.callback(dataset.close)
     return found
