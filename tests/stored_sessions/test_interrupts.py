@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -65,7 +65,16 @@ def interrupt_once_queued(writer: BatchWriter) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """The signal interrupts, also in a process that was started to ignore it, as by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal of Windows ends the process")
+@pytest.mark.usefixtures("interruptible")
 def test_a_session_settles_after_a_waiting_write_was_interrupted() -> None:
     log = SlowLog()
     writer, lock = new_writer(log)
