@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,3 +45,21 @@ def test_every_module_says_what_it_is() -> None:
     for path in PACKAGE.rglob("*.py"):
         text = ast.get_docstring(parsed(path)) or ""
         assert text or path.name == "__init__.py", path
+
+
+def test_no_example_creates_what_another_or_a_test_creates() -> None:
+    """Repositories in memory are those of the process, which runs examples and tests."""
+    created = re.compile(r"""\b(?:create|clone)\([^)\n]*["'](memory://[a-z0-9-]+)["']""")
+    examples = Counter(
+        name
+        for path in MODULES
+        for line in path.read_text("utf-8").splitlines()
+        if line.lstrip().startswith((">>>", "..."))
+        for name in created.findall(line)
+    )
+    tests = Path(__file__).parent
+    in_tests = {
+        name for path in tests.rglob("*.py") for name in created.findall(path.read_text("utf-8"))
+    }
+    assert {name for name, count in examples.items() if count > 1} == set()
+    assert examples.keys() & in_tests == set()

@@ -202,7 +202,7 @@ def test_who_read_more_keys_than_are_remembered_may_have_read_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(overlay_module, "_READ_LIMIT", 3)
-    repository = vz.create("memory://read")
+    repository = vz.create("memory://overlay-read")
     commit = repository.branches["main"]
     overlay = ChangeSet(repository._stores.trees, commit.cid, from_text(commit.tree))
     for key in ("a", "b"):

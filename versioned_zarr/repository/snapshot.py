@@ -78,7 +78,7 @@ class Snapshot(MissingMethods, _hooks.HintsAtNames, _hooks.Shown, _hooks.ZarrSto
 
     Example:
         >>> import versioned_zarr as vz
-        >>> repo = vz.create("memory://read")
+        >>> repo = vz.create("memory://snapshot-read")
         >>> with repo.session(message="Say hello") as session:
         ...     session.write("a/b", b"hello")
         >>> snapshot = repo.checkout("main")
