@@ -99,7 +99,7 @@ def in_shell_words(message: str) -> str:
     """A message with advice for the command line instead of for callers of the API.
 
     >>> in_shell_words("the root is not empty; pass overwrite=True")
-    "the root is not empty; pass --overwrite"
+    'the root is not empty; pass --overwrite'
     """
     for pattern, words in _WORDS:
         message = pattern.sub(words, message)
