@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from zarr.storage import MemoryStore
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import V3, join
+from versioned_zarr.engine.hierarchy.zarr_nodes import V3, Region, join
 from versioned_zarr.engine.progress import Progress
 from versioned_zarr.errors import NothingToCommitError
 from versioned_zarr.history.commit_object import Commit
@@ -24,7 +24,6 @@ from versioned_zarr.interfaces.files.parallel_copy import run_all
 from versioned_zarr.interfaces.imports.import_request import ImportRequest
 from versioned_zarr.repository.session import Session
 
-Region = tuple[slice, ...]
 _SMALL_BYTES: Final = 64 << 10
 _GOOD_BYTES: Final = 1 << 20
 _LARGE_BYTES: Final = 16 << 20
@@ -144,12 +143,6 @@ def new_documents() -> tuple[MemoryStore, dict[str, Any]]:
 def chunk_key(array: str, numbers: Iterable[int]) -> str:
     """The key of a chunk with the default encoding of keys of Zarr v3."""
     return join(array, "/".join(["c", *map(str, numbers)]))
-
-
-def region_of(numbers: Iterable[int], chunk: Iterable[int], shape: Iterable[int]) -> Region:
-    """The place of a chunk in an array."""
-    sizes = zip(numbers, chunk, shape, strict=True)
-    return tuple(slice(n * step, min((n + 1) * step, size)) for n, step, size in sizes)
 
 
 def grid_of(shape: Iterable[int], chunk: Iterable[int]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import V3, join
+from versioned_zarr.engine.hierarchy.zarr_nodes import V3, chunk_region, join
 from versioned_zarr.errors import InvalidInputError, StorageError
 from versioned_zarr.interfaces.imports.array_import import (
     ArrayPart,
@@ -27,7 +27,6 @@ from versioned_zarr.interfaces.imports.array_import import (
     documents_of,
     grid_of,
     new_documents,
-    region_of,
 )
 
 RAW = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
@@ -137,7 +136,7 @@ def _parts(
     item = _TEXT_BYTES if _is_text(variable.dtype) else variable.dtype.itemsize
     found = {}
     for numbers in product(*map(range, grid_of(shape, chunk))):
-        region = region_of(numbers, chunk, shape)
+        region = chunk_region(numbers, chunk, shape)
         size = item * int(np.prod([each.stop - each.start for each in region], dtype=object))
         read = partial(_read, variable, region, f"{array!r} of {name!r}")
         found[chunk_key(array, numbers)] = ArrayPart(array, region, size, read)

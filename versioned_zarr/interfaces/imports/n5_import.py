@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import zarr
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import join, split
+from versioned_zarr.engine.hierarchy.zarr_nodes import chunk_region, join, split
 from versioned_zarr.errors import InvalidInputError
 from versioned_zarr.history.commit_object import Commit
 from versioned_zarr.interfaces.files.sources import Source, list_source
@@ -33,7 +33,6 @@ from versioned_zarr.interfaces.imports.array_import import (
     documents_of,
     import_arrays,
     new_documents,
-    region_of,
 )
 from versioned_zarr.interfaces.imports.import_request import ImportRequest, missing
 
@@ -182,7 +181,7 @@ def _parts(source: Source, datasets: Mapping[str, _Dataset]) -> dict[str, ArrayP
             for n, step, size in zip(numbers, dataset.block, dataset.shape, strict=True)
         ):
             continue  # left from before the dataset was cropped
-        region = region_of(numbers, dataset.block, dataset.shape)
+        region = chunk_region(numbers, dataset.block, dataset.shape)
         size = np.dtype(dataset.dtype).itemsize
         for each in region:
             size *= each.stop - each.start
