@@ -98,10 +98,8 @@ class ZarrNode:
         """
         shape = self.document.get("shape")
         size = len(shape) if self.is_array and isinstance(shape, list) else 0
-        names = self.document.get("dimension_names") or self.attributes.get("_ARRAY_DIMENSIONS")
-        if not isinstance(names, list) or len(names) != size:
-            names = [None] * size
-        return tuple(str(name) if name else f"axis {at}" for at, name in enumerate(names))
+        given = self.document.get("dimension_names") or self.attributes.get("_ARRAY_DIMENSIONS")
+        return named_dimensions(given, size)
 
     @property
     def is_coordinate(self) -> bool:
@@ -152,6 +150,12 @@ class ZarrNode:
             return tuple(-(-size // max(1, step)) for size, step in zip(shape, chunks, strict=True))
         except (TypeError, ValueError):
             return None
+
+
+def named_dimensions(given: object, count: int) -> tuple[str, ...]:
+    """The names of so many dimensions; `axis N` for those without one, or if there are others."""
+    names = given if isinstance(given, list | tuple) and len(given) == count else (None,) * count
+    return tuple(str(name) if name else f"axis {at}" for at, name in enumerate(names))
 
 
 def node_at(path: str, read: ReadKey) -> ZarrNode | None:

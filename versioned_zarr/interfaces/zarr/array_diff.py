@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from versioned_zarr.engine.hierarchy.diff import Diff
 from versioned_zarr.engine.hierarchy.node_diff import NodeDiff
-from versioned_zarr.engine.hierarchy.zarr_nodes import Region, chunk_region
+from versioned_zarr.engine.hierarchy.zarr_nodes import Region, chunk_region, named_dimensions
 from versioned_zarr.errors import InvalidInputError, KeyNotFoundError
 from versioned_zarr.interfaces.display.plots import figure_of
 from versioned_zarr.interfaces.zarr.dimension_labels import label_of
@@ -381,11 +381,8 @@ def _array(side: Any, path: str) -> zarr.Array[Any] | None:
 
 def _dimension_names(array: zarr.Array[Any]) -> tuple[str, ...]:
     """The names of the dimensions; `axis N` for those without one."""
-    given: Any = getattr(array.metadata, "dimension_names", None)
-    given = given or array.attrs.get("_ARRAY_DIMENSIONS") or ()
-    if not isinstance(given, list | tuple) or len(given) != array.ndim:
-        given = (None,) * array.ndim
-    return tuple(str(name) if name else f"axis {axis}" for axis, name in enumerate(given))
+    given = getattr(array.metadata, "dimension_names", None)
+    return named_dimensions(given or array.attrs.get("_ARRAY_DIMENSIONS"), array.ndim)
 
 
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Region]:
