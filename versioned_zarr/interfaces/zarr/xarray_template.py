@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import MemoryStore
 
-from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes, join, node_at
+from versioned_zarr.engine.hierarchy.zarr_nodes import ZarrNodes, join
 from versioned_zarr.errors import AlreadyExistsError, InvalidInputError, MissingDependencyError
 from versioned_zarr.interfaces.zarr.node_paths import check_path
 from versioned_zarr.interfaces.zarr.open import require_xarray
@@ -38,17 +38,17 @@ def create_from_xarray(
     _require_dask()
     groups = _writable(template, path)
     names = [join(at, str(name)) for at, dataset in groups.items() for name in dataset.variables]
-    read = session._read_document
+    nodes = ZarrNodes(session._read_document)
     for at in [*filter(None, groups), *names]:
         check_path(at)
-        above = ZarrNodes(read).array_above(at)
+        above = nodes.array_above(at)
         if above is not None:
             raise InvalidInputError(f"{at!r} would lie in the array {above.path!r}")
     for at in groups:
-        node = node_at(at, read)
+        node = nodes.at(at)
         if node is not None and node.is_array:
             raise AlreadyExistsError(f"{at!r} is an array, not a group", name=at)
-    there = [at for at in names if node_at(at, read) is not None]
+    there = [at for at in names if nodes.at(at) is not None]
     if there and not overwrite:
         raise AlreadyExistsError(
             f"{there[0]!r} exists already; choose another path, or pass overwrite=True",
