@@ -272,16 +272,13 @@ def _nodes_below(session: NodeSession, paths: Iterable[str]) -> set[str]:
 
 def _documents_above(session: NodeSession, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The documents of all groups above these paths, by key; for the root, its own."""
-    found = {}
+    folders = {""}
     for path in paths:
-        folder, is_root = path, not path
-        while folder or is_root:
-            folder, is_root = split(folder)[0], False
-            for name in DOCUMENTS:
-                document = _document(session, join(folder, name))
-                if document is not None:
-                    found[join(folder, name)] = document
-    return found
+        while path := split(path)[0]:
+            folders.add(path)
+    keys = (join(folder, name) for folder in folders for name in DOCUMENTS)
+    read = ((key, _document(session, key)) for key in keys)
+    return {key: document for key, document in read if document is not None}
 
 
 def _stored_bytes(session: NodeSession, tree: Cid, key: str) -> bytes | None:
